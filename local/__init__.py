@@ -1,0 +1,1 @@
+"""The laptop stand-ins: a Redshift-compatible warehouse, AWS and MWAA. Never deployed."""

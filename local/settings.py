@@ -1,0 +1,121 @@
+"""Where the stand-ins keep their state, which ports they take, and the passwords of this start.
+
+Everything comes from `LOCAL_*` environment variables, so that two checkouts can run side by side.
+"""
+
+import json
+import os
+import secrets
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+HOST = "127.0.0.1"
+REGION = "us-east-1"
+ACCOUNT_ID = "123456789012"
+
+
+class SetupError(Exception):
+    """Something outside the pipeline is wrong. Its text says what, and which setting to change."""
+
+
+def _port(variable: str, default: int) -> int:
+    text = os.environ.get(variable, str(default))
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise SetupError(f"{variable}={text!r} is not a port; set it to a number from 1 to 65535")
+    return int(text)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Paths and ports of one checkout's stand-ins."""
+
+    state: Path
+    warehouse_port: int
+    aws_port: int
+    airflow_port: int
+
+    @classmethod
+    def from_environment(cls) -> "Settings":
+        """Read `LOCAL_DIR`, `LOCAL_WAREHOUSE_PORT`, `LOCAL_AWS_PORT` and `LOCAL_AIRFLOW_PORT`.
+
+        Raises:
+            SetupError: a port is not a number from 1 to 65535.
+        """
+        return cls(
+            state=(REPOSITORY / os.environ.get("LOCAL_DIR", ".local")).resolve(),
+            warehouse_port=_port("LOCAL_WAREHOUSE_PORT", 5439),
+            aws_port=_port("LOCAL_AWS_PORT", 4566),
+            airflow_port=_port("LOCAL_AIRFLOW_PORT", 8080),
+        )
+
+    @property
+    def aws_url(self) -> str:
+        """The address that `AWS_ENDPOINT_URL` is set to."""
+        return f"http://{HOST}:{self.aws_port}"
+
+    def aws_environment(self) -> dict[str, str]:
+        """The variables with which boto3, anywhere, reaches the AWS stand-in and nothing else."""
+        return {
+            "AWS_ENDPOINT_URL": self.aws_url,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        }
+
+
+def check_port(port: int, variable: str) -> None:
+    """Fail early, and by name, when a port is taken.
+
+    Raises:
+        SetupError: something listens on `port`; the text names the variable that moves it.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise SetupError(
+                f"port {port} is busy ({error.strerror}); stop what uses it, or choose another: {variable}=<port>"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Passwords:
+    """The passwords of this start, kept only in `passwords.json` under the state folder (mode 0600)."""
+
+    awsuser: str
+    dbt_user: str
+    airflow_database: str
+    airflow_admin: str
+    airflow_jwt: str
+
+    @classmethod
+    def generate(cls, state: Path) -> "Passwords":
+        """Make new passwords and keep them under `state`, replacing those of an earlier start."""
+        # Redshift wants an upper-case letter, a lower-case letter and a digit in 8 to 64 characters.
+        # https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_USER.html
+        made = cls(*(f"Aa1{secrets.token_hex(16)}" for _ in range(5)))
+        state.mkdir(parents=True, exist_ok=True)
+        path = state / "passwords.json"
+        path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            json.dump(vars(made), file)
+        return made
+
+    @classmethod
+    def load(cls, state: Path) -> "Passwords":
+        """Read the passwords of the running start.
+
+        Raises:
+            SetupError: nothing was started in this checkout.
+        """
+        try:
+            return cls(**json.loads((state / "passwords.json").read_text()))
+        except FileNotFoundError as error:
+            raise SetupError("nothing runs here yet; start it with: make up") from error
