@@ -49,6 +49,6 @@ fi
 echo "Installing the tools into $venv (once for each change of requirements/tools.txt) ..." >&2
 rm -f "$venv/.ready"
 "$uv" venv --quiet --clear --python "$python" "$venv" || fail "uv could not make $venv"
-VIRTUAL_ENV=$venv "$uv" pip sync --quiet --require-hashes requirements/tools.txt ||
+VIRTUAL_ENV=$venv "$uv" pip sync --quiet --compile-bytecode --require-hashes requirements/tools.txt ||
   fail "requirements/tools.txt could not be installed; is a package index reachable (UV_DEFAULT_INDEX)?"
 printf '%s\n' "$wanted" > "$venv/.ready"

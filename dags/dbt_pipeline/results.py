@@ -1,0 +1,68 @@
+"""Keeps what dbt reported: a callback after every dbt process, and one after every failed task.
+
+Both push an XCom of their own task, so the failure report needs no database query and no file that workers share.
+"""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+RESULTS_KEY = "dbt_results"
+ERROR_KEY = "task_error"
+# SNS and a person's eye both want one line; a database error can be a page.
+MESSAGE_CHARACTERS = 500
+
+log = logging.getLogger(__name__)
+
+
+def first_error_line(message: str | None) -> str:
+    """Return the line of dbt's message that says what is wrong, at most 500 characters.
+
+    dbt puts a heading first ("Database Error in model x (models/x.sql)"), the database's words on the lines after it.
+    """
+    lines = [line.strip() for line in (message or "").splitlines() if line.strip()]
+    if len(lines) > 1 and " Error in " in lines[0]:
+        lines = lines[1:]
+    return lines[0][:MESSAGE_CHARACTERS] if lines else ""
+
+
+def keep_results(project_dir: str, context: Any) -> None:
+    """Push what dbt reported of every node; called by Cosmos after dbt ended, failed or not.
+
+    Args:
+        project_dir: the folder dbt ran in; it is removed afterwards.
+        context: Airflow's task context.
+    """
+    # An exception here would stand in the log instead of dbt's own error.
+    try:
+        content = json.loads((Path(project_dir) / "target" / "run_results.json").read_text())
+        context["ti"].xcom_push(
+            key=RESULTS_KEY,
+            value={
+                "invocation_id": content["metadata"]["invocation_id"],
+                "generated_at": content["metadata"]["generated_at"],
+                "try_number": context["ti"].try_number,
+                "results": [
+                    {
+                        "unique_id": result["unique_id"],
+                        "status": result["status"],
+                        "message": first_error_line(result["message"]),
+                        "execution_time": result["execution_time"],
+                    }
+                    for result in content["results"]
+                ],
+            },
+        )
+    except FileNotFoundError:
+        log.warning("dbt ended before it ran anything; its message stands above")
+    except Exception:
+        log.exception("dbt's results could not be kept; the failure report will only name the task")
+
+
+def keep_error(context: Any) -> None:
+    """Push the first line of what failed a task; called by Airflow after its last try."""
+    text = str(context.get("exception") or "")
+    context["ti"].xcom_push(
+        key=ERROR_KEY, value={"message": first_error_line(text), "try_number": context["ti"].try_number}
+    )

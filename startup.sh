@@ -1,0 +1,127 @@
+#!/bin/bash
+# MWAA sources this file with bash on every component, as user airflow, in AIRFLOW_HOME, before it installs requirements.txt,
+# and keeps the variables that it exports. It gives dbt a virtual environment of its own, because no dbt resolves together
+# with Airflow. Whatever goes wrong here is one line in the start-up log and in ${DBT_VENV_PATH}.error, which the DAGs show:
+# a command that kills this shell would kill the container, so nothing here may.
+
+export DBT_VENV_PATH="${AIRFLOW_HOME}/dbt_venv"
+export DBT_PROJECT_PATH="${AIRFLOW_HOME}/dags/dbt"
+
+# Nothing is sent to Cosmos's or dbt's makers.
+export AIRFLOW__COSMOS__ENABLE_TELEMETRY=False
+export DBT_SEND_ANONYMOUS_USAGE_STATS=False
+# One Variable written after every node would only serve a second try of the producer task, which has none.
+export AIRFLOW__COSMOS__ENABLE_WATCHER_RELIABLE_RETRY=False
+# The release's name is in each DAG's documentation; hashing the project's files at every parse would say the same again.
+export AIRFLOW__COSMOS__ENABLE_DAG_VERSIONING=False
+
+_dbt_pins() {
+    cat <<'PINS'
+# pins: begin (make lock writes what stands between these two lines)
+agate==1.9.1
+annotated-types==0.8.0
+asn1crypto==1.5.1
+attrs==26.1.0
+babel==2.18.0
+beautifulsoup4==4.15.0
+boto3==1.44.5
+botocore==1.44.5
+certifi==2026.10.18
+charset-normalizer==3.5.2
+click==8.5.1
+colorama==0.4.6
+daff==1.4.2
+dbt-adapters==1.24.5
+dbt-common==1.39.0
+dbt-core==1.11.16
+dbt-extractor==0.6.0
+dbt-postgres==1.11.0
+dbt-protos==1.0.615
+dbt-redshift==1.11.1
+dbt-semantic-interfaces==0.9.0
+deepdiff==8.6.2
+idna==3.20
+importlib-metadata==8.9.0
+isodate==0.7.2
+jinja2==3.1.6
+jmespath==1.1.0
+jsonschema==4.26.0
+jsonschema-specifications==2025.9.1
+leather==0.4.1
+lxml==6.1.3
+markupsafe==3.0.4
+mashumaro==3.14
+more-itertools==10.8.0
+msgpack==1.2.4
+networkx==3.7
+opentelemetry-api==1.45.2
+orderly-set==5.5.0
+packaging==26.3
+parsedatetime==2.6
+pathspec==0.12.1
+protobuf==6.33.6
+psycopg2-binary==2.9.13
+pydantic==2.14.3
+pydantic-core==2.50.4
+python-dateutil==2.9.0.post0
+python-slugify==9.2.0
+pytimeparse==1.1.10
+pytz==2026.6
+pyyaml==6.0.3
+redshift-connector==2.1.17
+referencing==0.37.0
+requests==2.34.2
+rpds-py==2026.9.1
+s3transfer==0.19.3
+scramp==1.4.18
+setuptools==84.2.1
+six==1.17.0
+snowplow-tracker==1.1.0
+soupsieve==4.1.2
+sqlparse==0.6.1
+text-unidecode==1.3
+typing-extensions==4.16.0
+typing-inspection==0.4.5
+tzdata==2026.6 ; sys_platform == 'win32'
+urllib3==2.8.0
+zipp==4.1.2
+# pins: end
+PINS
+}
+
+_dbt_install() {
+    local log="${DBT_VENV_PATH}.log" pins="${DBT_VENV_PATH}.requirements.txt" wanted
+    _dbt_pins >"${pins}" || { _dbt_problem="${pins} cannot be written"; return 1; }
+    wanted="$(cksum <"${pins}")"
+    if [ "$(cat "${DBT_VENV_PATH}/.ready" 2>/dev/null)" = "${wanted}" ] && [ -x "${DBT_VENV_PATH}/bin/dbt" ]; then
+        echo "startup.sh: dbt is ready in ${DBT_VENV_PATH}"
+        return 0
+    fi
+    echo "startup.sh: installing dbt into ${DBT_VENV_PATH} ..."
+    if ! python3 -m venv --clear "${DBT_VENV_PATH}" >"${log}" 2>&1; then
+        _dbt_problem="python3 -m venv failed: $(tail -n 1 "${log}")"
+        return 1
+    fi
+    # The pins are the whole closure, so pip has nothing to resolve.
+    if ! "${DBT_VENV_PATH}/bin/python" -m pip install --no-input --disable-pip-version-check --no-deps --requirement "${pins}" >"${log}" 2>&1; then
+        _dbt_problem="pip could not install dbt: $(grep -m 1 '^ERROR' "${log}" || tail -n 1 "${log}")"
+        return 1
+    fi
+    if ! "${DBT_VENV_PATH}/bin/dbt" --version >"${log}" 2>&1; then
+        _dbt_problem="dbt is installed but does not start: $(tail -n 1 "${log}")"
+        return 1
+    fi
+    echo "${wanted}" >"${DBT_VENV_PATH}/.ready" || { _dbt_problem="${DBT_VENV_PATH} cannot be written"; return 1; }
+    echo "startup.sh: dbt is ready in ${DBT_VENV_PATH}"
+}
+
+# The web server runs no dbt, and on a private web server a download would only time out.
+if [ "${MWAA_AIRFLOW_COMPONENT:-}" != "webserver" ]; then
+    _dbt_problem=""
+    rm -f "${DBT_VENV_PATH}.error" || true
+    if ! _dbt_install; then
+        echo "startup.sh: FAILED, dbt tasks on this container will fail: ${_dbt_problem}" | tee "${DBT_VENV_PATH}.error" >&2 || true
+    fi
+    unset _dbt_problem
+fi
+unset -f _dbt_pins _dbt_install
