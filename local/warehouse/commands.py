@@ -1,0 +1,228 @@
+"""Statements about users, groups and privileges, rewritten word by word: sqlglot has no tree for them."""
+
+from collections.abc import Callable
+
+from sqlglot.tokens import Token, TokenType
+
+from local.warehouse.login import verifier
+from local.warehouse.plan import HELPERS, Plan, Refused, block, identifier, literal, unsupported
+
+
+class Words:
+    """The tokens of one statement, read from left to right.
+
+    Args:
+        text: the whole message, into which the tokens' positions point.
+        tokens: one statement's tokens.
+    """
+
+    def __init__(self, text: str, tokens: list[Token]) -> None:
+        """Stand before the first token."""
+        self.text, self.tokens, self.position = text, tokens, 0
+
+    def peek(self, ahead: int = 0) -> str:
+        """The next word in lower case, or nothing at the end. Quoted names and strings are never words."""
+        where = self.position + ahead
+        if where >= len(self.tokens) or self.tokens[where].token_type in (TokenType.IDENTIFIER, TokenType.STRING):
+            return ""
+        return self.tokens[where].text.lower()
+
+    def take(self, *words: str) -> bool:
+        """Step over `words` if they come next."""
+        if all(self.peek(i) == word for i, word in enumerate(words)):
+            self.position += len(words)
+            return True
+        return False
+
+    @property
+    def left(self) -> bool:
+        """Whether anything is left to read."""
+        return self.position < len(self.tokens)
+
+    def source(self) -> str:
+        """Step over one token; returns it as PostgreSQL text."""
+        if not self.left:
+            raise Refused("syntax error at end of input", "42601")
+        token = self.tokens[self.position]
+        self.position += 1
+        if token.token_type == TokenType.STRING:
+            return literal(token.text)
+        if token.token_type == TokenType.IDENTIFIER:
+            return identifier(token.text.lower())
+        return token.text
+
+    def name(self) -> str:
+        """Step over a name; returns it quoted. Redshift folds quoted names to lower case too."""
+        if not self.left or self.tokens[self.position].token_type == TokenType.STRING:
+            raise self.error()
+        token = self.tokens[self.position]
+        self.position += 1
+        return identifier(token.text.lower())
+
+    def string(self) -> str:
+        """Step over a string literal; returns its value."""
+        if not self.left or self.tokens[self.position].token_type != TokenType.STRING:
+            raise self.error()
+        self.position += 1
+        return self.tokens[self.position - 1].text
+
+    def rest(self) -> str:
+        """Step over everything that is left; returns it as PostgreSQL text, spaced as it was."""
+        out, end = [], None
+        while self.left:
+            token = self.tokens[self.position]
+            if end is not None and token.start > end + 1:
+                out.append(" ")
+            end = token.end
+            out.append(self.source())
+        return "".join(out)
+
+    def error(self) -> Refused:
+        """A syntax error at the next word."""
+        if not self.left:
+            return Refused("syntax error at end of input", "42601")
+        return Refused(f'syntax error at or near "{self.tokens[self.position].text}"', "42601")
+
+
+def _user(words: Words, *, create: bool) -> Plan:
+    """CREATE USER and ALTER USER. https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_USER.html"""
+    name = words.name()
+    options, after, settings = [], [], []
+    words.take("with")
+    while words.left:
+        if words.take("password", "disable"):
+            after.append(f"PERFORM {HELPERS}.set_password({literal(_bare(name))}, NULL)")
+        elif words.take("password"):
+            try:
+                kept = verifier(words.string())
+            except ValueError as problem:
+                raise Refused(str(problem), "22023") from problem
+            after.append(f"PERFORM {HELPERS}.set_password({literal(_bare(name))}, {literal(kept)})")
+        elif words.take("createdb") or words.take("nocreatedb"):
+            options.append(words.tokens[words.position - 1].text)
+        elif words.take("createuser"):
+            options.append("SUPERUSER CREATEROLE CREATEDB")
+        elif words.take("nocreateuser"):
+            options.append("NOSUPERUSER NOCREATEROLE")
+        elif words.take("valid", "until"):
+            options.append(f"VALID UNTIL {literal(words.string())}")
+        elif words.take("connection", "limit"):
+            value = words.source()
+            options.append(f"CONNECTION LIMIT {'-1' if value.lower() == 'unlimited' else value}")
+        elif create and words.take("in", "group"):
+            groups = [words.name()]
+            while words.take(","):
+                groups.append(words.name())
+            after.append(f"GRANT {', '.join(groups)} TO {name}")
+        elif words.take("syslog", "access") or words.take("session", "timeout") or words.take("externalid"):
+            words.source()
+        elif not create and words.take("rename", "to"):
+            return Plan(f"ALTER ROLE {name} RENAME TO {words.name()}", tag="ALTER USER")
+        elif not create and (words.peek() in ("set", "reset")):
+            settings.append(f"ALTER ROLE {name} {words.rest()}")
+        else:
+            raise words.error()
+    first = f"CREATE ROLE {name} LOGIN {' '.join(options)}" if create else f"ALTER ROLE {name} {' '.join(options)}"
+    steps = ([first] if create or options else []) + settings + after
+    if not steps:
+        raise Refused("syntax error at end of input", "42601")
+    return Plan(block(*steps), tag="CREATE USER" if create else "ALTER USER")
+
+
+def _bare(quoted: str) -> str:
+    return quoted[1:-1].replace('""', '"')
+
+
+def _create_group(words: Words) -> Plan:
+    name = words.name()
+    steps = [f"CREATE ROLE {name} NOLOGIN"]
+    words.take("with")
+    if words.take("user"):
+        users = [words.name()]
+        while words.take(","):
+            users.append(words.name())
+        steps.append(f"GRANT {name} TO {', '.join(users)}")
+    if words.left:
+        raise words.error()
+    return Plan(block(*steps), tag="CREATE GROUP")
+
+
+def _drop_roles(words: Words, tag: str) -> Plan:
+    exists = "IF EXISTS " if words.take("if", "exists") else ""
+    return Plan(f"DROP ROLE {exists}{words.rest()}", tag=tag)
+
+
+def _grantees(words: Words) -> str:
+    """What follows TO or FROM: GROUP and ROLE in front of a name say nothing to PostgreSQL, where all are roles."""
+    out, end = [], None
+    while words.left:
+        if words.peek() in ("group", "role") and words.peek(1) != "," and words.position + 1 < len(words.tokens):
+            words.position += 1
+        token = words.tokens[words.position]
+        if end is not None and token.start > end + 1:
+            out.append(" ")
+        end = token.end
+        out.append(words.source())
+    return "".join(out)
+
+
+def _privileges(words: Words) -> Plan:
+    """GRANT and REVOKE, also those of ALTER DEFAULT PRIVILEGES."""
+    out = []
+    while words.left and words.peek() not in ("to", "from"):
+        if words.peek() == "function" or words.peek() == "assumerole" or words.peek() == "datashare":
+            raise unsupported(f"privileges on a {words.peek()}", "grant it on the cluster only")
+        out.append(words.source())
+    if not words.left:
+        raise words.error()
+    out.append(words.source())
+    # No blanks inside a dotted name.
+    text = " ".join(out).replace(" . ", ".")
+    return Plan(f"{text} {_grantees(words)}")
+
+
+def _default_privileges(words: Words) -> Plan:
+    """https://docs.aws.amazon.com/redshift/latest/dg/r_ALTER_DEFAULT_PRIVILEGES.html"""
+    out = "ALTER DEFAULT PRIVILEGES"
+    if words.take("for", "user") or words.take("for", "role"):
+        out += f" FOR ROLE {words.name()}"
+        while words.take(","):
+            out += f", {words.name()}"
+    if words.take("in", "schema"):
+        out += f" IN SCHEMA {words.name()}"
+        while words.take(","):
+            out += f", {words.name()}"
+    return Plan(f"{out} {_privileges(words).sql}")
+
+
+def _alter_group(words: Words) -> Plan:
+    name = words.name()
+    if words.take("rename", "to"):
+        return Plan(f"ALTER ROLE {name} RENAME TO {words.name()}", tag="ALTER GROUP")
+    verb = "ADD" if words.take("add", "user") else "DROP" if words.take("drop", "user") else ""
+    if not verb:
+        raise words.error()
+    return Plan(f"ALTER GROUP {name} {verb} USER {words.rest()}", tag="ALTER GROUP")
+
+
+_COMMANDS: dict[tuple[str, ...], Callable[[Words], Plan]] = {
+    ("create", "user"): lambda words: _user(words, create=True),
+    ("alter", "user"): lambda words: _user(words, create=False),
+    ("drop", "user"): lambda words: _drop_roles(words, "DROP USER"),
+    ("create", "group"): _create_group,
+    ("alter", "group"): _alter_group,
+    ("drop", "group"): lambda words: _drop_roles(words, "DROP GROUP"),
+    ("create", "role"): _create_group,
+    ("drop", "role"): lambda words: _drop_roles(words, "DROP ROLE"),
+    ("alter", "default", "privileges"): _default_privileges,
+    ("grant",): lambda words: Plan(f"GRANT {_privileges(words).sql}"),
+    ("revoke",): lambda words: Plan(f"REVOKE {_privileges(words).sql}"),
+}
+
+
+def command(words: Words) -> Plan | None:
+    """Translate the statement if it is one of these commands."""
+    for start, handle in _COMMANDS.items():
+        if words.take(*start):
+            return handle(words)
+    return None

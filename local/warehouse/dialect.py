@@ -1,0 +1,72 @@
+"""What sqlglot's Redshift parser and PostgreSQL generator do differently for us.
+
+Function calls keep their names: what Redshift has and PostgreSQL lacks are functions in the database (install.sql), so
+that one place defines each. Only calls with a grammar of their own are parsed as more than a name and arguments.
+"""
+
+from typing import ClassVar
+
+from sqlglot import ErrorLevel, exp
+from sqlglot.dialects.redshift import Redshift
+from sqlglot.generators.postgres import PostgresGenerator
+from sqlglot.parsers.redshift import RedshiftParser
+
+_OWN_GRAMMAR = ("CAST", "CONVERT", "DECODE", "EXTRACT", "POSITION", "SUBSTRING", "TRIM", "TRY_CAST")
+_IGNORED = exp.var("ignored")
+
+
+def _ignored(parser: RedshiftParser, words: int) -> exp.Expr:
+    """Read `words` words of a column's storage attribute, which has no meaning here."""
+    for _ in range(words):
+        parser._advance()
+    return parser.expression(exp.EncodeColumnConstraint(this=_IGNORED.copy()))
+
+
+def _identity(parser: RedshiftParser) -> exp.Expr:
+    start, increment = parser._parse_wrapped_csv(parser._parse_bitwise) or (None, None)
+    return parser.expression(exp.GeneratedAsIdentityColumnConstraint(this=True, start=start, increment=increment))
+
+
+class Parser(RedshiftParser):
+    """Redshift's grammar, with function calls left as they are."""
+
+    FUNCTIONS: ClassVar = {}
+    FUNCTION_PARSERS: ClassVar = {k: v for k, v in RedshiftParser.FUNCTION_PARSERS.items() if k in _OWN_GRAMMAR}
+    NO_PAREN_FUNCTION_PARSERS: ClassVar = {
+        "ANY": RedshiftParser.NO_PAREN_FUNCTION_PARSERS["ANY"],
+        "CASE": RedshiftParser.NO_PAREN_FUNCTION_PARSERS["CASE"],
+        "SYSDATE": lambda self: self.expression(exp.Anonymous(this="sysdate")),
+        # `approximate count(distinct x)` is exact here, which is within what Redshift promises.
+        "APPROXIMATE": lambda self: self._parse_function(),
+    }
+    CONSTRAINT_PARSERS: ClassVar = {
+        **RedshiftParser.CONSTRAINT_PARSERS,
+        "ENCODE": lambda self: _ignored(self, 1),
+        "DISTKEY": lambda self: _ignored(self, 0),
+        "SORTKEY": lambda self: _ignored(self, 0),
+        "IDENTITY": _identity,
+    }
+
+
+class Generator(PostgresGenerator):
+    """PostgreSQL's grammar, with names of functions as they were written."""
+
+    TRANSFORMS: ClassVar = {**PostgresGenerator.TRANSFORMS, exp.EncodeColumnConstraint: lambda *_: ""}
+
+
+class LocalRedshift(Redshift):
+    """Redshift as the warehouse reads it."""
+
+    INDEX_OFFSET = 0
+    Parser = Parser
+
+
+def generate(tree: exp.Expr) -> str:
+    """Write `tree` as PostgreSQL text.
+
+    Raises:
+        sqlglot.UnsupportedError: PostgreSQL has no such construct, as far as sqlglot knows.
+    """
+    return Generator(
+        dialect="postgres", normalize_functions=False, unsupported_level=ErrorLevel.RAISE, comments=False
+    ).generate(tree)

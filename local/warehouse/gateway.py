@@ -1,0 +1,137 @@
+"""The TCP server that Redshift's clients connect to: start-up, login, cancel; then a Session takes over."""
+
+import asyncio
+import contextlib
+import struct
+
+import psycopg
+
+from local.settings import HOST
+from local.warehouse import login, wire
+from local.warehouse.postgres import Postgres
+from local.warehouse.session import Session, startup_message
+
+# What Redshift reports; its connector behaves differently with PostgreSQL's own version.
+SERVER_VERSION = "8.0.2"
+_LOGIN_SECONDS = 60
+# Of a client's start-up parameters, those that PostgreSQL shall see. Redshift's own ones, such as
+# client_protocol_version, it refuses.
+_PASSED_ON = ("application_name", "datestyle", "extra_float_digits", "options")
+
+
+class Gateway:
+    """Accepts clients on one port and serves each from `postgres`."""
+
+    def __init__(self, postgres: Postgres, port: int) -> None:
+        """Prepare; nothing listens yet."""
+        self.postgres, self.port = postgres, port
+        self._server: asyncio.Server | None = None
+        self._clients: set[asyncio.Task] = set()
+
+    async def start(self) -> None:
+        """Listen. Raises OSError when the port is taken."""
+        self._server = await asyncio.start_server(self._client, HOST, self.port, limit=1 << 20)
+
+    async def stop(self) -> None:
+        """Stop listening and end every session."""
+        if self._server is not None:
+            self._server.close()
+        for task in self._clients:
+            task.cancel()
+        await asyncio.gather(*self._clients, return_exceptions=True)
+
+    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        self._clients.add(task)
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, TimeoutError):
+                await self._serve(reader, writer)
+        except wire.ProtocolError as problem:
+            writer.write(wire.error("08P01", str(problem), severity="FATAL"))
+        except asyncio.CancelledError:
+            writer.write(wire.error("57P01", "the local warehouse is shutting down", severity="FATAL"))
+        finally:
+            self._clients.discard(task)
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with asyncio.timeout(_LOGIN_SECONDS):
+            parameters = await self._startup(reader, writer)
+            if parameters is None:
+                return
+            server = await self._login(reader, writer, parameters)
+        if server is None:
+            return
+        try:
+            await Session((reader, writer), server).run()
+        finally:
+            # Without a word of farewell, as from a client that vanished: PostgreSQL rolls back.
+            server[1].close()
+
+    async def _startup(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> dict[str, str] | None:
+        """Read requests until one starts a session; returns its parameters, or nothing for a cancel request."""
+        while True:
+            code, rest = await wire.read_startup(reader)
+            if code in (wire.SSL_REQUEST, wire.GSS_REQUEST):
+                writer.write(b"N")
+                await writer.drain()
+            elif code == wire.CANCEL_REQUEST:
+                with contextlib.suppress(OSError):
+                    _, server = await asyncio.open_unix_connection(self.postgres.socket)
+                    server.write(struct.pack("!II", len(rest) + 8, code) + rest)
+                    await server.drain()
+                    server.close()
+                return None
+            elif code >> 16 == 3:
+                return wire.parameters_of(rest)
+            else:
+                raise wire.ProtocolError(f"unsupported frontend protocol {code >> 16}.{code & 0xFFFF}")
+
+    async def _login(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, parameters: dict[str, str]
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        user = parameters.get("user", "").lower()
+        writer.write(wire.message(b"R", struct.pack("!I", 3)))  # AuthenticationCleartextPassword; loopback only
+        await writer.drain()
+        kind, payload = await wire.read_message(reader)
+        if kind != b"p" or isinstance(payload, int):
+            raise wire.ProtocolError(f"expected password response, got message type {kind[0]}")
+        try:
+            kept = await self._verifier(user)
+            if not login.matches(kept, user, wire.string_at(payload, 0)[0]):
+                text = f'password authentication failed for user "{user}"'
+                writer.write(wire.error("28000", text, severity="FATAL"))
+                return None
+            server = await asyncio.open_unix_connection(self.postgres.socket, limit=1 << 20)
+        except (OSError, psycopg.OperationalError):
+            text = "the PostgreSQL server of the local warehouse does not answer"
+            hint = f"see {self.postgres.log}, then start the warehouse again"
+            writer.write(wire.error("57P03", text, hint, severity="FATAL"))
+            return None
+        passed = {key: value for key, value in parameters.items() if key.lower() in _PASSED_ON}
+        server[1].write(startup_message(user, parameters.get("database", user).lower(), passed))
+        if await self._greet(server[0], writer):
+            return server
+        server[1].close()
+        return None
+
+    async def _verifier(self, user: str) -> str | None:
+        connection = await psycopg.AsyncConnection.connect(self.postgres.conninfo("postgres"), autocommit=True)
+        async with connection:
+            question = (
+                "select rolpassword from pg_authid where rolname = %s and rolcanlogin"
+                " and coalesce(rolvaliduntil > now(), true)"
+            )
+            row = await (await connection.execute(question, (user,))).fetchone()
+        return row[0] if row else None
+
+    async def _greet(self, server: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Pass on what PostgreSQL says until it is ready for queries; returns whether it became so."""
+        while True:
+            kind, payload = await wire.read_message(server)
+            if kind == b"S" and payload.startswith(b"server_version\0"):
+                payload = f"server_version\0{SERVER_VERSION}\0".encode()
+            writer.write(wire.message(kind, payload))
+            if kind in b"ZE":
+                await writer.drain()
+                return kind == b"Z"

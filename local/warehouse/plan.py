@@ -1,0 +1,63 @@
+"""What the gateway shall do for one statement of a client: the result of translating it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+# The names of our helpers' schema begins with pg_, so that clients take it for a system schema.
+HELPERS = "pg_redshift"
+
+
+class Refused(Exception):  # noqa: N818 - the word that the project uses for it
+    """The statement is not run. What the client gets instead is an error with these fields."""
+
+    def __init__(self, text: str, code: str, hint: str = "") -> None:
+        """Keep the message, its SQLSTATE and a hint."""
+        super().__init__(text)
+        self.text, self.code, self.hint = text, code, hint
+
+
+def unsupported(construct: str, hint: str) -> Refused:
+    """A refusal of what Redshift does and the local warehouse cannot do."""
+    return Refused(f"not supported by the local warehouse: {construct}", "0A000", hint)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One statement, ready to be run.
+
+    Attributes:
+        sql: PostgreSQL's text of it.
+        tag: command tag to report instead of PostgreSQL's, such as `CREATE USER`.
+        job: something the gateway itself does instead of sending `sql` (COPY, UNLOAD).
+        text: what the client wrote.
+    """
+
+    sql: str
+    tag: str | None = None
+    job: Any = field(default=None, compare=False)
+    text: str = ""
+
+
+def literal(text: str) -> str:
+    """Write `text` as a PostgreSQL string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    """Write `name` as a quoted PostgreSQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def block(*steps: str) -> str:
+    """Several statements that succeed or fail as one, as one statement."""
+    body = "".join(f"{step};\n" for step in steps)
+    mark = "$b$"
+    while mark in body:
+        mark = f"$b{len(mark)}$"
+    return f"DO {mark}BEGIN\n{body}END{mark}"
+
+
+def raising(refusal: Refused) -> str:
+    """A statement that fails with the fields of `refusal`: the server then treats it as any failed statement."""
+    parts = (literal(part) for part in (refusal.code, refusal.text, refusal.hint))
+    return f"SELECT {HELPERS}.refuse({', '.join(parts)})"

@@ -1,0 +1,133 @@
+"""Messages of PostgreSQL's protocol 3.0, which Redshift speaks too: cutting them out of a stream and making them.
+
+https://www.postgresql.org/docs/18/protocol-message-formats.html
+"""
+
+import asyncio
+import struct
+from collections.abc import Iterator
+
+SSL_REQUEST = 80877103
+GSS_REQUEST = 80877104
+CANCEL_REQUEST = 80877102
+PROTOCOL_3_0 = 196608
+
+STARTUP_LIMIT = 10_000  # bytes, PostgreSQL's own limit
+# Redshift's limit of a statement, in bytes. https://docs.aws.amazon.com/redshift/latest/dg/c_redshift-sql.html
+STATEMENT_LIMIT = 16 * 1024 * 1024
+# Bound values come on top of a statement. A longer message is garbage or an attack, so the connection ends.
+MESSAGE_LIMIT = 256 * 1024 * 1024
+
+
+class ProtocolError(Exception):
+    """The peer sent what is no message. The connection cannot go on, because where the next one starts is unknown."""
+
+
+def message(kind: bytes, payload: bytes = b"") -> bytes:
+    """Frame a message: its kind (one byte, or none in the start-up phase), its length, its payload."""
+    return kind + struct.pack("!I", len(payload) + 4) + payload
+
+
+def error(code: str, text: str, hint: str = "", severity: str = "ERROR") -> bytes:
+    """Make an ErrorResponse with SQLSTATE `code`."""
+    fields = {"S": severity, "V": severity, "C": code, "M": text, "H": hint}
+    return error_of(fields)
+
+
+def error_of(fields: dict[str, str]) -> bytes:
+    """Make an ErrorResponse of `fields`, keyed by their one-letter field types. Empty ones are left out."""
+    payload = b"".join(key.encode() + value.encode() + b"\0" for key, value in fields.items() if value)
+    return message(b"E", payload + b"\0")
+
+
+def fields_of(payload: bytes) -> dict[str, str]:
+    """Read the fields of an ErrorResponse or NoticeResponse."""
+    return {part[:1].decode(): part[1:].decode(errors="replace") for part in payload.split(b"\0") if part}
+
+
+def parameters_of(payload: bytes) -> dict[str, str]:
+    """Read the names and values of a start-up message (what follows the protocol number).
+
+    Raises:
+        ProtocolError: they are not pairs of zero-terminated UTF-8 strings.
+    """
+    parts = payload.split(b"\0")
+    if len(parts) < 2 or parts[-1] or parts[-2] or len(parts) % 2:
+        raise ProtocolError("invalid startup packet layout: expected terminator as last byte")
+    try:
+        texts = [part.decode() for part in parts[:-2]]
+    except UnicodeDecodeError as problem:
+        raise ProtocolError("the start-up parameters are not UTF-8") from problem
+    return dict(zip(texts[::2], texts[1::2], strict=True))
+
+
+def string_at(payload: bytes, start: int) -> tuple[str, int]:
+    """Read the zero-terminated string at `start`; returns it and the position after it.
+
+    Raises:
+        ProtocolError: it does not end, or is not UTF-8.
+    """
+    end = payload.find(b"\0", start)
+    if end < 0:
+        raise ProtocolError("a string in a message does not end")
+    try:
+        return payload[start:end].decode(), end + 1
+    except UnicodeDecodeError as problem:
+        raise ProtocolError(f"invalid byte sequence for encoding UTF8: {problem.reason}") from problem
+
+
+async def read_startup(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """Read a message of the start-up phase; returns its code and the rest.
+
+    Raises:
+        ProtocolError: its length cannot be true.
+        asyncio.IncompleteReadError: the peer left.
+    """
+    length, code = struct.unpack("!II", await reader.readexactly(8))
+    if not 8 <= length <= STARTUP_LIMIT:
+        raise ProtocolError("invalid length of startup packet")
+    return code, await reader.readexactly(length - 8)
+
+
+async def read_message(reader: asyncio.StreamReader) -> tuple[bytes, bytes | int]:
+    """Read one message; returns its kind and its payload.
+
+    Of a query longer than Redshift allows, the payload is thrown away as it comes, and its length in bytes is returned.
+
+    Raises:
+        ProtocolError: its length cannot be true.
+        asyncio.IncompleteReadError: the peer left.
+    """
+    header = await reader.readexactly(5)
+    kind, length = header[:1], struct.unpack("!I", header[1:])[0] - 4
+    if not 0 <= length <= MESSAGE_LIMIT:
+        raise ProtocolError("invalid message length")
+    # Query: the text and a zero. Parse: names and types of parameters too, 4 KiB are plenty.
+    if (kind == b"Q" and length > STATEMENT_LIMIT + 1) or (kind == b"P" and length > STATEMENT_LIMIT + 4096):
+        left = length
+        while left:
+            left -= len(await reader.readexactly(min(left, 1 << 20)))
+        return kind, length - 1
+    return kind, await reader.readexactly(length)
+
+
+def complete(buffer: bytearray) -> Iterator[tuple[int, int, int]]:
+    """Find the complete messages in `buffer`; yields kind, start and end of each but runs of data rows as one."""
+    position, size = 0, len(buffer)
+    unpack = struct.Struct("!I").unpack_from
+    while position + 5 <= size:
+        start = position
+        kind = buffer[position]
+        if kind == 68:  # DataRow
+            while position + 5 <= size and buffer[position] == 68:
+                end = position + 1 + unpack(buffer, position + 1)[0]
+                if end > size:
+                    break
+                position = end
+            if position == start:
+                return
+        else:
+            position += 1 + unpack(buffer, position + 1)[0]
+            if position > size:
+                return
+        yield kind, start, position

@@ -1,0 +1,96 @@
+"""Who may connect, with which passwords, and what a session is told."""
+
+import hashlib
+
+import pytest
+import redshift_connector
+
+
+@pytest.fixture
+def admin(warehouse):
+    connection = warehouse.connect()
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        yield cursor
+        for name in ("login_a", "login_b", "login_c"):
+            cursor.execute(f"drop user if exists {name}")
+    connection.close()
+
+
+def test_a_query_with_bound_values(admin):
+    admin.execute("select %s::int + 1, %s", (41, "it's"))
+    assert admin.fetchone() == [42, "it's"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "Plain1text",
+        f"sha256|{hashlib.sha256(b'Plain1textsalt').hexdigest()}|salt",
+        "md5" + hashlib.md5(b"Plain1textlogin_a").hexdigest(),  # noqa: S324 - Redshift's own form
+    ],
+    ids=["clear", "sha256", "md5"],
+)
+def test_every_form_of_a_password(warehouse, admin, given):
+    admin.execute(f"create user login_a password '{given}'")
+    with warehouse.connect("login_a", "Plain1text") as connection:
+        assert connection.run("select current_user")[0] == ["login_a"]
+    with pytest.raises(redshift_connector.Error, match='password authentication failed for user "login_a"'):
+        warehouse.connect("login_a", "Plain1texT")
+
+
+def test_a_changed_password_replaces_the_old_one(warehouse, admin):
+    admin.execute("create user login_b password 'First1word'")
+    admin.execute("alter user login_b password 'Second2word'")
+    with pytest.raises(redshift_connector.Error, match="password authentication failed"):
+        warehouse.connect("login_b", "First1word")
+    warehouse.connect("login_b", "Second2word").close()
+
+
+def test_a_user_that_was_rolled_back_cannot_log_in(warehouse):
+    with warehouse.connect() as connection:
+        connection.run("create user login_c password 'Plain1text'")
+        connection.rollback()
+    with pytest.raises(redshift_connector.Error, match="password authentication failed"):
+        warehouse.connect("login_c", "Plain1text")
+
+
+def test_verifiers_are_hidden_from_plain_users(warehouse, admin):
+    admin.execute("create user login_a password 'Plain1text'")
+    with (
+        warehouse.connect("login_a", "Plain1text") as connection,
+        pytest.raises(redshift_connector.Error, match="permission denied"),
+    ):
+        connection.run("select rolpassword from pg_authid")
+
+
+def test_a_user_cannot_set_the_password_of_another(warehouse, admin):
+    admin.execute("create user login_a password 'Plain1text'")
+    with (
+        warehouse.connect("login_a", "Plain1text") as connection,
+        pytest.raises(redshift_connector.Error, match="permission denied"),
+    ):
+        connection.run("alter user awsuser password 'Other1text'")
+
+
+def test_weak_passwords_are_refused(admin):
+    with pytest.raises(redshift_connector.Error, match="between 8 and 64 characters"):
+        admin.execute("create user login_a password 'Ab1'")
+
+
+def test_an_unknown_database(warehouse):
+    with pytest.raises(redshift_connector.Error, match='database "nowhere" does not exist'):
+        warehouse.connect(database="nowhere")
+
+
+def test_privileges_reach_tables_made_later(warehouse, admin):
+    admin.execute("create user login_a password 'Plain1text'")
+    admin.execute("create schema later")
+    admin.execute("grant usage on schema later to login_a")
+    admin.execute("alter default privileges in schema later grant select on tables to login_a")
+    admin.execute("create table later.t (a int)")
+    with warehouse.connect("login_a", "Plain1text") as connection:
+        assert connection.run("select count(*) from later.t")[0] == [0]
+        with pytest.raises(redshift_connector.Error, match="permission denied"):
+            connection.run("insert into later.t values (1)")
+    admin.execute("drop schema later cascade")
