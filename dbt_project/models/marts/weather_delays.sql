@@ -1,0 +1,43 @@
+{{ config(dist='even', sort='departure_hour_at') }}
+
+with departures as (
+    select
+        origin_code,
+        departure_hour_at,
+        count(*) as scheduled_flights,
+        sum(case when is_cancelled then 1 else 0 end) as cancelled_flights,
+        sum(case when is_late then 1 else 0 end) as late_flights,
+        avg(cast(departure_delay_minutes as double precision)) as average_departure_delay_minutes
+    from {{ ref('flights') }}
+    group by origin_code, departure_hour_at
+)
+
+select
+    {{ surrogate_key(['departures.origin_code', 'departures.departure_hour_at']) }} as weather_delay_key,
+    departures.origin_code,
+    departures.departure_hour_at,
+    departures.scheduled_flights,
+    departures.cancelled_flights,
+    departures.late_flights,
+    departures.average_departure_delay_minutes,
+    weather.temperature_f,
+    weather.wind_speed_mph,
+    weather.wind_gust_mph,
+    weather.precipitation_inches,
+    weather.visibility_miles,
+    -- The first that applies, from what stops an airport most to what stops it least.
+    cast(
+        case
+            when weather.observed_hour_at is null then 'not observed'
+            when weather.visibility_miles < 1 then 'low visibility'
+            when weather.wind_speed_mph >= 25 or weather.wind_gust_mph >= 35 then 'windy'
+            when weather.precipitation_inches > 0 and weather.temperature_f <= 32 then 'freezing'
+            when weather.precipitation_inches > 0 then 'wet'
+            else 'fair'
+        end as varchar(16)
+    ) as conditions
+from departures
+left join {{ ref('stg_weather') }} as weather
+    on
+        departures.origin_code = weather.airport_code
+        and departures.departure_hour_at = weather.observed_hour_at

@@ -1,0 +1,5 @@
+select
+    carrier as carrier_code,
+    name as carrier_name,
+    loaded_at
+from {{ source('raw', 'airlines') }}
