@@ -1,0 +1,180 @@
+"""The commands of `python -m deploy`. Exit code 0: done; 1: it failed; 2: the set-up is wrong."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from deploy import cli_warehouse
+from deploy.apply import Applied
+from deploy.apply import apply as apply_artefact
+from deploy.apply import rollback as roll_back
+from deploy.bucket import Bucket, aws_client
+from deploy.build import build as build_artefact
+from deploy.errors import DeployError
+from deploy.plan import Plan, damaged_files, make_plan, read_project
+from deploy.progress import shown
+from deploy.release import DAGS, PROJECTS, Artefact
+
+app = typer.Typer(
+    name="deploy",
+    help="Builds a release of this repository, shows what it would change, applies it, and takes it back.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command("warehouse-user")(cli_warehouse.warehouse_user)
+app.command("sample-data")(cli_warehouse.sample_data)
+
+out = Console(soft_wrap=True, highlight=False)
+
+ARTEFACT = Path(os.environ.get("LOCAL_DIR", ".local")) / "release"
+
+BucketOption = Annotated[str, typer.Option("--bucket", envvar="DEPLOY_BUCKET", help="The bucket that MWAA reads.")]
+ArtefactOption = Annotated[Path, typer.Option("--artefact", help="The folder that `build` made.")]
+
+
+@app.command()
+def build(
+    projects: Annotated[
+        list[Path] | None, typer.Argument(help="Folders of dbt projects; default: all in the repository.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder for the artefact; replaced.")] = ARTEFACT,
+) -> None:
+    """Parse the dbt projects and put together all that goes to the bucket. Needs no AWS and no warehouse."""
+    with shown() as progress:
+        artefact = build_artefact(output, projects, progress=progress)
+    for release in artefact.releases:
+        out.print(f"{release.project_name}: release {release.release_id}, {len(release.files)} files", markup=False)
+    out.print(f"{len(artefact.files)} DAG and root files; all in {artefact.folder}", markup=False)
+
+
+@app.command()
+def plan(bucket: BucketOption, artefact: ArtefactOption = ARTEFACT) -> None:
+    """Show what `apply` would change. Changes nothing."""
+    with shown() as progress:
+        progress(f"comparing with s3://{bucket}", 0, 1)
+        found = make_plan(Artefact.read(artefact), Bucket(bucket, aws_client("s3")))
+    _print_plan(found)
+
+
+@app.command()
+def apply(
+    bucket: BucketOption,
+    artefact: ArtefactOption = ARTEFACT,
+    lambda_function: Annotated[
+        str | None, typer.Option(envvar="DEPLOY_LAMBDA_FUNCTION", help="Also give this function the code of lambda/.")
+    ] = None,
+) -> None:
+    """Upload what changed, make it live, delete what is old."""
+    with shown() as progress:
+        applied = apply_artefact(
+            Artefact.read(artefact),
+            Bucket(bucket, aws_client("s3")),
+            progress,
+            aws_client("lambda") if lambda_function else None,
+            lambda_function,
+        )
+    _print_plan(applied.plan)
+    _print_applied(applied, lambda_function)
+
+
+@app.command()
+def status(bucket: BucketOption) -> None:
+    """Show what is live in the bucket, and what it could be rolled back to."""
+    store = Bucket(bucket, aws_client("s3"))
+    sizes = store.sizes(DAGS)
+    names = sorted({key.removeprefix(PROJECTS).split("/")[0] for key in sizes if key.startswith(PROJECTS)})
+    table = Table("project", "live release", "built", "Git commit", "files", "earlier releases", box=None)
+    for name in names:
+        state = read_project(store, name, sizes)
+        live = state.live
+        damaged = damaged_files(live, sizes) if live else []
+        files = (
+            f"{len(live.files)}, {len(damaged)} damaged" if live and damaged else str(len(live.files)) if live else ""
+        )
+        earlier = ", ".join(release_id for release_id in state.complete if release_id != state.live_id)
+        table.add_row(
+            name,
+            live.release_id if live else f"{state.live_id or 'none'} (not there)",
+            live.built_at if live else "",
+            live.git_sha[:12] if live else "",
+            files,
+            earlier,
+        )
+    out.print(table if names else f"s3://{bucket}/{PROJECTS} holds no project")
+
+
+@app.command()
+def rollback(
+    bucket: BucketOption,
+    project: Annotated[str, typer.Option(help="The dbt project, by its name in dbt_project.yml.")],
+    release: Annotated[str | None, typer.Argument(help="Which release; default: the one before the live one.")] = None,
+) -> None:
+    """Make an earlier release live again: one small upload, in force when MWAA next copies the bucket (about 30 s)."""
+    before, now = roll_back(Bucket(bucket, aws_client("s3")), project, release)
+    out.print(f"{project}: {before} → {now}", markup=False)
+
+
+def _print_plan(found: Plan) -> None:
+    for project in found.projects:
+        if project.new:
+            what = f"{len(project.uploads)} files to upload, {len(project.copies)} unchanged"
+            out.print(
+                f"{project.project_name}: {project.before or 'none'} → {project.release_id}: {what}", markup=False
+            )
+        elif project.switch:
+            out.print(f"{project.project_name}: {project.before or 'none'} → {project.release_id}", markup=False)
+        else:
+            out.print(f"{project.project_name}: nothing changed, {project.release_id} stays live", markup=False)
+        for file in project.uploads if project.before else []:
+            out.print(f"  ~ {file.path}", markup=False)
+    for sign, keys in (
+        ("+", [file.path for file in found.added]),
+        ("~", [file.path for file in found.changed]),
+        ("-", found.deleted),
+    ):
+        for key in keys:
+            out.print(f"{sign} {key}", markup=False)
+    removed = [key for project in found.projects for key in project.removed]
+    if removed:
+        out.print(f"- {len(removed)} files of releases that are no longer kept", markup=False)
+    for key in found.foreign:
+        out.print(f"? {key}: not from this repository, left alone", markup=False)
+    for key in found.drifted:
+        out.print(f"! {key}: changed in the bucket by hand", markup=False)
+    if found.needs_environment_update:
+        changed = " and ".join(found.needs_environment_update)
+        out.print(
+            f"{changed}: MWAA takes it over only with update-environment and the new object version", markup=False
+        )
+    if found.is_empty:
+        out.print("The bucket is up to date.")
+
+
+def _print_applied(applied: Applied, function: str | None) -> None:
+    if function:
+        out.print(f"{function}: {'code updated' if applied.lambda_updated else 'code unchanged'}", markup=False)
+    if applied.changed:
+        out.print(f"Done: {applied.uploaded} uploaded, {applied.copied} copied inside S3, {applied.deleted} deleted.")
+
+
+def main() -> None:
+    """Run the command line; an expected error becomes one message and its exit code."""
+    try:
+        app(standalone_mode=False)
+    except DeployError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except typer.TyperException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        print("Interrupted; what was live is still live.", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,26 @@
+-- Sample source raw.airlines: the carriers, by their two-letter code.
+-- Loading again replaces the rows, in one transaction: readers see the old rows until it commits.
+--
+--   psql --single-transaction -v source_url=s3://…/nycflights13/airlines/ -v iam_role=default -f airlines.sql
+
+-- raw is a reserved word of Redshift, hence the quotes.
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_pg_keywords.html
+create schema if not exists "raw";
+
+create table if not exists "raw".airlines (
+    carrier varchar(2),
+    name varchar(100),
+    loaded_at timestamp default getdate()
+);
+
+-- truncate would commit on its own.
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_TRUNCATE.html
+delete from "raw".airlines;
+
+copy "raw".airlines (
+    carrier,
+    name
+)
+from :'source_url'
+iam_role :iam_role
+csv gzip ignoreheader 1 null as 'NA' timeformat 'auto';

@@ -1,0 +1,38 @@
+-- Sample source raw.airports: airports, where they are and their time zone.
+-- Loading again replaces the rows, in one transaction: readers see the old rows until it commits.
+--
+--   psql --single-transaction -v source_url=s3://…/nycflights13/airports/ -v iam_role=default -f airports.sql
+
+-- raw is a reserved word of Redshift, hence the quotes.
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_pg_keywords.html
+create schema if not exists "raw";
+
+create table if not exists "raw".airports (
+    faa varchar(3),
+    name varchar(100),
+    lat double precision,
+    lon double precision,
+    alt integer,
+    tz integer,
+    dst varchar(1),
+    tzone varchar(64),
+    loaded_at timestamp default getdate()
+);
+
+-- truncate would commit on its own.
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_TRUNCATE.html
+delete from "raw".airports;
+
+copy "raw".airports (
+    faa,
+    name,
+    lat,
+    lon,
+    alt,
+    tz,
+    dst,
+    tzone
+)
+from :'source_url'
+iam_role :iam_role
+csv gzip ignoreheader 1 null as 'NA' timeformat 'auto';

@@ -1,0 +1,40 @@
+-- Sample source raw.planes: aircraft by tail number, as registered with the FAA.
+-- Loading again replaces the rows, in one transaction: readers see the old rows until it commits.
+--
+--   psql --single-transaction -v source_url=s3://…/nycflights13/planes/ -v iam_role=default -f planes.sql
+
+-- raw is a reserved word of Redshift, hence the quotes.
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_pg_keywords.html
+create schema if not exists "raw";
+
+create table if not exists "raw".planes (
+    tailnum varchar(6),
+    year integer,
+    type varchar(64),
+    manufacturer varchar(64),
+    model varchar(64),
+    engines integer,
+    seats integer,
+    speed integer,
+    engine varchar(32),
+    loaded_at timestamp default getdate()
+);
+
+-- truncate would commit on its own.
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_TRUNCATE.html
+delete from "raw".planes;
+
+copy "raw".planes (
+    tailnum,
+    year,
+    type,
+    manufacturer,
+    model,
+    engines,
+    seats,
+    speed,
+    engine
+)
+from :'source_url'
+iam_role :iam_role
+csv gzip ignoreheader 1 null as 'NA' timeformat 'auto';
