@@ -14,6 +14,7 @@ from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
 from local.aws.functions import Functions
+from local.aws.mwaa_api import MwaaApi
 from local.settings import HOST, REGION, Settings
 
 # Signature version 4 names region and service: Credential=<key>/<date>/<region>/<service>/aws4_request
@@ -31,18 +32,22 @@ class _RequestHandler(MotoRequestHandler):
 class Application:
     """WSGI application in front of moto."""
 
-    def __init__(self, functions: Functions) -> None:
-        """`functions` answers Lambda's Invoke."""
+    def __init__(self, functions: Functions, mwaa: MwaaApi) -> None:
+        """`functions` answers Lambda's Invoke, `mwaa` all of MWAA."""
         self._functions = functions
+        self._mwaa = mwaa
         self._moto = DomainDispatcherApplication(create_backend_app)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer one request."""
         request = Request(environ)
         scope = _SCOPE.search(request.headers.get("Authorization", ""))
-        region = scope[1] if scope else REGION
+        region, service = scope.groups() if scope else (REGION, "")
         try:
-            answer: Response | None = self._functions.answer(request, region)
+            if service == "airflow":
+                answer: Response | None = self._mwaa.answer(request, region)
+            else:
+                answer = self._functions.answer(request, region)
         except Exception:  # noqa: BLE001 - a defect here must reach the caller as AWS would tell it, and the log in full
             traceback.print_exc()
             answer = Response('{"message": "the AWS stand-in failed; its log says why"}', 500)
@@ -54,7 +59,11 @@ def serve(settings: Settings) -> None:
     with tempfile.TemporaryDirectory(prefix="local-aws-") as folder:
         functions = Functions(Path(folder), settings.aws_environment())
         server = make_server(
-            HOST, settings.aws_port, Application(functions), threaded=True, request_handler=_RequestHandler
+            HOST,
+            settings.aws_port,
+            Application(functions, MwaaApi(settings)),
+            threaded=True,
+            request_handler=_RequestHandler,
         )
         try:
             print(f"AWS stand-in ready: {settings.aws_url}", flush=True)
