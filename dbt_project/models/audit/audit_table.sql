@@ -9,12 +9,17 @@
         tags=['audit'],
         dist='even',
         sort='model_execution_date',
-        post_hook=after_commit('{{ purge_audit_table() }}'),
+        post_hook={'sql': '{{ purge_audit_table() }}', 'transaction': false},
     )
 }}
 
+-- What the table has is selected as it is: dbt would move a column whose type it widens to the end of the table.
+{%- set present = audit_table_columns(this) if execute and is_incremental() else {} %}
+{%- set wanted = audit_columns() | rejectattr(0, 'in', present) | list %}
 select
-    {%- for name, type, _ in audit_columns() %}
+    {{ "present.*" if present }}{{ "," if present and wanted }}
+{% for name, type, _ in wanted %}
     cast(null as {{ type }}) as {{ name }}{{ "," if not loop.last }}
-    {%- endfor %}
+{% endfor %}
+{{ "from " ~ this ~ " as present" if present }}
 where false

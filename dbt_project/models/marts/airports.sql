@@ -23,7 +23,7 @@ with every_airport as (
         true as is_in_territory
     from {{ ref('territory_airports') }}
     -- Should the source learn of one of them, its own row counts.
-    where airport_code not in (select airport_code from {{ ref('stg_airports') }})
+    where airport_code not in (select source.airport_code from {{ ref('stg_airports') }} as source)
 )
 
 select

@@ -24,7 +24,7 @@ with counted as (
         max(arrival_delay_minutes) as longest_arrival_delay_minutes
     from {{ ref('flights') }}
     {% if is_incremental() %}
-        where flight_date >= (select dateadd(day, -{{ var('look_back_days') }}, max(flight_date)) from {{ this }})
+        where flight_date >= (select dateadd(day, -{{ var('look_back_days') }}, max(built.flight_date)) from {{ this }} as built)
     {% endif %}
     group by flight_date, carrier_code, origin_code
 )
