@@ -59,6 +59,17 @@ class Words:
         self.position += 1
         return identifier(token.text.lower())
 
+    def dotted(self) -> list[str]:
+        """Step over a name that may be qualified; returns its quoted parts."""
+        parts = [self.name()]
+        while self.take("."):
+            parts.append(self.name())
+        return parts
+
+    def at_string(self) -> bool:
+        """Whether a string literal comes next."""
+        return self.left and self.tokens[self.position].token_type == TokenType.STRING
+
     def string(self) -> str:
         """Step over a string literal; returns its value."""
         if not self.left or self.tokens[self.position].token_type != TokenType.STRING:
@@ -205,7 +216,50 @@ def _alter_group(words: Words) -> Plan:
     return Plan(f"ALTER GROUP {name} {verb} USER {words.rest()}", tag="ALTER GROUP")
 
 
-_COMMANDS: dict[tuple[str, ...], Callable[[Words], Plan]] = {
+def _create_schema(words: Words) -> Plan:
+    """https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_SCHEMA.html"""
+    exists = words.take("if", "not", "exists")
+    name = "" if words.peek() == "authorization" else words.name()
+    owner = words.name() if words.take("authorization") else ""
+    name = name or owner
+    if words.take("quota"):
+        words.rest()
+    if words.left:
+        raise words.error()
+    # PostgreSQL has no word for both IF NOT EXISTS and AUTHORIZATION.
+    sql = f"CREATE SCHEMA {'IF NOT EXISTS ' if exists else ''}{name}"
+    if not owner:
+        return Plan(sql)
+    if not exists:
+        return Plan(f"{sql} AUTHORIZATION {owner}")
+    made = f"CREATE SCHEMA {name} AUTHORIZATION {owner}"
+    return Plan(block(f"IF to_regnamespace({literal(name)}) IS NULL THEN {made}; END IF"), tag="CREATE SCHEMA")
+
+
+def _alter_schema(words: Words) -> Plan:
+    name = words.name()
+    if words.take("quota"):
+        return Plan("SELECT 1 WHERE false", tag="ALTER SCHEMA")
+    for verb in ("rename", "owner"):
+        if words.take(verb, "to"):
+            return Plan(f"ALTER SCHEMA {name} {verb.upper()} TO {words.name()}")
+    raise words.error()
+
+
+def _alter_owner(words: Words) -> Plan | None:
+    """ALTER TABLE … OWNER TO, which sqlglot does not read; nothing for any other ALTER TABLE."""
+    start = words.position
+    words.take("if", "exists")
+    name = ".".join(words.dotted())
+    if words.take("owner", "to"):
+        return Plan(f"ALTER TABLE {name} OWNER TO {words.name()}")
+    if words.take("set", "schema"):
+        raise words.error()
+    words.position = start
+    return None
+
+
+_COMMANDS: dict[tuple[str, ...], Callable[[Words], Plan | None]] = {
     ("create", "user"): lambda words: _user(words, create=True),
     ("alter", "user"): lambda words: _user(words, create=False),
     ("drop", "user"): lambda words: _drop_roles(words, "DROP USER"),
@@ -215,6 +269,10 @@ _COMMANDS: dict[tuple[str, ...], Callable[[Words], Plan]] = {
     ("create", "role"): _create_group,
     ("drop", "role"): lambda words: _drop_roles(words, "DROP ROLE"),
     ("alter", "default", "privileges"): _default_privileges,
+    ("create", "schema"): _create_schema,
+    ("alter", "schema"): _alter_schema,
+    ("alter", "table"): _alter_owner,
+    ("alter", "view"): _alter_owner,
     ("grant",): lambda words: Plan(f"GRANT {_privileges(words).sql}"),
     ("revoke",): lambda words: Plan(f"REVOKE {_privileges(words).sql}"),
 }
@@ -224,5 +282,7 @@ def command(words: Words) -> Plan | None:
     """Translate the statement if it is one of these commands."""
     for start, handle in _COMMANDS.items():
         if words.take(*start):
-            return handle(words)
+            if plan := handle(words):
+                return plan
+            words.position = 0
     return None

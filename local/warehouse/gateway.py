@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import logging
 import struct
 
 import psycopg
 
 from local.settings import HOST
 from local.warehouse import login, wire
+from local.warehouse.journal import Journal, Who
 from local.warehouse.postgres import Postgres
 from local.warehouse.session import Session, startup_message
 
@@ -25,12 +27,15 @@ class Gateway:
     def __init__(self, postgres: Postgres, port: int) -> None:
         """Prepare; nothing listens yet."""
         self.postgres, self.port = postgres, port
+        self.journal = Journal(postgres)
+        self._writing: asyncio.Task | None = None
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task] = set()
 
     async def start(self) -> None:
         """Listen. Raises OSError when the port is taken."""
         self._server = await asyncio.start_server(self._client, HOST, self.port, limit=1 << 20)
+        self._writing = asyncio.create_task(self.journal.run())
 
     async def stop(self) -> None:
         """Stop listening and end every session."""
@@ -39,6 +44,9 @@ class Gateway:
         for task in self._clients:
             task.cancel()
         await asyncio.gather(*self._clients, return_exceptions=True)
+        if self._writing is not None:
+            self._writing.cancel()
+        await self.journal.stop()
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -48,6 +56,11 @@ class Gateway:
                 await self._serve(reader, writer)
         except wire.ProtocolError as problem:
             writer.write(wire.error("08P01", str(problem), severity="FATAL"))
+        except Exception as problem:
+            # A defect of ours ends this session, not the warehouse; the client is told, the log has the rest.
+            logging.exception("a session ended unexpectedly")
+            text = f"internal error of the local warehouse: {type(problem).__name__}: {problem}"
+            writer.write(wire.error("XX000", text, severity="FATAL"))
         except asyncio.CancelledError:
             writer.write(wire.error("57P01", "the local warehouse is shutting down", severity="FATAL"))
         finally:
@@ -62,8 +75,9 @@ class Gateway:
             server = await self._login(reader, writer, parameters)
         if server is None:
             return
+        who = Who(parameters["user"].lower(), parameters.get("database", parameters["user"]).lower(), server[2])
         try:
-            await Session((reader, writer), server).run()
+            await Session((reader, writer), server[:2], self.journal, who).run()
         finally:
             # Without a word of farewell, as from a client that vanished: PostgreSQL rolls back.
             server[1].close()
@@ -89,7 +103,7 @@ class Gateway:
 
     async def _login(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, parameters: dict[str, str]
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, int] | None:
         user = parameters.get("user", "").lower()
         writer.write(wire.message(b"R", struct.pack("!I", 3)))  # AuthenticationCleartextPassword; loopback only
         await writer.drain()
@@ -110,8 +124,8 @@ class Gateway:
             return None
         passed = {key: value for key, value in parameters.items() if key.lower() in _PASSED_ON}
         server[1].write(startup_message(user, parameters.get("database", user).lower(), passed))
-        if await self._greet(server[0], writer):
-            return server
+        if (pid := await self._greet(server[0], writer)) is not None:
+            return *server, pid
         server[1].close()
         return None
 
@@ -125,13 +139,16 @@ class Gateway:
             row = await (await connection.execute(question, (user,))).fetchone()
         return row[0] if row else None
 
-    async def _greet(self, server: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Pass on what PostgreSQL says until it is ready for queries; returns whether it became so."""
+    async def _greet(self, server: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int | None:
+        """Pass on what PostgreSQL says until it is ready for queries; returns its process id if it became so."""
+        pid = None
         while True:
             kind, payload = await wire.read_message(server)
             if kind == b"S" and payload.startswith(b"server_version\0"):
                 payload = f"server_version\0{SERVER_VERSION}\0".encode()
+            if kind == b"K":
+                pid = struct.unpack_from("!I", payload)[0]
             writer.write(wire.message(kind, payload))
             if kind in b"ZE":
                 await writer.drain()
-                return kind == b"Z"
+                return pid if kind == b"Z" else None

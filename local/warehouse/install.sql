@@ -28,6 +28,55 @@ BEGIN
     END IF;
 END $$;
 
+-- What the gateway remembers; read through the sys_ and stl_ views.
+CREATE TABLE IF NOT EXISTS pg_redshift.queries (
+    query_id bigint, user_name text, session_id integer, query_label text, query_text text, start_time timestamptz,
+    end_time timestamptz, returned_rows bigint, tag text, error_code text, error_message text
+);
+CREATE INDEX IF NOT EXISTS queries_by_session ON pg_redshift.queries (session_id, query_id);
+CREATE TABLE IF NOT EXISTS pg_redshift.load_errors (
+    query_id bigint, session_id integer, user_name text, table_name text, start_time timestamptz, file_name text,
+    line_number bigint, column_name text, type text, length text, raw_line text, raw_value text, error_code integer,
+    error_message text
+);
+
+-- Primary, unique and foreign keys, which Redshift records and does not enforce.
+CREATE TABLE IF NOT EXISTS pg_redshift.keys (relation oid NOT NULL, definition text NOT NULL);
+CREATE OR REPLACE FUNCTION pg_redshift.record_key(relation text, definition text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    INSERT INTO pg_redshift.keys SELECT c.oid, definition FROM pg_class c
+    WHERE c.oid = to_regclass(relation) AND NOT EXISTS (
+        SELECT FROM pg_redshift.keys k WHERE k.relation = c.oid AND k.definition = record_key.definition);
+END $$;
+
+-- SUPER holds JSON. https://docs.aws.amazon.com/redshift/latest/dg/r_SUPER_type.html
+DO $$
+BEGIN
+    IF to_regtype('pg_catalog.super') IS NULL THEN
+        CREATE DOMAIN pg_catalog.super AS jsonb;
+    END IF;
+END $$;
+
+-- What Redshift's clients read to know late-binding views and external tables.
+-- https://docs.aws.amazon.com/redshift/latest/dg/PG_GET_LATE_BINDING_VIEW_COLS.html
+CREATE TABLE IF NOT EXISTS pg_redshift.late_binding_views (view oid PRIMARY KEY, definition text, reads text[]);
+CREATE OR REPLACE FUNCTION pg_catalog.pg_get_late_binding_view_cols() RETURNS SETOF record
+LANGUAGE sql STABLE SECURITY DEFINER AS $$
+    SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod)::name, a.attnum::integer
+    FROM pg_redshift.late_binding_views v
+    JOIN pg_class c ON c.oid = v.view
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+$$;
+DROP VIEW IF EXISTS pg_catalog.svv_external_columns;
+CREATE VIEW pg_catalog.svv_external_columns AS
+SELECT NULL::text AS redshift_database_name, NULL::text AS schemaname, NULL::text AS tablename,
+       NULL::text AS columnname, NULL::text AS external_type, NULL::integer AS columnnum, NULL::integer AS part_key,
+       NULL::text AS is_nullable
+WHERE false;
+GRANT SELECT ON pg_catalog.svv_external_columns TO PUBLIC;
+
 -- Date and time functions. https://docs.aws.amazon.com/redshift/latest/dg/Date_functions_header.html
 CREATE OR REPLACE FUNCTION pg_catalog.getdate() RETURNS timestamp LANGUAGE sql STABLE AS
 $$ SELECT date_trunc('second', statement_timestamp() AT TIME ZONE 'UTC') $$;

@@ -21,7 +21,7 @@ def unsupported(construct: str, hint: str) -> Refused:
     return Refused(f"not supported by the local warehouse: {construct}", "0A000", hint)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Plan:
     """One statement, ready to be run.
 
@@ -30,12 +30,16 @@ class Plan:
         tag: command tag to report instead of PostgreSQL's, such as `CREATE USER`.
         job: something the gateway itself does instead of sending `sql` (COPY, UNLOAD).
         text: what the client wrote.
+        label: the query group that it sets.
+        columns: how the rows of its result are rewritten on their way to the client; known once it was described.
     """
 
     sql: str
     tag: str | None = None
     job: Any = field(default=None, compare=False)
     text: str = ""
+    label: str | None = None
+    columns: Any = field(default=None, compare=False)
 
 
 def literal(text: str) -> str:

@@ -69,6 +69,7 @@ class Postgres:
     """
 
     def __init__(self, folder: Path) -> None:
+        """Prepare; nothing runs yet."""
         self.folder = folder
         self.data = folder / "data"
         self.log = folder / "postgres.log"

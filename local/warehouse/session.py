@@ -1,58 +1,36 @@
-"""One client's connection: its messages go to PostgreSQL translated, PostgreSQL's answers come back.
-
-Answers belong to segments: everything up to one ReadyForQuery. A segment is the client's, or one of our own
-statements in the client's session, whose answers the client does not see.
-"""
+"""One client's connection: its messages go to PostgreSQL translated, PostgreSQL's answers come back."""
 
 import asyncio
 import contextlib
 import struct
-from collections import deque
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from local.warehouse import wire
+from local.warehouse.bind import inferred
+from local.warehouse.journal import READS, Journal, Who
 from local.warehouse.plan import Plan, Refused, raising
+from local.warehouse.rows import BadField
+from local.warehouse.segment import Answers, Segment
 from local.warehouse.translate import translate
 
 _CHUNK = 256 * 1024
+_CACHED_LENGTH = 65536  # characters; a longer text is not worth its place in the cache
 _TOO_LARGE = "Statement is too large. Statement Size: {} bytes. Maximum Allowed: {} bytes"
 
-
-@dataclass
-class Segment:
-    """What PostgreSQL still has to answer, up to one ReadyForQuery.
-
-    Attributes:
-        own: collects an own statement's answers; the client sees none of them.
-        ready: whether the client gets the ReadyForQuery.
-        plans: statements whose completion is awaited, in order.
-        failed: fields of the error that ended it.
-        done: set when the ReadyForQuery has come.
-        copying: set when PostgreSQL waits for the data of a COPY.
-    """
-
-    own: bool = False
-    ready: bool = True
-    plans: deque[Plan] = field(default_factory=deque)
-    tag: str = ""
-    rows: list[bytes] = field(default_factory=list)
-    failed: dict[str, str] | None = None
-    done: asyncio.Event = field(default_factory=asyncio.Event)
-    copying: asyncio.Event = field(default_factory=asyncio.Event)
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Session:
     """A connection after login. `run` serves it until one side leaves."""
 
-    def __init__(
-        self,
-        client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-        server: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-    ) -> None:
+    def __init__(self, client: Stream, server: Stream, journal: Journal, who: Who) -> None:
+        """Take over both connections after the login."""
         self.client_reader, self.client_writer = client
         self.server_reader, self.server_writer = server
-        self._segments: deque[Segment] = deque()
+        self.journal, self.who = journal, who
+        self.label = "default"  # the query group
+        self._answers = Answers(self._completed)
         self._open: Segment | None = None  # the extended-protocol segment that no Sync has closed yet
         self._statements: dict[str, Plan] = {}
         self._portals: dict[str, Plan] = {}
@@ -74,98 +52,114 @@ class Session:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    # From the client
-
     async def _from_client(self) -> None:
         handlers: dict[bytes, Callable] = {
             b"Q": self._query,
             b"P": self._parse,
             b"B": self._bind,
+            b"D": self._describe,
             b"E": self._execute,
             b"S": self._sync,
             b"C": self._close,
+            b"H": self._flush,
         }
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 kind, payload = await wire.read_message(self.client_reader)
                 if kind == b"X":
                     return
-                if kind not in b"QPBESCDHdcf":
+                if kind in b"dcf" or (self._skipping and kind not in b"SQ"):
+                    continue  # d, c, f: data of a COPY that has failed already
+                if kind not in handlers:
                     raise wire.ProtocolError(f"invalid frontend message type {kind[0]}")
-                if self._skipping and kind not in b"SQ":
-                    continue
-                if handler := handlers.get(kind):
-                    await handler(payload)
-                elif kind in b"DH":
-                    self._extended()
-                    self._send(kind, payload)
-                # d, c, f: data of a COPY that has failed already
+                await handlers[kind](payload)
                 await self.server_writer.drain()
+
+    async def _from_server(self) -> None:
+        buffer = bytearray()
+        try:
+            while chunk := await self.server_reader.read(_CHUNK):
+                buffer += chunk
+                self.client_writer.write(self._answers.take(buffer))
+                await self.client_writer.drain()
+        finally:
+            for segment in self._answers.segments:
+                segment.failed = segment.failed or {"C": "57P01", "M": "PostgreSQL closed the connection"}
+                segment.end()
+
+    def _completed(self, plan: Plan, started: float, tag: str, error: dict[str, str] | None) -> None:
+        if plan.label is not None and error is None:
+            self.label = plan.label
+        self.journal.query(self.who, self.journal.next_id(), self.label, plan.text, started, tag, error)
 
     def _send(self, kind: bytes, payload: bytes) -> None:
         self.server_writer.write(wire.message(kind, payload))
 
-    def _extended(self) -> Segment:
-        if self._open is None:
-            self._open = Segment()
-            self._segments.append(self._open)
-        return self._open
+    async def _plans(self, text: str) -> tuple[Plan, ...]:
+        if READS.search(text):
+            await self.journal.write()
+        return translate(text) if len(text) < _CACHED_LENGTH else translate.__wrapped__(text)
 
-    def _plans(self, text: str) -> tuple[Plan, ...]:
-        # Texts that long are not worth their place in the cache.
-        return translate(text) if len(text) < 65536 else translate.__wrapped__(text)
+    # Simple protocol
 
     async def _query(self, payload: bytes | int) -> None:
-        """A simple query, of any number of statements."""
         self._skipping = False
         if isinstance(payload, int):
             plans: tuple[Plan, ...] = (_too_large(payload),)
         else:
-            plans = self._plans(wire.string_at(payload, 0)[0])
+            plans = await self._plans(wire.string_at(payload, 0)[0])
         group: list[Plan] = []
         for plan in plans:
             if not plan.job:
                 group.append(plan)
                 continue
-            if group and not await self._simple(group, ready=False):
-                break
+            if (group and not await self._several(group)) or not await self._job(plan):
+                self._answers.segments.append(Segment())
+                self._send(b"S", b"")
+                return
             group = []
-            if not await self._job(plan):
-                break
+        segment = Segment()
+        self._answers.segments.append(segment)
+        if group or not plans:
+            self._several_to(segment, group)
         else:
-            await self._simple(group, ready=True)
-            return
-        await self._simple([], ready=True, silent=True)
+            self._send(b"S", b"")  # answered with nothing but ReadyForQuery
 
-    async def _simple(self, plans: list[Plan], *, ready: bool, silent: bool = False) -> bool:
-        """Send statements as one simple query; without `ready`, wait and say whether they succeeded."""
-        segment = Segment(ready=ready, plans=deque(plans))
-        self._segments.append(segment)
-        if silent:
-            # A Sync alone is answered with nothing but ReadyForQuery.
-            self._send(b"S", b"")
-        else:
-            self._send(b"Q", ";\n".join(plan.sql for plan in plans).encode() + b"\0")
-        if not ready:
-            await segment.done.wait()
+    async def _several(self, plans: list[Plan]) -> bool:
+        """Run statements before a job of ours; returns whether they succeeded."""
+        segment = Segment(ready=False)
+        self._answers.segments.append(segment)
+        self._several_to(segment, plans)
+        await segment.done.wait()
         return segment.failed is None
 
+    def _several_to(self, segment: Segment, plans: list[Plan]) -> None:
+        for plan in plans:
+            segment.await_completion(plan)
+        self._send(b"Q", ";\n".join(plan.sql for plan in plans).encode() + b"\0")
+
+    # Extended protocol
+
+    def _extended(self) -> Segment:
+        if self._open is None:
+            self._open = Segment()
+            self._answers.segments.append(self._open)
+        return self._open
+
     async def _parse(self, payload: bytes | int) -> None:
-        segment = self._extended()
         if isinstance(payload, int):
             name, rest, plan = "", b"\0\0", _too_large(payload)
         else:
             name, position = wire.string_at(payload, 0)
             text, position = wire.string_at(payload, position)
-            rest, plans = payload[position:], self._plans(text)
+            rest, plans = payload[position:], await self._plans(text)
+            plan = plans[0] if plans else Plan("", text=text)
             if len(plans) > 1:
                 refusal = Refused("cannot insert multiple commands into a prepared statement", "42601")
                 plan = Plan(raising(refusal), text=text)
-            else:
-                plan = plans[0] if plans else Plan("")
+        self._extended().parsed = plan
         self._statements[name] = plan
-        del segment
-        self._send(b"P", name.encode() + b"\0" + ("" if plan.job else plan.sql).encode() + b"\0" + rest)
+        self._send(b"P", name.encode() + b"\0" + ("" if plan.job else plan.sql).encode() + b"\0" + inferred(rest))
 
     async def _bind(self, payload: bytes) -> None:
         self._extended()
@@ -175,11 +169,17 @@ class Session:
             self._portals[portal] = plan
         self._send(b"B", payload)
 
+    async def _describe(self, payload: bytes) -> None:
+        name, _ = wire.string_at(payload, 1)
+        plan = (self._statements if payload[:1] == b"S" else self._portals).get(name)
+        self._extended().described.append(plan or Plan(""))
+        self._send(b"D", payload)
+
     async def _execute(self, payload: bytes) -> None:
         segment = self._extended()
         plan = self._portals.get(wire.string_at(payload, 0)[0], Plan(""))
         if not plan.job:
-            segment.plans.append(plan)
+            segment.await_completion(plan)
             self._send(b"E", payload)
             return
         # Everything before it must have been answered, as the job talks to the same session.
@@ -196,87 +196,71 @@ class Session:
         self._open = None
         self._send(b"S", payload)
 
+    async def _flush(self, payload: bytes) -> None:
+        self._extended()
+        self._send(b"H", payload)
+
     async def _close(self, payload: bytes) -> None:
         self._extended()
-        kind, (name, _) = payload[:1], wire.string_at(payload, 1)
-        (self._statements if kind == b"S" else self._portals).pop(name, None)
+        name, _ = wire.string_at(payload, 1)
+        (self._statements if payload[:1] == b"S" else self._portals).pop(name, None)
         self._send(b"C", payload)
 
+    # What the gateway does itself, in the client's session
+
     async def _job(self, plan: Plan) -> bool:
-        """Run what the gateway does itself; tells the client how it ended and returns whether it succeeded."""
+        """Run a plan's job; tells the client how it ended and returns whether it succeeded."""
+        started, tag, error = time.time(), "", None
         try:
             tag = await plan.job.run(self)
         except Refused as refusal:
+            error = {"C": refusal.code, "M": refusal.text}
             self.client_writer.write(wire.error(refusal.code, refusal.text, refusal.hint))
-            return False
-        self.client_writer.write(wire.message(b"C", tag.encode() + b"\0"))
-        return True
+        else:
+            self.client_writer.write(wire.message(b"C", tag.split()[0].encode() + b"\0"))
+        self._completed(plan, started, tag, error)
+        return error is None
 
-    async def own(self, sql: str, *, wait: bool = True) -> Segment:
-        """Run a statement of ours in the client's session, inside its transaction if it has one open."""
-        segment = Segment(own=True, ready=False)
-        self._segments.append(segment)
+    async def own(self, sql: str, *, wait: bool = True, data: Callable[[bytes], None] | None = None) -> Segment:
+        """Run a statement of ours, inside the client's transaction if one is open."""
+        segment = Segment(own=True, ready=False, data=data)
+        self._answers.segments.append(segment)
         self._send(b"Q", sql.encode() + b"\0")
         await self.server_writer.drain()
         if wait:
             await segment.done.wait()
         return segment
 
-    # From the server
+    async def own_or_raise(self, sql: str) -> list[list[str | None]]:
+        """Run a statement of ours; returns its rows, as text.
 
-    async def _from_server(self) -> None:
-        buffer = bytearray()
-        try:
-            while chunk := await self.server_reader.read(_CHUNK):
-                buffer += chunk
-                out, position = [], 0
-                for kind, start, end in wire.complete(buffer):
-                    part = bytes(memoryview(buffer)[start:end])
-                    out.append(part if kind == 68 and not self._own() else self._answer(part))
-                    position = end
-                del buffer[:position]
-                self.client_writer.write(b"".join(out))
-                await self.client_writer.drain()
-        finally:
-            for segment in self._segments:
-                segment.done.set()
-                segment.copying.set()
+        Raises:
+            Refused: it failed, with PostgreSQL's fields.
+        """
+        segment = await self.own(sql)
+        if segment.failed is not None:
+            raise Refused(segment.failed.get("M", ""), segment.failed.get("C", "XX000"), segment.failed.get("H", ""))
+        return [wire.row_of(part) for part in segment.rows]
 
-    def _own(self) -> bool:
-        return bool(self._segments) and self._segments[0].own
+    async def own_copy_failed(self, segment: Segment) -> None:
+        """Give up a COPY of ours that still waits for data."""
+        if segment.failed is None:
+            self._send(b"f", b"given up\0")
+            await self.server_writer.drain()
+        await segment.done.wait()
 
-    def _answer(self, part: bytes) -> bytes:
-        """Take notice of one message of the server; returns what the client gets of it."""
-        if not self._segments:
-            return part
-        segment, kind, payload = self._segments[0], part[:1], part[5:]
-        if kind == b"Z":
-            self._segments.popleft()
-            segment.done.set()
-            segment.copying.set()
-            return part if segment.ready else b""
-        if kind == b"G":
-            segment.copying.set()
-        if kind == b"E":
-            segment.failed = wire.fields_of(payload)
-            segment.plans.clear()
-            return b"" if segment.own else _error(segment.failed)
-        if kind == b"C" and segment.own:
-            segment.tag = payload[:-1].decode()
-        if kind == b"D" and segment.own:
-            segment.rows += [part]
-        if segment.own:
-            return part if kind in b"NSA" else b""
-        if kind in b"CI" and segment.plans:
-            plan = segment.plans.popleft()
-            if plan.tag and kind == b"C":
-                return wire.message(b"C", plan.tag.encode() + b"\0")
-        return part
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the client has a transaction open."""
+        return self._answers.status != b"I"
 
+    def notice(self, text: str) -> None:
+        """Tell the client something, as Redshift does after a COPY."""
+        self.client_writer.write(wire.notice(text))
 
-def _error(fields: dict[str, str]) -> bytes:
-    # Where in our helpers an error was raised says nothing to the client; positions are those of the translated text.
-    return wire.error_of({key: value for key, value in fields.items() if key not in "PpqWFLR"})
+    def load_errors(self, table: str, found: list[BadField]) -> None:
+        """Remember rows that a COPY could not load."""
+        self.journal.load_errors(self.who, self.journal.next_id(), table, found)
 
 
 def _too_large(size: int) -> Plan:

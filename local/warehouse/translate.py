@@ -6,7 +6,7 @@ import logging
 from sqlglot import ParseError, TokenError, UnsupportedError, exp
 from sqlglot.tokens import Token, TokenType
 
-from local.warehouse import commands
+from local.warehouse import commands, ddl, load
 from local.warehouse.dialect import LocalRedshift, generate
 from local.warehouse.plan import Plan, Refused, raising, unsupported
 
@@ -18,8 +18,6 @@ _AS_THEY_ARE = (
     {"show", "reset", "declare", "fetch", "close", "lock", "deallocate", "prepare", "execute"}
     | {"begin", "start", "commit", "rollback", "abort", "end", "set"}
 )  # fmt: skip
-# Removed from CREATE: Redshift's ways of storing.
-_STORAGE = (exp.DistKeyProperty, exp.DistStyleProperty, exp.SortKeyProperty, exp.BackupProperty)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -44,13 +42,16 @@ def _one(text: str, tokens: list[Token]) -> Plan:
         plan = _plan(text, own, tokens)
     except Refused as refusal:
         plan = Plan(raising(refusal))
-    return Plan(plan.sql, plan.tag, plan.job, own)
+    plan.text = own
+    return plan
 
 
 def _plan(text: str, own: str, tokens: list[Token]) -> Plan:
     words = commands.Words(text, tokens)
     if plan := commands.command(words):
         return plan
+    if words.take("copy"):
+        return load.copy(words)
     if words.peek() in _AS_THEY_ARE:
         return Plan(own)
     try:
@@ -62,26 +63,20 @@ def _plan(text: str, own: str, tokens: list[Token]) -> Plan:
         ) from problem
     if isinstance(tree, exp.Command):
         raise unsupported(f"the statement {words.peek().upper()}", "it is understood on a cluster only")
-    tree = _transform(tree)
     try:
-        return Plan(generate(tree))
+        return _transform(tree)
     except UnsupportedError as problem:
         raise unsupported(str(problem), "write it in another way") from problem
 
 
-def _transform(tree: exp.Expr) -> exp.Expr:
-    if isinstance(tree, exp.Create):
-        _storage(tree)
+def _transform(tree: exp.Expr) -> Plan:
     for call in tree.find_all(exp.Anonymous):
         if str(call.this).lower() in ("dateadd", "datediff", "date_diff", "date_part", "date_add"):
             part = call.expressions[0]
             if isinstance(part, exp.Column) and not part.table:
                 part.replace(exp.Literal.string(part.name.lower()))
-    return tree
-
-
-def _storage(tree: exp.Create) -> None:
-    properties = tree.args.get("properties")
-    for each in list(properties.expressions) if properties else []:
-        if isinstance(each, _STORAGE) or "NO SCHEMA BINDING" in each.sql("redshift"):
-            each.pop()
+    if isinstance(tree, exp.Create):
+        return ddl.create(tree)
+    if isinstance(tree, exp.Alter):
+        return ddl.alter(tree)
+    return Plan(generate(tree))

@@ -40,6 +40,32 @@ def error_of(fields: dict[str, str]) -> bytes:
     return message(b"E", payload + b"\0")
 
 
+def notice(text: str) -> bytes:
+    """Make a NoticeResponse of severity INFO."""
+    return message(b"N", b"SINFO\0VINFO\0C00000\0M" + text.encode() + b"\0\0")
+
+
+def split(parts: bytes) -> list[bytes]:
+    """Cut a run of messages apart."""
+    out, position = [], 0
+    while position < len(parts):
+        end = position + 1 + struct.unpack_from("!I", parts, position + 1)[0]
+        out.append(parts[position:end])
+        position = end
+    return out
+
+
+def row_of(part: bytes) -> list[str | None]:
+    """Read a DataRow of text values, frame included."""
+    values, position = [], 7
+    for _ in range(struct.unpack_from("!H", part, 5)[0]):
+        length = struct.unpack_from("!i", part, position)[0]
+        position += 4
+        values.append(None if length < 0 else part[position : position + length].decode())
+        position += max(length, 0)
+    return values
+
+
 def fields_of(payload: bytes) -> dict[str, str]:
     """Read the fields of an ErrorResponse or NoticeResponse."""
     return {part[:1].decode(): part[1:].decode(errors="replace") for part in payload.split(b"\0") if part}

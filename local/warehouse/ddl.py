@@ -1,0 +1,144 @@
+"""CREATE and ALTER of tables and views: what is stored where falls away, keys are recorded and not enforced.
+
+https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_TABLE_NEW.html
+"""
+
+from sqlglot import exp
+
+from local.warehouse.dialect import generate
+from local.warehouse.plan import HELPERS, Plan, block, literal, unsupported
+
+_STORAGE = (
+    exp.DistKeyProperty,
+    exp.DistStyleProperty,
+    exp.SortKeyProperty,
+    exp.BackupProperty,
+    exp.AutoRefreshProperty,
+)
+_TEXT = (exp.DType.TEXT, exp.DType.VARCHAR, exp.DType.NVARCHAR)
+_KEYS = (exp.PrimaryKey, exp.ForeignKey, exp.UniqueColumnConstraint)
+_COLUMN_KEYS = (exp.PrimaryKeyColumnConstraint, exp.UniqueColumnConstraint, exp.Reference)
+_MAX_VARCHAR, _MAX_CHAR = 65535, 4096
+
+
+def create(tree: exp.Create) -> Plan:
+    """Translate CREATE TABLE, VIEW, SCHEMA and the like; types in expressions are done already."""
+    properties = tree.args.get("properties")
+    for each in list(properties.expressions) if properties else []:
+        if isinstance(each, (exp.ExternalProperty, exp.LocationProperty)):
+            raise unsupported("external tables", "load the files with COPY instead")
+        if isinstance(each, _STORAGE):
+            each.pop()
+    name = _table_of(tree)
+    if tree.kind == "TABLE" and name is not None and name.name.startswith("#"):
+        # A name that begins with # makes a temporary table.
+        tree.set("properties", exp.Properties(expressions=[exp.TemporaryProperty()]))
+    if tree.args.get("no_schema_binding"):
+        tree.set("no_schema_binding", None)
+        return late_binding_view(tree)
+    keys = _take_keys(tree.this) if isinstance(tree.this, exp.Schema) and tree.kind == "TABLE" else []
+    sql = generate(tree)
+    if not keys:
+        return Plan(sql)
+    record = [f"PERFORM {HELPERS}.record_key({literal(generate(name))}, {literal(key)})" for key in keys]
+    return Plan(block(sql, *record), tag="CREATE TABLE")
+
+
+def late_binding_view(tree: exp.Create) -> Plan:
+    """A view WITH NO SCHEMA BINDING."""
+    return Plan(generate(tree))
+
+
+def alter(tree: exp.Alter) -> Plan:
+    """Translate ALTER TABLE; what only concerns storage or keys changes nothing in PostgreSQL."""
+    name, kept, keys = generate(tree.this), [], []
+    for action in tree.args["actions"]:
+        if isinstance(action, (exp.AlterDistStyle, exp.AlterSortKey)):
+            continue
+        if isinstance(action, exp.AddConstraint):
+            keys += [generate(each) for each in action.expressions]
+            continue
+        if isinstance(action, exp.ColumnDef):
+            _column(action)
+        kept.append(action)
+    if not kept:
+        record = [f"PERFORM {HELPERS}.record_key({literal(name)}, {literal(key)})" for key in keys]
+        return Plan(block(f"PERFORM {literal(name)}::regclass", *record), tag="ALTER TABLE")
+    tree.set("actions", kept)
+    return Plan(generate(tree))
+
+
+def _table_of(tree: exp.Create) -> exp.Table | None:
+    found = tree.this.this if isinstance(tree.this, exp.Schema) else tree.this
+    return found if isinstance(found, exp.Table) else None
+
+
+def _take_keys(schema: exp.Schema) -> list[str]:
+    """Take the keys out of a table's definition; columns of a primary key stay NOT NULL, which Redshift enforces."""
+    keys, not_null = [], set()
+    for part in list(schema.expressions):
+        inner = part.expressions[0] if isinstance(part, exp.Constraint) and part.expressions else part
+        if isinstance(inner, _KEYS):
+            keys.append(generate(part))
+            if isinstance(inner, exp.PrimaryKey):
+                not_null |= {each.name.lower() for each in inner.expressions}
+            part.pop()
+        elif isinstance(part, exp.ColumnDef):
+            keys += _column(part)
+    for part in schema.find_all(exp.ColumnDef):
+        if part.name.lower() in not_null:
+            _require(part)
+    return keys
+
+
+def _column(column: exp.ColumnDef) -> list[str]:
+    """Make a column's definition PostgreSQL's; returns the keys that it declared."""
+    keys = []
+    for constraint in list(column.args.get("constraints") or []):
+        kind = constraint.kind
+        if isinstance(kind, exp.CollateColumnConstraint):
+            if "case_insensitive" in kind.this.name.lower():
+                raise unsupported("COLLATE CASE_INSENSITIVE", "compare lower(x) instead")
+            constraint.pop()
+        elif isinstance(kind, exp.EncodeColumnConstraint):
+            constraint.pop()
+        elif isinstance(kind, _COLUMN_KEYS):
+            constraint.pop()
+            name = generate(exp.to_identifier(column.name, quoted=True))
+            if isinstance(kind, exp.Reference):
+                keys.append(f"FOREIGN KEY ({name}) {generate(kind)}")
+            elif isinstance(kind, exp.PrimaryKeyColumnConstraint):
+                keys.append(f"PRIMARY KEY ({name})")
+                _require(column)
+            else:
+                keys.append(f"UNIQUE ({name})")
+    if column.kind is not None:
+        stored_type(column.kind)
+    return keys
+
+
+def _require(column: exp.ColumnDef) -> None:
+    constraints = column.args.get("constraints") or []
+    if not any(isinstance(each.kind, exp.NotNullColumnConstraint) for each in constraints):
+        column.append("constraints", exp.ColumnConstraint(kind=exp.NotNullColumnConstraint()))
+
+
+def stored_type(kind: exp.DataType) -> None:
+    """Give a column's type the length that Redshift gives it. TEXT and VARCHAR alone are VARCHAR(256).
+
+    https://docs.aws.amazon.com/redshift/latest/dg/r_Character_types.html
+    """
+    text = kind.this in _TEXT
+    if not text and kind.this not in (exp.DType.CHAR, exp.DType.NCHAR, exp.DType.BPCHAR):
+        return
+    size = kind.expressions[0].name.lower() if kind.expressions else ""
+    if kind.this == exp.DType.TEXT or (text and not size):
+        size = "256"
+    elif size == "max":
+        size = str(_MAX_VARCHAR if text else _MAX_CHAR)
+    elif kind.this == exp.DType.BPCHAR:
+        size = "256"
+    elif not size:
+        size = "1"
+    kind.set("this", exp.DType.VARCHAR if text else exp.DType.CHAR)
+    kind.set("expressions", [exp.DataTypeParam(this=exp.Literal.number(size))])

@@ -1,0 +1,354 @@
+"""COPY: loads objects of S3 into a table, in the client's own session and transaction.
+
+Data goes to PostgreSQL's own COPY as it is wherever both read it alike. What PostgreSQL does not take, and every option
+that it has no word for, goes through `rows`, which reads each field as Redshift does and names the first bad one.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from local.warehouse import objects, wire
+from local.warehouse.commands import Words
+from local.warehouse.plan import HELPERS, Plan, Refused, identifier, literal, unsupported
+from local.warehouse.rows import Column, LoadError, Reader
+
+# Options that say how Redshift stores, computes or reaches things. They change no row.
+_WITHOUT_EFFECT = ("statupdate", "compupdate", "region", "comprows", "readratio", "encoding", "secret_access_key")
+_NOT_HERE = ("parquet", "orc", "avro", "shapefile", "fixedwidth", "encrypted", "ssh", "lzop", "zstd", "jsonpaths")
+
+
+@dataclass
+class Options:
+    """What a COPY says about its data, in Redshift's words. Defaults are Redshift's.
+
+    https://docs.aws.amazon.com/redshift/latest/dg/copy-parameters-data-format.html
+    """
+
+    csv: bool = False
+    json: bool = False
+    ignore_case: bool = False
+    quote: str = '"'
+    delimiter: str = ""
+    null: str = "\\N"
+    compression: str = ""
+    manifest: bool = False
+    header: int = 0
+    max_errors: int = 0
+    date_format: str = ""
+    time_format: str = ""
+    flags: set[str] = field(default_factory=set)
+
+
+_FLAGS = (
+    *("emptyasnull", "blanksasnull", "truncatecolumns", "trimblanks", "ignoreblanklines", "fillrecord", "escape"),
+    *("removequotes", "noload", "explicit_ids", "roundec", "acceptanydate", "acceptinvchars", "ignoreallerrors"),
+)
+
+
+def copy(words: Words) -> Plan:
+    """Read a COPY statement, after its first word. https://docs.aws.amazon.com/redshift/latest/dg/r_COPY.html"""
+    table = words.dotted()
+    columns: list[str] = []
+    if words.take("("):
+        columns.append(words.name())
+        while words.take(","):
+            columns.append(words.name())
+        if not words.take(")"):
+            raise words.error()
+    if not words.take("from"):
+        raise words.error()
+    if words.peek() in ("stdin", "program") or not words.left:
+        raise unsupported(f"COPY FROM {words.peek().upper()}", "load from s3://, as on a cluster")
+    url = words.string()
+    if not url.startswith("s3://"):
+        raise unsupported(f"COPY FROM '{url}'", "load from s3://")
+    options, authorized = Options(), False
+    while words.left:
+        authorized = _authorization(words) or authorized
+        if words.left and not _option(words, options):
+            raise words.error()
+    if not authorized:
+        raise Refused("CREDENTIALS argument is required but not supplied", "42601", "add: IAM_ROLE default")
+    return Plan("", job=Load(table, columns, url, options))
+
+
+def _authorization(words: Words) -> bool:
+    if words.take("iam_role"):
+        if not words.take("default"):
+            role = words.string()
+            if not role.startswith("arn:"):
+                raise Refused(f"Invalid IAM role '{role}'", "XX000", "write IAM_ROLE default, or the role's ARN")
+        return True
+    for word in ("credentials", "access_key_id", "secret_access_key", "session_token"):
+        if words.take(word):
+            words.take("as")
+            words.string()
+            return True
+    return False
+
+
+def _option(words: Words, options: Options) -> bool:
+    """Read one option; returns whether there was one."""
+
+    def text() -> str:
+        words.take("as")
+        return words.string()
+
+    def number() -> int:
+        words.take("as")
+        found = words.source()
+        if not found.isdecimal():
+            raise Refused(f'syntax error at or near "{found}"', "42601")
+        return int(found)
+
+    word = words.peek()
+    if word in _NOT_HERE:
+        raise unsupported(
+            f"COPY with {word.upper()}", "load CSV, delimited text or JSON 'auto', packed with GZIP or not"
+        )
+    if word in _FLAGS:
+        words.position += 1
+        options.flags.add(word)
+        if word == "acceptinvchars":
+            words.take("as")
+            if words.at_string():
+                options.flags.add("=" + words.string())
+        return True
+    if word in _WITHOUT_EFFECT:
+        words.position += 1
+        words.take("as")
+        if words.peek() in ("on", "off", "preset", "true", "false") or words.at_string() or words.peek().isdecimal():
+            words.source()
+        return True
+    if words.take("format"):
+        words.take("as")
+        return words.peek() in ("csv", "json", "delimiter", *_NOT_HERE)
+    if words.take("csv"):
+        options.csv = True
+        if words.take("quote"):
+            options.quote = text()
+        return True
+    if words.take("json"):
+        way = text()
+        if way not in ("auto", "auto ignorecase"):
+            raise unsupported(f"COPY with JSON '{way}'", "use JSON 'auto', with keys named as the columns")
+        options.json, options.ignore_case = True, way != "auto"
+        return True
+    simple: dict[str, tuple[str, Callable]] = {
+        "delimiter": ("delimiter", text),
+        "null": ("null", text),
+        "ignoreheader": ("header", number),
+        "maxerror": ("max_errors", number),
+        "dateformat": ("date_format", text),
+        "timeformat": ("time_format", text),
+        "gzip": ("compression", lambda: "gzip"),
+        "bzip2": ("compression", lambda: "bzip2"),
+        "manifest": ("manifest", lambda: True),
+    }
+    if word in simple:
+        words.position += 1
+        name, read = simple[word]
+        setattr(options, name, read())
+        return True
+    return False
+
+
+@dataclass
+class Load:
+    """A COPY, to be run by the gateway in a client's session."""
+
+    table: list[str]
+    columns: list[str]
+    url: str
+    options: Options
+
+    @property
+    def name(self) -> str:
+        """The table as PostgreSQL text."""
+        return ".".join(self.table)
+
+    async def run(self, session) -> str:
+        """Load; returns the command tag.
+
+        Raises:
+            Refused: nothing was loaded, and why.
+        """
+        columns = await self._columns(session)
+        s3 = objects.client()
+        found = await asyncio.to_thread(objects.find, s3, self.url, manifest=self.options.manifest)
+        inside = session.in_transaction
+        await session.own_or_raise("SAVEPOINT pg_redshift_copy" if inside else "BEGIN")
+        rows = None
+        if self._alike():
+            rows = await self._straight(session, s3, found, columns)
+            if rows is None:
+                again = "ROLLBACK TO SAVEPOINT pg_redshift_copy" if inside else "ROLLBACK; BEGIN"
+                await session.own_or_raise(again)
+        if rows is None:
+            try:
+                rows = await self._careful(session, s3, found, columns)
+            except LoadError as problem:
+                await self._end(session, inside, keep=False)
+                session.load_errors(self.name, problem.rows)
+                text = "Load into table '{}' failed.  Check 'stl_load_errors' system table for details."
+                raise Refused(text.format(self.table[-1].strip('"')), "XX000", str(problem)) from problem
+            except Refused:
+                await self._end(session, inside, keep=False)
+                raise
+        await session.own_or_raise(f"SELECT set_config('{HELPERS}.copy_count', '{rows}', false)")
+        await self._end(session, inside, keep=True)
+        session.notice(
+            f"Load into table '{self.table[-1].strip(chr(34))}' completed, {rows} record(s) loaded successfully."
+        )
+        return f"COPY {rows}"
+
+    async def _end(self, session, inside: bool, *, keep: bool) -> None:
+        if not keep:
+            await session.own("ROLLBACK TO SAVEPOINT pg_redshift_copy" if inside else "ROLLBACK")
+        elif not inside:
+            await session.own_or_raise("COMMIT")
+        if inside:
+            await session.own("RELEASE SAVEPOINT pg_redshift_copy")
+
+    async def _columns(self, session) -> list[Column]:
+        """The columns that the file's fields go to, in the file's order."""
+        found = await session.own_or_raise(
+            "SELECT a.attname, t.typname, a.atttypmod, a.attidentity, a.attnotnull FROM pg_attribute a"
+            " JOIN pg_type t ON t.oid = a.atttypid"
+            f" WHERE attrelid = to_regclass({literal(self.name)}) AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
+        )
+        if not found:
+            raise Refused(f"Cannot COPY into nonexistent table {self.table[-1].strip(chr(34))}", "42P01")
+        known = {identifier(row[0]): Column(row[0], row[1], int(row[2]), row[3] != "") for row in found}
+        if missing := [name for name in self.columns if name not in known]:
+            relation = self.table[-1].strip('"')
+            raise Refused(f'column "{missing[0][1:-1]}" of relation "{relation}" does not exist', "42703")
+        wanted = [known[name] for name in self.columns] or list(known.values())
+        if "explicit_ids" not in self.options.flags:
+            # The file has no field for identity columns unless it says so.
+            wanted = [each for each in wanted if not each.identity]
+        return wanted
+
+    def _alike(self) -> bool:
+        """Whether PostgreSQL's COPY reads such data as Redshift's does, or fails."""
+        options = self.options
+        formats = {options.date_format, options.time_format} <= {"", "auto"}
+        return options.csv and not options.flags and formats and not options.max_errors
+
+    async def _straight(self, session, s3, found: list[tuple[str, str]], columns: list[Column]) -> int | None:
+        """Let PostgreSQL read the files itself; returns the rows, or nothing if it refuses them."""
+        options = self.options
+        texts = [identifier(each.name) for each in columns if each.is_text]
+        target = f"{self.name} ({', '.join(identifier(each.name) for each in columns)})"
+        sql = f"COPY {target} FROM STDIN WITH (FORMAT csv, QUOTE {literal(options.quote)}"
+        sql += f", DELIMITER {literal(options.delimiter or ',')}"
+        if options.null and options.null != "\\N":
+            sql += f", NULL {literal(options.null)}"
+        elif texts:
+            # An empty field is null, but an empty string where the column holds text.
+            sql += f", FORCE_NOT_NULL ({', '.join(texts)})"
+        wide = False
+
+        def pieces() -> Iterator[bytes]:
+            nonlocal wide
+            for bucket, key in found:
+                last = b"\n"
+                for piece in _without_header(objects.read(s3, bucket, key, options.compression), options.header):
+                    if options.null == "\\N" and b"\\N" in piece:
+                        raise _Different
+                    wide = wide or not piece.isascii()
+                    last = piece[-1:]
+                    yield piece
+                if last != b"\n":
+                    yield b"\n"
+
+        segment = await session.own(sql + ")", wait=False)
+        try:
+            await send(session, segment, pieces())
+        except _Different:
+            await session.own_copy_failed(segment)
+            return None
+        if segment.failed is not None:
+            _raise_unless_data(segment.failed)
+            return None
+        if wide and (limits := [each.too_long for each in columns if each.too_long]):
+            # PostgreSQL counted characters where Redshift counts bytes.
+            check = f"SELECT 1 FROM {self.name} WHERE {' OR '.join(limits)} LIMIT 1"
+            if await session.own_or_raise(check):
+                return None
+        return int(segment.tag.split()[-1])
+
+    async def _careful(self, session, s3, found: list[tuple[str, str]], columns: list[Column]) -> int:
+        """Read every field as Redshift does, and give PostgreSQL what it means."""
+        reader = Reader(self.options, columns)
+
+        def pieces() -> Iterator[bytes]:
+            for bucket, key in found:
+                yield from reader.read(f"s3://{bucket}/{key}", objects.read(s3, bucket, key, self.options.compression))
+
+        target = f"{self.name} ({', '.join(identifier(each.name) for each in columns)})"
+        segment = await session.own(f"COPY {target} FROM STDIN", wait=False)
+        await send(session, segment, pieces())
+        if segment.failed is not None:
+            fields = segment.failed
+            raise Refused(fields.get("M", ""), fields.get("C", "XX000"), fields.get("W", "").split("\n")[0])
+        if reader.errors:
+            session.load_errors(self.name, reader.errors)
+        return int(segment.tag.split()[-1])
+
+
+class _Different(Exception):  # noqa: N818 - not an error: the other way is taken
+    """The data holds what PostgreSQL would read in another way than Redshift."""
+
+
+def _raise_unless_data(failed: dict[str, str]) -> None:
+    """A failure that has nothing to do with the data will not go away by reading it differently."""
+    if failed.get("C", "")[:2] not in ("22", "23", "57"):
+        raise Refused(failed.get("M", ""), failed.get("C", "XX000"), failed.get("H", ""))
+
+
+def _without_header(pieces: Iterator[bytes], lines: int) -> Iterator[bytes]:
+    for piece in pieces:
+        left = piece
+        while lines and left:
+            end = left.find(b"\n")
+            if end < 0:
+                left = b""
+            else:
+                left, lines = left[end + 1 :], lines - 1
+        if left:
+            yield left
+
+
+async def send(session, segment, pieces: Iterator[bytes]) -> None:
+    """Send the data of a COPY that was started in `segment`, one piece in memory and the next on its way.
+
+    Raises:
+        LoadError, Refused: reading failed; the COPY was given up.
+    """
+    await segment.copying.wait()
+
+    def following() -> bytes | None:
+        return next(pieces, None)
+
+    ahead = asyncio.create_task(asyncio.to_thread(following))
+    try:
+        while (piece := await ahead) is not None:
+            ahead = asyncio.create_task(asyncio.to_thread(following))
+            session.server_writer.write(wire.message(b"d", piece))
+            await session.server_writer.drain()
+            if segment.failed is not None:
+                break
+    except (LoadError, Refused):
+        await session.own_copy_failed(segment)
+        raise
+    finally:
+        if not ahead.done():
+            await asyncio.wait([ahead])
+        if ahead.done() and not ahead.cancelled():
+            ahead.exception()
+    if segment.failed is None:
+        session.server_writer.write(wire.message(b"c"))
+        await session.server_writer.drain()
+    await segment.done.wait()

@@ -1,0 +1,67 @@
+"""Values that Redshift's clients decode in another way than PostgreSQL sends them: intervals and SUPER.
+
+Redshift has two interval types, of 4 and of 8 bytes, where PostgreSQL has one of 16.
+https://docs.aws.amazon.com/redshift/latest/dg/r_interval_data_types.html
+"""
+
+import struct
+from dataclasses import dataclass
+
+_INTERVAL, _YEAR_TO_MONTH, _DAY_TO_SECOND = 1186, 1188, 1190
+_JSONB, _SUPER = 3802, 4000
+# PostgreSQL's type modifier of an interval keeps its fields in the upper half: bit 1 month, bit 2 year.
+_MONTHS = (1 << 1) | (1 << 2)
+_DAY = 86_400_000_000  # microseconds
+
+
+@dataclass(frozen=True)
+class Row:
+    """Which columns of a result are to be rewritten, and to what."""
+
+    intervals: dict[int, int]
+
+    @classmethod
+    def of(cls, part: bytes) -> tuple["Row | None", bytes]:
+        """Read a RowDescription; returns how its rows are to be rewritten, if at all, and the client's description."""
+        count = struct.unpack_from("!H", part, 5)[0]
+        position, intervals, changed = 7, {}, bytearray(part)
+        for index in range(count):
+            position = part.index(b"\0", position) + 1
+            kind, _, modifier, binary = struct.unpack_from("!IhiH", part, position + 6)
+            if kind == _INTERVAL:
+                fields = (modifier >> 16) & 0x7FFF if modifier >= 0 else 0
+                wanted = _YEAR_TO_MONTH if fields and not fields & ~_MONTHS else _DAY_TO_SECOND
+                intervals[index] = wanted
+                struct.pack_into("!I", changed, position + 6, wanted)
+            elif kind == _JSONB:
+                struct.pack_into("!I", changed, position + 6, _SUPER)
+            del binary
+            position += 18
+        return (cls(intervals) if intervals else None), bytes(changed)
+
+    def rewrite(self, parts: bytes) -> bytes:
+        """Rewrite a run of DataRow messages. Values in text form (not 16 bytes long) stay as they are."""
+        out, position = [], 0
+        while position < len(parts):
+            end = position + 1 + struct.unpack_from("!I", parts, position + 1)[0]
+            out.append(self._one(parts[position:end]))
+            position = end
+        return b"".join(out)
+
+    def _one(self, part: bytes) -> bytes:
+        count, position, body = struct.unpack_from("!H", part, 5)[0], 7, []
+        for index in range(count):
+            length = struct.unpack_from("!i", part, position)[0]
+            value = part[position + 4 : position + 4 + max(length, 0)]
+            position += 4 + max(length, 0)
+            if length == 16 and index in self.intervals:
+                microseconds, days, months = struct.unpack("!qii", value)
+                if self.intervals[index] == _YEAR_TO_MONTH:
+                    value = struct.pack("!i", months)
+                else:
+                    # A month counts 30 days, as in PostgreSQL's own comparisons.
+                    value = struct.pack("!q", microseconds + (days + 30 * months) * _DAY)
+                length = len(value)
+            body.append(struct.pack("!i", length) + value)
+        payload = struct.pack("!H", count) + b"".join(body)
+        return b"D" + struct.pack("!I", len(payload) + 4) + payload
