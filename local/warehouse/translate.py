@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import re
 
 from sqlglot import ParseError, TokenError, UnsupportedError, exp
 from sqlglot.tokens import Token, TokenType
@@ -19,10 +20,16 @@ _AS_THEY_ARE = (
     | {"begin", "start", "commit", "rollback", "abort", "end", "set"}
 )  # fmt: skip
 
+_PARAMETER = re.compile(
+    r"""'(?:[^'\\]|\\.|'')*'|"[^"]*"|--[^\n]*|/\*.*?\*/|\$(?:[A-Za-z_]\w*)?\$|\$(\d+)""", re.DOTALL
+)
+
 
 @functools.lru_cache(maxsize=4096)
 def translate(text: str) -> tuple[Plan, ...]:
     """Translate every statement of `text`. What is refused becomes a statement that fails, in its place."""
+    # sqlglot takes `$1,$` for the beginning of a dollar-quoted string, but not `$1 ,$`.
+    text = _PARAMETER.sub(lambda found: f"${found[1]} " if found[1] else found[0], text) if "$1" in text else text
     try:
         tokens = _DIALECT.tokenize(text)
     except TokenError as problem:
