@@ -10,8 +10,13 @@
     {%- set config = node.config or {} -%}
     {%- set response = (result.adapter_response if result else none) or {} -%}
     {%- set timing = {} -%}
+    {%- set seconds = {} -%}
     {%- for step in (result.timing if result else none) or [] -%}
         {%- do timing.update({step.name: step}) -%}
+        {#- A step that was broken off has no end. -#}
+        {%- if step.started_at and step.completed_at -%}
+            {%- do seconds.update({step.name: (step.completed_at - step.started_at).total_seconds()}) -%}
+        {%- endif -%}
     {%- endfor -%}
     {%- set first = timing.get('compile') or timing.get('execute') -%}
     {%- set last = timing.get('execute') or timing.get('compile') -%}
@@ -30,13 +35,13 @@
         ('unique_id', 'varchar(1024)', node.unique_id),
         ('materialization', 'varchar(64)', config.materialized),
         ('relation_name', 'varchar(512)', node.relation_name),
-        ('message', 'varchar(8192)', result.message if result else none),
+        ('message', 'varchar(4096)', result.message if result else none),
         ('failures', 'bigint', result.failures if result else none),
         ('severity', 'varchar(16)', config.severity | lower if config.severity else none),
         ('started_at', 'timestamp', first.started_at if first else none),
         ('completed_at', 'timestamp', last.completed_at if last else none),
-        ('compile_seconds', 'double precision', audit_seconds(timing.get('compile'))),
-        ('execute_seconds', 'double precision', audit_seconds(timing.get('execute'))),
+        ('compile_seconds', 'double precision', seconds.get('compile')),
+        ('execute_seconds', 'double precision', seconds.get('execute')),
         ('thread_id', 'varchar(64)', result.thread_id if result else none),
         ('dbt_command', 'varchar(32)', run.dbt_command),
         ('full_refresh', 'boolean', run.full_refresh),
@@ -48,7 +53,7 @@
         ('node_checksum', 'varchar(128)', node.checksum.checksum if node.checksum else none),
         ('owner', 'varchar(256)', config.meta.owner if config.meta else none),
         ('tags', 'varchar(2048)', tojson(node.tags | list) if node.tags else none),
-        ('depends_on', 'varchar(8192)', tojson(node.depends_on.nodes | list) if node.depends_on else none),
+        ('depends_on', 'varchar(4096)', tojson(node.depends_on.nodes | list) if node.depends_on else none),
         ('source_max_loaded_at', 'timestamp', result.max_loaded_at if result else none),
         ('airflow_dag_id', 'varchar(256)', run.airflow_dag_id),
         ('airflow_run_id', 'varchar(256)', run.airflow_run_id),
@@ -57,12 +62,6 @@
         ('airflow_logical_date', 'timestamp', run.airflow_logical_date),
         ('airflow_log_url', 'varchar(2048)', run.airflow_log_url),
     ]) -%}
-{% endmacro %}
-
-
-{# Seconds between the two ends of one timing step; none for a step that did not happen or did not end. #}
-{% macro audit_seconds(step) %}
-    {%- do return((step.completed_at - step.started_at).total_seconds() if step and step.started_at and step.completed_at else none) -%}
 {% endmacro %}
 
 

@@ -1,0 +1,14 @@
+{% macro nasty_text() %}
+    {%- do return("it's \\ a \\' 'quoted\\' \"text\"; drop table x; -- $$ $1 %s %(a)s {{ 1 }} {% raw %}\n\ttab /* 🛩️ é \x00 end\\") -%}
+{% endmacro %}
+
+{# Writes one audit row for each of `texts`, a JSON list, as the hook would for results with these messages. #}
+{% macro write_texts(texts) %}
+    {%- set results = [] -%}
+    {%- for text in fromjson(texts) -%}
+        {%- do results.append({
+            'node': {'unique_id': loop.index0 | string, 'name': text}, 'message': text, 'status': 'success', 'timing': [], 'adapter_response': {}
+        }) -%}
+    {%- endfor -%}
+    {%- do insert_audit_rows(ref('audit_table'), results) -%}
+{% endmacro %}

@@ -1,0 +1,120 @@
+"""The dbt project as it lies there: complete, described, keyed, in style, and parsable with nothing at hand."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[3]
+PROJECT = REPOSITORY / "dbt_project"
+DBT = Path(sys.executable).with_name("dbt")
+
+
+def dbt(target: Path, *arguments: str, project: Path = PROJECT, **variables: str) -> subprocess.CompletedProcess:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DBT_", "REDSHIFT_", "AIRFLOW_"))}
+    return subprocess.run(
+        [DBT, "--no-use-colors", *arguments],
+        cwd=project,
+        env={**kept, "DBT_TARGET_PATH": str(target), "DBT_LOG_PATH": str(target), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory) -> dict:
+    """What `dbt parse` makes of the project with no variable set, no network and no warehouse."""
+    target = tmp_path_factory.mktemp("target")
+    parsed = dbt(target, "parse", "--target", "prod", REDSHIFT_HOST="no-such-host.invalid")
+    assert parsed.returncode == 0, parsed.stdout
+    assert "WARNING" not in parsed.stdout
+    return json.loads((target / "manifest.json").read_text())
+
+
+def models(manifest: dict) -> dict[str, dict]:
+    return {node["name"]: node for node in manifest["nodes"].values() if node["resource_type"] == "model"}
+
+
+def test_nothing_is_written_into_the_project(manifest):
+    assert not [path for name in ("target", "logs", "dbt_packages") if (path := PROJECT / name).exists()]
+
+
+def test_each_model_has_one_yaml_beside_it(manifest):
+    for node in models(manifest).values():
+        path = Path(node["original_file_path"]).with_suffix(".yml")
+        assert node["patch_path"] == f"flights://{path}", node["name"]
+        assert [each["name"] for each in yaml.safe_load((PROJECT / path).read_text())["models"]] == [node["name"]]
+
+
+def test_everything_is_described_and_owned(manifest):
+    nodes = [node for node in manifest["nodes"].values() if node["resource_type"] in ("model", "seed", "snapshot")]
+    for node in [*nodes, *manifest["sources"].values()]:
+        assert node["description"], node["unique_id"]
+        assert node["columns"], node["unique_id"]
+        assert not [name for name, column in node["columns"].items() if not column["description"]], node["unique_id"]
+        assert node["config"]["meta"]["owner"], node["unique_id"]
+
+
+def test_marts_have_a_contract_and_a_key_that_is_declared_and_tested(manifest):
+    tested = {}
+    for node in manifest["nodes"].values():
+        if node["resource_type"] == "test" and node.get("attached_node"):
+            tested.setdefault((node["attached_node"], node["column_name"]), set()).add(node["test_metadata"]["name"])
+    marts = {name: node for name, node in models(manifest).items() if "mart" in node["tags"]}
+    assert set(marts) == {"carriers", "airports", "planes", "flights", "daily_performance", "weather_delays"}
+    for node in marts.values():
+        assert node["config"]["contract"]["enforced"]
+        (key,) = [each["columns"] for each in node["constraints"] if each["type"] == "primary_key"]
+        (column,) = key
+        assert {"unique", "not_null"} <= tested[node["unique_id"], column]
+
+
+def test_only_staging_reads_sources(manifest):
+    for node in models(manifest).values():
+        reads = [parent for parent in node["depends_on"]["nodes"] if parent.startswith("source.")]
+        assert bool(reads) == node["name"].startswith("stg_"), node["name"]
+
+
+def test_the_audit_group_holds_one_model_and_the_views_are_built_by_the_other(manifest):
+    tags = {name: node["tags"] for name, node in models(manifest).items() if name.startswith("audit_")}
+    assert tags.pop("audit_table") == ["audit"]
+    assert tags
+    assert all(each == ["audit_view"] for each in tags.values())
+
+
+def test_the_project_needs_no_package(manifest):
+    assert not list(PROJECT.glob("packages.yml")) + list(PROJECT.glob("dependencies.yml"))
+    assert manifest["metadata"]["project_name"] == "flights"
+
+
+def test_a_second_pipeline_builds_in_a_schema_of_its_own(tmp_path):
+    parsed = dbt(tmp_path, "parse", "--target", "prod", REDSHIFT_SCHEMA="marketing")
+    assert parsed.returncode == 0, parsed.stdout
+    nodes = json.loads((tmp_path / "manifest.json").read_text())["nodes"].values()
+    assert {node["schema"] for node in nodes if node["resource_type"] in ("model", "seed", "snapshot")} == {"marketing"}
+
+
+def test_a_developer_is_kept_out_of_the_production_schema(tmp_path):
+    parsed = dbt(tmp_path, "parse", "--target", "dev", REDSHIFT_SCHEMA="analytics")
+    assert parsed.returncode == 2
+    said = " ".join(parsed.stdout.split())
+    assert "Target 'dev' would build in 'analytics', the production schema" in said
+    assert "REDSHIFT_SCHEMA=dbt_<your name>" in said
+
+
+def test_the_linter_is_content_and_finds_what_is_wrong(tmp_path):
+    linter = [Path(sys.executable).with_name("sqlfluff"), "lint", "--disable-progress-bar"]
+    found = subprocess.run([*linter, "dbt_project"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout
+    (tmp_path / ".sqlfluff").write_text(
+        (PROJECT / ".sqlfluff").read_text().replace("load_macros_from_path = macros", "")
+    )
+    (tmp_path / "wrong.sql").write_text("SELECT  a , b from x\n")
+    found = subprocess.run([*linter, tmp_path / "wrong.sql"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    assert "CP01" in found.stdout
