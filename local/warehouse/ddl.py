@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_TABLE_NEW.html
 
 from sqlglot import exp
 
+from local.warehouse import types
 from local.warehouse.dialect import generate
 from local.warehouse.plan import HELPERS, Plan, block, literal, unsupported
 
@@ -15,20 +16,16 @@ _STORAGE = (
     exp.BackupProperty,
     exp.AutoRefreshProperty,
 )
-_TEXT = (exp.DType.TEXT, exp.DType.VARCHAR, exp.DType.NVARCHAR)
 _KEYS = (exp.PrimaryKey, exp.ForeignKey, exp.UniqueColumnConstraint)
 _COLUMN_KEYS = (exp.PrimaryKeyColumnConstraint, exp.UniqueColumnConstraint, exp.Reference)
-_MAX_VARCHAR, _MAX_CHAR = 65535, 4096
 
 
 def create(tree: exp.Create) -> Plan:
     """Translate CREATE TABLE, VIEW, SCHEMA and the like; types in expressions are done already."""
-    properties = tree.args.get("properties")
-    for each in list(properties.expressions) if properties else []:
-        if isinstance(each, (exp.ExternalProperty, exp.LocationProperty)):
+    if properties := tree.args.get("properties"):
+        if properties.find(exp.ExternalProperty, exp.LocationProperty):
             raise unsupported("external tables", "load the files with COPY instead")
-        if isinstance(each, _STORAGE):
-            each.pop()
+        properties.set("expressions", [each for each in properties.expressions if not isinstance(each, _STORAGE)])
     name = _table_of(tree)
     if tree.kind == "TABLE" and name is not None and name.name.startswith("#"):
         # A name that begins with # makes a temporary table.
@@ -113,7 +110,7 @@ def _column(column: exp.ColumnDef) -> list[str]:
             else:
                 keys.append(f"UNIQUE ({name})")
     if column.kind is not None:
-        stored_type(column.kind)
+        types.store(column.kind)
     return keys
 
 
@@ -121,24 +118,3 @@ def _require(column: exp.ColumnDef) -> None:
     constraints = column.args.get("constraints") or []
     if not any(isinstance(each.kind, exp.NotNullColumnConstraint) for each in constraints):
         column.append("constraints", exp.ColumnConstraint(kind=exp.NotNullColumnConstraint()))
-
-
-def stored_type(kind: exp.DataType) -> None:
-    """Give a column's type the length that Redshift gives it. TEXT and VARCHAR alone are VARCHAR(256).
-
-    https://docs.aws.amazon.com/redshift/latest/dg/r_Character_types.html
-    """
-    text = kind.this in _TEXT
-    if not text and kind.this not in (exp.DType.CHAR, exp.DType.NCHAR, exp.DType.BPCHAR):
-        return
-    size = kind.expressions[0].name.lower() if kind.expressions else ""
-    if kind.this == exp.DType.TEXT or (text and not size):
-        size = "256"
-    elif size == "max":
-        size = str(_MAX_VARCHAR if text else _MAX_CHAR)
-    elif kind.this == exp.DType.BPCHAR:
-        size = "256"
-    elif not size:
-        size = "1"
-    kind.set("this", exp.DType.VARCHAR if text else exp.DType.CHAR)
-    kind.set("expressions", [exp.DataTypeParam(this=exp.Literal.number(size))])

@@ -9,7 +9,7 @@ from psycopg import sql
 from local.warehouse.login import verifier
 from local.warehouse.postgres import Postgres
 
-_SCRIPT = Path(__file__).with_name("install.sql")
+_SCRIPTS = sorted((Path(__file__).parent / "sql").glob("*.sql"))
 
 
 def install(postgres: Postgres, database: str, admin: str, password: str) -> None:
@@ -30,8 +30,8 @@ def install(postgres: Postgres, database: str, admin: str, password: str) -> Non
 
 
 def _bring_up_to_date(postgres: Postgres, database: str) -> None:
-    """Run install.sql in a database unless its comment says that this version of it was run there."""
-    script = _SCRIPT.read_text()
+    """Run the scripts of `sql/` in a database unless its comment says that this version of them was run there."""
+    script = "\n".join(each.read_text() for each in _SCRIPTS)
     version = hashlib.sha256(script.encode()).hexdigest()
     with psycopg.connect(postgres.conninfo(database)) as connection:
         schema = connection.execute("SELECT obj_description(to_regnamespace('pg_redshift'), 'pg_namespace')").fetchone()

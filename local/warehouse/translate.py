@@ -3,11 +3,12 @@
 import functools
 import logging
 import re
+from collections.abc import Callable
 
 from sqlglot import ParseError, TokenError, UnsupportedError, exp
 from sqlglot.tokens import Token, TokenType
 
-from local.warehouse import commands, ddl, load
+from local.warehouse import commands, ddl, functions, load, refusals, types
 from local.warehouse.dialect import LocalRedshift, generate
 from local.warehouse.plan import Plan, Refused, raising, unsupported
 
@@ -19,10 +20,15 @@ _AS_THEY_ARE = (
     {"show", "reset", "declare", "fetch", "close", "lock", "deallocate", "prepare", "execute"}
     | {"begin", "start", "commit", "rollback", "abort", "end", "set"}
 )  # fmt: skip
-
-_PARAMETER = re.compile(
-    r"""'(?:[^'\\]|\\.|'')*'|"[^"]*"|--[^\n]*|/\*.*?\*/|\$(?:[A-Za-z_]\w*)?\$|\$(\d+)""", re.DOTALL
-)
+_PARAMETER = re.compile(r"""'(?:[^'\\]|\\.|'')*'|"[^"]*"|--[^\n]*|/\*.*?\*/|\$(?:[A-Za-z_]\w*)?\$|\$(\d+)""", re.DOTALL)
+# What is rewritten, by kind of node; children come before their parents.
+_REWRITES: dict[type[exp.Expr], Callable] = {
+    exp.Anonymous: functions.call,
+    exp.WithinGroup: functions.within_group,
+    exp.Window: functions.window,
+    exp.Extract: functions.extract,
+    exp.DataType: types.adapt,
+}
 
 
 @functools.lru_cache(maxsize=4096)
@@ -49,6 +55,13 @@ def _one(text: str, tokens: list[Token]) -> Plan:
         plan = _plan(text, own, tokens)
     except Refused as refusal:
         plan = Plan(raising(refusal))
+    except UnsupportedError as problem:
+        plan = Plan(raising(unsupported(str(problem), "write it in another way")))
+    except Exception as problem:
+        # Whatever a statement does to the translation, only that statement fails.
+        logging.getLogger(__name__).exception("a statement could not be translated")
+        text = f"internal error of the local warehouse: {type(problem).__name__}: {problem}"
+        plan = Plan(raising(Refused(text, "XX000")))
     plan.text = own
     return plan
 
@@ -64,24 +77,21 @@ def _plan(text: str, own: str, tokens: list[Token]) -> Plan:
     try:
         [tree] = _DIALECT.parser().parse(tokens, text)
     except ParseError as problem:
-        near = problem.errors[0].get("highlight") if problem.errors else ""
-        raise Refused(
-            f'syntax error at or near "{near}"', "42601", problem.errors[0].get("description", "")
-        ) from problem
+        found = problem.errors[0] if problem.errors else {}
+        near = f'syntax error at or near "{found.get("highlight", "")}"'
+        raise Refused(near, "42601", found.get("description", "")) from problem
     if isinstance(tree, exp.Command):
         raise unsupported(f"the statement {words.peek().upper()}", "it is understood on a cluster only")
-    try:
-        return _transform(tree)
-    except UnsupportedError as problem:
-        raise unsupported(str(problem), "write it in another way") from problem
+    return _rewritten(tree)
 
 
-def _transform(tree: exp.Expr) -> Plan:
-    for call in tree.find_all(exp.Anonymous):
-        if str(call.this).lower() in ("dateadd", "datediff", "date_diff", "date_part", "date_add"):
-            part = call.expressions[0]
-            if isinstance(part, exp.Column) and not part.table:
-                part.replace(exp.Literal.string(part.name.lower()))
+def _rewritten(tree: exp.Expr) -> Plan:
+    nodes = list(tree.walk())
+    refusals.check(nodes)
+    for node in reversed(nodes):
+        rewrite = _REWRITES.get(type(node))
+        if rewrite and (other := rewrite(node)) is not None:
+            node.replace(other)
     if isinstance(tree, exp.Create):
         return ddl.create(tree)
     if isinstance(tree, exp.Alter):

@@ -1,4 +1,4 @@
--- What Redshift has and PostgreSQL lacks. Run by the gateway in every database; safe to run again.
+-- What Redshift has and PostgreSQL lacks. These files are run in every database, and are safe to run again.
 
 CREATE SCHEMA IF NOT EXISTS pg_redshift;
 GRANT USAGE ON SCHEMA pg_redshift TO PUBLIC;
@@ -77,8 +77,7 @@ SELECT NULL::text AS redshift_database_name, NULL::text AS schemaname, NULL::tex
 WHERE false;
 GRANT SELECT ON pg_catalog.svv_external_columns TO PUBLIC;
 
--- Date and time functions. https://docs.aws.amazon.com/redshift/latest/dg/Date_functions_header.html
-CREATE OR REPLACE FUNCTION pg_catalog.getdate() RETURNS timestamp LANGUAGE sql STABLE AS
-$$ SELECT date_trunc('second', statement_timestamp() AT TIME ZONE 'UTC') $$;
-CREATE OR REPLACE FUNCTION pg_catalog.sysdate() RETURNS timestamp LANGUAGE sql STABLE AS
-$$ SELECT transaction_timestamp() AT TIME ZONE 'UTC' $$;
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_VERSION.html
+CREATE OR REPLACE FUNCTION pg_redshift.version() RETURNS text LANGUAGE sql IMMUTABLE AS
+$$ SELECT 'PostgreSQL 8.0.2 on i686-pc-linux-gnu, compiled by GCC gcc (GCC) 3.4.2 20041017 (Red Hat 3.4.2-6.fc3), '
+    'Redshift 1.0.0 (local warehouse)' $$;

@@ -1,0 +1,44 @@
+-- Numbers and aggregates. https://docs.aws.amazon.com/redshift/latest/dg/Math_functions.html
+
+CREATE OR REPLACE FUNCTION pg_catalog.round(double precision, integer) RETURNS double precision
+LANGUAGE sql IMMUTABLE AS $$ SELECT round($1::numeric, $2)::double precision $$;
+CREATE OR REPLACE FUNCTION pg_catalog.trunc(double precision, integer) RETURNS double precision
+LANGUAGE sql IMMUTABLE AS $$ SELECT trunc($1::numeric, $2)::double precision $$;
+CREATE OR REPLACE FUNCTION pg_catalog.dexp(double precision) RETURNS double precision LANGUAGE sql IMMUTABLE AS
+$$ SELECT exp($1) $$;
+CREATE OR REPLACE FUNCTION pg_catalog.dlog1(double precision) RETURNS double precision LANGUAGE sql IMMUTABLE AS
+$$ SELECT ln($1) $$;
+CREATE OR REPLACE FUNCTION pg_catalog.dlog10(double precision) RETURNS double precision LANGUAGE sql IMMUTABLE AS
+$$ SELECT log($1) $$;
+CREATE OR REPLACE FUNCTION pg_catalog.dsqrt(double precision) RETURNS double precision LANGUAGE sql IMMUTABLE AS
+$$ SELECT sqrt($1) $$;
+
+-- MEDIAN and PERCENTILE_CONT also run over windows, where PostgreSQL has no ordered-set aggregates.
+CREATE OR REPLACE FUNCTION pg_redshift.keep(double precision[], double precision) RETURNS double precision[]
+LANGUAGE sql IMMUTABLE AS $$ SELECT CASE WHEN $2 IS NULL THEN $1 ELSE array_append($1, $2) END $$;
+CREATE OR REPLACE FUNCTION pg_redshift.middle(double precision[]) RETURNS double precision LANGUAGE sql IMMUTABLE AS
+$$ SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY x) FROM unnest($1) AS x $$;
+CREATE OR REPLACE AGGREGATE pg_catalog.median(double precision) (
+    SFUNC = pg_redshift.keep, STYPE = double precision[], FINALFUNC = pg_redshift.middle
+);
+CREATE OR REPLACE FUNCTION pg_redshift.keep(double precision[], double precision, double precision)
+RETURNS double precision[] LANGUAGE sql IMMUTABLE AS $$
+SELECT CASE WHEN $2 IS NULL THEN $1 WHEN $1 IS NULL THEN ARRAY[$3, $2] ELSE array_append($1, $2) END $$;
+CREATE OR REPLACE FUNCTION pg_redshift.continuous(double precision[]) RETURNS double precision LANGUAGE sql IMMUTABLE AS
+$$ SELECT percentile_cont($1[1]) WITHIN GROUP (ORDER BY x) FROM unnest($1[2:]) AS x $$;
+CREATE OR REPLACE FUNCTION pg_redshift.discrete(double precision[]) RETURNS double precision LANGUAGE sql IMMUTABLE AS
+$$ SELECT percentile_disc($1[1]) WITHIN GROUP (ORDER BY x) FROM unnest($1[2:]) AS x $$;
+CREATE OR REPLACE AGGREGATE pg_redshift.percentile_cont(double precision, double precision) (
+    SFUNC = pg_redshift.keep, STYPE = double precision[], FINALFUNC = pg_redshift.continuous
+);
+CREATE OR REPLACE AGGREGATE pg_redshift.percentile_disc(double precision, double precision) (
+    SFUNC = pg_redshift.keep, STYPE = double precision[], FINALFUNC = pg_redshift.discrete
+);
+
+-- FIRST_VALUE and LAST_VALUE that ignore nulls, over any frame.
+CREATE OR REPLACE FUNCTION pg_redshift.earlier(anyelement, anyelement) RETURNS anyelement LANGUAGE sql IMMUTABLE AS
+$$ SELECT coalesce($1, $2) $$;
+CREATE OR REPLACE FUNCTION pg_redshift.later(anyelement, anyelement) RETURNS anyelement LANGUAGE sql IMMUTABLE AS
+$$ SELECT coalesce($2, $1) $$;
+CREATE OR REPLACE AGGREGATE pg_redshift.first_value(anyelement) (SFUNC = pg_redshift.earlier, STYPE = anyelement);
+CREATE OR REPLACE AGGREGATE pg_redshift.last_value(anyelement) (SFUNC = pg_redshift.later, STYPE = anyelement);

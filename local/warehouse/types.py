@@ -1,0 +1,64 @@
+"""Types: Redshift's default sizes, and types that only one of the two has.
+
+https://docs.aws.amazon.com/redshift/latest/dg/c_Supported_data_types.html
+"""
+
+from sqlglot import exp
+
+from local.warehouse.plan import Refused, unsupported
+
+_T = exp.DType
+_NOT_HERE = {_T.GEOMETRY: "GEOMETRY", _T.GEOGRAPHY: "GEOGRAPHY", _T.HLLSKETCH: "HLLSKETCH"}
+_ONLY_POSTGRES = {
+    **{_T.JSON: "json", _T.JSONB: "jsonb", _T.UUID: "uuid", _T.XML: "xml", _T.INET: "inet", _T.MONEY: "money"},
+    **{_T.SERIAL: "serial", _T.BIGSERIAL: "bigserial", _T.SMALLSERIAL: "smallserial", _T.BIT: "bit"},
+    **{_T.TINYINT: "tinyint", _T.INT4RANGE: "int4range", _T.TSRANGE: "tsrange", _T.DATERANGE: "daterange"},
+}
+_MAX_VARCHAR, _MAX_CHAR, _MAX_PRECISION = 65535, 4096, 38
+_TEXT = (_T.TEXT, _T.VARCHAR, _T.NVARCHAR)
+_CHAR = (_T.CHAR, _T.NCHAR, _T.BPCHAR)
+
+
+def adapt(kind: exp.DataType) -> None:
+    """Make a type PostgreSQL's, wherever it stands."""
+    if name := _NOT_HERE.get(kind.this):
+        raise unsupported(f"type {name}", "it works on a cluster only")
+    if name := _ONLY_POSTGRES.get(kind.this):
+        raise Refused(f'type "{name}" does not exist', "42704", "PostgreSQL has it, Redshift does not")
+    if kind.this in (_T.DECIMAL, _T.UDECIMAL):
+        # https://docs.aws.amazon.com/redshift/latest/dg/r_Numeric_types201.html
+        if not kind.expressions:
+            _size(kind, 18, 0)
+        elif (digits := kind.expressions[0].name).isdecimal() and int(digits) > _MAX_PRECISION:
+            raise Refused(f"DECIMAL precision {digits} must be between 1 and 38", "22023")
+    elif kind.this in (_T.VARBINARY, _T.BINARY):
+        kind.set("expressions", None)
+    elif kind.this in _TEXT + _CHAR and kind.expressions:
+        limit = _MAX_VARCHAR if kind.this in _TEXT else _MAX_CHAR
+        size = kind.expressions[0].name.lower()
+        if size == "max":
+            _size(kind, limit)
+        elif size.isdecimal() and not 0 < int(size) <= limit:
+            name = "varchar" if kind.this in _TEXT else "char"
+            raise Refused(f"length for type {name} cannot exceed {limit}", "22023")
+        if kind.this in (_T.NVARCHAR, _T.NCHAR):
+            kind.set("this", _T.VARCHAR if kind.this == _T.NVARCHAR else _T.CHAR)
+
+
+def store(kind: exp.DataType) -> None:
+    """Give a column's type the length that Redshift gives it where none is written.
+
+    In an expression, VARCHAR alone is as long as its value; in a table it is VARCHAR(256), and so is TEXT.
+    https://docs.aws.amazon.com/redshift/latest/dg/r_Character_types.html
+    """
+    if kind.this == _T.TEXT or (kind.this in _TEXT and not kind.expressions):
+        kind.set("this", _T.VARCHAR)
+        _size(kind, 256)
+    elif kind.this in _CHAR and not kind.expressions:
+        size = 256 if kind.this == _T.BPCHAR else 1
+        kind.set("this", _T.CHAR)
+        _size(kind, size)
+
+
+def _size(kind: exp.DataType, *numbers: int) -> None:
+    kind.set("expressions", [exp.DataTypeParam(this=exp.Literal.number(number)) for number in numbers])
