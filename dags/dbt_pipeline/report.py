@@ -56,7 +56,7 @@ def check_dbt(groups: list[str], release_id: str) -> list[dict[str, Any]]:
 
 
 def failed_nodes(ti: Any, tasks: dict[str, Any], states: dict[str, str]) -> list[dict[str, Any]]:
-    """Return what failed, as the alert carries it: nodes, nodes skipped for them, then tasks that failed without a node.
+    """Return what failed, as the alert carries it: nodes, nodes skipped for them, tasks that failed without a node.
 
     Args:
         ti: the running task instance; reads XComs.

@@ -28,5 +28,5 @@ def check_worker(context: Any) -> None:
         raise AirflowFailException(error.read_text().strip())
     if not os.access(dbt_executable(), os.X_OK):
         raise AirflowFailException(
-            f"dbt is not installed at {dbt_executable()}, and startup.sh left no word why: does it run on this environment?"
+            f"dbt is not installed at {dbt_executable()}, and startup.sh left no word why; does it run here?"
         )

@@ -1,0 +1,52 @@
+# Each command sets up what it needs. The work is done in Python: `python -m local --help`, `python -m deploy --help`.
+SHELL := /bin/sh
+STATE := $(or $(LOCAL_DIR),.local)
+BIN := $(STATE)/venvs/tools/bin
+LOCAL := $(BIN)/python -m local
+PYTEST := $(BIN)/python -m pytest
+.DEFAULT_GOAL := help
+.PHONY: help deps run drill up down warehouse sql test test-fast test-slow lint format bench report lock
+
+help: ## List the commands
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+deps: ## Prepare the tools (every other command does it by itself)
+	@./local/bootstrap.sh
+
+run: deps ## Run the sample pipeline end to end on this machine
+	@$(LOCAL) run
+
+drill: deps ## The same with a model that fails on purpose (LAMBDA=broken: the alert fails too)
+	@$(LOCAL) drill $(if $(filter broken,$(LAMBDA)),--broken-lambda)
+
+up: deps ## Keep warehouse, AWS and Airflow running in the background
+	@$(LOCAL) up
+
+down: deps ## Stop everything that runs
+	@$(LOCAL) down
+
+warehouse: deps ## The Redshift stand-in alone, in the foreground
+	@$(LOCAL) warehouse
+
+sql: deps ## Run a query: make sql Q="select ..." (USER_NAME=awsuser: as admin)
+	@$(LOCAL) sql $(if $(USER_NAME),--user $(USER_NAME)) -- "$$Q"
+
+test: deps ## Unit and integration tests, and one run on a real scheduler
+	@$(PYTEST) -m "not slow"
+
+test-fast: deps ## Unit tests
+	@$(PYTEST) -q tests/unit
+
+test-slow: deps ## What takes long or needs a browser
+	@$(PYTEST) -m slow
+
+lint: deps ## All linters
+	@$(BIN)/python -m local lint
+
+format: deps ## Format Python
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+lock: deps ## Resolve the requirement files anew: make lock CONSTRAINTS=<path or URL>
+	@$(LOCAL) lock "$$CONSTRAINTS"
+
+export Q CONSTRAINTS

@@ -1,0 +1,40 @@
+"""`make warehouse`: the Redshift stand-in alone, with the users that a pipeline needs."""
+
+import contextlib
+import sys
+import time
+
+from deploy.redshift import apply_grants
+from local.background import dsn
+from local.processes import base_environment, spawn, stop, sweep, wait_for_line
+from local.settings import REPOSITORY, Passwords, Settings, check_port
+from local.stack import TARGET_SCHEMA, Stack, connect, rows
+
+
+def serve_warehouse(settings: Settings) -> None:
+    """Start the warehouse, make dbt_user, print an address for each user on a line of its own, and wait for Ctrl-C.
+
+    Raises:
+        SetupError: the port is busy, or the warehouse ended.
+    """
+    stack = Stack(settings)
+    stack.take_lock()
+    check_port(settings.warehouse_port, "LOCAL_WAREHOUSE_PORT")
+    passwords = Passwords.generate(settings.state)
+    log = settings.state / "logs" / "warehouse.log"
+    environment = {**base_environment(), **settings.aws_environment()}
+    child = spawn("warehouse", [sys.executable, "-m", "local.warehouse", "--with-parent"], environment, log, REPOSITORY)
+    try:
+        wait_for_line(child, "accepts connections", 120)
+        with contextlib.closing(connect(settings, "awsuser", passwords.awsuser)) as connection:
+            rows(connection, "create schema if not exists raw")
+            connection.commit()
+            apply_grants(connection, "dbt_user", passwords.dbt_user, "raw", TARGET_SCHEMA)
+        for user in ("dbt_user", "awsuser"):
+            print(dsn(settings, user, getattr(passwords, user)), flush=True)
+        while True:
+            child.check()
+            time.sleep(0.5)
+    finally:
+        stop([child])
+        sweep(settings.state)

@@ -1,0 +1,1 @@
+"""The MWAA stand-in: what Amazon's containers do with a bucket, startup.sh, requirements.txt and Airflow."""

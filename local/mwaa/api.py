@@ -1,0 +1,104 @@
+"""Airflow's REST API, as far as the commands need it."""
+
+import time
+from typing import Any
+
+import httpx
+
+from local.settings import HOST, SetupError
+
+FINAL = {"success", "failed"}
+
+
+class Airflow:
+    """A client of the local Airflow.
+
+    Args:
+        port: where the API server listens.
+        password: of the user admin.
+    """
+
+    def __init__(self, port: int, password: str) -> None:
+        self.url = f"http://{HOST}:{port}"
+        self._password = password
+        self._client = httpx.Client(base_url=self.url, timeout=30)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def health(self) -> dict[str, str | None]:
+        """Return the status of each component by name; empty while nothing answers."""
+        try:
+            answer = self._client.get("/api/v2/monitor/health", timeout=5)
+        except httpx.TransportError:
+            return {}
+        return {name: part["status"] for name, part in answer.json().items()} if answer.is_success else {}
+
+    def call(self, method: str, path: str, json: Any = None, **params: Any) -> Any:
+        """Call `/api/v2{path}`, logged in.
+
+        Raises:
+            httpx.HTTPStatusError: the server refused.
+        """
+        for attempt in range(2):
+            if "Authorization" not in self._client.headers:
+                login = {"username": "admin", "password": self._password}
+                token = self._client.post("/auth/token", json=login).raise_for_status().json()["access_token"]
+                self._client.headers["Authorization"] = f"Bearer {token}"
+            answer = self._client.request(method, f"/api/v2{path}", json=json, params=params or None)
+            if answer.status_code == httpx.codes.UNAUTHORIZED and attempt == 0:
+                del self._client.headers["Authorization"]
+                continue
+            break
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def wait_for_dag(self, dag_id: str, doc: str, seconds: float) -> None:
+        """Wait until the DAG is parsed from the release that its documentation names.
+
+        Raises:
+            SetupError: it was not, in time, or a DAG file cannot be imported; the text is Airflow's.
+        """
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                if doc in (self.call("GET", f"/dags/{dag_id}/details")["doc_md"] or ""):
+                    return
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code != httpx.codes.NOT_FOUND:
+                    raise
+            if problems := self.call("GET", "/importErrors")["import_errors"]:
+                traces = "\n".join(f"{problem['filename']}:\n{problem['stack_trace']}" for problem in problems)
+                raise SetupError(f"Airflow cannot import a DAG file:\n{traces}")
+            if time.monotonic() > until:
+                raise SetupError(f"Airflow did not show the DAG {dag_id} with {doc} after {seconds:.0f} s")
+            time.sleep(0.5)
+
+    def end_open_runs(self, dag_id: str) -> None:
+        """Pause the DAG and mark its unfinished runs failed: they are left from a command that was stopped."""
+        self.call("PATCH", f"/dags/{dag_id}", {"is_paused": True})
+        for state in ("queued", "running"):
+            for run in self.call("GET", f"/dags/{dag_id}/dagRuns", state=state)["dag_runs"]:
+                self.call("PATCH", f"/dags/{dag_id}/dagRuns/{run['dag_run_id']}", {"state": "failed"})
+
+    def trigger(self, dag_id: str) -> str:
+        """Start a run, and return its run_id."""
+        # The run stands first, so the schedule (one active run at a time) adds none before it.
+        run = self.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None})
+        self.call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
+        return run["dag_run_id"]
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """Return the state of a run."""
+        return self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"]
+
+    def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Return the task instances of a run, as Airflow describes them, in the order of their start."""
+        found: list[dict[str, Any]] = []
+        while True:
+            path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+            page = self.call("GET", path, limit=100, offset=len(found))
+            found += page["task_instances"]
+            if len(found) >= page["total_entries"] or not page["task_instances"]:
+                return sorted(found, key=lambda task: (task["start_date"] or "9", task["task_id"]))

@@ -1,0 +1,129 @@
+"""Starts and stops the processes of the stand-ins, so that none is left, whatever ended the command."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from local.settings import SetupError
+
+# Every process that a command starts, and all that they start, carries this variable: the state folder of its checkout.
+# Airflow's tasks put dbt into sessions of their own, so process groups alone would not find them.
+MARK = "LOCAL_STAND_IN_OF"
+_GRACE_SECONDS = 10.0
+
+
+@dataclass
+class Child:
+    """A running process of ours."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def check(self) -> None:
+        """Raise if the process has ended.
+
+        Raises:
+            SetupError: it has; the text ends with the last lines of its log.
+        """
+        if self.process.poll() is not None:
+            raise SetupError(
+                f"{self.name} ended with exit code {self.process.returncode}; {self.log} says:\n{tail(self.log)}"
+            )
+
+
+def tail(log: Path, lines: int = 15) -> str:
+    """Return the last lines of a log file, indented."""
+    text = log.read_text(errors="replace") if log.exists() else ""
+    return "\n".join(f"    {line}" for line in text.splitlines()[-lines:])
+
+
+def mark_this_command(state: Path) -> None:
+    """Make every process that this command starts from here on carry the mark."""
+    os.environ[MARK] = str(state)
+
+
+def base_environment() -> dict[str, str]:
+    """The caller's environment without what could lead a stand-in elsewhere: AWS, Airflow, dbt and Python settings."""
+    prefixes = ("AWS_", "AIRFLOW", "DBT_", "PYTHON", "REDSHIFT_", "MAKE", "VIRTUAL_ENV", "MWAA_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+    return {**kept, "PYTHONUNBUFFERED": "1"}
+
+
+def spawn(name: str, command: list[str], environment: dict[str, str], log: Path, cwd: Path | None = None) -> Child:
+    """Start a process in a session of its own (Ctrl-C reaches only the command, which stops its children in order)."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return Child(name, process, log)
+
+
+def wait_for_line(child: Child, text: str, seconds: float) -> None:
+    """Wait until the child's log holds `text`.
+
+    Raises:
+        SetupError: the child ended, or did not say so in time.
+    """
+    until = time.monotonic() + seconds
+    while text not in child.log.read_text(errors="replace"):
+        child.check()
+        if time.monotonic() > until:
+            raise SetupError(f"{child.name} was not ready after {seconds:.0f} s; {child.log} says:\n{tail(child.log)}")
+        time.sleep(0.05)
+
+
+def stop(children: list[Child]) -> None:
+    """Stop processes and their groups in reverse order of their start; one that does not end in time is killed."""
+    for child in reversed(children):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.process.pid, signal.SIGTERM)
+    until = time.monotonic() + _GRACE_SECONDS
+    for child in reversed(children):
+        try:
+            child.process.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.process.pid, signal.SIGKILL)
+            child.process.wait()
+
+
+def sweep(state: Path) -> int:
+    """Stop whatever carries the mark of `state`, whoever started it, but for this process and those above it.
+
+    Returns:
+        How many processes were found.
+    """
+    left = _marked_processes(state)
+    for process in left:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+    _, alive = psutil.wait_procs(left, timeout=_GRACE_SECONDS)
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(alive, timeout=_GRACE_SECONDS)
+    return len(left)
+
+
+def _marked_processes(state: Path) -> list[psutil.Process]:
+    spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid not in spared and process.environ().get(MARK) == str(state):
+                found.append(process)
+    return found
