@@ -4,14 +4,15 @@ import struct
 
 from local.warehouse.wire import ProtocolError
 
-_UNKNOWN, _TO_BE_INFERRED = 705, 0
+_UNKNOWN, _TEXT, _TO_BE_INFERRED = 705, 25, 0
 
 
-def inferred(rest: bytes) -> bytes:
+def inferred(rest: bytes, *, used: bool) -> bytes:
     """Have PostgreSQL infer such types, as Redshift does; told that they are unknown, it gives up.
 
     Args:
         rest: what follows the text of a Parse message: the number of parameter types, and the types.
+        used: whether the text has the parameters; that of a refused statement has not, and nothing can be inferred.
 
     Raises:
         ProtocolError: it is something else.
@@ -20,4 +21,5 @@ def inferred(rest: bytes) -> bytes:
     if len(rest) != 2 + 4 * count:
         raise ProtocolError("invalid parameter types in a Parse message")
     kinds = struct.unpack_from(f"!{count}I", rest, 2)
-    return struct.pack(f"!H{count}I", count, *(_TO_BE_INFERRED if kind == _UNKNOWN else kind for kind in kinds))
+    kinds = [(_TO_BE_INFERRED if used else _TEXT) if kind in (_UNKNOWN, _TO_BE_INFERRED) else kind for kind in kinds]
+    return struct.pack(f"!H{count}I", count, *kinds)

@@ -51,7 +51,11 @@ class Parser(RedshiftParser):
 class Generator(PostgresGenerator):
     """PostgreSQL's grammar, with names of functions as they were written."""
 
-    TRANSFORMS: ClassVar = {**PostgresGenerator.TRANSFORMS, exp.EncodeColumnConstraint: lambda *_: ""}
+    TRANSFORMS: ClassVar = {
+        **PostgresGenerator.TRANSFORMS,
+        exp.EncodeColumnConstraint: lambda *_: "",
+        exp.Placeholder: lambda _, node: f"${node.name.removeprefix('bound')}",
+    }
 
 
 class LocalRedshift(Redshift):

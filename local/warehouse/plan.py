@@ -30,6 +30,7 @@ class Plan:
         tag: command tag to report instead of PostgreSQL's, such as `CREATE USER`.
         job: something the gateway itself does instead of sending `sql` (COPY, UNLOAD).
         text: what the client wrote.
+        refused: whether `sql` only raises an error.
         label: the query group that it sets.
         columns: how the rows of its result are rewritten on their way to the client; known once it was described.
     """
@@ -38,6 +39,7 @@ class Plan:
     tag: str | None = None
     job: Any = field(default=None, compare=False)
     text: str = ""
+    refused: bool = False
     label: str | None = None
     columns: Any = field(default=None, compare=False)
 
@@ -61,7 +63,7 @@ def block(*steps: str) -> str:
     return f"DO {mark}BEGIN\n{body}END{mark}"
 
 
-def raising(refusal: Refused) -> str:
+def raising(refusal: Refused) -> Plan:
     """A statement that fails with the fields of `refusal`: the server then treats it as any failed statement."""
-    parts = (literal(part) for part in (refusal.code, refusal.text, refusal.hint))
-    return f"SELECT {HELPERS}.refuse({', '.join(parts)})"
+    parts = (literal(part.replace("\0", "")) for part in (refusal.code, refusal.text, refusal.hint))
+    return Plan(f"SELECT {HELPERS}.refuse({', '.join(parts)})", refused=True)

@@ -155,11 +155,13 @@ class Session:
             rest, plans = payload[position:], await self._plans(text)
             plan = plans[0] if plans else Plan("", text=text)
             if len(plans) > 1:
-                refusal = Refused("cannot insert multiple commands into a prepared statement", "42601")
-                plan = Plan(raising(refusal), text=text)
+                plan = raising(Refused("cannot insert multiple commands into a prepared statement", "42601"))
+                plan.text = text
         self._extended().parsed = plan
         self._statements[name] = plan
-        self._send(b"P", name.encode() + b"\0" + ("" if plan.job else plan.sql).encode() + b"\0" + inferred(rest))
+        sql = "" if plan.job else plan.sql
+        rest = inferred(rest, used=not plan.job and not plan.refused)
+        self._send(b"P", name.encode() + b"\0" + sql.encode() + b"\0" + rest)
 
     async def _bind(self, payload: bytes) -> None:
         self._extended()
@@ -264,7 +266,7 @@ class Session:
 
 
 def _too_large(size: int) -> Plan:
-    return Plan(raising(Refused(_TOO_LARGE.format(size, wire.STATEMENT_LIMIT), "54000")))
+    return raising(Refused(_TOO_LARGE.format(size, wire.STATEMENT_LIMIT), "54000"))
 
 
 def startup_message(user: str, database: str, parameters: dict[str, str]) -> bytes:

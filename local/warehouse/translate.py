@@ -34,12 +34,14 @@ _REWRITES: dict[type[exp.Expr], Callable] = {
 @functools.lru_cache(maxsize=4096)
 def translate(text: str) -> tuple[Plan, ...]:
     """Translate every statement of `text`. What is refused becomes a statement that fails, in its place."""
-    # sqlglot takes `$1,$` for the beginning of a dollar-quoted string, but not `$1 ,$`.
-    text = _PARAMETER.sub(lambda found: f"${found[1]} " if found[1] else found[0], text) if "$1" in text else text
+    # sqlglot takes `$1,$` for the beginning of a dollar-quoted string. It has another word for bound values, `:name`.
+    text = _PARAMETER.sub(lambda found: f" :bound{found[1]} " if found[1] else found[0], text) if "$1" in text else text
     try:
         tokens = _DIALECT.tokenize(text)
     except TokenError as problem:
-        return (Plan(raising(Refused(f"syntax error: {problem}", "42601")), text=text),)
+        plan = raising(Refused(f"syntax error: {problem}", "42601"))
+        plan.text = text
+        return (plan,)
     plans, start = [], 0
     for index in range(len(tokens) + 1):
         if index == len(tokens) or tokens[index].token_type == TokenType.SEMICOLON:
@@ -54,14 +56,14 @@ def _one(text: str, tokens: list[Token]) -> Plan:
     try:
         plan = _plan(text, own, tokens)
     except Refused as refusal:
-        plan = Plan(raising(refusal))
+        plan = raising(refusal)
     except UnsupportedError as problem:
-        plan = Plan(raising(unsupported(str(problem), "write it in another way")))
+        plan = raising(unsupported(str(problem), "write it in another way"))
     except Exception as problem:
         # Whatever a statement does to the translation, only that statement fails.
         logging.getLogger(__name__).exception("a statement could not be translated")
         text = f"internal error of the local warehouse: {type(problem).__name__}: {problem}"
-        plan = Plan(raising(Refused(text, "XX000")))
+        plan = raising(Refused(text, "XX000"))
     plan.text = own
     return plan
 
