@@ -2,8 +2,8 @@
   The columns of audit_table, once: (name, type, value). The model's SELECT, the INSERT and the values all come from here,
   so they cannot disagree. The first ten are what people query by position and by name; append new ones at the end.
 
-  result: one element of `results` in on-run-end, or none where only names and types are wanted.
-  run: what is the same for the whole invocation, from audit_run().
+  result: one element of `results` in on-run-end. Without it, what still has a value is the same for all results.
+  run: what is the same for the whole invocation, from audit_run(). Without it, only names and types mean something.
 #}
 {% macro audit_columns(result=none, run={}) %}
     {%- set node = result.node if result else {} -%}
@@ -22,7 +22,7 @@
     {%- set last = timing.get('execute') or timing.get('compile') -%}
     {%- set rows_affected = response.get('rows_affected') -%}
     {%- do return([
-        ('load_id', 'varchar(1024)', run.invocation_id ~ '.' ~ node.unique_id),
+        ('load_id', 'varchar(1024)', run.invocation_id ~ '.' ~ node.unique_id if result else none),
         ('invocation_id', 'varchar(64)', run.invocation_id),
         ('database_name', 'varchar(128)', node.database),
         ('schema_name', 'varchar(128)', node.schema),

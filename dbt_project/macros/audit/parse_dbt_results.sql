@@ -1,31 +1,58 @@
 {#
-  One list of values for each result, in the order of `columns`. Values are text or none, ready to be bound.
+  One line of text for each result: the values of `columns`, in their order, joined by the unit separator (character 31).
+  Nothing is empty text. A text value begins with "=", so that an empty text is not nothing. A text that holds one of the
+  separators has it written as escape (27) and a digit; unpack_audit_cell() undoes all of it in SQL.
 
   results: `results` of on-run-end.
-  columns: the columns to fill, {name: width in bytes, or none where the type has no width}. A name that audit_columns()
-      does not have is left out of the rows and must be left out of the INSERT.
+  run: from audit_run().
+  columns: {name: width in bytes, or none where the type has no width}.
 #}
-{% macro parse_dbt_results(results, columns) %}
-    {%- set run = audit_run() -%}
-    {%- set rows = [] -%}
+{% macro parse_dbt_results(results, run, columns) %}
+    {%- set lines = [] -%}
     {%- for result in results -%}
-        {%- set row = [] -%}
-        {%- for name, _, value in audit_columns(result, run) if name in columns -%}
+        {%- set cells = [] -%}
+        {%- for name, type, value in audit_columns(result, run) if name in columns -%}
             {%- if value is undefined or value is none -%}
-                {%- do row.append(none) -%}
+                {%- do cells.append('') -%}
+            {%- elif columns[name] is none -%}
+                {%- do cells.append(value | string) -%}
             {%- else -%}
-                {#- Redshift counts bytes and stores no NUL. A cut falls between characters: what is left of one is dropped. -#}
-                {%- set text = (value | string).replace('\x00', '').encode('utf-8', 'replace') -%}
-                {%- set width = columns[name] -%}
-                {%- if width is not none and text | length > width -%}
-                    {#- A key stays unique when it is cut. -#}
-                    {%- set ending = ('.' ~ local_md5(value | string)).encode() if name == 'load_id' else ''.encode() -%}
-                    {%- set text = text[:width - ending | length].decode('utf-8', 'ignore').encode() + ending -%}
+                {%- set text = value | string -%}
+                {%- if modules.re.search('[\x00\x1b\x1e\x1f]', text) or text | length > columns[name] // 4 -%}
+                    {%- set text = cut_audit_text(text, columns[name], name == 'load_id') -%}
+                    {%- set text = text.replace('\x1b', '\x1b0').replace('\x1e', '\x1b1').replace('\x1f', '\x1b2') -%}
                 {%- endif -%}
-                {%- do row.append(text.decode('utf-8')) -%}
+                {%- do cells.append('=' ~ text) -%}
             {%- endif -%}
         {%- endfor -%}
-        {%- do rows.append(row) -%}
+        {%- do lines.append(cells | join('\x1f')) -%}
     {%- endfor -%}
-    {%- do return(rows) -%}
+    {%- do return(lines) -%}
+{% endmacro %}
+
+
+{# The SQL that reads cell number `position` of `line`, as parse_dbt_results() wrote it. #}
+{% macro unpack_audit_cell(position, type) -%}
+    {%- set cell = 'split_part(line, chr(31), ' ~ position ~ ')' -%}
+    {%- if type.startswith('varchar') -%}
+        case when {{ cell }} <> '' then replace(replace(replace(substring({{ cell }}, 2), chr(27) || '2', chr(31)), chr(27) || '1', chr(30)), chr(27) || '0', chr(27)) end
+    {%- elif type == 'boolean' -%}
+        case {{ cell }} when 'True' then true when 'False' then false end
+    {%- else -%}
+        cast(nullif({{ cell }}, '') as {{ type }})
+    {%- endif -%}
+{%- endmacro %}
+
+
+{#
+  Text as Redshift can store it in `width` bytes: without NUL, and cut between characters, never inside one.
+  A key stays unique when it is cut: it ends with a hash of the whole.
+#}
+{% macro cut_audit_text(text, width, is_key=false) %}
+    {%- set stored = text.replace('\x00', '').encode('utf-8', 'replace') -%}
+    {%- if stored | length > width -%}
+        {%- set ending = ('.' ~ local_md5(text)).encode() if is_key else ''.encode() -%}
+        {%- set stored = stored[:width - ending | length].decode('utf-8', 'ignore').encode() + ending -%}
+    {%- endif -%}
+    {%- do return(stored.decode()) -%}
 {% endmacro %}
