@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from deploy import cli_warehouse
 from deploy.apply import Applied
@@ -88,24 +87,25 @@ def status(bucket: BucketOption) -> None:
     store = Bucket(bucket, aws_client("s3"))
     sizes = store.sizes(DAGS)
     names = sorted({key.removeprefix(PROJECTS).split("/")[0] for key in sizes if key.startswith(PROJECTS)})
-    table = Table("project", "live release", "built", "Git commit", "files", "earlier releases", box=None)
     for name in names:
         state = read_project(store, name, sizes)
         live = state.live
-        damaged = damaged_files(live, sizes) if live else []
-        files = (
-            f"{len(live.files)}, {len(damaged)} damaged" if live and damaged else str(len(live.files)) if live else ""
-        )
-        earlier = ", ".join(release_id for release_id in state.complete if release_id != state.live_id)
-        table.add_row(
-            name,
-            live.release_id if live else f"{state.live_id or 'none'} (not there)",
-            live.built_at if live else "",
-            live.git_sha[:12] if live else "",
-            files,
-            earlier,
-        )
-    out.print(table if names else f"s3://{bucket}/{PROJECTS} holds no project")
+        if live is None:
+            out.print(
+                f"{name}: live release {state.live_id or 'none'}, which is not complete in the bucket", markup=False
+            )
+        else:
+            out.print(f"{name}: live release {live.release_id}", markup=False)
+            out.print(f"  built {live.built_at} from commit {live.git_sha}, {len(live.files)} files", markup=False)
+            for key in damaged_files(live, sizes):
+                out.print(f"  ! {key} is missing or has another size", markup=False)
+        for release_id in state.complete:
+            if release_id != state.live_id:
+                out.print(f"  can be rolled back to {release_id}", markup=False)
+        for release_id in state.incomplete:
+            out.print(f"  {release_id} is half uploaded; the next apply removes it", markup=False)
+    if not names:
+        out.print(f"s3://{bucket}/{PROJECTS} holds no project")
 
 
 @app.command()
