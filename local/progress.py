@@ -1,5 +1,6 @@
 """What a command shows while it works: on a terminal a spinner for each step, elsewhere a line for each that ended."""
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +8,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-console = Console(highlight=False, soft_wrap=True)
+# A log file has no width; tables there need not fold names.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 class Steps:

@@ -138,9 +138,11 @@ class Stack:
                 self._lock.close()
 
     def _stop_processes(self) -> None:
+        if self._mwaa:
+            self._mwaa.stop_copying()
         stop((self._mwaa.children if self._mwaa else []) + self.children)
         if self._mwaa:
-            self._mwaa.stop()
+            self._mwaa.stop_database()
         sweep(self.settings.state)
         for name in ("passwords.json", "stack.json"):
             (self.settings.state / name).unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """Airflow's REST API, as far as the commands need it."""
 
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -83,9 +84,17 @@ class Airflow:
                 self.call("PATCH", f"/dags/{dag_id}/dagRuns/{run['dag_run_id']}", {"state": "failed"})
 
     def trigger(self, dag_id: str) -> str:
-        """Start a run, and return its run_id."""
-        # The run stands first, so the schedule (one active run at a time) adds none before it.
-        run = self.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None})
+        """Start a run, and return its run_id. If the schedule has a run due, this run takes its place."""
+        due = self.call("GET", f"/dags/{dag_id}")["next_dagrun_logical_date"]
+        dates = [due, None] if due and datetime.fromisoformat(due) <= datetime.now(UTC) else [None]
+        for logical_date in dates:
+            try:
+                run = self.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": logical_date})
+                break
+            except httpx.HTTPStatusError as error:
+                # An earlier command made the due run already.
+                if error.response.status_code != httpx.codes.CONFLICT or logical_date is None:
+                    raise
         self.call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
         return run["dag_run_id"]
 

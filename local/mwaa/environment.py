@@ -183,9 +183,12 @@ class Mwaa:
                 )
             time.sleep(0.25)
 
-    def stop(self) -> None:
-        """Stop copying, then the database; the components are stopped by whoever stops all children."""
+    def stop_copying(self) -> None:
+        """Stop copying the bucket; before the bucket goes away."""
         self._sync.stop()
+
+    def stop_database(self) -> None:
+        """Stop the metadata database; after the components, which are stopped with all children."""
         self._database.stop()
         shutil.rmtree(self.home / "tmp", ignore_errors=True)
 
