@@ -69,13 +69,6 @@ LANGUAGE sql STABLE SECURITY DEFINER AS $$
     JOIN pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 $$;
-DROP VIEW IF EXISTS pg_catalog.svv_external_columns;
-CREATE VIEW pg_catalog.svv_external_columns AS
-SELECT NULL::text AS redshift_database_name, NULL::text AS schemaname, NULL::text AS tablename,
-       NULL::text AS columnname, NULL::text AS external_type, NULL::integer AS columnnum, NULL::integer AS part_key,
-       NULL::text AS is_nullable
-WHERE false;
-GRANT SELECT ON pg_catalog.svv_external_columns TO PUBLIC;
 
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_VERSION.html
 CREATE OR REPLACE FUNCTION pg_redshift.version() RETURNS text LANGUAGE sql IMMUTABLE AS

@@ -1,0 +1,153 @@
+-- System views that describe tables and privileges.
+-- https://docs.aws.amazon.com/redshift/latest/dg/svv_views.html
+-- Everything is dropped and made again, as their columns may change from one version of this file to the next.
+DO $$
+DECLARE
+    found record;
+BEGIN
+    FOR found IN SELECT relname FROM pg_class WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind = 'v'
+                 AND relname ~ '^(svv|stv|stl|svl|sys)_' LOOP
+        EXECUTE format('DROP VIEW IF EXISTS pg_catalog.%I CASCADE', found.relname);
+    END LOOP;
+END $$;
+
+CREATE OR REPLACE FUNCTION pg_redshift.is_admin() RETURNS boolean LANGUAGE sql STABLE AS
+$$ SELECT rolsuper FROM pg_roles WHERE rolname = current_user $$;
+
+-- All columns of what the user may see, with types as Redshift names them.
+CREATE OR REPLACE VIEW pg_redshift.all_columns AS
+SELECT current_database()::varchar AS database_name, n.nspname::varchar AS schema_name,
+       c.relname::varchar AS table_name, a.attname::varchar AS column_name,
+       row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum)::integer AS ordinal_position,
+       pg_get_expr(d.adbin, d.adrelid)::varchar AS column_default,
+       CASE WHEN a.attnotnull THEN 'NO' ELSE 'YES' END::varchar AS is_nullable,
+       CASE WHEN t.typname = 'super' THEN 'super' WHEN t.typname = 'bytea' THEN 'binary varying'
+            ELSE format_type(a.atttypid, NULL) END::varchar AS data_type,
+       CASE WHEN t.typname IN ('varchar', 'bpchar') AND a.atttypmod > 4 THEN a.atttypmod - 4 END
+           AS character_maximum_length,
+       CASE t.typname WHEN 'int2' THEN 16 WHEN 'int4' THEN 32 WHEN 'int8' THEN 64
+            WHEN 'numeric' THEN ((a.atttypmod - 4) >> 16) & 65535 END AS numeric_precision,
+       CASE WHEN t.typname IN ('int2', 'int4', 'int8') THEN 0
+            WHEN t.typname = 'numeric' AND a.atttypmod > 4 THEN (a.atttypmod - 4) & 2047 END AS numeric_scale,
+       coalesce(col_description(c.oid, a.attnum), '')::varchar AS remarks,
+       a.attidentity <> '' AS is_identity, c.oid AS relation, c.relkind
+FROM pg_attribute a
+JOIN pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'v', 'm', 'p', 'f')
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_type t ON t.oid = a.atttypid
+LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+WHERE a.attnum > 0 AND NOT a.attisdropped AND n.nspname NOT IN ('pg_redshift', 'pg_toast')
+  AND (pg_has_role(c.relowner, 'USAGE') OR has_any_column_privilege(c.oid, 'SELECT, INSERT, UPDATE, REFERENCES'));
+
+CREATE OR REPLACE VIEW pg_redshift.all_tables AS
+SELECT current_database()::varchar AS database_name, n.nspname::varchar AS schema_name, c.relname::varchar AS table_name,
+       CASE WHEN n.nspname LIKE 'pg_temp%' THEN 'LOCAL TEMPORARY' WHEN c.relkind IN ('v', 'm') THEN 'VIEW'
+            ELSE 'TABLE' END::varchar AS table_type,
+       CASE WHEN c.relkind = 'm' THEN 'MATERIALIZED VIEW' WHEN l.view IS NOT NULL THEN 'LATE BINDING VIEW'
+            WHEN c.relkind = 'v' THEN 'REGULAR VIEW' ELSE 'REGULAR TABLE' END::varchar AS table_subtype,
+       pg_get_userbyid(c.relowner)::varchar AS owner, obj_description(c.oid, 'pg_class')::varchar AS remarks,
+       c.oid AS relation, c.relkind
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_redshift.late_binding_views l ON l.view = c.oid
+WHERE c.relkind IN ('r', 'v', 'm', 'p', 'f') AND n.nspname NOT IN ('pg_redshift', 'pg_toast')
+  AND (pg_has_role(c.relowner, 'USAGE')
+       OR has_table_privilege(c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES'));
+
+CREATE VIEW pg_catalog.svv_tables AS
+SELECT database_name AS table_catalog, schema_name AS table_schema, table_name,
+       CASE WHEN table_type = 'TABLE' THEN 'BASE TABLE' ELSE table_type END::varchar AS table_type, remarks
+FROM pg_redshift.all_tables;
+CREATE VIEW pg_catalog.svv_all_tables AS
+SELECT database_name, schema_name, table_name, table_type, NULL::varchar AS table_acl, remarks FROM pg_redshift.all_tables;
+CREATE VIEW pg_catalog.svv_redshift_tables AS
+SELECT database_name, schema_name, table_name, table_type, NULL::varchar AS table_acl, remarks, owner AS table_owner
+FROM pg_redshift.all_tables;
+CREATE VIEW pg_catalog.svv_columns AS
+SELECT database_name AS table_catalog, schema_name AS table_schema, table_name, column_name, ordinal_position,
+       column_default, is_nullable, data_type, character_maximum_length, numeric_precision,
+       CASE WHEN numeric_precision IS NULL THEN NULL WHEN data_type = 'numeric' THEN 10 ELSE 2 END
+           AS numeric_precision_radix,
+       numeric_scale, NULL::integer AS datetime_precision, NULL::varchar AS interval_type,
+       NULL::varchar AS interval_precision, NULL::varchar AS character_set_catalog,
+       NULL::varchar AS character_set_schema, NULL::varchar AS character_set_name,
+       NULL::varchar AS collation_catalog, NULL::varchar AS collation_schema, NULL::varchar AS collation_name,
+       NULL::varchar AS domain_name, remarks
+FROM pg_redshift.all_columns;
+CREATE VIEW pg_catalog.svv_redshift_columns AS
+SELECT database_name, schema_name, table_name, column_name, ordinal_position,
+       CASE WHEN character_maximum_length IS NOT NULL THEN data_type || '(' || character_maximum_length || ')'
+            WHEN data_type = 'numeric' THEN 'numeric(' || numeric_precision || ',' || numeric_scale || ')'
+            ELSE data_type END::varchar AS data_type,
+       column_default, is_nullable, 'none'::varchar AS encoding, false AS distkey, 0 AS sortkey,
+       NULL::varchar AS column_acl, remarks
+FROM pg_redshift.all_columns;
+CREATE VIEW pg_catalog.svv_all_columns AS
+SELECT database_name, schema_name, table_name, column_name, ordinal_position, column_default, is_nullable, data_type,
+       character_maximum_length, numeric_precision, numeric_scale, remarks
+FROM pg_redshift.all_columns;
+CREATE VIEW pg_catalog.svv_all_schemas AS
+SELECT current_database()::varchar AS database_name, nspname::varchar AS schema_name, nspowner AS schema_owner,
+       'local'::varchar AS schema_type, NULL::varchar AS schema_acl, NULL::varchar AS source_database,
+       NULL::varchar AS schema_option
+FROM pg_namespace WHERE nspname NOT IN ('pg_redshift', 'pg_toast');
+CREATE VIEW pg_catalog.svv_redshift_schemas AS
+SELECT database_name, schema_name, schema_owner, schema_type, schema_acl, schema_option FROM pg_catalog.svv_all_schemas;
+CREATE VIEW pg_catalog.svv_redshift_databases AS
+SELECT datname::varchar AS database_name, datdba AS database_owner, 'local'::varchar AS database_type,
+       NULL::varchar AS database_acl, NULL::varchar AS database_options, 'Snapshot Isolation'::varchar
+           AS database_isolation_level
+FROM pg_database WHERE datname NOT IN ('postgres', 'template0', 'template1');
+
+-- Nothing is distributed or sorted here, so what tells of that is empty or plain.
+CREATE VIEW pg_catalog.svv_table_info AS
+SELECT current_database()::varchar AS database, n.nspname::varchar AS "schema", c.oid AS table_id,
+       c.relname::varchar AS "table", 'Y'::varchar AS encoded, 'AUTO(ALL)'::varchar AS diststyle,
+       NULL::varchar AS sortkey1, NULL::integer AS max_varchar, NULL::varchar AS sortkey1_enc, 0 AS sortkey_num,
+       (pg_total_relation_size(c.oid) / 1048576)::bigint AS size, 0::numeric(10, 4) AS pct_used, 0::bigint AS empty,
+       0::numeric(5, 2) AS unsorted, 0::numeric(5, 2) AS stats_off,
+       greatest(c.reltuples, 0)::numeric(38, 0) AS tbl_rows, NULL::numeric(19, 2) AS skew_sortkey1,
+       NULL::numeric(19, 2) AS skew_rows, greatest(c.reltuples, 0)::numeric(38, 0) AS estimated_visible_rows,
+       NULL::text AS risk_event, NULL::numeric(5, 2) AS vacuum_sort_benefit, NULL::timestamp AS create_time
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_redshift', 'pg_toast')
+  AND (pg_redshift.is_admin() OR has_table_privilege(c.oid, 'SELECT'));
+
+CREATE VIEW pg_catalog.svv_relation_privileges AS
+SELECT n.nspname::varchar AS namespace_name, c.relname::varchar AS relation_name, a.privilege_type::varchar,
+       a.grantee AS identity_id, coalesce(r.rolname, 'public')::varchar AS identity_name,
+       CASE WHEN r.oid IS NULL THEN 'public' WHEN r.rolcanlogin THEN 'user' ELSE 'group' END::varchar AS identity_type,
+       a.is_grantable AS admin_option
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) a
+LEFT JOIN pg_roles r ON r.oid = a.grantee
+WHERE c.relkind IN ('r', 'v', 'm', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_redshift');
+CREATE VIEW pg_catalog.svv_schema_privileges AS
+SELECT n.nspname::varchar AS namespace_name, a.privilege_type::varchar, a.grantee AS identity_id,
+       coalesce(r.rolname, 'public')::varchar AS identity_name,
+       CASE WHEN r.oid IS NULL THEN 'public' WHEN r.rolcanlogin THEN 'user' ELSE 'group' END::varchar AS identity_type,
+       a.is_grantable AS admin_option
+FROM pg_namespace n CROSS JOIN LATERAL aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a
+LEFT JOIN pg_roles r ON r.oid = a.grantee;
+
+CREATE VIEW pg_catalog.svv_mv_info AS
+SELECT current_database()::varchar AS database_name, n.nspname::varchar AS schema_name,
+       pg_get_userbyid(c.relowner)::varchar AS user_name, c.relname::varchar AS name, 'f'::char(1) AS is_stale,
+       0 AS state, 'f'::char(1) AS autorewrite, 'f'::char(1) AS autorefresh
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm';
+CREATE VIEW pg_catalog.stv_mv_info AS
+SELECT database_name AS db_name, schema_name AS "schema", name, 0 AS updated_upto_xid, is_stale, user_name AS owner_user_name,
+       state, autorewrite, autorefresh
+FROM pg_catalog.svv_mv_info;
+
+-- There is no external catalog here.
+CREATE VIEW pg_catalog.svv_external_schemas AS
+SELECT NULL::oid AS esoid, NULL::smallint AS eskind, NULL::text AS schemaname, NULL::integer AS esowner,
+       NULL::text AS databasename, NULL::text AS esoptions WHERE false;
+CREATE VIEW pg_catalog.svv_external_tables AS
+SELECT NULL::text AS redshift_database_name, NULL::text AS schemaname, NULL::text AS tablename, NULL::text AS tabletype,
+       NULL::text AS location, NULL::text AS parameters WHERE false;
+CREATE VIEW pg_catalog.svv_external_columns AS
+SELECT NULL::text AS redshift_database_name, NULL::text AS schemaname, NULL::text AS tablename,
+       NULL::text AS columnname, NULL::text AS external_type, NULL::integer AS columnnum, NULL::integer AS part_key,
+       NULL::text AS is_nullable WHERE false;

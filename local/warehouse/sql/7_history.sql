@@ -1,0 +1,104 @@
+-- System views of what was run. https://docs.aws.amazon.com/redshift/latest/dg/serverless_views-monitoring.html
+-- Superusers see everything, others what they ran themselves.
+
+CREATE OR REPLACE VIEW pg_redshift.seen_queries AS
+SELECT r.oid::integer AS user_id, q.*,
+       CASE WHEN q.tag <> '' THEN split_part(q.tag, ' ', 1) ELSE upper(split_part(ltrim(
+           regexp_replace(q.query_text, '^\s*/\*.*?\*/', ''), E' \n\t('), ' ', 1)) END AS verb,
+       (extract(epoch FROM q.end_time - q.start_time) * 1000000)::bigint AS elapsed
+FROM pg_redshift.queries q LEFT JOIN pg_roles r ON r.rolname = q.user_name
+WHERE pg_redshift.is_admin() OR q.user_name = current_user;
+
+CREATE VIEW pg_catalog.sys_query_history AS
+SELECT user_id, query_id, query_label::varchar(320), query_id AS transaction_id, session_id,
+       current_database()::varchar AS database_name,
+       CASE WHEN verb IN ('CREATE', 'ALTER', 'DROP', 'TRUNCATE', 'GRANT', 'REVOKE', 'COMMENT') THEN 'DDL'
+            WHEN verb IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'COPY', 'UNLOAD', 'MERGE') THEN verb
+            ELSE 'UTILITY' END::varchar(32) AS query_type,
+       CASE WHEN error_code IS NULL THEN 'success' WHEN error_code = '57014' THEN 'canceled' ELSE 'failed' END::varchar(10)
+           AS status,
+       false AS result_cache_hit, start_time AT TIME ZONE 'UTC' AS start_time, end_time AT TIME ZONE 'UTC' AS end_time,
+       elapsed AS elapsed_time, 0::bigint AS queue_time, elapsed AS execution_time, error_message::varchar(512),
+       returned_rows, 0::bigint AS returned_bytes, query_text::varchar(4000), 'local'::varchar(256) AS redshift_version,
+       NULL::varchar(150) AS usage_limit, NULL::varchar(32) AS compute_type, 0::bigint AS compile_time,
+       0::bigint AS planning_time, 0::bigint AS lock_wait_time, user_name::varchar AS username
+FROM pg_redshift.seen_queries;
+CREATE VIEW pg_catalog.sys_query_text AS
+SELECT user_id, query_id, query_id AS transaction_id, session_id, start_time AT TIME ZONE 'UTC' AS start_time, part AS sequence,
+       substr(query_text, part * 200 + 1, 200)::char(200) AS text
+FROM pg_redshift.seen_queries, generate_series(0, (greatest(length(query_text), 1) - 1) / 200) AS part;
+-- Steps of a query are not known here.
+CREATE VIEW pg_catalog.sys_query_detail AS
+SELECT NULL::integer AS user_id, NULL::bigint AS query_id, NULL::integer AS table_id, NULL::varchar AS step_name,
+       NULL::timestamp AS start_time, NULL::timestamp AS end_time, NULL::bigint AS duration, NULL::bigint AS output_rows
+WHERE false;
+CREATE VIEW pg_catalog.stl_query AS
+SELECT user_id AS userid, query_id::integer AS query, query_label::char(320) AS label, query_id AS xid, session_id AS pid,
+       current_database()::char(32) AS database, query_text::char(4000) AS querytxt,
+       start_time AT TIME ZONE 'UTC' AS starttime, end_time AT TIME ZONE 'UTC' AS endtime,
+       (error_code = '57014')::integer AS aborted
+FROM pg_redshift.seen_queries;
+CREATE VIEW pg_catalog.svl_qlog AS
+SELECT user_id AS userid, query_id::integer AS query, query_id AS xid, session_id AS pid,
+       start_time AT TIME ZONE 'UTC' AS starttime, end_time AT TIME ZONE 'UTC' AS endtime, elapsed,
+       (error_code = '57014')::integer AS aborted, query_label::char(30) AS label, left(query_text, 60)::char(60) AS substring
+FROM pg_redshift.seen_queries;
+CREATE VIEW pg_catalog.sys_load_error_detail AS
+SELECT r.oid::integer AS user_id, e.query_id, e.query_id AS transaction_id, e.session_id,
+       current_database()::varchar AS database_name, e.start_time AT TIME ZONE 'UTC' AS start_time,
+       e.table_name::varchar, e.file_name::varchar(256), e.line_number, e.column_name::varchar(127),
+       e.type::varchar AS column_type, e.length::varchar(10) AS column_length, 0 AS position, e.error_code,
+       e.error_message::varchar(512)
+FROM pg_redshift.load_errors e LEFT JOIN pg_roles r ON r.rolname = e.user_name
+WHERE pg_redshift.is_admin() OR e.user_name = current_user;
+CREATE VIEW pg_catalog.stl_load_errors AS
+SELECT r.oid::integer AS userid, 0 AS slice, to_regclass(e.table_name)::oid::integer AS tbl,
+       e.start_time AT TIME ZONE 'UTC' AS starttime, e.session_id AS session, e.query_id::integer AS query,
+       e.file_name::char(256) AS filename, e.line_number, e.column_name::char(127) AS colname, e.type::char(10),
+       e.length::char(10) AS col_length, 0 AS position, e.raw_line::char(1024), e.raw_value::char(1024) AS raw_field_value,
+       e.error_code AS err_code, e.error_message::char(100) AS err_reason
+FROM pg_redshift.load_errors e LEFT JOIN pg_roles r ON r.rolname = e.user_name
+WHERE pg_redshift.is_admin() OR e.user_name = current_user;
+CREATE VIEW pg_catalog.sys_session_history AS
+SELECT DISTINCT user_name::varchar, session_id FROM pg_redshift.seen_queries;
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/PG_LAST_QUERY_ID.html
+CREATE OR REPLACE FUNCTION pg_catalog.pg_last_query_id() RETURNS bigint LANGUAGE sql STABLE SECURITY DEFINER AS $$
+SELECT coalesce(max(query_id), -1) FROM pg_redshift.queries WHERE session_id = pg_backend_pid()
+    AND start_time >= (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()) $$;
+CREATE OR REPLACE FUNCTION pg_catalog.pg_last_copy_count() RETURNS bigint LANGUAGE sql STABLE AS
+$$ SELECT coalesce(nullif(current_setting('pg_redshift.copy_count', true), ''), '0')::bigint $$;
+CREATE OR REPLACE FUNCTION pg_catalog.pg_last_copy_id() RETURNS bigint LANGUAGE sql STABLE SECURITY DEFINER AS $$
+SELECT coalesce(max(query_id), -1) FROM pg_redshift.queries WHERE session_id = pg_backend_pid() AND tag LIKE 'COPY%' $$;
+
+-- What is pg_catalog's may be read by all, except where rows are filtered above.
+DO $$
+DECLARE
+    found record;
+BEGIN
+    FOR found IN SELECT relname FROM pg_class WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind = 'v'
+                 AND relname ~ '^(svv|stv|stl|svl|sys)_' LOOP
+        EXECUTE format('GRANT SELECT ON pg_catalog.%I TO PUBLIC', found.relname);
+    END LOOP;
+END $$;
+
+-- Materialized views are views to Redshift's clients, with CREATE MATERIALIZED VIEW in their definition.
+DO $$
+DECLARE
+    plain text := rtrim(pg_get_viewdef('information_schema.views'::regclass), ';');
+BEGIN
+    IF plain NOT LIKE '%pg_matviews%' THEN
+        EXECUTE 'CREATE OR REPLACE VIEW information_schema.views AS ' || plain || '
+            UNION ALL SELECT current_database()::information_schema.sql_identifier,
+                schemaname::information_schema.sql_identifier, matviewname::information_schema.sql_identifier,
+                (''create materialized view '' || matviewname || '' as '' || definition)::information_schema.character_data,
+                ''NONE''::information_schema.character_data, ''NO''::information_schema.yes_or_no,
+                ''NO''::information_schema.yes_or_no, ''NO''::information_schema.yes_or_no,
+                ''NO''::information_schema.yes_or_no, ''NO''::information_schema.yes_or_no FROM pg_catalog.pg_matviews';
+    END IF;
+END $$;
+
+-- What the connector's metadata calls read. https://docs.aws.amazon.com/redshift/latest/dg/r_PG_PROC.html
+CREATE OR REPLACE VIEW pg_catalog.pg_proc_info AS
+SELECT p.*, p.oid AS prooid FROM pg_proc p;
+GRANT SELECT ON pg_catalog.pg_proc_info TO PUBLIC;
