@@ -64,6 +64,11 @@ class LocalRedshift(Redshift):
     INDEX_OFFSET = 0
     Parser = Parser
 
+    class Tokenizer(Redshift.Tokenizer):
+        """Redshift's words. No statement is swallowed whole: those without a tree are read word by word."""
+
+        COMMANDS: ClassVar = set()
+
 
 def generate(tree: exp.Expr) -> str:
     """Write `tree` as PostgreSQL text.

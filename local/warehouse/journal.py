@@ -41,7 +41,7 @@ class Journal:
     def __init__(self, postgres: Postgres) -> None:
         """Start numbering where no earlier start has been."""
         self._postgres = postgres
-        self._numbers = itertools.count(int(time.time()))
+        self._numbers = itertools.count(int(time.time() * 1000))
         self._waiting: dict[str, list[tuple[str, tuple]]] = {}
         self._lock = asyncio.Lock()
         self._connections: dict[str, psycopg.AsyncConnection] = {}

@@ -11,15 +11,12 @@ from sqlglot.tokens import Token, TokenType
 from local.warehouse import commands, ddl, functions, load, refusals, types
 from local.warehouse.dialect import LocalRedshift, generate
 from local.warehouse.plan import Plan, Refused, raising, unsupported
+from local.warehouse.utility import utility
 
 # sqlglot warns where it gives up on a statement; we refuse those ourselves.
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
 
 _DIALECT = LocalRedshift()
-_AS_THEY_ARE = (
-    {"show", "reset", "declare", "fetch", "close", "lock", "deallocate", "prepare", "execute"}
-    | {"begin", "start", "commit", "rollback", "abort", "end", "set"}
-)  # fmt: skip
 _PARAMETER = re.compile(r"""'(?:[^'\\]|\\.|'')*'|"[^"]*"|--[^\n]*|/\*.*?\*/|\$(?:[A-Za-z_]\w*)?\$|\$(\d+)""", re.DOTALL)
 # What is rewritten, by kind of node; children come before their parents.
 _REWRITES: dict[type[exp.Expr], Callable] = {
@@ -54,7 +51,7 @@ def translate(text: str) -> tuple[Plan, ...]:
 def _one(text: str, tokens: list[Token]) -> Plan:
     own = text[tokens[0].start : tokens[-1].end + 1]
     try:
-        plan = _plan(text, own, tokens)
+        plan = _plan(text, tokens)
     except Refused as refusal:
         plan = raising(refusal)
     except UnsupportedError as problem:
@@ -68,14 +65,16 @@ def _one(text: str, tokens: list[Token]) -> Plan:
     return plan
 
 
-def _plan(text: str, own: str, tokens: list[Token]) -> Plan:
+def _plan(text: str, tokens: list[Token]) -> Plan:
+    if not tokens:
+        raise Refused("syntax error at end of input", "42601")
     words = commands.Words(text, tokens)
     if plan := commands.command(words):
         return plan
     if words.take("copy"):
         return load.copy(words)
-    if words.peek() in _AS_THEY_ARE:
-        return Plan(own)
+    if plan := utility(words, lambda left: _plan(text, left.tokens[left.position :])):
+        return plan
     try:
         [tree] = _DIALECT.parser().parse(tokens, text)
     except ParseError as problem:

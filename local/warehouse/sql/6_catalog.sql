@@ -151,3 +151,15 @@ CREATE VIEW pg_catalog.svv_external_columns AS
 SELECT NULL::text AS redshift_database_name, NULL::text AS schemaname, NULL::text AS tablename,
        NULL::text AS columnname, NULL::text AS external_type, NULL::integer AS columnnum, NULL::integer AS part_key,
        NULL::text AS is_nullable WHERE false;
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_SHOW_TABLE.html
+CREATE OR REPLACE FUNCTION pg_redshift.show_table(name text) RETURNS text LANGUAGE sql STABLE AS $$
+SELECT 'CREATE TABLE ' || schema_name || '.' || table_name || E' (\n' || string_agg('    ' || column_name || ' '
+    || CASE WHEN character_maximum_length IS NOT NULL THEN data_type || '(' || character_maximum_length || ')'
+            WHEN data_type = 'numeric' THEN 'numeric(' || numeric_precision || ',' || numeric_scale || ')'
+            ELSE data_type END
+    || CASE is_nullable WHEN 'NO' THEN ' NOT NULL' ELSE '' END, E',\n' ORDER BY ordinal_position)
+    || coalesce((SELECT string_agg(E',\n    ' || k.definition, '') FROM pg_redshift.keys k WHERE k.relation = name::regclass), '')
+    || E'\n);'
+FROM pg_redshift.all_columns WHERE relation = name::regclass GROUP BY schema_name, table_name $$;
+GRANT SELECT ON pg_redshift.all_columns, pg_redshift.all_tables, pg_redshift.keys TO PUBLIC;

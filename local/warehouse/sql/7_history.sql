@@ -33,13 +33,13 @@ SELECT NULL::integer AS user_id, NULL::bigint AS query_id, NULL::integer AS tabl
        NULL::timestamp AS start_time, NULL::timestamp AS end_time, NULL::bigint AS duration, NULL::bigint AS output_rows
 WHERE false;
 CREATE VIEW pg_catalog.stl_query AS
-SELECT user_id AS userid, query_id::integer AS query, query_label::char(320) AS label, query_id AS xid, session_id AS pid,
+SELECT user_id AS userid, query_id AS query, query_label::char(320) AS label, query_id AS xid, session_id AS pid,
        current_database()::char(32) AS database, query_text::char(4000) AS querytxt,
        start_time AT TIME ZONE 'UTC' AS starttime, end_time AT TIME ZONE 'UTC' AS endtime,
        (error_code = '57014')::integer AS aborted
 FROM pg_redshift.seen_queries;
 CREATE VIEW pg_catalog.svl_qlog AS
-SELECT user_id AS userid, query_id::integer AS query, query_id AS xid, session_id AS pid,
+SELECT user_id AS userid, query_id AS query, query_id AS xid, session_id AS pid,
        start_time AT TIME ZONE 'UTC' AS starttime, end_time AT TIME ZONE 'UTC' AS endtime, elapsed,
        (error_code = '57014')::integer AS aborted, query_label::char(30) AS label, left(query_text, 60)::char(60) AS substring
 FROM pg_redshift.seen_queries;
@@ -53,7 +53,7 @@ FROM pg_redshift.load_errors e LEFT JOIN pg_roles r ON r.rolname = e.user_name
 WHERE pg_redshift.is_admin() OR e.user_name = current_user;
 CREATE VIEW pg_catalog.stl_load_errors AS
 SELECT r.oid::integer AS userid, 0 AS slice, to_regclass(e.table_name)::oid::integer AS tbl,
-       e.start_time AT TIME ZONE 'UTC' AS starttime, e.session_id AS session, e.query_id::integer AS query,
+       e.start_time AT TIME ZONE 'UTC' AS starttime, e.session_id AS session, e.query_id AS query,
        e.file_name::char(256) AS filename, e.line_number, e.column_name::char(127) AS colname, e.type::char(10),
        e.length::char(10) AS col_length, 0 AS position, e.raw_line::char(1024), e.raw_value::char(1024) AS raw_field_value,
        e.error_code AS err_code, e.error_message::char(100) AS err_reason

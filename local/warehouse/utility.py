@@ -1,0 +1,264 @@
+"""Statements that are about sessions, cursors, transactions and upkeep. Statements inside them are translated too."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from local.warehouse.commands import Words
+from local.warehouse.plan import HELPERS, Plan, Refused, literal, unsupported
+
+# Settings of Redshift that PostgreSQL does not know. They can be set and shown, and change nothing unless said below.
+# https://docs.aws.amazon.com/redshift/latest/dg/cm_chap_ConfigurationRef.html
+_SETTINGS = frozenset(
+    {
+        *("query_group", "wlm_query_slot_count", "enable_result_cache_for_session", "analyze_threshold_percent"),
+        *("max_cursor_result_set_size", "enable_case_sensitive_identifier", "describe_field_name_in_uppercase"),
+        *("use_fips_ssl", "mv_enable_aqmv_for_session", "error_on_nondeterministic_update", "auto_analyze"),
+        *("navigate_super_null_on_error", "cast_super_null_on_error", "parse_super_null_on_error", "stored_proc_log_min_messages"),
+        *("json_serialization_enable", "json_serialization_parse_nested_strings", "enable_vacuum_boost"),
+        *("enable_numeric_rounding", "enable_case_sensitive_super_attribute", "default_geometry_encoding"),
+        *("spectrum_enable_pseudo_columns", "spectrum_query_maxerror", "use_show_apis", "metadata_catalog"),
+    }
+)  # fmt: skip
+_SETTINGS_NOT_HERE = {"enable_case_sensitive_identifier": ("on", "true"), "metadata_catalog": ()}
+Translate = Callable[[Words], Plan]
+
+
+def utility(words: Words, translate: Translate) -> Plan | None:
+    """Translate the statement if it is one of these.
+
+    Args:
+        words: the statement.
+        translate: translates what is left of it as a statement of its own.
+    """
+    if handler := _HANDLERS.get(words.peek()):
+        words.position += 1
+        return handler(words, translate)
+    return None
+
+
+def _set(words: Words, _: Translate) -> Plan:
+    """https://docs.aws.amazon.com/redshift/latest/dg/r_SET.html"""
+    scope = "SESSION " if words.take("session") else "LOCAL " if words.take("local") else ""
+    if words.peek() == "authorization":
+        words.position += 1
+        who = "DEFAULT" if words.take("default") else words.string() if words.at_string() else words.name()
+        return Plan(f"SET SESSION AUTHORIZATION {who}")
+    if scope == "SESSION " and words.take("characteristics"):
+        return Plan(f"SET SESSION CHARACTERISTICS {words.rest()}")
+    name = words.peek()
+    if name not in _SETTINGS:
+        return Plan(f"SET {scope}{words.rest()}")
+    words.position += 1
+    if not (words.take("to") or words.take("=")):
+        raise words.error()
+    value = words.string() if words.at_string() else words.rest()
+    if words.left:
+        raise words.error()
+    if value.lower() in _SETTINGS_NOT_HERE.get(name, ()):
+        raise unsupported(f"SET {name} TO {value}", "names are folded to lower case here")
+    plan = Plan(f"SET {scope}{HELPERS}.{name} TO {literal(value)}")
+    if name == "query_group":
+        plan.label = "default" if value.lower() == "default" else value
+    return plan
+
+
+def _reset(words: Words, _: Translate) -> Plan:
+    name = words.peek()
+    if name not in _SETTINGS:
+        return Plan(f"RESET {words.rest()}")
+    return Plan(f"RESET {HELPERS}.{name}", label="default" if name == "query_group" else None)
+
+
+def _show(words: Words, _: Translate) -> Plan:
+    """SHOW of settings and of the catalog. https://docs.aws.amazon.com/redshift/latest/dg/r_SHOW.html"""
+    if words.take("databases"):
+        return Plan(
+            f"SELECT database_name FROM pg_catalog.svv_redshift_databases{_like(words, 'database_name')}", tag="SHOW"
+        )
+    if words.take("schemas"):
+        if words.take("from"):
+            words.take("database")
+            _this_database(words.dotted()[0])
+        return Plan(f"SELECT * FROM pg_catalog.svv_redshift_schemas{_like(words, 'schema_name')}", tag="SHOW")
+    if words.take("tables"):
+        words.take("from")
+        words.take("schema")
+        schema = _qualified(words, 1)[0]
+        columns = "database_name, schema_name, table_name, table_type, NULL::varchar AS table_acl, remarks, owner,"
+        columns += " NULL::timestamp AS last_altered_time, NULL::timestamp AS last_modified_time,"
+        columns += " NULL::varchar AS dist_style, table_subtype"
+        where = f" WHERE schema_name = {schema}{_like(words, 'table_name', 'AND')} ORDER BY table_name"
+        return Plan(f"SELECT {columns} FROM {HELPERS}.all_tables{where}", tag="SHOW")
+    if words.take("columns"):
+        words.take("from")
+        words.take("table")
+        schema, table = _qualified(words, 2)
+        columns = "database_name, schema_name, table_name, column_name, ordinal_position, column_default, is_nullable,"
+        columns += " data_type, character_maximum_length, numeric_precision, numeric_scale, remarks,"
+        columns += " NULL::varchar AS sort_key_type, 0 AS sort_key, 0 AS dist_key, 'none'::varchar AS encoding,"
+        columns += " NULL::varchar AS collation"
+        where = f" WHERE schema_name = {schema} AND table_name = {table}{_like(words, 'column_name', 'AND')}"
+        return Plan(f"SELECT {columns} FROM {HELPERS}.all_columns{where} ORDER BY ordinal_position", tag="SHOW")
+    if words.take("grants", "on"):
+        return _grants(words)
+    if words.take("table"):
+        name = ".".join(words.dotted()[-2:])
+        return Plan(f'SELECT {HELPERS}.show_table({literal(name)}) AS "Show Table DDL statement"', tag="SHOW")
+    if words.take("view"):
+        name = ".".join(words.dotted()[-2:])
+        return Plan(f'SELECT pg_get_viewdef({literal(name)}::regclass) AS "Show View DDL statement"', tag="SHOW")
+    if words.peek() in ("procedure", "external", "model", "datashares", "functions", "procedures", "parameters"):
+        raise unsupported(f"SHOW {words.peek().upper()}", "it works on a cluster only")
+    if (name := words.peek()) in _SETTINGS:
+        words.position += 1
+        return Plan(f"SELECT coalesce(current_setting('{HELPERS}.{name}', true), 'default') AS {name}", tag="SHOW")
+    return Plan(f"SHOW {words.rest()}")
+
+
+def _grants(words: Words) -> Plan:
+    if words.take("schema"):
+        name = _qualified(words, 1)[0]
+        view, where = "svv_schema_privileges", f"namespace_name = {name}"
+        columns = "namespace_name AS schema_name, namespace_name AS object_name, 'SCHEMA'::varchar AS object_type"
+    else:
+        words.take("table")
+        schema, table = _qualified(words, 2)
+        view, where = "svv_relation_privileges", f"namespace_name = {schema} AND relation_name = {table}"
+        columns = "namespace_name AS schema_name, relation_name AS object_name, 'TABLE'::varchar AS object_type"
+    # Groups are shown as roles whose names begin with a slash.
+    who = "CASE identity_type WHEN 'group' THEN '/' || identity_name ELSE identity_name END AS identity_name,"
+    who += " CASE identity_type WHEN 'group' THEN 'role' ELSE identity_type END AS identity_type"
+    rest = "privilege_type, identity_id, admin_option, 'TABLE'::varchar AS privilege_scope"
+    sql = f"SELECT current_database() AS database_name, {columns}, {rest}, {who} FROM pg_catalog.{view}"
+    return Plan(f"{sql} WHERE {where} AND identity_name <> current_user", tag="SHOW")
+
+
+def _qualified(words: Words, parts: int) -> list[str]:
+    """The last `parts` parts of a dotted name, as literals; a database in front must be this one."""
+    found = words.dotted()
+    if len(found) > parts:
+        _this_database(found[0])
+    if len(found) < parts:
+        raise words.error()
+    return [literal(each[1:-1].replace('""', '"')) for each in found[-parts:]]
+
+
+def _this_database(_: str) -> None:
+    # Other databases are empty for SHOW here: one cannot be read from within another.
+    return None
+
+
+def _like(words: Words, column: str, word: str = "WHERE") -> str:
+    if not words.take("like"):
+        return ""
+    return f" {word} {column} LIKE {literal(words.string())}"
+
+
+def _vacuum(words: Words, _: Translate) -> Plan:
+    """https://docs.aws.amazon.com/redshift/latest/dg/r_VACUUM_command.html"""
+    for start in (("full",), ("sort", "only"), ("delete", "only"), ("reindex",), ("recluster",)):
+        words.take(*start)
+    name = ".".join(words.dotted()) if words.left and words.peek() != "to" else ""
+    return Plan(f"VACUUM {name}", tag="VACUUM")
+
+
+def _analyze(words: Words, _: Translate) -> Plan:
+    if words.take("compression"):
+        raise unsupported("ANALYZE COMPRESSION", "nothing is compressed here; ask a cluster")
+    words.take("verbose")
+    name = ".".join(words.dotted()) if words.left and words.peek() not in ("predicate", "all") else ""
+    columns = ""
+    if words.take("("):
+        columns = " (" + words.name()
+        while words.take(","):
+            columns += ", " + words.name()
+        columns += ")"
+    return Plan(f"ANALYZE {name}{columns}")
+
+
+def _lock(words: Words, _: Translate) -> Plan:
+    words.take("table")
+    return Plan(f"LOCK TABLE {words.rest()} IN ACCESS EXCLUSIVE MODE")
+
+
+def _inner(before: str, words: Words, translate: Translate) -> Plan:
+    inner = translate(words)
+    if inner.job or inner.refused:
+        return inner
+    return Plan(f"{before} {inner.sql}")
+
+
+def _declare(words: Words, translate: Translate) -> Plan:
+    """https://docs.aws.amazon.com/redshift/latest/dg/declare.html"""
+    name = words.name()
+    if not words.take("cursor", "for"):
+        raise words.error()
+    return _inner(f"DECLARE {name} CURSOR FOR", words, translate)
+
+
+def _prepare(words: Words, translate: Translate) -> Plan:
+    before = f"PREPARE {words.name()}"
+    if words.take("("):
+        before += "(" + words.source()
+        while not words.take(")"):
+            before += " " + words.source()
+        before += ")"
+    if not words.take("as"):
+        raise words.error()
+    return _inner(f"{before} AS", words, translate)
+
+
+def _explain(words: Words, translate: Translate) -> Plan:
+    words.take("verbose")
+    return _inner("EXPLAIN", words, translate)
+
+
+@dataclass
+class Truncate:
+    """TRUNCATE commits the transaction that it stands in. https://docs.aws.amazon.com/redshift/latest/dg/r_TRUNCATE.html"""
+
+    name: str
+
+    async def run(self, session) -> str:
+        """Empty the table and commit; returns the command tag."""
+        await session.own_or_raise(f"TRUNCATE TABLE {self.name}")
+        if session.in_transaction:
+            await session.own_or_raise("COMMIT")
+        return "TRUNCATE TABLE"
+
+
+def _truncate(words: Words, _: Translate) -> Plan:
+    words.take("table")
+    name = ".".join(words.dotted())
+    if words.left:
+        raise words.error()
+    return Plan("", job=Truncate(name))
+
+
+def _cancel(words: Words, _: Translate) -> Plan:
+    pid = words.source()
+    if not pid.isdecimal():
+        raise Refused(f'syntax error at or near "{pid}"', "42601")
+    return Plan(f"SELECT pg_cancel_backend({pid})", tag="CANCEL")
+
+
+def _as_it_is(verb: str) -> Callable[[Words, Translate], Plan]:
+    return lambda words, _: Plan(f"{verb} {words.rest()}")
+
+
+_HANDLERS: dict[str, Callable[[Words, Translate], Plan]] = {
+    verb: _as_it_is(verb.upper())
+    for verb in "begin start commit end rollback abort fetch close deallocate execute".split()  # noqa: SIM905
+} | {
+    "analyze": _analyze,
+    "cancel": _cancel,
+    "declare": _declare,
+    "explain": _explain,
+    "lock": _lock,
+    "prepare": _prepare,
+    "reset": _reset,
+    "set": _set,
+    "show": _show,
+    "truncate": _truncate,
+    "vacuum": _vacuum,
+}
