@@ -7,7 +7,7 @@ from sqlglot import exp
 
 from local.warehouse import types
 from local.warehouse.dialect import generate
-from local.warehouse.plan import HELPERS, Plan, block, literal, unsupported
+from local.warehouse.plan import HELPERS, Plan, Refused, block, literal, unsupported
 
 _STORAGE = (
     exp.DistKeyProperty,
@@ -42,8 +42,28 @@ def create(tree: exp.Create) -> Plan:
 
 
 def late_binding_view(tree: exp.Create) -> Plan:
-    """A view WITH NO SCHEMA BINDING."""
-    return Plan(generate(tree))
+    """A view WITH NO SCHEMA BINDING: a text that is bound to tables when it is read (sql/5_views.sql)."""
+    reads = []
+    for table in tables(tree.expression):
+        if not table.db:
+            text = "All the relation names inside should be qualified when creating VIEW WITH NO SCHEMA BINDING."
+            raise Refused(text, "42601", f"write <schema>.{table.name}")
+        reads.append(".".join(generate(exp.to_identifier(part.name.lower(), quoted=True)) for part in table.parts[-2:]))
+    columns = ""
+    if isinstance(tree.this, exp.Schema):
+        columns = f"({', '.join(generate(each) for each in tree.this.expressions)})"
+    name = _table_of(tree)
+    arguments = [literal(generate(name)), literal(columns), literal(generate(tree.expression))]
+    arguments += [f"ARRAY[{', '.join(literal(each) for each in reads)}]::text[]", str(bool(tree.args.get("replace")))]
+    call = f"PERFORM {HELPERS}.create_late_binding_view({', '.join(arguments)})"
+    return Plan(block(call), tag="CREATE VIEW", makes_late_view=name.name.lower())
+
+
+def tables(tree: exp.Expr) -> list[exp.Table]:
+    """The tables and views that a statement names, without those that it defines itself by WITH."""
+    own = {each.alias.lower() for each in tree.find_all(exp.CTE)}
+    found = [each for each in tree.find_all(exp.Table) if isinstance(each.this, exp.Identifier)]
+    return [each for each in found if each.db or each.name.lower() not in own]
 
 
 def alter(tree: exp.Alter) -> Plan:

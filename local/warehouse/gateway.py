@@ -31,6 +31,7 @@ class Gateway:
         self._writing: asyncio.Task | None = None
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task] = set()
+        self._late_views: dict[str, set[str]] = {}
 
     async def start(self) -> None:
         """Listen. Raises OSError when the port is taken."""
@@ -77,7 +78,8 @@ class Gateway:
             return
         who = Who(parameters["user"].lower(), parameters.get("database", parameters["user"]).lower(), server[2])
         try:
-            await Session((reader, writer), server[:2], self.journal, who).run()
+            late_views = await self._late_views_of(who.database)
+            await Session((reader, writer), server[:2], self.journal, who, late_views).run()
         finally:
             # Without a word of farewell, as from a client that vanished: PostgreSQL rolls back.
             server[1].close()
@@ -128,6 +130,14 @@ class Gateway:
             return *server, pid
         server[1].close()
         return None
+
+    async def _late_views_of(self, database: str) -> set[str]:
+        if database not in self._late_views:
+            question = "select c.relname from pg_redshift.late_binding_views v join pg_class c on c.oid = v.view"
+            async with await psycopg.AsyncConnection.connect(self.postgres.conninfo(database)) as connection:
+                found = {row[0] async for row in await connection.execute(question)}
+            self._late_views.setdefault(database, set()).update(found)
+        return self._late_views[database]
 
     async def _verifier(self, user: str) -> str | None:
         connection = await psycopg.AsyncConnection.connect(self.postgres.conninfo("postgres"), autocommit=True)

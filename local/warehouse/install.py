@@ -6,6 +6,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from local.settings import SetupError
 from local.warehouse.login import verifier
 from local.warehouse.postgres import Postgres
 
@@ -38,5 +39,11 @@ def _bring_up_to_date(postgres: Postgres, database: str) -> None:
         if schema and schema[0] == version:
             return
         connection.execute("SET LOCAL allow_system_table_mods = on")
-        connection.execute(script)
+        try:
+            connection.execute(script)
+        except psycopg.Error as problem:
+            raise SetupError(
+                f"the warehouse in {postgres.folder} was made by another version of local/warehouse and cannot be brought"
+                f" up to date ({str(problem).splitlines()[0]}). Remove that folder, and load its data again"
+            ) from problem
         connection.execute(sql.SQL("COMMENT ON SCHEMA pg_redshift IS {}").format(sql.Literal(version)))

@@ -30,6 +30,8 @@ class Plan:
         tag: command tag to report instead of PostgreSQL's, such as `CREATE USER`.
         job: something the gateway itself does instead of sending `sql` (COPY, UNLOAD).
         text: what the client wrote.
+        reads: schema (or nothing) and name of every relation that it names.
+        makes_late_view: name of the late-binding view that it makes.
         refused: whether `sql` only raises an error.
         label: the query group that it sets.
         columns: how the rows of its result are rewritten on their way to the client; known once it was described.
@@ -40,6 +42,8 @@ class Plan:
     job: Any = field(default=None, compare=False)
     text: str = ""
     refused: bool = False
+    reads: frozenset[tuple[str, str]] = frozenset()
+    makes_late_view: str = ""
     label: str | None = None
     columns: Any = field(default=None, compare=False)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from local.warehouse import wire
 from local.warehouse.bind import inferred
 from local.warehouse.journal import READS, Journal, Who
-from local.warehouse.plan import Plan, Refused, raising
+from local.warehouse.plan import HELPERS, Plan, Refused, literal, raising
 from local.warehouse.rows import BadField
 from local.warehouse.segment import Answers, Segment
 from local.warehouse.translate import translate
@@ -24,11 +24,12 @@ Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class Session:
     """A connection after login. `run` serves it until one side leaves."""
 
-    def __init__(self, client: Stream, server: Stream, journal: Journal, who: Who) -> None:
+    def __init__(self, client: Stream, server: Stream, journal: Journal, who: Who, late_views: set[str]) -> None:
         """Take over both connections after the login."""
         self.client_reader, self.client_writer = client
         self.server_reader, self.server_writer = server
         self.journal, self.who = journal, who
+        self.late_views = late_views  # names in this database; shared by its sessions
         self.label = "default"  # the query group
         self._answers = Answers(self._completed)
         self._open: Segment | None = None  # the extended-protocol segment that no Sync has closed yet
@@ -98,7 +99,25 @@ class Session:
     async def _plans(self, text: str) -> tuple[Plan, ...]:
         if READS.search(text):
             await self.journal.write()
-        return translate(text) if len(text) < _CACHED_LENGTH else translate.__wrapped__(text)
+        plans = translate(text) if len(text) < _CACHED_LENGTH else translate.__wrapped__(text)
+        return tuple([await self._bound(plan) for plan in plans])
+
+    async def _bound(self, plan: Plan) -> Plan:
+        """Bind the late-binding views that a statement reads to what their names stand for now."""
+        if plan.makes_late_view:
+            self.late_views.add(plan.makes_late_view)
+        names = {name for _, name in plan.reads if name in self.late_views}
+        if not names or self._answers.status == b"E":
+            return plan
+        if self._open is not None:
+            await self._cut()
+        listed = ", ".join(literal(name) for name in names)
+        for schema, name, problem in await self.own_or_raise(f"SELECT * FROM {HELPERS}.bind_views(ARRAY[{listed}])"):
+            if problem and ({(schema, name), ("", name)} & plan.reads):
+                failing = raising(Refused(problem, "42P01", f"late-binding view {schema}.{name} reads it"))
+                failing.text = plan.text
+                return failing
+        return plan
 
     # Simple protocol
 
@@ -184,13 +203,17 @@ class Session:
             segment.await_completion(plan)
             self._send(b"E", payload)
             return
-        # Everything before it must have been answered, as the job talks to the same session.
-        self._send(b"S", b"")
-        segment.ready = False
-        self._open = None
-        await segment.done.wait()
-        if segment.failed is not None or not await self._job(plan):
+        if not await self._cut() or not await self._job(plan):
             self._skipping = True
+
+    async def _cut(self) -> bool:
+        """Have everything that was sent answered, so that we can talk to the session; returns whether all went well."""
+        segment = self._extended()
+        self._open = None
+        segment.ready = False
+        self._send(b"S", b"")
+        await segment.done.wait()
+        return segment.failed is None
 
     async def _sync(self, payload: bytes) -> None:
         self._skipping = False

@@ -87,6 +87,7 @@ def _plan(text: str, tokens: list[Token]) -> Plan:
 
 
 def _rewritten(tree: exp.Expr) -> Plan:
+    reads = frozenset((each.db.lower(), each.name.lower()) for each in ddl.tables(tree))
     nodes = list(tree.walk())
     refusals.check(nodes)
     for node in reversed(nodes):
@@ -94,7 +95,10 @@ def _rewritten(tree: exp.Expr) -> Plan:
         if rewrite and (other := rewrite(node)) is not None:
             node.replace(other)
     if isinstance(tree, exp.Create):
-        return ddl.create(tree)
-    if isinstance(tree, exp.Alter):
-        return ddl.alter(tree)
-    return Plan(generate(tree))
+        plan = ddl.create(tree)
+    elif isinstance(tree, exp.Alter):
+        plan = ddl.alter(tree)
+    else:
+        plan = Plan(generate(tree))
+    plan.reads = reads
+    return plan

@@ -58,18 +58,6 @@ BEGIN
     END IF;
 END $$;
 
--- What Redshift's clients read to know late-binding views and external tables.
--- https://docs.aws.amazon.com/redshift/latest/dg/PG_GET_LATE_BINDING_VIEW_COLS.html
-CREATE TABLE IF NOT EXISTS pg_redshift.late_binding_views (view oid PRIMARY KEY, definition text, reads text[]);
-CREATE OR REPLACE FUNCTION pg_catalog.pg_get_late_binding_view_cols() RETURNS SETOF record
-LANGUAGE sql STABLE SECURITY DEFINER AS $$
-    SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod)::name, a.attnum::integer
-    FROM pg_redshift.late_binding_views v
-    JOIN pg_class c ON c.oid = v.view
-    JOIN pg_namespace n ON n.oid = c.relnamespace
-    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-$$;
-
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_VERSION.html
 CREATE OR REPLACE FUNCTION pg_redshift.version() RETURNS text LANGUAGE sql IMMUTABLE AS
 $$ SELECT 'PostgreSQL 8.0.2 on i686-pc-linux-gnu, compiled by GCC gcc (GCC) 3.4.2 20041017 (Red Hat 3.4.2-6.fc3), '

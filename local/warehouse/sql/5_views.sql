@@ -1,0 +1,123 @@
+-- Late-binding views: bound to names, and only when they are read.
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_VIEW.html
+-- Each is a view of PostgreSQL without the dependencies that would keep what it reads from being dropped. Before a
+-- statement that reads one, the gateway has it bound again if what its names stand for has changed.
+
+CREATE TABLE IF NOT EXISTS pg_redshift.late_binding_views (
+    view oid PRIMARY KEY, columns text NOT NULL, definition text NOT NULL, reads text[] NOT NULL, state text
+);
+
+-- What a name stands for now: the relation and its columns.
+CREATE OR REPLACE FUNCTION pg_redshift.state_of(names text[]) RETURNS text LANGUAGE sql STABLE AS $$
+SELECT string_agg(n.name || '=' || coalesce(to_regclass(n.name)::oid::text, '') || coalesce(
+    (SELECT string_agg(a.attname || ' ' || a.atttypid || ' ' || a.atttypmod, ',' ORDER BY a.attnum) FROM pg_attribute a
+     WHERE a.attrelid = to_regclass(n.name) AND a.attnum > 0 AND NOT a.attisdropped), ''), ';')
+FROM unnest(names) AS n (name) $$;
+
+CREATE OR REPLACE FUNCTION pg_redshift.unbind(relation oid) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET allow_system_table_mods = on AS $$
+DELETE FROM pg_catalog.pg_depend d USING pg_catalog.pg_rewrite r
+WHERE d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND r.ev_class = relation
+  AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> relation $$;
+
+CREATE OR REPLACE FUNCTION pg_redshift.remember_view(relation oid, columns text, definition text, reads text[], state text)
+RETURNS void LANGUAGE sql SECURITY DEFINER AS $$
+DELETE FROM pg_redshift.late_binding_views v
+WHERE v.view = relation OR NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = v.view);
+INSERT INTO pg_redshift.late_binding_views VALUES (relation, columns, definition, reads, state) $$;
+
+-- Runs as whoever makes the view, so that its privileges are checked. What it reads need not be there yet.
+CREATE OR REPLACE FUNCTION pg_redshift.create_late_binding_view(
+    name text, columns text, definition text, reads text[], replace boolean
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    bound text := pg_redshift.state_of(reads);
+    existing oid := to_regclass(name);
+BEGIN
+    IF existing IS NOT NULL AND NOT replace THEN
+        RAISE duplicate_table USING MESSAGE = format('relation "%s" already exists', split_part(name, '.', -1));
+    END IF;
+    IF existing IS NOT NULL AND NOT EXISTS (SELECT FROM pg_class WHERE oid = existing AND relkind = 'v') THEN
+        RAISE wrong_object_type USING MESSAGE = format('"%s" is not a view', name);
+    END IF;
+    BEGIN
+        EXECUTE format('CREATE OR REPLACE VIEW %s %s AS %s', name, columns, definition);
+    EXCEPTION
+        WHEN undefined_table OR invalid_schema_name OR undefined_column THEN
+            bound := NULL;
+            IF existing IS NOT NULL THEN
+                EXECUTE format('DROP VIEW %s', name);
+            END IF;
+            EXECUTE format('CREATE VIEW %s AS SELECT', name);
+        WHEN invalid_table_definition THEN
+            EXECUTE format('DROP VIEW %s', name);
+            EXECUTE format('CREATE VIEW %s %s AS %s', name, columns, definition);
+    END;
+    PERFORM pg_redshift.unbind(name::regclass);
+    PERFORM pg_redshift.remember_view(name::regclass, columns, definition, reads, bound);
+END $$;
+
+-- Binds a view again, as its owner's; keeps owner, privileges and comment. Returns what is wrong, or nothing.
+CREATE OR REPLACE FUNCTION pg_redshift.bind_view(relation oid) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET allow_system_table_mods = on AS $$
+DECLARE
+    v record;
+    inner_view oid;
+    name text;
+    problem text;
+    made oid := relation;
+    bound text;
+BEGIN
+    SELECT l.*, c.relowner, c.relacl, quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS full_name,
+           obj_description(c.oid, 'pg_class') AS remark
+    INTO v FROM pg_redshift.late_binding_views l JOIN pg_class c ON c.oid = l.view
+    JOIN pg_namespace n ON n.oid = c.relnamespace WHERE l.view = relation;
+    FOREACH name IN ARRAY v.reads LOOP
+        IF to_regclass(name) IS NULL THEN
+            RETURN format('relation "%s" does not exist', replace(name, '"', ''));
+        END IF;
+        SELECT l.view INTO inner_view FROM pg_redshift.late_binding_views l WHERE l.view = to_regclass(name) AND l.view <> relation;
+        IF FOUND THEN
+            problem := pg_redshift.bind_view(inner_view);
+            IF problem IS NOT NULL THEN
+                RETURN problem;
+            END IF;
+        END IF;
+    END LOOP;
+    bound := pg_redshift.state_of(v.reads);
+    IF bound IS NOT DISTINCT FROM v.state THEN
+        RETURN NULL;
+    END IF;
+    BEGIN
+        EXECUTE format('CREATE OR REPLACE VIEW %s %s AS %s', v.full_name, v.columns, v.definition);
+    EXCEPTION
+        WHEN invalid_table_definition THEN
+            EXECUTE format('DROP VIEW %s', v.full_name);
+            EXECUTE format('CREATE VIEW %s %s AS %s', v.full_name, v.columns, v.definition);
+            made := v.full_name::regclass;
+            EXECUTE format('ALTER VIEW %s OWNER TO %I', v.full_name, pg_get_userbyid(v.relowner));
+            UPDATE pg_class SET relacl = v.relacl WHERE oid = made;
+            EXECUTE format('COMMENT ON VIEW %s IS %L', v.full_name, v.remark);
+        WHEN undefined_column OR undefined_function OR datatype_mismatch THEN
+            RETURN SQLERRM;
+    END;
+    PERFORM pg_redshift.unbind(made);
+    PERFORM pg_redshift.remember_view(made, v.columns, v.definition, v.reads, bound);
+    RETURN NULL;
+END $$;
+
+-- Binds every late-binding view of one of these names; returns what is wrong with which.
+CREATE OR REPLACE FUNCTION pg_redshift.bind_views(names text[])
+RETURNS TABLE (schema_name text, view_name text, problem text) LANGUAGE sql AS $$
+SELECT n.nspname, c.relname, pg_redshift.bind_view(v.view)
+FROM pg_redshift.late_binding_views v JOIN pg_class c ON c.oid = v.view JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relname = ANY (names) $$;
+GRANT SELECT ON pg_redshift.late_binding_views TO PUBLIC;
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/PG_GET_LATE_BINDING_VIEW_COLS.html
+CREATE OR REPLACE FUNCTION pg_catalog.pg_get_late_binding_view_cols() RETURNS SETOF record LANGUAGE sql STABLE AS $$
+SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod)::varchar, a.attnum::integer
+FROM pg_redshift.late_binding_views v
+JOIN pg_class c ON c.oid = v.view
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped $$;
