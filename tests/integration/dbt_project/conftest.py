@@ -79,7 +79,12 @@ class Database:
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def audit_rows(self, invocation_id: str, schema: str = "analytics") -> list[dict]:
-        return self.dictionaries(f"select * from {schema}.audit_table where invocation_id = %s", [invocation_id])
+        # A connection of its own: one that prepared this before does not expect the table's new columns.
+        other = Database(self.warehouse)
+        try:
+            return other.dictionaries(f"select * from {schema}.audit_table where invocation_id = %s", [invocation_id])
+        finally:
+            other.connection.close()
 
     def add_user(self, name: str, schema: str) -> None:
         """A dbt user that reads schema raw and owns `schema`, made as in production."""

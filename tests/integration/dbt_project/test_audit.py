@@ -137,7 +137,7 @@ def test_failures_are_rows_whatever_their_message_says(built, dbt, database):
 
 
 def test_two_invocations_at_once_both_leave_their_rows(built, dbt, database):
-    running = [dbt.begin("run", "--select", "stg_airlines", "stg_planes") for _ in range(2)]
+    running = [dbt.begin("run", "--select", *models) for models in (("stg_airlines", "carriers"), ("stg_planes",))]
     for finished in [end() for end in running]:
         assert finished.code == 0, finished.output
         assert_same(database.audit_rows(finished.invocation_id), finished)
@@ -157,12 +157,10 @@ def test_source_freshness_is_recorded(built, dbt, database):
         assert row["source_max_loaded_at"] == datetime.fromisoformat(loaded[name]).replace(tzinfo=None)
 
 
-@pytest.mark.parametrize(
-    "command", [("compile",), ("docs", "generate"), ("list",), ("parse",), ("show", "--select", "carriers")]
-)
+@pytest.mark.parametrize("command", [("compile",), ("docs", "generate"), ("show",)])
 def test_commands_that_build_nothing_leave_nothing(built, dbt, database, command):
     before = database.run("select count(*) from analytics.audit_table")
-    finished = dbt(*command)
+    finished = dbt(*command, "--select", "carriers")
     assert finished.code == 0, finished.output
     assert database.run("select count(*) from analytics.audit_table") == before
 
@@ -226,7 +224,7 @@ def test_old_rows_are_deleted_by_the_audit_model_and_by_hand(built, dbt, databas
     assert database.audit_rows(built.invocation_id)
 
 
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(st.text(max_size=200), min_size=40, max_size=60))
 def test_any_text_comes_back_as_it_went_in(built, dbt, database, texts):
     database.run("delete from analytics.audit_table where unique_id in (" + ",".join(f"'{n}'" for n in range(60)) + ")")

@@ -1,2 +1,2 @@
-{{ config(materialized='table', tags=['overlay', 'it''s']) }}
+{{ config(materialized='table', tags=['overlay', "it's"]) }}
 select 1 as one
