@@ -11,6 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from deploy.bucket import Bucket, in_parallel
 from deploy.errors import DeployError, SetupError, from_aws
+from deploy.lock import LEASE_SECONDS, locked
 from deploy.plan import OWN_MARK, Plan, ProjectPlan, damaged_files, make_plan, read_project, read_release
 from deploy.progress import Progress, no_progress
 from deploy.release import CURRENT, DAGS, LAMBDA_ZIP, PROJECTS, RELEASE_FILE, Artefact, File, sha256
@@ -40,6 +41,7 @@ def apply(
     progress: Progress = no_progress,
     lambda_client: Any = None,
     lambda_function: str | None = None,
+    lease_seconds: float = LEASE_SECONDS,
 ) -> Applied:
     """Upload what is new, make it live, then delete what is old.
 
@@ -53,26 +55,30 @@ def apply(
         progress: called with what is being done, how many objects are done, and how many there are.
         lambda_client: boto3 client for Lambda, with `lambda_function`.
         lambda_function: name of the function that gets the code of `lambda/`; None: left alone.
+        lease_seconds: how long a release that was killed keeps the next one waiting.
 
     Raises:
         DeployError, SetupError: AWS refused a request; the text names it.
     """
-    plan = make_plan(artefact, bucket)
-    applied = Applied(plan)
-    for project in plan.projects:
-        _upload_release(artefact, bucket, project, applied, progress)
-    _upload_files(artefact, bucket, applied, progress)
-    if lambda_function:
-        applied.lambda_updated = _update_function(artefact, lambda_client, lambda_function)
-    for project in plan.projects:
-        if project.switch:
-            _set_current(bucket, project.project_name, project.release_id)
-        applied.releases[project.project_name] = project.release_id
-    old = [key for project in plan.projects for key in project.removed] + plan.deleted
-    if old:
-        progress("deleting what is old", 0, len(old))
-        bucket.delete(old)
-        applied.deleted = len(old)
+    with locked(bucket, progress, lease_seconds) as lease:
+        progress(f"comparing with s3://{bucket.name}", 0, 1)
+        plan = make_plan(artefact, bucket)
+        applied = Applied(plan)
+        for project in plan.projects:
+            _upload_release(artefact, bucket, project, applied, progress)
+        _upload_files(artefact, bucket, applied, progress)
+        if lambda_function:
+            applied.lambda_updated = _update_function(artefact, lambda_client, lambda_function)
+        lease.check()
+        for project in plan.projects:
+            if project.switch:
+                _set_current(bucket, project.project_name, project.release_id)
+            applied.releases[project.project_name] = project.release_id
+        old = [key for project in plan.projects for key in project.removed] + plan.deleted
+        if old:
+            progress("deleting what is old", 0, len(old))
+            bucket.delete(old)
+            applied.deleted = len(old)
     return applied
 
 
@@ -112,12 +118,15 @@ def _upload_files(artefact: Artefact, bucket: Bucket, applied: Applied, progress
     def upload(file: File) -> str | None:
         return bucket.put(file.path, artefact.read_bytes(file.path), file.sha256, mark)
 
-    # pipelines.py imports the parts beside it, so those go first.
-    for wanted in (False, True):
-        batch = [file for file in files if (file.path.count("/") == DAGS.count("/")) is wanted]
-        count = partial(progress, "DAG files", total=len(batch))
-        versions = in_parallel([partial(upload, file) for file in batch], count)
+    def upload_all(batch: list[File]) -> None:
+        jobs = [partial(upload, file) for file in batch]
+        versions = in_parallel(jobs, lambda done: progress("DAG files", done, len(jobs)))
         applied.versions |= {file.path: version for file, version in zip(batch, versions, strict=True)}
+
+    # pipelines.py imports the parts beside it, so those go first.
+    dag_files = [file for file in files if file.path.count("/") == DAGS.count("/")]
+    upload_all([file for file in files if file not in dag_files])
+    upload_all(dag_files)
     applied.uploaded += len(files)
 
 
@@ -155,21 +164,24 @@ def rollback(bucket: Bucket, project_name: str, release_id: str | None = None) -
     Raises:
         DeployError: there is no such release, or it is not complete.
     """
-    sizes = bucket.sizes(f"{PROJECTS}{project_name}/")
-    state = read_project(bucket, project_name, sizes)
-    if not state.complete:
-        raise SetupError(f"s3://{bucket.name}/{PROJECTS}{project_name}/ holds no release; is it the right bucket?")
-    earlier = [name for name in state.complete if state.live_id is None or name < state.live_id]
-    wanted = release_id or (earlier[0] if earlier else None)
-    if wanted is None:
-        raise DeployError(f"{project_name}: there is no release before {state.live_id}")
-    if wanted not in state.complete:
-        raise DeployError(
-            f"{project_name}: release {wanted} is not in s3://{bucket.name}; there are: {', '.join(state.complete)}"
-        )
-    release = read_release(bucket, project_name, wanted)
-    damaged = damaged_files(release, sizes) if release else []
-    if damaged:
-        raise DeployError(f"{project_name}: release {wanted} is damaged, {damaged[0]} is missing or has another size")
-    _set_current(bucket, project_name, wanted)
+    with locked(bucket):
+        sizes = bucket.sizes(f"{PROJECTS}{project_name}/")
+        state = read_project(bucket, project_name, sizes)
+        if not state.complete:
+            raise SetupError(f"s3://{bucket.name}/{PROJECTS}{project_name}/ holds no release; is it the right bucket?")
+        earlier = [name for name in state.complete if state.live_id is None or name < state.live_id]
+        wanted = release_id or (earlier[0] if earlier else None)
+        if wanted is None:
+            raise DeployError(f"{project_name}: there is no release before {state.live_id}")
+        if wanted not in state.complete:
+            raise DeployError(
+                f"{project_name}: release {wanted} is not in s3://{bucket.name}; there are: {', '.join(state.complete)}"
+            )
+        release = read_release(bucket, project_name, wanted)
+        damaged = damaged_files(release, sizes) if release else []
+        if damaged:
+            raise DeployError(
+                f"{project_name}: release {wanted} is damaged, {damaged[0]} is missing or has another size"
+            )
+        _set_current(bucket, project_name, wanted)
     return state.live_id or "none", wanted

@@ -58,9 +58,14 @@ class Bucket:
 
     def read(self, key: str) -> bytes | None:
         """The bytes under `key`, or None."""
+        return (self.read_tagged(key) or (None, ""))[0]
+
+    def read_tagged(self, key: str) -> tuple[bytes, str] | None:
+        """The bytes under `key` and the ETag of that content, or None."""
         with self._doing("reading", key):
             try:
-                return self.s3.get_object(Bucket=self.name, Key=key)["Body"].read()
+                answer = self.s3.get_object(Bucket=self.name, Key=key)
+                return answer["Body"].read(), answer["ETag"]
             except ClientError as error:
                 if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
                     return None
@@ -89,6 +94,27 @@ class Bucket:
                 Metadata=metadata or {},
             )
         return answer.get("VersionId")
+
+    def put_if(self, key: str, data: bytes, if_match: str | None) -> str | None:
+        """Write if the object still has the ETag `if_match`, or, with None, if there is no object yet.
+
+        Returns:
+            The new ETag, or None if another writer was faster.
+        """
+        condition = {"IfNoneMatch": "*"} if if_match is None else {"IfMatch": if_match}
+        with self._doing("writing", key):
+            try:
+                return self.s3.put_object(Bucket=self.name, Key=key, Body=data, **condition)["ETag"]
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in (
+                    "PreconditionFailed",
+                    "ConditionalRequestConflict",
+                    "NoSuchKey",
+                ):
+                    raise
+        # When the answer to a first try was lost, boto3's second try finds what the first has written.
+        there = self.read_tagged(key)
+        return there[1] if there and there[0] == data else None
 
     def copy(self, source: str, key: str, sha256: str) -> bool:
         """Copy inside S3. False if what S3 then holds is something else, as when `source` was changed by hand."""

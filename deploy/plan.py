@@ -1,6 +1,7 @@
 """What an apply would change in a bucket, found by comparing contents (SHA-256), never times."""
 
 from dataclasses import dataclass, field
+from functools import partial
 
 from deploy.bucket import Bucket, in_parallel
 from deploy.errors import DeployError
@@ -95,6 +96,17 @@ def damaged_files(release: Release, sizes: dict[str, int]) -> list[str]:
     return [release.prefix + file.path for file in release.files if sizes.get(release.prefix + file.path) != file.size]
 
 
+def changed_by_hand(release: Release, bucket: Bucket, sizes: dict[str, int]) -> list[str]:
+    """The keys of a release whose content in the bucket, as S3's own SHA-256 tells, is not what was released."""
+    damaged = set(damaged_files(release, sizes))
+    whole = [file for file in release.files if release.prefix + file.path not in damaged]
+    stored = in_parallel([partial(bucket.describe, release.prefix + file.path) for file in whole])
+    for file, found in zip(whole, stored, strict=True):
+        if not found or found["sha256"] != file.sha256:
+            damaged.add(release.prefix + file.path)
+    return sorted(damaged)
+
+
 def make_plan(artefact: Artefact, bucket: Bucket) -> Plan:
     """Compare an artefact with a bucket. Reads only.
 
@@ -105,25 +117,26 @@ def make_plan(artefact: Artefact, bucket: Bucket) -> Plan:
     plan = Plan(bucket.name)
     for release in artefact.releases:
         state = read_project(bucket, release.project_name, sizes)
-        plan.projects.append(_plan_project(release, state, bucket, sizes))
-        if state.live:
-            plan.drifted += damaged_files(state.live, sizes)
+        drifted = changed_by_hand(state.live, bucket, sizes) if state.live else []
+        plan.projects.append(_plan_project(release, state, bucket, sizes, bool(drifted)))
+        plan.drifted += drifted
     _plan_files(artefact, bucket, sizes, plan)
     return plan
 
 
-def _plan_project(release: Release, state: ProjectState, bucket: Bucket, sizes: dict[str, int]) -> ProjectPlan:
+def _plan_project(
+    release: Release, state: ProjectState, bucket: Bucket, sizes: dict[str, int], damaged: bool
+) -> ProjectPlan:
     live = state.live
-    damaged = bool(live and damaged_files(live, sizes))
     if live and live.content_sha256 == release.content_sha256 and not damaged:
         plan = ProjectPlan(release.project_name, live.release_id, live.release_id)
     else:
-        plan = ProjectPlan(release.project_name, state.live_id, release.release_id, switch=True)
-        plan.switch = state.live_id != release.release_id
+        switch = state.live_id != release.release_id
+        plan = ProjectPlan(release.project_name, state.live_id, release.release_id, switch=switch)
         there = read_release(bucket, release.project_name, release.release_id)
         if there and there.content_sha256 != release.content_sha256:
             raise DeployError(f"s3://{bucket.name}/{release.prefix} holds another release of the same id; build again")
-        if not there or damaged_files(there, sizes):
+        if not there or changed_by_hand(there, bucket, sizes):
             plan.new = release
             sources = {file.sha256: live.prefix + file.path for file in live.files} if live and not damaged else {}
             for file in release.files:
@@ -148,7 +161,7 @@ def _old_keys(plan: ProjectPlan, state: ProjectState, sizes: dict[str, int]) -> 
 def _plan_files(artefact: Artefact, bucket: Bucket, sizes: dict[str, int], plan: Plan) -> None:
     others = [key for key in sizes if not key.startswith(PROJECTS) and not key.endswith("/")]
     known = sorted({*artefact.files, *others})
-    described = in_parallel([lambda key=key: bucket.describe(key) for key in known])
+    described = in_parallel([partial(bucket.describe, key) for key in known])
     for key, stored in zip(known, described, strict=True):
         file = artefact.files.get(key)
         if file and not stored:
