@@ -47,9 +47,9 @@ def find(s3: Any, url: str, *, manifest: bool) -> list[tuple[str, str]]:
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         found = [(bucket, each["Key"]) for page in pages for each in page.get("Contents", []) if each["Size"]]
     except botocore.exceptions.ClientError as problem:
-        raise _service_error(problem, bucket, prefix) from problem
+        raise service_error(problem, bucket, prefix) from problem
     except botocore.exceptions.BotoCoreError as problem:
-        raise _unreachable(problem) from problem
+        raise unreachable(problem) from problem
     if not found:
         raise Refused(f"The specified S3 prefix '{prefix}' does not exist", "XX000", f"look into bucket {bucket}")
     return found
@@ -68,7 +68,7 @@ def _listed(s3: Any, bucket: str, key: str) -> Iterator[tuple[str, str]]:
             s3.head_object(Bucket=there[0], Key=there[1])
         except botocore.exceptions.ClientError as problem:
             if mandatory:
-                raise _service_error(problem, *there) from problem
+                raise service_error(problem, *there) from problem
             continue
         yield there
 
@@ -110,18 +110,20 @@ def read(s3: Any, bucket: str, key: str, compression: str) -> Iterator[bytes]:
         text = f"s3://{bucket}/{key} is not packed with {compression}: {problem}"
         raise Refused(text, "XX000", "leave the compression out of the COPY, or pack the file") from problem
     except botocore.exceptions.ClientError as problem:
-        raise _service_error(problem, bucket, key) from problem
+        raise service_error(problem, bucket, key) from problem
     except botocore.exceptions.BotoCoreError as problem:
-        raise _unreachable(problem) from problem
+        raise unreachable(problem) from problem
 
 
-def _service_error(problem: botocore.exceptions.ClientError, bucket: str, key: str) -> Refused:
+def service_error(problem: botocore.exceptions.ClientError, bucket: str, key: str) -> Refused:
+    """An error of S3, in Redshift's words."""
     found = problem.response.get("Error", {})
     status = problem.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
     text = f"S3ServiceException:{found.get('Message', '')},Status {status},Error {found.get('Code', '')}"
     return Refused(text, "XX000", f"reading s3://{bucket}/{key}")
 
 
-def _unreachable(problem: Exception) -> Refused:
+def unreachable(problem: Exception) -> Refused:
+    """What is said when S3 does not answer at all."""
     hint = "the warehouse reads S3 where its own AWS_ENDPOINT_URL and AWS_* variables lead"
     return Refused(f"S3 cannot be reached: {problem}", "XX000", hint)

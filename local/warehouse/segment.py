@@ -131,7 +131,10 @@ class Answers:
             return b""
         if plan is not None:
             self._completed(plan, started, "", segment.failed)
-        return wire.error_of({key: value for key, value in segment.failed.items() if key not in _NOT_FOR_CLIENTS})
+        fields = segment.failed
+        if fields.get("C") == "23502" and "c" in fields:
+            fields["M"] = f"Cannot insert a NULL value into column {fields['c']}"  # Redshift's words
+        return wire.error_of({key: value for key, value in fields.items() if key not in _NOT_FOR_CLIENTS})
 
     def _complete(self, segment: Segment, kind: bytes, part: bytes) -> bytes:
         self._retype = None

@@ -11,6 +11,7 @@ from sqlglot.tokens import Token, TokenType
 from local.warehouse import commands, ddl, functions, load, refusals, types
 from local.warehouse.dialect import LocalRedshift, generate
 from local.warehouse.plan import Plan, Refused, raising, unsupported
+from local.warehouse.unload import unload
 from local.warehouse.utility import utility
 
 # sqlglot warns where it gives up on a statement; we refuse those ourselves.
@@ -73,6 +74,8 @@ def _plan(text: str, tokens: list[Token]) -> Plan:
         return plan
     if words.take("copy"):
         return load.copy(words)
+    if words.take("unload"):
+        return unload(words, translate)
     if plan := utility(words, lambda left: _plan(text, left.tokens[left.position :])):
         return plan
     try:

@@ -62,3 +62,37 @@ END $$;
 CREATE OR REPLACE FUNCTION pg_redshift.version() RETURNS text LANGUAGE sql IMMUTABLE AS
 $$ SELECT 'PostgreSQL 8.0.2 on i686-pc-linux-gnu, compiled by GCC gcc (GCC) 3.4.2 20041017 (Red Hat 3.4.2-6.fc3), '
     'Redshift 1.0.0 (local warehouse)' $$;
+
+-- VARCHAR and CHAR count bytes, in PostgreSQL they count characters. The cast that brings a value to its column's length
+-- is replaced by one that counts bytes. An explicit cast cuts, an assignment fails.
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_Character_types.html
+CREATE OR REPLACE FUNCTION pg_redshift.cut(value text, bytes integer) RETURNS text
+LANGUAGE plpgsql IMMUTABLE STRICT AS $$
+BEGIN
+    value := left(value, bytes);
+    WHILE octet_length(value) > bytes LOOP
+        value := left(value, -greatest(1, (octet_length(value) - bytes) / 4));
+    END LOOP;
+    RETURN value;
+END $$;
+CREATE OR REPLACE FUNCTION pg_redshift.too_long(value text, bytes integer, type text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE STRICT AS $$
+BEGIN
+    -- Blanks at the end do not count.
+    IF octet_length(rtrim(value, ' ')) <= bytes THEN
+        RETURN pg_redshift.cut(value, bytes);
+    END IF;
+    RAISE EXCEPTION USING ERRCODE = '22001', MESSAGE = format('value too long for type %s(%s)', type, bytes);
+END $$;
+CREATE OR REPLACE FUNCTION pg_redshift.sized(varchar, integer, boolean) RETURNS varchar LANGUAGE sql IMMUTABLE AS $$
+SELECT CASE WHEN $2 < 5 OR octet_length($1) <= $2 - 4 THEN $1
+    WHEN $3 THEN pg_redshift.cut($1, $2 - 4)
+    ELSE pg_redshift.too_long($1, $2 - 4, 'character varying') END $$;
+CREATE OR REPLACE FUNCTION pg_redshift.sized(bpchar, integer, boolean) RETURNS bpchar LANGUAGE sql IMMUTABLE AS $$
+SELECT pg_catalog.bpchar(CASE WHEN $2 < 5 OR octet_length($1) <= $2 - 4 THEN $1
+    WHEN $3 THEN pg_redshift.cut($1::text, $2 - 4)::bpchar
+    ELSE pg_redshift.too_long($1::text, $2 - 4, 'character')::bpchar END, $2, $3) $$;
+UPDATE pg_catalog.pg_cast SET castfunc = 'pg_redshift.sized(varchar, integer, boolean)'::regprocedure
+WHERE castsource = 'varchar'::regtype AND casttarget = 'varchar'::regtype;
+UPDATE pg_catalog.pg_cast SET castfunc = 'pg_redshift.sized(bpchar, integer, boolean)'::regprocedure
+WHERE castsource = 'bpchar'::regtype AND casttarget = 'bpchar'::regtype;

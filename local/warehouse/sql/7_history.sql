@@ -102,3 +102,5 @@ END $$;
 CREATE OR REPLACE VIEW pg_catalog.pg_proc_info AS
 SELECT p.*, p.oid AS prooid FROM pg_proc p;
 GRANT SELECT ON pg_catalog.pg_proc_info TO PUBLIC;
+CREATE OR REPLACE FUNCTION pg_catalog.pg_last_unload_count() RETURNS bigint LANGUAGE sql STABLE AS
+$$ SELECT coalesce(nullif(current_setting('pg_redshift.unload_count', true), ''), '0')::bigint $$;
