@@ -41,7 +41,7 @@ test-slow: deps ## What takes long or needs a browser
 	@$(PYTEST) -m slow
 
 lint: deps ## All linters
-	@$(BIN)/python -m local lint
+	@$(LOCAL) lint
 
 format: deps ## Format Python
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

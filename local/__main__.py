@@ -3,7 +3,9 @@
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -167,6 +169,17 @@ def sql(
         for row in found:
             table.add_row(*("" if value is None else str(value) for value in row))
         console.print(table)
+
+
+@app.command()
+def lint() -> None:
+    """Run all linters."""
+    from local.lint import lint as run_all
+
+    with _settings():
+        if failed := run_all(Path(sys.executable).parent):
+            console.print(f"{failed} found something.", style="red")
+            raise typer.Exit(RUN_FAILED)
 
 
 @app.command()

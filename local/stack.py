@@ -173,10 +173,13 @@ class Stack:
     def _data(self, steps: Steps, passwords: Passwords) -> None:
         with steps.step("Sample data: S3 to schema raw by COPY, grants of dbt_user") as step:
             s3 = seed.client(self.settings, "s3")
-            show = step.say
-            upload_sample(s3, seed.LANDING_BUCKET, self.settings.state / "sample-data", lambda what, *_, **__: show(what))
+
+            def show(what: str, *_: int, **__: int) -> None:
+                step.say(what)
+
+            upload_sample(s3, seed.LANDING_BUCKET, self.settings.state / "sample-data", show)
             with contextlib.closing(connect(self.settings, "awsuser", passwords.awsuser)) as connection:
-                load_sample(s3, connection, seed.LANDING_BUCKET, progress=lambda what, *_, **__: show(what))
+                load_sample(s3, connection, seed.LANDING_BUCKET, progress=show)
                 apply_grants(connection, "dbt_user", passwords.dbt_user, "raw", TARGET_SCHEMA)
 
     def _image(self, steps: Steps) -> None:

@@ -1,0 +1,51 @@
+"""Runs all linters, each over what it knows, and says which found something."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from local.progress import console
+from local.settings import REPOSITORY
+
+
+def _tracked(*patterns: str) -> list[str]:
+    """Files that git tracks or would track, by pattern: what is generated or ignored is nobody's to lint."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns]
+    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.split("\n")
+    return sorted({name for name in listed if name and (REPOSITORY / name).is_file()})
+
+
+def lint(binaries: Path) -> int:
+    """Run every linter, print what each finds, and return how many found something.
+
+    Args:
+        binaries: folder of the linters.
+    """
+    templates = _tracked("infra/*.yml", "infra/*.yaml")
+    commands = {
+        "ruff": ["ruff", "check", "--quiet", "."],
+        "ruff format": ["ruff", "format", "--check", "--quiet", "."],
+        "sqlfluff": ["sqlfluff", "lint", "--disable-progress-bar", "dbt_project"],
+        "yamllint": ["yamllint", "--strict", *_tracked("*.yml", "*.yaml")],
+        "shellcheck": ["shellcheck", "startup.sh", ".ci/run", *_tracked("*.sh")],
+        "zizmor": ["zizmor", "--offline", "--no-progress", "--quiet", ".github"],
+        "cfn-lint": ["cfn-lint", *templates] if templates else [],
+    }
+    environment = {**os.environ, "NO_COLOR": "1"}
+    failed = 0
+    for name, (tool, *arguments) in ((name, command) for name, command in commands.items() if command):
+        with console.status(name):
+            done = subprocess.run(
+                [str(binaries / tool), *arguments],
+                cwd=REPOSITORY,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+        console.print(f"{'[green]✓[/]' if done.returncode == 0 else '[red]✗[/]'} {name}")
+        if done.returncode:
+            failed += 1
+            console.print(done.stdout.rstrip(), markup=False)
+    return failed
