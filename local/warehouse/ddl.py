@@ -5,7 +5,7 @@ https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_TABLE_NEW.html
 
 from sqlglot import exp
 
-from local.warehouse import types
+from local.warehouse import datatypes
 from local.warehouse.dialect import generate
 from local.warehouse.plan import HELPERS, Plan, Refused, block, literal, unsupported
 
@@ -130,7 +130,7 @@ def _column(column: exp.ColumnDef) -> list[str]:
             else:
                 keys.append(f"UNIQUE ({name})")
     if column.kind is not None:
-        types.store(column.kind)
+        datatypes.store(column.kind)
     return keys
 
 

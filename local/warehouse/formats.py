@@ -27,12 +27,15 @@ _PARTS = {
 _PART = re.compile("|".join(_PARTS), re.IGNORECASE)
 # What 'auto' recognizes. https://docs.aws.amazon.com/redshift/latest/dg/automatic-recognition.html
 DATE_GUESSES = ("YYYY-MM-DD", "YYYYMMDD", "MM/DD/YYYY", "DD.MM.YYYY", "YYYY/MM/DD", "DD MON YYYY", "MON DD YYYY")
-TIME_GUESSES = tuple(
-    f"{date}{between}{time}"
-    for date in ("YYYY-MM-DD", "MM/DD/YYYY", "DD.MM.YYYY", "YYYY/MM/DD")
-    for between in (" ", "T")
-    for time in ("HH:MI:SS.US", "HH:MI:SS", "HH:MI", "HH12:MI:SS AM", "HH12:MI AM")
-) + ("YYYYMMDD HHMISS", "YYYYMMDD", "YYYY-MM-DD", "MM/DD/YYYY")
+TIME_GUESSES = (
+    *(
+        f"{date}{between}{time}"
+        for date in ("YYYY-MM-DD", "MM/DD/YYYY", "DD.MM.YYYY", "YYYY/MM/DD")
+        for between in (" ", "T")
+        for time in ("HH:MI:SS.US", "HH:MI:SS", "HH:MI", "HH12:MI:SS AM", "HH12:MI AM")
+    ),
+    *("YYYYMMDD HHMISS", "YYYYMMDD", "YYYY-MM-DD", "MM/DD/YYYY"),
+)
 DEFAULTS = ("YYYY-MM-DD", "YYYY-MM-DD HH:MI:SS")
 _EPOCHS = {"epochsecs": 1, "epochmillisecs": 1000}
 
@@ -70,6 +73,6 @@ def parse(value: str, wanted: str, guesses: tuple[str, ...], *, with_zone: bool 
 
 def _tried(value: str, wanted: str) -> datetime | None:
     try:
-        return datetime.strptime(value, strptime_format(wanted))  # noqa: DTZ007 - zones are read where the format has one
+        return datetime.strptime(value, strptime_format(wanted))
     except ValueError:
         return None

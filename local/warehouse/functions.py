@@ -7,27 +7,31 @@ from sqlglot import exp
 from local.warehouse.plan import HELPERS, Refused, unsupported
 
 # PostgreSQL has functions of these names that do something else; Redshift's are in our schema (sql/*.sql).
-_OURS_INSTEAD = frozenset(
-    "bttext_pattern_cmp concat crc32 date_cmp date_part date_trunc interval_cmp json_array_length"
-    " json_typeof regexp_count regexp_instr regexp_replace regexp_substr timestamp_cmp timestamptz_cmp".split()
-)
+_OURS_INSTEAD = frozenset({
+    "bttext_pattern_cmp", "concat", "crc32", "date_cmp", "date_part", "date_trunc", "interval_cmp",
+    "json_array_length", "json_typeof", "regexp_count", "regexp_instr", "regexp_replace", "regexp_substr",
+    "timestamp_cmp", "timestamptz_cmp",
+})  # fmt: skip
 _SAME_AS = {"nvl": "coalesce", "isnull": "coalesce", "pow": "power", "date_diff": "datediff", "date_add": "dateadd"}
 _FIRST_IS_PART = ("dateadd", "datediff", "date_part", "date_trunc")
 _MOMENTS = {"dateadd": (2,), "datediff": (1, 2), "date_part": (1,), "date_trunc": (1,), "last_day": (0,), "trunc": ()}
 _MOMENTS |= {"add_months": (0,), "months_between": (0, 1), "next_day": (0,)}
 # https://docs.aws.amazon.com/redshift/latest/dg/r_Window_functions.html
-_NEED_FRAME = frozenset(
-    "avg count first_value last_value max min nth_value stddev stddev_pop stddev_samp sum var_pop var_samp variance"
-    " bool_and bool_or".split()
-)
+_NEED_FRAME = frozenset({
+    "avg", "count", "first_value", "last_value", "max", "min", "nth_value", "stddev", "stddev_pop",
+    "stddev_samp", "sum", "var_pop", "var_samp", "variance", "bool_and", "bool_or",
+})  # fmt: skip
 _PREFIXES_NOT_HERE = ("st_", "h3_", "hll_", "ai_", "explain_model")
-_NOT_HERE = frozenset("farmfingerprint64 fnv_hash checksum ascii_lower collate ntile_exact object_transform".split())
-_ONLY_POSTGRES = frozenset(
-    "array_agg string_agg json_agg jsonb_agg json_object_agg jsonb_object_agg json_build_object jsonb_build_object"
-    " unnest to_json to_jsonb row_to_json format age make_date make_timestamp date_bin gen_random_uuid"
-    " clock_timestamp statement_timestamp num_nonnulls concat_ws regexp_matches regexp_split_to_table"
-    " regexp_split_to_array string_to_array array_to_string array_length overlay justify_days mode".split()
-)
+_NOT_HERE = frozenset({
+    "farmfingerprint64", "fnv_hash", "checksum", "collate", "object_transform",
+})  # fmt: skip
+_ONLY_POSTGRES = frozenset({
+    "array_agg", "string_agg", "json_agg", "jsonb_agg", "json_object_agg", "jsonb_object_agg",
+    "json_build_object", "jsonb_build_object", "unnest", "to_json", "to_jsonb", "row_to_json", "format", "age",
+    "make_date", "make_timestamp", "date_bin", "gen_random_uuid", "clock_timestamp", "statement_timestamp",
+    "num_nonnulls", "concat_ws", "regexp_matches", "regexp_split_to_table", "regexp_split_to_array",
+    "string_to_array", "array_to_string", "array_length", "overlay", "justify_days", "mode",
+})  # fmt: skip
 
 
 def call(node: exp.Anonymous) -> exp.Expr | None:

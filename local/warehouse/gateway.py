@@ -11,7 +11,7 @@ from local.settings import HOST
 from local.warehouse import login, wire
 from local.warehouse.journal import Journal, Who
 from local.warehouse.postgres import Postgres
-from local.warehouse.session import Session, startup_message
+from local.warehouse.session import Session
 
 # What Redshift reports; its connector behaves differently with PostgreSQL's own version.
 SERVER_VERSION = "8.0.2"
@@ -125,7 +125,7 @@ class Gateway:
             writer.write(wire.error("57P03", text, hint, severity="FATAL"))
             return None
         passed = {key: value for key, value in parameters.items() if key.lower() in _PASSED_ON}
-        server[1].write(startup_message(user, parameters.get("database", user).lower(), passed))
+        server[1].write(wire.startup_message(user, parameters.get("database", user).lower(), passed))
         if (pid := await self._greet(server[0], writer)) is not None:
             return *server, pid
         server[1].close()

@@ -43,7 +43,7 @@ def _bring_up_to_date(postgres: Postgres, database: str) -> None:
             connection.execute(script)
         except psycopg.Error as problem:
             raise SetupError(
-                f"the warehouse in {postgres.folder} was made by another version of local/warehouse and cannot be brought"
+                f"the warehouse in {postgres.folder} was made by another version and cannot be brought"
                 f" up to date ({str(problem).splitlines()[0]}). Remove that folder, and load its data again"
             ) from problem
         connection.execute(sql.SQL("COMMENT ON SCHEMA pg_redshift IS {}").format(sql.Literal(version)))

@@ -21,8 +21,8 @@ _MANY = 2000
 READS = re.compile(r"\b(?:sys|stl|svl|stv|svcs|svv_query)_\w+|pg_last_(?:query_id|copy_id)", re.IGNORECASE)
 _QUERY = """INSERT INTO pg_redshift.queries (query_id, user_name, session_id, query_label, query_text, start_time,
  end_time, returned_rows, tag, error_code, error_message) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
-_LOAD_ERROR = """INSERT INTO pg_redshift.load_errors (query_id, session_id, user_name, table_name, start_time, file_name,
- line_number, column_name, type, length, raw_line, raw_value, error_code, error_message)
+_LOAD_ERROR = """INSERT INTO pg_redshift.load_errors (query_id, session_id, user_name, table_name, start_time,
+ file_name, line_number, column_name, type, length, raw_line, raw_value, error_code, error_message)
  VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
 
 
@@ -50,7 +50,7 @@ class Journal:
         """A number for a query."""
         return next(self._numbers)
 
-    def query(  # noqa: PLR0913 - one row of a table
+    def query(
         self, who: Who, number: int, label: str, text: str, started: float, tag: str, error: dict[str, str] | None
     ) -> None:
         """Remember a statement that has ended."""

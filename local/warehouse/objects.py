@@ -105,14 +105,18 @@ def read(s3: Any, bucket: str, key: str, compression: str) -> Iterator[bytes]:
                 if out:
                     yield out
         if started and not unpacker.eof:
-            raise EOFError("it ends too early")
-    except (zlib.error, OSError, EOFError) as problem:
-        text = f"s3://{bucket}/{key} is not packed with {compression}: {problem}"
-        raise Refused(text, "XX000", "leave the compression out of the COPY, or pack the file") from problem
+            raise _not_packed(bucket, key, compression, "it ends too early")
+    except (zlib.error, OSError) as problem:
+        raise _not_packed(bucket, key, compression, str(problem)) from problem
     except botocore.exceptions.ClientError as problem:
         raise service_error(problem, bucket, key) from problem
     except botocore.exceptions.BotoCoreError as problem:
         raise unreachable(problem) from problem
+
+
+def _not_packed(bucket: str, key: str, compression: str, problem: str) -> Refused:
+    text = f"s3://{bucket}/{key} is not packed with {compression}: {problem}"
+    return Refused(text, "XX000", "leave the compression out of the COPY, or pack the file")
 
 
 def service_error(problem: botocore.exceptions.ClientError, bucket: str, key: str) -> Refused:

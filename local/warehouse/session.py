@@ -1,8 +1,8 @@
+# ruff: noqa: S608 - names are quoted, literals escaped; translating SQL is what this package does
 """One client's connection: its messages go to PostgreSQL translated, PostgreSQL's answers come back."""
 
 import asyncio
 import contextlib
-import struct
 import time
 from collections.abc import Callable
 
@@ -290,11 +290,3 @@ class Session:
 
 def _too_large(size: int) -> Plan:
     return raising(Refused(_TOO_LARGE.format(size, wire.STATEMENT_LIMIT), "54000"))
-
-
-def startup_message(user: str, database: str, parameters: dict[str, str]) -> bytes:
-    """Make the message that opens a session of PostgreSQL."""
-    wanted = {"user": user, "database": database, "client_encoding": "UTF8", **parameters}
-    body = b"".join(part.encode() + b"\0" for pair in wanted.items() for part in pair)
-    payload = struct.pack("!I", wire.PROTOCOL_3_0) + body + b"\0"
-    return struct.pack("!I", len(payload) + 4) + payload

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from sqlglot import ParseError, TokenError, UnsupportedError, exp
 from sqlglot.tokens import Token, TokenType
 
-from local.warehouse import commands, ddl, functions, load, refusals, types
+from local.warehouse import commands, datatypes, ddl, functions, load, refusals
 from local.warehouse.dialect import LocalRedshift, generate
 from local.warehouse.plan import Plan, Refused, raising, unsupported
 from local.warehouse.unload import unload
@@ -25,7 +25,7 @@ _REWRITES: dict[type[exp.Expr], Callable] = {
     exp.WithinGroup: functions.within_group,
     exp.Window: functions.window,
     exp.Extract: functions.extract,
-    exp.DataType: types.adapt,
+    exp.DataType: datatypes.adapt,
 }
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: S608 - names are quoted, literals escaped; translating SQL is what this package does
 """UNLOAD: writes a query's result to S3. https://docs.aws.amazon.com/redshift/latest/dg/r_UNLOAD.html
 
 One slice works here, so there is one file, named as Redshift names the first.
@@ -102,7 +103,9 @@ class Unload:
         await asyncio.to_thread(self._prepare, s3, bucket, prefix)
         ending = next((text for flag, text in _ENDINGS.items() if flag in self.flags), "")
         extension = self.values.get("extension", "") or ending
-        name = f"{prefix}{'0000_part_00' if self.parallel else '000'}{'.' if extension[:1] not in ('', '.') else ''}{extension}"
+        if extension and not extension.startswith("."):
+            extension = f".{extension}"
+        name = f"{prefix}{'0000_part_00' if self.parallel else '000'}{extension}"
         with tempfile.TemporaryFile() as file:
             opened = {".gz": gzip.GzipFile, ".bz2": bz2.BZ2File}.get(ending)
             out = opened(fileobj=file, mode="wb") if ending == ".gz" else opened(file, "wb") if opened else file
@@ -152,11 +155,8 @@ class Unload:
             return f"COPY (SELECT row_to_json(q) FROM ({self.sql}) AS q) TO STDOUT"
         header = ", HEADER" if "header" in self.flags else ""
         delimiter = literal(self.values.get("delimiter", "," if self.format == "csv" else "|"))
-        if self.format == "csv":
-            return f"COPY ({self.sql}) TO STDOUT WITH (FORMAT csv, DELIMITER {delimiter}, NULL {null}{header})"
-        if "addquotes" in self.flags:
-            return f"COPY ({self.sql}) TO STDOUT WITH (FORMAT csv, FORCE_QUOTE *, DELIMITER {delimiter}, NULL {null}{header})"
-        return f"COPY ({self.sql}) TO STDOUT WITH (FORMAT text, DELIMITER {delimiter}, NULL {null}{header})"
+        kind = "csv, FORCE_QUOTE *" if "addquotes" in self.flags else self.format or "text"
+        return f"COPY ({self.sql}) TO STDOUT WITH (FORMAT {kind}, DELIMITER {delimiter}, NULL {null}{header})"
 
     def _row(self, row: bytes) -> bytes:
         """PostgreSQL's text form marks what Redshift writes as it is, or with a backslash in front under ESCAPE."""

@@ -1,3 +1,4 @@
+# ruff: noqa: S608 - names are quoted, literals escaped; translating SQL is what this package does
 """Statements that are about sessions, cursors, transactions and upkeep. Statements inside them are translated too."""
 
 from collections.abc import Callable
@@ -8,17 +9,16 @@ from local.warehouse.plan import HELPERS, Plan, Refused, literal, unsupported
 
 # Settings of Redshift that PostgreSQL does not know. They can be set and shown, and change nothing unless said below.
 # https://docs.aws.amazon.com/redshift/latest/dg/cm_chap_ConfigurationRef.html
-_SETTINGS = frozenset(
-    {
-        *("query_group", "wlm_query_slot_count", "enable_result_cache_for_session", "analyze_threshold_percent"),
-        *("max_cursor_result_set_size", "enable_case_sensitive_identifier", "describe_field_name_in_uppercase"),
-        *("use_fips_ssl", "mv_enable_aqmv_for_session", "error_on_nondeterministic_update", "auto_analyze"),
-        *("navigate_super_null_on_error", "cast_super_null_on_error", "parse_super_null_on_error", "stored_proc_log_min_messages"),
-        *("json_serialization_enable", "json_serialization_parse_nested_strings", "enable_vacuum_boost"),
-        *("enable_numeric_rounding", "enable_case_sensitive_super_attribute", "default_geometry_encoding"),
-        *("spectrum_enable_pseudo_columns", "spectrum_query_maxerror", "use_show_apis", "metadata_catalog"),
-    }
-)  # fmt: skip
+_SETTINGS = frozenset({
+    "query_group", "wlm_query_slot_count", "enable_result_cache_for_session", "analyze_threshold_percent",
+    "max_cursor_result_set_size", "enable_case_sensitive_identifier", "describe_field_name_in_uppercase",
+    "use_fips_ssl", "mv_enable_aqmv_for_session", "error_on_nondeterministic_update", "auto_analyze",
+    "navigate_super_null_on_error", "cast_super_null_on_error", "parse_super_null_on_error",
+    "stored_proc_log_min_messages", "json_serialization_enable", "json_serialization_parse_nested_strings",
+    "enable_vacuum_boost", "enable_numeric_rounding", "enable_case_sensitive_super_attribute",
+    "default_geometry_encoding", "spectrum_enable_pseudo_columns", "spectrum_query_maxerror",
+    "metadata_catalog",
+})  # fmt: skip
 _SETTINGS_NOT_HERE = {"enable_case_sensitive_identifier": ("on", "true"), "metadata_catalog": ()}
 Translate = Callable[[Words], Plan]
 

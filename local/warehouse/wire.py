@@ -87,6 +87,14 @@ def parameters_of(payload: bytes) -> dict[str, str]:
     return dict(zip(texts[::2], texts[1::2], strict=True))
 
 
+def startup_message(user: str, database: str, parameters: dict[str, str]) -> bytes:
+    """Make the message that opens a session of PostgreSQL."""
+    wanted = {"user": user, "database": database, "client_encoding": "UTF8", **parameters}
+    body = b"".join(part.encode() + b"\0" for pair in wanted.items() for part in pair)
+    payload = struct.pack("!I", PROTOCOL_3_0) + body + b"\0"
+    return struct.pack("!I", len(payload) + 4) + payload
+
+
 def string_at(payload: bytes, start: int) -> tuple[str, int]:
     """Read the zero-terminated string at `start`; returns it and the position after it.
 

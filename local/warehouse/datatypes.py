@@ -9,11 +9,11 @@ from local.warehouse.plan import Refused, unsupported
 
 _T = exp.DType
 _NOT_HERE = {_T.GEOMETRY: "GEOMETRY", _T.GEOGRAPHY: "GEOGRAPHY", _T.HLLSKETCH: "HLLSKETCH"}
-_ONLY_POSTGRES = {
-    **{_T.JSON: "json", _T.JSONB: "jsonb", _T.UUID: "uuid", _T.XML: "xml", _T.INET: "inet", _T.MONEY: "money"},
-    **{_T.SERIAL: "serial", _T.BIGSERIAL: "bigserial", _T.SMALLSERIAL: "smallserial", _T.BIT: "bit"},
-    **{_T.TINYINT: "tinyint", _T.INT4RANGE: "int4range", _T.TSRANGE: "tsrange", _T.DATERANGE: "daterange"},
-}
+_ONLY_POSTGRES = (
+    {_T.JSON: "json", _T.JSONB: "jsonb", _T.UUID: "uuid", _T.XML: "xml", _T.INET: "inet", _T.MONEY: "money"}
+    | {_T.SERIAL: "serial", _T.BIGSERIAL: "bigserial", _T.SMALLSERIAL: "smallserial", _T.BIT: "bit"}
+    | {_T.TINYINT: "tinyint", _T.INT4RANGE: "int4range", _T.TSRANGE: "tsrange", _T.DATERANGE: "daterange"}
+)
 _MAX_VARCHAR, _MAX_CHAR, _MAX_PRECISION = 65535, 4096, 38
 _TEXT = (_T.TEXT, _T.VARCHAR, _T.NVARCHAR)
 _CHAR = (_T.CHAR, _T.NCHAR, _T.BPCHAR)
