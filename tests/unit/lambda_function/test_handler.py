@@ -86,6 +86,13 @@ def test_the_name_of_the_pipeline_is_enough(monkeypatch):
     assert "Run:" not in call["Message"]
 
 
+def test_a_subject_stays_short_whatever_its_characters_become_in_ascii(monkeypatch):
+    # One character of this name is eighteen once it is spelled out.
+    call = published(monkeypatch, {"dag_name": "\ufdfa" * 20, "failed": [{"unique_id": f"model.{'m' * 200}.last"}]})
+    assert len(call["Subject"]) < 100
+    assert call["Subject"].endswith(".last")
+
+
 def test_a_list_too_long_is_cut_and_says_how_many_are_left(monkeypatch):
     nodes = [{"unique_id": f"model.flights.m{n}", "status": "error", "message": "é" * 400} for n in range(5000)]
     text = published(monkeypatch, {**PAYLOAD, "failed": nodes})["Message"]
