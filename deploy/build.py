@@ -58,7 +58,7 @@ def build(
         named[name] = project
 
     now = datetime.now(UTC)
-    git_sha, dirty = _git_state(repository, projects)
+    git_sha, dirty = git_state(repository, projects)
     release_id = f"{now:%Y%m%dT%H%M%SZ}-{git_sha[:7]}{'-dirty' if dirty else ''}"
     half = output.with_name(f"{output.name}.half")
     shutil.rmtree(half, ignore_errors=True)
@@ -114,7 +114,7 @@ def _zip(source: Path, target: Path) -> None:
                 archive.writestr(entry, path.read_bytes())
 
 
-def _git_state(repository: Path, projects: list[Path]) -> tuple[str, bool]:
+def git_state(repository: Path, projects: list[Path]) -> tuple[str, bool]:
     """The commit, or `unknown` outside of git, and whether what is shipped differs from it."""
 
     def git(*arguments: str) -> str | None:

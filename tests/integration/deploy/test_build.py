@@ -1,0 +1,166 @@
+"""A build parses with the real dbt, ships what it parsed, and gives the same manifest for the same source."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from deploy.apply import apply
+from deploy.build import build, find_projects, git_state
+from deploy.errors import BuildError, SetupError
+from deploy.release import RELEASE_ID, Artefact
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_artefact_holds_what_runs_and_nothing_else(toy_repository, tmp_path, monkeypatch):
+    # What a developer exported must not get into a release.
+    monkeypatch.setenv("REDSHIFT_SCHEMA", "dbt_jane")
+    before = snapshot(toy_repository)
+    said = []
+    artefact = build(
+        tmp_path / "out", repository=toy_repository, progress=lambda what, done, total: said.append((what, done, total))
+    )
+    assert snapshot(toy_repository) == before
+    assert said[0] == ("dbt parse: toy", 0, 1)
+    (release,) = artefact.releases
+    assert RELEASE_ID.fullmatch(release.release_id)
+    assert release.release_id.endswith("-unknown")
+    assert {file.path for file in release.files} == {
+        "dbt_project.yml",
+        "manifest.json",
+        "models/first.sql",
+        "models/first.yml",
+        "models/second.sql",
+        "seeds/codes.csv",
+        "tests/no_rows.sql",
+    }
+    assert set(artefact.files) == {
+        "dags/.airflowignore",
+        "dags/parts/__init__.py",
+        "dags/pipelines.py",
+        "requirements.txt",
+        "startup.sh",
+    }
+    manifest = (artefact.folder / release.prefix / "manifest.json").read_text()
+    assert json.loads(manifest)["nodes"]["model.toy.first"]["schema"] == "analytics"
+    for private in (str(tmp_path), str(REPOSITORY), "nobody", "dbt_jane"):
+        assert private not in manifest
+    assert zipfile.ZipFile(artefact.folder / "lambda.zip").namelist() == ["handler.py"]
+
+    # The same source is the same content, whenever and wherever it is built.
+    again = build(tmp_path / "again", repository=toy_repository)
+    assert again.releases[0].content_sha256 == release.content_sha256
+    assert (again.folder / "lambda.zip").read_bytes() == (artefact.folder / "lambda.zip").read_bytes()
+
+
+def test_a_broken_model_is_reported_in_dbts_words_and_leaves_the_earlier_artefact(toy_repository, tmp_path):
+    earlier = tmp_path / "out" / "earlier.txt"
+    earlier.parent.mkdir()
+    earlier.write_text("x")
+    for text, said in (
+        ("select *\nfrom {{ ref('nowhere') }}\n", r"(?s)broken\.sql.*nowhere"),
+        ("select *\nfrom {{ ref('first' }}\n", r"(?s)broken.*line 2"),
+    ):
+        (toy_repository / "dbt_project/models/broken.sql").write_text(text)
+        with pytest.raises(BuildError, match=said):
+            build(tmp_path / "out", repository=toy_repository)
+        assert earlier.exists()
+        assert not (tmp_path / "out.half").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: 7up\n", "`name` must be"),
+        ("name: [\n", "is not valid YAML"),
+        ("- a\n", "`name` must be"),
+        ("name: toy\nprofile: other\n", "other"),
+    ],
+)
+def test_a_wrong_project_file_is_named(toy_repository, tmp_path, text, said):
+    (toy_repository / "dbt_project/dbt_project.yml").write_text(text)
+    with pytest.raises(BuildError, match=re.escape(said)):
+        build(tmp_path / "out", repository=toy_repository)
+
+
+def test_two_projects_of_one_name_are_refused(toy_repository, tmp_path):
+    (toy_repository / "second").mkdir()
+    (toy_repository / "second/dbt_project.yml").write_text("name: toy\n")
+    with pytest.raises(BuildError, match="both called 'toy'"):
+        build(tmp_path / "out", repository=toy_repository)
+
+
+def test_what_is_missing_is_named(toy_repository, tmp_path):
+    (toy_repository / "dbt_project/profiles.yml").unlink()
+    with pytest.raises(SetupError, match=r"profiles\.yml is missing"):
+        build(tmp_path / "out", repository=toy_repository)
+    (toy_repository / "dbt_project/dbt_project.yml").unlink()
+    with pytest.raises(SetupError, match="there is no dbt project"):
+        build(tmp_path / "out", repository=toy_repository)
+    with pytest.raises(SetupError, match="make one: python -m deploy build"):
+        Artefact.read(tmp_path / "out")
+
+
+def test_the_release_says_which_commit_and_whether_it_is_dirty(toy_repository, tmp_path):
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", "user.name=x", "-c", "user.email=x@example.com", *arguments]
+        return subprocess.run(command, cwd=toy_repository, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "x")
+    commit = git("rev-parse", "HEAD")
+    projects = [toy_repository / "dbt_project"]
+    assert git_state(toy_repository, projects) == (commit, False)
+    (toy_repository / "notes.txt").write_text("a file that is not shipped")
+    assert git_state(toy_repository, projects) == (commit, False)
+    assert git_state(toy_repository, [tmp_path / "altered copy"]) == (commit, True)
+    (toy_repository / "dags/pipelines.py").write_text("x")
+    assert git_state(toy_repository, projects) == (commit, True)
+
+
+def test_the_repository_itself_can_be_released(bucket, tmp_path, live_release):
+    assert REPOSITORY / "dbt_project" in find_projects()
+    artefact = build(tmp_path / "out")
+    apply(artefact, bucket)
+    assert live_release(bucket) == artefact.releases[0].release_id
+    # What reaches the function is importable as it is.
+    names = zipfile.ZipFile(io.BytesIO((artefact.folder / "lambda.zip").read_bytes())).namelist()
+    assert "handler.py" in names
+
+
+def test_a_further_project_is_released_beside_the_first_and_dbt_reads_the_manifest_as_state(
+    toy_repository, tmp_path, bucket, live_release
+):
+    second = toy_repository / "dbt_second"
+    second.mkdir()
+    (second / "dbt_project.yml").write_text("name: second\nversion: '1.0'\nprofile: toy\n")
+    (second / "profiles.yml").write_text((toy_repository / "dbt_project/profiles.yml").read_text())
+    (second / "models").mkdir()
+    (second / "models/only.sql").write_text("select 1 as id\n")
+    artefact = build(tmp_path / "out", repository=toy_repository)
+    apply(artefact, bucket)
+    assert live_release(bucket, "toy") == live_release(bucket, "second")
+
+    # Slim CI compares a branch with the released manifest.
+    (state,) = (artefact.folder / release.prefix for release in artefact.releases if release.project_name == "toy")
+    project = toy_repository / "dbt_project"
+    (project / "models/second.sql").write_text("select 2 as id from {{ ref('first') }}\n")
+    run = subprocess.run(
+        [Path(sys.executable).with_name("dbt"), "-q", "ls", "--select", "state:modified", "--state", state],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.stdout.split() == ["toy.second"], run.stdout + run.stderr

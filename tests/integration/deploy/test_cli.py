@@ -1,0 +1,101 @@
+"""The commands as people and workflows run them: what they print, and their exit codes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[3]
+PROJECT = {"models/one.sql": "select 1", "manifest.json": "{}"}
+FILES = {"dags/pipelines.py": "1", "requirements.txt": "r"}
+ONE = "20260101T000001Z-abcdef1"
+
+
+@pytest.fixture
+def deploy(aws, tmp_path):
+    """Runs `python -m deploy`; returns exit code and output."""
+
+    def run(*arguments: str, **environment: str) -> tuple[int, str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "REDSHIFT_"))}
+        done = subprocess.run(
+            [sys.executable, "-m", "deploy", *arguments],
+            cwd=REPOSITORY,
+            env={**clean, **aws.environment(), "LOCAL_DIR": str(tmp_path), "COLUMNS": "200", **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+def test_plan_apply_status_rollback(deploy, bucket, make_artefact):
+    one, two = make_artefact(1, PROJECT, FILES), make_artefact(2, PROJECT | {"models/one.sql": "select 2"}, FILES)
+    code, text = deploy("plan", "--bucket", bucket.name, "--artefact", str(one.folder))
+    assert code == 0
+    assert f"flights: none → {ONE}: 2 files to upload" in text
+    assert "+ dags/pipelines.py" in text
+    assert "requirements.txt: MWAA takes it over only with update-environment" in text
+    assert bucket.sizes("") == {}
+    code, text = deploy("apply", "--bucket", bucket.name, "--artefact", str(one.folder))
+    assert code == 0
+    assert "Done: 5 uploaded, 0 copied inside S3, 0 deleted." in text
+    code, text = deploy("apply", "--bucket", bucket.name, "--artefact", str(one.folder))
+    assert code == 0
+    assert f"nothing changed, {ONE} stays live" in text
+    assert "up to date" in text
+    code, text = deploy("apply", "--bucket", bucket.name, "--artefact", str(two.folder))
+    assert code == 0
+    assert "  ~ models/one.sql" in text
+    code, text = deploy("status", "--bucket", bucket.name)
+    assert code == 0
+    assert "live release 20260101T000002Z-abcdef1" in text
+    assert f"can be rolled back to {ONE}" in text
+    code, text = deploy("rollback", "--bucket", bucket.name, "--project", "flights")
+    assert code == 0
+    assert f"20260101T000002Z-abcdef1 → {ONE}" in text
+    assert deploy("rollback", "--bucket", bucket.name, "--project", "flights")[0] == 1
+
+
+def test_set_up_errors_are_one_message_and_exit_code_2(deploy, make_artefact, tmp_path):
+    artefact = ("--artefact", str(make_artefact(1, PROJECT, FILES).folder))
+    for arguments, environment, said in (
+        (("plan", "--bucket", "not-there-at-all", *artefact), {}, "the bucket does not exist"),
+        (("plan", "--bucket", "b"), {}, "make one: python -m deploy build"),
+        (("plan", *artefact), {}, "Missing option '--bucket'"),
+        (("build", str(tmp_path)), {}, "no dbt_project.yml"),
+        (
+            ("apply", "--bucket", "any", *artefact),
+            {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""},
+            "no AWS credentials",
+        ),
+        (
+            ("status", "--bucket", "any"),
+            {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"},
+            "check the network",
+        ),
+        (("sample-data", "--bucket", "any", "--no-upload"), {}, "set REDSHIFT_HOST"),
+        (("warehouse-user", "--secret-name", "no/such"), {}, "reading the secret no/such"),
+    ):
+        code, text = deploy(*arguments, **environment)
+        assert said in text, (arguments, text)
+        assert code == (1 if "secret" in said else 2), (arguments, text)
+
+
+def test_a_broken_model_is_exit_code_1(deploy, toy_repository, tmp_path):
+    (toy_repository / "dbt_project/models/broken.sql").write_text("select * from {{ ref('nowhere') }}")
+    code, text = deploy("build", str(toy_repository / "dbt_project"), "--output", str(tmp_path / "out"))
+    assert code == 1
+    assert "models/broken.sql" in text
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["build", "plan", "apply", "status", "rollback", "warehouse-user", "sample-data"])
+def test_every_command_explains_itself(deploy, command):
+    code, text = deploy(command, "--help")
+    assert code == 0
+    assert len(text.splitlines()) > 6
