@@ -120,7 +120,7 @@ def git_state(repository: Path, projects: list[Path]) -> tuple[str, bool]:
     def git(*arguments: str) -> str | None:
         try:
             run = subprocess.run(
-                ["git", "-C", repository, *arguments],  # noqa: S607 - the git on the PATH is the user's own
+                ["git", "-C", repository, *arguments],
                 capture_output=True,
                 text=True,
                 check=False,
