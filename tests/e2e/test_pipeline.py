@@ -1,0 +1,229 @@
+"""The sample pipeline on a real scheduler, from release to audit rows, and what it must not leave behind."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import psycopg
+import pytest
+
+from local.mwaa.api import Airflow
+from local.processes import MARK
+from local.settings import REPOSITORY, Passwords, Settings
+from local.stack import connect, rows
+from local.warehouse.postgres import Postgres
+
+PORTS = ("LOCAL_WAREHOUSE_PORT", "LOCAL_AWS_PORT", "LOCAL_AIRFLOW_PORT")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@dataclass
+class Checkout:
+    """The stand-ins of one state folder, driven by the commands that people type."""
+
+    state: Path
+    environment: dict[str, str]
+
+    def command(self, *arguments: str, seconds: float = 600) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "local", *arguments],
+            cwd=REPOSITORY,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+
+    @property
+    def settings(self) -> Settings:
+        ports = [int(self.environment[name]) for name in PORTS]
+        return Settings(self.state, *ports)
+
+    def processes(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if process.environ().get(MARK) == str(self.state):
+                    found.append(process)
+        return found
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    state = tmp_path_factory.mktemp("state").resolve()
+    # What is installed is the same for every state folder.
+    (REPOSITORY / ".local" / "venvs").mkdir(parents=True, exist_ok=True)
+    (state / "venvs").symlink_to(REPOSITORY / ".local" / "venvs")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LOCAL_", "AWS_"))}
+    environment = {**kept, "LOCAL_DIR": str(state), **{name: str(_free_port()) for name in PORTS}}
+    made = Checkout(state, environment)
+    up = made.command("up")
+    assert up.returncode == 0, up.stdout + up.stderr
+    yield made
+    made.command("down")
+
+
+@pytest.fixture(scope="module")
+def run(checkout: Checkout) -> dict[str, Any]:
+    done = checkout.command("run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for heading in ("Tasks", "Audit rows of this run", "Alerts: none", "success"):
+        assert heading in done.stdout
+    return json.loads((checkout.state / "last-run.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def manifest(checkout: Checkout) -> dict[str, Any]:
+    (found,) = (checkout.state / "mwaa" / "dags" / "dbt" / "flights").glob("*/manifest.json")
+    return json.loads(found.read_text())
+
+
+def _airflow(checkout: Checkout) -> "contextlib.closing[Airflow]":
+    passwords = Passwords.load(checkout.state)
+    return contextlib.closing(Airflow(checkout.settings.airflow_port, passwords.airflow_admin))
+
+
+def _found(airflow: Airflow, path: str) -> Any:
+    """The XCom at `path`, or None if the task pushed none."""
+    try:
+        return airflow.call("GET", path, deserialize="true")["value"]
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code == httpx.codes.NOT_FOUND:
+            return None
+        raise
+
+
+def test_a_run_ends_well_and_shows_every_model_and_its_tests(run: dict[str, Any], manifest: dict[str, Any]) -> None:
+    assert run["dag_id"] == "flights_pipeline"
+    assert run["state"] == "success"
+    assert run["alerts"] == []
+    assert run["wall_seconds"] > 0
+    tasks = run["tasks"]
+    assert tasks["dbt_check"] == "success"
+    assert tasks["pipeline_succeeded"] == "success"
+    assert tasks["sns_notification_for_failure"] == "skipped"
+    nodes = manifest["nodes"].values()
+    tested = {name for node in nodes if node["resource_type"] == "test" for name in node["depends_on"]["nodes"]}
+    models = [node for node in nodes if node["resource_type"] == "model" and "audit" not in node["tags"]]
+    assert models
+    for node in models:
+        assert tasks[f"transform_data.{node['name']}.run"] == "success"
+        if node["unique_id"] in tested:
+            assert tasks[f"transform_data.{node['name']}.test"] == "success"
+    assert [task for task in tasks if task.startswith("audit_dbt_task.")] == ["audit_dbt_task.audit_table_model_build"]
+
+
+def test_the_audit_rows_are_what_dbt_reported_one_by_one(checkout: Checkout, run: dict[str, Any]) -> None:
+    reported = []
+    with _airflow(checkout) as airflow:
+        for task_id in run["tasks"]:
+            path = f"/dags/flights_pipeline/dagRuns/{run['run_id']}/taskInstances/{task_id}/xcomEntries/dbt_results"
+            kept = _found(airflow, path)
+            if kept is None:
+                continue
+            reported += [(kept["invocation_id"], result["unique_id"], result["status"]) for result in kept["results"]]
+    passwords = Passwords.load(checkout.state)
+    with contextlib.closing(connect(checkout.settings, "dbt_user", passwords.dbt_user)) as connection:
+        query = "select invocation_id, unique_id, status from analytics.audit_table where airflow_run_id = %s"
+        audited = rows(connection, query, (run["run_id"],))[1]
+    # A hook cannot see its own result.
+    expected = sorted(entry for entry in reported if not entry[1].startswith("operation."))
+    assert len(expected) > 50
+    assert sorted(audited) == expected
+    assert run["audit_rows"] == len(expected)
+
+
+def test_the_sample_data_is_all_there(checkout: Checkout) -> None:
+    done = checkout.command("sql", "select count(*) from raw.flights")
+    assert (done.returncode, done.stdout.strip()) == (0, "336776")
+
+
+def test_the_pipeline_runs_without_admin_rights(checkout: Checkout, run: dict[str, Any]) -> None:
+    for statement in (
+        "create schema elsewhere",
+        "create table raw.intruder (a integer)",
+        "delete from raw.airlines",
+        "create user intruder password 'Aa1aaaaaaaa'",
+    ):
+        done = checkout.command("sql", statement)
+        assert done.returncode == 1, statement
+        assert "denied" in done.stdout, done.stdout
+    assert run["state"] == "success"
+
+
+def test_no_secret_is_anywhere_but_where_it_belongs(checkout: Checkout, run: dict[str, Any]) -> None:
+    secrets = {name: value.encode() for name, value in vars(Passwords.load(checkout.state)).items()}
+    assert run["state"] == "success"
+
+    def holders(paths: list[Path]) -> list[str]:
+        found = []
+        for path in paths:
+            if path.is_file():
+                content = path.read_bytes()
+                found += [f"{name} in {path}" for name, value in secrets.items() if value in content]
+        return found
+
+    tracked = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert tracked
+    assert holders([REPOSITORY / name for name in tracked]) == []
+    logs = list((checkout.state / "mwaa" / "logs").rglob("*.log"))
+    assert any("task_id=" in str(path) for path in logs)
+    assert holders(logs) == []
+    assert holders(list((checkout.state / "mwaa" / "dags").rglob("*"))) == []
+
+    database = Postgres(checkout.state / "mwaa" / "database")
+    with psycopg.connect(database.conninfo("airflow")) as connection:
+        for query in (
+            "select data::text from serialized_dag",
+            "select rendered_fields::text from rendered_task_instance_fields",
+            "select value::text from xcom",
+        ):
+            texts = [row[0] or "" for row in connection.execute(query).fetchall()]
+            assert texts, query
+            for name, value in secrets.items():
+                assert not [text for text in texts if value.decode() in text], f"{name}: {query}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("--broken-lambda",)], ids=["alert", "broken alert"])
+def test_a_failure_is_reported_everywhere(checkout: Checkout, options: tuple[str, ...]) -> None:
+    done = checkout.command("drill", *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    last = json.loads((checkout.state / "last-run.json").read_text())
+    assert last["state"] == "failed"
+    assert last["tasks"]["dbt_check"] == "failed"
+    assert last["tasks"]["sns_notification_for_failure"] == ("failed" if options else "success")
+    assert len(last["alerts"]) == (0 if options else 1)
+    for alert in last["alerts"]:
+        assert "drill_fails" in alert["message"]
+        assert "division by zero" in alert["message"].lower() or "divide by zero" in alert["message"].lower()
+
+
+def test_down_leaves_nothing(checkout: Checkout, run: dict[str, Any]) -> None:
+    assert run["state"] == "success"
+    assert checkout.processes()
+    done = checkout.command("down")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert checkout.processes() == []
+    for name in PORTS:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", int(checkout.environment[name])))
+    assert not (checkout.state / "passwords.json").exists()
