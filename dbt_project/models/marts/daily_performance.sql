@@ -22,7 +22,7 @@ with counted as (
         avg(cast(departure_delay_minutes as double precision)) as average_departure_delay_minutes,
         avg(cast(arrival_delay_minutes as double precision)) as average_arrival_delay_minutes,
         max(arrival_delay_minutes) as longest_arrival_delay_minutes
-    from {{ ref('flights') }}
+    from {{ ref('departures') }}
     {% if is_incremental() %}
         where flight_date >= (select dateadd(day, -{{ var('look_back_days') }}, max(built.flight_date)) from {{ this }} as built)
     {% endif %}

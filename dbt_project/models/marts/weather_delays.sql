@@ -1,6 +1,6 @@
 {{ config(dist='even', sort='departure_hour_at') }}
 
-with departures as (
+with hours as (
     select
         origin_code,
         departure_hour_at,
@@ -8,18 +8,18 @@ with departures as (
         sum(case when is_cancelled then 1 else 0 end) as cancelled_flights,
         sum(case when is_late then 1 else 0 end) as late_flights,
         avg(cast(departure_delay_minutes as double precision)) as average_departure_delay_minutes
-    from {{ ref('flights') }}
+    from {{ ref('departures') }}
     group by origin_code, departure_hour_at
 )
 
 select
-    {{ surrogate_key(['departures.origin_code', 'departures.departure_hour_at']) }} as weather_delay_key,
-    departures.origin_code,
-    departures.departure_hour_at,
-    departures.scheduled_flights,
-    departures.cancelled_flights,
-    departures.late_flights,
-    departures.average_departure_delay_minutes,
+    {{ surrogate_key(['hours.origin_code', 'hours.departure_hour_at']) }} as weather_delay_key,
+    hours.origin_code,
+    hours.departure_hour_at,
+    hours.scheduled_flights,
+    hours.cancelled_flights,
+    hours.late_flights,
+    hours.average_departure_delay_minutes,
     weather.temperature_f,
     weather.wind_speed_mph,
     weather.wind_gust_mph,
@@ -36,8 +36,8 @@ select
             else 'fair'
         end as varchar(16)
     ) as conditions
-from departures
+from hours
 left join {{ ref('stg_weather') }} as weather
     on
-        departures.origin_code = weather.airport_code
-        and departures.departure_hour_at = weather.observed_hour_at
+        hours.origin_code = weather.airport_code
+        and hours.departure_hour_at = weather.observed_hour_at

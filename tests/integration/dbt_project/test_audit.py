@@ -93,7 +93,7 @@ def test_a_full_refresh_keeps_the_history(built, dbt, database):
     assert again.code == 0, again.output
     rows = assert_same(database.audit_rows(again.invocation_id), again)
     assert database.run("select count(*) from analytics.audit_table")[0][0] == before + len(rows)
-    row = rows["model.flights.flights"]
+    row = rows["model.flights.departures"]
     assert row["full_refresh"] is True
     assert row["airflow_dag_id"] == "flights_pipeline"
     assert row["airflow_run_id"] == "manual__2026-11-24"

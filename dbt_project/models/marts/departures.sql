@@ -1,6 +1,6 @@
-{{ config(dist='flight_key', sort=['flight_date', 'carrier_code']) }}
+{{ config(dist='departure_key', sort=['flight_date', 'carrier_code']) }}
 
-with departures as (
+with located as (
     select
         stg_flights.*,
         airports.time_zone,
@@ -14,18 +14,28 @@ timed as (
     select
         *,
         -- The schedule gives the arrival as a clock time only. It is the first moment after departure at which clocks at the
-        -- destination show it, because no flight takes a day.
-        mod(
-            scheduled_arrival_minute
-            - cast(extract(hour from departure_at_destination) * 60 + extract(minute from departure_at_destination) as integer)
-            + 1440,
-            1440
-        ) as scheduled_minutes
-    from departures
+        -- destination show it, because no flight takes a day. Counted on those clocks, so that a night in which they are
+        -- changed comes out right.
+        convert_timezone(
+            time_zone,
+            'UTC',
+            dateadd(
+                minute,
+                mod(
+                    scheduled_arrival_minute
+                    - cast(extract(hour from departure_at_destination) as integer) * 60
+                    - cast(extract(minute from departure_at_destination) as integer)
+                    + 1440,
+                    1440
+                ),
+                departure_at_destination
+            )
+        ) as scheduled_arrival_at
+    from located
 )
 
 select
-    {{ surrogate_key(['carrier_code', 'flight_number', 'scheduled_departure_at']) }} as flight_key,
+    {{ surrogate_key(['carrier_code', 'flight_number', 'scheduled_departure_at']) }} as departure_key,
     flight_date,
     cast(carrier_code as varchar(8)) as carrier_code,
     flight_number,
@@ -35,9 +45,11 @@ select
     departure_hour_at,
     scheduled_departure_at,
     departed_at,
-    dateadd(minute, scheduled_minutes, scheduled_departure_at) as scheduled_arrival_at,
-    dateadd(minute, scheduled_minutes + arrival_delay_minutes, scheduled_departure_at) as arrived_at,
-    scheduled_minutes,
+    scheduled_arrival_at,
+    dateadd(minute, arrival_delay_minutes, scheduled_arrival_at) as arrived_at,
+    cast(
+        (extract(epoch from scheduled_arrival_at) - extract(epoch from scheduled_departure_at)) / 60 as integer
+    ) as scheduled_minutes,
     departure_delay_minutes,
     arrival_delay_minutes,
     departure_delay_minutes - arrival_delay_minutes as made_up_minutes,

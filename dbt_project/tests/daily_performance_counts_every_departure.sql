@@ -3,7 +3,7 @@ with flown as (
     select
         flight_date,
         count(*) as flights
-    from {{ ref('flights') }}
+    from {{ ref('departures') }}
     group by flight_date
 ),
 

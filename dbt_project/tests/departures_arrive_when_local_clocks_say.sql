@@ -1,0 +1,25 @@
+-- The arrival, computed from schedule, delay and time zone, agrees with the clock time that the airline reported, which took no
+-- part in the computation. Fails for each departure for which it does not.
+with arrivals as (
+    select
+        departures.departure_key,
+        departures.scheduled_arrival_at,
+        departures.arrived_at,
+        reported.arrival_minute as reported_minute,
+        convert_timezone('UTC', airports.time_zone, departures.scheduled_arrival_at) as scheduled_locally_at,
+        convert_timezone('UTC', airports.time_zone, departures.arrived_at) as arrived_locally_at
+    from {{ ref('departures') }} as departures
+    inner join {{ ref('airports') }} as airports on departures.destination_code = airports.airport_code
+    inner join {{ ref('stg_flights') }} as reported
+        on
+            departures.carrier_code = reported.carrier_code
+            and departures.flight_number = reported.flight_number
+            and departures.scheduled_departure_at = reported.scheduled_departure_at
+)
+
+select *
+from arrivals
+where
+    extract(hour from arrived_locally_at) * 60 + extract(minute from arrived_locally_at) <> reported_minute
+    -- Airlines do not put the clock forward for a plane that is late in the night in which it changes.
+    and arrived_locally_at - arrived_at = scheduled_locally_at - scheduled_arrival_at
