@@ -10,11 +10,12 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from deploy.bucket import Bucket, in_parallel
+from deploy.environment import update_environment
 from deploy.errors import DeployError, SetupError, from_aws
 from deploy.lock import LEASE_SECONDS, locked
 from deploy.plan import OWN_MARK, Plan, ProjectPlan, damaged_files, make_plan, read_project, read_release
 from deploy.progress import Progress, no_progress
-from deploy.release import CURRENT, DAGS, LAMBDA_ZIP, PROJECTS, RELEASE_FILE, Artefact, File, sha256
+from deploy.release import CURRENT, DAGS, LAMBDA_ZIP, PROJECTS, RELEASE_FILE, ROOT_FILES, Artefact, File, sha256
 
 
 @dataclass
@@ -26,13 +27,13 @@ class Applied:
     uploaded: int = 0
     copied: int = 0
     deleted: int = 0
-    versions: dict[str, str | None] = field(default_factory=dict)
+    environment_updated: bool = False
     lambda_updated: bool = False
 
     @property
     def changed(self) -> bool:
         """False when everything was as it should be already."""
-        return not self.plan.is_empty or self.lambda_updated
+        return not self.plan.is_empty or self.lambda_updated or self.environment_updated
 
 
 def apply(
@@ -41,13 +42,15 @@ def apply(
     progress: Progress = no_progress,
     lambda_client: Any = None,
     lambda_function: str | None = None,
+    mwaa_client: Any = None,
+    environment: str | None = None,
     lease_seconds: float = LEASE_SECONDS,
 ) -> Applied:
     """Upload what is new, make it live, then delete what is old.
 
-    The order: files of the dbt projects, each closed by its release.json; DAG files, requirements.txt and startup.sh;
-    the Lambda's code; CURRENT; deletions. Interrupted anywhere, what was live is live and whole, and the next apply
-    does the rest. A project whose content is what is live already gets no new release.
+    The order: files of the dbt projects, each closed by its release.json; requirements.txt and startup.sh, and MWAA
+    taking them over; DAG files; the Lambda's code; CURRENT; deletions. Interrupted anywhere, what was live is live and
+    whole, and the next apply does the rest. A project whose content is what is live already gets no new release.
 
     Args:
         artefact: what `build` made.
@@ -55,6 +58,8 @@ def apply(
         progress: called with what is being done, how many objects are done, and how many there are.
         lambda_client: boto3 client for Lambda, with `lambda_function`.
         lambda_function: name of the function that gets the code of `lambda/`; None: left alone.
+        mwaa_client: boto3 client for MWAA, with `environment`.
+        environment: name of the MWAA environment that takes over requirements.txt and startup.sh; None: left alone.
         lease_seconds: how long a release that was killed keeps the next one waiting.
 
     Raises:
@@ -66,7 +71,15 @@ def apply(
         applied = Applied(plan)
         for project in plan.projects:
             _upload_release(artefact, bucket, project, applied, progress)
-        _upload_files(artefact, bucket, applied, progress)
+        # Code comes after what it imports: first requirements, then the parts, then pipelines.py.
+        changed = plan.added + plan.changed
+        _upload_files(artefact, bucket, [file for file in changed if file.path in ROOT_FILES], applied, progress)
+        if environment:
+            applied.environment_updated = update_environment(mwaa_client, environment, bucket, progress)
+        parts = [file for file in changed if file.path.count("/") > DAGS.count("/")]
+        _upload_files(artefact, bucket, parts, applied, progress)
+        dag_files = [file for file in changed if file.path.count("/") == DAGS.count("/")]
+        _upload_files(artefact, bucket, dag_files, applied, progress)
         if lambda_function:
             applied.lambda_updated = _update_function(artefact, lambda_client, lambda_function)
         lease.check()
@@ -111,22 +124,10 @@ def _upload_release(
     bucket.put(release.prefix + RELEASE_FILE, data, sha256(data))
 
 
-def _upload_files(artefact: Artefact, bucket: Bucket, applied: Applied, progress: Progress) -> None:
-    files = applied.plan.added + applied.plan.changed
+def _upload_files(artefact: Artefact, bucket: Bucket, files: list[File], applied: Applied, progress: Progress) -> None:
     mark = {OWN_MARK: artefact.releases[0].release_id}
-
-    def upload(file: File) -> str | None:
-        return bucket.put(file.path, artefact.read_bytes(file.path), file.sha256, mark)
-
-    def upload_all(batch: list[File]) -> None:
-        jobs = [partial(upload, file) for file in batch]
-        versions = in_parallel(jobs, lambda done: progress("DAG files", done, len(jobs)))
-        applied.versions |= {file.path: version for file, version in zip(batch, versions, strict=True)}
-
-    # pipelines.py imports the parts beside it, so those go first.
-    dag_files = [file for file in files if file.path.count("/") == DAGS.count("/")]
-    upload_all([file for file in files if file not in dag_files])
-    upload_all(dag_files)
+    jobs = [partial(bucket.put, file.path, artefact.read_bytes(file.path), file.sha256, mark) for file in files]
+    in_parallel(jobs, lambda done: progress("DAG files", done, len(jobs)))
     applied.uploaded += len(files)
 
 

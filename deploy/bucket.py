@@ -72,7 +72,7 @@ class Bucket:
                 raise
 
     def describe(self, key: str) -> dict[str, Any] | None:
-        """`sha256` in hex (None when S3 has none, as for files put by other tools) and `metadata`, or None."""
+        """`sha256` in hex (None when S3 has none, as for files put by other tools), `metadata`, `version`; or None."""
         with self._doing("reading", key):
             try:
                 head = self.s3.head_object(Bucket=self.name, Key=key, ChecksumMode="ENABLED")
@@ -80,12 +80,16 @@ class Bucket:
                 if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
                     return None
                 raise
-        return {"sha256": _hex(head.get("ChecksumSHA256")), "metadata": head.get("Metadata", {})}
+        return {
+            "sha256": _hex(head.get("ChecksumSHA256")),
+            "metadata": head.get("Metadata", {}),
+            "version": None if head.get("VersionId") == "null" else head.get("VersionId"),
+        }
 
-    def put(self, key: str, data: bytes, sha256: str, metadata: dict[str, str] | None = None) -> str | None:
-        """Upload; S3 compares the SHA-256 and refuses other bytes. Returns the object version, if there is one."""
+    def put(self, key: str, data: bytes, sha256: str, metadata: dict[str, str] | None = None) -> None:
+        """Upload; S3 compares the SHA-256 and refuses other bytes."""
         with self._doing("uploading", key):
-            answer = self.s3.put_object(
+            self.s3.put_object(
                 Bucket=self.name,
                 Key=key,
                 Body=data,
@@ -93,7 +97,6 @@ class Bucket:
                 ChecksumSHA256=base64.b64encode(bytes.fromhex(sha256)).decode(),
                 Metadata=metadata or {},
             )
-        return answer.get("VersionId")
 
     def put_if(self, key: str, data: bytes, if_match: str | None) -> str | None:
         """Write if the object still has the ETag `if_match`, or, with None, if there is no object yet.

@@ -9,7 +9,6 @@ import typer
 from rich.console import Console
 
 from deploy import cli_warehouse
-from deploy.apply import Applied
 from deploy.apply import apply as apply_artefact
 from deploy.apply import rollback as roll_back
 from deploy.bucket import Bucket, aws_client
@@ -28,7 +27,8 @@ app = typer.Typer(
 app.command("warehouse-user")(cli_warehouse.warehouse_user)
 app.command("sample-data")(cli_warehouse.sample_data)
 
-out = Console(soft_wrap=True, highlight=False)
+# Recorded for the summary of a GitHub run.
+out = Console(soft_wrap=True, highlight=False, record=True)
 
 ARTEFACT = Path(os.environ.get("LOCAL_DIR", ".local")) / "release"
 
@@ -67,6 +67,10 @@ def apply(
     lambda_function: Annotated[
         str | None, typer.Option(envvar="DEPLOY_LAMBDA_FUNCTION", help="Also give this function the code of lambda/.")
     ] = None,
+    environment: Annotated[
+        str | None,
+        typer.Option(envvar="DEPLOY_ENVIRONMENT", help="MWAA environment that takes over new requirements."),
+    ] = None,
 ) -> None:
     """Upload what changed, make it live, delete what is old."""
     with shown() as progress:
@@ -76,9 +80,17 @@ def apply(
             progress,
             aws_client("lambda") if lambda_function else None,
             lambda_function,
+            aws_client("mwaa") if environment else None,
+            environment,
         )
-    _print_plan(applied.plan)
-    _print_applied(applied, lambda_function)
+    _print_plan(applied.plan, updated=bool(environment))
+    if lambda_function:
+        out.print(f"{lambda_function}: {'code updated' if applied.lambda_updated else 'code unchanged'}", markup=False)
+    if environment:
+        what = "took over requirements.txt and startup.sh" if applied.environment_updated else "nothing to take over"
+        out.print(f"{environment}: {what}", markup=False)
+    if applied.changed:
+        out.print(f"Done: {applied.uploaded} uploaded, {applied.copied} copied inside S3, {applied.deleted} deleted.")
 
 
 @app.command()
@@ -119,7 +131,7 @@ def rollback(
     out.print(f"{project}: {before} → {now}", markup=False)
 
 
-def _print_plan(found: Plan) -> None:
+def _print_plan(found: Plan, updated: bool = False) -> None:
     for project in found.projects:
         if project.new:
             what = f"{len(project.uploads)} files to upload, {len(project.copies)} unchanged"
@@ -146,35 +158,28 @@ def _print_plan(found: Plan) -> None:
         out.print(f"? {key}: not from this repository, left alone", markup=False)
     for key in found.drifted:
         out.print(f"! {key}: changed in the bucket by hand", markup=False)
-    if found.needs_environment_update:
+    if found.needs_environment_update and not updated:
         changed = " and ".join(found.needs_environment_update)
-        out.print(
-            f"{changed}: MWAA takes it over only with update-environment and the new object version", markup=False
-        )
+        out.print(f"{changed}: in force only after an update of the environment (--environment)", markup=False)
     if found.is_empty:
         out.print("The bucket is up to date.")
 
 
-def _print_applied(applied: Applied, function: str | None) -> None:
-    if function:
-        out.print(f"{function}: {'code updated' if applied.lambda_updated else 'code unchanged'}", markup=False)
-    if applied.changed:
-        out.print(f"Done: {applied.uploaded} uploaded, {applied.copied} copied inside S3, {applied.deleted} deleted.")
-
-
 def main() -> None:
     """Run the command line; an expected error becomes one message and its exit code."""
+    code, failure = 0, ""
     try:
         app(standalone_mode=False)
-    except DeployError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    except (DeployError, OSError) as error:
+        code, failure = getattr(error, "exit_code", 2), f"Error: {error}\n"
     except typer.TyperException as error:
         error.show()
-        sys.exit(2)
+        code = 2
     except (KeyboardInterrupt, typer.Abort):
-        print("Interrupted; what was live is still live.", file=sys.stderr)
-        sys.exit(130)
-    except OSError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(2)
+        code, failure = 130, "Interrupted; what was live is still live.\n"
+    sys.stderr.write(failure)
+    text = out.export_text() + failure
+    if text and (summary := os.environ.get("GITHUB_STEP_SUMMARY")):
+        with open(summary, "a", encoding="utf-8") as file:
+            file.write(f"```\n{text}```\n")
+    sys.exit(code)

@@ -39,7 +39,7 @@ def test_plan_apply_status_rollback(deploy, bucket, make_artefact):
     assert code == 0
     assert f"flights: none → {ONE}: 2 files to upload" in text
     assert "+ dags/pipelines.py" in text
-    assert "requirements.txt: MWAA takes it over only with update-environment" in text
+    assert "requirements.txt: in force only after an update of the environment" in text
     assert bucket.sizes("") == {}
     code, text = deploy("apply", "--bucket", bucket.name, "--artefact", str(one.folder))
     assert code == 0
