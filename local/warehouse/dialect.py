@@ -54,6 +54,7 @@ class Generator(PostgresGenerator):
     TRANSFORMS: ClassVar = {
         **PostgresGenerator.TRANSFORMS,
         exp.EncodeColumnConstraint: lambda *_: "",
+        exp.CurrentUserId: lambda *_: "pg_redshift.current_user_id()",
         exp.Placeholder: lambda _, node: f"${node.name.removeprefix('bound')}",
     }
 

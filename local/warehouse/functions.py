@@ -9,7 +9,7 @@ from local.warehouse.plan import HELPERS, Refused, unsupported
 # PostgreSQL has functions of these names that do something else; Redshift's are in our schema (sql/*.sql).
 _OURS_INSTEAD = frozenset({
     "bttext_pattern_cmp", "concat", "crc32", "date_cmp", "date_part", "date_trunc", "interval_cmp",
-    "json_array_length", "json_typeof", "regexp_count", "regexp_instr", "regexp_replace", "regexp_substr",
+    "json_array_length", "json_serialize", "json_typeof", "regexp_count", "regexp_instr", "regexp_replace", "regexp_substr",
     "timestamp_cmp", "timestamptz_cmp",
 })  # fmt: skip
 _SAME_AS = {"nvl": "coalesce", "isnull": "coalesce", "pow": "power", "date_diff": "datediff", "date_add": "dateadd"}
@@ -21,9 +21,15 @@ _NEED_FRAME = frozenset({
     "avg", "count", "first_value", "last_value", "max", "min", "nth_value", "stddev", "stddev_pop",
     "stddev_samp", "sum", "var_pop", "var_samp", "variance", "bool_and", "bool_or",
 })  # fmt: skip
+_NAMES = {name: name for name in ("avg", "listagg", "ratio_to_report", "array", "object", "version")} | {
+    "dateadd": "date_add",
+    "datediff": "date_diff",
+    "nvl2": "case",
+}
 _PREFIXES_NOT_HERE = ("st_", "h3_", "hll_", "ai_", "explain_model")
 _NOT_HERE = frozenset({
-    "farmfingerprint64", "fnv_hash", "checksum", "collate", "object_transform",
+    "farmfingerprint64", "murmur3_32_hash", "checksum", "collate", "object_transform", "text_to_int_alt",
+    "text_to_numeric_alt", "default_iam_role", "slice_num",
 })  # fmt: skip
 _ONLY_POSTGRES = frozenset({
     "array_agg", "string_agg", "json_agg", "jsonb_agg", "json_object_agg", "jsonb_object_agg",
@@ -81,6 +87,36 @@ def _renamed(name: str) -> Callable[[exp.Anonymous], None]:
         node.set("this", name)
 
     return rename
+
+
+def _avg(node: exp.Anonymous) -> exp.Expr | None:
+    """The type of AVG follows its argument's: see pg_redshift.average. Over a window, `window` does it."""
+    if isinstance(node.parent, exp.Window):
+        return None
+    return _average(node, node)
+
+
+def _average(whole: exp.Expr, call_in_it: exp.Anonymous) -> exp.Expr:
+    value = call_in_it.expressions[0]
+    example = whole.copy()
+    value = value.expressions[0] if isinstance(value, exp.Distinct) else value
+    biggest = exp.Anonymous(this="max", expressions=[value.copy()])
+    if isinstance(example, exp.Window):
+        example.set("this", biggest)
+    else:
+        example = biggest
+    return exp.Anonymous(this=f"{HELPERS}.average", expressions=[whole.copy(), example])
+
+
+def name_of(node: exp.Expr) -> str | None:
+    """The column name that Redshift gives to a call which is rewritten to something of another name."""
+    if isinstance(node, exp.Window):
+        node = node.this
+    if isinstance(node, (exp.WithinGroup, exp.IgnoreNulls, exp.RespectNulls)):
+        node = node.this
+    if isinstance(node, exp.Extract):
+        return "date_part"
+    return _NAMES.get(str(node.this).lower()) if isinstance(node, exp.Anonymous) else None
 
 
 def _listagg(node: exp.Anonymous) -> exp.Expr | None:
@@ -155,6 +191,8 @@ def window(node: exp.Window) -> exp.Expr | None:
         if name not in ("first_value", "last_value"):
             raise unsupported(f"{name.upper()} that ignores nulls", "filter the nulls out in a subquery")
         inner.set("this", f"{HELPERS}.{name}")
+    if name == "avg":
+        return _average(node, inner)
     if name == "ratio_to_report":
         whole = exp.Window(
             this=exp.Anonymous(this="sum", expressions=[inner.expressions[0].copy()]),
@@ -168,6 +206,7 @@ def window(node: exp.Window) -> exp.Expr | None:
 
 _HANDLERS: dict[str, Callable[[exp.Anonymous], exp.Expr | None]] = {
     "nvl2": _nvl2,
+    "avg": _avg,
     "listagg": _listagg,
     "json_extract_path_text": _json_path,
     "array": _renamed(f"{HELPERS}.array_of"),

@@ -1,4 +1,4 @@
-"""Values that Redshift's clients decode in another way than PostgreSQL sends them: intervals and SUPER.
+"""Values that Redshift's clients decode in another way than PostgreSQL sends them: intervals, VARBYTE and SUPER.
 
 Redshift has two interval types, of 4 and of 8 bytes, where PostgreSQL has one of 16.
 https://docs.aws.amazon.com/redshift/latest/dg/r_interval_data_types.html
@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 _INTERVAL, _YEAR_TO_MONTH, _DAY_TO_SECOND = 1186, 1188, 1190
 _JSONB, _SUPER = 3802, 4000
+# The connector takes a VARBYTE for UTF-8 text in the protocol version that is spoken here; in the newest it is given as
+# hexadecimal digits, which a VARCHAR carries just as well.
+_BYTEA, _VARBYTE = 17, 1043
 # PostgreSQL's type modifier of an interval keeps its fields in the upper half: bit 1 month, bit 2 year.
 _MONTHS = (1 << 1) | (1 << 2)
 _DAY = 86_400_000_000  # microseconds
@@ -18,26 +21,28 @@ _DAY = 86_400_000_000  # microseconds
 class Row:
     """Which columns of a result are to be rewritten, and to what."""
 
-    intervals: dict[int, int]
+    columns: dict[int, int]
 
     @classmethod
     def of(cls, part: bytes) -> tuple["Row | None", bytes]:
         """Read a RowDescription; returns how its rows are to be rewritten, if at all, and the client's description."""
         count = struct.unpack_from("!H", part, 5)[0]
-        position, intervals, changed = 7, {}, bytearray(part)
+        position, columns, changed = 7, {}, bytearray(part)
         for index in range(count):
             position = part.index(b"\0", position) + 1
-            kind, _, modifier, binary = struct.unpack_from("!IhiH", part, position + 6)
+            kind, _, modifier = struct.unpack_from("!Ihi", part, position + 6)
             if kind == _INTERVAL:
                 fields = (modifier >> 16) & 0x7FFF if modifier >= 0 else 0
                 wanted = _YEAR_TO_MONTH if fields and not fields & ~_MONTHS else _DAY_TO_SECOND
-                intervals[index] = wanted
+                columns[index] = wanted
                 struct.pack_into("!I", changed, position + 6, wanted)
+            elif kind == _BYTEA:
+                columns[index] = _VARBYTE
+                struct.pack_into("!I", changed, position + 6, _VARBYTE)
             elif kind == _JSONB:
                 struct.pack_into("!I", changed, position + 6, _SUPER)
-            del binary
             position += 18
-        return (cls(intervals) if intervals else None), bytes(changed)
+        return (cls(columns) if columns else None), bytes(changed)
 
     def rewrite(self, parts: bytes) -> bytes:
         """Rewrite a run of DataRow messages. Values in text form (not 16 bytes long) stay as they are."""
@@ -54,9 +59,14 @@ class Row:
             length = struct.unpack_from("!i", part, position)[0]
             value = part[position + 4 : position + 4 + max(length, 0)]
             position += 4 + max(length, 0)
-            if length == 16 and index in self.intervals:
+            wanted = self.columns.get(index)
+            if wanted == _VARBYTE:
+                # Hexadecimal digits without PostgreSQL's mark in front; or the bytes, if the client asked for binary form.
+                value = value[2:] if value.startswith(b"\\x") else value.hex().encode()
+                length = length if length < 0 else len(value)
+            elif wanted and length == 16:
                 microseconds, days, months = struct.unpack("!qii", value)
-                if self.intervals[index] == _YEAR_TO_MONTH:
+                if wanted == _YEAR_TO_MONTH:
                     value = struct.pack("!i", months)
                 else:
                     # A month counts 30 days, as in PostgreSQL's own comparisons.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from sqlglot import ParseError, TokenError, UnsupportedError, exp
 from sqlglot.tokens import Token, TokenType
 
-from local.warehouse import commands, datatypes, ddl, functions, load, refusals
+from local.warehouse import commands, datatypes, ddl, functions, load, qualify, refusals
 from local.warehouse.dialect import LocalRedshift, generate
 from local.warehouse.plan import Plan, Refused, raising, unsupported
 from local.warehouse.unload import unload
@@ -26,6 +26,7 @@ _REWRITES: dict[type[exp.Expr], Callable] = {
     exp.Window: functions.window,
     exp.Extract: functions.extract,
     exp.DataType: datatypes.adapt,
+    exp.Select: qualify.with_star,
 }
 
 
@@ -93,10 +94,14 @@ def _rewritten(tree: exp.Expr) -> Plan:
     reads = frozenset((each.db.lower(), each.name.lower()) for each in ddl.tables(tree))
     nodes = list(tree.walk())
     refusals.check(nodes)
-    for node in reversed(nodes):
+    for select in [node for node in nodes if isinstance(node, exp.Select)]:
+        named = [(each, functions.name_of(each)) for each in select.expressions]
+        select.set("expressions", [exp.alias_(each, name) if name else each for each, name in named])
+    for node in reversed(list(tree.walk())):
         rewrite = _REWRITES.get(type(node))
         if rewrite and (other := rewrite(node)) is not None:
             node.replace(other)
+            tree = other if node is tree else tree
     if isinstance(tree, exp.Create):
         plan = ddl.create(tree)
     elif isinstance(tree, exp.Alter):

@@ -96,3 +96,12 @@ UPDATE pg_catalog.pg_cast SET castfunc = 'pg_redshift.sized(varchar, integer, bo
 WHERE castsource = 'varchar'::regtype AND casttarget = 'varchar'::regtype;
 UPDATE pg_catalog.pg_cast SET castfunc = 'pg_redshift.sized(bpchar, integer, boolean)'::regprocedure
 WHERE castsource = 'bpchar'::regtype AND casttarget = 'bpchar'::regtype;
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_CURRENT_USER_ID.html
+CREATE OR REPLACE FUNCTION pg_redshift.current_user_id() RETURNS integer LANGUAGE sql STABLE AS
+$$ SELECT oid::integer FROM pg_roles WHERE rolname = current_user $$;
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_USER_IS_MEMBER_OF.html
+CREATE OR REPLACE FUNCTION pg_catalog.user_is_member_of(text, text) RETURNS boolean LANGUAGE sql STABLE AS
+$$ SELECT pg_has_role($1, $2, 'MEMBER') $$;
+CREATE OR REPLACE FUNCTION pg_catalog.role_is_member_of(text, text) RETURNS boolean LANGUAGE sql STABLE AS
+$$ SELECT pg_has_role($1, $2, 'MEMBER') $$;

@@ -94,18 +94,25 @@ $$ SELECT pg_redshift.boundary($1, $3 AT TIME ZONE 'UTC') - pg_redshift.boundary
 CREATE OR REPLACE FUNCTION pg_catalog.datediff(text, time, time) RETURNS bigint LANGUAGE sql IMMUTABLE AS
 $$ SELECT pg_redshift.boundary($1, date '2000-01-01' + $3) - pg_redshift.boundary($1, date '2000-01-01' + $2) $$;
 
+-- Milliseconds and microseconds do not contain the seconds, and decades count from 1. https://docs.aws.amazon.com/redshift/latest/dg/r_EXTRACT_function.html
+CREATE OR REPLACE FUNCTION pg_redshift.within(text, double precision) RETURNS double precision LANGUAGE sql IMMUTABLE AS $$
+SELECT CASE pg_redshift.part($1) WHEN 'millisecond' THEN (floor($2)::bigint % 1000)::double precision
+    WHEN 'microsecond' THEN (floor($2)::bigint % 1000000)::double precision
+    WHEN 'decade' THEN $2 + 1 ELSE $2 END $$;
+CREATE OR REPLACE FUNCTION pg_catalog.datediff(text, timetz, timetz) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+SELECT pg_catalog.datediff($1, ($2 AT TIME ZONE 'UTC')::time, ($3 AT TIME ZONE 'UTC')::time) $$;
 CREATE OR REPLACE FUNCTION pg_redshift.date_part(text, timestamp) RETURNS double precision LANGUAGE sql IMMUTABLE AS
-$$ SELECT pg_catalog.date_part(pg_redshift.part($1), $2) $$;
+$$ SELECT pg_redshift.within($1, pg_catalog.date_part(pg_redshift.part($1), $2)) $$;
 CREATE OR REPLACE FUNCTION pg_redshift.date_part(text, date) RETURNS double precision LANGUAGE sql IMMUTABLE AS
-$$ SELECT pg_catalog.date_part(pg_redshift.part($1), $2) $$;
+$$ SELECT pg_redshift.within($1, pg_catalog.date_part(pg_redshift.part($1), $2)) $$;
 CREATE OR REPLACE FUNCTION pg_redshift.date_part(text, timestamptz) RETURNS double precision LANGUAGE sql STABLE AS
-$$ SELECT pg_catalog.date_part(pg_redshift.part($1), $2) $$;
+$$ SELECT pg_redshift.within($1, pg_catalog.date_part(pg_redshift.part($1), $2)) $$;
 CREATE OR REPLACE FUNCTION pg_redshift.date_part(text, time) RETURNS double precision LANGUAGE sql IMMUTABLE AS
-$$ SELECT pg_catalog.date_part(pg_redshift.part($1), $2) $$;
+$$ SELECT pg_redshift.within($1, pg_catalog.date_part(pg_redshift.part($1), $2)) $$;
 CREATE OR REPLACE FUNCTION pg_redshift.date_part(text, timetz) RETURNS double precision LANGUAGE sql IMMUTABLE AS
-$$ SELECT pg_catalog.date_part(pg_redshift.part($1), $2) $$;
+$$ SELECT pg_redshift.within($1, pg_catalog.date_part(pg_redshift.part($1), $2)) $$;
 CREATE OR REPLACE FUNCTION pg_redshift.date_part(text, interval) RETURNS double precision LANGUAGE sql IMMUTABLE AS
-$$ SELECT pg_catalog.date_part(pg_redshift.part($1), $2) $$;
+$$ SELECT pg_redshift.within($1, pg_catalog.date_part(pg_redshift.part($1), $2)) $$;
 -- DATE_TRUNC of a date is a timestamp, without a zone. https://docs.aws.amazon.com/redshift/latest/dg/r_DATE_TRUNC.html
 CREATE OR REPLACE FUNCTION pg_redshift.date_trunc(text, timestamp) RETURNS timestamp LANGUAGE sql IMMUTABLE AS
 $$ SELECT pg_catalog.date_trunc(pg_redshift.part($1), $2) $$;
@@ -167,19 +174,16 @@ $$ SELECT pg_redshift.cmp($1, $2) $$;
 CREATE OR REPLACE FUNCTION pg_redshift.interval_cmp(interval, interval) RETURNS integer LANGUAGE sql IMMUTABLE AS
 $$ SELECT pg_redshift.cmp($1, $2) $$;
 
--- Whole numbers, and milliseconds without the seconds. https://docs.aws.amazon.com/redshift/latest/dg/r_EXTRACT_function.html
-CREATE OR REPLACE FUNCTION pg_redshift.whole(text, double precision) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
-SELECT CASE pg_redshift.part($1) WHEN 'millisecond' THEN floor($2)::bigint % 1000
-    WHEN 'microsecond' THEN floor($2)::bigint % 1000000 ELSE floor($2)::bigint END $$;
+-- EXTRACT gives whole numbers.
 CREATE OR REPLACE FUNCTION pg_redshift.extract(text, timestamp) RETURNS bigint LANGUAGE sql IMMUTABLE AS
-$$ SELECT pg_redshift.whole($1, pg_redshift.date_part($1, $2)) $$;
+$$ SELECT floor(pg_redshift.date_part($1, $2))::bigint $$;
 CREATE OR REPLACE FUNCTION pg_redshift.extract(text, date) RETURNS bigint LANGUAGE sql IMMUTABLE AS
-$$ SELECT pg_redshift.whole($1, pg_redshift.date_part($1, $2)) $$;
+$$ SELECT floor(pg_redshift.date_part($1, $2))::bigint $$;
 CREATE OR REPLACE FUNCTION pg_redshift.extract(text, timestamptz) RETURNS bigint LANGUAGE sql STABLE AS
-$$ SELECT pg_redshift.whole($1, pg_redshift.date_part($1, $2)) $$;
+$$ SELECT floor(pg_redshift.date_part($1, $2))::bigint $$;
 CREATE OR REPLACE FUNCTION pg_redshift.extract(text, time) RETURNS bigint LANGUAGE sql IMMUTABLE AS
-$$ SELECT pg_redshift.whole($1, pg_redshift.date_part($1, $2)) $$;
+$$ SELECT floor(pg_redshift.date_part($1, $2))::bigint $$;
 CREATE OR REPLACE FUNCTION pg_redshift.extract(text, timetz) RETURNS bigint LANGUAGE sql IMMUTABLE AS
-$$ SELECT pg_redshift.whole($1, pg_redshift.date_part($1, $2)) $$;
+$$ SELECT floor(pg_redshift.date_part($1, $2))::bigint $$;
 CREATE OR REPLACE FUNCTION pg_redshift.extract(text, interval) RETURNS bigint LANGUAGE sql IMMUTABLE AS
-$$ SELECT pg_redshift.whole($1, pg_redshift.date_part($1, $2)) $$;
+$$ SELECT floor(pg_redshift.date_part($1, $2))::bigint $$;

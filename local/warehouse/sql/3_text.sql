@@ -118,8 +118,9 @@ CREATE OR REPLACE FUNCTION pg_catalog.sha2(text, integer) RETURNS text LANGUAGE 
 SELECT encode(CASE $2 WHEN 224 THEN sha224(convert_to($1, 'UTF8')) WHEN 384 THEN sha384(convert_to($1, 'UTF8'))
     WHEN 512 THEN sha512(convert_to($1, 'UTF8')) WHEN 0 THEN sha256(convert_to($1, 'UTF8'))
     WHEN 256 THEN sha256(convert_to($1, 'UTF8')) END, 'hex') $$;
+-- The polynomial of CRC-32C. https://docs.aws.amazon.com/redshift/latest/dg/crc32-function.html
 CREATE OR REPLACE FUNCTION pg_redshift.crc32(text) RETURNS text LANGUAGE sql IMMUTABLE AS
-$$ SELECT to_hex(pg_catalog.crc32(convert_to($1, 'UTF8'))) $$;
+$$ SELECT lpad(to_hex(pg_catalog.crc32c(convert_to($1, 'UTF8'))), 8, '0') $$;
 CREATE OR REPLACE FUNCTION pg_catalog.soundex(word text) RETURNS text LANGUAGE plpgsql IMMUTABLE STRICT AS $$
 DECLARE
     letters text := upper(regexp_replace(word, '[^A-Za-z]', '', 'g'));
@@ -145,11 +146,43 @@ SELECT (SELECT count(*)::integer FROM generate_series(1, 4) AS i
 
 -- VARBYTE. https://docs.aws.amazon.com/redshift/latest/dg/varbyte-functions.html
 CREATE OR REPLACE FUNCTION pg_catalog.to_varbyte(text, text) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
-SELECT CASE lower($2) WHEN 'hex' THEN decode($1, 'hex') WHEN 'base64' THEN decode($1, 'base64')
-    WHEN 'utf8' THEN convert_to($1, 'UTF8') WHEN 'utf-8' THEN convert_to($1, 'UTF8') END $$;
+SELECT CASE lower($2) WHEN 'hex' THEN decode(repeat('0', length($1) % 2) || $1, 'hex') WHEN 'base64' THEN decode($1, 'base64')
+    WHEN 'utf8' THEN convert_to($1, 'UTF8') WHEN 'utf-8' THEN convert_to($1, 'UTF8')
+    WHEN 'binary' THEN decode(lpad(to_hex(lpad($1, 64, '0')::bit(64)::bigint), (length($1) + 7) / 8 * 2, '0'), 'hex') END $$;
 CREATE OR REPLACE FUNCTION pg_catalog.from_varbyte(bytea, text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
 SELECT CASE lower($2) WHEN 'hex' THEN encode($1, 'hex') WHEN 'base64' THEN encode($1, 'base64')
     WHEN 'utf8' THEN convert_from($1, 'UTF8') WHEN 'utf-8' THEN convert_from($1, 'UTF8') END $$;
 CREATE OR REPLACE FUNCTION pg_catalog.from_hex(text) RETURNS bytea LANGUAGE sql IMMUTABLE AS
 $$ SELECT decode($1, 'hex') $$;
 CREATE OR REPLACE FUNCTION pg_catalog.to_hex(bytea) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT encode($1, 'hex') $$;
+CREATE OR REPLACE FUNCTION pg_catalog.getbit(bytea, integer) RETURNS integer LANGUAGE sql IMMUTABLE AS
+$$ SELECT get_bit($1, ((length($1) - 1 - $2 / 8) * 8 + $2 % 8)) $$;
+DO $$
+BEGIN
+    IF to_regoperator('pg_catalog.+(bytea,bytea)') IS NULL THEN
+        CREATE OPERATOR pg_catalog.+ (LEFTARG = bytea, RIGHTARG = bytea, FUNCTION = byteacat);
+    END IF;
+END $$;
+
+-- 64-bit FNV-1a over a value's bytes, least significant first. https://docs.aws.amazon.com/redshift/latest/dg/r_FNV_HASH.html
+CREATE OR REPLACE FUNCTION pg_redshift.fnv(bytes bytea, seed bigint) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    hash numeric := CASE WHEN seed < 0 THEN seed + 18446744073709551616 ELSE seed END;
+    low integer;
+BEGIN
+    FOR i IN 0..length(bytes) - 1 LOOP
+        low := (hash % 256)::integer;
+        hash := (hash - low + (low # get_byte(bytes, i))) * 1099511628211 % 18446744073709551616;
+    END LOOP;
+    RETURN CASE WHEN hash > 9223372036854775807 THEN hash - 18446744073709551616 ELSE hash END;
+END $$;
+CREATE OR REPLACE FUNCTION pg_redshift.reversed(bytea) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
+SELECT string_agg(substr($1, i, 1), '' ORDER BY i DESC) FROM generate_series(1, length($1)) AS i $$;
+CREATE OR REPLACE FUNCTION pg_catalog.fnv_hash(text, bigint DEFAULT -3750763034362895579) RETURNS bigint
+LANGUAGE sql IMMUTABLE AS $$ SELECT pg_redshift.fnv(convert_to($1, 'UTF8'), $2) $$;
+CREATE OR REPLACE FUNCTION pg_catalog.fnv_hash(smallint, bigint DEFAULT -3750763034362895579) RETURNS bigint
+LANGUAGE sql IMMUTABLE AS $$ SELECT pg_redshift.fnv(pg_redshift.reversed(int2send($1)), $2) $$;
+CREATE OR REPLACE FUNCTION pg_catalog.fnv_hash(integer, bigint DEFAULT -3750763034362895579) RETURNS bigint
+LANGUAGE sql IMMUTABLE AS $$ SELECT pg_redshift.fnv(pg_redshift.reversed(int4send($1)), $2) $$;
+CREATE OR REPLACE FUNCTION pg_catalog.fnv_hash(bigint, bigint DEFAULT -3750763034362895579) RETURNS bigint
+LANGUAGE sql IMMUTABLE AS $$ SELECT pg_redshift.fnv(pg_redshift.reversed(int8send($1)), $2) $$;

@@ -42,3 +42,16 @@ CREATE OR REPLACE FUNCTION pg_redshift.later(anyelement, anyelement) RETURNS any
 $$ SELECT coalesce($2, $1) $$;
 CREATE OR REPLACE AGGREGATE pg_redshift.first_value(anyelement) (SFUNC = pg_redshift.earlier, STYPE = anyelement);
 CREATE OR REPLACE AGGREGATE pg_redshift.last_value(anyelement) (SFUNC = pg_redshift.later, STYPE = anyelement);
+
+-- AVG of whole numbers is a whole number, and of a DECIMAL it keeps the scale. Called with the average and with any of
+-- the values, for their type. https://docs.aws.amazon.com/redshift/latest/dg/r_AVG.html
+CREATE OR REPLACE FUNCTION pg_redshift.average(numeric, integer) RETURNS bigint LANGUAGE sql IMMUTABLE AS
+$$ SELECT trunc($1)::bigint $$;
+CREATE OR REPLACE FUNCTION pg_redshift.average(numeric, bigint) RETURNS numeric LANGUAGE sql IMMUTABLE AS
+$$ SELECT trunc($1) $$;
+CREATE OR REPLACE FUNCTION pg_redshift.average(numeric, numeric) RETURNS numeric LANGUAGE sql IMMUTABLE AS
+$$ SELECT trunc($1, scale($2)) $$;
+CREATE OR REPLACE FUNCTION pg_redshift.average(double precision, double precision) RETURNS double precision
+LANGUAGE sql IMMUTABLE AS $$ SELECT $1 $$;
+CREATE OR REPLACE FUNCTION pg_redshift.average(interval, interval) RETURNS interval LANGUAGE sql IMMUTABLE AS
+$$ SELECT $1 $$;

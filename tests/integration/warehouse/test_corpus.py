@@ -1,0 +1,84 @@
+"""Redshift's manual as tests: every statement of corpus/*.yml, with the rows that its page gives.
+
+The same corpus runs against a real cluster when REDSHIFT_HOST, REDSHIFT_USER, REDSHIFT_PASSWORD and REDSHIFT_DATABASE
+are set (see local/README.md).
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+import redshift_connector
+import yaml
+from redshift_connector.interval import IntervalDayToSecond, IntervalYearToMonth
+
+FOLDER = Path(__file__).parent / "corpus"
+
+
+def cases(kind: str):
+    """Statement, expectation and note of every case whose file says `kind`."""
+    for file in sorted(FOLDER.glob("*.yml")):
+        if (file.stem.startswith("refused")) != (kind == "refused"):
+            continue
+        for page in yaml.safe_load(file.read_text()):
+            for number, case in enumerate(page["cases"], 1):
+                yield pytest.param(*case, id=f"{file.stem}-{page['page']}-{number}")
+
+
+def text_of(value) -> str | None:
+    """A value as the corpus writes it."""
+    if value is None:
+        return None
+    if isinstance(value, (IntervalYearToMonth, IntervalDayToSecond)):
+        return str(value).strip("<>").split(" ", 1)[1]
+    return str(value)
+
+
+@pytest.fixture(scope="module")
+def connection(request):
+    """A session with a schema of its own; on a cluster if the environment names one."""
+    if host := os.environ.get("REDSHIFT_HOST"):
+        made = redshift_connector.connect(
+            host=host,
+            user=os.environ["REDSHIFT_USER"],
+            password=os.environ["REDSHIFT_PASSWORD"],
+            database=os.environ["REDSHIFT_DATABASE"],
+        )
+    else:
+        made = request.getfixturevalue("warehouse").connect()
+    made.autocommit = True
+    made.run("drop schema if exists corpus cascade")
+    made.run("create schema corpus")
+    made.run("set search_path to corpus, public")
+    for statement in (FOLDER / "setup.sql").read_text().split(";\n"):
+        if statement.strip():
+            made.run(statement)
+    yield made
+    made.run("drop schema corpus cascade")
+    made.close()
+
+
+@pytest.mark.parametrize(("sql", "rows", "note"), cases("answered"))
+def test_answers_as_the_manual_says(connection, sql, rows, note):
+    with connection.cursor() as cursor:
+        *before, last = [part for part in sql.split(";;") if part.strip()]
+        for statement in before:
+            cursor.execute(statement)
+        cursor.execute(last)
+        found = [[text_of(value) for value in row] for row in cursor.fetchall()] if cursor.description else None
+    expected = None if rows is None else [[None if value is None else str(value) for value in row] for row in rows]
+    assert found == expected, note
+
+
+@pytest.mark.parametrize(("sql", "code", "message"), cases("refused"))
+def test_refuses(connection, sql, code, message):
+    with pytest.raises(redshift_connector.Error) as caught, connection.cursor() as cursor:
+        *before, last = sql.split(";;")
+        for statement in before:
+            cursor.execute(statement)
+        cursor.execute(last)
+    fields = caught.value.args[0]
+    assert fields["C"] == code
+    assert message in fields["M"]
+    if fields["M"].startswith("not supported by the local warehouse"):
+        assert fields["H"], "a refusal of ours says what to do instead"
