@@ -6,133 +6,148 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import typer
+INTERRUPTED = 130
+# Until the command knows what to clean up there is nothing to clean up, and a traceback of its imports helps nobody.
+for _number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(_number, lambda *_: os._exit(INTERRUPTED))
 
-from local.progress import Steps, console
-from local.settings import HOST, Passwords, Settings, SetupError
+import typer  # noqa: E402
+
+from local.progress import console, errors  # noqa: E402
+from local.settings import Passwords, Settings, SetupError  # noqa: E402
 
 RUN_FAILED = 1
 SETUP_FAILED = 2
-INTERRUPTED = 130
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Stand-ins for Redshift, AWS and MWAA on this machine. The Makefile has a target for each command.",
+    epilog="Exit codes: 0 done; 1 the run, drill, statement or a linter failed; 2 the set-up failed; 130 Ctrl-C.",
+)
 
 
 @contextlib.contextmanager
 def _settings() -> Iterator[Settings]:
     """Settings of this checkout; problems end the command with one message and DESIGN's exit code."""
-    from deploy.errors import DeployError
-    from local.processes import mark_this_command
-
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         settings = Settings.from_environment()
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             del os.environ[name]
         os.environ.update(settings.aws_environment())
-        mark_this_command(settings.state)
         yield settings
-    except (SetupError, DeployError) as error:
-        console.print(f"Set-up failed: {error}", style="red", markup=False)
+    except _expected_errors() as error:
+        errors.print(f"Set-up failed: {_words(error)}", style="red", markup=False)
         raise typer.Exit(SETUP_FAILED) from None
     except KeyboardInterrupt:
-        console.print("Stopped; nothing is left running.")
+        errors.print("Stopped.")
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _run(settings: Settings, drill: bool, lambda_works: bool = True) -> int:
-    from local import drill as drills
-    from local.aws import seed
-    from local.background import running
-    from local.run import run_pipeline, show
-    from local.stack import PROJECT, Stack
+def _interrupt(*_: Any) -> None:
+    # One Ctrl-C is enough: a second one must not end what puts things in order.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
-    stack = Stack(settings)
-    # While `make up` keeps the stand-ins running, they are used as they are.
-    borrowed = running(settings)
-    project = drills.altered_project(PROJECT, settings.state / "drill") if drill else PROJECT
-    try:
-        with Steps() as steps:
-            if borrowed:
-                passwords = Passwords.load(settings.state)
-                release_id = stack.release(steps, project)
-            else:
-                stack.take_lock()
-                release_id = stack.start(steps, project)
-                passwords = Passwords.load(settings.state)
-            if not lambda_works:
-                seed.break_lambda(settings)
-            outcome = run_pipeline(settings, release_id, steps)
-            if borrowed and drill:
-                seed.seed(settings, passwords, HOST, settings.warehouse_port)
-                stack.release(steps)
-        outcome.save(settings.state / "last-run.json")
-        show(outcome)
-    finally:
-        if not borrowed:
-            with console.status("Stopping ...") if console.is_terminal else contextlib.nullcontext():
-                stack.stop()
-    if not drill:
-        return 0 if outcome.state == "success" else RUN_FAILED
-    found = drills.problems(outcome, lambda_works)
-    for problem in found:
-        console.print(f"✗ {problem}", style="red", markup=False)
-    if not found:
-        console.print("Drill passed: the run failed, and said so everywhere it must.", style="green")
-    return RUN_FAILED if found else 0
+
+def _expected_errors() -> tuple[type[Exception], ...]:
+    """What the world around a command can do to it. Asked for only when something went wrong."""
+    import httpx
+    import psycopg
+    import redshift_connector
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from deploy.errors import DeployError
+
+    drivers = (psycopg.Error, redshift_connector.Error, redshift_connector.InterfaceError)
+    return (SetupError, DeployError, BotoCoreError, ClientError, httpx.HTTPError, OSError, *drivers)
+
+
+def _words(error: Exception) -> str:
+    from deploy.redshift import error_text
+
+    text = error_text(error) if error.args and isinstance(error.args[0], dict) else str(error)
+    return text or type(error).__name__
 
 
 @app.command()
 def run() -> None:
-    """Release the repository to the stand-ins and run the sample pipeline. Exit 0: it succeeded; 1: it failed."""
+    """Release this repository and run the sample pipeline.
+
+    Stand-ins that `up` keeps running are used and left running; otherwise they are started and stopped here.
+    Exit code 0: the run succeeded; 1: it failed; 2: the set-up failed.
+    """
     with _settings() as settings:
-        raise typer.Exit(_run(settings, drill=False))
+        from local.pipeline import run as run_sample
+
+        raise typer.Exit(run_sample(settings))
 
 
 @app.command()
 def drill(
-    broken_lambda: Annotated[bool, typer.Option(help="The alert's Lambda function fails too.")] = False,
+    broken_lambda: Annotated[
+        bool, typer.Option("--broken-lambda", help="The alert's Lambda function fails too.")
+    ] = False,
 ) -> None:
-    """The same with a model that fails on purpose. Exit 0 only if the failure is reported everywhere it must."""
+    """The same with a model that fails on purpose.
+
+    Exit code 0 only if the failure is reported everywhere it must.
+    """
     with _settings() as settings:
-        raise typer.Exit(_run(settings, drill=True, lambda_works=not broken_lambda))
+        from local.pipeline import run_drill
+
+        raise typer.Exit(run_drill(settings, lambda_works=not broken_lambda))
 
 
 @app.command()
 def up() -> None:
-    """Keep the stand-ins running in the background, with Airflow's UI."""
-    from local.background import start
+    """Keep the stand-ins running in the background.
 
+    Airflow with its UI too; the sample's DAG is there, paused.
+    """
     with _settings() as settings:
-        start(settings)
+        from local.background import start
+
+        raise typer.Exit(start(settings))
 
 
 @app.command()
 def down() -> None:
-    """Stop everything of this checkout that runs."""
-    from local.background import stop
+    """Stop everything of this checkout that runs.
 
+    In whatever terminal it was started, a `run` under way included.
+    """
     with _settings() as settings:
+        from local.background import stop
+
         stop(settings)
 
 
 @app.command(hidden=True)
 def keep_running() -> None:
     """What `up` starts in the background."""
-    from local.background import keep
-
     with _settings() as settings:
+        from local.background import keep
+
         keep(settings)
 
 
 @app.command()
 def warehouse() -> None:
-    """The warehouse alone, in the foreground, until Ctrl-C."""
-    from local.alone import serve_warehouse
+    """The warehouse alone, in the foreground, until Ctrl-C.
 
+    Prints an address for dbt_user and one for awsuser (admin), each on a line, once it accepts connections.
+    """
     with _settings() as settings:
+        from local.alone import serve_warehouse
+
         serve_warehouse(settings)
 
 
@@ -141,42 +156,26 @@ def sql(
     query: Annotated[str, typer.Argument(help="One statement.")],
     user: Annotated[str, typer.Option(help="dbt_user or awsuser (admin).")] = "dbt_user",
 ) -> None:
-    """Run a statement in the running warehouse and print its rows."""
-    import redshift_connector
-    from rich.table import Table
+    """Run a statement in the running warehouse.
 
-    from local.stack import connect, rows
-
+    Its rows are a table on a terminal, tab-separated elsewhere.
+    """
     with _settings() as settings:
-        passwords = Passwords.load(settings.state)
+        from local.query import run_query
+
+        if not query.strip():
+            raise SetupError('there is no statement; give one: make sql Q="select count(*) from raw.flights"')
         if user not in {"dbt_user", "awsuser"}:
             raise SetupError(f"--user {user}: choose dbt_user or awsuser")
-        try:
-            with contextlib.closing(connect(settings, user, getattr(passwords, user))) as connection:
-                connection.autocommit = True
-                columns, found = rows(connection, query)
-        except redshift_connector.InterfaceError as error:
-            raise SetupError(f"the warehouse does not answer ({error}); start it with: make up") from None
-        except redshift_connector.Error as error:
-            detail = error.args[0] if error.args else error
-            console.print(detail.get("M", detail) if isinstance(detail, dict) else detail, style="red", markup=False)
-            raise typer.Exit(RUN_FAILED) from None
-        if not console.is_terminal:
-            for row in found:
-                print("\t".join("" if value is None else str(value) for value in row))
-            return
-        table = Table(*columns, caption=f"{len(found)} rows", caption_justify="left")
-        for row in found:
-            table.add_row(*("" if value is None else str(value) for value in row))
-        console.print(table)
+        raise typer.Exit(run_query(settings, user, getattr(Passwords.load(settings.state), user), query))
 
 
 @app.command()
 def lint() -> None:
     """Run all linters."""
-    from local.lint import lint as run_all
-
     with _settings():
+        from local.lint import lint as run_all
+
         if failed := run_all(Path(sys.executable).parent):
             console.print(f"{failed} found something.", style="red")
             raise typer.Exit(RUN_FAILED)
@@ -188,9 +187,9 @@ def lock(
     uv: Annotated[str, typer.Option(help="The uv executable.")] = "uv",
 ) -> None:
     """Resolve the requirement files anew."""
-    from local.lock import lock as resolve
-
     with _settings():
+        from local.lock import lock as resolve
+
         resolve(uv, mwaa_constraints)
 
 

@@ -1,13 +1,12 @@
 """`make warehouse`: the Redshift stand-in alone, with the users that a pipeline needs."""
 
 import contextlib
-import sys
 import time
 
 from deploy.redshift import apply_grants
 from local.background import dsn
-from local.processes import base_environment, spawn, stop, sweep, wait_for_line
-from local.settings import REPOSITORY, Passwords, Settings, check_port
+from local.processes import sweep
+from local.settings import Passwords, Settings, check_port
 from local.stack import TARGET_SCHEMA, Stack, connect, rows
 
 
@@ -18,14 +17,12 @@ def serve_warehouse(settings: Settings) -> None:
         SetupError: the port is busy, or the warehouse ended.
     """
     stack = Stack(settings)
-    stack.take_lock()
-    check_port(settings.warehouse_port, "LOCAL_WAREHOUSE_PORT")
-    passwords = Passwords.generate(settings.state)
-    log = settings.state / "logs" / "warehouse.log"
-    environment = {**base_environment(), **settings.aws_environment()}
-    child = spawn("warehouse", [sys.executable, "-m", "local.warehouse", "--with-parent"], environment, log, REPOSITORY)
     try:
-        wait_for_line(child, "accepts connections", 120)
+        stack.take_lock()
+        sweep(settings.state)
+        check_port(settings.warehouse_port, "LOCAL_WAREHOUSE_PORT")
+        passwords = Passwords.generate(settings.state)
+        stack.start_warehouse()
         with contextlib.closing(connect(settings, "awsuser", passwords.awsuser)) as connection:
             rows(connection, "create schema if not exists raw")
             connection.commit()
@@ -33,8 +30,7 @@ def serve_warehouse(settings: Settings) -> None:
         for user in ("dbt_user", "awsuser"):
             print(dsn(settings, user, getattr(passwords, user)), flush=True)
         while True:
-            child.check()
+            stack.check()
             time.sleep(0.5)
     finally:
-        stop([child])
-        sweep(settings.state)
+        stack.stop()

@@ -6,15 +6,28 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 
-from local.processes import base_environment, sweep, tail
+from local.processes import (
+    RUN_LOCK,
+    STACK_LOCK,
+    base_environment,
+    end,
+    lock_holder,
+    mark_this_command,
+    sweep,
+    tail,
+)
 from local.progress import Steps, console
+from local.run import DAG_ID
 from local.settings import HOST, REPOSITORY, Passwords, Settings, SetupError
 from local.stack import DATABASE, Stack
 
+SETUP_FAILED = 2
 _START_SECONDS = 600.0
+_STOP_SECONDS = 60.0
 
 
 def running(settings: Settings) -> bool:
@@ -22,37 +35,34 @@ def running(settings: Settings) -> bool:
     return _owner(settings) is not None
 
 
-def start(settings: Settings) -> None:
-    """Start the background process, show its progress until everything is up, and print where it is.
+def check(settings: Settings) -> None:
+    """Raise if the stand-ins that `make up` kept running have ended.
 
     Raises:
-        SetupError: it could not be started; the text is the background process's own.
+        SetupError: they have; the text is what their owner said last.
     """
     if not running(settings):
-        log = settings.state / "logs" / "up.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "local", "keep-running"],
-                cwd=REPOSITORY,
-                env=base_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        try:
-            _follow(settings, process)
-        except BaseException:
-            process.send_signal(signal.SIGTERM)
-            process.wait()
-            raise
+        log = _log(settings)
+        raise SetupError(f"the stand-ins of make up have ended; {log} says:\n{tail(log)}")
+
+
+def start(settings: Settings) -> int:
+    """Start the background process, show its progress until everything is up, and print where it is.
+
+    Returns:
+        0, or the exit code of a background process that could not start everything; it has said why.
+    """
+    if running(settings):
+        console.print("Already running.")
+    elif code := _start(settings):
+        return code
     passwords = Passwords.load(settings.state)
     console.print(f"Airflow:   http://{HOST}:{settings.airflow_port}  user admin, password {passwords.airflow_admin}")
     console.print(f"AWS:       AWS_ENDPOINT_URL={settings.aws_url}")
     for user in ("dbt_user", "awsuser"):
         console.print(f"Warehouse: {dsn(settings, user, getattr(passwords, user))}")
     console.print("Run the pipeline: make run. Stop everything: make down.")
+    return 0
 
 
 def dsn(settings: Settings, user: str, password: str) -> str:
@@ -61,32 +71,34 @@ def dsn(settings: Settings, user: str, password: str) -> str:
 
 
 def stop(settings: Settings) -> None:
-    """Stop the background process and whatever else of this checkout runs."""
-    owner = _owner(settings)
+    """Stop whatever of this checkout runs: a run in another terminal, the background process, what either left."""
     with console.status("Stopping ...") if console.is_terminal else Steps():
-        if owner:
-            owner.terminate()
-            try:
-                owner.wait(60)
-            except psutil.TimeoutExpired:
-                owner.kill()
+        # A drill that uses the stand-ins of `make up` puts them in order while they still run.
+        holders = 0
+        for lock in (RUN_LOCK, STACK_LOCK):
+            if holder := lock_holder(settings.state / lock):
+                end(holder, _STOP_SECONDS)
+                holders += 1
         found = sweep(settings.state)
     for name in ("stack.json", "passwords.json"):
         (settings.state / name).unlink(missing_ok=True)
-    console.print("Stopped." if owner or found else "Nothing was running.")
+    console.print("Stopped." if holders or found else "Nothing was running.")
 
 
 def keep(settings: Settings) -> None:
-    """Start the stand-ins, say so in stack.json, and keep them until SIGTERM.
+    """Start the stand-ins with the DAG parsed, say so in stack.json, and keep them until SIGTERM.
 
     Raises:
         SetupError: something could not be started, or ended by itself.
     """
     stack = Stack(settings)
-    stack.take_lock()
     try:
+        stack.take_lock()
         with Steps() as steps:
-            stack.start(steps)
+            release_id = stack.start(steps)
+            with steps.step(f"DAG {DAG_ID} from release {release_id}"), stack.airflow() as airflow:
+                airflow.wait_for_dag(DAG_ID, release_id, 120)
+                airflow.end_open_runs(DAG_ID)
         (settings.state / "stack.json").write_text(json.dumps({"pid": os.getpid()}))
         while True:
             stack.check()
@@ -95,26 +107,54 @@ def keep(settings: Settings) -> None:
         stack.stop()
 
 
-def _follow(settings: Settings, process: "subprocess.Popen[bytes]") -> None:
-    """Print what the background process prints, until it is up."""
-    log = settings.state / "logs" / "up.log"
-    shown = 0
+def _start(settings: Settings) -> int:
+    log = _log(settings)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    mark_this_command(settings.state)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "local", "keep-running"],
+            cwd=REPOSITORY,
+            env=base_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        return _follow(settings, process)
+    except BaseException:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+        raise
+
+
+def _follow(settings: Settings, process: "subprocess.Popen[bytes]") -> int:
+    """Print what the background process prints until it is up (0) or has ended (its exit code)."""
+    log = _log(settings)
     until = time.monotonic() + _START_SECONDS
-    while not running(settings):
-        text = log.read_text(errors="replace")
-        console.print(text[shown:], end="", markup=False)
-        shown = len(text)
-        if process.poll() is not None:
-            raise SetupError(f"the stand-ins did not start; {log} says:\n{tail(log)}")
-        if time.monotonic() > until:
-            raise SetupError(f"the stand-ins were not up after {_START_SECONDS:.0f} s; see {log}")
-        time.sleep(0.2)
-    console.print(log.read_text(errors="replace")[shown:], end="", markup=False)
+    with log.open(errors="replace") as said, console.status("Starting ...") if console.is_terminal else Steps():
+        while True:
+            # Looked at before the text is read, so that what was said last is read too.
+            ready, code = running(settings), process.poll()
+            console.print(said.read(), end="", markup=False, soft_wrap=True)
+            if ready:
+                return 0
+            if code is not None:
+                return code if code > 0 else SETUP_FAILED
+            if time.monotonic() > until:
+                raise SetupError(f"the stand-ins were not up after {_START_SECONDS:.0f} s; see {log}")
+            time.sleep(0.2)
+
+
+def _log(settings: Settings) -> Path:
+    return settings.state / "logs" / "up.log"
 
 
 def _owner(settings: Settings) -> psutil.Process | None:
+    holder = lock_holder(settings.state / STACK_LOCK)
     try:
-        process = psutil.Process(json.loads((settings.state / "stack.json").read_text())["pid"])
-        return process if "keep-running" in process.cmdline() else None
-    except (FileNotFoundError, ValueError, KeyError, psutil.Error):
+        said = json.loads((settings.state / "stack.json").read_text())["pid"]
+    except (FileNotFoundError, ValueError, KeyError):
         return None
+    return holder if holder and holder.pid == said else None

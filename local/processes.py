@@ -1,12 +1,14 @@
 """Starts and stops the processes of the stand-ins, so that none is left, whatever ended the command."""
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -15,6 +17,9 @@ from local.settings import SetupError
 # Every process that a command starts, and all that they start, carries this variable: the state folder of its checkout.
 # Airflow's tasks put dbt into sessions of their own, so process groups alone would not find them.
 MARK = "LOCAL_STAND_IN_OF"
+# Lock files in the state folder: of the command that owns the stand-ins, and of the one that runs the pipeline.
+STACK_LOCK = "lock"
+RUN_LOCK = "run.lock"
 _GRACE_SECONDS = 10.0
 
 
@@ -33,9 +38,14 @@ class Child:
             SetupError: it has; the text ends with the last lines of its log.
         """
         if self.process.poll() is not None:
-            raise SetupError(
-                f"{self.name} ended with exit code {self.process.returncode}; {self.log} says:\n{tail(self.log)}"
-            )
+            raise SetupError(how_it_ended(self.name, self.process.returncode, self.log))
+
+
+def how_it_ended(name: str, exit_code: int, log: Path) -> str:
+    """Say that a process has ended by itself, and why as far as its log says so."""
+    end = f"was killed by signal {-exit_code}" if exit_code < 0 else f"ended with exit code {exit_code}"
+    said = tail(log)
+    return f"{name} {end}; {log} says:\n{said}" if said else f"{name} {end}; its log, {log}, says nothing"
 
 
 def tail(log: Path, lines: int = 15) -> str:
@@ -53,7 +63,58 @@ def base_environment() -> dict[str, str]:
     """The caller's environment without what could lead a stand-in elsewhere: AWS, Airflow, dbt and Python settings."""
     prefixes = ("AWS_", "AIRFLOW", "DBT_", "PYTHON", "REDSHIFT_", "MAKE", "VIRTUAL_ENV", "MWAA_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
-    return {**kept, "PYTHONUNBUFFERED": "1"}
+    # Airflow names its processes anew, which by default writes over the environment that the mark is read from.
+    # https://pypi.org/project/setproctitle/
+    return {**kept, "PYTHONUNBUFFERED": "1", "SPT_NOENV": "1"}
+
+
+def take_lock(path: Path, refusal: str) -> IO[str]:
+    """Hold the lock file `path`, with our pid in it, until the returned file is closed or this process is gone.
+
+    Raises:
+        SetupError: another process holds it; the text is `refusal`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+")
+    # Who only looks at the lock holds it for a moment.
+    for wait in (0.1, 0.2, 0.4, None):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError:
+            if wait is None:
+                file.close()
+                raise SetupError(refusal) from None
+            time.sleep(wait)
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
+
+
+def lock_holder(path: Path) -> psutil.Process | None:
+    """Return the process that holds the lock file `path`, or None."""
+    if not path.exists():
+        return None
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            with contextlib.suppress(ValueError, psutil.Error):
+                return psutil.Process(int(file.read()))
+    return None
+
+
+def end(process: psutil.Process, seconds: float) -> None:
+    """Ask a process to end, and kill it if it has not after `seconds`."""
+    with contextlib.suppress(psutil.Error):
+        process.terminate()
+        try:
+            process.wait(seconds)
+        except psutil.TimeoutExpired:
+            process.kill()
+            process.wait(_GRACE_SECONDS)
 
 
 def spawn(name: str, command: list[str], environment: dict[str, str], log: Path, cwd: Path | None = None) -> Child:
@@ -107,19 +168,26 @@ def sweep(state: Path) -> int:
     Returns:
         How many processes were found.
     """
-    left = _marked_processes(state)
-    for process in left:
-        with contextlib.suppress(psutil.Error):
-            process.terminate()
-    _, alive = psutil.wait_procs(left, timeout=_GRACE_SECONDS)
-    for process in alive:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(alive, timeout=_GRACE_SECONDS)
-    return len(left)
+    count = 0
+    # What is being stopped may start something yet.
+    for _ in range(5):
+        left = marked_processes(state)
+        if not left:
+            break
+        count += len(left)
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.terminate()
+        _, alive = psutil.wait_procs(left, timeout=_GRACE_SECONDS)
+        for process in alive:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(alive, timeout=_GRACE_SECONDS)
+    return count
 
 
-def _marked_processes(state: Path) -> list[psutil.Process]:
+def marked_processes(state: Path) -> list[psutil.Process]:
+    """Return the processes that carry the mark of `state`, but for this process and those above it."""
     spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found = []
     for process in psutil.process_iter():

@@ -3,11 +3,13 @@
 import contextlib
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from local.aws import seed
@@ -47,35 +49,53 @@ class Outcome:
         path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def run_pipeline(settings: Settings, release_id: str, steps: Steps) -> Outcome:
+def run_pipeline(settings: Settings, release_id: str, steps: Steps, check: Callable[[], None]) -> Outcome:
     """Trigger the sample pipeline once its release is parsed, wait until the run ends, and collect what it left.
 
     Args:
         settings: paths and ports of running stand-ins.
         release_id: the release that must run.
         steps: where progress is shown.
+        check: raises SetupError if a stand-in has died; called all along.
 
     Raises:
-        SetupError: the DAG cannot be imported.
+        SetupError: the DAG cannot be imported, or a stand-in died.
+    """
+    passwords = Passwords.load(settings.state)
+    try:
+        with contextlib.closing(Airflow(settings.airflow_port, passwords.airflow_admin)) as airflow:
+            with steps.step(f"DAG {DAG_ID} from release {release_id}"):
+                airflow.wait_for_dag(DAG_ID, release_id, 120)
+                airflow.end_open_runs(DAG_ID)
+                seed.read_alerts(settings)
+            started = time.monotonic()
+            with steps.step("Run") as step:
+                run_id = airflow.trigger(DAG_ID)
+                while (state := airflow.run_state(DAG_ID, run_id)) not in FINAL:
+                    step.say(_how_far(airflow.tasks(DAG_ID, run_id)))
+                    time.sleep(1)
+                    check()
+            wall_seconds = time.monotonic() - started
+            # The schedule would add runs of its own from here on.
+            airflow.end_open_runs(DAG_ID)
+            tasks = airflow.tasks(DAG_ID, run_id)
+        columns, audit_rows = audit(settings, passwords, run_id)
+        return Outcome(run_id, state, wall_seconds, tasks, columns, audit_rows, seed.read_alerts(settings))
+    except Exception:
+        # A stand-in that died is the better explanation of whatever went wrong.
+        check()
+        raise
+
+
+def end_runs(settings: Settings) -> None:
+    """Mark the sample pipeline's unfinished runs failed, and pause it.
+
+    Raises:
+        SetupError, httpx.HTTPError: Airflow does not answer.
     """
     passwords = Passwords.load(settings.state)
     with contextlib.closing(Airflow(settings.airflow_port, passwords.airflow_admin)) as airflow:
-        with steps.step(f"DAG {DAG_ID} from release {release_id}"):
-            airflow.wait_for_dag(DAG_ID, release_id, 120)
-            airflow.end_open_runs(DAG_ID)
-            seed.read_alerts(settings)
-        started = time.monotonic()
-        with steps.step("Run") as step:
-            run_id = airflow.trigger(DAG_ID)
-            while (state := airflow.run_state(DAG_ID, run_id)) not in FINAL:
-                step.say(_how_far(airflow.tasks(DAG_ID, run_id)))
-                time.sleep(1)
-        wall_seconds = time.monotonic() - started
-        # The schedule would add runs of its own from here on.
         airflow.end_open_runs(DAG_ID)
-        tasks = airflow.tasks(DAG_ID, run_id)
-    columns, audit_rows = audit(settings, passwords, run_id)
-    return Outcome(run_id, state, wall_seconds, tasks, columns, audit_rows, seed.read_alerts(settings))
 
 
 def audit(settings: Settings, passwords: Passwords, run_id: str) -> tuple[list[str], list[tuple[Any, ...]]]:
@@ -89,13 +109,18 @@ def audit(settings: Settings, passwords: Passwords, run_id: str) -> tuple[list[s
         return rows(connection, query, (run_id,))
 
 
-def show(outcome: Outcome) -> None:
-    """Print three tables: tasks with their durations, this run's audit rows, alerts."""
+def show(outcome: Outcome, logs: Path) -> None:
+    """Print three tables: tasks with their durations, this run's audit rows, alerts; then how the run ended.
+
+    Args:
+        outcome: what to show.
+        logs: folder of Airflow's logs, named when the run failed.
+    """
     tasks = Table(title="Tasks", title_justify="left")
     for heading, justify in (("task", "left"), ("state", "left"), ("tries", "right"), ("seconds", "right")):
         tasks.add_column(heading, justify=justify, overflow="fold")
     for task in outcome.tasks:
-        tasks.add_row(task["task_id"], _coloured(task["state"]), str(task["try_number"]), _seconds(task))
+        tasks.add_row(escape(task["task_id"]), _coloured(task["state"]), str(task["try_number"]), _seconds(task))
     console.print(tasks)
 
     audit_table = Table(title="Audit rows of this run", title_justify="left")
@@ -105,7 +130,7 @@ def show(outcome: Outcome) -> None:
     for row in (dict(zip(outcome.audit_columns, values, strict=True)) for values in outcome.audit_rows):
         affected = row["rows_affected"]
         audit_table.add_row(
-            row["name"],
+            escape(row["name"]),
             row["resource_type"],
             _coloured(row["status"]),
             f"{row['execution_time']:.2f}",
@@ -117,9 +142,12 @@ def show(outcome: Outcome) -> None:
     alerts.add_column("subject", overflow="fold")
     alerts.add_column("message", overflow="fold")
     for alert in outcome.alerts:
-        alerts.add_row(alert["subject"], alert["message"])
+        alerts.add_row(escape(alert["subject"]), escape(alert["message"]))
     console.print(alerts if outcome.alerts else "Alerts: none")
-    console.print(f"Run {outcome.run_id}: {_coloured(outcome.state)} in {outcome.wall_seconds:.0f} s")
+    if failed := [task["task_id"] for task in outcome.tasks if task["state"] == "failed"]:
+        folder = logs / "tasks" / f"dag_id={DAG_ID}" / f"run_id={outcome.run_id}"
+        console.print(f"Failed: {', '.join(failed)}\nLogs: {folder}", markup=False, soft_wrap=True)
+    console.print(f"Run {outcome.run_id}: {_coloured(outcome.state)} in {outcome.wall_seconds:.0f} s", soft_wrap=True)
 
 
 def _how_far(tasks: list[dict[str, Any]]) -> str:

@@ -3,6 +3,7 @@
 Everything comes from `LOCAL_*` environment variables, so that two checkouts can run side by side.
 """
 
+import errno
 import json
 import os
 import secrets
@@ -21,8 +22,8 @@ class SetupError(Exception):
 
 
 def _port(variable: str, default: int) -> int:
-    text = os.environ.get(variable, str(default))
-    if not text.isdecimal() or not 0 < int(text) < 65536:
+    text = os.environ.get(variable) or str(default)
+    if not (text.isascii() and text.isdecimal()) or not 0 < int(text) < 65536:
         raise SetupError(f"{variable}={text!r} is not a port; set it to a number from 1 to 65535")
     return int(text)
 
@@ -41,14 +42,15 @@ class Settings:
         """Read `LOCAL_DIR`, `LOCAL_WAREHOUSE_PORT`, `LOCAL_AWS_PORT` and `LOCAL_AIRFLOW_PORT`.
 
         Raises:
-            SetupError: a port is not a number from 1 to 65535.
+            SetupError: a port is not a number from 1 to 65535, or stands there twice.
         """
-        return cls(
-            state=(REPOSITORY / os.environ.get("LOCAL_DIR", ".local")).resolve(),
-            warehouse_port=_port("LOCAL_WAREHOUSE_PORT", 5439),
-            aws_port=_port("LOCAL_AWS_PORT", 4566),
-            airflow_port=_port("LOCAL_AIRFLOW_PORT", 8080),
-        )
+        defaults = {"LOCAL_WAREHOUSE_PORT": 5439, "LOCAL_AWS_PORT": 4566, "LOCAL_AIRFLOW_PORT": 8080}
+        ports = {variable: _port(variable, default) for variable, default in defaults.items()}
+        for variable, port in ports.items():
+            if same := [other for other in ports if other != variable and ports[other] == port]:
+                raise SetupError(f"{variable} and {same[0]} are both {port}; choose another port for one of them")
+        # Set but empty is not set, as for the Makefile.
+        return cls((REPOSITORY / (os.environ.get("LOCAL_DIR") or ".local")).resolve(), *ports.values())
 
     @property
     def aws_url(self) -> str:
@@ -82,9 +84,11 @@ def check_port(port: int, variable: str) -> None:
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            raise SetupError(
-                f"port {port} is busy ({error.strerror}); stop what uses it, or choose another: {variable}=<port>"
-            ) from error
+            if error.errno != errno.EADDRINUSE:
+                raise SetupError(
+                    f"port {port} cannot be used ({error.strerror}); choose another: {variable}=<port>"
+                ) from error
+            raise SetupError(f"port {port} is busy; stop what uses it, or choose another: {variable}=<port>") from error
 
 
 @dataclass(frozen=True)
@@ -104,10 +108,12 @@ class Passwords:
         # https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_USER.html
         made = cls(*(f"Aa1{secrets.token_hex(16)}" for _ in range(5)))
         state.mkdir(parents=True, exist_ok=True)
-        path = state / "passwords.json"
-        path.unlink(missing_ok=True)
-        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+        # A start that is killed half-way leaves the old file or the new one, never a part of it.
+        half = state / "passwords.json.half"
+        half.unlink(missing_ok=True)
+        with os.fdopen(os.open(half, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
             json.dump(vars(made), file)
+        half.replace(state / "passwords.json")
         return made
 
     @classmethod
@@ -115,9 +121,13 @@ class Passwords:
         """Read the passwords of the running start.
 
         Raises:
-            SetupError: nothing was started in this checkout.
+            SetupError: nothing runs in this checkout, or the file was changed by hand.
         """
+        path = state / "passwords.json"
         try:
-            return cls(**json.loads((state / "passwords.json").read_text()))
+            return cls(**json.loads(path.read_text()))
         except FileNotFoundError as error:
-            raise SetupError("nothing runs here yet; start it with: make up") from error
+            raise SetupError("nothing runs here; start it with: make up") from error
+        except (ValueError, TypeError):
+            # Without the cause: it could show a password.
+            raise SetupError(f"{path} was damaged; start anew with: make down up") from None

@@ -1,11 +1,11 @@
 """All stand-ins together: started in the right order, side by side where possible, stopped without leftovers."""
 
 import contextlib
-import fcntl
 import shutil
 import signal
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,9 +19,19 @@ from deploy.sample_data import load_sample, upload_sample
 from local.aws import seed
 from local.mwaa.api import Airflow
 from local.mwaa.environment import Mwaa
-from local.processes import Child, base_environment, spawn, stop, sweep, wait_for_line
-from local.progress import Steps
-from local.settings import HOST, REPOSITORY, Passwords, Settings, SetupError, check_port
+from local.processes import (
+    STACK_LOCK,
+    Child,
+    base_environment,
+    mark_this_command,
+    spawn,
+    stop,
+    sweep,
+    take_lock,
+    wait_for_line,
+)
+from local.progress import Steps, console
+from local.settings import HOST, REPOSITORY, Passwords, Settings, check_port
 
 DATABASE = "dev"
 TARGET_SCHEMA = "analytics"
@@ -47,6 +57,7 @@ class Stack:
         self.children: list[Child] = []
         self._lock: IO[str] | None = None
         self._mwaa: Mwaa | None = None
+        mark_this_command(settings.state)
 
     def take_lock(self) -> None:
         """Make this process the only one that starts stand-ins in this checkout.
@@ -54,16 +65,10 @@ class Stack:
         Raises:
             SetupError: another command has them.
         """
-        self.settings.state.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.settings.state / "lock").open("a+")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
-            self._lock = None
-            raise SetupError(
-                "another command runs the stand-ins of this checkout; wait for it, or stop it with: make down"
-            ) from None
+        self._lock = take_lock(
+            self.settings.state / STACK_LOCK,
+            "another command runs the stand-ins of this checkout; wait for it, or stop it with: make down",
+        )
 
     def start(self, steps: Steps, project: Path = PROJECT) -> str:
         """Start everything, load the sample data, release the repository, and return the release_id.
@@ -76,6 +81,8 @@ class Stack:
             SetupError: something could not be started; the text says what and why.
         """
         settings = self.settings
+        # We hold the lock, so whatever runs was left by a command that was killed.
+        sweep(settings.state)
         for port, variable in (
             (settings.warehouse_port, "LOCAL_WAREHOUSE_PORT"),
             (settings.aws_port, "LOCAL_AWS_PORT"),
@@ -84,24 +91,43 @@ class Stack:
             check_port(port, variable)
         passwords = Passwords.generate(settings.state)
         self._mwaa = Mwaa(settings, passwords, seed.client(settings, "s3"), seed.DAGS_BUCKET)
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(max_workers=8) as pool:
+
+            def begin(work: Callable[..., Any], *arguments: Any, after: Sequence[Future[Any]] = ()) -> Future[Any]:
+                def work_in_turn() -> Any:
+                    for earlier in after:
+                        earlier.result()
+                    return work(steps, *arguments)
+
+                return pool.submit(work_in_turn)
+
+            image = begin(self._image)
+            aws = begin(self._aws, passwords)
+            warehouse = begin(self._warehouse)
+            release = begin(self.release, project, after=(aws,))
+            data = begin(self._data, passwords, after=(aws, warehouse))
+            airflow = begin(self._airflow, after=(image, release))
+            everything = (image, aws, warehouse, release, data, airflow)
             try:
-                image = pool.submit(self._image, steps)
-                aws = pool.submit(self._aws, steps, passwords)
-                warehouse = pool.submit(self._warehouse, steps)
-                aws.result()
-                release = pool.submit(self.release, steps, project)
-                warehouse.result()
-                data = pool.submit(self._data, steps, passwords)
-                release.result()
-                image.result()
-                self._airflow(steps, passwords)
-                data.result()
-                return release.result()
+                for ended in as_completed(everything):
+                    ended.result()
             except BaseException:
-                # What the other steps have started must end, or they would be waited for.
-                self._stop_processes()
+                steps.abandon()
+                # The other steps must end, or they would be waited for; and they may be about to start something.
+                while True:
+                    self._stop_processes()
+                    if not wait(everything, timeout=0.5).not_done:
+                        break
                 raise
+            return release.result()
+
+    def start_warehouse(self) -> None:
+        """Start the warehouse alone, and return when it accepts connections.
+
+        Raises:
+            SetupError: it ended, or did not start in time.
+        """
+        wait_for_line(self._python("local.warehouse", "--with-parent"), "accepts connections", 120)
 
     def check(self) -> None:
         """Raise if a stand-in has ended by itself.
@@ -109,8 +135,10 @@ class Stack:
         Raises:
             SetupError: one has; the text names it and shows the end of its log.
         """
-        for child in self.children + (self._mwaa.children if self._mwaa else []):
+        for child in self.children:
             child.check()
+        if self._mwaa:
+            self._mwaa.check()
 
     def release(self, steps: Steps, project: Path = PROJECT) -> str:
         """Release the repository to the bucket, and return the release_id.
@@ -127,15 +155,20 @@ class Stack:
             return applied.releases[artefact.releases[0].project_name]
 
     def stop(self) -> None:
-        """Stop everything. A further Ctrl-C is not heard meanwhile, so that nothing is left."""
+        """Stop everything. A further Ctrl-C is not heard meanwhile, so that nothing is left.
+
+        Without the lock nothing is stopped: the stand-ins are another command's.
+        """
+        if not self._lock:
+            return
         before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            self._stop_processes()
+            with console.status("Stopping ...") if console.is_terminal else contextlib.nullcontext():
+                self._stop_processes()
         finally:
+            self._lock.close()
             for number, handler in before.items():
                 signal.signal(number, handler)
-            if self._lock:
-                self._lock.close()
 
     def _stop_processes(self) -> None:
         if self._mwaa:
@@ -168,7 +201,7 @@ class Stack:
 
     def _warehouse(self, steps: Steps) -> None:
         with steps.step("Warehouse"):
-            wait_for_line(self._python("local.warehouse", "--with-parent"), "accepts connections", 120)
+            self.start_warehouse()
 
     def _data(self, steps: Steps, passwords: Passwords) -> None:
         with steps.step("Sample data: S3 to schema raw by COPY, grants of dbt_user") as step:
@@ -187,17 +220,19 @@ class Stack:
             self._mwaa.install_image()
             self._mwaa.start_database()
 
-    def _airflow(self, steps: Steps, passwords: Passwords) -> None:
+    def _airflow(self, steps: Steps) -> None:
         with steps.step("MWAA: requirements.txt, startup.sh (dbt's virtual environment)"):
             self._mwaa.install_requirements()
             self._mwaa.copy_dags()
             self._mwaa.start_airflow()
-        with steps.step("MWAA: scheduler, DAG processor, triggerer, API server"), self.airflow(passwords) as airflow:
+        with steps.step("MWAA: scheduler, DAG processor, triggerer, API server"), self.airflow() as airflow:
             self._mwaa.wait_until_healthy(airflow, 180)
 
-    def airflow(self, passwords: Passwords) -> "contextlib.closing[Airflow]":
+    def airflow(self) -> "contextlib.closing[Airflow]":
         """A client of the local Airflow, as a context manager."""
-        return contextlib.closing(Airflow(self.settings.airflow_port, passwords.airflow_admin))
+        return contextlib.closing(
+            Airflow(self.settings.airflow_port, Passwords.load(self.settings.state).airflow_admin)
+        )
 
 
 def rows(connection: Any, query: str, parameters: tuple[Any, ...] = ()) -> tuple[list[str], list[tuple[Any, ...]]]:

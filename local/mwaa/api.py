@@ -1,7 +1,7 @@
 """Airflow's REST API, as far as the commands need it."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -9,6 +9,17 @@ import httpx
 from local.settings import HOST, SetupError
 
 FINAL = {"success", "failed"}
+_SETTLING_SECONDS = 5
+
+
+def import_error(stack_trace: str) -> str:
+    """Reduce the traceback of a DAG file to its error and, for one that is not ours, the line that raised it."""
+    lines = stack_trace.rstrip().splitlines()
+    # The message is what stands unindented last, with the indented lines that belong to it.
+    last = max((number for number, line in enumerate(lines) if line and not line[0].isspace()), default=0)
+    message = "\n".join(lines[last:])
+    frames = [line.strip() for line in lines[:last] if line.lstrip().startswith("File ")]
+    return message if "PipelineError" in lines[last] or not frames else f"{message}\n    {frames[-1]}"
 
 
 class Airflow:
@@ -22,7 +33,7 @@ class Airflow:
     def __init__(self, port: int, password: str) -> None:
         self.url = f"http://{HOST}:{port}"
         self._password = password
-        self._client = httpx.Client(base_url=self.url, timeout=30)
+        self._client = httpx.Client(base_url=self.url, timeout=60)
 
     def close(self) -> None:
         """Close the connections."""
@@ -41,19 +52,24 @@ class Airflow:
 
         Raises:
             httpx.HTTPStatusError: the server refused.
+            SetupError: it does not answer.
         """
-        for attempt in range(2):
-            if "Authorization" not in self._client.headers:
-                login = {"username": "admin", "password": self._password}
-                token = self._client.post("/auth/token", json=login).raise_for_status().json()["access_token"]
-                self._client.headers["Authorization"] = f"Bearer {token}"
-            answer = self._client.request(method, f"/api/v2{path}", json=json, params=params or None)
-            if answer.status_code == httpx.codes.UNAUTHORIZED and attempt == 0:
+        try:
+            answer = self._send(method, path, json, params)
+            if answer.status_code == httpx.codes.UNAUTHORIZED:
                 del self._client.headers["Authorization"]
-                continue
-            break
+                answer = self._send(method, path, json, params)
+        except httpx.TransportError as error:
+            raise SetupError(f"Airflow does not answer at {self.url} ({error})") from error
         answer.raise_for_status()
         return answer.json() if answer.content else None
+
+    def _send(self, method: str, path: str, json: Any, params: dict[str, Any]) -> httpx.Response:
+        if "Authorization" not in self._client.headers:
+            login = {"username": "admin", "password": self._password}
+            token = self._client.post("/auth/token", json=login).raise_for_status().json()["access_token"]
+            self._client.headers["Authorization"] = f"Bearer {token}"
+        return self._client.request(method, f"/api/v2{path}", json=json, params=params or None)
 
     def wait_for_dag(self, dag_id: str, doc: str, seconds: float) -> None:
         """Wait until the DAG is parsed from the release that its documentation names.
@@ -62,6 +78,8 @@ class Airflow:
             SetupError: it was not, in time, or a DAG file cannot be imported; the text is Airflow's.
         """
         until = time.monotonic() + seconds
+        # Airflow remembers errors of files mended since, and MWAA copies file by file: older errors don't count.
+        settled = datetime.now(UTC) + timedelta(seconds=_SETTLING_SECONDS)
         while True:
             try:
                 if doc in (self.call("GET", f"/dags/{dag_id}/details")["doc_md"] or ""):
@@ -69,9 +87,13 @@ class Airflow:
             except httpx.HTTPStatusError as error:
                 if error.response.status_code != httpx.codes.NOT_FOUND:
                     raise
-            if problems := self.call("GET", "/importErrors")["import_errors"]:
-                traces = "\n".join(f"{problem['filename']}:\n{problem['stack_trace']}" for problem in problems)
-                raise SetupError(f"Airflow cannot import a DAG file:\n{traces}")
+            problems = [
+                f"{problem['filename']}: {import_error(problem['stack_trace'])}"
+                for problem in self.call("GET", "/importErrors")["import_errors"]
+                if datetime.fromisoformat(problem["timestamp"]) > settled
+            ]
+            if problems:
+                raise SetupError("Airflow cannot import a DAG file\n" + "\n".join(problems))
             if time.monotonic() > until:
                 raise SetupError(f"Airflow did not show the DAG {dag_id} with {doc} after {seconds:.0f} s")
             time.sleep(0.5)

@@ -16,7 +16,7 @@ from typing import Any
 
 from local.mwaa.api import Airflow
 from local.mwaa.sync import DagsSync
-from local.processes import Child, base_environment, spawn, tail
+from local.processes import Child, base_environment, how_it_ended, spawn, tail
 from local.settings import HOST, REPOSITORY, Passwords, Settings, SetupError
 from local.warehouse.postgres import OWNER, PORT, Postgres
 
@@ -174,14 +174,26 @@ class Mwaa:
             health = airflow.health()
             if all(health.get(part) == "healthy" for part in wanted):
                 return
-            for child in self.children:
-                child.check()
+            self.check()
             if time.monotonic() > until:
                 sick = ", ".join(sorted(part for part in wanted if health.get(part) != "healthy"))
                 raise SetupError(
                     f"Airflow was not healthy after {seconds:.0f} s ({sick}); logs are in {self.home / 'logs'}"
                 )
             time.sleep(0.25)
+
+    def check(self) -> None:
+        """Raise if a component or the metadata database has ended by itself.
+
+        Raises:
+            SetupError: one has; the text names it and shows the end of its log.
+        """
+        # Without it the components end too: it is to blame.
+        database = self._database
+        if database.process and database.process.poll() is not None:
+            raise SetupError(how_it_ended("Airflow's metadata database", database.process.returncode, database.log))
+        for child in self.children:
+            child.check()
 
     def stop_copying(self) -> None:
         """Stop copying the bucket; before the bucket goes away."""

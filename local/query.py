@@ -1,0 +1,57 @@
+"""`make sql`: one statement in the running warehouse, its rows on the terminal or, tab-separated, into a pipe."""
+
+import contextlib
+from typing import Any
+
+import redshift_connector
+from rich.table import Column, Table
+from rich.text import Text
+
+from deploy.redshift import error_text
+from local.progress import console, errors
+from local.settings import Settings, SetupError
+from local.stack import connect
+
+STATEMENT_FAILED = 1
+
+
+def run_query(settings: Settings, user: str, password: str, query: str) -> int:
+    """Run `query`, print its rows, and return the exit code: 0, or 1 if the warehouse refused the statement.
+
+    Raises:
+        SetupError: the warehouse does not answer.
+    """
+    try:
+        connection = connect(settings, user, password)
+    except redshift_connector.Error as error:
+        raise SetupError(f"the warehouse does not answer ({error_text(error)}); start it with: make up") from None
+    try:
+        with contextlib.closing(connection), connection.cursor() as cursor:
+            connection.autocommit = True
+            # The default style gives a meaning to every % in the statement.
+            cursor.paramstyle = "qmark"
+            cursor.execute(query)
+            columns = [column[0] for column in cursor.description or ()]
+            found = cursor.fetchall() if columns else ()
+    except redshift_connector.Error as error:
+        errors.print(error_text(error), style="red", markup=False)
+        return STATEMENT_FAILED
+    _show(columns, found)
+    return 0
+
+
+def _show(columns: list[str], found: Any) -> None:
+    if not console.is_terminal:
+        for row in found:
+            print("\t".join("" if value is None else str(value) for value in row))
+        return
+    if not columns:
+        console.print("Done; the statement returns no rows.")
+        return
+    caption = "1 row" if len(found) == 1 else f"{len(found):,} rows"
+    headings = [Column(Text(name), overflow="fold") for name in columns]
+    table = Table(*headings, caption=caption, caption_justify="left")
+    for row in found:
+        # Text, so that no value is read as markup.
+        table.add_row(*(Text("NULL", "bright_black") if value is None else Text(str(value)) for value in row))
+    console.print(table)
