@@ -246,6 +246,11 @@ def _alter_schema(words: Words) -> Plan:
     raise words.error()
 
 
+def _syntax_error(words: Words) -> Plan:
+    words.position = 1
+    raise words.error()
+
+
 def _alter_owner(words: Words) -> Plan | None:
     """ALTER TABLE … OWNER TO, which sqlglot does not read; nothing for any other ALTER TABLE."""
     start = words.position
@@ -253,8 +258,13 @@ def _alter_owner(words: Words) -> Plan | None:
     name = ".".join(words.dotted())
     if words.take("owner", "to"):
         return Plan(f"ALTER TABLE {name} OWNER TO {words.name()}")
-    if words.take("set", "schema"):
-        raise words.error()
+    if words.take("append", "from"):
+        source = ".".join(words.dotted())
+        for option in ("ignoreextra", "filltarget"):
+            if words.take(option):
+                raise unsupported(f"ALTER TABLE APPEND with {option.upper()}", "insert and delete instead")
+        move = (f"INSERT INTO {name} SELECT * FROM {source}", f"DELETE FROM {source}")  # noqa: S608 - quoted names
+        return Plan(block(*move), tag="ALTER TABLE APPEND")
     words.position = start
     return None
 
@@ -273,6 +283,8 @@ _COMMANDS: dict[tuple[str, ...], Callable[[Words], Plan | None]] = {
     ("alter", "schema"): _alter_schema,
     ("alter", "table"): _alter_owner,
     ("alter", "view"): _alter_owner,
+    ("create", "domain"): _syntax_error,
+    ("create", "extension"): _syntax_error,
     ("grant",): lambda words: Plan(f"GRANT {_privileges(words).sql}"),
     ("revoke",): lambda words: Plan(f"REVOKE {_privileges(words).sql}"),
 }

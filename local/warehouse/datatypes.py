@@ -23,6 +23,8 @@ def adapt(kind: exp.DataType) -> None:
     """Make a type PostgreSQL's, wherever it stands."""
     if name := _NOT_HERE.get(kind.this):
         raise unsupported(f"type {name}", "it works on a cluster only")
+    if kind.this == _T.ARRAY:
+        raise Refused("array types are not supported", "0A000", "a SUPER column holds arrays")
     if name := _ONLY_POSTGRES.get(kind.this):
         raise Refused(f'type "{name}" does not exist', "42704", "PostgreSQL has it, Redshift does not")
     if kind.this in (_T.DECIMAL, _T.UDECIMAL):

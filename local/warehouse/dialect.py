@@ -27,6 +27,18 @@ def _identity(parser: RedshiftParser) -> exp.Expr:
     return parser.expression(exp.GeneratedAsIdentityColumnConstraint(this=True, start=start, increment=increment))
 
 
+def _sort_key(parser: RedshiftParser) -> exp.Expr:
+    """SORTKEY (…), SORTKEY AUTO, and ENCODE AUTO of a whole table."""
+    if not parser._match_text_seq("AUTO"):
+        parser._parse_wrapped_csv(parser._parse_id_var)
+    return parser.expression(exp.SortKeyProperty(this=[exp.to_identifier("ignored")]))
+
+
+def _interleaved(parser: RedshiftParser) -> exp.Expr:
+    parser._match_text_seq("SORTKEY")
+    return _sort_key(parser)
+
+
 class Parser(RedshiftParser):
     """Redshift's grammar, with function calls left as they are."""
 
@@ -38,6 +50,12 @@ class Parser(RedshiftParser):
         "SYSDATE": lambda self: self.expression(exp.Anonymous(this="sysdate")),
         # `approximate count(distinct x)` is exact here, which is within what Redshift promises.
         "APPROXIMATE": lambda self: self._parse_function(),
+    }
+    PROPERTY_PARSERS: ClassVar = {
+        **RedshiftParser.PROPERTY_PARSERS,
+        "SORTKEY": _sort_key,
+        "INTERLEAVED": _interleaved,
+        "ENCODE": _sort_key,
     }
     CONSTRAINT_PARSERS: ClassVar = {
         **RedshiftParser.CONSTRAINT_PARSERS,

@@ -4,13 +4,14 @@ from collections.abc import Callable
 
 from sqlglot import exp
 
+from local.warehouse import dateparts
 from local.warehouse.plan import HELPERS, Refused, unsupported
 
 # PostgreSQL has functions of these names that do something else; Redshift's are in our schema (sql/*.sql).
 _OURS_INSTEAD = frozenset({
     "bttext_pattern_cmp", "concat", "crc32", "date_cmp", "date_part", "date_trunc", "interval_cmp",
-    "json_array_length", "json_serialize", "json_typeof", "regexp_count", "regexp_instr", "regexp_replace", "regexp_substr",
-    "timestamp_cmp", "timestamptz_cmp",
+    "json_array_length", "json_serialize", "json_typeof", "regexp_count", "regexp_instr", "regexp_replace",
+    "regexp_substr", "timestamp_cmp", "timestamptz_cmp",
 })  # fmt: skip
 _SAME_AS = {"nvl": "coalesce", "isnull": "coalesce", "pow": "power", "date_diff": "datediff", "date_add": "dateadd"}
 _FIRST_IS_PART = ("dateadd", "datediff", "date_part", "date_trunc")
@@ -24,6 +25,7 @@ _NEED_FRAME = frozenset({
 _NAMES = {name: name for name in ("avg", "listagg", "ratio_to_report", "array", "object", "version")} | {
     "dateadd": "date_add",
     "datediff": "date_diff",
+    "date_part": "date_part",
     "nvl2": "case",
 }
 _PREFIXES_NOT_HERE = ("st_", "h3_", "hll_", "ai_", "explain_model")
@@ -56,6 +58,16 @@ def call(node: exp.Anonymous) -> exp.Expr | None:
     for index in _MOMENTS.get(name, ()):
         if index < len(node.expressions) and node.expressions[index].is_string:
             _as_timestamp(node.expressions[index])
+    if name in ("datediff", "date_part") and node.expressions and node.expressions[0].is_string:
+        word = node.expressions[0].name.lower()
+        if name == "datediff" and len(node.expressions) == 3:
+            return dateparts.datediff(word, *node.expressions[1:])
+        if (
+            name == "date_part"
+            and len(node.expressions) == 2
+            and (found := dateparts.field(word, node.expressions[1], whole=False))
+        ):
+            return found
     if handler := _HANDLERS.get(name):
         return handler(node)
     node.set("this", f"{HELPERS}.{name}" if name in _OURS_INSTEAD else name)
@@ -220,5 +232,7 @@ def extract(node: exp.Extract) -> exp.Expr:
     moment = node.expression
     if moment.is_string:
         moment = exp.cast(moment.copy(), exp.DType.TIMESTAMP)
+    if found := dateparts.field(node.this.name.lower(), moment, whole=True):
+        return found
     part = exp.Literal.string(node.this.name.lower())
     return exp.Anonymous(this=f"{HELPERS}.extract", expressions=[part, moment.copy()])

@@ -61,7 +61,7 @@ class Row:
             position += 4 + max(length, 0)
             wanted = self.columns.get(index)
             if wanted == _VARBYTE:
-                # Hexadecimal digits without PostgreSQL's mark in front; or the bytes, if the client asked for binary form.
+                # Hexadecimal digits without PostgreSQL's mark; or the bytes, if the client asked for binary form.
                 value = value[2:] if value.startswith(b"\\x") else value.hex().encode()
                 length = length if length < 0 else len(value)
             elif wanted and length == 16:

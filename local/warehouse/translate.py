@@ -8,7 +8,7 @@ from collections.abc import Callable
 from sqlglot import ParseError, TokenError, UnsupportedError, exp
 from sqlglot.tokens import Token, TokenType
 
-from local.warehouse import commands, datatypes, ddl, functions, load, qualify, refusals
+from local.warehouse import commands, datatypes, ddl, dml, functions, load, paths, qualify, refusals
 from local.warehouse.dialect import LocalRedshift, generate
 from local.warehouse.plan import Plan, Refused, raising, unsupported
 from local.warehouse.unload import unload
@@ -25,6 +25,9 @@ _REWRITES: dict[type[exp.Expr], Callable] = {
     exp.WithinGroup: functions.within_group,
     exp.Window: functions.window,
     exp.Extract: functions.extract,
+    exp.Delete: dml.delete,
+    exp.When: dml.merge_insert,
+    exp.Identifier: dml.temporary,
     exp.DataType: datatypes.adapt,
     exp.Select: qualify.with_star,
 }
@@ -77,6 +80,11 @@ def _plan(text: str, tokens: list[Token]) -> Plan:
         return load.copy(words)
     if words.take("unload"):
         return unload(words, translate)
+    if words.take("merge") and [token.text.lower() for token in tokens[-2:]] == ["remove", "duplicates"]:
+        return dml.remove_duplicates(
+            _DIALECT.parse(f"{text[tokens[0].start : tokens[-2].start]} when matched then delete")[0]
+        )
+    words.position = 0
     if plan := utility(words, lambda left: _plan(text, left.tokens[left.position :])):
         return plan
     try:
@@ -94,6 +102,9 @@ def _rewritten(tree: exp.Expr) -> Plan:
     reads = frozenset((each.db.lower(), each.name.lower()) for each in ddl.tables(tree))
     nodes = list(tree.walk())
     refusals.check(nodes)
+    if any(isinstance(node, (exp.Bracket, exp.Dot, exp.Unnest, exp.Column)) for node in nodes):
+        paths.rewrite(tree)
+        nodes = list(tree.walk())
     for select in [node for node in nodes if isinstance(node, exp.Select)]:
         named = [(each, functions.name_of(each)) for each in select.expressions]
         select.set("expressions", [exp.alias_(each, name) if name else each for each, name in named])

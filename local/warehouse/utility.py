@@ -246,16 +246,31 @@ def _as_it_is(verb: str) -> Callable[[Words, Translate], Plan]:
     return lambda words, _: Plan(f"{verb} {words.rest()}")
 
 
+def _refresh(words: Words, _: Translate) -> Plan:
+    if not words.take("materialized", "view"):
+        raise words.error()
+    name = ".".join(words.dotted())
+    for word in ("restrict", "cascade"):
+        words.take(word)
+    return Plan(f"REFRESH MATERIALIZED VIEW {name}")
+
+
+def _call(words: Words, _: Translate) -> Plan:
+    raise unsupported("the statement CALL", "stored procedures run on a cluster only")
+
+
 _HANDLERS: dict[str, Callable[[Words, Translate], Plan]] = {
     verb: _as_it_is(verb.upper())
-    for verb in "begin start commit end rollback abort fetch close deallocate execute".split()  # noqa: SIM905
+    for verb in "begin start commit end rollback abort fetch close deallocate execute comment".split()  # noqa: SIM905
 } | {
     "analyze": _analyze,
+    "call": _call,
     "cancel": _cancel,
     "declare": _declare,
     "explain": _explain,
     "lock": _lock,
     "prepare": _prepare,
+    "refresh": _refresh,
     "reset": _reset,
     "set": _set,
     "show": _show,

@@ -103,3 +103,10 @@ CREATE OR REPLACE FUNCTION pg_redshift.super_of(anyelement) RETURNS jsonb LANGUA
 $$ SELECT to_jsonb($1) $$;
 CREATE OR REPLACE FUNCTION pg_catalog.json_size(jsonb) RETURNS integer LANGUAGE sql IMMUTABLE AS
 $$ SELECT octet_length(pg_redshift.json_serialize($1)) $$;
+
+-- Paths, and arrays as tables: what is not there is null, and no rows.
+CREATE OR REPLACE FUNCTION pg_redshift.path(jsonb, VARIADIC text[]) RETURNS pg_catalog.super LANGUAGE sql IMMUTABLE AS
+$$ SELECT nullif($1 #> $2, 'null') $$;
+CREATE OR REPLACE FUNCTION pg_redshift.text_of(jsonb) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT $1 #>> '{}' $$;
+CREATE OR REPLACE FUNCTION pg_redshift.elements(jsonb) RETURNS SETOF jsonb LANGUAGE sql IMMUTABLE AS
+$$ SELECT jsonb_array_elements(CASE WHEN jsonb_typeof($1) = 'array' THEN $1 ELSE '[]' END) $$;

@@ -1,0 +1,114 @@
+"""Paths into SUPER values, such as `t.doc.customer.name` or `t.doc.items[0]`, and arrays of a row as tables.
+
+Which dot leads into a value and which to a table, the FROM clause decides.
+https://docs.aws.amazon.com/redshift/latest/dg/query-super.html
+"""
+
+from sqlglot import exp
+
+from local.warehouse.plan import HELPERS, Refused
+
+_COMPARISONS = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE)
+
+
+def rewrite(tree: exp.Expr) -> None:
+    """Rewrite all paths of a statement."""
+    rows = set()
+    for node in list(tree.find_all(exp.Unnest)):
+        rows.add(_as_table(node))
+    for column in list(tree.find_all(exp.Column)):
+        if column.parent is not None and not isinstance(column.this, exp.Star):
+            _column(column, rows)
+
+
+def _as_table(node: exp.Unnest) -> str:
+    value, alias = node.expressions[0], node.args.get("alias")
+    if not isinstance(value, (exp.Column, exp.Bracket, exp.Dot)) or alias is None:
+        raise Refused("function unnest(unknown) does not exist", "42883", "name an array: from t, t.items as i")
+    name = (alias.columns[0] if alias.columns else alias.this).name.lower()
+    place = node.args.get("offset")
+    columns = [exp.to_identifier(name)] + ([exp.to_identifier(place.name)] if isinstance(place, exp.Identifier) else [])
+    call = exp.Anonymous(this=f"{HELPERS}.elements", expressions=[value.copy()])
+    node.replace(exp.Lateral(this=call, alias=exp.TableAlias(this=exp.to_identifier(name), columns=columns)))
+    return name
+
+
+def _column(column: exp.Column, rows: set[str]) -> None:
+    parts = [part.name for part in column.parts]
+    top, keys = _chain(column)
+    tables = _tables(column)
+    if len(parts) == 1 and not keys and parts[0].lower() not in rows:
+        return
+    if not tables:
+        return
+    base, inside = _base(parts, tables, rows)
+    if base is None:
+        return
+    keys = inside + keys
+    known_super = bool(keys) or (len(parts) == 1 and parts[0].lower() in rows)
+    if not known_super:
+        return
+    path: exp.Expr = base
+    if keys:
+        path = exp.Anonymous(this=f"{HELPERS}.path", expressions=[base, *(exp.Literal.string(key) for key in keys)])
+    _place(top, path)
+
+
+def _chain(column: exp.Column) -> tuple[exp.Expr, list[str]]:
+    """The largest expression of dots and brackets around a column, and the keys they name."""
+    top: exp.Expr = column
+    keys: list[str] = []
+    while isinstance(top.parent, (exp.Bracket, exp.Dot)) and top.parent.this is top:
+        top = top.parent
+        keys.append(top.expression.name if isinstance(top, exp.Dot) else top.expressions[0].name)
+    return top, keys
+
+
+def _tables(node: exp.Expr) -> dict[str, str]:
+    """Names that the statement's FROM clauses make known here, each with its schema."""
+    found: dict[str, str] = {}
+    scope = node.parent
+    while scope is not None:
+        if isinstance(scope, (exp.Select, exp.Update, exp.Delete, exp.Merge)):
+            own = [scope.args.get("from_"), *(scope.args.get("joins") or []), scope.args.get("using")]
+            own += [scope.this] if not isinstance(scope, exp.Select) else []
+            for each in own:
+                for one in each if isinstance(each, list) else [each]:
+                    source = one.this if isinstance(one, (exp.From, exp.Join)) else one
+                    if isinstance(source, exp.Expr) and source.alias_or_name:
+                        found.setdefault(source.alias_or_name.lower(), source.text("db").lower())
+        scope = scope.parent
+    return found
+
+
+def _base(parts: list[str], tables: dict[str, str], rows: set[str]) -> tuple[exp.Column | None, list[str]]:
+    """The column that a dotted name begins with, and the keys that follow it."""
+    low = [part.lower() for part in parts]
+    if low[0] in rows:
+        return exp.column(low[0], low[0]), parts[1:]
+    if low[0] in tables:
+        return (exp.column(parts[1], parts[0]), parts[2:]) if len(parts) > 1 else (exp.column(parts[0]), [])
+    if len(parts) > 2 and tables.get(low[1]) == low[0]:
+        return exp.column(parts[2], parts[1], parts[0]), parts[3:]
+    if len(parts) > 3 and tables.get(low[2]) == low[1]:
+        return exp.column(parts[3], parts[2], parts[1]), parts[4:]
+    if len(parts) == 2 and low[0] == "excluded":
+        return None, []
+    return exp.column(parts[0]), parts[1:]
+
+
+def _place(top: exp.Expr, path: exp.Expr) -> None:
+    """Put a path where it belongs: as text under a cast, comparable with a literal beside it."""
+    parent = top.parent
+    text = exp.Anonymous(this=f"{HELPERS}.text_of", expressions=[path])
+    if isinstance(parent, exp.Cast) and parent.to.this != exp.DType.SUPER:
+        top.replace(text)
+        return
+    if isinstance(parent, _COMPARISONS):
+        other = parent.expression if parent.this is top else parent.this
+        if isinstance(other, exp.Literal):
+            if other.is_string:
+                top.replace(text)
+                return
+            other.replace(exp.Anonymous(this=f"{HELPERS}.super_of", expressions=[other.copy()]))
+    top.replace(path)
