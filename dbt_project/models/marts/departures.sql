@@ -47,9 +47,6 @@ select
     departed_at,
     scheduled_arrival_at,
     dateadd(minute, arrival_delay_minutes, scheduled_arrival_at) as arrived_at,
-    cast(
-        (extract(epoch from scheduled_arrival_at) - extract(epoch from scheduled_departure_at)) / 60 as integer
-    ) as scheduled_minutes,
     departure_delay_minutes,
     arrival_delay_minutes,
     departure_delay_minutes - arrival_delay_minutes as made_up_minutes,

@@ -185,7 +185,7 @@ def dbt(database, tmp_path_factory) -> Callable[..., Finished]:
         )
 
         def end() -> Finished:
-            output, _ = process.communicate(timeout=120)
+            output, _ = process.communicate(timeout=600)
             made = folder / "partial_parse.msgpack"
             if made.exists() and not (parsed / made.name).exists():
                 shutil.copy(made, parsed)
@@ -194,6 +194,7 @@ def dbt(database, tmp_path_factory) -> Callable[..., Finished]:
         return end
 
     go.begin = begin
+    go.project = copy
     return go
 
 

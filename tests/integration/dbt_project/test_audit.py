@@ -116,6 +116,10 @@ def test_failures_are_rows_whatever_their_message_says(built, dbt, database):
         "independent": "success",
         "warns": "warn",
         "finds_one_row": "fail",
+        "twice": "success",
+        "finds_a_double": "fail",
+        "finds_two_rows": "fail",
+        "finds_none": "pass",
         "nasty": "error",
         "huge": "error",
     }
@@ -127,6 +131,7 @@ def test_failures_are_rows_whatever_their_message_says(built, dbt, database):
     assert json.loads(by_name["independent"]["tags"]) == ["overlay", "it's"]
     assert (by_name["warns"]["severity"], by_name["warns"]["failures"]) == ("warn", 1)
     assert (by_name["finds_one_row"]["severity"], by_name["finds_one_row"]["failures"]) == ("error", 1)
+    assert (by_name["finds_a_double"]["failures"], by_name["finds_two_rows"]["failures"]) == (1, 2)
     nasty = by_name["nasty"]["message"]
     assert nasty == reported["model.flights.nasty"].replace("\0", "")
     # dbt indents the lines of a message.
@@ -146,6 +151,28 @@ def test_two_invocations_at_once_both_leave_their_rows(built, dbt, database):
     for finished in [end() for end in running]:
         assert finished.code == 0, finished.output
         assert_same(database.audit_rows(finished.invocation_id), finished)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_sixteen_invocations_at_once_lose_nothing(built, dbt, database):
+    folder = dbt.project / "models" / "overlay"
+    (folder / "many.sql").write_text("{{ config(tags=['overlay']) }} select 1 as one\n")
+    (folder / "many.yml").write_text(
+        "models:\n  - name: many\n    columns:\n      - name: one\n        data_tests:\n"
+        + "".join(f"          - in_range: {{name: many_{n}, arguments: {{minimum: 1}}}}\n" for n in range(50))
+    )
+    try:
+        made = dbt("run", "--select", "many")
+        assert made.code == 0, made.output
+        running = [dbt.begin("test", "--select", "many") for _ in range(16)]
+        finished = [end() for end in running]
+    finally:
+        (folder / "many.sql").unlink()
+        (folder / "many.yml").unlink()
+    assert [each.code for each in finished] == [0] * 16
+    rows = [row for each in finished for row in database.audit_rows(each.invocation_id)]
+    assert len(rows) == len({row["load_id"] for row in rows}) == 800
 
 
 def test_source_freshness_is_recorded(built, dbt, database):
@@ -187,6 +214,7 @@ def test_without_the_table_an_invocation_fails_and_says_what_to_do(built, dbt, d
     finished = dbt("run", "--select", "stg_airlines", user="newcomer", schema="newcomer")
     assert finished.code != 0
     assert "dbt run --select tag:audit" in finished.output
+    assert not database.run("select 1 from pg_tables where schemaname = 'newcomer' and tablename = 'audit_table'")
     off = dbt("run", "--select", "stg_airlines", "--vars", "audit_enabled: false", user="newcomer", schema="newcomer")
     assert off.code == 0, off.output
 
