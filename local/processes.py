@@ -110,11 +110,9 @@ def end(process: psutil.Process, seconds: float) -> None:
     """Ask a process to end, and kill it if it has not after `seconds`."""
     with contextlib.suppress(psutil.Error):
         process.terminate()
-        try:
-            process.wait(seconds)
-        except psutil.TimeoutExpired:
+        if _still_running([process], seconds):
             process.kill()
-            process.wait(_GRACE_SECONDS)
+            _still_running([process], _GRACE_SECONDS)
 
 
 def spawn(name: str, command: list[str], environment: dict[str, str], log: Path, cwd: Path | None = None) -> Child:
@@ -178,12 +176,27 @@ def sweep(state: Path) -> int:
         for process in left:
             with contextlib.suppress(psutil.Error):
                 process.terminate()
-        _, alive = psutil.wait_procs(left, timeout=_GRACE_SECONDS)
-        for process in alive:
+        killed = _still_running(left, _GRACE_SECONDS)
+        for process in killed:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        psutil.wait_procs(alive, timeout=_GRACE_SECONDS)
+        _still_running(killed, _GRACE_SECONDS)
     return count
+
+
+def _still_running(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait until processes that are not our children have ended; return those that have not in time."""
+    until = time.monotonic() + seconds
+    while (left := [process for process in processes if _runs(process)]) and time.monotonic() < until:
+        time.sleep(0.05)
+    return left
+
+
+def _runs(process: psutil.Process) -> bool:
+    # In a container nobody may be there to collect what has ended.
+    with contextlib.suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def marked_processes(state: Path) -> list[psutil.Process]:

@@ -14,7 +14,7 @@ _SETTLING_SECONDS = 5
 
 def import_error(stack_trace: str) -> str:
     """Reduce the traceback of a DAG file to its error and, for one that is not ours, the line that raised it."""
-    lines = stack_trace.rstrip().splitlines()
+    lines = stack_trace.rstrip().splitlines() or [""]
     # The message is what stands unindented last, with the indented lines that belong to it.
     last = max((number for number, line in enumerate(lines) if line and not line[0].isspace()), default=0)
     message = "\n".join(lines[last:])
