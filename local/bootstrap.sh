@@ -41,7 +41,7 @@ else
     echo "Fetching uv ..." >&2
     rm -rf "$state/venvs/uv"
     "$python" -m venv "$state/venvs/uv" || fail "$python cannot make a virtual environment (Debian: apt-get install python3.12-venv)"
-    "$state/venvs/uv/bin/python" -m pip install --quiet --disable-pip-version-check 'uv==0.13.9' ||
+    "$state/venvs/uv/bin/python" -m pip install -qq --retries 2 --disable-pip-version-check 'uv==0.13.9' ||
       fail "uv could not be installed; is a package index reachable (PIP_INDEX_URL)?"
   fi
 fi
