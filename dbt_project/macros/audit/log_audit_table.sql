@@ -54,11 +54,12 @@
 
     {#- A value of 65,535 bytes is the longest that Redshift has; 200 of them stay below its 16 MB for one statement. -#}
     {%- for packages in pack_audit_lines(parse_dbt_results(results, run, widths)) | batch(200) -%}
+        {#- `distinct`, so that each line is cut out of its package once and not again for each of its cells. -#}
         {%- set insert -%}
             insert into {{ table }} ({{ names | join(', ') }})
             select {{ selected | join(', ') }}
             from (
-                select split_part(package, chr(30), tens.digit * 10 + ones.digit + 1) as line
+                select distinct split_part(package, chr(30), tens.digit * 10 + ones.digit + 1) as line
                 from ({{ (['select cast(%s as varchar(65535)) as package'] * packages | length) | join(' union all ') }}) as packages
                 cross join ({{ audit_digits() }}) as tens
                 cross join ({{ audit_digits() }}) as ones

@@ -1,5 +1,5 @@
 {#
-  One line of text for each result: the values of `columns`, in their order, joined by the unit separator (character 31).
+  One line of text for each result: the values of `columns`, in their order, each ended by the unit separator (character 31).
   Nothing is empty text. A text value begins with "=", so that an empty text is not nothing. A text that holds one of the
   separators has it written as escape (27) and a digit; unpack_audit_cell() undoes all of it in SQL.
 
@@ -8,24 +8,28 @@
   columns: {name: width in bytes, or none where the type has no width}.
 #}
 {% macro parse_dbt_results(results, run, columns) %}
+    {#- Nearly every text is plain: ASCII without separators and NUL. Only the others need the slow way. -#}
+    {%- set is_plain = modules.re.compile('[\x01-\x1a\x1c\x1d\x20-\x7f]*').fullmatch -%}
     {%- set lines = [] -%}
     {%- for result in results -%}
-        {%- set cells = [] -%}
-        {%- for name, type, value in audit_columns(result, run) if name in columns -%}
-            {%- if value is undefined or value is none -%}
-                {%- do cells.append('') -%}
-            {%- elif columns[name] is none -%}
-                {%- do cells.append(value | string) -%}
-            {%- else -%}
-                {%- set text = value | string -%}
-                {%- if modules.re.search('[\x00\x1b\x1e\x1f]', text) or text | length > columns[name] // 4 -%}
-                    {%- set text = cut_audit_text(text, columns[name], name == 'load_id') -%}
-                    {%- set text = text.replace('\x1b', '\x1b0').replace('\x1e', '\x1b1').replace('\x1f', '\x1b2') -%}
+        {%- set line -%}
+            {%- for name, _, value in audit_columns(result, run) if name in columns -%}
+                {%- if value is defined and value is not none -%}
+                    {%- set text = value | string -%}
+                    {%- set width = columns[name] -%}
+                    {%- if width is none -%}
+                        {{ text }}
+                    {%- elif text | length <= width and is_plain(text) -%}
+                        ={{ text }}
+                    {%- else -%}
+                        {%- set text = cut_audit_text(text, width, name == 'load_id') -%}
+                        ={{ text.replace('\x1b', '\x1b0').replace('\x1e', '\x1b1').replace('\x1f', '\x1b2') }}
+                    {%- endif -%}
                 {%- endif -%}
-                {%- do cells.append('=' ~ text) -%}
-            {%- endif -%}
-        {%- endfor -%}
-        {%- do lines.append(cells | join('\x1f')) -%}
+                {{ '\x1f' }}
+            {%- endfor -%}
+        {%- endset -%}
+        {%- do lines.append(line) -%}
     {%- endfor -%}
     {%- do return(lines) -%}
 {% endmacro %}
