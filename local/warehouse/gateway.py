@@ -76,10 +76,16 @@ class Gateway:
             server = await self._login(reader, writer, parameters)
         if server is None:
             return
-        who = Who(parameters["user"].lower(), parameters.get("database", parameters["user"]).lower(), server[2])
+        pid = struct.unpack_from("!I", server[2])[0]
+        who = Who(parameters["user"].lower(), parameters.get("database", parameters["user"]).lower(), pid)
         try:
             late_views = await self._late_views_of(who.database)
-            await Session((reader, writer), server[:2], self.journal, who, late_views).run()
+            session = Session((reader, writer), server[:2], self.journal, who, late_views)
+            try:
+                await session.run()
+            finally:
+                if session.busy:  # the client vanished in the middle of a statement
+                    await self._cancel(server[2])
         finally:
             # Without a word of farewell, as from a client that vanished: PostgreSQL rolls back.
             server[1].close()
@@ -92,20 +98,24 @@ class Gateway:
                 writer.write(b"N")
                 await writer.drain()
             elif code == wire.CANCEL_REQUEST:
-                with contextlib.suppress(OSError):
-                    _, server = await asyncio.open_unix_connection(self.postgres.socket)
-                    server.write(struct.pack("!II", len(rest) + 8, code) + rest)
-                    await server.drain()
-                    server.close()
+                await self._cancel(rest)
                 return None
             elif code >> 16 == 3:
                 return wire.parameters_of(rest)
             else:
                 raise wire.ProtocolError(f"unsupported frontend protocol {code >> 16}.{code & 0xFFFF}")
 
+    async def _cancel(self, key: bytes) -> None:
+        """Have PostgreSQL cancel what the session with this process id and secret runs."""
+        with contextlib.suppress(OSError):
+            _, server = await asyncio.open_unix_connection(self.postgres.socket)
+            server.write(struct.pack("!II", len(key) + 8, wire.CANCEL_REQUEST) + key)
+            await server.drain()
+            server.close()
+
     async def _login(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, parameters: dict[str, str]
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, int] | None:
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes] | None:
         user = parameters.get("user", "").lower()
         writer.write(wire.message(b"R", struct.pack("!I", 3)))  # AuthenticationCleartextPassword; loopback only
         await writer.drain()
@@ -126,8 +136,8 @@ class Gateway:
             return None
         passed = {key: value for key, value in parameters.items() if key.lower() in _PASSED_ON}
         server[1].write(wire.startup_message(user, parameters.get("database", user).lower(), passed))
-        if (pid := await self._greet(server[0], writer)) is not None:
-            return *server, pid
+        if (key := await self._greet(server[0], writer)) is not None:
+            return *server, key
         server[1].close()
         return None
 
@@ -149,16 +159,16 @@ class Gateway:
             row = await (await connection.execute(question, (user,))).fetchone()
         return row[0] if row else None
 
-    async def _greet(self, server: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int | None:
-        """Pass on what PostgreSQL says until it is ready for queries; returns its process id if it became so."""
-        pid = None
+    async def _greet(self, server: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
+        """Pass on what PostgreSQL says until it is ready for queries; returns its process id and secret if it is."""
+        key = None
         while True:
             kind, payload = await wire.read_message(server)
             if kind == b"S" and payload.startswith(b"server_version\0"):
                 payload = f"server_version\0{SERVER_VERSION}\0".encode()
             if kind == b"K":
-                pid = struct.unpack_from("!I", payload)[0]
+                key = payload
             writer.write(wire.message(kind, payload))
             if kind in b"ZE":
                 await writer.drain()
-                return pid if kind == b"Z" else None
+                return key if kind == b"Z" else None

@@ -12,10 +12,10 @@ from local.warehouse.journal import READS, Journal, Who
 from local.warehouse.plan import HELPERS, Plan, Refused, literal, raising
 from local.warehouse.rows import BadField
 from local.warehouse.segment import Answers, Segment
-from local.warehouse.translate import translate
+from local.warehouse.translate import translate, translate_long
 
 _CHUNK = 256 * 1024
-_CACHED_LENGTH = 65536  # characters; a longer text is not worth its place in the cache
+_CACHED_LENGTH = 32768  # characters; a longer text is not worth its place in the cache
 _TOO_LARGE = "Statement is too large. Statement Size: {} bytes. Maximum Allowed: {} bytes"
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -36,6 +36,11 @@ class Session:
         self._statements: dict[str, Plan] = {}
         self._portals: dict[str, Plan] = {}
         self._skipping = False  # an own job failed: what follows is ignored until Sync, as PostgreSQL does
+
+    @property
+    def busy(self) -> bool:
+        """Whether PostgreSQL still works for this session."""
+        return bool(self._answers.segments)
 
     async def run(self) -> None:
         """Serve until the client or the server leaves.
@@ -99,7 +104,7 @@ class Session:
     async def _plans(self, text: str) -> tuple[Plan, ...]:
         if READS.search(text):
             await self.journal.write()
-        plans = translate(text) if len(text) < _CACHED_LENGTH else translate.__wrapped__(text)
+        plans = translate(text) if len(text) < _CACHED_LENGTH else translate_long(text)
         return tuple([await self._bound(plan) for plan in plans])
 
     async def _bound(self, plan: Plan) -> Plan:
@@ -171,7 +176,8 @@ class Session:
         else:
             name, position = wire.string_at(payload, 0)
             text, position = wire.string_at(payload, position)
-            rest, plans = payload[position:], await self._plans(text)
+            rest, size = payload[position:], position - len(name.encode()) - 2
+            plans = await self._plans(text) if size <= wire.STATEMENT_LIMIT else (_too_large(size),)
             plan = plans[0] if plans else Plan("", text=text)
             if len(plans) > 1:
                 plan = raising(Refused("cannot insert multiple commands into a prepared statement", "42601"))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from sqlglot import ParseError, TokenError, UnsupportedError, exp
 from sqlglot.tokens import Token, TokenType
 
-from local.warehouse import commands, datatypes, ddl, dml, functions, load, paths, qualify, refusals
+from local.warehouse import commands, datatypes, ddl, dml, functions, load, longtext, paths, qualify, refusals
 from local.warehouse.dialect import LocalRedshift, generate
 from local.warehouse.plan import Plan, Refused, raising, unsupported
 from local.warehouse.unload import unload
@@ -18,7 +18,9 @@ from local.warehouse.utility import utility
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
 
 _DIALECT = LocalRedshift()
-_PARAMETER = re.compile(r"""'(?:[^'\\]|\\.|'')*'|"[^"]*"|--[^\n]*|/\*.*?\*/|\$(?:[A-Za-z_]\w*)?\$|\$(\d+)""", re.DOTALL)
+_PARAMETER = re.compile(
+    r"""'[^'\\]*(?:(?:\\.|'')[^'\\]*)*'|"[^"]*"|--[^\n]*|/\*.*?\*/|\$(?:[A-Za-z_]\w*)?\$|\$(\d+)""", re.DOTALL
+)
 # What is rewritten, by kind of node; children come before their parents.
 _REWRITES: dict[type[exp.Expr], Callable] = {
     exp.Anonymous: functions.call,
@@ -31,6 +33,21 @@ _REWRITES: dict[type[exp.Expr], Callable] = {
     exp.DataType: datatypes.adapt,
     exp.Select: qualify.with_star,
 }
+
+
+def translate_long(text: str) -> tuple[Plan, ...]:
+    """Translate a statement that is not worth its place in the cache."""
+    if rows := longtext.rows_of(text):
+        [plan] = translate.__wrapped__(rows[0])
+        if not plan.refused and plan.sql.endswith(" VALUES (NULL)"):
+            plan.sql, plan.text = plan.sql.removesuffix(" (NULL)") + rows[1], text
+            return (plan,)
+    short, values = longtext.taken_out(text)
+    plans = translate.__wrapped__(short)
+    for plan in plans:
+        plan.sql = longtext.put_back(plan.sql, values)
+        plan.text = longtext.put_back(plan.text, values)
+    return plans
 
 
 @functools.lru_cache(maxsize=4096)

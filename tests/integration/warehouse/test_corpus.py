@@ -72,11 +72,11 @@ def test_answers_as_the_manual_says(connection, sql, rows, note):
 
 @pytest.mark.parametrize(("sql", "code", "message"), cases("refused"))
 def test_refuses(connection, sql, code, message):
-    with pytest.raises(redshift_connector.Error) as caught, connection.cursor() as cursor:
-        *before, last = sql.split(";;")
-        for statement in before:
-            cursor.execute(statement)
-        cursor.execute(last)
+    *before, last = sql.split(";;")
+    for statement in before:
+        connection.run(statement)
+    with pytest.raises(redshift_connector.Error) as caught:
+        connection.run(last)
     fields = caught.value.args[0]
     assert fields["C"] == code
     assert message in fields["M"]
