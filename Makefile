@@ -40,6 +40,9 @@ test-fast: deps ## Unit tests
 test-slow: deps ## What takes long or needs a browser
 	@$(PYTEST) -m slow
 
+bench: deps ## Benchmarks, side by side with an alternative (SUITES="warehouse ...")
+	@$(LOCAL) bench $(SUITES)
+
 lint: deps ## All linters
 	@$(LOCAL) lint
 

@@ -182,6 +182,17 @@ def lint() -> None:
 
 
 @app.command()
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(help="Suites to run; all if none is named.")] = None,
+) -> None:
+    """Measure, side by side with an alternative, and write bench.json."""
+    with _settings() as settings:
+        from local.bench import bench as measure
+
+        measure(names or [], settings.state / "bench.json")
+
+
+@app.command()
 def lock(
     mwaa_constraints: Annotated[str, typer.Argument(help="Path or URL of the constraints of MWAA's Airflow.")],
     uv: Annotated[str, typer.Option(help="The uv executable.")] = "uv",
