@@ -185,7 +185,10 @@ def lint() -> None:
 def bench(
     names: Annotated[list[str] | None, typer.Argument(help="Suites to run; all if none is named.")] = None,
 ) -> None:
-    """Measure, side by side with an alternative, and write bench.json."""
+    """Measure, side by side with alternatives.
+
+    Writes bench.json into the state folder.
+    """
     with _settings() as settings:
         from local.bench import bench as measure
 
