@@ -1,0 +1,55 @@
+{{ config(tags=['audit_view']) }}
+
+-- dbt begins what it sends for a node with a comment that names the node. Where that is several statements, only the first has
+-- the comment, so it leads to the session, and the node has what its session ran between the node's start and end.
+-- sys_query_history shows each user their own queries, of about the last seven days; a superuser sees all.
+-- https://docs.aws.amazon.com/redshift/latest/dg/SYS_QUERY_HISTORY.html
+with queries as (
+    select
+        *,
+        split_part(split_part(query_text, '"node_id": "', 2), '"', 1) as node_id
+    from pg_catalog.sys_query_history
+),
+
+sessions as (
+    select distinct
+        queries.session_id,
+        audit_table.unique_id,
+        audit_table.name,
+        audit_table.started_at,
+        audit_table.completed_at,
+        audit_table.invocation_id,
+        {{ audit_run_key() }} as run_key,
+        audit_table.airflow_dag_id,
+        audit_table.airflow_run_id,
+        audit_table.airflow_task_id,
+        audit_table.release_id
+    from queries
+    inner join {{ ref('audit_table') }} as audit_table
+        on
+            queries.node_id = audit_table.unique_id
+            and queries.start_time between audit_table.started_at and audit_table.completed_at
+)
+
+select
+    queries.query_id,
+    queries.query_type,
+    queries.status,
+    queries.start_time,
+    queries.elapsed_time / 1000000.0 as elapsed_seconds,
+    queries.queue_time / 1000000.0 as queue_seconds,
+    queries.execution_time / 1000000.0 as execution_seconds,
+    queries.returned_rows,
+    sessions.unique_id,
+    sessions.name,
+    sessions.invocation_id,
+    sessions.run_key,
+    sessions.airflow_dag_id,
+    sessions.airflow_run_id,
+    sessions.airflow_task_id,
+    sessions.release_id
+from sessions
+inner join queries
+    on
+        sessions.session_id = queries.session_id
+        and queries.start_time between sessions.started_at and sessions.completed_at
