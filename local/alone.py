@@ -5,9 +5,8 @@ import time
 
 from deploy.redshift import apply_grants
 from local.background import dsn
-from local.processes import sweep
 from local.settings import Passwords, Settings, check_port
-from local.stack import TARGET_SCHEMA, Stack, connect, rows
+from local.stack import TARGET_SCHEMA, Stack, clean, connect, rows
 
 
 def serve_warehouse(settings: Settings) -> None:
@@ -19,7 +18,7 @@ def serve_warehouse(settings: Settings) -> None:
     stack = Stack(settings)
     try:
         stack.take_lock()
-        sweep(settings.state)
+        clean(settings)
         check_port(settings.warehouse_port, "LOCAL_WAREHOUSE_PORT")
         passwords = Passwords.generate(settings.state)
         stack.start_warehouse()

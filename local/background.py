@@ -17,13 +17,12 @@ from local.processes import (
     end,
     lock_holder,
     mark_this_command,
-    sweep,
     tail,
 )
 from local.progress import Steps, console
 from local.run import DAG_ID
 from local.settings import HOST, REPOSITORY, Passwords, Settings, SetupError
-from local.stack import DATABASE, Stack
+from local.stack import DATABASE, Stack, clean
 
 SETUP_FAILED = 2
 _START_SECONDS = 600.0
@@ -79,9 +78,7 @@ def stop(settings: Settings) -> None:
             if holder := lock_holder(settings.state / lock):
                 end(holder, _STOP_SECONDS)
                 holders += 1
-        found = sweep(settings.state)
-    for name in ("stack.json", "passwords.json"):
-        (settings.state / name).unlink(missing_ok=True)
+        found = clean(settings)
     console.print("Stopped." if holders or found else "Nothing was running.")
 
 

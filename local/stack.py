@@ -46,6 +46,20 @@ def connect(settings: Settings, user: str, password: str) -> redshift_connector.
     )
 
 
+def clean(settings: Settings) -> int:
+    """Stop what is left of a checkout's stand-ins, and remove what only they need: passwords, working directories.
+
+    Returns:
+        How many processes were found.
+    """
+    found = sweep(settings.state)
+    for name in ("passwords.json", "stack.json"):
+        (settings.state / name).unlink(missing_ok=True)
+    for name in ("mwaa/tmp", "release.half"):
+        shutil.rmtree(settings.state / name, ignore_errors=True)
+    return found
+
+
 class Stack:
     """The warehouse, AWS and MWAA of one checkout.
 
@@ -83,7 +97,7 @@ class Stack:
         """
         settings = self.settings
         # We hold the lock, so whatever runs was left by a command that was killed.
-        sweep(settings.state)
+        clean(settings)
         for port, variable in (
             (settings.warehouse_port, "LOCAL_WAREHOUSE_PORT"),
             (settings.aws_port, "LOCAL_AWS_PORT"),
@@ -177,9 +191,7 @@ class Stack:
         stop((self._mwaa.children if self._mwaa else []) + self.children)
         if self._mwaa:
             self._mwaa.stop_database()
-        sweep(self.settings.state)
-        for name in ("passwords.json", "stack.json"):
-            (self.settings.state / name).unlink(missing_ok=True)
+        clean(self.settings)
 
     def _python(self, module: str, *arguments: str) -> Child:
         name = module.removeprefix("local.")

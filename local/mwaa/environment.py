@@ -202,7 +202,6 @@ class Mwaa:
     def stop_database(self) -> None:
         """Stop the metadata database; after the components, which are stopped with all children."""
         self._database.stop()
-        shutil.rmtree(self.home / "tmp", ignore_errors=True)
 
     def _log(self, name: str) -> Path:
         folder = self.home / "logs"
