@@ -7,6 +7,9 @@ from sqlglot.tokens import Token, TokenType
 from local.warehouse.login import verifier
 from local.warehouse.plan import HELPERS, Plan, Refused, block, identifier, literal, unsupported
 
+# Quoted, and dollar-quoted as dbt writes comments.
+_STRINGS = (TokenType.STRING, TokenType.HEREDOC_STRING)
+
 
 class Words:
     """The tokens of one statement, read from left to right.
@@ -23,7 +26,7 @@ class Words:
     def peek(self, ahead: int = 0) -> str:
         """The next word in lower case, or nothing at the end. Quoted names and strings are never words."""
         where = self.position + ahead
-        if where >= len(self.tokens) or self.tokens[where].token_type in (TokenType.IDENTIFIER, TokenType.STRING):
+        if where >= len(self.tokens) or self.tokens[where].token_type in (TokenType.IDENTIFIER, *_STRINGS):
             return ""
         return self.tokens[where].text.lower()
 
@@ -45,7 +48,7 @@ class Words:
             raise Refused("syntax error at end of input", "42601")
         token = self.tokens[self.position]
         self.position += 1
-        if token.token_type == TokenType.STRING:
+        if token.token_type in _STRINGS:
             return literal(token.text)
         if token.token_type == TokenType.IDENTIFIER:
             return identifier(token.text.lower())
@@ -53,7 +56,7 @@ class Words:
 
     def name(self) -> str:
         """Step over a name; returns it quoted. Redshift folds quoted names to lower case too."""
-        if not self.left or self.tokens[self.position].token_type == TokenType.STRING:
+        if not self.left or self.tokens[self.position].token_type in _STRINGS:
             raise self.error()
         token = self.tokens[self.position]
         self.position += 1
@@ -68,11 +71,11 @@ class Words:
 
     def at_string(self) -> bool:
         """Whether a string literal comes next."""
-        return self.left and self.tokens[self.position].token_type == TokenType.STRING
+        return self.left and self.tokens[self.position].token_type in _STRINGS
 
     def string(self) -> str:
         """Step over a string literal; returns its value."""
-        if not self.left or self.tokens[self.position].token_type != TokenType.STRING:
+        if not self.left or self.tokens[self.position].token_type not in _STRINGS:
             raise self.error()
         self.position += 1
         return self.tokens[self.position - 1].text

@@ -26,7 +26,7 @@ _VALUES = re.compile(
 
 
 def rows_of(text: str) -> tuple[str, str] | None:
-    """Cut an INSERT whose rows are nothing but values: a short INSERT to translate, and the rows as PostgreSQL's text."""
+    """Cut an INSERT whose rows are nothing but values: a short INSERT to translate, and the rows in PostgreSQL form."""
     found = _INSERT.match(text)
     if not found or not _VALUES.fullmatch(text, found.end(1)):
         return None
