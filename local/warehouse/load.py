@@ -57,6 +57,11 @@ class Load:
         """The table as PostgreSQL text."""
         return ".".join(self.table)
 
+    @property
+    def bare(self) -> str:
+        """The table's name, as messages show it."""
+        return self.table[-1][1:-1].replace('""', '"')
+
     async def run(self, session) -> str:
         """Load; returns the command tag.
 
@@ -68,29 +73,29 @@ class Load:
         found = await asyncio.to_thread(objects.find, s3, self.url, manifest=self.options.manifest)
         inside = session.in_transaction
         await session.own_or_raise("SAVEPOINT pg_redshift_copy" if inside else "BEGIN")
-        rows = None
-        if self._alike():
-            rows = await self._straight(session, s3, found, columns)
-            if rows is None:
-                again = "ROLLBACK TO SAVEPOINT pg_redshift_copy" if inside else "ROLLBACK; BEGIN"
-                await session.own_or_raise(again)
-        if rows is None:
-            try:
-                rows = await self._careful(session, s3, found, columns)
-            except LoadError as problem:
-                await self._end(session, inside, keep=False)
-                session.load_errors(self.name, problem.rows)
-                text = "Load into table '{}' failed.  Check 'stl_load_errors' system table for details."
-                raise Refused(text.format(self.table[-1].strip('"')), "XX000", str(problem)) from problem
-            except Refused:
-                await self._end(session, inside, keep=False)
-                raise
+        try:
+            rows = await self._rows(session, s3, found, columns, inside=inside)
+        except LoadError as problem:
+            await self._end(session, inside, keep=False)
+            session.load_errors(self.name, problem.rows)
+            text = f"Load into table '{self.bare}' failed.  Check 'stl_load_errors' system table for details."
+            raise Refused(text, "XX000", str(problem)) from problem
+        except Refused:
+            await self._end(session, inside, keep=False)
+            raise
         await session.own_or_raise(f"SELECT set_config('{HELPERS}.copy_count', '{rows}', false)")
         await self._end(session, inside, keep=True)
-        session.notice(
-            f"Load into table '{self.table[-1].strip(chr(34))}' completed, {rows} record(s) loaded successfully."
-        )
+        session.notice(f"Load into table '{self.bare}' completed, {rows} record(s) loaded successfully.")
         return f"COPY {rows}"
+
+    async def _rows(self, session, s3, found: list[tuple[str, str]], columns: list[Column], *, inside: bool) -> int:
+        if self._alike():
+            rows = await self._straight(session, s3, found, columns)
+            if rows is not None:
+                return rows
+            again = "ROLLBACK TO SAVEPOINT pg_redshift_copy" if inside else "ROLLBACK; BEGIN"
+            await session.own_or_raise(again)
+        return await self._careful(session, s3, found, columns)
 
     async def _end(self, session, inside: bool, *, keep: bool) -> None:
         if not keep:
@@ -108,11 +113,10 @@ class Load:
             f" WHERE attrelid = to_regclass({literal(self.name)}) AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
         )
         if not found:
-            raise Refused(f"Cannot COPY into nonexistent table {self.table[-1].strip(chr(34))}", "42P01")
+            raise Refused(f"Cannot COPY into nonexistent table {self.bare}", "42P01")
         known = {identifier(row[0]): Column(row[0], row[1], int(row[2]), row[3] != "") for row in found}
         if missing := [name for name in self.columns if name not in known]:
-            relation = self.table[-1].strip('"')
-            raise Refused(f'column "{missing[0][1:-1]}" of relation "{relation}" does not exist', "42703")
+            raise Refused(f'column "{missing[0][1:-1]}" of relation "{self.bare}" does not exist', "42703")
         wanted = [known[name] for name in self.columns] or list(known.values())
         if "explicit_ids" not in self.options.flags:
             # The file has no field for identity columns unless it says so.

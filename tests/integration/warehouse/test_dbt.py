@@ -1,0 +1,125 @@
+"""dbt-redshift, unmodified, against the warehouse: a project that uses most of what it can do."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DBT = Path(sys.executable).with_name("dbt")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dbt") / "shop"
+    shutil.copytree(Path(__file__).parent / "dbt", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dbt(warehouse, project):
+    """Runs dbt; fails with its output unless it succeeds."""
+    with warehouse.connect() as connection:
+        connection.autocommit = True
+        for statement in ("drop user if exists dbt_reader", "create user dbt_reader password 'Abcdef12'"):
+            connection.run(statement)
+
+    def run(*arguments: str) -> str:
+        environment = {
+            **os.environ,
+            "WAREHOUSE_PORT": str(warehouse.port),
+            "WAREHOUSE_PASSWORD": warehouse.password,
+            "DBT_PROFILES_DIR": str(project),
+        }
+        done = subprocess.run(
+            [DBT, "--no-use-colors", *arguments],
+            cwd=project,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-6000:]
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def rows(warehouse):
+    def read(sql: str) -> list[list]:
+        with warehouse.connect() as connection:
+            return [list(row) for row in connection.run(sql)]
+
+    return read
+
+
+def test_builds_from_nothing(dbt, rows):
+    dbt("build")
+    assert rows("select customer, orders, total, names from dbt_shop.customers order by 1") == [
+        ["Ann", 2, pytest.approx(17.75), "1, 3"],
+        ["Bob", 1, 20, "2"],
+        ["Élise", 1, pytest.approx(99.99), "4"],
+    ]
+    assert rows("select note from dbt_shop.late order by order_id") == [
+        ["it's"],
+        ["back\\slash"],
+        ["none"],
+        ['quote " inside'],
+    ]
+    assert rows("select count(*) from dbt_shop.batched") == [[4]]
+
+
+def test_builds_again_without_doubling(dbt, rows):
+    dbt("build")
+    for table in ("appended", "merged", "batched", "order_history"):
+        assert rows(f"select count(*), count(distinct order_id) from dbt_shop.{table}") == [[4, 4]], table
+
+
+def test_a_changed_row_reaches_snapshot_and_increments(dbt, rows, project):
+    seed = project / "seeds" / "orders.csv"
+    seed.write_text(seed.read_text().replace("2,Bob,20.00", "2,Bob,25.00"))
+    dbt("build")
+    assert rows("select count(*) from dbt_shop.order_history where order_id = 2") == [[2]]
+    assert rows("select total from dbt_shop.customers where customer = 'Bob'") == [[25]]
+
+
+def test_full_refresh(dbt, rows):
+    dbt("build", "--full-refresh")
+    assert rows("select count(*) from dbt_shop.appended") == [[4]]
+
+
+def test_docs_know_every_relation_and_column(dbt, project):
+    dbt("docs", "generate")
+    nodes = json.loads((project / "target" / "catalog.json").read_text())["nodes"]
+    assert {name.split(".")[-1] for name in nodes} >= {
+        "late",
+        "customers",
+        "appended",
+        "merged",
+        "orders",
+        "order_history",
+    }
+    assert nodes["model.shop.late"]["metadata"]["type"] == "LATE BINDING VIEW"
+    assert list(nodes["model.shop.late"]["columns"]) == ["order_id", "customer", "amount", "ordered_at", "note"]
+
+
+def test_source_freshness_and_clone(dbt, rows):
+    dbt("source", "freshness")
+    dbt("clone", "--state", "target", "--target", "other", "--select", "customers")
+    assert rows("select count(*) from dbt_shop_clone.customers") == [[3]]
+
+
+def test_grants_and_descriptions_arrive(rows):
+    assert rows("select has_table_privilege('dbt_reader', 'dbt_shop.customers', 'select')") == [[True]]
+    described = rows("select obj_description('dbt_shop.late'::regclass)")
+    assert described == [['A late-binding view; it\'s "quoted" \\ backslashed']]
+
+
+def test_its_statements_are_labelled_with_their_nodes(rows):
+    found = rows("select count(*) from sys_query_history where query_text like '%model.shop.customers%'")
+    assert found[0][0] > 0
