@@ -1,0 +1,81 @@
+"""The DAGs folder under test: a real release beside the DAG files, laid out as MWAA has it."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+DAGS = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
+# Airflow puts it there.
+sys.path.insert(0, str(DAGS))
+
+
+class TaskInstance(SimpleNamespace):
+    """What the DAGs' parts use of a running task instance: XComs and the states of other tasks, kept in memory."""
+
+    def __init__(self, **attributes: Any) -> None:
+        self.xcoms: dict[tuple[str, str], Any] = {}
+        self.states: dict[str, str] = {}
+        defaults = {
+            "dag_id": "flights_pipeline",
+            "task_id": "dbt_check",
+            "run_id": "run",
+            "try_number": 1,
+            "map_index": -1,
+        }
+        super().__init__(**{**defaults, "log_url": "http://airflow/log", **attributes})
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        # XComs are JSON: what is not would fail on a real one, too.
+        self.xcoms[self.task_id, key] = json.loads(json.dumps(value))
+
+    def xcom_pull(self, task_ids: str | None = None, key: str = "return_value") -> Any:
+        return self.xcoms.get((task_ids or self.task_id, key))
+
+    def get_task_states(self, dag_id: str, run_ids: list[str], task_ids: list[str] | None = None) -> dict[str, Any]:
+        wanted = {task: state for task, state in self.states.items() if task_ids is None or task in task_ids}
+        return {run_ids[0]: wanted}
+
+
+@pytest.fixture
+def ti() -> TaskInstance:
+    return TaskInstance()
+
+
+@pytest.fixture(scope="session")
+def manifest() -> dict[str, Any]:
+    release_id = (DAGS / "dbt" / "flights" / "CURRENT").read_text().strip()
+    return json.loads((DAGS / "dbt" / "flights" / release_id / "manifest.json").read_text())
+
+
+@pytest.fixture
+def venv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A place for startup.sh's virtual environment, with nothing in it."""
+    monkeypatch.setenv("DBT_VENV_PATH", str(tmp_path / "dbt_venv"))
+    return tmp_path / "dbt_venv"
+
+
+@pytest.fixture
+def redshift(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The Airflow connection of the sample pipeline, and its secret at the AWS stand-in; returns the secret's name."""
+    import boto3
+
+    monkeypatch.setenv("AIRFLOW_CONN_FLIGHTS_REDSHIFT", "redshift://cluster.example:5439/dev")
+    client = boto3.client("secretsmanager")
+    client.create_secret(Name="flights/dbt_user", SecretString='{"username": "dbt_user", "password": "Pa55-one"}')
+    yield "flights/dbt_user"
+    client.delete_secret(SecretId="flights/dbt_user", ForceDeleteWithoutRecovery=True)
+
+
+@pytest.fixture(scope="session")
+def dag() -> Any:
+    """The sample pipeline's DAG, made of the folder as Airflow does it."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(str(DAGS))
+    assert bag.import_errors == {}
+    return bag.dags["flights_pipeline"]
