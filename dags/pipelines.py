@@ -11,8 +11,9 @@ from cosmos.config import ExecutionConfig, ProfileConfig, ProjectConfig, RenderC
 from cosmos.constants import ExecutionMode, InvocationMode, LoadMode, TestBehavior
 from dbt_pipeline.profile import RedshiftSecretProfileMapping
 from dbt_pipeline.release import current_release
-from dbt_pipeline.report import check_dbt
+from dbt_pipeline.report import ALERT, check_dbt
 from dbt_pipeline.results import keep_error, keep_results
+from dbt_pipeline.sensors import NODE_CONVERTERS
 from dbt_pipeline.settings import load_pipelines
 from dbt_pipeline.worker import check_worker, dbt_executable
 
@@ -37,17 +38,13 @@ for pipeline in load_pipelines(Path(__file__).with_name("pipelines.yml")):
         manifest_path=release.manifest_path,
         project_name=pipeline.project_name,
         install_dbt_deps=False,
-    )
-    operator_args = {
-        "env": {
+        env_vars={
             "DBT_RELEASE_ID": release.release_id,
             # CI ran them: they test code, not data. An incremental model's would need a table that the first run lacks.
             "DBT_EXCLUDE_RESOURCE_TYPES": "unit_test",
         },
-        "callback": keep_results,
-        "pre_execute": check_worker,
-        "should_store_compiled_sql": False,
-    }
+    )
+    operator_args = {"callback": keep_results, "should_store_compiled_sql": False}
 
     with DAG(
         dag_id=pipeline.dag_name,
@@ -63,7 +60,7 @@ for pipeline in load_pipelines(Path(__file__).with_name("pipelines.yml")):
             "retries": pipeline.retries,
             "retry_delay": timedelta(seconds=pipeline.retry_delay_seconds),
         },
-    ):
+    ) as dag:
         # One task, one dbt process: makes or migrates the audit table before anything writes to it.
         audit_dbt_task = DbtTaskGroup(
             group_id="audit_dbt_task",
@@ -80,7 +77,7 @@ for pipeline in load_pipelines(Path(__file__).with_name("pipelines.yml")):
                 test_behavior=TestBehavior.BUILD,
                 emit_datasets=False,
             ),
-            operator_args=operator_args,
+            operator_args={**operator_args, "pre_execute": check_worker},
         )
 
         # One dbt process builds everything; a sensor for each model and its tests shows how it goes, and retries it.
@@ -93,16 +90,22 @@ for pipeline in load_pipelines(Path(__file__).with_name("pipelines.yml")):
                 invocation_mode=InvocationMode.SUBPROCESS,
                 dbt_executable_path=dbt_executable(),
                 # A second try of the producer would build nothing, and its start would wipe what the first reported.
-                setup_operator_args={"retries": 0},
+                setup_operator_args={"retries": 0, "pre_execute": check_worker},
             ),
             render_config=RenderConfig(
                 load_method=LoadMode.DBT_MANIFEST,
-                exclude=["tag:audit"],
+                # What is no task Cosmos would warn of, node by node, at every parse.
+                exclude=["tag:audit", "resource_type:analysis", "resource_type:exposure", "resource_type:operation"],
                 test_behavior=TestBehavior.AFTER_EACH,
+                node_converters=NODE_CONVERTERS,
+                node_conversion_by_task_group=False,
                 emit_datasets=False,
             ),
             operator_args=operator_args,
         )
+
+        # After a failure Cosmos would leave a Variable behind for a second try, which the producer has none of.
+        dag.get_task("transform_data.dbt_producer_watcher").on_failure_callback = [keep_error]
 
         dbt_check = task(check_dbt, task_id="dbt_check", trigger_rule="all_done", retries=0)(
             groups=["audit_dbt_task", "transform_data"], release_id=release.release_id
@@ -117,7 +120,7 @@ for pipeline in load_pipelines(Path(__file__).with_name("pipelines.yml")):
             sns_notification_for_failure = LambdaInvokeFunctionOperator(
                 task_id="sns_notification_for_failure",
                 function_name=pipeline.sns_lambda_function_name,
-                payload="{{ ti.xcom_pull(task_ids='dbt_check', key='alert') or ({'dag_name': dag.dag_id} | tojson) }}",
+                payload=ALERT,
                 trigger_rule="one_failed",
             )
             dbt_check >> sns_notification_for_failure

@@ -13,6 +13,8 @@ FAILED = {"error", "fail", "runtime error", "partial success"}
 SKIPPED = {"skipped"}
 # Lambda takes 6 MB, but what people read and SNS carries is 256 KB.
 ALERT_NODES = 200
+# The alert's payload: what check_dbt pushed; or, so that an alert is sent even if that broke down, what names the run.
+ALERT = "{{ ti.xcom_pull('dbt_check', key='alert') or {'dag_name': ti.dag_id, 'run_id': run_id} | tojson }}"
 
 
 def check_dbt(groups: list[str], release_id: str) -> list[dict[str, Any]]:
@@ -52,7 +54,8 @@ def check_dbt(groups: list[str], release_id: str) -> list[dict[str, Any]]:
     }
     ti.xcom_push(key="alert", value=json.dumps(alert))
     lines = [f"{node['unique_id']} ({node['status']}, try {node['try_number']}): {node['message']}" for node in failed]
-    raise AirflowFailException("\n".join([f"{len(failed)} failed or skipped:", *lines]))
+    more = [f"... and {len(lines) - ALERT_NODES} more"] if len(lines) > ALERT_NODES else []
+    raise AirflowFailException("\n".join([f"{len(failed)} failed or skipped:", *lines[:ALERT_NODES], *more]))
 
 
 def failed_nodes(ti: Any, tasks: dict[str, Any], states: dict[str, str]) -> list[dict[str, Any]]:
@@ -64,27 +67,28 @@ def failed_nodes(ti: Any, tasks: dict[str, Any], states: dict[str, str]) -> list
         states: their states in this run, by task_id.
     """
     failed_tasks = {task_id for task_id in tasks if states.get(task_id) == "failed"}
-    sensors = {task_id: task.model_unique_id for task_id, task in tasks.items() if hasattr(task, "producer_task_id")}
-    last = _last_results(ti, set(tasks) - set(sensors))
-    in_trouble = {unique_id for unique_id, result in last.items() if result["status"] in FAILED | SKIPPED}
     tests = _tests(tasks)
     nodes_of = {
-        task_id: {unique_id, *tests.get(unique_id, ())} if task_id.endswith("test") else {unique_id}
-        for task_id, unique_id in sensors.items()
+        task_id: set(tests.get(task.model_unique_id, ())) if task.is_test_sensor else {task.model_unique_id}
+        for task_id, task in tasks.items()
+        if hasattr(task, "producer_task_id")
     }
+    processes = _kept(ti, set(tasks) - set(nodes_of))
+    in_trouble = {result["unique_id"] for result in _last(processes) if result["status"] in FAILED | SKIPPED}
     # Only a sensor whose node was in trouble can have run dbt itself.
     retried = {task_id for task_id, nodes in nodes_of.items() if nodes & in_trouble}
-    last = _last_results(ti, set(tasks) - set(sensors) | retried | (failed_tasks & set(sensors)))
+    last = _last(processes | _kept(ti, retried | (failed_tasks & set(nodes_of))))
 
-    failed = [result for result in last.values() if result["status"] in FAILED]
+    failed = [result for result in last if result["status"] in FAILED]
     skipped = [
         {**result, "message": "not built: something it depends on failed"}
-        for result in last.values()
+        for result in last
         if result["status"] in SKIPPED
     ]
     found = {result["unique_id"] for result in failed + skipped}
     for task_id in sorted(failed_tasks):
-        explained = nodes_of[task_id] & found if task_id in sensors else failed
+        # A dbt process fails with its nodes, and each of them counts by its last result.
+        explained = nodes_of[task_id] & found if task_id in nodes_of else _in_trouble(processes.get(task_id))
         if not explained:
             error = ti.xcom_pull(task_ids=task_id, key=ERROR_KEY) or {}
             failed.append(
@@ -106,11 +110,24 @@ def _tests(tasks: dict[str, Any]) -> dict[str, list[str]]:
     return found
 
 
-def _last_results(ti: Any, task_ids: set[str]) -> dict[str, dict[str, Any]]:
-    """Return the newest result of each node, by unique_id, over the dbt processes of these tasks."""
-    kept = [ti.xcom_pull(task_ids=task_id, key=RESULTS_KEY) for task_id in sorted(task_ids)]
-    last: dict[str, dict[str, Any]] = {}
-    for invocation in sorted(filter(None, kept), key=lambda invocation: invocation["generated_at"]):
-        for result in invocation["results"]:
-            last[result["unique_id"]] = {**result, "try_number": invocation["try_number"]}
-    return last
+def _kept(ti: Any, task_ids: set[str]) -> dict[str, dict[str, Any]]:
+    """What keep_results pushed for the dbt process of each of these tasks, by task_id."""
+    kept = {task_id: ti.xcom_pull(task_ids=task_id, key=RESULTS_KEY) for task_id in sorted(task_ids)}
+    return {task_id: process for task_id, process in kept.items() if process}
+
+
+def _in_trouble(process: dict[str, Any] | None) -> bool:
+    return any(result["status"] in FAILED | SKIPPED for result in (process or {}).get("results", []))
+
+
+def _last(processes: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the newest result of each node over these dbt processes."""
+    last: dict[tuple[str, ...], dict[str, Any]] = {}
+    for process in sorted(processes.values(), key=lambda process: process["generated_at"]):
+        for result in process["results"]:
+            key = (result["unique_id"],)
+            # A hook runs in every process: that it passed in a later one does not make up for a failure.
+            if result["unique_id"].startswith("operation."):
+                key += (process["invocation_id"],)
+            last[key] = {**result, "try_number": process["try_number"]}
+    return list(last.values())

@@ -62,7 +62,9 @@ def keep_results(project_dir: str, context: Any) -> None:
 
 def keep_error(context: Any) -> None:
     """Push the first line of what failed a task; called by Airflow after its last try."""
-    text = str(context.get("exception") or "")
-    context["ti"].xcom_push(
-        key=ERROR_KEY, value={"message": first_error_line(text), "try_number": context["ti"].try_number}
-    )
+    try:
+        ti = context["ti"]
+        message = first_error_line(str(context.get("exception") or ""))
+        ti.xcom_push(key=ERROR_KEY, value={"message": message, "try_number": ti.try_number})
+    except Exception:
+        log.exception("the error could not be kept; the failure report will only name the task")

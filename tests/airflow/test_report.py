@@ -1,0 +1,186 @@
+"""dbt_check names what failed, from what dbt and Airflow reported, and nothing that passed in the end."""
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.execution_time.context import set_current_context
+from conftest import TaskInstance
+from dbt_pipeline.report import ALERT_NODES, check_dbt, failed_nodes
+from dbt_pipeline.results import ERROR_KEY, RESULTS_KEY
+
+PRODUCER = "transform_data.dbt_producer_watcher"
+AUDIT = "audit_dbt_task.audit_table_model_build"
+DEPARTURES, WEATHER = "model.flights.departures", "model.flights.weather_delays"
+HOOK = "operation.flights.flights-on-run-end-0"
+
+
+class Reports:
+    """A run whose tasks have reported: made by hand, read by the report."""
+
+    def __init__(self, dag: Any) -> None:
+        self.dag, self.ti = dag, TaskInstance()
+        self.tasks = {task.task_id: task for task in dag.tasks if "." in task.task_id}
+        self.ti.states = dict.fromkeys(self.tasks, "success")
+        self._processes = 0
+
+    def dbt(self, task_id: str, statuses: dict[str, str], *, state: str = "success", try_number: int = 1) -> None:
+        self._processes += 1
+        self.ti.states[task_id] = state
+        self.ti.xcoms[task_id, RESULTS_KEY] = {
+            "invocation_id": f"invocation {self._processes}",
+            "generated_at": f"2026-01-01T00:00:{self._processes:02}Z",
+            "try_number": try_number,
+            "results": [
+                {"unique_id": node, "status": status, "message": f"{status} of {node}", "execution_time": 1.0}
+                for node, status in statuses.items()
+            ],
+        }
+
+    def failed(self, task_id: str, message: str | None = None, try_number: int = 1) -> None:
+        self.ti.states[task_id] = "failed"
+        if message is not None:
+            self.ti.xcoms[task_id, ERROR_KEY] = {"message": message, "try_number": try_number}
+
+    def found(self) -> list[tuple[str, str, str, int]]:
+        nodes = failed_nodes(self.ti, self.tasks, self.ti.states)
+        return [(node["unique_id"], node["status"], node["message"], node["try_number"]) for node in nodes]
+
+
+@pytest.fixture
+def reports(dag: Any) -> Reports:
+    return Reports(dag)
+
+
+def test_nothing_failed(reports: Reports) -> None:
+    reports.dbt(PRODUCER, {DEPARTURES: "success", WEATHER: "success", HOOK: "success", "test.flights.a": "warn"})
+    assert reports.found() == []
+
+
+def test_a_model_that_failed_and_what_was_skipped_for_it(reports: Reports) -> None:
+    reports.dbt(PRODUCER, {WEATHER: "skipped", DEPARTURES: "error", HOOK: "success"}, state="failed")
+    reports.failed("transform_data.departures.run", "dbt model 'departures' failed")
+    reports.ti.states |= dict.fromkeys(("transform_data.departures.test", f"{PRODUCER}_done"), "upstream_failed")
+    assert reports.found() == [
+        (DEPARTURES, "error", f"error of {DEPARTURES}", 1),
+        (WEATHER, "skipped", "not built: something it depends on failed", 1),
+    ]
+
+
+def test_a_test_that_failed(reports: Reports, dag: Any) -> None:
+    test = dag.get_task(PRODUCER).tests_per_model[DEPARTURES][0]
+    reports.dbt(PRODUCER, {DEPARTURES: "success", test: "fail"}, state="failed")
+    reports.failed("transform_data.departures.test", "tests failed")
+    assert reports.found() == [(test, "fail", f"fail of {test}", 1)]
+
+
+def test_what_passed_on_a_further_try_is_fine_though_the_dbt_process_failed(reports: Reports, dag: Any) -> None:
+    test = dag.get_task(PRODUCER).tests_per_model[DEPARTURES][0]
+    reports.dbt(PRODUCER, {DEPARTURES: "error", test: "skipped", WEATHER: "skipped"}, state="failed")
+    reports.ti.states[f"{PRODUCER}_done"] = "upstream_failed"
+    reports.dbt("transform_data.departures.run", {DEPARTURES: "success", HOOK: "success"}, try_number=2)
+    reports.dbt("transform_data.departures.test", {test: "pass", HOOK: "success"})
+    reports.dbt("transform_data.weather_delays.run", {WEATHER: "success", HOOK: "success"})
+    assert reports.found() == []
+
+
+def test_what_failed_on_every_try_is_reported_once_with_its_last_words(reports: Reports) -> None:
+    reports.dbt(PRODUCER, {DEPARTURES: "error"}, state="failed")
+    reports.dbt("transform_data.departures.run", {DEPARTURES: "runtime error"}, state="failed", try_number=3)
+    assert reports.found() == [(DEPARTURES, "runtime error", f"runtime error of {DEPARTURES}", 3)]
+
+
+def test_a_dbt_that_died_before_anything(reports: Reports) -> None:
+    reports.failed(PRODUCER, "dbt command failed. The command returned a non-zero exit code 2.")
+    reports.failed("transform_data.departures.run", "producer failed", 2)
+    assert reports.found() == [
+        (PRODUCER, "failed", "dbt command failed. The command returned a non-zero exit code 2.", 1),
+        ("transform_data.departures.run", "failed", "producer failed", 2),
+    ]
+
+
+def test_a_dbt_that_was_killed_is_red_though_every_model_was_built_after_it(reports: Reports) -> None:
+    reports.failed(PRODUCER)
+    reports.dbt("transform_data.departures.run", {DEPARTURES: "success"}, try_number=2)
+    assert reports.found() == [(PRODUCER, "failed", "ended without a word; see its log in Airflow", 1)]
+
+
+def test_a_task_that_failed_though_its_node_passed(reports: Reports) -> None:
+    reports.dbt(PRODUCER, {DEPARTURES: "success"})
+    reports.failed("transform_data.departures.run", "Timeout, PID: 7")
+    assert reports.found() == [("transform_data.departures.run", "failed", "Timeout, PID: 7", 1)]
+
+
+def test_a_failed_hook_stays_failed_whatever_later_hooks_did(reports: Reports) -> None:
+    reports.dbt(PRODUCER, {DEPARTURES: "error", HOOK: "error"}, state="failed")
+    reports.dbt("transform_data.departures.run", {DEPARTURES: "success", HOOK: "success"}, try_number=2)
+    assert reports.found() == [(HOOK, "error", f"error of {HOOK}", 1)]
+
+
+def test_a_failed_audit_task_stands_for_what_never_started(reports: Reports) -> None:
+    reports.ti.states = dict.fromkeys(reports.tasks, "upstream_failed")
+    reports.failed(AUDIT, "startup.sh: FAILED, pip could not install dbt")
+    assert reports.found() == [(AUDIT, "failed", "startup.sh: FAILED, pip could not install dbt", 1)]
+
+
+def check(reports: Reports) -> None:
+    dag_run = SimpleNamespace(run_id="run", logical_date=None)
+    context: Any = {"ti": reports.ti, "dag_run": dag_run, "dag": reports.dag}
+    with set_current_context(context):
+        check_dbt(["audit_dbt_task", "transform_data"], "20260101T000000Z-aaaaaaa")
+
+
+def test_a_clean_run_passes_without_an_alert(reports: Reports) -> None:
+    reports.dbt(PRODUCER, {DEPARTURES: "success"})
+    check(reports)
+    assert ("dbt_check", "alert") not in reports.ti.xcoms
+
+
+def test_the_alert_says_what_people_need(reports: Reports) -> None:
+    reports.dbt(PRODUCER, {DEPARTURES: "error"}, state="failed")
+    with pytest.raises(AirflowFailException, match=rf"^1 failed or skipped:\n{DEPARTURES} \(error, try 1\): error of"):
+        check(reports)
+    assert json.loads(reports.ti.xcoms["dbt_check", "alert"]) == {
+        "dag_name": "flights_pipeline",
+        "run_id": "run",
+        "logical_date": None,
+        "release_id": "20260101T000000Z-aaaaaaa",
+        "log_url": "http://airflow/log",
+        "failed": [{"unique_id": DEPARTURES, "status": "error", "message": f"error of {DEPARTURES}", "try_number": 1}],
+    }
+
+
+def test_five_hundred_failures_stay_within_bounds(reports: Reports) -> None:
+    names = {f"model.flights.größe_{number}_{'x' * 200}": "error" for number in range(500)}
+    reports.dbt(PRODUCER, names, state="failed")
+    for result in reports.ti.xcoms[PRODUCER, RESULTS_KEY]["results"]:
+        result["message"] = "größer 寿司 " * 50
+    with pytest.raises(AirflowFailException) as raised:
+        check(reports)
+    lines = str(raised.value).splitlines()
+    assert lines[0] == "500 failed or skipped:"
+    assert lines[-1] == "... and 300 more"
+    assert len(lines) == ALERT_NODES + 2
+    alert = reports.ti.xcoms["dbt_check", "alert"]
+    assert len(json.loads(alert)["failed"]) == ALERT_NODES
+    # Lambda takes 6 MB when it is invoked and waited for.
+    # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+    assert len(alert.encode()) < 6_000_000
+
+
+def render(reports: Reports) -> Any:
+    task = reports.dag.get_task("sns_notification_for_failure")
+    context = {"ti": reports.ti, "dag": reports.dag, "run_id": "run"}
+    return json.loads(task.render_template(task.payload, context))
+
+
+def test_the_payload_is_what_the_check_left(reports: Reports) -> None:
+    awkward = "{{ 1 }} größer \\ \" ' </script> \u2028"
+    reports.ti.xcoms["dbt_check", "alert"] = json.dumps({"dag_name": "flights_pipeline", "failed": awkward})
+    assert render(reports) == {"dag_name": "flights_pipeline", "failed": awkward}
+
+
+def test_a_check_that_left_nothing_still_sends_an_alert(reports: Reports) -> None:
+    assert render(reports) == {"dag_name": "flights_pipeline", "run_id": "run"}
