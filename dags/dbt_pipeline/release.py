@@ -3,12 +3,15 @@
 import json
 import logging
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from dbt_pipeline.settings import PipelineError
 
 log = logging.getLogger(__name__)
+
+_RELEASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,11 @@ def current_release(project_name: str) -> Release:
         raise PipelineError(
             f"the dbt project {project_name!r} has no release in {project.parent}; make one: python -m deploy apply"
         )
-    named = (project / "CURRENT").read_text().strip() if (project / "CURRENT").is_file() else None
+    named = _current(project)
     newest_first = sorted((path.name for path in project.iterdir() if path.is_dir()), reverse=True)
     problems = {}
     for release_id in dict.fromkeys(([named] if named else []) + newest_first):
-        release, problem = _read(project / release_id)
+        release, problem = _read(project, release_id)
         if release:
             if release_id != named:
                 log.warning("%s: CURRENT names %s, which is incomplete; taking %s", project, named, release_id)
@@ -55,16 +58,31 @@ def current_release(project_name: str) -> Release:
     raise PipelineError(f"no release in {project} is complete: {problems or 'there is none'}")
 
 
-def _read(path: Path) -> tuple[Release | None, str]:
-    if path.parent.resolve() != path.resolve().parent or not path.is_dir():
-        return None, "no such folder"
+def _current(project: Path) -> str | None:
+    try:
+        return (project / "CURRENT").read_text().strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _read(project: Path, release_id: str) -> tuple[Release | None, str]:
+    # What CURRENT says must not lead out of the project.
+    if not _RELEASE_ID.fullmatch(release_id) or not (project / release_id).is_dir():
+        return None, "no such release"
+    path = project / release_id
     try:
         content = json.loads((path / "release.json").read_text())
-        for file in content["files"]:
-            if (path / file["path"]).stat().st_size != file["size"]:
-                return None, f"{file['path']} has another size"
-        return Release(content["release_id"], path, content["git_sha"]), ""
-    except FileNotFoundError as error:
-        return None, f"{Path(error.filename).relative_to(path)} is missing"
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if content["release_id"] != release_id:
+            return None, f"release.json is that of {content['release_id']}"
+        sizes = {file["path"]: file["size"] for file in content["files"]}
+        for name, size in {"manifest.json": None, **sizes}.items():
+            file = path / name
+            if ".." in file.parts or not file.is_file():
+                return None, f"{name} is missing"
+            if file.stat().st_size != size:
+                return None, f"{name} has another size than release.json says"
+        return Release(release_id, path, content["git_sha"]), ""
+    except FileNotFoundError:
+        return None, "release.json is missing"
+    except (OSError, ValueError, KeyError, TypeError) as error:
         return None, f"release.json cannot be read ({type(error).__name__}: {error})"
