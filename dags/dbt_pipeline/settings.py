@@ -5,12 +5,23 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from croniter import croniter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 # Airflow's own rule for the key of a DAG, and one that is safe as a folder's name.
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.\-]{1,200}$")]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_$\-]{0,126}$")]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+def _cron(text: str) -> str:
+    # Airflow's own names, such as @daily, are cron expressions to croniter, too.
+    if not croniter.is_valid(text):
+        raise ValueError("must be a cron expression of five fields, such as '0 6 * * *'")
+    return text
+
+
+Cron = Annotated[str, AfterValidator(_cron)]
 
 
 class PipelineError(Exception):
@@ -33,7 +44,7 @@ class Pipeline(BaseModel):
     sns_lambda_function_name: Text | None = Field(
         None, description="Lambda function that a failed run invokes; without it there is no alert."
     )
-    schedule: str | None = Field(None, description="Cron expression in UTC, or null.")
+    schedule: Cron | None = Field(None, description="Cron expression in UTC, or null.")
     start_date: date = Field(date(2026, 1, 1), description="First day that the schedule holds for.")
     owner: Text = Field("airflow", description="Owner shown in Airflow.")
     tags: tuple[Text, ...] = Field((), description="Tags shown in Airflow, besides dbt.")
@@ -52,7 +63,9 @@ def load_pipelines(path: Path) -> list[Pipeline]:
         content = yaml.safe_load(path.read_text())
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing; it lists the pipelines") from None
-    except yaml.YAMLError as error:
+    except OSError as error:
+        raise PipelineError(f"{path} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise PipelineError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(content, dict) or not isinstance(content.get("pipelines"), list) or not content["pipelines"]:
         raise PipelineError(f"{path} must hold a list under the key 'pipelines', with one entry or more")
@@ -75,11 +88,16 @@ def _pipeline(path: Path, number: int, entry: Any, defaults: dict[str, Any]) -> 
     if not isinstance(entry, dict):
         raise PipelineError(f"{path}: pipeline {name} must be a mapping of settings, not {entry!r}")
     try:
-        return Pipeline(**{**defaults, **entry})
-    except (ValidationError, TypeError) as error:
-        problems = (
-            "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']} (found {e['input']!r})" for e in error.errors())
-            if isinstance(error, ValidationError)
-            else str(error)
-        )
+        return Pipeline.model_validate({**defaults, **entry})
+    except ValidationError as error:
+        problems = "; ".join(_problem(detail) for detail in error.errors())
         raise PipelineError(f"{path}: pipeline {name}: {problems}") from None
+
+
+def _problem(detail: Any) -> str:
+    key = ".".join(map(str, detail["loc"]))
+    # A missing key is not "found": pydantic's input is the whole entry then.
+    found = "" if detail["type"] == "missing" else f" (found {detail['input']!r})"
+    if detail["type"] == "extra_forbidden":
+        return f"{key}: there is no such setting; there are {', '.join(Pipeline.model_fields)}"
+    return f"{key}: {detail['msg']}{found}"
