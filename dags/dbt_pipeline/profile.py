@@ -34,12 +34,18 @@ class RedshiftSecretProfileMapping(RedshiftUserPasswordProfileMapping):
         """
         if self._conn is None:
             connection = super().conn
-            for field, setting in (("host", "host"), ("schema", "schema (the database)")):
-                if not getattr(connection, field):
-                    self._conn = None
-                    raise PipelineError(f"the Airflow connection {self.conn_id!r} has no {setting}")
+            # Kept only when it is whole.
+            self._conn = None
             if self.secret_name:
                 connection.login, connection.password = _login(self.secret_name)
+            for field, setting in (
+                ("host", "host"),
+                ("schema", "schema (the database)"),
+                ("login", "login, and the pipeline has no secret_name"),
+                ("password", "password, and the pipeline has no secret_name"),
+            ):
+                if not getattr(connection, field):
+                    raise PipelineError(f"the Airflow connection {self.conn_id!r} has no {setting}")
             self._conn = connection
         return self._conn
 
@@ -51,8 +57,8 @@ def _login(secret_name: str) -> tuple[str, str]:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        text = boto3.client("secretsmanager").get_secret_value(SecretId=secret_name)["SecretString"]
-    except (BotoCoreError, ClientError, KeyError) as error:
+        text = boto3.client("secretsmanager").get_secret_value(SecretId=secret_name).get("SecretString", "")
+    except (BotoCoreError, ClientError) as error:
         raise PipelineError(
             f"the secret {secret_name!r} (setting secret_name) cannot be read from Secrets Manager: {error}"
         ) from None
@@ -61,8 +67,11 @@ def _login(secret_name: str) -> tuple[str, str]:
         secret = json.loads(text)
         username, password = secret["username"], secret["password"]
     except (ValueError, KeyError, TypeError):
+        username = password = None
+    # What was found is not shown: it is a secret.
+    if not (isinstance(username, str) and username and isinstance(password, str) and password):
         raise PipelineError(
-            f'the secret {secret_name!r} (setting secret_name) must be JSON: {{"username": …, "password": …}}'
-        ) from None
+            f'the secret {secret_name!r} (setting secret_name) must be JSON: {{"username": "...", "password": "..."}}'
+        )
     mask_secret(password)
     return username, password
