@@ -51,7 +51,11 @@ class Fault:
             raise EndpointConnectionError(endpoint_url=model.name)
 
 
-@pytest.mark.parametrize("kind", ["before", "after", "denied"])
+# The nastiest every time; the others with make test-slow.
+@pytest.mark.parametrize(
+    "kind",
+    ["after", pytest.param("before", marks=pytest.mark.slow), pytest.param("denied", marks=pytest.mark.slow)],
+)
 def test_a_failure_at_every_request(bucket, make_artefact, live_release, contents, kind):
     old, new = make_artefact(1, OLD, OLD_FILES), make_artefact(2, NEW, NEW_FILES)
     apply(old, bucket)
