@@ -26,9 +26,11 @@ SELECT current_database()::varchar AS database_name, n.nspname::varchar AS schem
        CASE WHEN t.typname IN ('varchar', 'bpchar') AND a.atttypmod > 4 THEN a.atttypmod - 4 END
            AS character_maximum_length,
        CASE t.typname WHEN 'int2' THEN 16 WHEN 'int4' THEN 32 WHEN 'int8' THEN 64
-            WHEN 'numeric' THEN ((a.atttypmod - 4) >> 16) & 65535 END AS numeric_precision,
+            WHEN 'numeric' THEN CASE WHEN a.atttypmod < 4 THEN 38 ELSE ((a.atttypmod - 4) >> 16) & 65535 END END
+           AS numeric_precision,
        CASE WHEN t.typname IN ('int2', 'int4', 'int8') THEN 0
-            WHEN t.typname = 'numeric' AND a.atttypmod > 4 THEN (a.atttypmod - 4) & 2047 END AS numeric_scale,
+            WHEN t.typname = 'numeric' THEN CASE WHEN a.atttypmod < 4 THEN 16 ELSE (a.atttypmod - 4) & 2047 END END
+           AS numeric_scale,
        coalesce(col_description(c.oid, a.attnum), '')::varchar AS remarks,
        a.attidentity <> '' AS is_identity, c.oid AS relation, c.relkind
 FROM pg_attribute a

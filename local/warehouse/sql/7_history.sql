@@ -104,3 +104,25 @@ SELECT p.*, p.oid AS prooid FROM pg_proc p;
 GRANT SELECT ON pg_catalog.pg_proc_info TO PUBLIC;
 CREATE OR REPLACE FUNCTION pg_catalog.pg_last_unload_count() RETURNS bigint LANGUAGE sql STABLE AS
 $$ SELECT coalesce(nullif(current_setting('pg_redshift.unload_count', true), ''), '0')::bigint $$;
+
+-- Late-binding views have their own function and are not among the columns that information_schema knows.
+DO $$
+DECLARE
+    plain text := rtrim(pg_get_viewdef('information_schema.columns'::regclass), ';');
+BEGIN
+    IF plain NOT LIKE '%late_binding_views%' THEN
+        EXECUTE 'CREATE OR REPLACE VIEW information_schema.columns AS ' || plain
+            || ' AND NOT EXISTS (SELECT FROM pg_redshift.late_binding_views l WHERE l.view = c.oid)';
+    END IF;
+END $$;
+
+-- The result of a computation with DECIMALs has a precision and a scale in Redshift, in PostgreSQL it has none. It is
+-- shown with room on both sides, because NUMERIC alone would be NUMERIC(18,0) when a client writes it back.
+CREATE OR REPLACE FUNCTION information_schema._pg_numeric_precision(typid oid, typmod int4) RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT AS $$
+SELECT CASE typid WHEN 21 THEN 16 WHEN 23 THEN 32 WHEN 20 THEN 64 WHEN 700 THEN 24 WHEN 701 THEN 53
+    WHEN 1700 THEN CASE WHEN typmod = -1 THEN 38 ELSE ((typmod - 4) >> 16) & 65535 END END $$;
+CREATE OR REPLACE FUNCTION information_schema._pg_numeric_scale(typid oid, typmod int4) RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT AS $$
+SELECT CASE WHEN typid IN (21, 23, 20) THEN 0
+    WHEN typid = 1700 THEN CASE WHEN typmod = -1 THEN 16 ELSE (typmod - 4) & 65535 END END $$;
