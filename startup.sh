@@ -4,8 +4,8 @@
 # with Airflow. Whatever goes wrong here is one line in the start-up log and in ${DBT_VENV_PATH}.error, which the DAGs show:
 # a command that kills this shell would kill the container, so nothing here may.
 
-export DBT_VENV_PATH="${AIRFLOW_HOME}/dbt_venv"
-export DBT_PROJECT_PATH="${AIRFLOW_HOME}/dags/dbt"
+export DBT_VENV_PATH="${AIRFLOW_HOME:-/usr/local/airflow}/dbt_venv"
+export DBT_PROJECT_PATH="${AIRFLOW_HOME:-/usr/local/airflow}/dags/dbt"
 
 # Nothing is sent to Cosmos's or dbt's makers.
 export AIRFLOW__COSMOS__ENABLE_TELEMETRY=False
