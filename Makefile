@@ -5,7 +5,7 @@ BIN := $(STATE)/venvs/tools/bin
 LOCAL := $(BIN)/python -m local
 PYTEST := $(BIN)/python -m pytest
 .DEFAULT_GOAL := help
-.PHONY: help deps run drill up down warehouse sql test test-fast test-slow lint format bench report lock
+.PHONY: help deps run drill up down warehouse sql test test-fast test-slow lint format bench lock
 
 help: ## List the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
