@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.dbt_project.conftest import Database
+
 # Four runs of one pipeline, the third started by hand. Times are seconds after ten o'clock of the run's day.
 #
 #   source s -> a -> b -> test t       u: a test that cannot decide; v: a test that never passes
@@ -243,3 +245,27 @@ def test_ten_questions_have_an_answer(history):
         ('"dev"."analytics"."b"', "release 4", "i6"),
         ('"dev"."analytics"."c"', "release 4", "i6"),
     ]
+
+
+def test_queries_lead_from_redshift_to_the_node_and_the_airflow_run(built, database):
+    node = "model.p.queried"
+    mine, other = Database(database.warehouse), Database(database.warehouse)
+    ((started,),) = mine.run("select cast(getdate() as varchar)")
+    # The comment by which dbt names the node; what follows in the session has none, and is the node's as well.
+    mine.run(f'select /* {{"app": "dbt", "node_id": "{node}"}} */ 1')
+    mine.run("create temporary table made (one integer)")
+    other.run("delete from analytics.audit_table where load_id = 'no such row'")
+    database.run(
+        "insert into analytics.audit_table"
+        " (load_id, invocation_id, unique_id, name, started_at, completed_at, airflow_dag_id, airflow_run_id)"
+        f" values ('queries', 'queries', '{node}', 'queried', cast('{started}' as timestamp),"
+        " dateadd(second, 1, getdate()), 'd', 'queries')"
+    )
+    # History is written with a delay, here as on a cluster; asked for by its name, it is brought up to date.
+    database.run("select count(*) from sys_query_history")
+    found = database.dictionaries("select * from analytics.audit_queries where run_key = 'd/queries'")
+    assert {row["name"] for row in found} == {"queried"}
+    kinds = {row["query_type"] for row in found}
+    assert {"SELECT", "DDL"} <= kinds
+    assert "DELETE" not in kinds
+    assert all(float(row["elapsed_seconds"]) >= 0 for row in found)
