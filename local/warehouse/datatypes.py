@@ -31,6 +31,9 @@ def adapt(kind: exp.DataType) -> None:
         # https://docs.aws.amazon.com/redshift/latest/dg/r_Numeric_types201.html
         if not kind.expressions:
             _size(kind, 18, 0)
+        elif [each.name for each in kind.expressions] == ["38", "37"]:
+            # What the catalog calls a computed number (sql/7_history.sql): any digits, any scale.
+            kind.set("expressions", None)
         elif (digits := kind.expressions[0].name).isdecimal() and int(digits) > _MAX_PRECISION:
             raise Refused(f"DECIMAL precision {digits} must be between 1 and 38", "22023")
     elif kind.this in (_T.VARBINARY, _T.BINARY):

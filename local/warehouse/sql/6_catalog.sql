@@ -29,7 +29,7 @@ SELECT current_database()::varchar AS database_name, n.nspname::varchar AS schem
             WHEN 'numeric' THEN CASE WHEN a.atttypmod < 4 THEN 38 ELSE ((a.atttypmod - 4) >> 16) & 65535 END END
            AS numeric_precision,
        CASE WHEN t.typname IN ('int2', 'int4', 'int8') THEN 0
-            WHEN t.typname = 'numeric' THEN CASE WHEN a.atttypmod < 4 THEN 16 ELSE (a.atttypmod - 4) & 2047 END END
+            WHEN t.typname = 'numeric' THEN CASE WHEN a.atttypmod < 4 THEN 37 ELSE (a.atttypmod - 4) & 2047 END END
            AS numeric_scale,
        coalesce(col_description(c.oid, a.attnum), '')::varchar AS remarks,
        a.attidentity <> '' AS is_identity, c.oid AS relation, c.relkind

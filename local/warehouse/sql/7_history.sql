@@ -117,7 +117,7 @@ BEGIN
 END $$;
 
 -- The result of a computation with DECIMALs has a precision and a scale in Redshift, in PostgreSQL it has none. It is
--- shown with room on both sides, because NUMERIC alone would be NUMERIC(18,0) when a client writes it back.
+-- shown as NUMERIC(38,37), which the translation reads as one without limits, so that clients can write it back.
 CREATE OR REPLACE FUNCTION information_schema._pg_numeric_precision(typid oid, typmod int4) RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT AS $$
 SELECT CASE typid WHEN 21 THEN 16 WHEN 23 THEN 32 WHEN 20 THEN 64 WHEN 700 THEN 24 WHEN 701 THEN 53
@@ -125,4 +125,4 @@ SELECT CASE typid WHEN 21 THEN 16 WHEN 23 THEN 32 WHEN 20 THEN 64 WHEN 700 THEN 
 CREATE OR REPLACE FUNCTION information_schema._pg_numeric_scale(typid oid, typmod int4) RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT AS $$
 SELECT CASE WHEN typid IN (21, 23, 20) THEN 0
-    WHEN typid = 1700 THEN CASE WHEN typmod = -1 THEN 16 ELSE (typmod - 4) & 65535 END END $$;
+    WHEN typid = 1700 THEN CASE WHEN typmod = -1 THEN 37 ELSE (typmod - 4) & 65535 END END $$;
