@@ -48,7 +48,9 @@ fi
 
 echo "Installing the tools into $venv (once for each change of requirements/tools.txt) ..." >&2
 rm -f "$venv/.ready"
-"$uv" venv --quiet --clear --python "$python" "$venv" || fail "uv could not make $venv"
+if ! "$venv/bin/python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null; then
+  "$uv" venv --quiet --clear --python "$python" "$venv" || fail "uv could not make $venv"
+fi
 VIRTUAL_ENV=$venv "$uv" pip sync --quiet --compile-bytecode --require-hashes requirements/tools.txt ||
   fail "requirements/tools.txt could not be installed; is a package index reachable (UV_DEFAULT_INDEX)?"
 printf '%s\n' "$wanted" > "$venv/.ready"
