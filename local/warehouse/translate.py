@@ -65,13 +65,14 @@ def translate(text: str) -> tuple[Plan, ...]:
     for index in range(len(tokens) + 1):
         if index == len(tokens) or tokens[index].token_type == TokenType.SEMICOLON:
             if part := tokens[start:index]:
-                plans.append(_one(text, part))
+                # Comments in front belong to it: dbt says there whose statement it is.
+                begin = tokens[start - 1].end + 1 if start else 0
+                plans.append(_one(text[begin : part[-1].end + 1].strip(), text, part))
             start = index + 1
     return tuple(plans)
 
 
-def _one(text: str, tokens: list[Token]) -> Plan:
-    own = text[tokens[0].start : tokens[-1].end + 1]
+def _one(own: str, text: str, tokens: list[Token]) -> Plan:
     try:
         plan = _plan(text, tokens)
     except Refused as refusal:

