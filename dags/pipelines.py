@@ -40,6 +40,8 @@ for pipeline in load_pipelines(Path(__file__).with_name("pipelines.yml")):
         install_dbt_deps=False,
         env_vars={
             "DBT_RELEASE_ID": release.release_id,
+            # Airflow sets the other variables of this name by itself.
+            "AIRFLOW_CTX_LOG_URL": "{{ ti.log_url }}",
             # CI ran them: they test code, not data. An incremental model's would need a table that the first run lacks.
             "DBT_EXCLUDE_RESOURCE_TYPES": "unit_test",
         },

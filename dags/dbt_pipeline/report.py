@@ -11,6 +11,7 @@ from dbt_pipeline.results import ERROR_KEY, RESULTS_KEY
 FAILED = {"error", "fail", "runtime error", "partial success"}
 # dbt skips a node when something it reads failed.
 SKIPPED = {"skipped"}
+_BUILT = ("model.", "seed.", "snapshot.")
 # Lambda takes 6 MB, but what people read and SNS carries is 256 KB.
 ALERT_NODES = 200
 # The alert's payload: what check_dbt pushed; or, so that an alert is sent even if that broke down, what names the run.
@@ -99,8 +100,10 @@ def failed_nodes(ti: Any, tasks: dict[str, Any], states: dict[str, str]) -> list
                     "try_number": error.get("try_number", 1),
                 }
             )
+    # That the tests of a node that was not built did not run either says nothing more.
+    missing = [result for result in skipped if result["unique_id"].startswith(_BUILT)]
     keys = ("unique_id", "status", "message", "try_number")
-    return [{key: result[key] for key in keys} for result in failed + skipped]
+    return [{key: result[key] for key in keys} for result in failed + (missing or skipped)]
 
 
 def _tests(tasks: dict[str, Any]) -> dict[str, list[str]]:
