@@ -17,7 +17,8 @@ from local.run import DAG_ID, audit
 from local.settings import REPOSITORY, Passwords
 from tests.fixtures.checkout import Checkout, new_checkout
 
-pytestmark = pytest.mark.slow
+# Stand-ins, a release and a run whose dbt is slow on purpose, beside whatever else the machine does.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 MODELS = {
     # The audit table has seen it once its first try is over.
