@@ -5,7 +5,7 @@ from collections.abc import Callable
 from sqlglot.tokens import Token, TokenType
 
 from local.warehouse.login import verifier
-from local.warehouse.plan import HELPERS, Plan, Refused, block, identifier, literal, unsupported
+from local.warehouse.plan import HELPERS, Plan, Refused, bare, block, identifier, literal, unsupported
 
 # Quoted, and dollar-quoted as dbt writes comments.
 _STRINGS = (TokenType.STRING, TokenType.HEREDOC_STRING)
@@ -105,13 +105,13 @@ def _user(words: Words, *, create: bool) -> Plan:
     words.take("with")
     while words.left:
         if words.take("password", "disable"):
-            after.append(f"PERFORM {HELPERS}.set_password({literal(_bare(name))}, NULL)")
+            after.append(f"PERFORM {HELPERS}.set_password({literal(bare(name))}, NULL)")
         elif words.take("password"):
             try:
                 kept = verifier(words.string())
             except ValueError as problem:
                 raise Refused(str(problem), "22023") from problem
-            after.append(f"PERFORM {HELPERS}.set_password({literal(_bare(name))}, {literal(kept)})")
+            after.append(f"PERFORM {HELPERS}.set_password({literal(bare(name))}, {literal(kept)})")
         elif words.take("createdb") or words.take("nocreatedb"):
             options.append(words.tokens[words.position - 1].text)
         elif words.take("createuser"):
@@ -141,10 +141,6 @@ def _user(words: Words, *, create: bool) -> Plan:
     if not steps:
         raise Refused("syntax error at end of input", "42601")
     return Plan(block(*steps), tag="CREATE USER" if create else "ALTER USER")
-
-
-def _bare(quoted: str) -> str:
-    return quoted[1:-1].replace('""', '"')
 
 
 def _create_group(words: Words) -> Plan:

@@ -58,6 +58,11 @@ def identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def bare(quoted: str) -> str:
+    """The name that a quoted identifier stands for."""
+    return quoted[1:-1].replace('""', '"')
+
+
 def block(*steps: str) -> str:
     """Several statements that succeed or fail as one, as one statement."""
     body = "".join(f"{step};\n" for step in steps)
