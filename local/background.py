@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -42,7 +43,8 @@ def check(settings: Settings) -> None:
     """
     if not running(settings):
         log = _log(settings)
-        raise SetupError(f"the stand-ins of make up have ended; {log} says:\n{tail(log)}")
+        why = _said(settings).get("ended") or f"{log} says:\n{tail(log)}"
+        raise SetupError(f"the stand-ins of make up have ended: {why}")
 
 
 def start(settings: Settings) -> int:
@@ -96,10 +98,16 @@ def keep(settings: Settings) -> None:
             with steps.step(f"DAG {DAG_ID} from release {release_id}"), stack.airflow() as airflow:
                 airflow.wait_for_dag(DAG_ID, release_id, 120)
                 airflow.end_open_runs(DAG_ID)
-        (settings.state / "stack.json").write_text(json.dumps({"pid": os.getpid()}))
-        while True:
-            stack.check()
-            time.sleep(1)
+        said = settings.state / "stack.json"
+        said.write_text(json.dumps({"pid": os.getpid()}))
+        try:
+            while True:
+                stack.check()
+                time.sleep(1)
+        except SetupError as error:
+            # At once, for a run that uses the stand-ins: stopping what is left takes seconds.
+            said.write_text(json.dumps({"pid": os.getpid(), "ended": str(error)}))
+            raise
     finally:
         stack.stop()
 
@@ -150,8 +158,13 @@ def _log(settings: Settings) -> Path:
 
 def _owner(settings: Settings) -> psutil.Process | None:
     holder = lock_holder(settings.state / STACK_LOCK)
+    said = _said(settings)
+    return holder if holder and holder.pid == said.get("pid") and "ended" not in said else None
+
+
+def _said(settings: Settings) -> dict[str, Any]:
+    """What the background process has written about itself: its pid once all is up, and why it ends."""
     try:
-        said = json.loads((settings.state / "stack.json").read_text())["pid"]
-    except (FileNotFoundError, ValueError, KeyError):
-        return None
-    return holder if holder and holder.pid == said else None
+        return json.loads((settings.state / "stack.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return {}

@@ -9,11 +9,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import redshift_connector
 from rich.markup import escape
 from rich.table import Table
 
 from local.aws import seed
-from local.mwaa.api import FINAL, Airflow
+from local.mwaa.api import FINAL, Airflow, NoAnswerError
 from local.progress import Steps, console
 from local.settings import Passwords, Settings
 from local.stack import TARGET_SCHEMA, connect, rows
@@ -81,9 +82,11 @@ def run_pipeline(settings: Settings, release_id: str, steps: Steps, check: Calla
             tasks = airflow.tasks(DAG_ID, run_id)
         columns, audit_rows = audit(settings, passwords, run_id)
         return Outcome(run_id, state, wall_seconds, tasks, columns, audit_rows, seed.read_alerts(settings))
-    except Exception:
-        # A stand-in that died is the better explanation of whatever went wrong.
-        check()
+    except (NoAnswerError, redshift_connector.Error):
+        # A stand-in that died is the better explanation; its owner looks every second.
+        for _ in range(5):
+            check()
+            time.sleep(1)
         raise
 
 

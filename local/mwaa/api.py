@@ -22,6 +22,10 @@ def import_error(stack_trace: str) -> str:
     return message if "PipelineError" in lines[last] or not frames else f"{message}\n    {frames[-1]}"
 
 
+class NoAnswerError(SetupError):
+    """Airflow's API server is gone, or cannot do its work."""
+
+
 class Airflow:
     """A client of the local Airflow.
 
@@ -52,7 +56,7 @@ class Airflow:
 
         Raises:
             httpx.HTTPStatusError: the server refused.
-            SetupError: it does not answer.
+            NoAnswerError: it does not answer, or cannot.
         """
         try:
             answer = self._send(method, path, json, params)
@@ -60,7 +64,11 @@ class Airflow:
                 del self._client.headers["Authorization"]
                 answer = self._send(method, path, json, params)
         except httpx.TransportError as error:
-            raise SetupError(f"Airflow does not answer at {self.url} ({error})") from error
+            raise NoAnswerError(f"Airflow does not answer at {self.url} ({error})") from error
+        if answer.is_server_error:
+            raise NoAnswerError(
+                f"Airflow cannot answer {method} {answer.url}: {answer.status_code} {answer.text[:200]}"
+            )
         answer.raise_for_status()
         return answer.json() if answer.content else None
 

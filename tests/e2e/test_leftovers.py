@@ -240,7 +240,7 @@ def test_a_server_that_dies_ends_up_and_the_run_that_uses_it(up: Checkout, folde
     assert "the stand-ins of make up have ended" in the_message(run.stderr)
     assert message in run.stderr
     until = time.monotonic() + 60
-    while lock_holder(up.state / "lock"):
+    while marked_processes(up.state):
         assert time.monotonic() < until
         time.sleep(0.2)
     assert message in (up.state / "logs" / "up.log").read_text()
