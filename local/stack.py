@@ -15,7 +15,6 @@ from deploy.apply import apply
 from deploy.bucket import Bucket, aws_client
 from deploy.build import build
 from deploy.redshift import apply_grants
-from deploy.release import ROOT_FILES
 from deploy.sample_data import load_sample, upload_sample
 from local.aws import seed
 from local.mwaa.api import Airflow
@@ -121,7 +120,7 @@ class Stack:
             warehouse = begin(self._warehouse)
             release = begin(self.release, project, after=(aws,))
             data = begin(self._data, passwords, after=(aws, warehouse))
-            airflow = begin(self._airflow, after=(image, aws))
+            airflow = begin(self._airflow, after=(image, release))
             everything = (image, aws, warehouse, release, data, airflow)
             try:
                 for ended in as_completed(everything):
@@ -211,10 +210,6 @@ class Stack:
             child = self._python("local.aws")
             wait_for_line(child, "ready", 60)
             seed.seed(self.settings, passwords, HOST, self.settings.warehouse_port)
-            # An environment starts from these two, so they are there before the release that brings the DAGs.
-            bucket = seed.client(self.settings, "s3")
-            for name in ROOT_FILES:
-                bucket.put_object(Bucket=seed.DAGS_BUCKET, Key=name, Body=(REPOSITORY / name).read_bytes())
 
     def _warehouse(self, steps: Steps) -> None:
         with steps.step("Warehouse"):
