@@ -229,7 +229,7 @@ async def send(session, segment, pieces: Iterator[bytes]) -> None:
     try:
         while (piece := await ahead) is not None:
             ahead = asyncio.create_task(asyncio.to_thread(following))
-            session.server_writer.write(wire.message(b"d", piece))
+            session.server_writer.writelines((wire.header(b"d", len(piece)), piece))
             await session.server_writer.drain()
             if segment.failed is not None:
                 break

@@ -1,6 +1,7 @@
 """S3 objects that COPY reads and UNLOAD writes. Addresses and keys come from the process's AWS_* variables."""
 
 import bz2
+import functools
 import json
 import zlib
 from collections.abc import Iterator
@@ -15,8 +16,9 @@ from local.warehouse.plan import Refused
 _CHUNK = 1 << 20  # bytes
 
 
+@functools.cache
 def client() -> Any:
-    """An S3 client that fails soon when nothing answers."""
+    """The process's S3 client, which fails soon when nothing answers. Making one takes as long as a small COPY."""
     return boto3.client("s3", config=Config(connect_timeout=5, read_timeout=60, retries={"max_attempts": 2}))
 
 

@@ -25,7 +25,12 @@ class ProtocolError(Exception):
 
 def message(kind: bytes, payload: bytes = b"") -> bytes:
     """Frame a message: its kind (one byte, or none in the start-up phase), its length, its payload."""
-    return kind + struct.pack("!I", len(payload) + 4) + payload
+    return header(kind, len(payload)) + payload
+
+
+def header(kind: bytes, size: int) -> bytes:
+    """Begin a message whose payload of `size` bytes follows, so that a large one need not be copied."""
+    return kind + struct.pack("!I", size + 4)
 
 
 def error(code: str, text: str, hint: str = "", severity: str = "ERROR") -> bytes:
