@@ -11,7 +11,7 @@ from local.settings import HOST
 from local.warehouse import login, wire
 from local.warehouse.journal import Journal, Who
 from local.warehouse.postgres import Postgres
-from local.warehouse.session import Session
+from local.warehouse.session import Session, Stream
 
 # What Redshift reports; its connector behaves differently with PostgreSQL's own version.
 SERVER_VERSION = "8.0.2"
@@ -19,6 +19,8 @@ _LOGIN_SECONDS = 60
 # Of a client's start-up parameters, those that PostgreSQL shall see. Redshift's own ones, such as
 # client_protocol_version, it refuses.
 _PASSED_ON = ("application_name", "datestyle", "extra_float_digits", "options")
+
+Server = tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]
 
 
 class Gateway:
@@ -76,19 +78,29 @@ class Gateway:
             server = await self._login(reader, writer, parameters)
         if server is None:
             return
-        pid = struct.unpack_from("!I", server[2])[0]
-        who = Who(parameters["user"].lower(), parameters.get("database", parameters["user"]).lower(), pid)
         try:
-            late_views = await self._late_views_of(who.database)
-            session = Session((reader, writer), server[:2], self.journal, who, late_views)
-            try:
-                await session.run()
-            finally:
-                if session.busy:  # the client vanished in the middle of a statement
-                    await self._cancel(server[2])
+            await self.converse((reader, writer), server, parameters)
         finally:
             # Without a word of farewell, as from a client that vanished: PostgreSQL rolls back.
             server[1].close()
+
+    async def converse(self, client: Stream, server: Server, parameters: dict[str, str]) -> None:
+        """Serve a client that has logged in, until one side leaves.
+
+        Args:
+            client: its connection.
+            server: PostgreSQL's, and the process id and secret that cancel what runs there.
+            parameters: of the client's start-up message.
+        """
+        pid = struct.unpack_from("!I", server[2])[0]
+        who = Who(parameters["user"].lower(), parameters.get("database", parameters["user"]).lower(), pid)
+        late_views = await self._late_views_of(who.database)
+        session = Session(client, server[:2], self.journal, who, late_views)
+        try:
+            await session.run()
+        finally:
+            if session.busy:  # the client vanished in the middle of a statement
+                await self._cancel(server[2])
 
     async def _startup(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> dict[str, str] | None:
         """Read requests until one starts a session; returns its parameters, or nothing for a cancel request."""
@@ -115,7 +127,7 @@ class Gateway:
 
     async def _login(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, parameters: dict[str, str]
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes] | None:
+    ) -> Server | None:
         user = parameters.get("user", "").lower()
         writer.write(wire.message(b"R", struct.pack("!I", 3)))  # AuthenticationCleartextPassword; loopback only
         await writer.drain()
