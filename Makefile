@@ -32,7 +32,8 @@ sql: deps ## Run a query: make sql Q="select ..." (USER_NAME=awsuser: as admin)
 	@$(LOCAL) sql $(if $(USER_NAME),--user $(USER_NAME)) -- "$$Q"
 
 test: deps ## Unit and integration tests, and one run on a real scheduler
-	@$(PYTEST) -n 2 --dist loadfile -m "not slow"
+	@$(PYTEST) -n 2 --dist loadfile -m "not slow" tests/unit tests/integration
+	@$(PYTEST) -m "not slow" tests/e2e
 
 test-fast: deps ## Unit tests
 	@$(PYTEST) -q tests/unit

@@ -4,6 +4,8 @@ The bucket is its only input, as on MWAA. LocalExecutor runs the tasks; the meta
 """
 
 import base64
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -11,6 +13,7 @@ import secrets
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +54,10 @@ class Mwaa:
         Raises:
             SetupError: uv could not install it.
         """
+        with self._installing():
+            self._install_image()
+
+    def _install_image(self) -> None:
         wanted = _digest(REPOSITORY / "requirements" / "mwaa.txt")
         if _read(self.venv / ".ready") == wanted:
             return
@@ -90,6 +97,10 @@ class Mwaa:
         Raises:
             SetupError: pip failed. MWAA would only log it and start all the same, without the DAGs.
         """
+        with self._installing():
+            self._install_requirements()
+
+    def _install_requirements(self) -> None:
         body = self._s3.get_object(Bucket=self._bucket, Key="requirements.txt")["Body"].read()
         wanted = hashlib.sha256(body).hexdigest()
         if _read(self.venv / ".requirements") == wanted:
@@ -202,6 +213,14 @@ class Mwaa:
     def stop_database(self) -> None:
         """Stop the metadata database; after the components, which are stopped with all children."""
         self._database.stop()
+
+    @contextlib.contextmanager
+    def _installing(self) -> Iterator[None]:
+        """Let one process at a time install into the image's folder, which tests share."""
+        self.venv.parent.mkdir(parents=True, exist_ok=True)
+        with self.venv.with_name("mwaa.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _log(self, name: str) -> Path:
         folder = self.home / "logs"
