@@ -171,6 +171,21 @@ def sql(
 
 
 @app.command()
+def report(
+    output: Annotated[Path | None, typer.Option(help="Default: report.html in the state folder.")] = None,
+    days: Annotated[int, typer.Option(min=1, max=3660, help="Runs of the last so many days.")] = 30,
+) -> None:
+    """Write the audit report.
+
+    Of the warehouse that REDSHIFT_HOST and the like name, otherwise of the one that `up` keeps running.
+    """
+    with _settings() as settings:
+        from local.report import write
+
+        print(write(settings, output or settings.state / "report.html", days))
+
+
+@app.command()
 def lint() -> None:
     """Run all linters."""
     with _settings():
