@@ -36,7 +36,8 @@ def write(settings: Settings, path: Path, days: int) -> Path:
         half.write_text(page, encoding="utf-8")
         half.replace(path)
     except OSError as error:
-        half.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            half.unlink()
         raise SetupError(f"{path} cannot be written ({error.strerror}); name another with --output") from None
     return path
 

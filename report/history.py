@@ -41,7 +41,7 @@ RESULT = (
 )
 MESSAGE_CHARACTERS = 2_000
 # All messages and addresses together, so that a bad month does not make a page nobody can open. Newest first.
-TEXT_BYTES = 800_000
+TEXT_BYTES = 400_000
 LEFT_OUT = "(left out to keep this page small; it is in audit_table)"
 
 
@@ -74,7 +74,7 @@ def compact(found: dict[str, list[Row]]) -> dict[str, Any]:
     Times are milliseconds since 1970 (UTC), a result's start is counted from its run's start; durations are in seconds,
     a result's length in milliseconds.
     """
-    texts, paths = _Texts(TEXT_BYTES), _Texts(TEXT_BYTES // 4)
+    texts, names, paths = _Texts(TEXT_BYTES), _Texts(TEXT_BYTES), _Texts(TEXT_BYTES // 4)
     nodes: dict[str, int] = {}
     named: list[list[Any]] = []
     starts = {row["run_key"]: _milliseconds(row["started_at"]) for row in found["runs"]}
@@ -106,7 +106,7 @@ def compact(found: dict[str, list[Row]]) -> dict[str, Any]:
         while result[-1] is None:
             result.pop()
         results.append(result)
-    runs = [_run(row, paths) for row in found["runs"]]
+    runs = [_run(row, names, paths) for row in found["runs"]]
     return {
         "runColumns": RUN,
         "runs": runs,
@@ -114,6 +114,7 @@ def compact(found: dict[str, list[Row]]) -> dict[str, Any]:
         "results": results,
         "nodes": named,
         "texts": texts.all,
+        "names": names.all,
         "paths": paths.all,
         **{name: [_plain(row) for row in found[name]] for name in ("statistics", "tests", "marts")},
     }
@@ -126,12 +127,12 @@ def cut(message: str | None) -> str | None:
     return message
 
 
-def _run(row: Row, paths: _Texts) -> list[Any]:
+def _run(row: Row, names: _Texts, paths: _Texts) -> list[Any]:
     return [
         row["run_key"],
-        row["airflow_dag_id"],
-        row["release_id"],
-        row["run_date"].isoformat(),
+        names.place(row["airflow_dag_id"]),
+        names.place(row["release_id"]),
+        names.place(row["run_date"].isoformat()),
         _milliseconds(row["started_at"]),
         _number(row["duration_seconds"]),
         OUTCOMES.index(row["outcome"]),

@@ -7,7 +7,8 @@ const DAY = 86400;
 const named = (names, values) => Object.fromEntries(names.map((name, place) => [name, values[place]]));
 const RUNS = DATA.runs.map((values, place) => {
   const run = named(DATA.runColumns, values);
-  return {...run, place, pipeline: run.pipeline || 'by hand', outcome: OUTCOMES[run.outcome], path: given(run.path) ? DATA.paths[run.path].split(' > ') : [], results: []};
+  const [pipeline, release, date] = [run.pipeline, run.release, run.date].map(name => DATA.names[name]);
+  return {...run, place, pipeline: pipeline || 'by hand', release, date, outcome: OUTCOMES[run.outcome], path: given(run.path) ? DATA.paths[run.path].split(' > ') : [], results: []};
 });
 const NODES = DATA.nodes.map(([id, name, type, owner]) => ({id, name, type, owner, results: []}));
 const RESULTS = DATA.results.map(values => {
@@ -106,7 +107,7 @@ function drawTimeline() {
     return tick;
   });
   const body = el('tbody');
-  const more = growing(drawn, 100, result => {
+  const more = growing(drawn, 40, result => {
     const bar = el('div', {class: `bar ${result.outcome}`});
     bar.style.left = `${Math.min(100 * result.start / all, 99.7)}%`;
     bar.style.width = `${100 * (result.length || 0) / all}%`;
@@ -123,7 +124,7 @@ function drawTimeline() {
     el('caption', null, caption),
     el('colgroup', null, ['name', 'outcome', 'span', 'seconds'].map(name => el('col', {class: name}))),
     el('thead', null, el('tr', null, el('th', {scope: 'col'}, 'Node'), el('th', {scope: 'col'}, el('span', {class: 'word'}, 'Outcome')),
-      el('th', {scope: 'col', class: 'axis', 'aria-label': 'Span'}, ticks), el('th', {scope: 'col', class: 'number'}, 'Took'))),
+      el('th', {scope: 'col', 'aria-label': 'Span'}, el('div', {class: 'axis', 'aria-hidden': 'true'}, ticks)), el('th', {scope: 'col', class: 'number'}, 'Took'))),
     body), more) : empty('Nothing in this run matches the filters.'));
 }
 

@@ -24,9 +24,10 @@ const time = at => given(at) ? new Date(at).toISOString().slice(0, 16).replace('
 
 const whole = number => given(number) ? number.toLocaleString('en-US', {maximumFractionDigits: 0}) : '';
 
-// 0.34 s, 12.5 s, 3 min 05 s, 2 h 07 min.
+// 0 s, 0.34 s, 12.5 s, 3 min 05 s, 2 h 07 min.
 function duration(seconds) {
   if (!given(seconds)) return '';
+  if (seconds === 0) return '0 s';
   if (seconds < 10) return `${seconds.toFixed(2)} s`;
   if (seconds < 59.95) return `${seconds.toFixed(1)} s`;
   const all = Math.round(seconds);

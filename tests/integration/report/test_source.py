@@ -1,0 +1,109 @@
+"""Reading: real audit views, written by dbt into the warehouse stand-in; and what the command says when it cannot."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from report.source import read
+
+REPOSITORY = Path(__file__).parents[3]
+SCHEMA = "report"
+
+
+def address(warehouse, **more: str) -> dict[str, str]:
+    return {
+        "REDSHIFT_HOST": warehouse.host,
+        "REDSHIFT_PORT": str(warehouse.port),
+        "REDSHIFT_USER": warehouse.user,
+        "REDSHIFT_PASSWORD": warehouse.password,
+        "REDSHIFT_DATABASE": warehouse.database,
+        "REDSHIFT_SCHEMA": SCHEMA,
+        "REDSHIFT_SSLMODE": "disable",
+        **more,
+    }
+
+
+def report(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("REDSHIFT_", "LOCAL_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "local", "report", *arguments],
+        cwd=REPOSITORY,
+        env={**variables, "LOCAL_DIR": str(tmp_path / "state"), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def audited(warehouse, tmp_path_factory):
+    """The audit table and views, and in them the invocation that made them."""
+    project = tmp_path_factory.mktemp("project") / "dbt_project"
+    shutil.copytree(REPOSITORY / "dbt_project", project, ignore=shutil.ignore_patterns("target", "logs"))
+    for chosen in ("tag:audit", "tag:audit_view"):
+        done = subprocess.run(
+            [Path(sys.executable).with_name("dbt"), "--no-use-colors", "run", "--target", "prod", "--select", chosen],
+            cwd=project,
+            env={**os.environ, **address(warehouse)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+    return warehouse
+
+
+def test_rows_of_every_view_are_read(audited):
+    connection = audited.connect()
+    try:
+        found = read(connection, SCHEMA, 1)
+    finally:
+        connection.close()
+    assert [row["outcome"] for row in found["runs"]] == ["passed", "passed"]
+    assert {row["name"] for row in found["nodes"]} >= {"audit_table", "audit_runs"}
+    assert len(found["nodes"]) == sum(row["nodes"] for row in found["runs"]) == len(found["statistics"])
+    assert found["tests"] == found["marts"] == []
+
+
+def test_the_command_writes_a_page_and_prints_its_path(audited, tmp_path):
+    path = tmp_path / "deep" / "audit.html"
+    done = report(tmp_path, "--output", str(path), "--days", "2", **address(audited))
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, str(path), "")
+    page = path.read_text(encoding="utf-8")
+    assert "audit_critical_paths" in page
+    assert "the last 2 days" in page
+    assert audited.password not in page
+    assert [other.name for other in path.parent.iterdir()] == ["audit.html"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"REDSHIFT_SCHEMA": 'nobody\'s "own"'}, "has no audit views yet"),
+        ({"REDSHIFT_PASSWORD": "Wrong1234"}, "check REDSHIFT_*"),
+        ({"REDSHIFT_PASSWORD": ""}, "REDSHIFT_PASSWORD not; set both"),
+        ({"REDSHIFT_PORT": "1"}, "127.0.0.1:1 does not let awsuser in"),
+        ({"REDSHIFT_PORT": "x"}, "REDSHIFT_PORT='x' is not a port"),
+        ({"REDSHIFT_SSLMODE": "maybe"}, "REDSHIFT_SSLMODE='maybe' is unknown"),
+        ({"REDSHIFT_HOST": ""}, "make up"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_message(warehouse, tmp_path, changed, said):
+    done = report(tmp_path, **{**address(warehouse), **changed})
+    assert done.returncode == 2
+    assert done.stderr.startswith("Set-up failed: ")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("report.html*"))
+
+
+def test_a_place_that_cannot_be_written_is_named(audited, tmp_path):
+    (tmp_path / "file").touch()
+    done = report(tmp_path, "--output", str(tmp_path / "file" / "audit.html"), **address(audited))
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr
+    assert "--output" in done.stderr
