@@ -44,7 +44,11 @@ def write(settings: Settings, path: Path, days: int) -> Path:
 
 def _connect(settings: Settings) -> redshift_connector.Connection:
     try:
-        return connect(settings, "dbt_user", Passwords.load(settings.state).dbt_user)
+        passwords = Passwords.load(settings.state)
+    except SetupError as error:
+        raise SetupError(f"{error}; or name a warehouse with REDSHIFT_HOST and the like") from None
+    try:
+        return connect(settings, "dbt_user", passwords.dbt_user)
     except redshift_connector.Error as error:
         raise SetupError(
             f"the warehouse does not answer ({error_text(error)}); start it with make up, or set REDSHIFT_HOST"

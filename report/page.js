@@ -71,7 +71,7 @@ function drawDays() {
 
 function drawRuns() {
   show('runs-body', table('Runs, newest first', [
-    {title: 'Started', value: run => run.started, show: run => run.results.length
+    {title: 'Started', time: true, value: run => run.started, show: run => run.results.length
       ? el('button', {type: 'button', class: 'link', 'aria-label': `Timeline of ${nameOf(run)}`, onclick: () => chooseRun(run, true)}, time(run.started) || run.date)
       : time(run.started) || run.date},
     {title: 'Outcome', value: run => run.outcome, show: run => badge(run.outcome)},
@@ -119,7 +119,7 @@ function drawTimeline() {
       el('td', {class: 'number'}, duration((result.length || 0) / 1000)));
   }, body);
   const caption = `${run.key}: ${whole(drawn.length)} nodes by start${idle ? `, ${whole(idle)} that never started left out` : ''}. `
-    + (path.size ? `◆ decided how long the run took: ${run.path.length} nodes, ${duration(run.pathSeconds)}.` : '');
+    + (path.size ? `◆ decided how long the run took: ${run.path.length} of them, ${duration(run.pathSeconds)}.` : '');
   show('timeline-body', drawn.length ? el('div', null, el('table', {class: 'gantt'},
     el('caption', null, caption),
     el('colgroup', null, ['name', 'outcome', 'span', 'seconds'].map(name => el('col', {class: name}))),
@@ -172,7 +172,7 @@ function drawTrends() {
     ], results)));
   const around = (_, low, high) => low === high ? [low - DAY / 24, high + DAY / 24] : [low - (high - low) * 0.03, high + (high - low) * 0.03];
   const spoken = number => given(number) ? duration(number) : '–';
-  const points = {points: {show: true, size: 6}, width: 2};
+  const points = {points: {size: 6}, width: 2};
   chart(spans, `Line chart of the duration of ${chosen.node.name}`, [
     {label: 'took', colour: 'accent', value: (_, number) => spoken(number), ...points},
     {label: 'usual', colour: 'skipped', dash: [4, 4], points: {show: false}, value: (_, number) => spoken(number)},

@@ -116,6 +116,10 @@ def read(connection: redshift_connector.Connection, schema: str, days: int) -> d
                 raise _in_words(error, schema) from error
             columns = [column[0] for column in cursor.description]
             found[name] = [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+    nodes = found["nodes"]
+    if len(nodes) == MAX_NODES:
+        # The last run may have more results than were read, and a part of a run would look like a whole one.
+        found["nodes"] = [row for row in nodes if row["run_key"] != nodes[-1]["run_key"]]
     return found
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from report import source
 from report.source import read
 
 REPOSITORY = Path(__file__).parents[3]
@@ -69,6 +70,17 @@ def test_rows_of_every_view_are_read(audited):
     assert found["tests"] == found["marts"] == []
 
 
+def test_a_run_that_does_not_fit_is_counted_only(audited, monkeypatch):
+    monkeypatch.setattr(source, "MAX_NODES", 5)
+    connection = audited.connect()
+    try:
+        found = read(connection, SCHEMA, 1)
+    finally:
+        connection.close()
+    assert len(found["runs"]) == 2
+    assert found["nodes"] == []
+
+
 def test_the_command_writes_a_page_and_prints_its_path(audited, tmp_path):
     path = tmp_path / "deep" / "audit.html"
     done = report(tmp_path, "--output", str(path), "--days", "2", **address(audited))
@@ -89,7 +101,7 @@ def test_the_command_writes_a_page_and_prints_its_path(audited, tmp_path):
         ({"REDSHIFT_PORT": "1"}, "127.0.0.1:1 does not let awsuser in"),
         ({"REDSHIFT_PORT": "x"}, "REDSHIFT_PORT='x' is not a port"),
         ({"REDSHIFT_SSLMODE": "maybe"}, "REDSHIFT_SSLMODE='maybe' is unknown"),
-        ({"REDSHIFT_HOST": ""}, "make up"),
+        ({"REDSHIFT_HOST": ""}, "make up; or name a warehouse with REDSHIFT_HOST"),
     ],
 )
 def test_what_is_missing_is_said_in_one_message(warehouse, tmp_path, changed, said):
