@@ -9,6 +9,7 @@ import httpx
 from local.settings import HOST, SetupError
 
 FINAL = {"success", "failed"}
+_ASK_SECONDS = 3.0
 _SETTLING_SECONDS = 5
 
 
@@ -86,14 +87,21 @@ class Airflow:
             SetupError: it was not, in time, or a DAG file cannot be imported; the text is Airflow's.
         """
         until = time.monotonic() + seconds
+        asked = 0.0
         # Airflow remembers errors of files mended since, and MWAA copies file by file: older errors don't count.
         settled = datetime.now(UTC) + timedelta(seconds=_SETTLING_SECONDS)
         while True:
             try:
-                if doc in (self.call("GET", f"/dags/{dag_id}/details")["doc_md"] or ""):
+                dag = self.call("GET", f"/dags/{dag_id}/details")
+                if doc in (dag["doc_md"] or ""):
                     return
+                # A new release changes no DAG file, so Airflow would look again only when the interval is over.
+                if time.monotonic() - asked > _ASK_SECONDS:
+                    asked = time.monotonic()
+                    self.call("PUT", f"/parseDagFile/{dag['file_token']}")
             except httpx.HTTPStatusError as error:
-                if error.response.status_code != httpx.codes.NOT_FOUND:
+                # Not parsed yet, or asked for a moment ago.
+                if error.response.status_code not in {httpx.codes.NOT_FOUND, httpx.codes.CONFLICT}:
                     raise
             problems = [
                 f"{problem['filename']}: {import_error(problem['stack_trace'])}"
