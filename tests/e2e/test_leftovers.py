@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shutil
 import signal
 import time
@@ -46,62 +45,6 @@ def _airflow(checkout: Checkout) -> "contextlib.closing[Airflow]":
 
 def _live_release(checkout: Checkout) -> bytes | None:
     return Bucket(seed.DAGS_BUCKET, seed.client(checkout.settings, "s3")).read("dags/dbt/flights/CURRENT")
-
-
-# --- the warehouse alone: quick enough for every run of the tests ---------------------------------------------------
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("seconds", [0.0, 0.1, 0.3, 0.7, None])
-def test_the_warehouse_ends_with_its_command(checkout: Checkout, number: int, seconds: float | None) -> None:
-    running = checkout.begin("warehouse")
-    running.wait_for_handlers()
-    if seconds is None:
-        running.wait_until(lambda: running.stdout.count("\n") == 2)
-    else:
-        time.sleep(seconds)
-    running.interrupt(number)
-    assert running.end(30) == 130
-    assert running.stderr in ("Stopped.\n", "")
-    assert checkout.leftovers() == []
-
-
-def test_a_warehouse_whose_command_was_killed_ends_too(checkout: Checkout) -> None:
-    running = checkout.begin("warehouse")
-    running.wait_until(lambda: running.stdout.count("\n") == 2)
-    running.process.kill()
-    running.end()
-    until = time.monotonic() + 20
-    while marked_processes(checkout.state):
-        assert time.monotonic() < until
-        time.sleep(0.1)
-    done = checkout.command("down")
-    assert done.returncode == 0
-    assert checkout.leftovers() == []
-
-
-def test_down_stops_a_warehouse_in_another_terminal(checkout: Checkout) -> None:
-    running = checkout.begin("warehouse")
-    running.wait_until(lambda: running.stdout.count("\n") == 2)
-    done = checkout.command("down")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "Stopped.\n", "")
-    assert running.end(10) == 130
-    assert running.stderr == "Stopped.\n"
-    assert checkout.leftovers() == []
-
-
-def test_a_warehouse_whose_server_dies_says_so(checkout: Checkout) -> None:
-    running = checkout.begin("warehouse")
-    running.wait_until(lambda: running.stdout.count("\n") == 2)
-    _kill_postgres(checkout, "warehouse")
-    assert running.end(30) == 2
-    assert "PostgreSQL stopped" in the_message(running.stderr)
-    assert checkout.leftovers() == []
-
-
-def _kill_postgres(checkout: Checkout, folder: str) -> None:
-    pid = (checkout.state / folder / "data" / "postmaster.pid").read_text().split("\n", 1)[0]
-    os.kill(int(pid), signal.SIGKILL)
 
 
 # --- a run that is stopped ------------------------------------------------------------------------------------------
@@ -235,7 +178,7 @@ def test_up_is_there_for_runs_and_drills_and_stays_as_it_was(up: Checkout) -> No
 def test_a_server_that_dies_ends_up_and_the_run_that_uses_it(up: Checkout, folder: str, message: str) -> None:
     run = up.begin("run")
     run.wait_for("Run: ")
-    _kill_postgres(up, folder)
+    up.kill_postgres(folder)
     assert run.end() == 2, run.stdout + run.stderr
     assert "the stand-ins of make up have ended" in the_message(run.stderr)
     assert message in run.stderr
@@ -252,7 +195,7 @@ def test_a_server_that_dies_ends_up_and_the_run_that_uses_it(up: Checkout, folde
 def test_a_server_that_dies_ends_a_run(checkout: Checkout) -> None:
     run = checkout.begin("run")
     run.wait_for("Run: ")
-    _kill_postgres(checkout, "warehouse")
+    checkout.kill_postgres("warehouse")
     assert run.end() == 2, run.stdout + run.stderr
     assert "PostgreSQL stopped" in the_message(run.stderr)
     assert checkout.leftovers() == []

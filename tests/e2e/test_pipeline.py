@@ -162,7 +162,7 @@ def test_the_pipeline_runs_without_admin_rights(checkout: Checkout, run: dict[st
     ):
         done = checkout.command("sql", statement)
         assert done.returncode == 1, statement
-        assert "denied" in done.stdout, done.stdout
+        assert "denied" in done.stderr, done.stderr
     assert run["state"] == "success"
 
 
