@@ -33,7 +33,7 @@ app = typer.Typer(
 
 @contextlib.contextmanager
 def _settings() -> Iterator[Settings]:
-    """Settings of this checkout; problems end the command with one message and DESIGN's exit code."""
+    """Settings of this checkout; a problem ends the command with one message and the exit code that stands for it."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:

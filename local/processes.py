@@ -64,7 +64,7 @@ def base_environment() -> dict[str, str]:
     prefixes = ("AWS_", "AIRFLOW", "DBT_", "PYTHON", "REDSHIFT_", "MAKE", "VIRTUAL_ENV", "MWAA_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
     # Airflow names its processes anew, which by default writes over the environment that the mark is read from.
-    # https://pypi.org/project/setproctitle/
+    # https://github.com/dvarrazzo/py-setproctitle
     return {**kept, "PYTHONUNBUFFERED": "1", "SPT_NOENV": "1"}
 
 
