@@ -218,7 +218,7 @@ def _alter_group(words: Words) -> Plan:
 def _create_schema(words: Words) -> Plan:
     """https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_SCHEMA.html"""
     exists = words.take("if", "not", "exists")
-    name = "" if words.peek() == "authorization" else words.name()
+    name = "" if words.peek() == "authorization" else words.dotted()[-1]
     owner = words.name() if words.take("authorization") else ""
     name = name or owner
     if words.take("quota"):

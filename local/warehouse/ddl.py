@@ -68,19 +68,22 @@ def tables(tree: exp.Expr) -> list[exp.Table]:
 
 def alter(tree: exp.Alter) -> Plan:
     """Translate ALTER TABLE; what only concerns storage or keys changes nothing in PostgreSQL."""
-    name, kept, keys = generate(tree.this), [], []
+    name, kept, changes = generate(tree.this), [], []
     for action in tree.args["actions"]:
         if isinstance(action, (exp.AlterDistStyle, exp.AlterSortKey)):
             continue
         if isinstance(action, exp.AddConstraint):
-            keys += [generate(each) for each in action.expressions]
+            changes += [("record_key", generate(each)) for each in action.expressions]
+            continue
+        if isinstance(action, exp.Drop) and action.args.get("kind") == "CONSTRAINT":
+            changes.append(("forget_key", action.find(exp.Identifier).name))
             continue
         if isinstance(action, exp.ColumnDef):
             _column(action)
         kept.append(action)
     if not kept:
-        record = [f"PERFORM {HELPERS}.record_key({literal(name)}, {literal(key)})" for key in keys]
-        return Plan(block(f"PERFORM {literal(name)}::regclass", *record), tag="ALTER TABLE")
+        steps = [f"PERFORM {HELPERS}.{change}({literal(name)}, {literal(key)})" for change, key in changes]
+        return Plan(block(f"PERFORM {literal(name)}::regclass", *steps), tag="ALTER TABLE")
     tree.set("actions", kept)
     return Plan(generate(tree))
 

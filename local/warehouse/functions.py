@@ -11,7 +11,7 @@ from local.warehouse.plan import HELPERS, Refused, unsupported
 _OURS_INSTEAD = frozenset({
     "bttext_pattern_cmp", "concat", "crc32", "date_cmp", "date_part", "date_trunc", "interval_cmp",
     "json_array_length", "json_serialize", "json_typeof", "regexp_count", "regexp_instr", "regexp_replace",
-    "regexp_substr", "timestamp_cmp", "timestamptz_cmp",
+    "regexp_substr", "timestamp_cmp", "timestamptz_cmp", "to_date", "to_timestamp",
 })  # fmt: skip
 _SAME_AS = {"nvl": "coalesce", "isnull": "coalesce", "pow": "power", "date_diff": "datediff", "date_add": "dateadd"}
 _FIRST_IS_PART = ("dateadd", "datediff", "date_part", "date_trunc")
@@ -39,6 +39,7 @@ _ONLY_POSTGRES = frozenset({
     "make_date", "make_timestamp", "date_bin", "gen_random_uuid", "clock_timestamp", "statement_timestamp",
     "num_nonnulls", "concat_ws", "regexp_matches", "regexp_split_to_table", "regexp_split_to_array",
     "string_to_array", "array_to_string", "array_length", "overlay", "justify_days", "mode",
+    "corr", "covar_pop", "covar_samp", "regr_slope", "regr_intercept", "regr_r2", "every", "bit_xor", "starts_with",
 })  # fmt: skip
 
 

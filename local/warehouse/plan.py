@@ -34,6 +34,8 @@ class Plan:
         makes_late_view: name of the late-binding view that it makes.
         refused: whether `sql` only raises an error.
         label: the query group that it sets.
+        aliased: the plan to run instead if columns are missing that are aliases of the same select list.
+        checks: queries that say whether that is so: as it was written, then with all but one alias inlined.
         columns: how the rows of its result are rewritten on their way to the client; known once it was described.
     """
 
@@ -45,6 +47,8 @@ class Plan:
     reads: frozenset[tuple[str, str]] = frozenset()
     makes_late_view: str = ""
     label: str | None = None
+    aliased: "Plan | None" = None
+    checks: tuple[str, ...] = ()
     columns: Any = field(default=None, compare=False)
 
 

@@ -5,11 +5,16 @@ from sqlglot import exp
 from local.warehouse.plan import Refused, unsupported
 
 _LONGEST_NAME = 63  # bytes, PostgreSQL's; Redshift allows 127
+_CATALOG, _SYSTEM = ("pg_catalog", "information_schema"), ("pg_", "svv_", "svl_", "stl_", "stv_", "sys_")
 _NOT_IN_REDSHIFT = "PostgreSQL has it, Redshift does not"
 
 
-def check(nodes: list[exp.Expr]) -> None:
+def check(nodes: list[exp.Expr], reads: frozenset[tuple[str, str]]) -> None:
     """Look at every node of a statement.
+
+    Args:
+        nodes: they, the statement itself first.
+        reads: schema (or nothing) and name of every relation that it names.
 
     Raises:
         Refused: one must not reach PostgreSQL, because it would do something else than Redshift.
@@ -20,6 +25,17 @@ def check(nodes: list[exp.Expr]) -> None:
                 raise unsupported(f"names of more than {_LONGEST_NAME} bytes ({node.name})", "choose a shorter name")
         elif rule := _RULES.get(type(node)):
             rule(node)
+    _leader_node(nodes, reads)
+
+
+def _leader_node(nodes: list[exp.Expr], reads: frozenset[tuple[str, str]]) -> None:
+    """https://docs.aws.amazon.com/redshift/latest/dg/c_sql-functions-leader-node.html"""
+    if not any(isinstance(node, exp.Anonymous) and str(node.this).lower() == "generate_series" for node in nodes):
+        return
+    stores = isinstance(nodes[0], exp.Insert) or (isinstance(nodes[0], exp.Create) and nodes[0].kind == "TABLE")
+    if stores or any(schema not in _CATALOG and not name.startswith(_SYSTEM) for schema, name in reads):
+        text = "Specified types or functions (one per INFO message) not supported on Redshift tables."
+        raise Refused(text, "0A000", "generate_series runs on the leader node only; use WITH RECURSIVE, or a table")
 
 
 def _here(construct: str, hint: str):
@@ -75,6 +91,29 @@ def _merge(node: exp.Merge) -> None:
             _there("and")(node)
 
 
+def _values(node: exp.Values) -> None:
+    if not isinstance(node.parent, (exp.Insert, exp.When)):
+        _there("values")(node)
+
+
+def _select(node: exp.Select) -> None:
+    if node.args.get("windows"):
+        _there("window")(node)
+
+
+def _frame(node: exp.WindowSpec) -> None:
+    """https://docs.aws.amazon.com/redshift/latest/dg/r_Window_function_synopsis.html"""
+    kind = str(node.args.get("kind") or "").upper()
+    if kind == "GROUPS":
+        _there("groups")(node)
+    if kind == "RANGE" and any(isinstance(node.args.get(end), exp.Expr) for end in ("start", "end")):
+        raise Refused("RANGE with an offset is not supported", "0A000", _NOT_IN_REDSHIFT)
+
+
+def _check_constraint(_: exp.Expr) -> None:
+    raise Refused("CHECK constraints are not supported", "0A000", _NOT_IN_REDSHIFT)
+
+
 _RULES = {
     exp.Pivot: _here("PIVOT and UNPIVOT", "write sum(case when … then … end), or union all"),
     exp.Lateral: _there("lateral"),
@@ -89,4 +128,10 @@ _RULES = {
     exp.Insert: _insert,
     exp.Create: _create,
     exp.Merge: _merge,
+    exp.Values: _values,
+    exp.Select: _select,
+    exp.WindowSpec: _frame,
+    exp.Fetch: _there("fetch"),
+    exp.CheckColumnConstraint: _check_constraint,
+    exp.UnloggedProperty: _there("unlogged"),
 }

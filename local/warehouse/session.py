@@ -1,4 +1,3 @@
-# ruff: noqa: S608 - names are quoted, literals escaped; translating SQL is what this package does
 """One client's connection: its messages go to PostgreSQL translated, PostgreSQL's answers come back."""
 
 import asyncio
@@ -9,9 +8,10 @@ from collections.abc import Callable
 from local.warehouse import wire
 from local.warehouse.bind import inferred
 from local.warehouse.journal import READS, Journal, Who
-from local.warehouse.plan import HELPERS, Plan, Refused, literal, raising
+from local.warehouse.plan import Plan, Refused, raising
 from local.warehouse.rows import BadField
 from local.warehouse.segment import Answers, Segment
+from local.warehouse.settle import settled
 from local.warehouse.translate import translate, translate_long
 
 _CHUNK = 256 * 1024
@@ -105,24 +105,7 @@ class Session:
         if READS.search(text):
             await self.journal.write()
         plans = translate(text) if len(text) < _CACHED_LENGTH else translate_long(text)
-        return tuple([await self._bound(plan) for plan in plans])
-
-    async def _bound(self, plan: Plan) -> Plan:
-        """Bind the late-binding views that a statement reads to what their names stand for now."""
-        if plan.makes_late_view:
-            self.late_views.add(plan.makes_late_view)
-        names = {name for _, name in plan.reads if name in self.late_views}
-        if not names or self._answers.status == b"E":
-            return plan
-        if self._open is not None:
-            await self._cut()
-        listed = ", ".join(literal(name) for name in names)
-        for schema, name, problem in await self.own_or_raise(f"SELECT * FROM {HELPERS}.bind_views(ARRAY[{listed}])"):
-            if problem and ({(schema, name), ("", name)} & plan.reads):
-                failing = raising(Refused(problem, "42P01", f"late-binding view {schema}.{name} reads it"))
-                failing.text = plan.text
-                return failing
-        return plan
+        return tuple([await settled(self, plan) for plan in plans])
 
     # Simple protocol
 
@@ -252,6 +235,12 @@ class Session:
         self._completed(plan, started, tag, error)
         return error is None
 
+    async def ask(self, sql: str) -> list[list[str | None]]:
+        """Run a statement of ours between two of the client's; as `own_or_raise`."""
+        if self._open is not None:
+            await self._cut()
+        return await self.own_or_raise(sql)
+
     async def own(self, sql: str, *, wait: bool = True, data: Callable[[bytes], None] | None = None) -> Segment:
         """Run a statement of ours, inside the client's transaction if one is open."""
         segment = Segment(own=True, ready=False, data=data)
@@ -279,6 +268,11 @@ class Session:
             self._send(b"f", b"given up\0")
             await self.server_writer.drain()
         await segment.done.wait()
+
+    @property
+    def failed(self) -> bool:
+        """Whether the client has a transaction open that can only be rolled back."""
+        return self._answers.status == b"E"
 
     @property
     def in_transaction(self) -> bool:

@@ -8,7 +8,20 @@ from collections.abc import Callable
 from sqlglot import ParseError, TokenError, UnsupportedError, exp
 from sqlglot.tokens import Token, TokenType
 
-from local.warehouse import commands, datatypes, ddl, dml, functions, load, longtext, paths, qualify, refusals
+from local.warehouse import (
+    aliases,
+    catalog,
+    commands,
+    datatypes,
+    ddl,
+    dml,
+    functions,
+    load,
+    longtext,
+    paths,
+    qualify,
+    refusals,
+)
 from local.warehouse.dialect import LocalRedshift, generate
 from local.warehouse.plan import Plan, Refused, raising, unsupported
 from local.warehouse.unload import unload
@@ -32,6 +45,7 @@ _REWRITES: dict[type[exp.Expr], Callable] = {
     exp.Identifier: dml.temporary,
     exp.DataType: datatypes.adapt,
     exp.Select: qualify.with_star,
+    exp.Table: catalog.table,
 }
 
 
@@ -45,8 +59,10 @@ def translate_long(text: str) -> tuple[Plan, ...]:
     short, values = longtext.taken_out(text)
     plans = translate.__wrapped__(short)
     for plan in plans:
-        plan.sql = longtext.put_back(plan.sql, values)
-        plan.text = longtext.put_back(plan.text, values)
+        plan.checks = tuple(longtext.put_back(check, values) for check in plan.checks)
+        for each in (plan, plan.aliased) if plan.aliased else (plan,):
+            each.sql = longtext.put_back(each.sql, values)
+            each.text = longtext.put_back(each.text, values)
     return plans
 
 
@@ -85,6 +101,8 @@ def _one(own: str, text: str, tokens: list[Token]) -> Plan:
         text = f"internal error of the local warehouse: {type(problem).__name__}: {problem}"
         plan = raising(Refused(text, "XX000"))
     plan.text = own
+    if plan.aliased:
+        plan.aliased.text = own
     return plan
 
 
@@ -113,13 +131,20 @@ def _plan(text: str, tokens: list[Token]) -> Plan:
         raise Refused(near, "42601", found.get("description", "")) from problem
     if isinstance(tree, exp.Command):
         raise unsupported(f"the statement {words.peek().upper()}", "it is understood on a cluster only")
-    return _rewritten(tree)
+    other, uses = aliases.inlined(tree)
+    if not uses:
+        return _rewritten(tree)
+    query = (tree.expression if isinstance(tree, exp.Create) else tree).copy()
+    checks = [query.copy(), *(aliases.inlined(query, use)[0] for use in aliases.inlined(query)[1])]
+    plan = _rewritten(tree)
+    plan.aliased, plan.checks = _rewritten(other), tuple(_rewritten(check).sql for check in checks)
+    return plan
 
 
 def _rewritten(tree: exp.Expr) -> Plan:
     reads = frozenset((each.db.lower(), each.name.lower()) for each in ddl.tables(tree))
     nodes = list(tree.walk())
-    refusals.check(nodes)
+    refusals.check(nodes, reads)
     if any(isinstance(node, (exp.Bracket, exp.Dot, exp.Unnest, exp.Column)) for node in nodes):
         paths.rewrite(tree)
         nodes = list(tree.walk())

@@ -50,6 +50,31 @@ BEGIN
         SELECT FROM pg_redshift.keys k WHERE k.relation = c.oid AND k.definition = record_key.definition);
 END $$;
 
+-- A key without a name has PostgreSQL's: table_pkey.
+CREATE OR REPLACE FUNCTION pg_redshift.forget_key(relation text, key text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    DELETE FROM pg_redshift.keys k WHERE k.relation = forget_key.relation::regclass
+        AND (starts_with(lower(replace(k.definition, '"', '')), 'constraint ' || lower(key) || ' ')
+             OR (k.definition ILIKE 'primary key%'
+                 AND key ILIKE (SELECT relname FROM pg_class WHERE oid = forget_key.relation::regclass) || '_pkey'));
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = '42704',
+            MESSAGE = format('constraint "%s" of relation "%s" does not exist', key, forget_key.relation);
+    END IF;
+END $$;
+
+-- Whether a query fails because a column is missing (and for no other reason).
+CREATE OR REPLACE FUNCTION pg_redshift.lacks_column(query text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE 'PREPARE pg_redshift_check AS ' || query;
+    DEALLOCATE pg_redshift_check;
+    RETURN false;
+EXCEPTION
+    WHEN undefined_column THEN RETURN true;
+    WHEN OTHERS THEN RETURN false;
+END $$;
+
 -- SUPER holds JSON. https://docs.aws.amazon.com/redshift/latest/dg/r_SUPER_type.html
 DO $$
 BEGIN

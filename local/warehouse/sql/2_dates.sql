@@ -187,3 +187,52 @@ CREATE OR REPLACE FUNCTION pg_redshift.extract(text, timetz) RETURNS bigint LANG
 $$ SELECT floor(pg_redshift.date_part($1, $2))::bigint $$;
 CREATE OR REPLACE FUNCTION pg_redshift.extract(text, interval) RETURNS bigint LANGUAGE sql IMMUTABLE AS
 $$ SELECT floor(pg_redshift.date_part($1, $2))::bigint $$;
+
+-- Unless asked to be strict, what is too much for a field is carried over: the 31st of June is the 1st of July.
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_TO_DATE_function.html
+CREATE OR REPLACE FUNCTION pg_redshift.carried_over(value text, format text) RETURNS timestamp LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    field text;
+    found integer[] := ARRAY[0, 1, 1, 0, 0, 0];
+    words text[] := ARRAY['YYYY', 'MM', 'DD', 'HH24', 'MI', 'SS'];
+    pattern text;
+BEGIN
+    FOR i IN 1..6 LOOP
+        -- Every field becomes a pattern of digits, the wanted one a group; what stands between them is any character.
+        pattern := replace(upper(format), words[i], E'\x01');
+        FOREACH field IN ARRAY words LOOP
+            pattern := replace(pattern, field, CASE field WHEN 'YYYY' THEN E'\x02' ELSE E'\x03' END);
+        END LOOP;
+        pattern := regexp_replace(pattern, E'[^\x01\x02\x03]', '.', 'g');
+        pattern := replace(replace(pattern, E'\x02', '\d{4}'), E'\x03', '\d{1,2}');
+        pattern := replace(pattern, E'\x01', CASE i WHEN 1 THEN '(\d{4})' ELSE '(\d{1,2})' END);
+        found[i] := substring(value FROM '^' || pattern || '$')::integer;
+        IF position(words[i] IN upper(format)) = 0 THEN
+            found[i] := CASE WHEN i IN (2, 3) THEN 1 ELSE 0 END;
+        END IF;
+    END LOOP;
+    RETURN make_timestamp(found[1], 1, 1, 0, 0, 0) + make_interval(months => found[2] - 1)
+        + make_interval(days => found[3] - 1, hours => found[4], mins => found[5], secs => found[6]);
+END $$;
+CREATE OR REPLACE FUNCTION pg_redshift.to_date(value text, format text, strict boolean DEFAULT false) RETURNS date
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    carried timestamp;
+BEGIN
+    RETURN pg_catalog.to_date(value, format);
+EXCEPTION WHEN datetime_field_overflow THEN
+    carried := CASE WHEN strict THEN NULL ELSE pg_redshift.carried_over(value, format) END;
+    IF carried IS NULL THEN RAISE; END IF;
+    RETURN carried::date;
+END $$;
+CREATE OR REPLACE FUNCTION pg_redshift.to_timestamp(value text, format text, strict boolean DEFAULT false) RETURNS timestamptz
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    carried timestamp;
+BEGIN
+    RETURN pg_catalog.to_timestamp(value, format);
+EXCEPTION WHEN datetime_field_overflow THEN
+    carried := CASE WHEN strict THEN NULL ELSE pg_redshift.carried_over(value, format) END;
+    IF carried IS NULL THEN RAISE; END IF;
+    RETURN carried AT TIME ZONE current_setting('timezone');
+END $$;

@@ -104,7 +104,8 @@ FROM pg_database WHERE datname NOT IN ('postgres', 'template0', 'template1');
 -- Nothing is distributed or sorted here, so what tells of that is empty or plain.
 CREATE VIEW pg_catalog.svv_table_info AS
 SELECT current_database()::varchar AS database, n.nspname::varchar AS "schema", c.oid AS table_id,
-       c.relname::varchar AS "table", 'Y'::varchar AS encoded, 'AUTO(ALL)'::varchar AS diststyle,
+       c.relname::varchar AS "table", 'Y'::varchar AS encoded,
+       CASE c.relkind WHEN 'm' THEN 'EVEN' ELSE 'AUTO(ALL)' END::varchar AS diststyle,
        NULL::varchar AS sortkey1, NULL::integer AS max_varchar, NULL::varchar AS sortkey1_enc, 0 AS sortkey_num,
        (pg_total_relation_size(c.oid) / 1048576)::bigint AS size, 0::numeric(10, 4) AS pct_used, 0::bigint AS empty,
        0::numeric(5, 2) AS unsorted, 0::numeric(5, 2) AS stats_off,
@@ -112,7 +113,7 @@ SELECT current_database()::varchar AS database, n.nspname::varchar AS "schema", 
        NULL::numeric(19, 2) AS skew_rows, greatest(c.reltuples, 0)::numeric(38, 0) AS estimated_visible_rows,
        NULL::text AS risk_event, NULL::numeric(5, 2) AS vacuum_sort_benefit, NULL::timestamp AS create_time
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_redshift', 'pg_toast')
+WHERE c.relkind IN ('r', 'm') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_redshift', 'pg_toast')
   AND (pg_redshift.is_admin() OR has_table_privilege(c.oid, 'SELECT'));
 
 CREATE VIEW pg_catalog.svv_relation_privileges AS
@@ -141,6 +142,18 @@ CREATE VIEW pg_catalog.stv_mv_info AS
 SELECT database_name AS db_name, schema_name AS "schema", name, 0 AS updated_upto_xid, is_stale, user_name AS owner_user_name,
        state, autorewrite, autorefresh
 FROM pg_catalog.svv_mv_info;
+
+-- What a statement reads that names pg_attribute or pg_views. https://docs.aws.amazon.com/redshift/latest/dg/r_PG_TABLE_DEF.html
+DROP VIEW IF EXISTS pg_redshift.pg_attribute, pg_redshift.pg_views;
+CREATE VIEW pg_redshift.pg_attribute AS
+SELECT a.*, 0 AS attencodingtype, false AS attisdistkey, 0 AS attsortkeyord FROM pg_catalog.pg_attribute a;
+CREATE VIEW pg_redshift.pg_views AS
+SELECT schemaname, viewname, viewowner, definition FROM pg_catalog.pg_views WHERE schemaname <> 'pg_redshift'
+UNION ALL
+SELECT schemaname, matviewname, matviewowner,
+       format('create materialized view %I.%I as (%s);', schemaname, matviewname, rtrim(definition, ';'))
+FROM pg_catalog.pg_matviews;
+GRANT SELECT ON pg_redshift.pg_attribute, pg_redshift.pg_views TO PUBLIC;
 
 -- There is no external catalog here.
 CREATE VIEW pg_catalog.svv_external_schemas AS

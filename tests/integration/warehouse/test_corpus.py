@@ -58,7 +58,7 @@ def connection(request):
     made.close()
 
 
-@pytest.mark.parametrize(("sql", "rows", "note"), cases("answered"))
+@pytest.mark.parametrize(("sql", "rows", "note"), list(cases("answered")))
 def test_answers_as_the_manual_says(connection, sql, rows, note):
     with connection.cursor() as cursor:
         *before, last = [part for part in sql.split(";;") if part.strip()]
@@ -70,7 +70,7 @@ def test_answers_as_the_manual_says(connection, sql, rows, note):
     assert found == expected, note
 
 
-@pytest.mark.parametrize(("sql", "code", "message"), cases("refused"))
+@pytest.mark.parametrize(("sql", "code", "message"), list(cases("refused")))
 def test_refuses(connection, sql, code, message):
     *before, last = sql.split(";;")
     for statement in before:

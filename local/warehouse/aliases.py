@@ -1,0 +1,45 @@
+"""Aliases used in the select list that defines them: `select a * 2 as twice, twice + 1 from t`.
+
+Redshift puts the expression in the alias's place, unless the tables read have a column of that name, which goes first.
+https://docs.aws.amazon.com/redshift/latest/dg/r_SELECT_list.html
+"""
+
+from sqlglot import exp
+
+Use = tuple[int, str]  # number of a SELECT in its statement, and an alias that it uses
+
+
+def inlined(query: exp.Expr, left: Use | None = None) -> tuple[exp.Expr, list[Use]]:
+    """Put expressions in the place of aliases, in a copy; returns it and what was, or could have been, an alias.
+
+    Args:
+        query: a statement as it was parsed.
+        left: leave this one as it is.
+    """
+    query, found = query.copy(), []
+    # Inner queries first: an outer one may repeat them.
+    for number, select in reversed(list(enumerate(query.find_all(exp.Select)))):
+        known: dict[str, exp.Expr] = {}
+        for each in list(select.expressions):
+            for column in _columns(each, select):
+                name = column.name.lower()
+                if name not in known:
+                    continue
+                use = (number, name)
+                found += [use] if use not in found else []
+                if use != left:
+                    value: exp.Expr = exp.Paren(this=known[name].copy())
+                    column.replace(exp.alias_(value, column.this.copy()) if column is each else value)
+            # An alias that its own expression reads is a column of the tables.
+            own = {column.name.lower() for column in _columns(each, select)}
+            if isinstance(each, exp.Alias) and each.alias.lower() not in own:
+                known[each.alias.lower()] = each.this
+    return query, found
+
+
+def _columns(expression: exp.Expr, select: exp.Select) -> list[exp.Column]:
+    """Columns without a table's name in an expression of `select` itself, not of a query inside."""
+    found = [
+        each for each in expression.find_all(exp.Column) if not each.table and isinstance(each.this, exp.Identifier)
+    ]
+    return [each for each in found if each.find_ancestor(exp.Select) is select]
