@@ -89,9 +89,32 @@ def test_a_changed_row_reaches_snapshot_and_increments(dbt, rows, project):
     assert rows("select total from dbt_shop.customers where customer = 'Bob'") == [[25]]
 
 
+def test_a_materialized_view_is_refreshed_not_made_anew(dbt, rows, project):
+    before = rows("select 'dbt_shop.refreshed'::regclass::oid::int")
+    seed = project / "seeds" / "orders.csv"
+    seed.write_text(seed.read_text() + "5,Bob,1.00,2024-01-04 08:00:00,new\n")
+    dbt("build")
+    assert rows("select count(*) from dbt_shop.refreshed") == [[5]]
+    assert rows("select 'dbt_shop.refreshed'::regclass::oid::int") == before
+    for table in ("appended", "merged"):
+        assert rows(f"select count(*), count(distinct order_id) from dbt_shop.{table}") == [[5, 5]], table
+
+
+def test_failures_of_data_tests_are_stored(rows, dbt, project):
+    assert rows("select count(*) from dbt_shop_dbt_test__audit.unique_late_order_id") == [[0]]
+    test = project / "tests" / "no_order_of_bob.sql"
+    test.parent.mkdir()
+    test.write_text("{{ config(severity='warn') }} select order_id from {{ ref('late') }} where customer = 'Bob'")
+    try:
+        assert "WARN 2" in dbt("test", "--select", "no_order_of_bob", "--store-failures")
+    finally:
+        test.unlink()
+    assert rows("select order_id from dbt_shop_dbt_test__audit.no_order_of_bob order by 1") == [[2], [5]]
+
+
 def test_full_refresh(dbt, rows):
     dbt("build", "--full-refresh")
-    assert rows("select count(*) from dbt_shop.appended") == [[4]]
+    assert rows("select count(*) from dbt_shop.appended") == [[5]]
 
 
 def test_docs_know_every_relation_and_column(dbt, project):
@@ -119,6 +142,23 @@ def test_grants_and_descriptions_arrive(rows):
     assert rows("select has_table_privilege('dbt_reader', 'dbt_shop.customers', 'select')") == [[True]]
     described = rows("select obj_description('dbt_shop.late'::regclass)")
     assert described == [['A late-binding view; it\'s "quoted" \\ backslashed']]
+    assert rows("select col_description('dbt_shop.customers'::regclass, 1)") == [["One customer's name"]]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_builds_with_show_statements_and_the_adapters_behaviour_flags(dbt, rows, project, again):
+    """`datasharing` has the adapter ask SHOW instead of the catalog; its flags change transactions and grants."""
+    settings = project / "dbt_project.yml"
+    flags = ("redshift_skip_autocommit_transaction_statements", "redshift_grants_extended")
+    if not again:
+        changed = "".join(f"  {flag}: true\n" for flag in flags)
+        settings.write_text(settings.read_text().replace("flags:\n", f"flags:\n{changed}"))
+    dbt("build", "--target", "shared")
+    dbt("docs", "generate", "--target", "shared")
+    assert rows("select count(*) from dbt_shop_shared.order_history") == [[5]]
+    assert rows("select has_table_privilege('dbt_reader', 'dbt_shop_shared.customers', 'select')") == [[True]]
+    nodes = json.loads((project / "target" / "catalog.json").read_text())["nodes"]
+    assert list(nodes["model.shop.customers"]["columns"]) == ["customer", "orders", "total", "names"]
 
 
 def test_its_statements_are_labelled_with_their_nodes(rows):

@@ -1,1 +1,1 @@
-select customer, orders from {{ ref('customers') }}
+select order_id, days from {{ ref('appended') }}
