@@ -2,76 +2,27 @@
 
 import contextlib
 import json
-import os
-import socket
 import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import psycopg
 import pytest
 
 from local.mwaa.api import Airflow
-from local.processes import MARK
-from local.settings import REPOSITORY, Passwords, Settings
+from local.settings import REPOSITORY, Passwords
 from local.stack import connect, rows
 from local.warehouse.postgres import Postgres
+from tests.fixtures.checkout import Checkout, new_checkout
 
-PORTS = ("LOCAL_WAREHOUSE_PORT", "LOCAL_AWS_PORT", "LOCAL_AIRFLOW_PORT")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@dataclass
-class Checkout:
-    """The stand-ins of one state folder, driven by the commands that people type."""
-
-    state: Path
-    environment: dict[str, str]
-
-    def command(self, *arguments: str, seconds: float = 600) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "local", *arguments],
-            cwd=REPOSITORY,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-        )
-
-    @property
-    def settings(self) -> Settings:
-        ports = [int(self.environment[name]) for name in PORTS]
-        return Settings(self.state, *ports)
-
-    def processes(self) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error, OSError):
-                if process.environ().get(MARK) == str(self.state):
-                    found.append(process)
-        return found
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
-    state = tmp_path_factory.mktemp("state").resolve()
-    # What is installed is the same for every state folder.
-    (REPOSITORY / ".local" / "venvs").mkdir(parents=True, exist_ok=True)
-    (state / "venvs").symlink_to(REPOSITORY / ".local" / "venvs")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LOCAL_", "AWS_"))}
-    environment = {**kept, "LOCAL_DIR": str(state), **{name: str(_free_port()) for name in PORTS}}
-    made = Checkout(state, environment)
+    made = new_checkout(tmp_path_factory.mktemp("pipeline") / "state")
     up = made.command("up")
     assert up.returncode == 0, up.stdout + up.stderr
     yield made
@@ -218,12 +169,7 @@ def test_a_failure_is_reported_everywhere(checkout: Checkout, options: tuple[str
 
 def test_down_leaves_nothing(checkout: Checkout, run: dict[str, Any]) -> None:
     assert run["state"] == "success"
-    assert checkout.processes()
+    assert checkout.leftovers()
     done = checkout.command("down")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert checkout.processes() == []
-    for name in PORTS:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", int(checkout.environment[name])))
-    assert not (checkout.state / "passwords.json").exists()
+    assert checkout.leftovers() == []
