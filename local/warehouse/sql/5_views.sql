@@ -114,6 +114,12 @@ FROM pg_redshift.late_binding_views v JOIN pg_class c ON c.oid = v.view JOIN pg_
 WHERE c.relname = ANY (names) $$;
 GRANT SELECT ON pg_redshift.late_binding_views TO PUBLIC;
 
+-- PostgreSQL cannot tell the definition of a view whose tables have been dropped since.
+CREATE OR REPLACE FUNCTION pg_redshift.view_definition(relation oid) RETURNS text LANGUAGE sql STABLE AS $$
+SELECT CASE WHEN l.view IS NULL THEN pg_get_viewdef(c.oid)
+    ELSE format('create view %s %s as %s with no schema binding;', c.oid::regclass, l.columns, rtrim(l.definition, ';')) END
+FROM pg_class c LEFT JOIN pg_redshift.late_binding_views l ON l.view = c.oid WHERE c.oid = relation $$;
+
 -- https://docs.aws.amazon.com/redshift/latest/dg/PG_GET_LATE_BINDING_VIEW_COLS.html
 CREATE OR REPLACE FUNCTION pg_catalog.pg_get_late_binding_view_cols() RETURNS SETOF record LANGUAGE sql STABLE AS $$
 SELECT n.nspname, c.relname, a.attname, CASE WHEN a.atttypid = 1700 AND a.atttypmod = -1 THEN 'numeric(38,37)'

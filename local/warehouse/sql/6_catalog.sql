@@ -148,7 +148,9 @@ DROP VIEW IF EXISTS pg_redshift.pg_attribute, pg_redshift.pg_views;
 CREATE VIEW pg_redshift.pg_attribute AS
 SELECT a.*, 0 AS attencodingtype, false AS attisdistkey, 0 AS attsortkeyord FROM pg_catalog.pg_attribute a;
 CREATE VIEW pg_redshift.pg_views AS
-SELECT schemaname, viewname, viewowner, definition FROM pg_catalog.pg_views WHERE schemaname <> 'pg_redshift'
+SELECT n.nspname AS schemaname, c.relname AS viewname, pg_get_userbyid(c.relowner) AS viewowner,
+       pg_redshift.view_definition(c.oid) AS definition
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'v' AND n.nspname <> 'pg_redshift'
 UNION ALL
 SELECT schemaname, matviewname, matviewowner,
        format('create materialized view %I.%I as (%s);', schemaname, matviewname, rtrim(definition, ';'))

@@ -116,6 +116,17 @@ BEGIN
     END IF;
 END $$;
 
+-- Nor can information_schema tell the definition of a view that reads a table that is gone.
+DO $$
+DECLARE
+    plain text := rtrim(pg_get_viewdef('information_schema.views'::regclass), ';');
+BEGIN
+    IF plain NOT LIKE '%view_definition(c.oid)%' THEN
+        EXECUTE 'CREATE OR REPLACE VIEW information_schema.views AS '
+            || replace(plain, 'pg_get_viewdef(c.oid)', 'pg_redshift.view_definition(c.oid)');
+    END IF;
+END $$;
+
 -- The result of a computation with DECIMALs has a precision and a scale in Redshift, in PostgreSQL it has none. It is
 -- shown as NUMERIC(38,37), which the translation reads as one without limits, so that clients can write it back.
 CREATE OR REPLACE FUNCTION information_schema._pg_numeric_precision(typid oid, typmod int4) RETURNS integer

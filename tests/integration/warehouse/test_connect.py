@@ -94,3 +94,17 @@ def test_privileges_reach_tables_made_later(warehouse, admin):
         with pytest.raises(redshift_connector.Error, match="permission denied"):
             connection.run("insert into later.t values (1)")
     admin.execute("drop schema later cascade")
+
+
+def test_views_are_listed_when_what_a_late_binding_view_reads_was_made_anew(admin):
+    admin.execute("create schema if not exists listed")
+    for _ in range(2):
+        admin.execute("drop table if exists listed.t")
+        admin.execute("create table listed.t (a integer)")
+        admin.execute("create or replace view listed.late as select a from listed.t with no schema binding")
+        admin.execute("drop table listed.t")
+        for catalog in ("pg_views where schemaname", "information_schema.views where table_schema"):
+            admin.execute(f"select * from {catalog} = 'listed'")
+            (row,) = admin.fetchall()
+            assert "listed.t" in str(row)
+    admin.execute("drop schema listed cascade")
