@@ -106,7 +106,9 @@ def _show(words: Words, _: Translate) -> Plan:
         return Plan(f'SELECT {HELPERS}.show_table({literal(name)}) AS "Show Table DDL statement"', tag="SHOW")
     if words.take("view"):
         name = ".".join(words.dotted()[-2:])
-        return Plan(f'SELECT {HELPERS}.view_definition({literal(name)}::regclass) AS "Show View DDL statement"', tag="SHOW")
+        return Plan(
+            f'SELECT {HELPERS}.view_definition({literal(name)}::regclass) AS "Show View DDL statement"', tag="SHOW"
+        )
     if words.peek() in ("procedure", "external", "model", "datashares", "functions", "procedures", "parameters"):
         raise unsupported(f"SHOW {words.peek().upper()}", "it works on a cluster only")
     if (name := words.peek()) in _SETTINGS:
