@@ -28,8 +28,8 @@ down: deps ## Stop everything that runs
 warehouse: deps ## The Redshift stand-in alone, in the foreground
 	@$(LOCAL) warehouse
 
-sql: deps ## Run a query: make sql Q="select ..." (USER_NAME=awsuser: as admin)
-	@$(LOCAL) sql $(if $(USER_NAME),--user $(USER_NAME)) -- "$$Q"
+sql: deps ## Run a query: make sql Q="select ..." (DB_USER=awsuser: as admin)
+	@$(LOCAL) sql $(if $(DB_USER),--user $(DB_USER)) -- "$$Q"
 
 test: deps ## Unit and integration tests, and one run on a real scheduler
 	@$(PYTEST) -n 2 --dist loadfile -m "not slow" tests/unit tests/integration
