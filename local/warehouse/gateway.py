@@ -60,7 +60,7 @@ class Gateway:
         except wire.ProtocolError as problem:
             writer.write(wire.error("08P01", str(problem), severity="FATAL"))
         except Exception as problem:
-            # A defect of ours ends this session, not the warehouse; the client is told, the log has the rest.
+            # A defect of ours ends its session, not the warehouse; the client is told, the log has the rest.
             logging.exception("a session ended unexpectedly")
             text = f"internal error of the local warehouse: {type(problem).__name__}: {problem}"
             writer.write(wire.error("XX000", text, severity="FATAL"))

@@ -39,7 +39,7 @@ class Session:
 
     @property
     def busy(self) -> bool:
-        """Whether PostgreSQL still works for this session."""
+        """Whether PostgreSQL still works for the session."""
         return bool(self._answers.segments)
 
     async def run(self) -> None:
