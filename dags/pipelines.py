@@ -1,25 +1,30 @@
 """Makes one DAG of each entry of pipelines.yml: audit, transform, check, alert."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
+import pendulum
 from airflow.providers.amazon.aws.operators.lambda_function import LambdaInvokeFunctionOperator
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG, Asset, task
+from airflow.sdk import DAG, Asset, get_parsing_context, task
 from cosmos.airflow.task_group import DbtTaskGroup
 from cosmos.config import ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
 from cosmos.constants import ExecutionMode, InvocationMode, LoadMode, TestBehavior
+from dbt_pipeline.documentation import documentation
+from dbt_pipeline.listing import read_pipelines
 from dbt_pipeline.profile import RedshiftSecretProfileMapping
-from dbt_pipeline.release import current_release
 from dbt_pipeline.report import ALERT, check_dbt
 from dbt_pipeline.results import keep_error, keep_results
 from dbt_pipeline.sensors import NODE_CONVERTERS
-from dbt_pipeline.settings import load_pipelines
 from dbt_pipeline.worker import check_worker, dbt_executable
 
-for pipeline in load_pipelines(Path(__file__).with_name("pipelines.yml")):
-    release = current_release(pipeline.project_name)
+# The audit group's; and what is no task, of which Cosmos would warn, node by node, at every parse.
+NEVER_TASKS = ("tag:audit", "resource_type:analysis", "resource_type:exposure", "resource_type:operation")
 
+# A task makes its own DAG only. Entries that cannot be made are told by pipelines_errors.py.
+only = get_parsing_context().dag_id
+for pipeline, release in read_pipelines(Path(__file__).with_name("pipelines.yml"), only).pipelines:
+    watched = pipeline.execution_mode == "watcher"
     profile_config = ProfileConfig(
         profile_name=pipeline.project_name,
         target_name="prod",
@@ -38,6 +43,7 @@ for pipeline in load_pipelines(Path(__file__).with_name("pipelines.yml")):
         manifest_path=release.manifest_path,
         project_name=pipeline.project_name,
         install_dbt_deps=False,
+        dbt_vars=pipeline.vars or None,
         env_vars={
             "DBT_RELEASE_ID": release.release_id,
             # Airflow sets the other variables of this name by itself.
@@ -50,17 +56,18 @@ for pipeline in load_pipelines(Path(__file__).with_name("pipelines.yml")):
 
     with DAG(
         dag_id=pipeline.dag_name,
-        schedule=pipeline.schedule,
-        start_date=datetime(*pipeline.start_date.timetuple()[:3], tzinfo=UTC),
-        catchup=False,
+        schedule=[Asset(name) for name in pipeline.schedule] if pipeline.scheduled_on_assets else pipeline.schedule,
+        start_date=pendulum.datetime(*pipeline.start_date.timetuple()[:3], tz=pipeline.timezone),
+        catchup=pipeline.catchup,
         max_active_runs=1,
         tags=["dbt", *pipeline.tags],
-        doc_md=f"dbt project `{pipeline.project_name}`, release `{release.release_id}`",
+        doc_md=documentation(pipeline, release),
         default_args={
             "owner": pipeline.owner,
             "on_failure_callback": keep_error,
             "retries": pipeline.retries,
             "retry_delay": timedelta(seconds=pipeline.retry_delay_seconds),
+            "execution_timeout": pipeline.task_timeout,
         },
     ) as dag:
         # One task, one dbt process: makes or migrates the audit table before anything writes to it.
@@ -82,13 +89,14 @@ for pipeline in load_pipelines(Path(__file__).with_name("pipelines.yml")):
             operator_args={**operator_args, "pre_execute": check_worker},
         )
 
-        # One dbt process builds everything; a sensor for each model and its tests shows how it goes, and retries it.
+        # Watched, one dbt process builds everything; a sensor for each model and its tests shows how it goes, and
+        # retries it. Local, each of them is a dbt process.
         transform_data = DbtTaskGroup(
             group_id="transform_data",
             project_config=project_config,
             profile_config=profile_config,
             execution_config=ExecutionConfig(
-                execution_mode=ExecutionMode.WATCHER,
+                execution_mode=ExecutionMode(pipeline.execution_mode),
                 invocation_mode=InvocationMode.SUBPROCESS,
                 dbt_executable_path=dbt_executable(),
                 # A second try of the producer would build nothing, and its start would wipe what the first reported.
@@ -96,18 +104,19 @@ for pipeline in load_pipelines(Path(__file__).with_name("pipelines.yml")):
             ),
             render_config=RenderConfig(
                 load_method=LoadMode.DBT_MANIFEST,
-                # What is no task Cosmos would warn of, node by node, at every parse.
-                exclude=["tag:audit", "resource_type:analysis", "resource_type:exposure", "resource_type:operation"],
-                test_behavior=TestBehavior.AFTER_EACH,
-                node_converters=NODE_CONVERTERS,
+                select=list(pipeline.select),
+                exclude=[*NEVER_TASKS, *pipeline.exclude],
+                test_behavior=TestBehavior(pipeline.test_behavior),
+                node_converters=NODE_CONVERTERS if watched else {},
                 node_conversion_by_task_group=False,
                 emit_datasets=False,
             ),
-            operator_args=operator_args,
+            operator_args=operator_args if watched else {**operator_args, "pre_execute": check_worker},
         )
 
         # After a failure Cosmos would leave a Variable behind for a second try, which the producer has none of.
-        dag.get_task("transform_data.dbt_producer_watcher").on_failure_callback = [keep_error]
+        if watched:
+            dag.get_task("transform_data.dbt_producer_watcher").on_failure_callback = [keep_error]
 
         dbt_check = task(check_dbt, task_id="dbt_check", trigger_rule="all_done", retries=0)(
             groups=["audit_dbt_task", "transform_data"], release_id=release.release_id

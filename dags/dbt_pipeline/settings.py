@@ -1,31 +1,65 @@
-"""The pipelines of pipelines.yml, validated."""
+"""The settings of a pipeline, as a typed model; `python -m dbt_pipeline.settings` prints the JSON schema of them."""
 
-from datetime import date
-from pathlib import Path
-from typing import Annotated, Any
+import json
+from datetime import date, timedelta
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
-import yaml
 from croniter import croniter
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    model_validator,
+)
 
 # Airflow's own rule for the key of a DAG, and one that is safe as a folder's name.
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.\-]{1,200}$")]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_$\-]{0,126}$")]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
-
-def _cron(text: str) -> str:
-    # Airflow's own names, such as @daily, are cron expressions to croniter, too.
-    if not croniter.is_valid(text):
-        raise ValueError("must be a cron expression of five fields, such as '0 6 * * *'")
-    return text
-
-
-Cron = Annotated[str, AfterValidator(_cron)]
+# What both Cosmos and dbt select by. https://docs.getdbt.com/reference/node-selection/syntax
+_METHOD = r"(?:path|tag|fqn|resource_type|source|exposure|package|config\.[a-z_.]+):"
+_NODES = rf"(?:@|\d*\+)?(?:{_METHOD})?[\w./*][\w./*\-]*(?:\+\d*)?"
+SELECTOR = rf"^{_NODES}(?:,{_NODES})*$"
+Selector = Annotated[str, StringConstraints(pattern=SELECTOR)]
 
 
 class PipelineError(Exception):
     """A pipeline cannot be made. Its text names the file or setting to change."""
+
+
+def _cron(text: str) -> str:
+    # Airflow's own names, such as @daily, are cron expressions to croniter, too.
+    if not croniter.is_valid(text):
+        raise ValueError("must be a cron expression of five fields, such as '0 6 * * *', or a list of assets")
+    return text
+
+
+def _schedule(value: Any) -> Any:
+    # One message, where pydantic would have one for each kind of schedule.
+    if not isinstance(value, str | list | tuple | None):
+        # pydantic makes a ValidationError of this kind only.
+        raise ValueError("must be a cron expression, a list of assets, or null")  # noqa: TRY004
+    return value
+
+
+def _timezone(text: str) -> str:
+    try:
+        ZoneInfo(text)
+    except (ValueError, LookupError, OSError):
+        raise ValueError("must be a name of the IANA time zone database, such as Europe/Berlin") from None
+    return text
+
+
+Schedule = Annotated[
+    Annotated[str, AfterValidator(_cron)] | Annotated[tuple[Key, ...], Field(min_length=1)] | None,
+    BeforeValidator(_schedule),
+]
 
 
 class Pipeline(BaseModel):
@@ -35,69 +69,102 @@ class Pipeline(BaseModel):
 
     dag_name: Key = Field(description="Name of the DAG, and of the asset that a successful run updates.")
     project_name: Key = Field(description="Folder of the dbt project under DBT_PROJECT_PATH.")
-    redshift_connection_id: Key = Field(description="Airflow connection that holds host, port and database.")
+    redshift_connection_id: Key = Field(
+        description="Airflow connection that holds host, port and database; no other pipeline may name it."
+    )
     target_database: Identifier = Field(description="Redshift database that dbt builds in.")
     target_schema: Identifier = Field(description="Schema that dbt builds in; the audit table lives there too.")
     secret_name: Text | None = Field(
-        None, description="Secrets Manager secret {username, password}; without it the connection's own login is used."
+        None,
+        description="Secrets Manager secret {username, password}, which no other pipeline may name; without it the "
+        "connection's own login is used, or IAM.",
     )
     sns_lambda_function_name: Text | None = Field(
         None, description="Lambda function that a failed run invokes; without it there is no alert."
     )
-    schedule: Cron | None = Field(None, description="Cron expression in UTC, or null.")
+
+    schedule: Schedule = Field(
+        None,
+        description="Cron expression; or a list of assets (names of pipelines), each of which must be new; or null.",
+    )
+    timezone: Annotated[str, AfterValidator(_timezone)] = Field(
+        "UTC", description="Time zone of schedule and start_date."
+    )
     start_date: date = Field(date(2026, 1, 1), description="First day that the schedule holds for.")
+    catchup: bool = Field(False, description="Run once for every time that the schedule missed since start_date.")
     owner: Text = Field("airflow", description="Owner shown in Airflow.")
     tags: tuple[Text, ...] = Field((), description="Tags shown in Airflow, besides dbt.")
+
+    select: tuple[Selector, ...] = Field((), description="dbt selectors of what to build; all if there is none.")
+    exclude: tuple[Selector, ...] = Field((), description="dbt selectors of what not to build.")
+    vars: dict[Identifier, JsonValue] = Field(
+        {}, description="dbt variables. The release's manifest is made without them: none may decide which nodes exist."
+    )
     threads: int = Field(4, ge=1, le=32, description="Models that dbt builds at once.")
+    execution_mode: Literal["watcher", "local"] = Field(
+        "watcher", description="watcher: one dbt process builds all, the fastest; local: one for each task, isolated."
+    )
+    test_behavior: Literal["after_each", "build", "none"] = Field(
+        "after_each",
+        description="after_each: a model's tests are a task after it; build: they are part of its task (local only); "
+        "none: no tests.",
+    )
     retries: int = Field(1, ge=0, le=10, description="Further tries of a failed model or test.")
     retry_delay_seconds: int = Field(30, ge=0, le=3600, description="Seconds between two tries.")
+    task_timeout_minutes: int | None = Field(
+        None,
+        ge=1,
+        le=10080,
+        description="What dbt may take at most in one task; under watcher that is the whole build.",
+    )
+
+    @property
+    def scheduled_on_assets(self) -> bool:
+        """Whether it runs when assets are new, not at certain times."""
+        return isinstance(self.schedule, tuple)
+
+    @property
+    def task_timeout(self) -> timedelta | None:
+        """What dbt may take at most in one task."""
+        return timedelta(minutes=self.task_timeout_minutes) if self.task_timeout_minutes else None
+
+    @model_validator(mode="after")
+    def _tests_can_be_watched(self) -> "Pipeline":
+        if self.test_behavior == "build" and self.execution_mode != "local":
+            raise ValueError("test_behavior: build needs execution_mode: local; under watcher it is after_each or none")
+        return self
 
 
-def load_pipelines(path: Path) -> list[Pipeline]:
-    """Read and validate the pipelines of a YAML file.
-
-    Raises:
-        PipelineError: the file is missing, is not YAML, or an entry does not fit; the text names file, entry and key.
-    """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise PipelineError(f"{path} is missing; it lists the pipelines") from None
-    except OSError as error:
-        raise PipelineError(f"{path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PipelineError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(content, dict) or not isinstance(content.get("pipelines"), list) or not content["pipelines"]:
-        raise PipelineError(f"{path} must hold a list under the key 'pipelines', with one entry or more")
-    unknown = sorted(set(content) - {"defaults", "pipelines"})
-    defaults = content.get("defaults") or {}
-    if unknown or not isinstance(defaults, dict):
-        raise PipelineError(
-            f"{path} may hold 'defaults' (a mapping) and 'pipelines' (a list) only; found {sorted(content)}"
-        )
-
-    pipelines = [_pipeline(path, number, entry, defaults) for number, entry in enumerate(content["pipelines"], start=1)]
-    names = [pipeline.dag_name for pipeline in pipelines]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise PipelineError(f"{path}: dag_name must be unique; {', '.join(twice)} stands there more than once")
-    return pipelines
-
-
-def _pipeline(path: Path, number: int, entry: Any, defaults: dict[str, Any]) -> Pipeline:
-    name = entry.get("dag_name", f"number {number}") if isinstance(entry, dict) else f"number {number}"
-    if not isinstance(entry, dict):
-        raise PipelineError(f"{path}: pipeline {name} must be a mapping of settings, not {entry!r}")
-    try:
-        return Pipeline.model_validate({**defaults, **entry})
-    except ValidationError as error:
-        problems = "; ".join(_problem(detail) for detail in error.errors())
-        raise PipelineError(f"{path}: pipeline {name}: {problems}") from None
-
-
-def _problem(detail: Any) -> str:
-    key = ".".join(map(str, detail["loc"]))
-    # A missing key is not "found": pydantic's input is the whole entry then.
-    found = "" if detail["type"] == "missing" else f" (found {detail['input']!r})"
+def problem(detail: Any) -> str:
+    """What is wrong with a setting, in one line: its key, the rule, and what was found."""
+    # The last part of a schedule's key is the name of one of its kinds.
+    key = ".".join(str(part) for part in detail["loc"] if not str(part).startswith(("function-", "tuple[")))
     if detail["type"] == "extra_forbidden":
         return f"{key}: there is no such setting; there are {', '.join(Pipeline.model_fields)}"
-    return f"{key}: {detail['msg']}{found}"
+    said = detail["msg"].removeprefix("Value error, ")
+    # A missing key is not "found": pydantic's input is the whole entry then.
+    found = f" (found {detail['input']!r})" if key and detail["type"] != "missing" else ""
+    return f"{key}: {said}{found}" if key else f"{said}"
+
+
+def json_schema() -> str:
+    """The JSON schema of pipelines.yml, for editors."""
+    entry = Pipeline.model_json_schema()
+    defaults = {"type": "object", "additionalProperties": False, "properties": entry["properties"]}
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "pipelines.yml",
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["pipelines"],
+        "properties": {
+            "defaults": {**defaults, "description": "Holds for every pipeline that does not say otherwise."},
+            "pipelines": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/Pipeline"}},
+        },
+        "$defs": {**entry.pop("$defs", {}), "Pipeline": entry},
+    }
+    return json.dumps(schema, indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    print(json_schema(), end="")

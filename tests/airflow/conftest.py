@@ -13,6 +13,14 @@ DAGS = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
 # Airflow puts it there.
 sys.path.insert(0, str(DAGS))
 
+ENTRY = """
+  - dag_name: {dag_name}
+    project_name: flights
+    redshift_connection_id: redshift_{dag_name}
+    target_database: dev
+    target_schema: analytics
+"""
+
 
 class TaskInstance(SimpleNamespace):
     """What the DAGs' parts use of a running task instance: XComs and the states of other tasks, kept in memory."""
@@ -39,6 +47,26 @@ class TaskInstance(SimpleNamespace):
     def get_task_states(self, dag_id: str, run_ids: list[str], task_ids: list[str] | None = None) -> dict[str, Any]:
         wanted = {task: state for task, state in self.states.items() if task_ids is None or task in task_ids}
         return {run_ids[0]: wanted}
+
+
+def entries(*names: str, **lines: str) -> str:
+    """A file of pipelines of these names, each with the lines that are given for it."""
+    texts = [ENTRY.format(dag_name=name) + (f"    {lines[name]}\n" if name in lines else "") for name in names]
+    return "pipelines:" + "".join(texts)
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "pipelines.yml"
+    path.write_text(text)
+    return path
+
+
+def serialized(dag: Any) -> dict[str, Any]:
+    """The DAG as Airflow stores it; the name of what does so has changed."""
+    from airflow.serialization import serialized_objects
+
+    name = "DagSerialization" if hasattr(serialized_objects, "DagSerialization") else "SerializedDAG"
+    return getattr(serialized_objects, name).to_dict(dag)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def main() -> None:
     import cosmos.airflow.task_group  # noqa: F401
     import croniter  # noqa: F401 - asks the program `file` about Python when it is imported
     from airflow.providers.amazon.aws.operators.lambda_function import LambdaInvokeFunctionOperator  # noqa: F401
-    from dbt_pipeline import profile, release, report, sensors, worker  # noqa: F401
+    from dbt_pipeline import listing, profile, report, sensors, worker  # noqa: F401
 
     events: list[str] = []
     reads: list[str] = []

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import serialized
 
 DAGS = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
 
@@ -55,9 +56,7 @@ def test_the_audit_sees_what_it_must_not_miss(tmp_path: Path) -> None:
 
 
 def test_the_serialized_dag_holds_names_and_no_login(dag: Any) -> None:
-    from airflow.serialization.serialized_objects import DagSerialization
-
-    text = json.dumps(DagSerialization.to_dict(dag))
+    text = json.dumps(serialized(dag))
     assert "flights_pipeline" in text
     for word in ("password", "dbt_user", "login", "COSMOS_CONN"):
         assert word not in text, word

@@ -1,0 +1,19 @@
+"""Shows in Airflow, as an import error, what is wrong with entries of pipelines.yml; makes no DAG.
+
+Airflow keeps one import error for a file, and takes every DAG of that file out of service. So the error is this file's,
+and the DAGs of good entries are in pipelines.py.
+"""
+
+# Airflow looks into files that hold the words airflow and DAG.
+from pathlib import Path
+
+from dbt_pipeline.listing import read_pipelines
+from dbt_pipeline.settings import PipelineError
+
+try:
+    problems = read_pipelines(Path(__file__).with_name("pipelines.yml")).problems
+except PipelineError:
+    # The file as a whole: pipelines.py says so, and there is no DAG to protect.
+    problems = []
+if problems:
+    raise PipelineError("\n  ".join(problems))
