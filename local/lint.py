@@ -1,7 +1,8 @@
-"""Runs all linters, each over what it knows, and says which found something."""
+"""Runs all linters side by side, each over what it knows, and says which found something."""
 
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from local.progress import console
@@ -23,29 +24,38 @@ def lint(binaries: Path) -> int:
     """
     templates = _tracked("infra/*.yml", "infra/*.yaml")
     commands = {
-        "ruff": ["ruff", "check", "--quiet", "."],
-        "ruff format": ["ruff", "format", "--check", "--quiet", "."],
+        # First what takes longest.
+        "conventions": ["python", "-m", "local.develop.check_conventions"],
         "sqlfluff": ["sqlfluff", "lint", "--disable-progress-bar", "dbt_project"],
+        "cfn-lint": ["cfn-lint", *templates] if templates else [],
+        "zizmor": ["zizmor", "--offline", "--no-progress", "--quiet", ".github"],
         "yamllint": ["yamllint", "--strict", *_tracked("*.yml", "*.yaml")],
         "shellcheck": ["shellcheck", "startup.sh", ".ci/run", *_tracked("*.sh")],
-        "zizmor": ["zizmor", "--offline", "--no-progress", "--quiet", ".github"],
-        "cfn-lint": ["cfn-lint", *templates] if templates else [],
+        "ruff": ["ruff", "check", "--quiet", "."],
+        "ruff format": ["ruff", "format", "--check", "--quiet", "."],
     }
     environment = {**os.environ, "NO_COLOR": "1"}
+
+    def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+        tool, *arguments = command
+        return subprocess.run(
+            [str(binaries / tool), *arguments],
+            cwd=REPOSITORY,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
     failed = 0
-    for name, (tool, *arguments) in ((name, command) for name, command in commands.items() if command):
-        with console.status(name):
-            done = subprocess.run(
-                [str(binaries / tool), *arguments],
-                cwd=REPOSITORY,
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                check=False,
-            )
-        console.print(f"{'[green]✓[/]' if done.returncode == 0 else '[red]✗[/]'} {name}")
-        if done.returncode:
-            failed += 1
-            console.print(done.stdout.rstrip(), markup=False)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        runs = {name: pool.submit(run, command) for name, command in commands.items() if command}
+        for name, running in runs.items():
+            with console.status(name):
+                done = running.result()
+            console.print(f"{'[green]✓[/]' if done.returncode == 0 else '[red]✗[/]'} {name}")
+            if done.returncode:
+                failed += 1
+                console.print(done.stdout.rstrip(), markup=False, soft_wrap=True)
     return failed
