@@ -12,7 +12,7 @@ from cosmos.config import ExecutionConfig, ProfileConfig, ProjectConfig, RenderC
 from cosmos.constants import ExecutionMode, InvocationMode, LoadMode, TestBehavior
 from dbt_pipeline.documentation import documentation
 from dbt_pipeline.listing import read_pipelines
-from dbt_pipeline.profile import RedshiftSecretProfileMapping
+from dbt_pipeline.profile import RedshiftProfileMapping
 from dbt_pipeline.report import ALERT, check_dbt
 from dbt_pipeline.results import keep_error, keep_results
 from dbt_pipeline.sensors import NODE_CONVERTERS
@@ -28,7 +28,7 @@ for pipeline, release in read_pipelines(Path(__file__).with_name("pipelines.yml"
     profile_config = ProfileConfig(
         profile_name=pipeline.project_name,
         target_name="prod",
-        profile_mapping=RedshiftSecretProfileMapping(
+        profile_mapping=RedshiftProfileMapping(
             conn_id=pipeline.redshift_connection_id,
             secret_name=pipeline.secret_name,
             profile_args={

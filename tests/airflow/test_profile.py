@@ -1,4 +1,4 @@
-"""The dbt profile: the connection's address with the secret's login, both asked for when a task runs."""
+"""The dbt profile: the connection's address, and one of three ways to log in, asked for when a task runs."""
 
 import json
 from pathlib import Path
@@ -7,15 +7,15 @@ from typing import Any
 import boto3
 import pytest
 from cosmos.config import ProfileConfig
-from dbt_pipeline.profile import RedshiftSecretProfileMapping
+from dbt_pipeline.profile import RedshiftProfileMapping
 from dbt_pipeline.settings import PipelineError
 
 PROFILE = {"dbname": "dev", "schema": "analytics", "threads": 4}
 
 
-def mapping(*secret_name: str | None) -> RedshiftSecretProfileMapping:
+def mapping(*secret_name: str | None) -> RedshiftProfileMapping:
     (name,) = secret_name or ("flights/dbt_user",)
-    return RedshiftSecretProfileMapping("flights_redshift", name, dict(PROFILE))
+    return RedshiftProfileMapping("flights_redshift", name, dict(PROFILE))
 
 
 def put(text: str) -> None:
@@ -119,6 +119,88 @@ def test_without_a_way_to_secrets_manager_the_secret_is_named(redshift: str, mon
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with pytest.raises(PipelineError, match="cannot be read from Secrets Manager: Could not connect"):
         _ = mapping().profile
+
+
+CLUSTER = '{"iam": true, "cluster_identifier": "flights", "region": "eu-west-1"}'
+SERVERLESS = '{"iam": true, "is_serverless": true, "serverless_work_group": "flights", "region": "eu-west-1"}'
+
+
+@pytest.mark.parametrize(
+    ("login", "extra", "method", "keys"),
+    [
+        ("dbt_user", CLUSTER, "iam", {"user": "dbt_user", "cluster_id": "flights"}),
+        (None, CLUSTER, "iam_role", {"cluster_id": "flights"}),
+        (
+            "dbt_user",
+            SERVERLESS,
+            "iam",
+            {"user": "dbt_user", "is_serverless": True, "serverless_work_group": "flights"},
+        ),
+        (None, SERVERLESS, "iam_role", {"is_serverless": True, "serverless_work_group": "flights"}),
+    ],
+)
+def test_with_iam_there_is_no_password_anywhere(
+    monkeypatch: pytest.MonkeyPatch, login: str | None, extra: str, method: str, keys: dict[str, Any]
+) -> None:
+    content = {"conn_type": "redshift", "host": "cluster.example", "schema": "dev", "login": login, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_FLIGHTS_REDSHIFT", json.dumps(content))
+    # Nothing is asked of AWS here: dbt does that, and it is dbt's process that holds what it gets.
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    config = ProfileConfig(profile_name="flights", target_name="prod", profile_mapping=mapping(None))
+    with config.ensure_profile() as (path, environment):
+        text = Path(path).read_text()
+    assert environment == {}
+    assert "password" not in text
+    address = {"type": "redshift", "host": "cluster.example", "port": 5439, "region": "eu-west-1"}
+    assert config.profile_mapping.profile == {**address, "method": method, **keys, **PROFILE}
+
+
+@pytest.mark.parametrize(
+    ("extra", "secret_name", "words"),
+    [
+        (
+            CLUSTER,
+            "flights/dbt_user",
+            r"says iam, and .*'flights/dbt_user' \(setting secret_name\): leave one of them out",
+        ),
+        ('{"iam": true}', None, "says iam; its extra must name the cluster_identifier, or is_serverless and"),
+    ],
+)
+def test_iam_that_cannot_be_is_named(
+    monkeypatch: pytest.MonkeyPatch, extra: str, secret_name: str | None, words: str
+) -> None:
+    content = {"conn_type": "redshift", "host": "cluster.example", "schema": "dev", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_FLIGHTS_REDSHIFT", json.dumps(content))
+    with pytest.raises(PipelineError, match=f"'flights_redshift' {words}"):
+        _ = mapping(secret_name).profile
+
+
+def test_the_connection_may_come_from_secrets_manager_with_its_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The third way: Airflow's own backend, and lookup patterns that say which connections it is asked for."""
+    from airflow.providers.amazon.aws.secrets.secrets_manager import SecretsManagerBackend
+
+    content = {
+        "conn_type": "redshift",
+        "host": "cluster.example",
+        "schema": "dev",
+        "login": "a",
+        "password": "Pa55-own",
+    }
+    client = boto3.client("secretsmanager")
+    names = ("flights_redshift", "other_redshift")
+    for name in names:
+        client.create_secret(Name=f"airflow/connections/{name}", SecretString=json.dumps(content))
+    try:
+        backend = SecretsManagerBackend("airflow/connections", connections_lookup_pattern="^flights_.*$")
+        values = {name: backend.get_conn_value(name) for name in names}
+    finally:
+        for name in names:
+            client.delete_secret(SecretId=f"airflow/connections/{name}", ForceDeleteWithoutRecovery=True)
+    assert values["other_redshift"] is None
+    monkeypatch.setenv("AIRFLOW_CONN_FLIGHTS_REDSHIFT", values["flights_redshift"])
+    made = mapping(None)
+    assert list(made.env_vars.values()) == ["Pa55-own"]
+    assert made.profile["user"] == "a"
 
 
 def test_characters_of_every_kind_survive(redshift: str) -> None:
