@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from deploy import cli_warehouse
+from deploy.account import check_account, only_buckets_of
 from deploy.apply import apply as apply_artefact
 from deploy.apply import rollback as roll_back
 from deploy.bucket import Bucket, aws_client
@@ -33,7 +34,24 @@ out = Console(soft_wrap=True, highlight=False, record=True)
 ARTEFACT = Path(os.environ.get("LOCAL_DIR", ".local")) / "release"
 
 BucketOption = Annotated[str, typer.Option("--bucket", envvar="DEPLOY_BUCKET", help="The bucket that MWAA reads.")]
+AccountOption = Annotated[
+    str | None,
+    typer.Option("--account", envvar="DEPLOY_ACCOUNT_ID", help="Id of the AWS account that is meant; refuses others."),
+]
 ArtefactOption = Annotated[Path, typer.Option("--artefact", help="The folder that `build` made.")]
+
+
+def open_bucket(name: str, account: str | None) -> Bucket:
+    """The bucket, in the account that is meant.
+
+    Raises:
+        SetupError: the credentials are of another account.
+    """
+    check_account(aws_client("sts") if account else None, account)
+    s3 = aws_client("s3")
+    if account:
+        only_buckets_of(s3, account)
+    return Bucket(name, s3)
 
 
 @app.command()
@@ -52,11 +70,11 @@ def build(
 
 
 @app.command()
-def plan(bucket: BucketOption, artefact: ArtefactOption = ARTEFACT) -> None:
+def plan(bucket: BucketOption, artefact: ArtefactOption = ARTEFACT, account: AccountOption = None) -> None:
     """Show what `apply` would change. Changes nothing."""
     with shown() as progress:
         progress(f"comparing with s3://{bucket}", 0, 1)
-        found = make_plan(Artefact.read(artefact), Bucket(bucket, aws_client("s3")))
+        found = make_plan(Artefact.read(artefact), open_bucket(bucket, account))
     _print_plan(found)
 
 
@@ -71,12 +89,13 @@ def apply(
         str | None,
         typer.Option(envvar="DEPLOY_ENVIRONMENT", help="MWAA environment that takes over new requirements."),
     ] = None,
+    account: AccountOption = None,
 ) -> None:
     """Upload what changed, make it live, delete what is old."""
     with shown() as progress:
         applied = apply_artefact(
             Artefact.read(artefact),
-            Bucket(bucket, aws_client("s3")),
+            open_bucket(bucket, account),
             progress,
             aws_client("lambda") if lambda_function else None,
             lambda_function,
@@ -94,9 +113,9 @@ def apply(
 
 
 @app.command()
-def status(bucket: BucketOption) -> None:
+def status(bucket: BucketOption, account: AccountOption = None) -> None:
     """Show what is live in the bucket, and what it could be rolled back to."""
-    store = Bucket(bucket, aws_client("s3"))
+    store = open_bucket(bucket, account)
     sizes = store.sizes(DAGS)
     names = sorted({key.removeprefix(PROJECTS).split("/")[0] for key in sizes if key.startswith(PROJECTS)})
     for name in names:
@@ -125,9 +144,10 @@ def rollback(
     bucket: BucketOption,
     project: Annotated[str, typer.Option(help="The dbt project, by its name in dbt_project.yml.")],
     release: Annotated[str | None, typer.Argument(help="Which release; default: the one before the live one.")] = None,
+    account: AccountOption = None,
 ) -> None:
     """Make an earlier release live again: one small upload, in force when MWAA next copies the bucket (about 30 s)."""
-    before, now = roll_back(Bucket(bucket, aws_client("s3")), project, release)
+    before, now = roll_back(open_bucket(bucket, account), project, release)
     out.print(f"{project}: {before} → {now}", markup=False)
 
 
@@ -157,7 +177,7 @@ def _print_plan(found: Plan, updated: bool = False) -> None:
     for key in found.foreign:
         out.print(f"? {key}: not from this repository, left alone", markup=False)
     for key in found.drifted:
-        out.print(f"! {key}: changed in the bucket by hand", markup=False)
+        out.print(f"! {key}: changed in the bucket, not by a release", markup=False)
     if found.needs_environment_update and not updated:
         changed = " and ".join(found.needs_environment_update)
         out.print(f"{changed}: in force only after an update of the environment (--environment)", markup=False)

@@ -168,5 +168,8 @@ def _plan_files(artefact: Artefact, bucket: Bucket, sizes: dict[str, int], plan:
             plan.added.append(file)
         elif file and stored and stored["sha256"] != file.sha256:
             plan.changed.append(file)
+            # This tool marks all that it puts; other tools and people do not.
+            if OWN_MARK not in stored["metadata"]:
+                plan.drifted.append(key)
         elif not file and stored:
             (plan.deleted if OWN_MARK in stored["metadata"] else plan.foreign).append(key)

@@ -116,7 +116,9 @@ def test_a_dag_file_changed_by_hand_is_put_back(bucket, make_artefact, contents)
     apply(make_artefact(1, PROJECT, FILES), bucket)
     bucket.s3.put_object(Bucket=bucket.name, Key="dags/pipelines.py", Body=b"x")
     plan = make_plan(make_artefact(2, PROJECT, FILES), bucket)
-    assert [file.path for file in plan.changed] == ["dags/pipelines.py"]
+    assert [file.path for file in plan.changed] == plan.drifted == ["dags/pipelines.py"]
+    # What a release changes is no drift.
+    assert make_plan(make_artefact(2, PROJECT, FILES | {"requirements.txt": "r2"}), bucket).drifted == plan.drifted
     apply(make_artefact(2, PROJECT, FILES), bucket)
     assert contents(bucket)["dags/pipelines.py"] == b"1"
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from deploy.account import only_buckets_of
+from deploy.release import sha256
+
 REPOSITORY = Path(__file__).parents[3]
 PROJECT = {"models/one.sql": "select 1", "manifest.json": "{}"}
 FILES = {"dags/pipelines.py": "1", "requirements.txt": "r"}
@@ -84,6 +87,32 @@ def test_set_up_errors_are_one_message_and_exit_code_2(deploy, make_artefact, tm
         code, text = deploy(*arguments, **environment)
         assert said in text, (arguments, text)
         assert code == (1 if "secret" in said else 2), (arguments, text)
+
+
+def test_a_wrong_account_is_refused_before_anything_is_read_or_written(deploy, bucket, make_artefact):
+    artefact = ("--artefact", str(make_artefact(1, PROJECT, FILES).folder))
+    for command in (("plan", *artefact), ("apply", *artefact), ("status",), ("rollback", "--project", "flights")):
+        code, text = deploy(*command, "--bucket", bucket.name, DEPLOY_ACCOUNT_ID="999999999999")
+        assert code == 2
+        assert "of account 123456789012, not 999999999999" in text
+    assert bucket.sizes("") == {}
+    code, text = deploy("status", "--bucket", bucket.name, "--account", "12345")
+    assert (code, "has twelve digits" in text) == (2, True)
+    code, text = deploy("apply", "--bucket", bucket.name, *artefact, "--account", "123456789012")
+    assert code == 0, text
+
+
+def test_each_request_to_s3_says_whose_bucket_it_means(bucket):
+    sent = []
+    bucket.s3.meta.events.register(
+        "before-send.s3", lambda request, **_: sent.append(request.headers.get("x-amz-expected-bucket-owner"))
+    )
+    only_buckets_of(bucket.s3, "123456789012")
+    bucket.put("dags/x.py", b"x", sha256(b"x"))
+    bucket.copy("dags/x.py", "dags/y.py", sha256(b"x"))
+    bucket.sizes("")
+    bucket.delete(["dags/x.py"])
+    assert set(sent) == {b"123456789012"}
 
 
 def test_a_broken_model_is_exit_code_1(deploy, toy_repository, tmp_path):
