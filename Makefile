@@ -5,7 +5,7 @@ BIN := $(STATE)/venvs/tools/bin
 LOCAL := $(BIN)/python -m local
 PYTEST := $(BIN)/python -m pytest
 .DEFAULT_GOAL := help
-.PHONY: help deps run drill up down warehouse sql test test-fast test-slow lint format bench report lock
+.PHONY: help hooks deps run drill up down warehouse sql test test-fast test-slow lint format bench report lock
 
 help: ## List the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ report: deps ## The audit trail as one HTML file (DAYS=30)
 
 lint: deps ## All linters
 	@$(LOCAL) lint
+
+hooks: deps ## Check staged files at each git commit, in seconds
+	@$(BIN)/prek install --quiet && echo "git commit checks what is staged from now on; make lint checks everything."
 
 format: deps ## Format Python
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

@@ -3,9 +3,14 @@
 dbt reads the project (a warning of dbt's is a mistake here), then dbt-score holds it against `conventions.py`.
 """
 
+import gc
 import sys
 from pathlib import Path
 from typing import Any
+
+if __name__ == "__main__":
+    # What importing dbt makes lives as long as this process; looking for garbage among it takes half a second.
+    gc.disable()
 
 from dbt.cli.main import dbtRunner
 from dbt_score.config import Config

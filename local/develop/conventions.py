@@ -176,6 +176,8 @@ def model_is_in_a_layer(model: Model) -> RuleViolation | None:
     layer, name = _layer(model), model.name
     if layer not in LAYERS:
         return RuleViolation(f"is in no layer; move it into {', '.join(f'models/{known}/' for known in LAYERS)}")
+    if name == model.package_name:
+        return RuleViolation("has the name of the project, and `--select` of it means all; rename its files")
     if not _named_after_its_file(name, model.original_file_path):
         return RuleViolation("needs a name of lower-case letters, digits and underscores; rename its files")
     if not name.startswith(LAYERS[layer]):
