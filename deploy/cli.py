@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from deploy import cli_warehouse
-from deploy.account import check_account, only_buckets_of
+from deploy import cli_environment, cli_warehouse
 from deploy.apply import apply as apply_artefact
 from deploy.apply import rollback as roll_back
-from deploy.bucket import Bucket, aws_client
+from deploy.bucket import aws_client
 from deploy.build import build as build_artefact
+from deploy.cli_options import ARTEFACT, AccountOption, ArtefactOption, BucketOption, open_bucket, out
 from deploy.errors import DeployError
 from deploy.plan import Plan, damaged_files, make_plan, read_project
 from deploy.progress import shown
@@ -27,31 +26,7 @@ app = typer.Typer(
 )
 app.command("warehouse-user")(cli_warehouse.warehouse_user)
 app.command("sample-data")(cli_warehouse.sample_data)
-
-# Recorded for the summary of a GitHub run.
-out = Console(soft_wrap=True, highlight=False, record=True)
-
-ARTEFACT = Path(os.environ.get("LOCAL_DIR", ".local")) / "release"
-
-BucketOption = Annotated[str, typer.Option("--bucket", envvar="DEPLOY_BUCKET", help="The bucket that MWAA reads.")]
-AccountOption = Annotated[
-    str | None,
-    typer.Option("--account", envvar="DEPLOY_ACCOUNT_ID", help="Id of the AWS account that is meant; refuses others."),
-]
-ArtefactOption = Annotated[Path, typer.Option("--artefact", help="The folder that `build` made.")]
-
-
-def open_bucket(name: str, account: str | None) -> Bucket:
-    """The bucket, in the account that is meant.
-
-    Raises:
-        SetupError: the credentials are of another account.
-    """
-    check_account(aws_client("sts") if account else None, account)
-    s3 = aws_client("s3")
-    if account:
-        only_buckets_of(s3, account)
-    return Bucket(name, s3)
+app.command()(cli_environment.teardown)
 
 
 @app.command()

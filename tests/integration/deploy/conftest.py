@@ -1,6 +1,9 @@
 """A bucket of each test's own on the AWS stand-in, and artefacts that need no dbt."""
 
+import os
 import secrets
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +12,35 @@ from botocore.config import Config
 
 from deploy.bucket import Bucket
 from deploy.release import RELEASE_FILE, Artefact, Release, list_files
+from tests.fixtures.stacks import Stacks
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def stacks(aws) -> Stacks:
+    return Stacks(aws)
+
+
+@pytest.fixture
+def deploy(aws, tmp_path) -> Callable[..., tuple[int, str]]:
+    """Runs `python -m deploy`; returns exit code and output."""
+
+    def run(*arguments: str, input: str = "", **environment: str) -> tuple[int, str]:  # noqa: A002 - as subprocess
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "REDSHIFT_"))}
+        done = subprocess.run(
+            [sys.executable, "-m", "deploy", *arguments],
+            cwd=REPOSITORY,
+            env={**clean, **aws.environment(), "LOCAL_DIR": str(tmp_path), "COLUMNS": "200", **environment},
+            input=input,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.returncode, done.stdout + done.stderr
+
+    return run
 
 
 @pytest.fixture

@@ -1,39 +1,13 @@
 """The commands as people and workflows run them: what they print, and their exit codes."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from deploy.account import only_buckets_of
 from deploy.release import sha256
 
-REPOSITORY = Path(__file__).parents[3]
 PROJECT = {"models/one.sql": "select 1", "manifest.json": "{}"}
 FILES = {"dags/pipelines.py": "1", "requirements.txt": "r"}
 ONE = "20260101T000001Z-abcdef1"
-
-
-@pytest.fixture
-def deploy(aws, tmp_path):
-    """Runs `python -m deploy`; returns exit code and output."""
-
-    def run(*arguments: str, **environment: str) -> tuple[int, str]:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "REDSHIFT_"))}
-        done = subprocess.run(
-            [sys.executable, "-m", "deploy", *arguments],
-            cwd=REPOSITORY,
-            env={**clean, **aws.environment(), "LOCAL_DIR": str(tmp_path), "COLUMNS": "200", **environment},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return done.returncode, done.stdout + done.stderr
-
-    return run
 
 
 def test_plan_apply_status_rollback(deploy, bucket, make_artefact):
@@ -123,7 +97,9 @@ def test_a_broken_model_is_exit_code_1(deploy, toy_repository, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("command", ["build", "plan", "apply", "status", "rollback", "warehouse-user", "sample-data"])
+@pytest.mark.parametrize(
+    "command", ["build", "plan", "apply", "status", "rollback", "teardown", "warehouse-user", "sample-data"]
+)
 def test_every_command_explains_itself(deploy, command):
     code, text = deploy(command, "--help")
     assert code == 0

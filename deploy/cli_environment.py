@@ -1,0 +1,32 @@
+"""The commands of `python -m deploy` that work on a whole environment."""
+
+from typing import Annotated
+
+import typer
+
+from deploy.account import check_account
+from deploy.bucket import aws_client
+from deploy.cli_options import AccountOption, out
+from deploy.errors import SetupError
+from deploy.progress import shown
+from deploy.teardown import describe, find_stacks
+from deploy.teardown import teardown as tear_down
+
+
+def teardown(
+    name: Annotated[str, typer.Argument(help="The Name that the stacks were made with, such as flights-dev.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    account: AccountOption = None,
+) -> None:
+    """Remove an environment: the stacks of infra/, and the buckets with all their versions. Asks first."""
+    check_account(aws_client("sts") if account else None, account)
+    stacks = find_stacks(aws_client("cloudformation"), name)
+    out.print(f"This removes, for good and in this order, of {name}:", markup=False)
+    for line in describe(stacks):
+        out.print(f"  {line}", markup=False)
+    # The name and not "y": whoever types it has read which environment it is.
+    if not yes and typer.prompt(f"Type {name} to go on", default="", show_default=False) != name:
+        raise SetupError(f"nothing was removed, as the answer was not {name}")
+    with shown() as progress:
+        tear_down(aws_client, stacks, progress)
+    out.print(f"{name} is gone.", markup=False)
