@@ -12,11 +12,12 @@ from cosmos.config import ExecutionConfig, ProfileConfig, ProjectConfig, RenderC
 from cosmos.constants import ExecutionMode, InvocationMode, LoadMode, TestBehavior
 from dbt_pipeline.documentation import documentation
 from dbt_pipeline.listing import read_pipelines
+from dbt_pipeline.parameters import prepare, run_parameters
 from dbt_pipeline.profile import RedshiftProfileMapping
 from dbt_pipeline.report import ALERT, check_dbt
 from dbt_pipeline.results import keep_error, keep_results
 from dbt_pipeline.sensors import NODE_CONVERTERS
-from dbt_pipeline.worker import check_worker, dbt_executable
+from dbt_pipeline.worker import dbt_executable
 
 # The audit group's; and what is no task, of which Cosmos would warn, node by node, at every parse.
 NEVER_TASKS = ("tag:audit", "resource_type:analysis", "resource_type:exposure", "resource_type:operation")
@@ -60,6 +61,7 @@ for pipeline, release in read_pipelines(Path(__file__).with_name("pipelines.yml"
         start_date=pendulum.datetime(*pipeline.start_date.timetuple()[:3], tz=pipeline.timezone),
         catchup=pipeline.catchup,
         max_active_runs=1,
+        params=run_parameters(),
         tags=["dbt", *pipeline.tags],
         doc_md=documentation(pipeline, release),
         default_args={
@@ -86,7 +88,7 @@ for pipeline, release in read_pipelines(Path(__file__).with_name("pipelines.yml"
                 test_behavior=TestBehavior.BUILD,
                 emit_datasets=False,
             ),
-            operator_args={**operator_args, "pre_execute": check_worker},
+            operator_args={**operator_args, "pre_execute": prepare},
         )
 
         # Watched, one dbt process builds everything; a sensor for each model and its tests shows how it goes, and
@@ -100,7 +102,7 @@ for pipeline, release in read_pipelines(Path(__file__).with_name("pipelines.yml"
                 invocation_mode=InvocationMode.SUBPROCESS,
                 dbt_executable_path=dbt_executable(),
                 # A second try of the producer would build nothing, and its start would wipe what the first reported.
-                setup_operator_args={"retries": 0, "pre_execute": check_worker},
+                setup_operator_args={"retries": 0, "pre_execute": prepare},
             ),
             render_config=RenderConfig(
                 load_method=LoadMode.DBT_MANIFEST,
@@ -111,7 +113,7 @@ for pipeline, release in read_pipelines(Path(__file__).with_name("pipelines.yml"
                 node_conversion_by_task_group=False,
                 emit_datasets=False,
             ),
-            operator_args=operator_args if watched else {**operator_args, "pre_execute": check_worker},
+            operator_args=operator_args if watched else {**operator_args, "pre_execute": prepare},
         )
 
         # After a failure Cosmos would leave a Variable behind for a second try, which the producer has none of.

@@ -19,6 +19,7 @@ from cosmos.operators._watcher.state import (
     is_dbt_node_status_success,
     is_producer_task_terminated,
 )
+from cosmos.operators._watcher.triggerer import WatcherEventReason
 from cosmos.operators.watcher import (
     DbtConsumerWatcherSensor,
     DbtRunWatcherOperator,
@@ -27,8 +28,8 @@ from cosmos.operators.watcher import (
     DbtTestWatcherOperator,
 )
 
+from dbt_pipeline.parameters import prepare
 from dbt_pipeline.results import RESULTS_KEY
-from dbt_pipeline.worker import check_worker
 
 
 class _Sensor(DbtConsumerWatcherSensor):
@@ -65,7 +66,7 @@ class _Sensor(DbtConsumerWatcherSensor):
         """Take the trigger's word for the node's end, unless dbt only skipped it."""
         if self._may_be_skipped(context):
             self._go_on_after_dbt(context)
-        else:
+        elif not (event.get("reason") == WatcherEventReason.PRODUCER_FAILED and self._left_out(context)):
             super().execute_complete(context, event)
 
     def dbt_is_over(self, context: Any, event: dict[str, Any]) -> None:
@@ -91,8 +92,9 @@ class _Sensor(DbtConsumerWatcherSensor):
         self._fallback_to_non_watcher_run(ti.try_number, context)
 
     def _fallback_to_non_watcher_run(self, try_number: int, context: Any) -> bool:
-        check_worker(context)
-        self.build_and_run_cmd(context, cmd_flags=self.add_cmd_flags())
+        if not self._left_out(context):
+            prepare(context)
+            self.build_and_run_cmd(context, cmd_flags=self.add_cmd_flags())
         return True
 
     def _go_on_after_dbt(self, context: Any) -> None:
@@ -118,6 +120,12 @@ class _Sensor(DbtConsumerWatcherSensor):
     def _may_be_skipped(self, context: Any) -> bool:
         # dbt knows no status `failed`: it is what Cosmos makes of `skipped`.
         return self._get_node_status(context["ti"], context) == DbtNodeStatus.FAILED
+
+    def _left_out(self, context: Any) -> bool:
+        """Whether the run's parameter `select` left the node out, and dbt got as far as to know."""
+        kept = context["params"]["select"] and context["ti"].xcom_pull(task_ids=self.producer_task_id, key=RESULTS_KEY)
+        reported = {entry["unique_id"] for entry in kept["results"]} if kept else set()
+        return bool(reported) and not reported & set(self._nodes())
 
     def _nodes(self) -> list[str]:
         return [self.model_unique_id]

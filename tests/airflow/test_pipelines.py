@@ -103,9 +103,9 @@ def test_modes_of_execution_and_of_tests(tmp_path: Path, lines: str, tasks: set[
     dbt = [task for task in dag.tasks if hasattr(task, "project_dir")]
     assert [task for task in dbt if hasattr(task, "producer_task_id")] == ([] if local else dbt[2:])
     if local:
-        from dbt_pipeline.worker import check_worker
+        from dbt_pipeline.parameters import prepare
 
-        assert {task._pre_execute_hook for task in dbt} == {check_worker}
+        assert {task._pre_execute_hook for task in dbt} == {prepare}
 
 
 # --- for editors --------------------------------------------------------------------------------------------------

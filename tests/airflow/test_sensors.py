@@ -1,5 +1,6 @@
 """The sensors on every path of a failure: while dbt runs, after it, what dbt skipped, what another node held up."""
 
+import copy
 import json
 import os
 import sys
@@ -40,6 +41,7 @@ class Run:
     def __init__(self, dag: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.dag, self.calls, self._monkeypatch = dag, folder / "calls", monkeypatch
         self.ti = TaskInstance()
+        self.params: dict[str, Any] = {}
         self._dbt = Path(os.environ["DBT_VENV_PATH"]) / "bin" / "dbt"
         self._dbt.parent.mkdir(parents=True)
         self.dbt(code=0)
@@ -57,7 +59,8 @@ class Run:
         self._dbt.chmod(0o755)
 
     def sensor(self, task_id: str, try_number: int = 1) -> Any:
-        task = self.dag.get_task(task_id)
+        # A task is made anew in each process.
+        task = copy.copy(self.dag.get_task(task_id))
         self._monkeypatch.setattr(task, "dbt_executable_path", str(self._dbt))
         self.ti.task_id, self.ti.try_number, self.ti.task = task_id, try_number, task
         return task
@@ -75,7 +78,8 @@ class Run:
     def context(self) -> dict[str, Any]:
         dag_run = SimpleNamespace(run_id="run", dag_id=self.dag.dag_id, logical_date=None)
         both = {"ti": self.ti, "task_instance": self.ti}
-        return {**both, "dag": self.dag, "dag_run": dag_run, "run_id": "run", "task": self.ti.task}
+        of_run = {"dag_run": dag_run, "run_id": "run", "params": {**self.dag.params.dump(), **self.params}}
+        return {**both, **of_run, "dag": self.dag, "task": self.ti.task}
 
     def commands(self) -> list[list[str]]:
         """The dbt commands that ran, up to the folders that Cosmos adds."""
@@ -222,3 +226,47 @@ def test_a_retry_without_dbt_says_what_startup_said(run: Run, venv: Path) -> Non
     with pytest.raises(AirflowFailException, match="pip could not install dbt"):
         sensor.execute(run.context)
     assert run.commands() == []
+
+
+# --- a run that was started with parameters --------------------------------------------------------------------------
+
+
+def test_a_retry_follows_the_parameters_of_the_run(run: Run) -> None:
+    run.params = {"start": "2013-01-01", "end": "2013-02-01", "full_refresh": True, "select": ["tag:mart", "x+"]}
+    sensor = run.sensor("transform_data.departures.run", try_number=2)
+    run.producer("failed", {MODEL: "error"}, **model_status("error"))
+    sensor.execute(run.context)
+    ((name, _, select, _, variables, *flags),) = run.commands()
+    assert (name, select) == ("run", "fqn:flights.marts.departures,tag:mart fqn:flights.marts.departures,x+")
+    assert variables == "backfill_end: '2013-02-01'\nbackfill_start: '2013-01-01'\n"
+    assert flags == ["--full-refresh", "--event-time-start", "2013-01-01", "--event-time-end", "2013-02-01"]
+
+
+def test_a_retry_of_tests_takes_no_flag_that_dbt_test_does_not_know(run: Run, dag: Any) -> None:
+    run.params = {"start": "2013-01-01", "end": "2013-02-01", "full_refresh": True}
+    one = dag.get_task(PRODUCER).tests_per_model[MODEL][0]
+    run.producer("failed", {one: "fail"}, **TESTS_FAILED)
+    run.ti.states |= {task.task_id: "success" for task in dag.tasks if getattr(task, "is_test_sensor", None) is False}
+    run.sensor("transform_data.departures.test", try_number=2).execute(run.context)
+    ((name, *rest),) = run.commands()
+    assert name == "test"
+    assert not [word for word in rest if word.startswith(("--full", "--event"))]
+
+
+@pytest.mark.parametrize("try_number", [1, 2])
+def test_what_the_run_left_out_is_not_built_when_dbt_failed(run: Run, try_number: int) -> None:
+    run.params = {"select": ["weather_delays"]}
+    sensor = run.sensor("transform_data.departures.run", try_number)
+    run.producer("failed", {"model.flights.weather_delays": "error"})
+    sensor.execute(run.context)
+    sensor.execute_complete(run.context, {"status": "failed", "reason": "producer_failed"})
+    assert run.commands() == []
+
+
+def test_without_a_word_of_dbt_what_a_run_left_out_is_for_dbt_to_say(run: Run) -> None:
+    run.params = {"select": ["weather_delays"]}
+    sensor = run.sensor("transform_data.departures.run", try_number=2)
+    run.producer("failed")
+    sensor.execute(run.context)
+    ((_, _, select),) = run.commands()
+    assert select == "fqn:flights.marts.departures,weather_delays"

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from dbt_pipeline.parameters import prepare
 from dbt_pipeline.results import keep_error, keep_results
-from dbt_pipeline.worker import check_worker
 
 PRODUCER = "transform_data.dbt_producer_watcher"
 
@@ -100,7 +100,7 @@ def test_every_task_of_dbt_keeps_results_and_errors(dag: Any) -> None:
         assert task.install_deps is False, task.task_id
         assert task.env["DBT_RELEASE_ID"] in dag.doc_md, task.task_id
     # Airflow calls the hook for a task that resumes, too. A sensor needs no dbt until it retries; it asks then.
-    assert {task.task_id for task in dbt if task._pre_execute_hook is check_worker} == {
+    assert {task.task_id for task in dbt if task._pre_execute_hook is prepare} == {
         "audit_dbt_task.audit_table_model_build",
         PRODUCER,
     }
