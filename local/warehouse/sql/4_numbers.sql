@@ -47,6 +47,8 @@ CREATE OR REPLACE AGGREGATE pg_redshift.last_value(anyelement) (SFUNC = pg_redsh
 -- the values, for their type. https://docs.aws.amazon.com/redshift/latest/dg/r_AVG.html
 CREATE OR REPLACE FUNCTION pg_redshift.average(numeric, integer) RETURNS bigint LANGUAGE sql IMMUTABLE AS
 $$ SELECT trunc($1)::bigint $$;
+CREATE OR REPLACE FUNCTION pg_redshift.average(numeric, smallint) RETURNS bigint LANGUAGE sql IMMUTABLE AS
+$$ SELECT trunc($1)::bigint $$;
 CREATE OR REPLACE FUNCTION pg_redshift.average(numeric, bigint) RETURNS numeric LANGUAGE sql IMMUTABLE AS
 $$ SELECT trunc($1) $$;
 CREATE OR REPLACE FUNCTION pg_redshift.average(numeric, numeric) RETURNS numeric LANGUAGE sql IMMUTABLE AS

@@ -10,7 +10,7 @@ CREATE TABLE IF NOT EXISTS pg_redshift.late_binding_views (
 -- What a name stands for now: the relation and its columns.
 CREATE OR REPLACE FUNCTION pg_redshift.state_of(names text[]) RETURNS text LANGUAGE sql STABLE AS $$
 SELECT string_agg(n.name || '=' || coalesce(to_regclass(n.name)::oid::text, '') || coalesce(
-    (SELECT string_agg(a.attname || ' ' || a.atttypid || ' ' || a.atttypmod, ',' ORDER BY a.attnum) FROM pg_attribute a
+    (SELECT string_agg(a.attname || ' ' || a.atttypid::text || ' ' || a.atttypmod, ',' ORDER BY a.attnum) FROM pg_attribute a
      WHERE a.attrelid = to_regclass(n.name) AND a.attnum > 0 AND NOT a.attisdropped), ''), ';')
 FROM unnest(names) AS n (name) $$;
 
