@@ -5,7 +5,7 @@ BIN := $(STATE)/venvs/tools/bin
 LOCAL := $(BIN)/python -m local
 PYTEST := $(BIN)/python -m pytest
 .DEFAULT_GOAL := help
-.PHONY: help hooks deps run drill up down warehouse sql test test-fast test-slow lint format bench report lock
+.PHONY: help hooks new-model deps run drill up down warehouse sql test test-fast test-slow lint format bench report lock
 
 help: ## List the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ test-slow: deps ## What takes long or needs a browser
 bench: deps ## Benchmarks, side by side with an alternative (SUITES="warehouse ...")
 	@$(LOCAL) bench $(SUITES)
 
+new-model: deps ## SQL and YAML of a new model (NAME=late_carriers LAYER=marts)
+	@$(BIN)/python -m local.develop.new_model "$$NAME" "$$LAYER"
+
 report: deps ## The audit trail as one HTML file (DAYS=30)
 	@$(LOCAL) report $(if $(DAYS),--days "$$DAYS")
 
@@ -59,4 +62,4 @@ format: deps ## Format Python
 lock: deps ## Resolve the requirement files anew: make lock CONSTRAINTS=<path or URL>
 	@$(LOCAL) lock "$$CONSTRAINTS"
 
-export Q CONSTRAINTS DAYS
+export Q CONSTRAINTS DAYS NAME LAYER
