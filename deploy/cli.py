@@ -12,9 +12,9 @@ from deploy.apply import apply as apply_artefact
 from deploy.apply import rollback as roll_back
 from deploy.bucket import aws_client
 from deploy.build import build as build_artefact
-from deploy.cli_options import ARTEFACT, AccountOption, ArtefactOption, BucketOption, open_bucket, out
-from deploy.errors import DeployError
-from deploy.plan import Plan, damaged_files, make_plan, read_project
+from deploy.cli_options import ARTEFACT, AccountOption, ArtefactOption, BucketOption, open_bucket, out, print_plan
+from deploy.errors import DeployError, SetupError
+from deploy.plan import AppliedArtefact, damaged_files, make_plan, read_project
 from deploy.progress import shown
 from deploy.release import DAGS, PROJECTS, Artefact
 
@@ -45,12 +45,22 @@ def build(
 
 
 @app.command()
-def plan(bucket: BucketOption, artefact: ArtefactOption = ARTEFACT, account: AccountOption = None) -> None:
+def plan(
+    bucket: Annotated[str | None, typer.Option("--bucket", envvar="DEPLOY_BUCKET", help="The bucket.")] = None,
+    artefact: ArtefactOption = ARTEFACT,
+    against: Annotated[
+        Path | None, typer.Option(help="Instead of a bucket: another artefact, such as that of main. Needs no AWS.")
+    ] = None,
+    account: AccountOption = None,
+) -> None:
     """Show what `apply` would change. Changes nothing."""
+    if not (bucket or against):
+        raise SetupError("name what to compare with: --bucket (DEPLOY_BUCKET), or --against")
     with shown() as progress:
-        progress(f"comparing with s3://{bucket}", 0, 1)
-        found = make_plan(Artefact.read(artefact), open_bucket(bucket, account))
-    _print_plan(found)
+        progress(f"comparing with {against or f's3://{bucket}'}", 0, 1)
+        there = AppliedArtefact(Artefact.read(against)) if against else open_bucket(bucket or "", account)
+        found = make_plan(Artefact.read(artefact), there)
+    print_plan(found)
 
 
 @app.command()
@@ -77,7 +87,7 @@ def apply(
             aws_client("mwaa") if environment else None,
             environment,
         )
-    _print_plan(applied.plan, updated=bool(environment))
+    print_plan(applied.plan, updated=bool(environment))
     if lambda_function:
         out.print(f"{lambda_function}: {'code updated' if applied.lambda_updated else 'code unchanged'}", markup=False)
     if environment:
@@ -124,40 +134,6 @@ def rollback(
     """Make an earlier release live again: one small upload, in force when MWAA next copies the bucket (about 30 s)."""
     before, now = roll_back(open_bucket(bucket, account), project, release)
     out.print(f"{project}: {before} → {now}", markup=False)
-
-
-def _print_plan(found: Plan, updated: bool = False) -> None:
-    for project in found.projects:
-        if project.new:
-            what = f"{len(project.uploads)} files to upload, {len(project.copies)} unchanged"
-            out.print(
-                f"{project.project_name}: {project.before or 'none'} → {project.release_id}: {what}", markup=False
-            )
-        elif project.switch:
-            out.print(f"{project.project_name}: {project.before or 'none'} → {project.release_id}", markup=False)
-        else:
-            out.print(f"{project.project_name}: nothing changed, {project.release_id} stays live", markup=False)
-        for file in project.uploads if project.before else []:
-            out.print(f"  ~ {file.path}", markup=False)
-    for sign, keys in (
-        ("+", [file.path for file in found.added]),
-        ("~", [file.path for file in found.changed]),
-        ("-", found.deleted),
-    ):
-        for key in keys:
-            out.print(f"{sign} {key}", markup=False)
-    removed = [key for project in found.projects for key in project.removed]
-    if removed:
-        out.print(f"- {len(removed)} files of releases that are no longer kept", markup=False)
-    for key in found.foreign:
-        out.print(f"? {key}: not from this repository, left alone", markup=False)
-    for key in found.drifted:
-        out.print(f"! {key}: changed in the bucket, not by a release", markup=False)
-    if found.needs_environment_update and not updated:
-        changed = " and ".join(found.needs_environment_update)
-        out.print(f"{changed}: in force only after an update of the environment (--environment)", markup=False)
-    if found.is_empty:
-        out.print("The bucket is up to date.")
 
 
 def main() -> None:

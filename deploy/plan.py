@@ -2,14 +2,69 @@
 
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, Protocol
 
-from deploy.bucket import Bucket, in_parallel
+from deploy.bucket import in_parallel
 from deploy.errors import DeployError
-from deploy.release import CURRENT, DAGS, PROJECTS, RELEASE_FILE, RELEASE_ID, ROOT_FILES, Artefact, File, Release
+from deploy.release import (
+    CURRENT,
+    DAGS,
+    PROJECTS,
+    RELEASE_FILE,
+    RELEASE_ID,
+    ROOT_FILES,
+    Artefact,
+    File,
+    Release,
+    sha256,
+)
 
 KEPT_RELEASES = 5
 # Put on every file that this tool uploads in place; a file without it is somebody else's and is never deleted.
 OWN_MARK = "release-id"
+
+
+class Store(Protocol):
+    """What a plan is made against: a bucket, or what one would be after another artefact was applied."""
+
+    @property
+    def name(self) -> str:
+        """Its name, for people."""
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """The keys that begin with `prefix`, with their sizes in bytes."""
+
+    def read(self, key: str) -> bytes | None:
+        """The bytes under `key`, or None."""
+
+    def describe(self, key: str) -> dict[str, Any] | None:
+        """`sha256` and `metadata` of what is under `key`, or None."""
+
+
+class AppliedArtefact:
+    """The bucket that an artefact would make of an empty one: says what a merge changes, without any AWS."""
+
+    def __init__(self, artefact: Artefact) -> None:
+        self.name = str(artefact.folder)
+        self._content: dict[str, bytes] = {key: artefact.read_bytes(key) for key in artefact.files}
+        for release in artefact.releases:
+            for path in (*(file.path for file in release.files), RELEASE_FILE):
+                self._content[release.prefix + path] = artefact.read_bytes(release.prefix + path)
+            current = f"{PROJECTS}{release.project_name}/{CURRENT}"
+            self._content[current] = f"{release.release_id}\n".encode()
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """The keys that begin with `prefix`, with their sizes in bytes."""
+        return {key: len(data) for key, data in self._content.items() if key.startswith(prefix)}
+
+    def read(self, key: str) -> bytes | None:
+        """The bytes under `key`, or None."""
+        return self._content.get(key)
+
+    def describe(self, key: str) -> dict[str, Any] | None:
+        """`sha256` and `metadata` of what is under `key`, or None."""
+        data = self._content.get(key)
+        return None if data is None else {"sha256": sha256(data), "metadata": {OWN_MARK: "applied"}}
 
 
 @dataclass(frozen=True)
@@ -64,7 +119,7 @@ def _changes(project: ProjectPlan) -> bool:
     return bool(project.new or project.removed or project.switch)
 
 
-def read_project(bucket: Bucket, project_name: str, sizes: dict[str, int]) -> ProjectState:
+def read_project(bucket: Store, project_name: str, sizes: dict[str, int]) -> ProjectState:
     """Read what the bucket has of a project.
 
     Args:
@@ -84,7 +139,7 @@ def read_project(bucket: Bucket, project_name: str, sizes: dict[str, int]) -> Pr
     )
 
 
-def read_release(bucket: Bucket, project_name: str, release_id: str) -> Release | None:
+def read_release(bucket: Store, project_name: str, release_id: str) -> Release | None:
     """Read a release.json from the bucket; None if it is not there."""
     key = f"{PROJECTS}{project_name}/{release_id}/{RELEASE_FILE}"
     data = bucket.read(key)
@@ -96,7 +151,7 @@ def damaged_files(release: Release, sizes: dict[str, int]) -> list[str]:
     return [release.prefix + file.path for file in release.files if sizes.get(release.prefix + file.path) != file.size]
 
 
-def changed_by_hand(release: Release, bucket: Bucket, sizes: dict[str, int]) -> list[str]:
+def changed_by_hand(release: Release, bucket: Store, sizes: dict[str, int]) -> list[str]:
     """The keys of a release whose content in the bucket, as S3's own SHA-256 tells, is not what was released."""
     damaged = set(damaged_files(release, sizes))
     whole = [file for file in release.files if release.prefix + file.path not in damaged]
@@ -107,7 +162,7 @@ def changed_by_hand(release: Release, bucket: Bucket, sizes: dict[str, int]) -> 
     return sorted(damaged)
 
 
-def make_plan(artefact: Artefact, bucket: Bucket) -> Plan:
+def make_plan(artefact: Artefact, bucket: Store) -> Plan:
     """Compare an artefact with a bucket. Reads only.
 
     Raises:
@@ -125,7 +180,7 @@ def make_plan(artefact: Artefact, bucket: Bucket) -> Plan:
 
 
 def _plan_project(
-    release: Release, state: ProjectState, bucket: Bucket, sizes: dict[str, int], damaged: bool
+    release: Release, state: ProjectState, bucket: Store, sizes: dict[str, int], damaged: bool
 ) -> ProjectPlan:
     live = state.live
     if live and live.content_sha256 == release.content_sha256 and not damaged:
@@ -158,7 +213,7 @@ def _old_keys(plan: ProjectPlan, state: ProjectState, sizes: dict[str, int]) -> 
     return sorted(keys, key=lambda key: (not key.endswith(f"/{RELEASE_FILE}"), key))
 
 
-def _plan_files(artefact: Artefact, bucket: Bucket, sizes: dict[str, int], plan: Plan) -> None:
+def _plan_files(artefact: Artefact, bucket: Store, sizes: dict[str, int], plan: Plan) -> None:
     others = [key for key in sizes if not key.startswith(PROJECTS) and not key.endswith("/")]
     known = sorted({*artefact.files, *others})
     described = in_parallel([partial(bucket.describe, key) for key in known])

@@ -38,12 +38,27 @@ def test_plan_apply_status_rollback(deploy, bucket, make_artefact):
     assert deploy("rollback", "--bucket", bucket.name, "--project", "flights")[0] == 1
 
 
+def test_a_plan_against_another_artefact_needs_no_aws(deploy, make_artefact):
+    one = make_artefact(1, PROJECT, FILES | {"dags/old.py": "1"})
+    two = make_artefact(2, PROJECT | {"models/one.sql": "select 2"}, FILES | {"dags/pipelines.py": "2"})
+    nothing = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+    code, text = deploy("plan", "--artefact", str(two.folder), "--against", str(one.folder), **nothing)
+    assert code == 0
+    shown = [line for line in text.splitlines() if line.lstrip().startswith(("+", "-", "~", "flights"))]
+    assert shown == [
+        f"flights: {ONE} → 20260101T000002Z-abcdef1: 1 files to upload, 1 unchanged",
+        "  ~ models/one.sql",
+        "~ dags/pipelines.py",
+        "- dags/old.py",
+    ]
+
+
 def test_set_up_errors_are_one_message_and_exit_code_2(deploy, make_artefact, tmp_path):
     artefact = ("--artefact", str(make_artefact(1, PROJECT, FILES).folder))
     for arguments, environment, said in (
         (("plan", "--bucket", "not-there-at-all", *artefact), {}, "the bucket does not exist"),
         (("plan", "--bucket", "b"), {}, "make one: python -m deploy build"),
-        (("plan", *artefact), {}, "Missing option '--bucket'"),
+        (("plan", *artefact), {}, "--bucket (DEPLOY_BUCKET), or --against"),
         (("build", str(tmp_path)), {}, "no dbt_project.yml"),
         (
             ("apply", "--bucket", "any", *artefact),
