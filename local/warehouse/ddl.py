@@ -8,24 +8,22 @@ from sqlglot import exp
 from local.warehouse import datatypes
 from local.warehouse.dialect import generate
 from local.warehouse.plan import HELPERS, Plan, Refused, block, literal, unsupported
+from local.warehouse.storage import WITHOUT_EFFECT, Storage
 
-_STORAGE = (
-    exp.DistKeyProperty,
-    exp.DistStyleProperty,
-    exp.SortKeyProperty,
-    exp.BackupProperty,
-    exp.AutoRefreshProperty,
-)
 _KEYS = (exp.PrimaryKey, exp.ForeignKey, exp.UniqueColumnConstraint)
 _COLUMN_KEYS = (exp.PrimaryKeyColumnConstraint, exp.UniqueColumnConstraint, exp.Reference)
 
 
 def create(tree: exp.Create) -> Plan:
     """Translate CREATE TABLE, VIEW, SCHEMA and the like; types in expressions are done already."""
+    storage = Storage()
     if properties := tree.args.get("properties"):
         if properties.find(exp.ExternalProperty, exp.LocationProperty):
             raise unsupported("external tables", "load the files with COPY instead")
-        properties.set("expressions", [each for each in properties.expressions if not isinstance(each, _STORAGE)])
+        for each in properties.expressions:
+            storage.of_property(each)
+        kept = [each for each in properties.expressions if not isinstance(each, WITHOUT_EFFECT)]
+        properties.set("expressions", kept)
     name = _table_of(tree)
     if tree.kind == "TABLE" and name is not None and name.name.startswith("#"):
         # A name that begins with # makes a temporary table.
@@ -33,12 +31,18 @@ def create(tree: exp.Create) -> Plan:
     if tree.args.get("no_schema_binding"):
         tree.set("no_schema_binding", None)
         return late_binding_view(tree)
-    keys = _take_keys(tree.this) if isinstance(tree.this, exp.Schema) and tree.kind == "TABLE" else []
+    keys = _take_keys(tree.this, storage) if isinstance(tree.this, exp.Schema) and tree.kind == "TABLE" else []
     sql = generate(tree)
-    if not keys:
+    steps = [f"PERFORM {HELPERS}.record_key({literal(generate(name))}, {literal(key)})" for key in keys]
+    steps += [
+        f"PERFORM {HELPERS}.copy_storage({literal(generate(name))}, {literal(generate(like.this))})"
+        for like in tree.this.find_all(exp.LikeProperty)
+    ]
+    steps += storage.steps(generate(name)) if name is not None else []
+    if not steps:
         return Plan(sql)
-    record = [f"PERFORM {HELPERS}.record_key({literal(generate(name))}, {literal(key)})" for key in keys]
-    return Plan(block(sql, *record), tag="CREATE TABLE")
+    # A materialized view, too, is made once, whether or not it was there.
+    return Plan(block(sql, *steps), tag="SELECT" if tree.expression else "CREATE TABLE")
 
 
 def late_binding_view(tree: exp.Create) -> Plan:
@@ -66,11 +70,19 @@ def tables(tree: exp.Expr) -> list[exp.Table]:
     return [each for each in found if each.db or each.name.lower() not in own]
 
 
+def read_by(tree: exp.Expr) -> list[exp.Table]:
+    """The tables and views whose rows a statement reads or changes; what is made, altered or dropped is none."""
+    if isinstance(tree, exp.Create):
+        return tables(tree.expression) if tree.expression else []
+    return [] if isinstance(tree, (exp.Alter, exp.Drop)) else tables(tree)
+
+
 def alter(tree: exp.Alter) -> Plan:
     """Translate ALTER TABLE; what only concerns storage or keys changes nothing in PostgreSQL."""
-    name, kept, changes = generate(tree.this), [], []
+    name, kept, changes, renames = generate(tree.this), [], [], None
     for action in tree.args["actions"]:
         if isinstance(action, (exp.AlterDistStyle, exp.AlterSortKey)):
+            storage.of_action(action)
             continue
         if isinstance(action, exp.AddConstraint):
             changes += [("record_key", generate(each)) for each in action.expressions]
@@ -80,12 +92,15 @@ def alter(tree: exp.Alter) -> Plan:
             continue
         if isinstance(action, exp.ColumnDef):
             _column(action)
+        if isinstance(action, exp.AlterRename):
+            renames = tree.this.name.lower(), action.this.name.lower()
         kept.append(action)
     if not kept:
         steps = [f"PERFORM {HELPERS}.{change}({literal(name)}, {literal(key)})" for change, key in changes]
+        steps += storage.steps(name)
         return Plan(block(f"PERFORM {literal(name)}::regclass", *steps), tag="ALTER TABLE")
     tree.set("actions", kept)
-    return Plan(generate(tree))
+    return Plan(generate(tree), renames=renames)
 
 
 def _table_of(tree: exp.Create) -> exp.Table | None:
@@ -93,7 +108,7 @@ def _table_of(tree: exp.Create) -> exp.Table | None:
     return found if isinstance(found, exp.Table) else None
 
 
-def _take_keys(schema: exp.Schema) -> list[str]:
+def _take_keys(schema: exp.Schema, storage: Storage) -> list[str]:
     """Take the keys out of a table's definition; columns of a primary key stay NOT NULL, which Redshift enforces."""
     keys, not_null = [], set()
     for part in list(schema.expressions):
@@ -104,14 +119,14 @@ def _take_keys(schema: exp.Schema) -> list[str]:
                 not_null |= {each.name.lower() for each in inner.expressions}
             part.pop()
         elif isinstance(part, exp.ColumnDef):
-            keys += _column(part)
+            keys += _column(part, storage)
     for part in schema.find_all(exp.ColumnDef):
         if part.name.lower() in not_null:
             _require(part)
     return keys
 
 
-def _column(column: exp.ColumnDef) -> list[str]:
+def _column(column: exp.ColumnDef, storage: Storage) -> list[str]:
     """Make a column's definition PostgreSQL's; returns the keys that it declared."""
     keys = []
     for constraint in list(column.args.get("constraints") or []):
@@ -121,6 +136,7 @@ def _column(column: exp.ColumnDef) -> list[str]:
                 raise unsupported("COLLATE CASE_INSENSITIVE", "compare lower(x) instead")
             constraint.pop()
         elif isinstance(kind, exp.EncodeColumnConstraint):
+            storage.of_column(column.name, kind.name)
             constraint.pop()
         elif isinstance(kind, _COLUMN_KEYS):
             constraint.pop()

@@ -30,8 +30,9 @@ class Plan:
         tag: command tag to report instead of PostgreSQL's, such as `CREATE USER`.
         job: something the gateway itself does instead of sending `sql` (COPY, UNLOAD).
         text: what the client wrote.
-        reads: schema (or nothing) and name of every relation that it names.
+        reads: schema (or nothing) and name of every relation whose rows it reads.
         makes_late_view: name of the late-binding view that it makes.
+        renames: the name of a relation and the one that it gets.
         refused: whether `sql` only raises an error.
         label: the query group that it sets.
         aliased: the plan to run instead if columns are missing that are aliases of the same select list.
@@ -46,6 +47,7 @@ class Plan:
     refused: bool = False
     reads: frozenset[tuple[str, str]] = frozenset()
     makes_late_view: str = ""
+    renames: tuple[str, str] | None = None
     label: str | None = None
     aliased: "Plan | None" = None
     checks: tuple[str, ...] = ()

@@ -15,6 +15,8 @@ async def settled(session: Any, plan: Plan) -> Plan:
     """
     if plan.makes_late_view:
         session.late_views.add(plan.makes_late_view)
+    if plan.renames and plan.renames[0] in session.late_views:
+        session.late_views.add(plan.renames[1])
     if session.failed:
         return plan
     try:

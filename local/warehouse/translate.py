@@ -142,7 +142,7 @@ def _plan(text: str, tokens: list[Token]) -> Plan:
 
 
 def _rewritten(tree: exp.Expr) -> Plan:
-    reads = frozenset((each.db.lower(), each.name.lower()) for each in ddl.tables(tree))
+    reads = frozenset((each.db.lower(), each.name.lower()) for each in ddl.read_by(tree))
     nodes = list(tree.walk())
     refusals.check(nodes, reads)
     if any(isinstance(node, (exp.Bracket, exp.Dot, exp.Unnest, exp.Column)) for node in nodes):

@@ -187,7 +187,7 @@ def _inner(before: str, words: Words, translate: Translate) -> Plan:
     inner = translate(words)
     if inner.job or inner.refused:
         return inner
-    return Plan(f"{before} {inner.sql}")
+    return Plan(f"{before} {inner.sql}", reads=inner.reads)
 
 
 def _declare(words: Words, translate: Translate) -> Plan:

@@ -81,6 +81,11 @@ def test_builds_again_without_doubling(dbt, rows):
         assert rows(f"select count(*), count(distinct order_id) from dbt_shop.{table}") == [[4, 4]], table
 
 
+def test_a_late_binding_view_outlives_a_table_that_is_made_anew(dbt, rows):
+    dbt("seed", "--full-refresh")
+    assert rows("select count(*) from dbt_shop.late") == [[4]]
+
+
 def test_a_changed_row_reaches_snapshot_and_increments(dbt, rows, project):
     seed = project / "seeds" / "orders.csv"
     seed.write_text(seed.read_text().replace("2,Bob,20.00", "2,Bob,25.00"))
