@@ -41,8 +41,13 @@ def create(tree: exp.Create) -> Plan:
     steps += storage.steps(generate(name)) if name is not None else []
     if not steps:
         return Plan(sql)
-    # A materialized view, too, is made once, whether or not it was there.
-    return Plan(block(sql, *steps), tag="SELECT" if tree.expression else "CREATE TABLE")
+    if tree.args.get("exists"):
+        # Of a table that is there already, nothing is recorded.
+        exists = f"to_regclass({literal(generate(name))}) IS NOT NULL"
+        steps = [f"IF {exists} THEN {sql}; ELSE {'; '.join([sql, *steps])}; END IF"]
+    else:
+        steps.insert(0, sql)
+    return Plan(block(*steps), tag="SELECT" if tree.expression else "CREATE TABLE")
 
 
 def late_binding_view(tree: exp.Create) -> Plan:
@@ -79,7 +84,7 @@ def read_by(tree: exp.Expr) -> list[exp.Table]:
 
 def alter(tree: exp.Alter) -> Plan:
     """Translate ALTER TABLE; what only concerns storage or keys changes nothing in PostgreSQL."""
-    name, kept, changes, renames = generate(tree.this), [], [], None
+    name, kept, changes, renames, storage = generate(tree.this), [], [], None, Storage()
     for action in tree.args["actions"]:
         if isinstance(action, (exp.AlterDistStyle, exp.AlterSortKey)):
             storage.of_action(action)
@@ -91,7 +96,7 @@ def alter(tree: exp.Alter) -> Plan:
             changes.append(("forget_key", action.find(exp.Identifier).name))
             continue
         if isinstance(action, exp.ColumnDef):
-            _column(action)
+            _column(action, storage)
         if isinstance(action, exp.AlterRename):
             renames = tree.this.name.lower(), action.this.name.lower()
         kept.append(action)

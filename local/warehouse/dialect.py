@@ -12,14 +12,13 @@ from sqlglot.generators.postgres import PostgresGenerator
 from sqlglot.parsers.redshift import RedshiftParser
 
 _OWN_GRAMMAR = ("CAST", "CONVERT", "DECODE", "EXTRACT", "POSITION", "SUBSTRING", "TRIM", "TRY_CAST")
-_IGNORED = exp.var("ignored")
 
 
-def _ignored(parser: RedshiftParser, words: int) -> exp.Expr:
-    """Read `words` words of a column's storage attribute, which has no meaning here."""
-    for _ in range(words):
-        parser._advance()
-    return parser.expression(exp.EncodeColumnConstraint(this=_IGNORED.copy()))
+def _attribute(parser: RedshiftParser, word: str) -> exp.Expr:
+    """A column's storage attribute, which `storage` reads."""
+    if word == "encode":
+        word += f" {parser._advance_any().text.lower()}"
+    return parser.expression(exp.EncodeColumnConstraint(this=exp.var(word)))
 
 
 def _identity(parser: RedshiftParser) -> exp.Expr:
@@ -27,16 +26,17 @@ def _identity(parser: RedshiftParser) -> exp.Expr:
     return parser.expression(exp.GeneratedAsIdentityColumnConstraint(this=True, start=start, increment=increment))
 
 
-def _sort_key(parser: RedshiftParser) -> exp.Expr:
-    """SORTKEY (…), SORTKEY AUTO, and ENCODE AUTO of a whole table."""
-    if not parser._match_text_seq("AUTO"):
-        parser._parse_wrapped_csv(parser._parse_id_var)
-    return parser.expression(exp.SortKeyProperty(this=[exp.to_identifier("ignored")]))
+def _sort_key(parser: RedshiftParser, *, word: str = "", compound: bool = True) -> exp.Expr:
+    """SORTKEY (…) and SORTKEY AUTO, of which `word` is still to be read."""
+    if word:
+        parser._match_text_seq(word)
+    keys = [] if parser._match_text_seq("AUTO") else parser._parse_wrapped_csv(parser._parse_id_var)
+    return parser.expression(exp.SortKeyProperty(this=exp.Tuple(expressions=keys), compound=compound))
 
 
-def _interleaved(parser: RedshiftParser) -> exp.Expr:
-    parser._match_text_seq("SORTKEY")
-    return _sort_key(parser)
+def _encode_auto(parser: RedshiftParser) -> exp.Expr:
+    parser._match_text_seq("AUTO")
+    return parser.expression(exp.BackupProperty(this=exp.var("auto")))
 
 
 class Parser(RedshiftParser):
@@ -54,14 +54,15 @@ class Parser(RedshiftParser):
     PROPERTY_PARSERS: ClassVar = {
         **RedshiftParser.PROPERTY_PARSERS,
         "SORTKEY": _sort_key,
-        "INTERLEAVED": _interleaved,
-        "ENCODE": _sort_key,
+        "COMPOUND": lambda self: _sort_key(self, word="SORTKEY"),
+        "INTERLEAVED": lambda self: _sort_key(self, word="SORTKEY", compound=False),
+        "ENCODE": _encode_auto,
     }
     CONSTRAINT_PARSERS: ClassVar = {
         **RedshiftParser.CONSTRAINT_PARSERS,
-        "ENCODE": lambda self: _ignored(self, 1),
-        "DISTKEY": lambda self: _ignored(self, 0),
-        "SORTKEY": lambda self: _ignored(self, 0),
+        "ENCODE": lambda self: _attribute(self, "encode"),
+        "DISTKEY": lambda self: _attribute(self, "distkey"),
+        "SORTKEY": lambda self: _attribute(self, "sortkey"),
         "IDENTITY": _identity,
     }
 

@@ -64,6 +64,43 @@ BEGIN
     END IF;
 END $$;
 
+-- Distribution, sort keys and encodings, by the numbers of their columns.
+CREATE TABLE IF NOT EXISTS pg_redshift.storage (
+    relation oid PRIMARY KEY, style text NOT NULL, dist_key smallint, sort_keys smallint[] NOT NULL, interleaved boolean NOT NULL,
+    encodings jsonb NOT NULL
+);
+CREATE OR REPLACE FUNCTION pg_redshift.column_number(relation oid, name text) RETURNS smallint LANGUAGE plpgsql AS $$
+DECLARE
+    found smallint := (SELECT attnum FROM pg_attribute WHERE attrelid = relation AND attname = name AND NOT attisdropped);
+BEGIN
+    IF found IS NULL THEN
+        RAISE undefined_column USING MESSAGE = format('column "%s" named in key does not exist', name);
+    END IF;
+    RETURN found;
+END $$;
+-- What is null or empty stays as it was recorded before.
+CREATE OR REPLACE FUNCTION pg_redshift.record_storage(
+    name text, new_style text, key text, keys text[], new_interleaved boolean, pairs text[]
+) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    made oid := to_regclass(name);
+BEGIN
+    INSERT INTO pg_redshift.storage VALUES (made, 'AUTO(ALL)', NULL, '{}', false, '{}') ON CONFLICT DO NOTHING;
+    UPDATE pg_redshift.storage SET
+        style = coalesce(CASE new_style WHEN 'AUTO' THEN 'AUTO(ALL)' ELSE nullif(new_style, '') END, style),
+        dist_key = CASE WHEN key <> '' THEN pg_redshift.column_number(made, key)
+                        WHEN new_style = '' THEN dist_key END,
+        sort_keys = coalesce((SELECT coalesce(array_agg(pg_redshift.column_number(made, k)), '{}') FROM unnest(keys) AS k
+                              WHERE keys IS NOT NULL HAVING keys IS NOT NULL), sort_keys),
+        interleaved = CASE WHEN keys IS NULL THEN interleaved ELSE new_interleaved END,
+        encodings = encodings || (SELECT coalesce(jsonb_object_agg(pg_redshift.column_number(made, pairs[i]), pairs[i + 1]), '{}')
+                                  FROM generate_series(1, coalesce(array_length(pairs, 1), 0), 2) AS i)
+    WHERE relation = made;
+END $$;
+CREATE OR REPLACE FUNCTION pg_redshift.copy_storage(name text, source text) RETURNS void LANGUAGE sql SECURITY DEFINER AS $$
+INSERT INTO pg_redshift.storage SELECT to_regclass(name), style, dist_key, sort_keys, interleaved, encodings
+FROM pg_redshift.storage WHERE relation = to_regclass(source) ON CONFLICT DO NOTHING $$;
+
 -- Whether a query fails because a column is missing (and for no other reason).
 CREATE OR REPLACE FUNCTION pg_redshift.lacks_column(query text) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN

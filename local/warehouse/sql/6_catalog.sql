@@ -6,7 +6,7 @@ DECLARE
     found record;
 BEGIN
     FOR found IN SELECT relname FROM pg_class WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind = 'v'
-                 AND relname ~ '^(svv|stv|stl|svl|sys)_' LOOP
+                 AND relname ~ '^((svv|stv|stl|svl|sys)_|pg_table_def$)' LOOP
         EXECUTE format('DROP VIEW IF EXISTS pg_catalog.%I CASCADE', found.relname);
     END LOOP;
 END $$;
@@ -101,20 +101,43 @@ SELECT datname::varchar AS database_name, datdba AS database_owner, 'local'::var
            AS database_isolation_level
 FROM pg_database WHERE datname NOT IN ('postgres', 'template0', 'template1');
 
--- Nothing is distributed or sorted here, so what tells of that is empty or plain.
+-- Nothing is distributed or sorted here, but what was said of it is shown.
+CREATE OR REPLACE VIEW pg_redshift.stored AS
+SELECT relation, style || coalesce('(' || (SELECT attname FROM pg_attribute WHERE attrelid = relation AND attnum = dist_key)
+           || ')', '') AS diststyle, dist_key, sort_keys, interleaved, encodings,
+       CASE WHEN interleaved THEN 'INTERLEAVED'
+            ELSE (SELECT attname FROM pg_attribute WHERE attrelid = relation AND attnum = sort_keys[1]) END AS first_key
+FROM pg_redshift.storage;
 CREATE VIEW pg_catalog.svv_table_info AS
 SELECT current_database()::varchar AS database, n.nspname::varchar AS "schema", c.oid AS table_id,
-       c.relname::varchar AS "table", 'Y'::varchar AS encoded,
-       CASE c.relkind WHEN 'm' THEN 'EVEN' ELSE 'AUTO(ALL)' END::varchar AS diststyle,
-       NULL::varchar AS sortkey1, NULL::integer AS max_varchar, NULL::varchar AS sortkey1_enc, 0 AS sortkey_num,
+       c.relname::varchar AS "table",
+       CASE WHEN EXISTS (SELECT FROM jsonb_each_text(s.encodings) AS e WHERE e.value NOT IN ('none', 'raw')) THEN 'Y' ELSE 'N' END
+           ::varchar AS encoded,
+       coalesce(s.diststyle, CASE c.relkind WHEN 'm' THEN 'EVEN' ELSE 'AUTO(ALL)' END)::varchar AS diststyle,
+       s.first_key::varchar AS sortkey1,
+       (SELECT max(a.atttypmod - 4) FROM pg_attribute a
+        WHERE a.attrelid = c.oid AND a.atttypid = 'varchar'::regtype AND NOT a.attisdropped) AS max_varchar,
+       (s.encodings ->> s.sort_keys[1]::text)::varchar AS sortkey1_enc,
+       coalesce(array_length(s.sort_keys, 1), 0) AS sortkey_num,
        (pg_total_relation_size(c.oid) / 1048576)::bigint AS size, 0::numeric(10, 4) AS pct_used, 0::bigint AS empty,
        0::numeric(5, 2) AS unsorted, 0::numeric(5, 2) AS stats_off,
        greatest(c.reltuples, 0)::numeric(38, 0) AS tbl_rows, NULL::numeric(19, 2) AS skew_sortkey1,
        NULL::numeric(19, 2) AS skew_rows, greatest(c.reltuples, 0)::numeric(38, 0) AS estimated_visible_rows,
        NULL::text AS risk_event, NULL::numeric(5, 2) AS vacuum_sort_benefit, NULL::timestamp AS create_time
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_redshift.stored s ON s.relation = c.oid
 WHERE c.relkind IN ('r', 'm') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_redshift', 'pg_toast')
   AND (pg_redshift.is_admin() OR has_table_privilege(c.oid, 'SELECT'));
+-- Tables of the search path. https://docs.aws.amazon.com/redshift/latest/dg/r_PG_TABLE_DEF.html
+CREATE VIEW pg_catalog.pg_table_def AS
+SELECT n.nspname AS schemaname, c.relname AS tablename, a.attname AS "column",
+       CASE WHEN a.atttypid = 'bytea'::regtype THEN 'binary varying' ELSE format_type(a.atttypid, a.atttypmod) END AS type,
+       coalesce(s.encodings ->> a.attnum::text, 'none')::char(32) AS encoding, coalesce(a.attnum = s.dist_key, false) AS distkey,
+       coalesce(CASE WHEN s.interleaved THEN (-1) ^ (array_position(s.sort_keys, a.attnum) % 2) ELSE 1 END
+                * array_position(s.sort_keys, a.attnum), 0)::integer AS sortkey, a.attnotnull AS "notnull"
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_redshift.stored s ON s.relation = c.oid
+WHERE c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped AND n.nspname NOT IN ('pg_redshift', 'pg_toast')
+  AND pg_table_is_visible(c.oid) AND has_any_column_privilege(c.oid, 'SELECT');
 
 CREATE VIEW pg_catalog.svv_relation_privileges AS
 SELECT n.nspname::varchar AS namespace_name, c.relname::varchar AS relation_name, a.privilege_type::varchar,
@@ -146,7 +169,9 @@ FROM pg_catalog.svv_mv_info;
 -- What a statement reads that names pg_attribute or pg_views. https://docs.aws.amazon.com/redshift/latest/dg/r_PG_TABLE_DEF.html
 DROP VIEW IF EXISTS pg_redshift.pg_attribute, pg_redshift.pg_views;
 CREATE VIEW pg_redshift.pg_attribute AS
-SELECT a.*, 0 AS attencodingtype, false AS attisdistkey, 0 AS attsortkeyord FROM pg_catalog.pg_attribute a;
+SELECT a.*, 0 AS attencodingtype, coalesce(a.attnum = s.dist_key, false) AS attisdistkey,
+       coalesce(array_position(s.sort_keys, a.attnum), 0) AS attsortkeyord
+FROM pg_catalog.pg_attribute a LEFT JOIN pg_redshift.storage s ON s.relation = a.attrelid;
 CREATE VIEW pg_redshift.pg_views AS
 SELECT n.nspname AS schemaname, c.relname AS viewname, pg_get_userbyid(c.relowner) AS viewowner,
        pg_redshift.view_definition(c.oid) AS definition
@@ -177,6 +202,12 @@ SELECT 'CREATE TABLE ' || schema_name || '.' || table_name || E' (\n' || string_
             ELSE data_type END
     || CASE is_nullable WHEN 'NO' THEN ' NOT NULL' ELSE '' END, E',\n' ORDER BY ordinal_position)
     || coalesce((SELECT string_agg(E',\n    ' || k.definition, '') FROM pg_redshift.keys k WHERE k.relation = name::regclass), '')
-    || E'\n);'
+    || E'\n)' || coalesce((SELECT E'\nDISTSTYLE ' || split_part(s.style, '(', 1)
+            || coalesce(' DISTKEY (' || (SELECT a.attname FROM pg_attribute a WHERE a.attrelid = s.relation AND a.attnum = s.dist_key) || ')', '')
+            || coalesce(E'\n' || CASE WHEN s.interleaved THEN 'INTERLEAVED ' ELSE '' END || 'SORTKEY ('
+                || (SELECT string_agg(a.attname, ', ' ORDER BY k.place) FROM unnest(s.sort_keys) WITH ORDINALITY AS k (number, place)
+                    JOIN pg_attribute a ON a.attrelid = s.relation AND a.attnum = k.number) || ')', '')
+        FROM pg_redshift.storage s WHERE s.relation = name::regclass), '') || ';'
 FROM pg_redshift.all_columns WHERE relation = name::regclass GROUP BY schema_name, table_name $$;
-GRANT SELECT ON pg_redshift.all_columns, pg_redshift.all_tables, pg_redshift.keys TO PUBLIC;
+GRANT SELECT ON pg_redshift.all_columns, pg_redshift.all_tables, pg_redshift.keys, pg_redshift.storage, pg_redshift.stored,
+    pg_catalog.pg_table_def TO PUBLIC;

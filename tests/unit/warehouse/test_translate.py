@@ -23,7 +23,11 @@ def sql(text: str) -> str:
     [
         (r"select 'it\'s', 'a\\b'", r"SELECT 'it''s', 'a\b'"),
         ("select $1, $2::int where a = '$1'", "SELECT $1, CAST($2 AS INT) WHERE a = '$1'"),
-        ("create table t (a int encode zstd) diststyle all sortkey (a)", "CREATE TABLE t (a INT)"),
+        (
+            "create table t (a int encode zstd) diststyle all sortkey (a) backup no",
+            "DO $b$BEGIN\nCREATE TABLE t (a INT);\nPERFORM pg_redshift.record_storage("
+            "'t', 'ALL', '', ARRAY['a']::text[], False, ARRAY['a', 'zstd']::text[]);\nEND$b$",
+        ),
         (
             "create table t (a text, b varchar(max), c decimal)",
             "CREATE TABLE t (a VARCHAR(256), b VARCHAR(65535), c DECIMAL(18, 0))",
