@@ -14,7 +14,7 @@ from dbt_pipeline.documentation import documentation
 from dbt_pipeline.listing import read_pipelines
 from dbt_pipeline.parameters import prepare, run_parameters
 from dbt_pipeline.profile import RedshiftProfileMapping
-from dbt_pipeline.report import ALERT, check_dbt
+from dbt_pipeline.report import ALERT, ALERT_TASK, SUCCESS_TASK, check_dbt
 from dbt_pipeline.results import keep_error, keep_results
 from dbt_pipeline.sensors import NODE_CONVERTERS
 from dbt_pipeline.worker import dbt_executable
@@ -120,20 +120,24 @@ for pipeline, release in read_pipelines(Path(__file__).with_name("pipelines.yml"
         if watched:
             dag.get_task("transform_data.dbt_producer_watcher").on_failure_callback = [keep_error]
 
-        dbt_check = task(check_dbt, task_id="dbt_check", trigger_rule="all_done", retries=0)(
-            groups=["audit_dbt_task", "transform_data"], release_id=release.release_id
+        # A branch, so that a clean run skips the alert without a worker's help.
+        dbt_check = task.branch(check_dbt, task_id="dbt_check", trigger_rule="all_done", retries=0)(
+            groups=["audit_dbt_task", "transform_data"],
+            release_id=release.release_id,
+            alerts=bool(pipeline.sns_lambda_function_name),
+            warnings=pipeline.warnings,
         )
 
         # As a leaf, it is what makes a run with a failure end failed, whether the alert was sent or not.
-        pipeline_succeeded = EmptyOperator(task_id="pipeline_succeeded", outlets=[Asset(pipeline.dag_name)])
+        pipeline_succeeded = EmptyOperator(task_id=SUCCESS_TASK, outlets=[Asset(pipeline.dag_name)])
 
         audit_dbt_task >> transform_data >> dbt_check >> pipeline_succeeded
 
         if pipeline.sns_lambda_function_name:
             sns_notification_for_failure = LambdaInvokeFunctionOperator(
-                task_id="sns_notification_for_failure",
+                task_id=ALERT_TASK,
                 function_name=pipeline.sns_lambda_function_name,
                 payload=ALERT,
-                trigger_rule="one_failed",
+                trigger_rule="all_done",
             )
             dbt_check >> sns_notification_for_failure

@@ -1,28 +1,36 @@
-"""The notification function: tells people, through an SNS topic, which pipeline failed, where, and what to do about it.
+"""The notification function: tells people, through an SNS topic, how a pipeline's run ended and what to do about it.
 
-The pipeline invokes it when dbt failed. Environment: `TOPIC_ARN`, the standard SNS topic that people are subscribed to.
-Payload, of which only `dag_name` is required:
+The pipeline invokes it when dbt failed, and if it is to, when a test warned or all is well again. Environment:
+`TOPIC_ARN`, the standard SNS topic that people are subscribed to. Payload, of which only `dag_name` is required:
 
-    {"dag_name", "run_id", "logical_date", "release_id", "log_url",
-     "failed": [{"unique_id", "status", "message", "try_number"}]}
+    {"dag_name", "run_id", "logical_date", "release_id", "log_url", "status": "failed" | "warned" | "recovered",
+     "failed": [{"unique_id", "status", "message", "try_number", "execution_time"}], "warned": [the same],
+     "again": whether the run before failed, too, "last_success": logical date of the last run that did not}
+
+E-mail gets a text, SMS one line, subscribers that are programs (HTTPS, Lambda) the payload as JSON.
 
 Whatever goes wrong here raises, so that the task that invoked the function fails too: nobody must believe that an alert
 was sent when none was.
 """
 
+import json
+import math
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
 from typing import Any
 
 import boto3
 from botocore.config import Config
 
 # https://docs.aws.amazon.com/sns/latest/api/API_Publish.html: a subject is ASCII, without control characters, shorter
-# than 100 characters; a message with its subject is at most 256 KB of UTF-8.
+# than 100 characters; a message, the texts of all protocols together, is at most 256 KB of UTF-8.
 SUBJECT_CHARACTERS = 99
 MESSAGE_BYTES = 256 * 1024 - 1024
+# One SMS. https://docs.aws.amazon.com/sns/latest/dg/sms_sending-overview.html
+SMS_CHARACTERS = 140
+STATUSES = {"failed": "FAILED", "warned": "WARNED", "recovered": "OK AGAIN"}
+PROGRAMS = ("https", "lambda")
 LINE_CHARACTERS = 500
 URL_CHARACTERS = 2000
 
@@ -68,37 +76,59 @@ def lambda_handler(event: Any, _context: object) -> dict[str, str]:
         botocore.exceptions.ClientError, BotoCoreError: SNS refused the message or could not be reached.
     """
     alert = _validated(event)
-    answer = _sns.publish(TopicArn=TOPIC_ARN, Subject=subject(alert), Message=message(alert))
+    answer = _sns.publish(TopicArn=TOPIC_ARN, Subject=subject(alert), Message=messages(alert), MessageStructure="json")
     return {"message_id": answer["MessageId"]}
 
 
-def subject(alert: dict[str, Any]) -> str:
-    """The subject of a validated payload: the pipeline, FAILED and the first node that did, within SNS's rules."""
-    failed = alert["failed"]
-    what = f": {failed[0]['unique_id']}" if failed else ""
-    more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+def subject(alert: dict[str, Any], characters: int = SUBJECT_CHARACTERS) -> str:
+    """The subject of a validated payload: how it ended, the pipeline and the first node in trouble, as SNS takes it."""
+    nodes = alert["failed"] or alert["warned"]
+    what = f": {nodes[0]['unique_id']}" if nodes else ""
+    more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
+    word = _word(alert)
     name = _line(_ascii(alert["dag_name"]), 60)
-    room = SUBJECT_CHARACTERS - len(f"FAILED {name}{more}")
+    room = characters - len(f"{word} {name}{more}")
     # A node's end says most: model.flights.fct_flights, test.flights.not_null_fct_flights_id.
     what = _line(_ascii(what), LINE_CHARACTERS)
     if len(what) > room:
         what = f": ..{what[-(room - 4) :]}"
-    return f"FAILED {name}{what}{more}"
+    return f"{word} {name}{what}{more}"
 
 
-def message(alert: dict[str, Any]) -> str:
-    """The text of a validated payload, at most `MESSAGE_BYTES` of UTF-8; a list too long is cut, and says so."""
-    failed = alert["failed"]
-    head = [f"Pipeline {_line(alert['dag_name'])} FAILED.", ""]
+def messages(alert: dict[str, Any]) -> str:
+    """What each protocol carries, as SNS takes it, at most `MESSAGE_BYTES`; lists too long are cut, and say so."""
+    shown = max(len(alert["failed"]), len(alert["warned"]))
+    while True:
+        text = message(alert, shown)
+        cut = {**alert, "failed": alert["failed"][:shown], "warned": alert["warned"][:shown]}
+        document = json.dumps(_plain(cut), ensure_ascii=False)
+        each = {"default": text, "sms": subject(alert, SMS_CHARACTERS), **dict.fromkeys(PROGRAMS, document)}
+        structure = json.dumps(each, ensure_ascii=False)
+        if len(structure.encode()) <= MESSAGE_BYTES:
+            return structure
+        shown = shown * 3 // 4
+
+
+def message(alert: dict[str, Any], shown: int) -> str:
+    """The text of a validated payload, with `shown` nodes of each list."""
+    failed, warned = alert["failed"], alert["warned"]
+    head = [f"Pipeline {_line(alert['dag_name'])} {_word(alert)}.", ""]
     for label, key in (("Run", "run_id"), ("Logical date", "logical_date"), ("Release", "release_id")):
         if alert[key]:
             head.append(f"{label + ':':<14}{_line(alert[key])}")
+    if alert["last_success"] and alert["again"]:
+        head.append(f"{'Failed since:':<14}the run after that of {_line(alert['last_success'])}")
     if alert["log_url"]:
         head.append(f"{'Log:':<14}{_line(alert['log_url'], URL_CHARACTERS)}")
-    head += [
-        "",
-        f"{len(failed)} failed:" if failed else "No dbt node was reported as failed; the log says which task was.",
-    ]
+    body = []
+    for word, nodes in (("failed", failed), ("warned", warned)):
+        if nodes:
+            body += ["", f"{len(nodes)} {word}:", *map(_node, nodes[:shown])]
+            body += [f"... and {len(nodes) - shown} more"] if len(nodes) > shown else []
+    if alert["status"] != "failed":
+        return "\n".join([*head, *body])
+    if not failed:
+        body = ["", "No dbt node was reported as failed; the log says which task was.", *body]
     look = "Open the log above" if alert["log_url"] else "Open the run in Airflow"
     tail = [
         "",
@@ -107,26 +137,19 @@ def message(alert: dict[str, Any]) -> str:
         "2. Release a fix, or roll back to the release before.",
         "3. Clear the failed tasks of this run in Airflow: they run again, and so does what depends on them.",
     ]
-    room = MESSAGE_BYTES - len("\n".join([*head, "... and 1000000 more", *tail]).encode())
-    listed = list(_within(map(_node, failed), room))
-    if len(listed) < len(failed):
-        listed.append(f"... and {len(failed) - len(listed)} more")
-    return "\n".join([*head, *listed, *tail])
+    return "\n".join([*head, *body, *tail])
 
 
-def _within(lines: Iterable[str], room: int) -> Iterable[str]:
-    for line in lines:
-        room -= len(line.encode()) + 1
-        if room < 0:
-            return
-        yield line
+def _word(alert: dict[str, Any]) -> str:
+    return f"{STATUSES[alert['status']]}{' AGAIN' if alert['again'] and alert['status'] == 'failed' else ''}"
 
 
 def _node(node: dict[str, Any]) -> str:
     tries = f", try {node['try_number']}" if node["try_number"] is not None else ""
+    seconds = f", {node['execution_time']:.1f} s" if node["execution_time"] is not None else ""
     status = _line(node["status"] or "failed", 50)
     error = _first_error(node["message"] or "")
-    return f"- {_line(node['unique_id'])} ({status}{tries})" + (f"\n  {error}" if error else "")
+    return f"- {_line(node['unique_id'])} ({status}{tries}{seconds})" + (f"\n  {error}" if error else "")
 
 
 def _first_error(text: str) -> str:
@@ -144,6 +167,15 @@ def _line(text: str, limit: int = LINE_CHARACTERS) -> str:
     return text if len(text) <= limit else text[: limit - 2] + ".."
 
 
+def _plain(value: Any) -> Any:
+    """The payload with every text as `_line` has it."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return _line(value, URL_CHARACTERS) if isinstance(value, str) else value
+
+
 def _ascii(text: str) -> str:
     plain = (character for character in unicodedata.normalize("NFKD", text) if not unicodedata.combining(character))
     return "".join(plain).encode("ascii", "replace").decode()
@@ -156,10 +188,18 @@ def _validated(event: Any) -> dict[str, Any]:
     alert = {key: _text(event, key, key) for key in ("dag_name", "run_id", "logical_date", "release_id", "log_url")}
     if not _line(alert["dag_name"] or ""):
         raise InvalidPayloadError("dag_name: missing or blank; it must name the pipeline that failed")
-    failed = event.get("failed")
-    if not isinstance(failed, list | None):
-        raise InvalidPayloadError(f"failed: must be a list, not {type(failed).__name__}")
-    alert["failed"] = [_validated_node(node, f"failed[{number}]") for number, node in enumerate(failed or [])]
+    alert["last_success"] = _text(event, "last_success", "last_success")
+    alert["status"] = event.get("status") or "failed"
+    if not (isinstance(alert["status"], str) and alert["status"] in STATUSES):
+        raise InvalidPayloadError(f"status: must be one of {', '.join(STATUSES)}, not {alert['status']!r}")
+    alert["again"] = event.get("again") or False
+    if not isinstance(alert["again"], bool):
+        raise InvalidPayloadError(f"again: must be true or false, not {type(alert['again']).__name__}")
+    for key in ("failed", "warned"):
+        nodes = event.get(key)
+        if not isinstance(nodes, list | None):
+            raise InvalidPayloadError(f"{key}: must be a list, not {type(nodes).__name__}")
+        alert[key] = [_validated_node(node, f"{key}[{number}]") for number, node in enumerate(nodes or [])]
     return alert
 
 
@@ -169,10 +209,13 @@ def _validated_node(node: Any, where: str) -> dict[str, Any]:
     checked: dict[str, Any] = {key: _text(node, key, f"{where}.{key}") for key in ("unique_id", "status", "message")}
     if not _line(checked["unique_id"] or ""):
         raise InvalidPayloadError(f"{where}.unique_id: missing or blank; it must name what failed")
-    tries = node.get("try_number")
-    if not isinstance(tries, int | None) or isinstance(tries, bool):
-        raise InvalidPayloadError(f"{where}.try_number: must be a whole number, not {type(tries).__name__}")
-    return {**checked, "try_number": tries}
+    for key, kind, words in (("try_number", int, "a whole number"), ("execution_time", int | float, "a number")):
+        value = node.get(key)
+        # json.loads takes NaN and Infinity, which are no JSON.
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool) or not math.isfinite(value)):
+            raise InvalidPayloadError(f"{where}.{key}: must be {words}, not {value!r:.50}")
+        checked[key] = value
+    return checked
 
 
 def _text(mapping: dict[str, Any], key: str, where: str) -> str | None:

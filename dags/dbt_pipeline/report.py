@@ -1,6 +1,7 @@
-"""The failure report: which nodes and tasks of a run failed, from what dbt and Airflow reported."""
+"""The report of a run: which nodes and tasks failed or warned, from what dbt and Airflow reported."""
 
 import json
+import logging
 from typing import Any
 
 from airflow.sdk import get_current_context
@@ -9,16 +10,21 @@ from airflow.sdk.exceptions import AirflowFailException
 from dbt_pipeline.results import ERROR_KEY, RESULTS_KEY
 
 FAILED = {"error", "fail", "runtime error", "partial success"}
+WARNED = {"warn"}
 # dbt skips a node when something it reads failed.
 SKIPPED = {"skipped"}
 _BUILT = ("model.", "seed.", "snapshot.")
 # Lambda takes 6 MB, but what people read and SNS carries is 256 KB.
 ALERT_NODES = 200
+SUCCESS_TASK = "pipeline_succeeded"
+ALERT_TASK = "sns_notification_for_failure"
 # The alert's payload: what check_dbt pushed; or, so that an alert is sent even if that broke down, what names the run.
 ALERT = "{{ ti.xcom_pull('dbt_check', key='alert') or {'dag_name': ti.dag_id, 'run_id': run_id} | tojson }}"
 
+log = logging.getLogger(__name__)
 
-def check_dbt(groups: list[str], release_id: str) -> list[dict[str, Any]]:
+
+def check_dbt(groups: list[str], release_id: str, alerts: bool, warnings: str) -> list[str]:
     """Raise if anything in the task groups failed, naming it; the alert's payload is pushed as XCom `alert` before.
 
     A node counts by its last result, so one that failed and then passed on a further try is fine.
@@ -26,9 +32,11 @@ def check_dbt(groups: list[str], release_id: str) -> list[dict[str, Any]]:
     Args:
         groups: ids of the task groups to look at.
         release_id: the release that ran.
+        alerts: whether the DAG has a task that sends alerts.
+        warnings: `alert`: one is sent if a test warns; `ignore`: none is.
 
     Returns:
-        The failed nodes of a clean run: none.
+        The tasks that follow on a run without failures: the alert is among them if a test warned, or all is well again.
 
     Raises:
         AirflowFailException: something failed.
@@ -41,26 +49,63 @@ def check_dbt(groups: list[str], release_id: str) -> list[dict[str, Any]]:
         for task_id, task in context["dag"].task_dict.items()
         if task_id.split(".", maxsplit=1)[0] in groups
     }
-    failed = failed_nodes(ti, tasks, states)
-    if not failed:
-        return []
-
+    failed, warned = nodes_to_report(ti, tasks, states)
     alert = {
         "dag_name": ti.dag_id,
         "run_id": dag_run.run_id,
         "logical_date": dag_run.logical_date.isoformat() if dag_run.logical_date else None,
         "release_id": release_id,
         "log_url": ti.log_url,
+        "status": "failed" if failed else "warned",
         "failed": failed[:ALERT_NODES],
+        "warned": warned[:ALERT_NODES],
     }
+    if warned:
+        log.warning("%s warned:\n%s", len(warned), "\n".join(_lines(warned)))
+    if failed:
+        # Twice, so that nothing that goes wrong while history is looked up can hold the alert back.
+        ti.xcom_push(key="alert", value=json.dumps(alert))
+        ti.xcom_push(key="alert", value=json.dumps(alert | _history(ti)))
+        raise AirflowFailException("\n".join([f"{len(failed)} failed or skipped:", *_lines(failed)]))
+    history = _history(ti) if alerts else {}
+    if history.get("again"):
+        alert |= {**history, "status": "recovered"}
+    elif not (warned and warnings == "alert"):
+        return [SUCCESS_TASK]
+    if not alerts:
+        return [SUCCESS_TASK]
     ti.xcom_push(key="alert", value=json.dumps(alert))
-    lines = [f"{node['unique_id']} ({node['status']}, try {node['try_number']}): {node['message']}" for node in failed]
+    return [SUCCESS_TASK, ALERT_TASK]
+
+
+def _lines(nodes: list[dict[str, Any]]) -> list[str]:
+    lines = [f"{node['unique_id']} ({node['status']}, try {node['try_number']}): {node['message']}" for node in nodes]
     more = [f"... and {len(lines) - ALERT_NODES} more"] if len(lines) > ALERT_NODES else []
-    raise AirflowFailException("\n".join([f"{len(failed)} failed or skipped:", *lines[:ALERT_NODES], *more]))
+    return lines[:ALERT_NODES] + more
 
 
-def failed_nodes(ti: Any, tasks: dict[str, Any], states: dict[str, str]) -> list[dict[str, Any]]:
-    """Return what failed, as the alert carries it: nodes, nodes skipped for them, tasks that failed without a node.
+def _history(ti: Any) -> dict[str, Any]:
+    """Whether the run before this one failed, and which was the last to succeed; nothing, if Airflow does not say.
+
+    Airflow orders runs by their logical date: one that was started without has no history. A run that was cleared
+    after it failed is known by the number of its try.
+    """
+    try:
+        before, success = ti.get_previous_dagrun(), ti.get_previous_dagrun(state="success")
+        last = success.logical_date or success.run_after if success else None
+        return {
+            "again": ti.try_number > 1 or bool(before and before.state == "failed"),
+            "last_success": last.isoformat() if last else None,
+        }
+    except Exception:
+        log.exception("Airflow does not say how earlier runs ended")
+        return {}
+
+
+def nodes_to_report(ti: Any, tasks: dict[str, Any], states: dict[str, str]) -> tuple[list[dict[str, Any]], ...]:
+    """Return what failed and what warned, as the alert carries it.
+
+    What failed: nodes, nodes skipped for them, and tasks that failed without a node.
 
     Args:
         ti: the running task instance; reads XComs.
@@ -102,8 +147,14 @@ def failed_nodes(ti: Any, tasks: dict[str, Any], states: dict[str, str]) -> list
             )
     # That the tests of a node that was not built did not run either says nothing more.
     missing = [result for result in skipped if result["unique_id"].startswith(_BUILT)]
-    keys = ("unique_id", "status", "message", "try_number")
-    return [{key: result[key] for key in keys} for result in failed + (missing or skipped)]
+    warned = [result for result in last if result["status"] in WARNED]
+    return _entries(failed + (missing or skipped)), _entries(warned)
+
+
+def _entries(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    # What Airflow says of a task has no duration.
+    keys = ("unique_id", "status", "message", "try_number", "execution_time")
+    return [{key: result.get(key) for key in keys} for result in results]
 
 
 def _tests(tasks: dict[str, Any]) -> dict[str, list[str]]:

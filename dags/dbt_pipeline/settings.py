@@ -109,6 +109,9 @@ class Pipeline(BaseModel):
         description="after_each: a model's tests are a task after it; build: they are part of its task (local only); "
         "none: no tests.",
     )
+    warnings: Literal["ignore", "alert"] = Field(
+        "ignore", description="alert: a test that only warns sends an alert, too; the run succeeds all the same."
+    )
     retries: int = Field(1, ge=0, le=10, description="Further tries of a failed model or test.")
     retry_delay_seconds: int = Field(30, ge=0, le=3600, description="Seconds between two tries.")
     task_timeout_minutes: int | None = Field(

@@ -28,6 +28,8 @@ class TaskInstance(SimpleNamespace):
     def __init__(self, **attributes: Any) -> None:
         self.xcoms: dict[tuple[str, str], Any] = {}
         self.states: dict[str, str] = {}
+        # Earlier runs of the DAG, oldest first.
+        self.runs: list[Any] = []
         defaults = {
             "dag_id": "flights_pipeline",
             "task_id": "dbt_check",
@@ -43,6 +45,9 @@ class TaskInstance(SimpleNamespace):
 
     def xcom_pull(self, task_ids: str | None = None, key: str = "return_value") -> Any:
         return self.xcoms.get((task_ids or self.task_id, key))
+
+    def get_previous_dagrun(self, state: str | None = None) -> Any:
+        return next((run for run in reversed(self.runs) if state in {None, run.state}), None)
 
     def get_task_states(self, dag_id: str, run_ids: list[str], task_ids: list[str] | None = None) -> dict[str, Any]:
         wanted = {task: state for task, state in self.states.items() if task_ids is None or task in task_ids}

@@ -1,6 +1,7 @@
 """dbt_check names what failed, from what dbt and Airflow reported, and nothing that passed in the end."""
 
 import json
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.execution_time.context import set_current_context
 from conftest import TaskInstance
-from dbt_pipeline.report import ALERT_NODES, check_dbt, failed_nodes
+from dbt_pipeline.report import ALERT_NODES, ALERT_TASK, SUCCESS_TASK, check_dbt, nodes_to_report
 from dbt_pipeline.results import ERROR_KEY, RESULTS_KEY
 
 PRODUCER = "transform_data.dbt_producer_watcher"
@@ -45,7 +46,7 @@ class Reports:
             self.ti.xcoms[task_id, ERROR_KEY] = {"message": message, "try_number": try_number}
 
     def found(self) -> list[tuple[str, str, str, int]]:
-        nodes = failed_nodes(self.ti, self.tasks, self.ti.states)
+        nodes, _ = nodes_to_report(self.ti, self.tasks, self.ti.states)
         return [(node["unique_id"], node["status"], node["message"], node["try_number"]) for node in nodes]
 
 
@@ -127,31 +128,95 @@ def test_a_failed_audit_task_stands_for_what_never_started(reports: Reports) -> 
     assert reports.found() == [(AUDIT, "failed", "startup.sh: FAILED, pip could not install dbt", 1)]
 
 
-def check(reports: Reports) -> None:
+def check(reports: Reports, *, alerts: bool = True, warnings: str = "ignore") -> list[str]:
     dag_run = SimpleNamespace(run_id="run", logical_date=None)
     context: Any = {"ti": reports.ti, "dag_run": dag_run, "dag": reports.dag}
     with set_current_context(context):
-        check_dbt(["audit_dbt_task", "transform_data"], "20260101T000000Z-aaaaaaa")
+        return check_dbt(["audit_dbt_task", "transform_data"], "20260101T000000Z-aaaaaaa", alerts, warnings)
+
+
+def alert(reports: Reports) -> dict[str, Any]:
+    return json.loads(reports.ti.xcoms["dbt_check", "alert"])
 
 
 def test_a_clean_run_passes_without_an_alert(reports: Reports) -> None:
     reports.dbt(PRODUCER, {DEPARTURES: "success"})
-    check(reports)
+    assert check(reports) == [SUCCESS_TASK]
     assert ("dbt_check", "alert") not in reports.ti.xcoms
 
 
 def test_the_alert_says_what_people_need(reports: Reports) -> None:
-    reports.dbt(PRODUCER, {DEPARTURES: "error"}, state="failed")
+    reports.dbt(PRODUCER, {DEPARTURES: "error", "test.flights.a": "warn"}, state="failed")
     with pytest.raises(AirflowFailException, match=rf"^1 failed or skipped:\n{DEPARTURES} \(error, try 1\): error of"):
         check(reports)
-    assert json.loads(reports.ti.xcoms["dbt_check", "alert"]) == {
+    entry = {"try_number": 1, "execution_time": 1.0}
+    assert alert(reports) == {
         "dag_name": "flights_pipeline",
         "run_id": "run",
         "logical_date": None,
         "release_id": "20260101T000000Z-aaaaaaa",
         "log_url": "http://airflow/log",
-        "failed": [{"unique_id": DEPARTURES, "status": "error", "message": f"error of {DEPARTURES}", "try_number": 1}],
+        "status": "failed",
+        "failed": [{"unique_id": DEPARTURES, "status": "error", "message": f"error of {DEPARTURES}", **entry}],
+        "warned": [{"unique_id": "test.flights.a", "status": "warn", "message": "warn of test.flights.a", **entry}],
+        "again": False,
+        "last_success": None,
     }
+
+
+def run_of(day: int, state: str) -> Any:
+    moment = datetime(2026, 1, day, 6, tzinfo=UTC)
+    return SimpleNamespace(logical_date=moment, run_after=moment, state=state)
+
+
+def test_a_failure_like_the_one_before_says_when_all_was_well(reports: Reports) -> None:
+    reports.ti.runs = [run_of(1, "success"), run_of(2, "failed"), run_of(3, "failed")]
+    reports.dbt(PRODUCER, {DEPARTURES: "error"}, state="failed")
+    with pytest.raises(AirflowFailException):
+        check(reports)
+    assert (alert(reports)["again"], alert(reports)["last_success"]) == (True, "2026-01-01T06:00:00+00:00")
+
+
+def test_history_that_is_not_to_be_had_holds_no_alert_back(reports: Reports) -> None:
+    def fails(**_: Any) -> None:
+        raise RuntimeError("the API server is gone")
+
+    reports.ti.get_previous_dagrun = fails
+    reports.dbt(PRODUCER, {DEPARTURES: "error"}, state="failed")
+    with pytest.raises(AirflowFailException, match="1 failed or skipped"):
+        check(reports)
+    assert [node["unique_id"] for node in alert(reports)["failed"]] == [DEPARTURES]
+    assert "again" not in alert(reports)
+
+
+@pytest.mark.parametrize("way", ["the run before failed", "this run failed and was cleared"])
+def test_when_all_is_well_again_people_are_told(reports: Reports, way: str) -> None:
+    if "before" in way:
+        reports.ti.runs = [run_of(1, "success"), run_of(2, "failed")]
+    else:
+        reports.ti.try_number = 2
+    reports.dbt(PRODUCER, {DEPARTURES: "success"})
+    assert check(reports) == [SUCCESS_TASK, ALERT_TASK]
+    assert (alert(reports)["status"], alert(reports)["failed"]) == ("recovered", [])
+    assert check(reports, alerts=False) == [SUCCESS_TASK]
+
+
+def test_a_warning_is_told_if_the_pipeline_says_so(reports: Reports) -> None:
+    reports.dbt(PRODUCER, {DEPARTURES: "success", "test.flights.a": "warn"})
+    assert check(reports, warnings="ignore") == [SUCCESS_TASK]
+    assert ("dbt_check", "alert") not in reports.ti.xcoms
+    assert check(reports, warnings="alert") == [SUCCESS_TASK, ALERT_TASK]
+    assert alert(reports)["status"] == "warned"
+    assert [node["unique_id"] for node in alert(reports)["warned"]] == ["test.flights.a"]
+    assert check(reports, alerts=False, warnings="alert") == [SUCCESS_TASK]
+
+
+def test_a_warning_that_passed_on_a_further_try_is_none(reports: Reports, dag: Any) -> None:
+    test = dag.get_task(PRODUCER).tests_per_model[DEPARTURES][0]
+    other = dag.get_task(PRODUCER).tests_per_model[DEPARTURES][1]
+    reports.dbt(PRODUCER, {DEPARTURES: "success", test: "warn", other: "fail"}, state="failed")
+    reports.dbt("transform_data.departures.test", {test: "pass", other: "pass"}, try_number=2)
+    assert check(reports, warnings="alert") == [SUCCESS_TASK]
 
 
 def test_five_hundred_failures_stay_within_bounds(reports: Reports) -> None:

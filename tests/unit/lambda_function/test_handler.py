@@ -42,6 +42,7 @@ PAYLOAD = {
             "message": "Database Error in model fct_flights (models/marts/fct_flights.sql)\n"
             "  \x1b[31mcolumn x does not exist\n  compiled code at target/run/fct_flights.sql",
             "try_number": 2,
+            "execution_time": 12.345,
         },
         {
             "unique_id": "test.flights.unique_flight_id",
@@ -58,7 +59,8 @@ def published(monkeypatch, payload) -> dict[str, str]:
     monkeypatch.setattr(handler._sns, "publish", lambda **call: sent.append(call) or {"MessageId": "1"})
     assert handler.lambda_handler(payload, None) == {"message_id": "1"}
     (call,) = sent
-    return call
+    assert call["MessageStructure"] == "json"
+    return {**call, **json.loads(call["Message"]), "Message": json.loads(call["Message"])["default"]}
 
 
 def test_a_full_payload_becomes_an_alert_to_act_on(monkeypatch):
@@ -70,7 +72,7 @@ def test_a_full_payload_becomes_an_alert_to_act_on(monkeypatch):
     for key in ("run_id", "logical_date", "release_id", "log_url"):
         assert PAYLOAD[key] in call["Message"]
     assert "2 failed:" in lines
-    node = lines.index("- model.flights.fct_flights (error, try 2)")
+    node = lines.index("- model.flights.fct_flights (error, try 2, 12.3 s)")
     assert lines[node + 1 : node + 4] == [
         "  Database Error in model fct_flights (models/marts/fct_flights.sql): column x does not exist",
         "- test.flights.unique_flight_id (fail)",
@@ -93,14 +95,56 @@ def test_a_subject_stays_short_whatever_its_characters_become_in_ascii(monkeypat
     assert call["Subject"].endswith(".last")
 
 
+def test_sms_is_one_short_line(monkeypatch):
+    call = published(monkeypatch, {**PAYLOAD, "dag_name": "flights_pipeline"})
+    assert call["sms"] == "FAILED flights_pipeline: model.flights.fct_flights and 1 more"
+    long = published(monkeypatch, {"dag_name": "d" * 200, "failed": [{"unique_id": "m" * 300}]})
+    assert len(long["sms"]) == handler.SMS_CHARACTERS
+
+
+@pytest.mark.parametrize("protocol", handler.PROGRAMS)
+def test_programs_get_the_payload(monkeypatch, protocol):
+    document = json.loads(published(monkeypatch, {**PAYLOAD, "status": "failed"})[protocol])
+    assert document["dag_name"] == "flights_pipeline"
+    assert [node["unique_id"] for node in document["failed"]] == [node["unique_id"] for node in PAYLOAD["failed"]]
+    assert "\x1b" not in document["failed"][0]["message"]
+    assert (document["status"], document["warned"], document["again"]) == ("failed", [], False)
+
+
+def test_a_repeated_failure_says_since_when(monkeypatch):
+    call = published(monkeypatch, {**PAYLOAD, "again": True, "last_success": "2012-12-24T06:00:00+00:00"})
+    assert call["Subject"].startswith("FAILED AGAIN flights_pipeline: ")
+    assert "Failed since: the run after that of 2012-12-24T06:00:00+00:00" in call["Message"].splitlines()
+
+
+def test_a_warning_is_no_failure(monkeypatch):
+    warned = [{"unique_id": "test.flights.unique", "status": "warn", "message": "Got 3 results, configured to warn"}]
+    call = published(monkeypatch, {**PAYLOAD, "status": "warned", "failed": [], "warned": warned})
+    assert call["Subject"] == "WARNED flights_pipeline: test.flights.unique"
+    assert "1 warned:\n- test.flights.unique (warn)\n  Got 3 results, configured to warn" in call["Message"]
+    assert "What to do" not in call["Message"]
+    assert "FAILED" not in call["Message"]
+
+
+def test_all_is_well_again(monkeypatch):
+    recovered = {"status": "recovered", "failed": [], "again": True, "last_success": "2012-12-24T06:00:00+00:00"}
+    call = published(monkeypatch, {**PAYLOAD, **recovered})
+    assert call["Subject"] == call["sms"] == "OK AGAIN flights_pipeline"
+    assert call["Message"].startswith("Pipeline flights_pipeline OK AGAIN.")
+
+
 def test_a_list_too_long_is_cut_and_says_how_many_are_left(monkeypatch):
-    nodes = [{"unique_id": f"model.flights.m{n}", "status": "error", "message": "é" * 400} for n in range(5000)]
-    text = published(monkeypatch, {**PAYLOAD, "failed": nodes})["Message"]
-    size = len(text.encode())
-    assert handler.MESSAGE_BYTES - 2000 < size <= handler.MESSAGE_BYTES
-    shown = text.count("- model.flights.m")
+    nodes = [{"unique_id": f"model.flights.m{n}", "status": "error", "message": 'é"' * 200} for n in range(5000)]
+    sent = []
+    monkeypatch.setattr(handler._sns, "publish", lambda **call: sent.append(call) or {"MessageId": "1"})
+    handler.lambda_handler({**PAYLOAD, "failed": nodes, "warned": nodes[:3]}, None)
+    whole = sent[0]["Message"]
+    # A quarter at most is left free.
+    assert handler.MESSAGE_BYTES * 0.7 < len(whole.encode()) <= handler.MESSAGE_BYTES
+    text = json.loads(whole)["default"]
+    shown = text.split("5000 failed:")[1].split("... and")[0].count("- model.flights.m")
     assert f"... and {5000 - shown} more" in text
-    assert "5000 failed:" in text
+    assert len(json.loads(json.loads(whole)["https"])["failed"]) == shown
     assert "What to do:" in text
 
 
@@ -115,6 +159,12 @@ def test_a_list_too_long_is_cut_and_says_how_many_are_left(monkeypatch):
         ({"dag_name": " \n"}, "dag_name"),
         ({"dag_name": 3}, "dag_name"),
         ({"dag_name": "p", "run_id": {}}, "run_id"),
+        ({"dag_name": "p", "status": "broken"}, "status"),
+        ({"dag_name": "p", "status": ["failed"]}, "status"),
+        ({"dag_name": "p", "again": "yes"}, "again"),
+        ({"dag_name": "p", "last_success": 7}, "last_success"),
+        ({"dag_name": "p", "warned": {}}, "warned"),
+        ({"dag_name": "p", "failed": [{"unique_id": "m", "execution_time": float("nan")}]}, "failed[0].execution_time"),
         ({"dag_name": "p", "failed": "model.a.b"}, "failed"),
         ({"dag_name": "p", "failed": [{"unique_id": "m"}, "m"]}, "failed[1]"),
         ({"dag_name": "p", "failed": [{"status": "error"}]}, "failed[0].unique_id"),
@@ -149,12 +199,18 @@ json_values = st.recursive(
 any_text = st.text(st.characters(exclude_categories=()), max_size=300)
 nodes = st.fixed_dictionaries(
     {"unique_id": any_text},
-    optional={"status": any_text, "message": any_text, "try_number": st.integers(0, 9) | st.none()},
+    optional={
+        "status": any_text,
+        "message": any_text,
+        "try_number": st.integers(0, 9) | st.none(),
+        "execution_time": st.floats() | st.none(),
+    },
 )
 likely_payloads = st.fixed_dictionaries(
     {"dag_name": any_text},
     optional={key: any_text | st.none() for key in ("run_id", "logical_date", "release_id", "log_url")}
-    | {"failed": st.lists(nodes | json_values, max_size=5), "another": json_values},
+    | {key: st.lists(nodes | json_values, max_size=5) for key in ("failed", "warned")}
+    | {"status": st.sampled_from([*handler.STATUSES, "another"]), "again": st.booleans(), "another": json_values},
 )
 
 
@@ -163,13 +219,17 @@ def test_any_payload_is_refused_by_name_or_makes_what_sns_accepts(payload):
     try:
         alert = handler._validated(payload)
     except handler.InvalidPayloadError as error:
-        assert re.match(r"the payload|dag_name|run_id|logical_date|release_id|log_url|failed", str(error))  # noqa: PT017
+        keys = r"the payload|dag_name|run_id|logical_date|release_id|log_url|failed|warned|status|again"
+        assert re.match(keys, str(error))  # noqa: PT017
         return
-    subject, message = handler.subject(alert), handler.message(alert)
-    assert subject.startswith("FAILED ")
+    subject, structure = handler.subject(alert), handler.messages(alert)
+    assert subject.startswith(tuple(handler.STATUSES.values()))
     assert len(subject) < 100
     assert subject.isascii()
     assert subject.isprintable()
-    assert 0 < len(message.encode("utf-8")) <= handler.MESSAGE_BYTES
-    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ufffe\uffff]", message)
-    assert json.loads(json.dumps(message)) == message
+    assert len(structure.encode("utf-8")) <= handler.MESSAGE_BYTES
+    for protocol, message in json.loads(structure).items():
+        assert len(message) > 0
+        assert protocol != "sms" or len(message) <= handler.SMS_CHARACTERS
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ufffe\uffff]", message)
+        assert protocol not in handler.PROGRAMS or json.loads(message)["dag_name"]
