@@ -11,6 +11,9 @@ from dbt_pipeline.settings import PipelineError
 
 log = logging.getLogger(__name__)
 
+# What startup.sh installs. Cosmos reads the manifest of a release, which another dbt may write in another form.
+DBT_VERSION = "1.11"
+
 _RELEASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -52,10 +55,11 @@ def current_release(project_name: str) -> Release:
         release, problem = _read(project, release_id)
         if release:
             if release_id != named:
-                log.warning("%s: CURRENT names %s, which is incomplete; taking %s", project, named, release_id)
+                # Not an error: while a release is copied, file by file, this is as it should be.
+                log.warning("%s: CURRENT names %s (%s); taking %s", project, named, problems.get(named), release_id)
             return release
         problems[release_id] = problem
-    raise PipelineError(f"no release in {project} is complete: {problems or 'there is none'}")
+    raise PipelineError(f"no release in {project} can be taken: {problems or 'there is none'}")
 
 
 def _current(project: Path) -> str | None:
@@ -74,6 +78,11 @@ def _read(project: Path, release_id: str) -> tuple[Release | None, str]:
         content = json.loads((path / "release.json").read_text())
         if content["release_id"] != release_id:
             return None, f"release.json is that of {content['release_id']}"
+        if not content["dbt_version"].startswith(f"{DBT_VERSION}."):
+            return None, (
+                f"its manifest is of dbt {content['dbt_version']}, but workers run dbt {DBT_VERSION}; build it anew: "
+                "python -m deploy build"
+            )
         sizes = {file["path"]: file["size"] for file in content["files"]}
         for name, size in {"manifest.json": None, **sizes}.items():
             file = path / name
@@ -84,5 +93,5 @@ def _read(project: Path, release_id: str) -> tuple[Release | None, str]:
         return Release(release_id, path, content["git_sha"]), ""
     except FileNotFoundError:
         return None, "release.json is missing"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return None, f"release.json cannot be read ({type(error).__name__}: {error})"

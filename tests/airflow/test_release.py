@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from dbt_pipeline.release import current_release
+from dbt_pipeline.release import DBT_VERSION, current_release
 from dbt_pipeline.settings import PipelineError
 
 OLD, MIDDLE, NEW = "20260101T000000Z-aaaaaaa", "20260102T000000Z-bbbbbbb", "20260103T000000Z-ccccccc"
@@ -30,6 +30,7 @@ def add(project: Path, release_id: str) -> Path:
     content = {
         "release_id": release_id,
         "git_sha": "a" * 40,
+        "dbt_version": f"{DBT_VERSION}.1",
         "files": [{"path": name, "size": len(text), "sha256": ""} for name, text in files.items()],
     }
     (release / "release.json").write_text(json.dumps(content))
@@ -73,7 +74,9 @@ def other_json(release: Path) -> None:
 
 
 def no_files_in_list(release: Path) -> None:
-    (release / "release.json").write_text(json.dumps({"release_id": release.name, "git_sha": "a", "files": []}))
+    (release / "release.json").write_text(
+        json.dumps({"release_id": release.name, "git_sha": "a", "dbt_version": "1.11.1", "files": []})
+    )
 
 
 def binary_list(release: Path) -> None:
@@ -102,7 +105,22 @@ def path_out_of_the_release(release: Path) -> None:
     (release / "release.json").write_text(json.dumps(content))
 
 
+def cut_manifest(release: Path) -> None:
+    (release / "manifest.json").write_text("{")
+
+
+def other_dbt(release: Path) -> None:
+    text = (release / "release.json").read_text()
+    (release / "release.json").write_text(text.replace(f"{DBT_VERSION}.1", "1.7.4"))
+
+
+def no_dbt(release: Path) -> None:
+    text = (release / "release.json").read_text()
+    (release / "release.json").write_text(text.replace(f'"{DBT_VERSION}.1"', "null"))
+
+
 SPOILERS = [
+    *(cut_manifest, other_dbt, no_dbt),
     *(remove_file, remove_manifest, remove_list, cut_file, cut_list, empty_list, other_json, no_files_in_list),
     *(binary_list, file_is_a_folder, folder_is_a_file, list_of_another_release, path_out_of_the_release),
 ]
@@ -157,3 +175,25 @@ def test_a_project_without_a_release(project: Path) -> None:
     (project.parent / "empty").mkdir()
     with pytest.raises(PipelineError, match="there is none"):
         current_release("empty")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (cut_manifest, "manifest.json has another size than release.json says"),
+        (other_dbt, "its manifest is of dbt 1.7.4, but workers run dbt 1.11; build it anew: python -m deploy build"),
+        (remove_list, "release.json is missing"),
+        (cut_list, "release.json cannot be read"),
+    ],
+)
+def test_what_is_wrong_with_a_release_names_the_fix(project: Path, spoil: object, words: str) -> None:
+    for release_id in (OLD, MIDDLE, NEW):
+        spoil(project / release_id)
+    with pytest.raises(PipelineError, match=words):
+        current_release("flights")
+
+
+def test_the_dbt_of_releases_is_that_of_the_workers(manifest: dict[str, object]) -> None:
+    startup = Path(__file__).parents[2] / "startup.sh"
+    assert f"\ndbt-core=={DBT_VERSION}." in startup.read_text()
+    assert manifest["metadata"]["dbt_version"].startswith(f"{DBT_VERSION}.")
