@@ -115,7 +115,7 @@ def _user(words: Words, *, create: bool) -> Plan:
         elif words.take("createdb") or words.take("nocreatedb"):
             options.append(words.tokens[words.position - 1].text)
         elif words.take("createuser"):
-            options.append("SUPERUSER CREATEROLE CREATEDB")
+            options.append("SUPERUSER CREATEROLE")
         elif words.take("nocreateuser"):
             options.append("NOSUPERUSER NOCREATEROLE")
         elif words.take("valid", "until"):
@@ -128,8 +128,11 @@ def _user(words: Words, *, create: bool) -> Plan:
             while words.take(","):
                 groups.append(words.name())
             after.append(f"GRANT {', '.join(groups)} TO {name}")
+        elif not create and words.take("reset", "session", "timeout"):
+            after.append(f"PERFORM {literal(name)}::regrole")
         elif words.take("syslog", "access") or words.take("session", "timeout") or words.take("externalid"):
             words.source()
+            after.append(f"PERFORM {literal(name)}::regrole")
         elif not create and words.take("rename", "to"):
             return Plan(f"ALTER ROLE {name} RENAME TO {words.name()}", tag="ALTER USER")
         elif not create and (words.peek() in ("set", "reset")):
@@ -162,10 +165,43 @@ def _drop_roles(words: Words, tag: str) -> Plan:
     return Plan(f"DROP ROLE {exists}{words.rest()}", tag=tag)
 
 
+def _create_role(words: Words) -> Plan:
+    """https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_ROLE.html"""
+    name = words.name()
+    if words.take("externalid"):
+        words.source()
+    if words.left:
+        raise words.error()
+    # The comment tells it from a group: see sql/8_activity.sql.
+    return Plan(block(f"CREATE ROLE {name} NOLOGIN", f"COMMENT ON ROLE {name} IS 'role'"), tag="CREATE ROLE")
+
+
+def _alter_role(words: Words) -> Plan:
+    name = words.name()
+    if words.take("rename", "to"):
+        return Plan(f"ALTER ROLE {name} RENAME TO {words.name()}", tag="ALTER ROLE")
+    if words.take("owner", "to") or words.take("externalid", "to"):
+        words.source()
+        return Plan(block(f"PERFORM {literal(name)}::regrole"), tag="ALTER ROLE")
+    raise words.error()
+
+
+def _drop_role(words: Words) -> Plan:
+    """https://docs.aws.amazon.com/redshift/latest/dg/r_DROP_ROLE.html"""
+    name = words.name()
+    steps = [f"DROP OWNED BY {name}"] if words.take("force") else []
+    words.take("restrict")
+    if words.left:
+        raise words.error()
+    return Plan(block(*steps, f"DROP ROLE {name}"), tag="DROP ROLE")
+
+
 def _grantees(words: Words) -> str:
     """What follows TO or FROM: GROUP and ROLE in front of a name say nothing to PostgreSQL, where all are roles."""
     out, end = [], None
     while words.left:
+        if words.peek() in ("iam_role", "iam", "namespace", "account"):
+            raise unsupported(f"privileges of an {words.peek().upper()}", "grant it on the cluster only")
         if words.peek() in ("group", "role") and words.peek(1) != "," and words.position + 1 < len(words.tokens):
             words.position += 1
         token = words.tokens[words.position]
@@ -176,15 +212,35 @@ def _grantees(words: Words) -> str:
     return "".join(out)
 
 
+_NOT_GRANTED = ("function", "procedure", "assumerole", "datashare", "external", "language", "model", "copy", "library")
+
+
 def _privileges(words: Words) -> Plan:
-    """GRANT and REVOKE, also those of ALTER DEFAULT PRIVILEGES."""
-    out = []
+    """GRANT and REVOKE, also those of ALTER DEFAULT PRIVILEGES. https://docs.aws.amazon.com/redshift/latest/dg/r_GRANT.html"""
+    out, on = [], False
     while words.left and words.peek() not in ("to", "from"):
-        if words.peek() == "function" or words.peek() == "assumerole" or words.peek() == "datashare":
-            raise unsupported(f"privileges on a {words.peek()}", "grant it on the cluster only")
+        word = words.peek()
+        if word in _NOT_GRANTED:
+            raise unsupported(f"privileges on a {word}", "grant it on the cluster only")
+        if not on and word in ("drop", "alter"):
+            raise unsupported(f"the privilege {word.upper()}", "what may be dropped or altered here is the owner's")
+        if word == "for" and words.peek(1) in ("tables", "schemas", "functions", "procedures", "languages"):
+            raise unsupported("scoped permissions", "grant on all tables in schema, and alter default privileges")
+        on = on or word == "on"
+        if word == "role" and not on:
+            words.position += 1
+            on = True
+            if words.peek(1) == ":":
+                raise unsupported(f"the role {words.peek()}:{words.peek(2)}", "grant the privileges that it stands for")
+            out.append(words.name())
+            while words.take(",", "role"):
+                out += [",", words.name()]
+            continue
         out.append(words.source())
     if not words.left:
         raise words.error()
+    if not on:
+        raise unsupported(f"the system permission {' '.join(out).upper()}", "grant it on the cluster only")
     out.append(words.source())
     # No blanks inside a dotted name.
     text = " ".join(out).replace(" . ", ".")
@@ -218,21 +274,34 @@ def _alter_group(words: Words) -> Plan:
 def _create_schema(words: Words) -> Plan:
     """https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_SCHEMA.html"""
     exists = words.take("if", "not", "exists")
-    name = "" if words.peek() == "authorization" else words.dotted()[-1]
+    *database, name = [""] if words.peek() == "authorization" else words.dotted()
     owner = words.name() if words.take("authorization") else ""
     name = name or owner
     if words.take("quota"):
         words.rest()
     if words.left:
         raise words.error()
-    # PostgreSQL has no word for both IF NOT EXISTS and AUTHORIZATION.
-    sql = f"CREATE SCHEMA {'IF NOT EXISTS ' if exists else ''}{name}"
-    if not owner:
+    sql = f"CREATE SCHEMA {'IF NOT EXISTS ' if exists and not owner else ''}{name}"
+    if owner:
+        sql += f" AUTHORIZATION {owner}"
+    if owner and exists:
+        # PostgreSQL has no word for both.
+        sql = f"IF to_regnamespace({literal(name)}) IS NULL THEN {sql}; END IF"
+    elif not database:
         return Plan(sql)
-    if not exists:
-        return Plan(f"{sql} AUTHORIZATION {owner}")
-    made = f"CREATE SCHEMA {name} AUTHORIZATION {owner}"
-    return Plan(block(f"IF to_regnamespace({literal(name)}) IS NULL THEN {made}; END IF"), tag="CREATE SCHEMA")
+    steps = [f"PERFORM {HELPERS}.this_database({literal(bare(each))})" for each in database]
+    return Plan(block(*steps, sql), tag="CREATE SCHEMA")
+
+
+def _drop_schema(words: Words) -> Plan:
+    """https://docs.aws.amazon.com/redshift/latest/dg/r_DROP_SCHEMA.html"""
+    exists = "IF EXISTS " if words.take("if", "exists") else ""
+    named = [words.dotted()]
+    while words.take(","):
+        named.append(words.dotted())
+    sql = f"DROP SCHEMA {exists}{', '.join(each[-1] for each in named)} {words.rest()}"
+    steps = [f"PERFORM {HELPERS}.this_database({literal(bare(each[0]))})" for each in named if len(each) > 1]
+    return Plan(block(*steps, sql), tag="DROP SCHEMA") if steps else Plan(sql)
 
 
 def _alter_schema(words: Words) -> Plan:
@@ -275,11 +344,13 @@ _COMMANDS: dict[tuple[str, ...], Callable[[Words], Plan | None]] = {
     ("create", "group"): _create_group,
     ("alter", "group"): _alter_group,
     ("drop", "group"): lambda words: _drop_roles(words, "DROP GROUP"),
-    ("create", "role"): _create_group,
-    ("drop", "role"): lambda words: _drop_roles(words, "DROP ROLE"),
+    ("create", "role"): _create_role,
+    ("alter", "role"): _alter_role,
+    ("drop", "role"): _drop_role,
     ("alter", "default", "privileges"): _default_privileges,
     ("create", "schema"): _create_schema,
     ("alter", "schema"): _alter_schema,
+    ("drop", "schema"): _drop_schema,
     ("alter", "table"): _alter_owner,
     ("alter", "view"): _alter_owner,
     ("create", "domain"): _syntax_error,

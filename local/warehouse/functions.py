@@ -225,6 +225,7 @@ _HANDLERS: dict[str, Callable[[exp.Anonymous], exp.Expr | None]] = {
     "array": _renamed(f"{HELPERS}.array_of"),
     "object": _renamed(f"{HELPERS}.object_of"),
     "version": _renamed(f"{HELPERS}.version"),
+    "current_setting": _renamed(f"{HELPERS}.current_setting"),
 }
 
 

@@ -5,17 +5,21 @@ statements in the client's session, whose answers the client does not see.
 """
 
 import asyncio
+import re
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from local.warehouse import wire
-from local.warehouse.plan import Plan
+from local.warehouse.plan import Plan, unsupported
 from local.warehouse.retype import Row
 
 # Fields of an error that say where in PostgreSQL, in our helpers or in the translated text it happened.
 _NOT_FOR_CLIENTS = "PpqWFLR"
+_NO_SYSTEM_VIEW = re.compile(
+    r'relation "(?:pg_catalog\.)?((?:svv|svl|stl|stv|sys|svcs)_\w+|pg_\w+_info)" does not exist'
+)
 
 
 @dataclass
@@ -134,6 +138,14 @@ class Answers:
         fields = segment.failed
         if fields.get("C") == "23502" and "c" in fields:
             fields["M"] = f"Cannot insert a NULL value into column {fields['c']}"  # Redshift's words
+        if fields.get("C") == "42P01" and (name := _NO_SYSTEM_VIEW.match(fields.get("M", ""))):
+            refusal = unsupported(
+                f"the system view {name[1]}", "ask the cluster; what it would show does not exist here"
+            )
+            fields |= {"C": refusal.code, "M": refusal.text, "H": refusal.hint}
+        elif fields.get("M", "").startswith("cross-database references are not implemented"):
+            fields["M"] = "not supported by the local warehouse: tables of another database"
+            fields["H"] = "connect to that database"
         return wire.error_of({key: value for key, value in fields.items() if key not in _NOT_FOR_CLIENTS})
 
     def _complete(self, segment: Segment, kind: bytes, part: bytes) -> bytes:

@@ -113,7 +113,9 @@ def _show(words: Words, _: Translate) -> Plan:
         raise unsupported(f"SHOW {words.peek().upper()}", "it works on a cluster only")
     if (name := words.peek()) in _SETTINGS:
         words.position += 1
-        return Plan(f"SELECT coalesce(current_setting('{HELPERS}.{name}', true), 'default') AS {name}", tag="SHOW")
+        return Plan(
+            f"SELECT coalesce(nullif(current_setting('{HELPERS}.{name}', true), ''), 'default') AS {name}", tag="SHOW"
+        )
     return Plan(f"SHOW {words.rest()}")
 
 

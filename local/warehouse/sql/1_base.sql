@@ -167,3 +167,18 @@ CREATE OR REPLACE FUNCTION pg_catalog.user_is_member_of(text, text) RETURNS bool
 $$ SELECT pg_has_role($1, $2, 'MEMBER') $$;
 CREATE OR REPLACE FUNCTION pg_catalog.role_is_member_of(text, text) RETURNS boolean LANGUAGE sql STABLE AS
 $$ SELECT pg_has_role($1, $2, 'MEMBER') $$;
+
+-- Only names of this database can be followed.
+CREATE OR REPLACE FUNCTION pg_redshift.this_database(name text) RETURNS void LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF lower(name) <> current_database() THEN
+        PERFORM pg_redshift.refuse('0A000', 'not supported by the local warehouse: schemas of another database',
+            format('connect to %s', name));
+    END IF;
+END $$;
+
+-- Settings that PostgreSQL does not have are kept as pg_redshift.<name>.
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_CURRENT_SETTING.html
+CREATE OR REPLACE FUNCTION pg_redshift.current_setting(name text) RETURNS text LANGUAGE sql STABLE AS $$
+SELECT coalesce(nullif(pg_catalog.current_setting('pg_redshift.' || lower(name), true), ''),
+    CASE WHEN lower(name) = 'query_group' THEN 'default' ELSE pg_catalog.current_setting(name) END) $$;

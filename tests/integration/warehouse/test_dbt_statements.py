@@ -1,0 +1,38 @@
+"""Statements of dbt's adapter and of well-known packages that the project of test_dbt.py does not bring about."""
+
+import pytest
+import redshift_connector
+
+
+@pytest.fixture
+def run(warehouse):
+    with warehouse.connect() as connection:
+        connection.autocommit = True
+        yield lambda sql: [list(row) for row in connection.run(sql) or []]
+
+
+def test_schemas_are_made_and_dropped_with_their_database_in_front(run):
+    run('create schema if not exists "dev"."dbt_prefixed"')
+    run('drop schema if exists "dev"."dbt_prefixed" cascade')
+    assert run("select count(*) from pg_namespace where nspname = 'dbt_prefixed'") == [[0]]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        'create schema if not exists "elsewhere"."dbt_prefixed"',
+        'drop schema if exists "elsewhere"."public" cascade',
+        'create table "elsewhere".public.t (i int)',
+    ],
+)
+def test_another_database_is_refused_by_name(run, statement):
+    with pytest.raises(redshift_connector.ProgrammingError, match="not supported by the local warehouse: .*database"):
+        run(statement)
+
+
+def test_the_query_group_can_be_asked_for(run):
+    run("set query_group to 'nightly'")
+    assert run("select current_setting('query_group')") == [["nightly"]]
+    run("reset query_group")
+    assert run("select current_setting('query_group')") == [["default"]]
+    assert run("show query_group") == [["default"]]
