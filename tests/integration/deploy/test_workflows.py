@@ -1,132 +1,20 @@
-"""The release and rollback workflows, step by step as GitHub runs them, against the AWS stand-in.
+"""The workflows, step by step as GitHub runs them, against the stand-ins.
 
 The steps come from the YAML. A step, or an expression in it, that is not known here fails the test.
 """
 
 import os
-import re
 import secrets
-import shutil
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from deploy.bucket import Bucket
-
-REPOSITORY = Path(__file__).parents[3]
-
-
-def copy_repository(target: Path) -> None:
-    """What git has, or would take, of this repository."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
-    for name in filter(None, listed.split("\0")):
-        if (REPOSITORY / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(REPOSITORY / name, target / name)
-
-
-class Runner:
-    """Runs the jobs of a workflow, each in a checkout of its own."""
-
-    def __init__(self, source: Path, work: Path, aws, variables: dict[str, dict[str, str]]) -> None:
-        self.source, self.work, self.aws, self.variables = source, work, aws, variables
-        self.artifacts: dict[str, Path] = {}
-        self.roles: list[str] = []
-        self.summary = ""
-
-    def run(self, workflow: str, inputs: dict[str, str] | None = None) -> None:
-        content = yaml.safe_load((self.source / ".github/workflows" / workflow).read_text())
-        done: set[str] = set()
-        waiting = dict(content["jobs"])
-        while waiting:
-            name = next(name for name, job in waiting.items() if set(self._needs(job)) <= done)
-            job = waiting.pop(name)
-            if "uses" in job:
-                assert job["uses"].startswith("./.github/workflows/")
-                self.run(Path(job["uses"]).name, job["with"])
-            else:
-                self._job(job, inputs or {})
-            done.add(name)
-
-    @staticmethod
-    def _needs(job: dict[str, Any]) -> list[str]:
-        needs = job.get("needs", [])
-        return [needs] if isinstance(needs, str) else needs
-
-    def _job(self, job: dict[str, Any], inputs: dict[str, str]) -> None:
-        checkout = self.work / secrets.token_hex(4)
-        environment = self._filled(job.get("environment", ""), inputs, {})
-        variables = self.variables.get(environment, {})
-        shell = {
-            name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "LOCAL_", "DEPLOY_"))
-        }
-        for step in job["steps"]:
-            with_ = {name: self._filled(value, inputs, variables) for name, value in step.get("with", {}).items()}
-            if "run" in step:
-                extra = {name: self._filled(value, inputs, variables) for name, value in step.get("env", {}).items()}
-                self._shell(step["run"], checkout, shell | extra)
-                continue
-            action = step["uses"].split("@")[0]
-            if action == "actions/checkout":
-                shutil.copytree(self.source, checkout)
-                # GitHub's machine installs the tools; here they are there, and `make deps` finds them so.
-                (checkout / ".local/venvs").mkdir(parents=True)
-                (checkout / ".local/venvs/tools").symlink_to(sys.prefix)
-                with (checkout / "requirements/tools.txt").open("rb") as tools:
-                    wanted = subprocess.run(["cksum"], stdin=tools, capture_output=True, check=True)
-                assert Path(sys.prefix, ".ready").read_bytes() == wanted.stdout, "the tools are out of date: make deps"
-            elif action == "./.github/actions/setup":
-                for inner in yaml.safe_load((checkout / action / "action.yml").read_text())["runs"]["steps"]:
-                    if "run" in inner:
-                        self._shell(inner["run"], checkout, shell)
-                    else:
-                        assert inner["uses"].startswith("astral-sh/setup-uv@")
-            elif action == "actions/upload-artifact":
-                hidden = with_.get("include-hidden-files")
-                self.artifacts[with_["name"]] = self.work / f"artifact-{secrets.token_hex(4)}"
-                ignore = None if hidden else shutil.ignore_patterns(".*")
-                shutil.copytree(checkout / with_["path"], self.artifacts[with_["name"]], ignore=ignore)
-            elif action == "actions/download-artifact":
-                shutil.copytree(self.artifacts[with_["name"]], checkout / with_["path"])
-            elif action == "aws-actions/configure-aws-credentials":
-                assert job["permissions"]["id-token"] == "write"
-                assert with_["allowed-account-ids"] == "123456789012"
-                self.roles.append(with_["role-to-assume"])
-                shell |= self.aws.environment()
-            else:
-                pytest.fail(f"this test does not know the action {action}")
-
-    def _shell(self, command: str, checkout: Path, environment: dict[str, str]) -> None:
-        summary = self.work / "summary"
-        done = subprocess.run(
-            ["bash", "-e", "-c", command],
-            cwd=checkout,
-            env=environment | {"GITHUB_STEP_SUMMARY": str(summary)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        self.summary = summary.read_text() if summary.exists() else ""
-
-    @staticmethod
-    def _filled(value: Any, inputs: dict[str, str], variables: dict[str, str]) -> Any:
-        if not isinstance(value, str):
-            return value
-
-        def fill(match: re.Match[str]) -> str:
-            context, _, name = match[1].partition(".")
-            if context == "inputs":
-                return inputs.get(name, "")
-            assert context == "vars", f"this test does not know {match[0]}"
-            return variables.get(name, "")
-
-        return re.sub(r"\$\{\{ (\S+) \}\}", fill, value)
+from tests.fixtures.checkout import copy_repository
+from tests.fixtures.warehouse import free_port
+from tests.fixtures.workflows import Runner
 
 
 @pytest.fixture
@@ -181,3 +69,62 @@ def test_a_merge_reaches_dev_and_prod_with_the_same_bytes_and_rolls_back(
     assert live_release(buckets["dev"]) == second
     runner.run("rollback.yml", {"environment": "prod", "project": "flights", "release": second})
     assert live_release(buckets["prod"]) == second
+
+
+def git(folder: Path, *arguments: str) -> None:
+    names = ["-c", "user.name=x", "-c", "user.email=x@example.com", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *names, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_pull_request_is_checked_without_credentials_and_told_in_one_comment(tmp_path, aws):
+    source = copy_repository(tmp_path / "source")
+    git(source, "init", "-q")
+    git(source, "add", ".")
+    git(source, "commit", "-qm", "base")
+    model = source / "dbt_project/models/marts/carriers.sql"
+    model.write_text("-- changed\n" + model.read_text())
+    git(source, "commit", "-qam", "change")
+    # `make lint` and `make test` are what runs this test; gh would speak to GitHub.
+    stubs = tmp_path / "stubs"
+    stubs.mkdir()
+    for name in ("make", "gh"):
+        (stubs / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {tmp_path}/called\n')
+        (stubs / name).chmod(0o755)
+    (stubs / "gh").write_text((stubs / "gh").read_text() + f"cp comment.md {tmp_path}\n")
+    ports = {name: str(free_port()) for name in ("LOCAL_WAREHOUSE_PORT", "LOCAL_AWS_PORT", "LOCAL_AIRFLOW_PORT")}
+    event = {
+        "github.event_name": "pull_request",
+        "github.repository": "acme/data",
+        "github.event.pull_request.head.repo.full_name": "acme/data",
+        "github.event.pull_request.number": "7",
+        "github.token": "one that lasts as long as the job",
+    }
+    path = f"{stubs}:{os.environ['PATH']}"
+    runner = Runner(source, tmp_path, aws, event=event, extra={**ports, "PATH": path, "TMPDIR": str(tmp_path)})
+    runner.run("ci.yml")
+    called = (tmp_path / "called").read_text().splitlines()
+    comments = [line for line in called if line.startswith("gh ")]
+    assert {"make lint", "make test"} <= set(called)
+    assert runner.roles == []
+    text = (tmp_path / "comment.md").read_text()
+    for said in (
+        "**Lint**",
+        "**Test**",
+        "**Change**",
+        "~ models/marts/carriers.sql",
+        "table model dbt_change.carriers",
+    ):
+        assert said in text
+    # What did not change is read where production has it, and is not built again.
+    assert "departures, stg_airlines and what they read" in text
+    assert "dbt_change.departures" not in text
+    assert (runner.artifacts["docs"] / "static_index.html").stat().st_size > 100_000
+    assert comments == ["gh pr comment 7 --edit-last --create-if-none --body-file comment.md"]
+    # A fork's run may not write; what it has to tell is in its summary.
+    comment = yaml.safe_load((source / ".github/workflows/ci.yml").read_text())["jobs"]["comment"]
+    assert runner.wanted(comment)
+    event["github.event.pull_request.head.repo.full_name"] = "somebody/data"
+    assert not runner.wanted(comment)
+    assert "**Change**" in runner.summary
