@@ -26,7 +26,7 @@ def test_schemas_are_made_and_dropped_with_their_database_in_front(run):
     ],
 )
 def test_another_database_is_refused_by_name(run, statement):
-    with pytest.raises(redshift_connector.ProgrammingError, match="not supported by the local warehouse: .*database"):
+    with pytest.raises(redshift_connector.ProgrammingError, match=r"not supported by the local warehouse: .*database"):
         run(statement)
 
 
