@@ -4,7 +4,7 @@ from sqlglot import exp
 
 from local.warehouse.plan import HELPERS
 
-_OURS = ("pg_attribute", "pg_views")
+_OURS = ("pg_attribute", "pg_group", "pg_views")
 
 
 def table(node: exp.Table) -> None:

@@ -140,6 +140,8 @@ def _column(column: exp.ColumnDef, storage: Storage) -> list[str]:
             if "case_insensitive" in kind.this.name.lower():
                 raise unsupported("COLLATE CASE_INSENSITIVE", "compare lower(x) instead")
             constraint.pop()
+        elif isinstance(kind, (exp.GeneratedAsIdentityColumnConstraint, exp.DefaultColumnConstraint)):
+            constraint.set("kind", _identity(kind))
         elif isinstance(kind, exp.EncodeColumnConstraint):
             storage.of_column(column.name, kind.name)
             constraint.pop()
@@ -156,6 +158,18 @@ def _column(column: exp.ColumnDef, storage: Storage) -> list[str]:
     if column.kind is not None:
         datatypes.store(column.kind)
     return keys
+
+
+def _identity(kind: exp.Expr) -> exp.Expr:
+    """An identity may begin at 0 or go down, as PostgreSQL has to be told. DEFAULT IDENTITY (…) takes other values."""
+    if isinstance(kind, exp.DefaultColumnConstraint):
+        if not isinstance(kind.this, exp.Anonymous) or kind.this.name.lower() != "identity":
+            return kind
+        start, step = kind.this.expressions
+        kind = exp.GeneratedAsIdentityColumnConstraint(this=False, start=start, increment=step)
+    if start := kind.args.get("start"):
+        kind.set("maxvalue" if isinstance(kind.args.get("increment"), exp.Neg) else "minvalue", start.copy())
+    return kind
 
 
 def _require(column: exp.ColumnDef) -> None:

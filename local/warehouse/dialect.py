@@ -10,6 +10,7 @@ from sqlglot import ErrorLevel, exp
 from sqlglot.dialects.redshift import Redshift
 from sqlglot.generators.postgres import PostgresGenerator
 from sqlglot.parsers.redshift import RedshiftParser
+from sqlglot.tokens import TokenType
 
 _OWN_GRAMMAR = ("CAST", "CONVERT", "DECODE", "EXTRACT", "POSITION", "SUBSTRING", "TRIM", "TRY_CAST")
 
@@ -22,8 +23,10 @@ def _attribute(parser: RedshiftParser, word: str) -> exp.Expr:
 
 
 def _identity(parser: RedshiftParser) -> exp.Expr:
-    start, increment = parser._parse_wrapped_csv(parser._parse_bitwise) or (None, None)
-    return parser.expression(exp.GeneratedAsIdentityColumnConstraint(this=True, start=start, increment=increment))
+    """IDENTITY and IDENTITY (seed, step)."""
+    wrapped = parser._curr and parser._curr.token_type == TokenType.L_PAREN
+    start, step = (parser._parse_wrapped_csv(parser._parse_unary) if wrapped else None) or (None, None)
+    return parser.expression(exp.GeneratedAsIdentityColumnConstraint(this=True, start=start, increment=step))
 
 
 def _sort_key(parser: RedshiftParser, *, word: str = "", compound: bool = True) -> exp.Expr:

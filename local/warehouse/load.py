@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from local.warehouse import objects, wire
-from local.warehouse.commands import Words
 from local.warehouse.copy_options import Options, authorization, option
 from local.warehouse.plan import HELPERS, Plan, Refused, identifier, literal, unsupported
 from local.warehouse.rows import Column, LoadError, Reader
+from local.warehouse.words import Words
 
 
 def copy(words: Words) -> Plan:

@@ -26,6 +26,7 @@ from local.warehouse.dialect import LocalRedshift, generate
 from local.warehouse.plan import Plan, Refused, raising, unsupported
 from local.warehouse.unload import unload
 from local.warehouse.utility import utility
+from local.warehouse.words import Words
 
 # sqlglot warns where it gives up on a statement; we refuse those ourselves.
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
@@ -109,7 +110,7 @@ def _one(own: str, text: str, tokens: list[Token]) -> Plan:
 def _plan(text: str, tokens: list[Token]) -> Plan:
     if not tokens:
         raise Refused("syntax error at end of input", "42601")
-    words = commands.Words(text, tokens)
+    words = Words(text, tokens)
     if plan := commands.command(words):
         return plan
     if words.take("copy"):

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 import botocore.exceptions
 
 from local.warehouse import objects
-from local.warehouse.commands import Words
 from local.warehouse.plan import HELPERS, Plan, Refused, literal, unsupported
+from local.warehouse.words import Words
 
 _NOT_HERE = ("parquet", "fixedwidth", "encrypted", "partition", "zstd", "kms_key_id", "master_symmetric_key")
 _FLAGS = ("header", "addquotes", "escape", "allowoverwrite", "cleanpath", "manifest", "verbose", "gzip", "bzip2")

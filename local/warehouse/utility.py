@@ -4,8 +4,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from local.warehouse.commands import Words
 from local.warehouse.plan import HELPERS, Plan, Refused, literal, unsupported
+from local.warehouse.words import Words
 
 # Settings of Redshift that PostgreSQL does not know. They can be set and shown, and change nothing unless said below.
 # https://docs.aws.amazon.com/redshift/latest/dg/cm_chap_ConfigurationRef.html

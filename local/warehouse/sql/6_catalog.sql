@@ -101,6 +101,15 @@ SELECT datname::varchar AS database_name, datdba AS database_owner, 'local'::var
            AS database_isolation_level
 FROM pg_database WHERE datname NOT IN ('postgres', 'template0', 'template1');
 
+-- Counted, as PostgreSQL's own figure is an estimate that may be old.
+CREATE OR REPLACE FUNCTION pg_redshift.row_count(relation oid) RETURNS bigint LANGUAGE plpgsql STABLE SECURITY DEFINER AS $$
+DECLARE
+    found bigint;
+BEGIN
+    EXECUTE format('SELECT count(*) FROM %s', relation::regclass) INTO found;
+    RETURN found;
+END $$;
+
 -- Nothing is distributed or sorted here, but what was said of it is shown.
 CREATE OR REPLACE VIEW pg_redshift.stored AS
 SELECT relation, style || coalesce('(' || (SELECT attname FROM pg_attribute WHERE attrelid = relation AND attnum = dist_key)
@@ -121,8 +130,8 @@ SELECT current_database()::varchar AS database, n.nspname::varchar AS "schema", 
        coalesce(array_length(s.sort_keys, 1), 0) AS sortkey_num,
        (pg_total_relation_size(c.oid) / 1048576)::bigint AS size, 0::numeric(10, 4) AS pct_used, 0::bigint AS empty,
        0::numeric(5, 2) AS unsorted, 0::numeric(5, 2) AS stats_off,
-       greatest(c.reltuples, 0)::numeric(38, 0) AS tbl_rows, NULL::numeric(19, 2) AS skew_sortkey1,
-       NULL::numeric(19, 2) AS skew_rows, greatest(c.reltuples, 0)::numeric(38, 0) AS estimated_visible_rows,
+       pg_redshift.row_count(c.oid)::numeric(38, 0) AS tbl_rows, NULL::numeric(19, 2) AS skew_sortkey1,
+       NULL::numeric(19, 2) AS skew_rows, pg_redshift.row_count(c.oid)::numeric(38, 0) AS estimated_visible_rows,
        NULL::text AS risk_event, NULL::numeric(5, 2) AS vacuum_sort_benefit, NULL::timestamp AS create_time
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_redshift.stored s ON s.relation = c.oid
 WHERE c.relkind IN ('r', 'm') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_redshift', 'pg_toast')

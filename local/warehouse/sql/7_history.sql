@@ -71,33 +71,6 @@ $$ SELECT coalesce(nullif(current_setting('pg_redshift.copy_count', true), ''), 
 CREATE OR REPLACE FUNCTION pg_catalog.pg_last_copy_id() RETURNS bigint LANGUAGE sql STABLE SECURITY DEFINER AS $$
 SELECT coalesce(max(query_id), -1) FROM pg_redshift.queries WHERE session_id = pg_backend_pid() AND tag LIKE 'COPY%' $$;
 
--- What is pg_catalog's may be read by all, except where rows are filtered above.
-DO $$
-DECLARE
-    found record;
-BEGIN
-    FOR found IN SELECT relname FROM pg_class WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind = 'v'
-                 AND relname ~ '^(svv|stv|stl|svl|sys)_' LOOP
-        EXECUTE format('GRANT SELECT ON pg_catalog.%I TO PUBLIC', found.relname);
-    END LOOP;
-END $$;
-
--- Materialized views are views to Redshift's clients, with CREATE MATERIALIZED VIEW in their definition.
-DO $$
-DECLARE
-    plain text := rtrim(pg_get_viewdef('information_schema.views'::regclass), ';');
-BEGIN
-    IF plain NOT LIKE '%pg_matviews%' THEN
-        EXECUTE 'CREATE OR REPLACE VIEW information_schema.views AS ' || plain || '
-            UNION ALL SELECT current_database()::information_schema.sql_identifier,
-                schemaname::information_schema.sql_identifier, matviewname::information_schema.sql_identifier,
-                (''create materialized view '' || matviewname || '' as '' || definition)::information_schema.character_data,
-                ''NONE''::information_schema.character_data, ''NO''::information_schema.yes_or_no,
-                ''NO''::information_schema.yes_or_no, ''NO''::information_schema.yes_or_no,
-                ''NO''::information_schema.yes_or_no, ''NO''::information_schema.yes_or_no FROM pg_catalog.pg_matviews';
-    END IF;
-END $$;
-
 -- What the connector's metadata calls read. https://docs.aws.amazon.com/redshift/latest/dg/r_PG_PROC.html
 CREATE OR REPLACE VIEW pg_catalog.pg_proc_info AS
 SELECT p.*, p.oid AS prooid FROM pg_proc p;
@@ -116,14 +89,21 @@ BEGIN
     END IF;
 END $$;
 
--- Nor can information_schema tell the definition of a view that reads a table that is gone.
+-- Nor can information_schema tell the definition of a view that reads a table that is gone. Materialized views are views
+-- to Redshift's clients, with CREATE MATERIALIZED VIEW in their definition.
 DO $$
 DECLARE
     plain text := rtrim(pg_get_viewdef('information_schema.views'::regclass), ';');
 BEGIN
-    IF plain NOT LIKE '%view_definition(c.oid)%' THEN
+    IF plain NOT LIKE '%pg_matviews%' THEN
         EXECUTE 'CREATE OR REPLACE VIEW information_schema.views AS '
-            || replace(plain, 'pg_get_viewdef(c.oid)', 'pg_redshift.view_definition(c.oid)');
+            || replace(plain, 'pg_get_viewdef(c.oid)', 'pg_redshift.view_definition(c.oid)') || '
+            UNION ALL SELECT current_database()::information_schema.sql_identifier,
+                schemaname::information_schema.sql_identifier, matviewname::information_schema.sql_identifier,
+                (''create materialized view '' || matviewname || '' as '' || definition)::information_schema.character_data,
+                ''NONE''::information_schema.character_data, ''NO''::information_schema.yes_or_no,
+                ''NO''::information_schema.yes_or_no, ''NO''::information_schema.yes_or_no,
+                ''NO''::information_schema.yes_or_no, ''NO''::information_schema.yes_or_no FROM pg_catalog.pg_matviews';
     END IF;
 END $$;
 
