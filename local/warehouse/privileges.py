@@ -84,6 +84,14 @@ def _grantees(words: Words) -> str:
     return "".join(out)
 
 
+def _role(words: Words) -> str:
+    name = words.name()
+    if words.take(":") or name.startswith('"sys:'):
+        found = name.strip('"').removeprefix("sys:") if name != '"sys"' else words.peek()
+        raise unsupported(f"the role sys:{found}", "grant the privileges that it stands for")
+    return name
+
+
 def _privileges(words: Words) -> Plan:
     """GRANT and REVOKE, also those of ALTER DEFAULT PRIVILEGES. https://docs.aws.amazon.com/redshift/latest/dg/r_GRANT.html"""
     out, on = [], False
@@ -99,11 +107,9 @@ def _privileges(words: Words) -> Plan:
         if word == "role" and not on:
             words.position += 1
             on = True
-            if words.peek(1) == ":":
-                raise unsupported(f"the role {words.peek()}:{words.peek(2)}", "grant the privileges that it stands for")
-            out.append(words.name())
+            out.append(_role(words))
             while words.take(",", "role"):
-                out += [",", words.name()]
+                out += [",", _role(words)]
             continue
         out.append(words.source())
     if not words.left:
