@@ -17,6 +17,7 @@ from dbt_pipeline.profile import RedshiftProfileMapping
 from dbt_pipeline.report import ALERT, ALERT_TASK, SUCCESS_TASK, check_dbt
 from dbt_pipeline.results import keep_error, keep_results
 from dbt_pipeline.sensors import NODE_CONVERTERS
+from dbt_pipeline.timeout import alert_of_timeout
 from dbt_pipeline.worker import dbt_executable
 
 # The audit group's; and what is no task, of which Cosmos would warn, node by node, at every parse.
@@ -61,6 +62,8 @@ for pipeline, release in read_pipelines(Path(__file__).with_name("pipelines.yml"
         start_date=pendulum.datetime(*pipeline.start_date.timetuple()[:3], tz=pipeline.timezone),
         catchup=pipeline.catchup,
         max_active_runs=1,
+        dagrun_timeout=pipeline.run_timeout,
+        on_failure_callback=alert_of_timeout(pipeline),
         params=run_parameters(),
         tags=["dbt", *pipeline.tags],
         doc_md=documentation(pipeline, release),

@@ -120,6 +120,9 @@ class Pipeline(BaseModel):
         le=10080,
         description="What dbt may take at most in one task; under watcher that is the whole build.",
     )
+    run_timeout_minutes: int | None = Field(
+        None, ge=1, le=10080, description="What a run may take at most; then it fails, and the alert is sent."
+    )
 
     @property
     def scheduled_on_assets(self) -> bool:
@@ -130,6 +133,11 @@ class Pipeline(BaseModel):
     def task_timeout(self) -> timedelta | None:
         """What dbt may take at most in one task."""
         return timedelta(minutes=self.task_timeout_minutes) if self.task_timeout_minutes else None
+
+    @property
+    def run_timeout(self) -> timedelta | None:
+        """What a run may take at most."""
+        return timedelta(minutes=self.run_timeout_minutes) if self.run_timeout_minutes else None
 
     @model_validator(mode="after")
     def _tests_can_be_watched(self) -> "Pipeline":
