@@ -5,7 +5,7 @@ BIN := $(STATE)/venvs/tools/bin
 LOCAL := $(BIN)/python -m local
 PYTEST := $(BIN)/python -m pytest
 .DEFAULT_GOAL := help
-.PHONY: help hooks new-model deps run drill up down warehouse sql test test-fast test-slow lint format bench report lock
+.PHONY: help hooks new-model start-fresh deps run drill up down warehouse sql test test-fast test-slow lint format bench report lock
 
 help: ## List the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ bench: deps ## Benchmarks, side by side with an alternative (SUITES="warehouse .
 
 new-model: deps ## SQL and YAML of a new model (NAME=late_carriers LAYER=marts)
 	@$(BIN)/python -m local.develop.new_model "$$NAME" "$$LAYER"
+
+start-fresh: deps ## Empty the template of its sample (YES=1: without asking)
+	@$(BIN)/python -m local.develop.start_fresh $(if $(YES),--yes)
 
 report: deps ## The audit trail as one HTML file (DAYS=30)
 	@$(LOCAL) report $(if $(DAYS),--days "$$DAYS")

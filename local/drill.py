@@ -11,8 +11,8 @@ UNIQUE_ID = f"model.flights.{MODEL}"
 
 _MODEL = """{{ config(materialized='table') }}
 -- Added by the drill: no warehouse can divide by this.
-select flight_count / (flight_count - flight_count) as fails
-from (select count(*) as flight_count from {{ source('raw', 'airlines') }})
+select row_count / (row_count - row_count) as fails
+from (select count(*) as row_count from pg_catalog.pg_namespace)
 """
 _DEPENDENT = f"{{{{ config(materialized='view') }}}}\nselect fails from {{{{ ref('{MODEL}') }}}}\n"
 

@@ -119,7 +119,7 @@ class Stack:
             aws = begin(self._aws, passwords)
             warehouse = begin(self._warehouse)
             release = begin(self.release, project, after=(aws,))
-            data = begin(self._data, passwords, after=(aws, warehouse))
+            data = begin(self._data, passwords, project, after=(aws, warehouse))
             airflow = begin(self._airflow, after=(image, release))
             everything = (image, aws, warehouse, release, data, airflow)
             try:
@@ -215,16 +215,20 @@ class Stack:
         with steps.step("Warehouse"):
             self.start_warehouse()
 
-    def _data(self, steps: Steps, passwords: Passwords) -> None:
-        with steps.step("Sample data: S3 to schema raw by COPY, grants of dbt_user") as step:
-            s3 = seed.client(self.settings, "s3")
+    def _data(self, steps: Steps, passwords: Passwords, project: Path = PROJECT) -> None:
+        with contextlib.closing(connect(self.settings, "awsuser", passwords.awsuser)) as connection:
+            if _reads_sample(project):
+                with steps.step("Sample data: S3 to schema raw by COPY") as step:
+                    s3 = seed.client(self.settings, "s3")
 
-            def show(what: str, *_: int, **__: int) -> None:
-                step.say(what)
+                    def show(what: str, *_: int, **__: int) -> None:
+                        step.say(what)
 
-            upload_sample(s3, seed.LANDING_BUCKET, self.settings.state / "sample-data", show)
-            with contextlib.closing(connect(self.settings, "awsuser", passwords.awsuser)) as connection:
-                load_sample(s3, connection, seed.LANDING_BUCKET, progress=show)
+                    upload_sample(s3, seed.LANDING_BUCKET, self.settings.state / "sample-data", show)
+                    load_sample(s3, connection, seed.LANDING_BUCKET, progress=show)
+            with steps.step("Grants of dbt_user"):
+                connection.autocommit = True
+                rows(connection, "create schema if not exists raw")
                 apply_grants(connection, "dbt_user", passwords.dbt_user, "raw", TARGET_SCHEMA)
 
     def _image(self, steps: Steps) -> None:
@@ -245,6 +249,11 @@ class Stack:
         return contextlib.closing(
             Airflow(self.settings.airflow_port, Passwords.load(self.settings.state).airflow_admin)
         )
+
+
+def _reads_sample(project: Path) -> bool:
+    """Whether the sample's sources are declared; after `make start-fresh` they are not."""
+    return any("nycflights13" in path.read_text() for path in project.glob("models/**/*.yml"))
 
 
 def rows(connection: Any, query: str, parameters: tuple[Any, ...] = ()) -> tuple[list[str], list[tuple[Any, ...]]]:

@@ -101,16 +101,22 @@ def test_the_audit_rows_are_what_dbt_reported_one_by_one(checkout: Checkout, run
     assert run["audit_rows"] == len(expected)
 
 
+# sample: begin
 def test_the_sample_data_is_all_there(checkout: Checkout) -> None:
     done = checkout.command("sql", "select count(*) from raw.flights")
     assert (done.returncode, done.stdout.strip()) == (0, "336776")
+
+
+# sample: end
 
 
 def test_the_pipeline_runs_without_admin_rights(checkout: Checkout, run: dict[str, Any]) -> None:
     for statement in (
         "create schema elsewhere",
         "create table raw.intruder (a integer)",
+        # sample: begin
         "delete from raw.airlines",
+        # sample: end
         "create user intruder password 'Aa1aaaaaaaa'",
     ):
         done = checkout.command("sql", statement)

@@ -1,7 +1,6 @@
 """A model that fails once and passes on its second try, on a real scheduler: all that depends on it ends green."""
 
 import contextlib
-import shutil
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,8 +13,9 @@ from deploy.build import build
 from local.aws import seed
 from local.mwaa.api import FINAL, Airflow
 from local.run import DAG_ID, audit
-from local.settings import REPOSITORY, Passwords
+from local.settings import Passwords
 from tests.fixtures.checkout import Checkout, new_checkout
+from tests.fixtures.project import sample_project
 
 # Stand-ins, a release and a run whose dbt is slow on purpose, beside whatever else the machine does.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -56,7 +56,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
 def run(checkout: Checkout) -> dict[str, Any]:
     """What a run with MODELS left: its state, task instances by task_id, tries of `flaky`, audit rows and alerts."""
     project = checkout.state / "project"
-    shutil.copytree(REPOSITORY / "dbt_project", project, ignore=shutil.ignore_patterns("target", "logs"))
+    sample_project(project)
     (project / "models" / "retries").mkdir()
     for name, sql in MODELS.items():
         (project / "models" / "retries" / f"{name}.sql").write_text(sql)

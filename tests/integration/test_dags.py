@@ -10,10 +10,11 @@ from deploy.build import build
 from local.processes import base_environment
 from local.settings import REPOSITORY
 from tests.fixtures.aws import running_aws
+from tests.fixtures.project import sample_project
 
 
 def test_the_dags_in_airflows_own_environment(airflow_python: Path, tmp_path: Path) -> None:
-    artefact = build(tmp_path / "airflow")
+    artefact = build(tmp_path / "airflow", [sample_project(tmp_path / "project")])
     (release,) = artefact.releases
     dags = tmp_path / "airflow" / "dags"
     (dags / "dbt" / release.project_name / "CURRENT").write_text(f"{release.release_id}\n")

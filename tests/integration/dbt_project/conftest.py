@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 
 from deploy.redshift import INFRASTRUCTURE, apply_grants, statements
+from tests.fixtures.project import sample_project
 
-REPOSITORY = Path(__file__).parents[3]
-PROJECT = REPOSITORY / "dbt_project"
 OVERLAY = Path(__file__).parent / "overlay"
 PASSWORD = "Analytics1"
 # Two days in winter, one in summer; departures at midnight; the coldest day of delays.
@@ -143,8 +142,7 @@ def database(start) -> Database:
 @pytest.fixture(scope="session")
 def dbt(database, tmp_path_factory) -> Callable[..., Finished]:
     """Runs dbt on a copy of the project that also has the models of `overlay`."""
-    copy = tmp_path_factory.mktemp("project") / "dbt_project"
-    shutil.copytree(PROJECT, copy, ignore=shutil.ignore_patterns("target", "logs"))
+    copy = sample_project(tmp_path_factory.mktemp("project") / "dbt_project")
     shutil.copytree(OVERLAY, copy, dirs_exist_ok=True)
     parsed = tmp_path_factory.mktemp("parsed")
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from local.develop.check_conventions import parse, problems
 from local.develop.new_model import new_model
 from local.settings import REPOSITORY, SetupError
+from tests.fixtures.project import sample_project
 
 BINARIES = Path(sys.executable).parent
 ORDERS = """
@@ -36,8 +36,7 @@ sources:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("repository") / "dbt_project"
-    shutil.copytree(REPOSITORY / "dbt_project", folder, ignore=shutil.ignore_patterns("target", "logs"))
+    folder = sample_project(tmp_path_factory.mktemp("repository") / "dbt_project")
     (folder / "models" / "staging" / "shop.yml").write_text(ORDERS)
     return folder
 

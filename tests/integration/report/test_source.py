@@ -1,7 +1,6 @@
 """Reading: real audit views, written by dbt into the warehouse stand-in; and what the command says when it cannot."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 
 from report import source
 from report.source import read
+from tests.fixtures.project import sample_project
 
 REPOSITORY = Path(__file__).parents[3]
 SCHEMA = "report"
@@ -43,8 +43,7 @@ def report(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.Co
 @pytest.fixture(scope="module")
 def audited(warehouse, tmp_path_factory):
     """The audit table and views, and in them the invocation that made them."""
-    project = tmp_path_factory.mktemp("project") / "dbt_project"
-    shutil.copytree(REPOSITORY / "dbt_project", project, ignore=shutil.ignore_patterns("target", "logs"))
+    project = sample_project(tmp_path_factory.mktemp("project") / "dbt_project")
     for chosen in ("tag:audit", "tag:audit_view"):
         done = subprocess.run(
             [Path(sys.executable).with_name("dbt"), "--no-use-colors", "run", "--target", "prod", "--select", chosen],

@@ -1,4 +1,4 @@
-"""The dbt project as it lies there: complete, described, keyed, in style, and parsable with nothing at hand."""
+"""The dbt project as it lies there: in style, parsable with nothing at hand. Conventions are `make lint`'s."""
 
 import json
 import os
@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 REPOSITORY = Path(__file__).parents[3]
 PROJECT = REPOSITORY / "dbt_project"
@@ -30,9 +29,10 @@ def dbt(target: Path, *arguments: str, project: Path = PROJECT, **variables: str
 def manifest(tmp_path_factory) -> dict:
     """What `dbt parse` makes of the project with no variable set, no network and no warehouse."""
     target = tmp_path_factory.mktemp("target")
-    parsed = dbt(target, "parse", "--target", "prod", REDSHIFT_HOST="no-such-host.invalid")
+    # Settings of a folder that holds no model yet are no mistake.
+    silent = ("--warn-error-options", '{"error": "all", "silence": ["UnusedResourceConfigPath"]}')
+    parsed = dbt(target, *silent, "parse", "--target", "prod", REDSHIFT_HOST="no-such-host.invalid")
     assert parsed.returncode == 0, parsed.stdout
-    assert "WARNING" not in parsed.stdout
     return json.loads((target / "manifest.json").read_text())
 
 
@@ -48,42 +48,6 @@ def test_nothing_has_the_name_of_the_project(manifest):
 
 def test_nothing_is_written_into_the_project(manifest):
     assert not [path for name in ("target", "logs", "dbt_packages") if (path := PROJECT / name).exists()]
-
-
-def test_each_model_has_one_yaml_beside_it(manifest):
-    for node in models(manifest).values():
-        path = Path(node["original_file_path"]).with_suffix(".yml")
-        assert node["patch_path"] == f"flights://{path}", node["name"]
-        assert [each["name"] for each in yaml.safe_load((PROJECT / path).read_text())["models"]] == [node["name"]]
-
-
-def test_everything_is_described_and_owned(manifest):
-    nodes = [node for node in manifest["nodes"].values() if node["resource_type"] in ("model", "seed", "snapshot")]
-    for node in [*nodes, *manifest["sources"].values()]:
-        assert node["description"], node["unique_id"]
-        assert node["columns"], node["unique_id"]
-        assert not [name for name, column in node["columns"].items() if not column["description"]], node["unique_id"]
-        assert node["config"]["meta"]["owner"], node["unique_id"]
-
-
-def test_marts_have_a_contract_and_a_key_that_is_declared_and_tested(manifest):
-    tested = {}
-    for node in manifest["nodes"].values():
-        if node["resource_type"] == "test" and node.get("attached_node"):
-            tested.setdefault((node["attached_node"], node["column_name"]), set()).add(node["test_metadata"]["name"])
-    marts = {name: node for name, node in models(manifest).items() if "mart" in node["tags"]}
-    assert set(marts) == {"carriers", "airports", "planes", "departures", "daily_performance", "weather_delays"}
-    for node in marts.values():
-        assert node["config"]["contract"]["enforced"]
-        (key,) = [each["columns"] for each in node["constraints"] if each["type"] == "primary_key"]
-        (column,) = key
-        assert {"unique", "not_null"} <= tested[node["unique_id"], column]
-
-
-def test_only_staging_reads_sources(manifest):
-    for node in models(manifest).values():
-        reads = [parent for parent in node["depends_on"]["nodes"] if parent.startswith("source.")]
-        assert bool(reads) == node["name"].startswith("stg_"), node["name"]
 
 
 def test_the_audit_group_holds_one_model_and_the_views_are_built_by_the_other(manifest):
