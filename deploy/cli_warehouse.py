@@ -1,4 +1,4 @@
-"""The commands of `python -m deploy` that prepare a warehouse: the pipeline's database user, and the sample data."""
+"""The commands of `python -m deploy` for a warehouse: the pipeline's user, sample data, how fresh sources are."""
 
 import json
 import os
@@ -11,8 +11,11 @@ import redshift_connector
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
 
+from deploy.account import check_account
 from deploy.bucket import aws_client
+from deploy.cli_options import AccountOption, out
 from deploy.errors import SetupError, from_aws
+from deploy.freshness import check_freshness
 from deploy.progress import shown
 from deploy.redshift import apply_grants, error_text
 from deploy.sample_data import load_sample, upload_sample
@@ -110,3 +113,13 @@ def sample_data(
                 rows = load_sample(s3, connection, bucket, iam_role, progress)
             for table, count in rows.items():
                 typer.echo(f"raw.{table}: {count} rows")
+
+
+def freshness(
+    dag: Annotated[str, typer.Option(help="The pipeline, by its dag_name in dags/pipelines.yml.")] = "flights_pipeline",
+    account: AccountOption = None,
+) -> None:
+    """Ask the warehouse how fresh a pipeline's sources are, and fail if one is too stale."""
+    check_account(aws_client("sts") if account else None, account)
+    for line in check_freshness(aws_client("secretsmanager"), dag):
+        out.print(line, markup=False)
