@@ -1,4 +1,4 @@
-"""Aliases used in the select list that defines them: `select a * 2 as twice, twice + 1 from t`.
+"""Aliases used in the select list that defines them, or in its WHERE: `select a * 2 as twice, twice + 1 from t`.
 
 Redshift puts the expression in the alias's place, unless the tables read have a column of that name, which goes first.
 https://docs.aws.amazon.com/redshift/latest/dg/r_SELECT_list.html
@@ -6,6 +6,8 @@ https://docs.aws.amazon.com/redshift/latest/dg/r_SELECT_list.html
 
 from sqlglot import exp
 
+# GROUP BY and ORDER BY know aliases in PostgreSQL too.
+_CLAUSES = ("where", "having")
 Use = tuple[int, str]  # number of a SELECT in its statement, and an alias that it uses
 
 
@@ -17,23 +19,31 @@ def inlined(query: exp.Expr, left: Use | None = None) -> tuple[exp.Expr, list[Us
         left: leave this one as it is.
     """
     query, found = query.copy(), []
+
+    def inline(expression: exp.Expr, select: exp.Select, number: int, known: dict[str, exp.Expr]) -> None:
+        for column in _columns(expression, select):
+            name = column.name.lower()
+            if name not in known:
+                continue
+            use = (number, name)
+            found.extend([use] if use not in found else [])
+            if use != left:
+                value: exp.Expr = exp.Paren(this=known[name].copy())
+                alone = column.parent is select
+                column.replace(exp.alias_(value, column.this.copy()) if alone else value)
+
     # Inner queries first: an outer one may repeat them.
     for number, select in reversed(list(enumerate(query.find_all(exp.Select)))):
         known: dict[str, exp.Expr] = {}
         for each in list(select.expressions):
-            for column in _columns(each, select):
-                name = column.name.lower()
-                if name not in known:
-                    continue
-                use = (number, name)
-                found += [use] if use not in found else []
-                if use != left:
-                    value: exp.Expr = exp.Paren(this=known[name].copy())
-                    column.replace(exp.alias_(value, column.this.copy()) if column is each else value)
+            inline(each, select, number, known)
             # An alias that its own expression reads is a column of the tables.
-            own = {column.name.lower() for column in _columns(each, select)}
+            own = {column.name.lower() for column in each.find_all(exp.Column)}
             if isinstance(each, exp.Alias) and each.alias.lower() not in own:
                 known[each.alias.lower()] = each.this
+        for clause in _CLAUSES:
+            if clause in select.args and known:
+                inline(select.args[clause], select, number, known)
     return query, found
 
 

@@ -36,3 +36,12 @@ def test_the_query_group_can_be_asked_for(run):
     run("reset query_group")
     assert run("select current_setting('query_group')") == [["default"]]
     assert run("show query_group") == [["default"]]
+
+
+def test_an_alias_of_the_select_list_can_be_filtered_by(run):
+    """`get_relations_by_pattern` of dbt_utils does so."""
+    found = run(
+        "select distinct table_schema as s, 'x' as kind from information_schema.tables where s = 'pg_catalog'"
+        " union all select schemaname as table_schema, 'external' from svv_external_tables where table_schema = 'none'"
+    )
+    assert found == [["pg_catalog", "x"]]

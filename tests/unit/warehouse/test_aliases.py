@@ -15,6 +15,11 @@ from local.warehouse.aliases import inlined
             "with q as (select a as b, b + 1 as c from t) select c from q",
             "WITH q AS (SELECT a AS b, (a) + 1 AS c FROM t) SELECT c FROM q",
         ),
+        ("select a as b from t where b = 1 and c = 2", "SELECT a AS b FROM t WHERE (a) = 1 AND c = 2"),
+        (
+            "select count(*) as n from t group by a having n > 1",
+            "SELECT COUNT(*) AS n FROM t GROUP BY a HAVING (COUNT(*)) > 1",
+        ),
     ],
 )
 def test_the_expression_takes_the_alias_place(sql, expected):
@@ -26,6 +31,8 @@ def test_the_expression_takes_the_alias_place(sql, expected):
     [
         "select lower(name) as name, name || '!' from t",
         "select t.a as b, t.b from t",
+        "select t.id as id from t where id = 1",
+        "select a as b from t where c in (select b from u)",
         "select b + 1, a as b from t",
         "select a as b, (select b from u) from t",
     ],
