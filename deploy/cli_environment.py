@@ -6,9 +6,11 @@ import typer
 
 from deploy.account import check_account
 from deploy.bucket import aws_client
-from deploy.cli_options import AccountOption, out
+from deploy.cli_options import ARTEFACT, AccountOption, ArtefactOption, out
 from deploy.errors import SetupError
 from deploy.progress import shown
+from deploy.release import Artefact
+from deploy.smoke import smoke as run_pipeline
 from deploy.teardown import describe, find_stacks
 from deploy.teardown import teardown as tear_down
 
@@ -30,3 +32,18 @@ def teardown(
     with shown() as progress:
         tear_down(aws_client, stacks, progress)
     out.print(f"{name} is gone.", markup=False)
+
+
+def smoke(
+    environment: Annotated[str, typer.Option(envvar="DEPLOY_ENVIRONMENT", help="The MWAA environment.")],
+    dag: Annotated[str, typer.Option(envvar="DEPLOY_SMOKE_DAG", help="The pipeline to run.")] = "flights_pipeline",
+    release: Annotated[str | None, typer.Option(help="The release that must run; default: the artefact's.")] = None,
+    artefact: ArtefactOption = ARTEFACT,
+    account: AccountOption = None,
+) -> None:
+    """Run a pipeline once on an environment, from the release that was applied, and fail if it does."""
+    check_account(aws_client("sts") if account else None, account)
+    wanted = release or Artefact.read(artefact).releases[0].release_id
+    with shown() as progress:
+        run_id = run_pipeline(aws_client("mwaa"), environment, dag, wanted, progress)
+    out.print(f"{dag} on {environment}: run {run_id} of release {wanted} succeeded", markup=False)

@@ -18,6 +18,7 @@ PROJECTS = "dags/dbt/"
 ROOT_FILES = ("requirements.txt", "startup.sh")
 LAMBDA_ZIP = "lambda.zip"
 RELEASE_FILE = "release.json"
+MANIFEST_FILE = "manifest.json"
 CURRENT = "CURRENT"
 
 # 20261124T090500Z-1a2b3c4, with -dirty when files differed from that commit; sorts by time.
@@ -128,6 +129,7 @@ class Artefact:
             actual = tuple(file for file in list_files(path.parent) if file.path != RELEASE_FILE)
             if set(actual) != set(release.files) or folder / release.prefix != path.parent:
                 raise DeployError(f"{path.parent} is not what {RELEASE_FILE} lists: it was changed; build again")
+            _check_manifest(release, path.parent)
         files = {file.path: file for file in list_files(folder) if _goes_in_place(file.path)}
         return cls(folder, releases, files)
 
@@ -138,6 +140,28 @@ class Artefact:
     def summary(self) -> dict[str, Any]:
         """What is in it, for people and logs."""
         return {release.project_name: release.release_id for release in self.releases}
+
+
+def _check_manifest(release: Release, folder: Path) -> None:
+    """Airflow makes its tasks of the manifest, dbt runs the files: both must be of one project, and of one state of it.
+
+    Raises:
+        DeployError: they are not.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
+        project, nodes = manifest["metadata"]["project_name"], manifest["nodes"]
+        own = {node["original_file_path"] for node in nodes.values() if node["package_name"] == project}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DeployError(
+            f"{folder / MANIFEST_FILE} is no manifest of dbt ({type(error).__name__}: {error}); build again"
+        ) from error
+    if project != release.project_name:
+        raise DeployError(
+            f"{folder / MANIFEST_FILE} is of project {project!r}, not {release.project_name!r}; build again"
+        )
+    if missing := sorted(own - {file.path for file in release.files}):
+        raise DeployError(f"{folder / MANIFEST_FILE} names {missing[0]}, which the release lacks; build again")
 
 
 def _goes_in_place(path: str) -> bool:

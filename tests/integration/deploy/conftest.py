@@ -12,6 +12,7 @@ from botocore.config import Config
 
 from deploy.bucket import Bucket
 from deploy.release import RELEASE_FILE, Artefact, Release, list_files
+from tests.fixtures.artefacts import MANIFEST
 from tests.fixtures.stacks import Stacks
 
 REPOSITORY = Path(__file__).parents[3]
@@ -65,6 +66,7 @@ def make_artefact(tmp_path) -> Callable[..., Artefact]:
         release_id = f"20260101T0000{second:02}Z-abcdef1"
         folder = tmp_path / f"artefact-{secrets.token_hex(4)}"
         release_folder = folder / "dags/dbt" / name / release_id
+        project = {path: text.replace(MANIFEST, MANIFEST.replace("flights", name)) for path, text in project.items()}
         for root, content in ((release_folder, project), (folder, files)):
             for path, text in content.items():
                 (root / path).parent.mkdir(parents=True, exist_ok=True)

@@ -5,8 +5,9 @@ import pytest
 from deploy.apply import apply, rollback
 from deploy.errors import DeployError, SetupError
 from deploy.plan import make_plan
+from tests.fixtures.artefacts import MANIFEST
 
-PROJECT = {f"models/model_{number}.sql": f"select {number}" for number in range(12)} | {"manifest.json": "{}"}
+PROJECT = {f"models/model_{number}.sql": f"select {number}" for number in range(12)} | {"manifest.json": MANIFEST}
 FILES = {"dags/pipelines.py": "1", "dags/parts/__init__.py": "", "requirements.txt": "r", "startup.sh": "s"}
 ONE, TWO = "20260101T000001Z-abcdef1", "20260101T000002Z-abcdef1"
 
@@ -136,6 +137,23 @@ def test_an_artefact_that_was_changed_after_its_build_is_refused(make_artefact):
     (artefact.folder / artefact.releases[0].prefix / "manifest.json").write_text("{ }")
     with pytest.raises(DeployError, match="it was changed; build again"):
         type(artefact).read(artefact.folder)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "said"),
+    [
+        ("[]", "is no manifest of dbt"),
+        ('{"metadata": {"project_name": "other"}, "nodes": {}}', "is of project 'other', not 'flights'"),
+        (
+            '{"metadata": {"project_name": "flights"}, "nodes": {"model.flights.x": {"package_name": "flights", '
+            '"original_file_path": "models/gone.sql"}}}',
+            r"names models/gone\.sql, which the release lacks",
+        ),
+    ],
+)
+def test_a_manifest_that_does_not_match_its_project_is_refused(make_artefact, manifest, said):
+    with pytest.raises(DeployError, match=said):
+        make_artefact(1, PROJECT | {"manifest.json": manifest}, FILES)
 
 
 def test_a_missing_bucket_is_named(bucket, make_artefact):

@@ -8,8 +8,9 @@ from botocore.config import Config
 from deploy.apply import apply
 from deploy.environment import update_environment
 from deploy.errors import DeployError, SetupError
+from tests.fixtures.artefacts import MANIFEST
 
-PROJECT = {"models/one.sql": "select 1", "manifest.json": "{}"}
+PROJECT = {"models/one.sql": "select 1", "manifest.json": MANIFEST}
 FILES = {"dags/pipelines.py": "1", "requirements.txt": "r", "startup.sh": "s"}
 
 
@@ -79,6 +80,19 @@ def test_an_update_that_fails_says_why_and_the_release_is_not_made_live(mwaa, en
     # The next apply makes up for it.
     assert apply(changed, bucket, mwaa_client=mwaa, environment=environment).environment_updated
     assert mwaa.get_environment(Name=environment)["Environment"]["Status"] == "AVAILABLE"
+
+
+def test_an_update_by_somebody_else_is_waited_for(mwaa, environment, bucket, make_artefact):
+    update_environment(mwaa, environment, bucket)
+    mwaa.update_environment(Name=environment, MaxWorkers=3)
+    said = []
+    files = FILES | {"requirements.txt": "r2"}
+    progress = lambda what, done, total: said.append(what)  # noqa: E731
+    apply(make_artefact(1, PROJECT, files), bucket, progress, mwaa_client=mwaa, environment=environment)
+    shown = mwaa.get_environment(Name=environment)["Environment"]
+    assert (shown["Status"], shown["MaxWorkers"]) == ("AVAILABLE", 3)
+    assert shown["RequirementsS3Path"] == "requirements.txt"
+    assert any("UPDATING, 0 min of up to 30" in what for what in said)
 
 
 def test_a_wrong_environment_is_refused(mwaa, environment, bucket, s3):

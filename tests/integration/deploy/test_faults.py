@@ -9,8 +9,9 @@ from botocore.exceptions import EndpointConnectionError
 from deploy.apply import apply
 from deploy.errors import DeployError, SetupError
 from deploy.lock import KEY, LockLostError, locked
+from tests.fixtures.artefacts import MANIFEST
 
-OLD = {f"models/model_{number}.sql": f"select {number}" for number in range(4)}
+OLD = {f"models/model_{number}.sql": f"select {number}" for number in range(4)} | {"manifest.json": MANIFEST}
 NEW = OLD | {"models/model_3.sql": "select 33", "models/model_4.sql": "select 4"}
 OLD_FILES = {"dags/pipelines.py": "1", "dags/old.py": "old", "startup.sh": "s"}
 NEW_FILES = {"dags/pipelines.py": "2", "startup.sh": "s2"}

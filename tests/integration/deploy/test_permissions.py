@@ -18,10 +18,11 @@ from cfnlint import decode
 from deploy.apply import apply, rollback
 from deploy.bucket import Bucket
 from deploy.errors import SetupError
+from tests.fixtures.artefacts import MANIFEST
 from tests.fixtures.aws import Aws, running_aws
 
 TEMPLATE = Path(__file__).parents[3] / "infra" / "github.yml"
-PROJECT = {"models/one.sql": "select 1", "manifest.json": "{}"}
+PROJECT = {"models/one.sql": "select 1", "manifest.json": MANIFEST}
 FILES = {"dags/pipelines.py": "1", "dags/old.py": "1", "requirements.txt": "r", "startup.sh": "s"}
 BUCKET = "guarded-mwaa"
 ONE, TWO = "20260101T000001Z-abcdef1", "20260101T000002Z-abcdef1"

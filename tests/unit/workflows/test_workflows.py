@@ -67,7 +67,7 @@ def test_a_job_has_a_time_limit_and_only_the_permissions_it_uses(file, name, job
     assert set(job["permissions"].items()) <= {("contents", "read"), ("id-token", "write")}
     if "uses" in job:
         return
-    assert job["timeout-minutes"] <= 60
+    assert job["timeout-minutes"] <= 120
     takes_role = any("configure-aws-credentials" in step.get("uses", "") for step in job["steps"])
     assert ("id-token" in job["permissions"]) == takes_role
     # A role is an environment's, so its reviewers and branches stand before it.
@@ -93,6 +93,8 @@ def test_pull_requests_need_no_credentials_and_releases_never_overlap():
         assert content["concurrency"] == {"group": "release", "cancel-in-progress": False}
     assert release[True] == {"push": {"branches": ["main"]}}
     assert release["jobs"]["prod"]["needs"] == "dev"
+    # What prod gets has run on dev.
+    assert release["jobs"]["dev"]["with"] == {"environment": "dev", "smoke": True}
     assert release["jobs"]["dev"]["needs"] == "build"
 
 
