@@ -5,7 +5,7 @@ BIN := $(STATE)/venvs/tools/bin
 LOCAL := $(BIN)/python -m local
 PYTEST := $(BIN)/python -m pytest
 .DEFAULT_GOAL := help
-.PHONY: help hooks new-model start-fresh deps run drill up down warehouse sql test test-fast test-slow lint format bench report lock
+.PHONY: help dev build test-models show compile diff docs hooks new-model start-fresh site deps run drill up down warehouse sql test test-fast test-slow lint format bench report lock
 
 help: ## List the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,11 +44,35 @@ test-slow: deps ## What takes long or needs a browser
 bench: deps ## Benchmarks, side by side with an alternative (SUITES="warehouse ...")
 	@$(LOCAL) bench $(SUITES)
 
+dev: deps ## Watch the dbt project: what is saved is built with its children and tests
+	@$(LOCAL) dev
+
+build: deps ## Build models on the local warehouse (M="departures+"; FULL_REFRESH=1)
+	@$(LOCAL) build $(if $(FULL_REFRESH),--full-refresh) -- "$$M"
+
+test-models: deps ## Run the tests and unit tests of models (M=departures)
+	@$(LOCAL) test-models -- "$$M"
+
+show: deps ## The first rows of a model (M=departures N=10)
+	@$(LOCAL) show $(if $(N),--rows "$$N") -- "$$M"
+
+compile: deps ## The SQL that dbt makes of a model (M=departures)
+	@$(LOCAL) compile -- "$$M"
+
+diff: deps ## Rows and columns of a model against another commit's (M=departures BASE=main)
+	@$(LOCAL) diff $(if $(BASE),--base "$$BASE") -- "$$M"
+
+docs: deps ## dbt's documentation as one HTML file
+	@$(LOCAL) docs
+
 new-model: deps ## SQL and YAML of a new model (NAME=late_carriers LAYER=marts)
 	@$(BIN)/python -m local.develop.new_model "$$NAME" "$$LAYER"
 
 start-fresh: deps ## Empty the template of its sample (YES=1: without asking)
 	@$(BIN)/python -m local.develop.start_fresh $(if $(YES),--yes)
+
+site: deps ## The documentation as a site, its reference from the code
+	@$(BIN)/python -m local.develop.reference
 
 report: deps ## The audit trail as one HTML file (DAYS=30)
 	@$(LOCAL) report $(if $(DAYS),--days "$$DAYS")
@@ -65,4 +89,4 @@ format: deps ## Format Python
 lock: deps ## Resolve the requirement files anew: make lock CONSTRAINTS=<path or URL>
 	@$(LOCAL) lock "$$CONSTRAINTS"
 
-export Q CONSTRAINTS DAYS NAME LAYER
+export BASE M N Q CONSTRAINTS DAYS NAME LAYER

@@ -36,11 +36,12 @@ def run_query(settings: Settings, user: str, password: str, query: str) -> int:
     except redshift_connector.Error as error:
         errors.print(error_text(error), style="red", markup=False)
         return STATEMENT_FAILED
-    _show(columns, found)
+    show_rows(columns, found)
     return 0
 
 
-def _show(columns: list[str], found: Any) -> None:
+def show_rows(columns: list[str], found: Any) -> None:
+    """Print rows as a table on a terminal, tab-separated elsewhere."""
     if not console.is_terminal:
         for row in found:
             print("\t".join("" if value is None else str(value) for value in row))

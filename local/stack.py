@@ -143,6 +143,26 @@ class Stack:
         """
         wait_for_line(self._python("local.warehouse", "--with-parent"), "accepts connections", 120)
 
+    def start_for_models(self, steps: Steps) -> None:
+        """Start the warehouse for work on models: no Airflow, and no AWS once the sample sources are loaded.
+
+        Raises:
+            SetupError: something could not be started; the text says what and why.
+        """
+        clean(self.settings)
+        check_port(self.settings.warehouse_port, "LOCAL_WAREHOUSE_PORT")
+        passwords = Passwords.generate(self.settings.state)
+        self._warehouse(steps)
+        with contextlib.closing(connect(self.settings, "awsuser", passwords.awsuser)) as connection:
+            connection.autocommit = True
+            _, found = rows(connection, "select 1 from svv_tables where table_schema = 'raw'")
+            if found:
+                apply_grants(connection, "dbt_user", passwords.dbt_user, "raw", TARGET_SCHEMA)
+        if not found:
+            check_port(self.settings.aws_port, "LOCAL_AWS_PORT")
+            self._aws(steps, passwords)
+            self._data(steps, passwords)
+
     def check(self) -> None:
         """Raise if a stand-in has ended by itself.
 
