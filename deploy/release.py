@@ -9,6 +9,7 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from posixpath import normpath
 from typing import Any
 
 from deploy.errors import DeployError, SetupError
@@ -151,7 +152,8 @@ def _check_manifest(release: Release, folder: Path) -> None:
     try:
         manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
         project, nodes = manifest["metadata"]["project_name"], manifest["nodes"]
-        own = {node["original_file_path"] for node in nodes.values() if node["package_name"] == project}
+        # dbt names the file of a hook ./dbt_project.yml.
+        own = {normpath(node["original_file_path"]) for node in nodes.values() if node["package_name"] == project}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DeployError(
             f"{folder / MANIFEST_FILE} is no manifest of dbt ({type(error).__name__}: {error}); build again"
