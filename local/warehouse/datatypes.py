@@ -5,7 +5,7 @@ https://docs.aws.amazon.com/redshift/latest/dg/c_Supported_data_types.html
 
 from sqlglot import exp
 
-from local.warehouse.plan import Refused, unsupported
+from local.warehouse.plan import HELPERS, Refused, unsupported
 
 _T = exp.DType
 _NOT_HERE = {_T.GEOMETRY: "GEOMETRY", _T.GEOGRAPHY: "GEOGRAPHY", _T.HLLSKETCH: "HLLSKETCH"}
@@ -48,6 +48,14 @@ def adapt(kind: exp.DataType) -> None:
             raise Refused(f"length for type {name} cannot exceed {limit}", "22023")
         if kind.this in (_T.NVARCHAR, _T.NCHAR):
             kind.set("this", _T.VARCHAR if kind.this == _T.NVARCHAR else _T.CHAR)
+
+
+def to_super(node: exp.Cast) -> exp.Expr | None:
+    """A string literal cast to SUPER is a string; read as PostgreSQL does, it would be JSON."""
+    if node.to.this == _T.SUPER and isinstance(node.this, exp.Literal) and node.this.is_string:
+        text = exp.cast(node.this.copy(), _T.TEXT)
+        return exp.Anonymous(this=f"{HELPERS}.to_super", expressions=[text])
+    return None
 
 
 def store(kind: exp.DataType) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from sqlglot import exp
 
-from local.warehouse import dateparts
+from local.warehouse import dateparts, windows
 from local.warehouse.plan import HELPERS, Refused, unsupported
 
 # PostgreSQL has functions of these names that do something else; Redshift's are in our schema (sql/*.sql).
@@ -139,10 +139,10 @@ def _listagg(node: exp.Anonymous) -> exp.Expr | None:
     """
     if isinstance(node.parent, exp.WithinGroup):
         return None
-    return _string_agg(node, None)
+    return _string_agg(node, None, node.parent if isinstance(node.parent, exp.Window) else None)
 
 
-def _string_agg(node: exp.Anonymous, order: exp.Order | None) -> exp.Expr:
+def _string_agg(node: exp.Anonymous, order: exp.Order | None, window: exp.Window | None) -> exp.Expr:
     parts, distinct = list(node.expressions), False
     if parts and isinstance(parts[0], exp.Distinct):
         distinct = True
@@ -151,6 +151,8 @@ def _string_agg(node: exp.Anonymous, order: exp.Order | None) -> exp.Expr:
         raise Refused("function listagg() does not exist", "42883")
     value = exp.cast(parts[0].copy(), exp.DType.TEXT)
     glue = parts[1].copy() if len(parts) > 1 else exp.Literal.string("")
+    if window is not None:
+        return windows.listagg(window, [value, glue], order, distinct=distinct)
     if distinct and order is not None:
         # PostgreSQL orders distinct values by themselves only.
         ordered = order.expressions[0]
@@ -170,9 +172,7 @@ def within_group(node: exp.WithinGroup) -> exp.Expr | None:
     name = str(inner.this).lower()
     window = isinstance(node.parent, exp.Window)
     if name == "listagg":
-        if window:
-            raise unsupported("LISTAGG over a window", "aggregate in a subquery with GROUP BY, then join")
-        return _string_agg(inner, order)
+        return _string_agg(inner, order, node.parent if window else None)
     if window and name in ("percentile_cont", "percentile_disc"):
         ordered = order.expressions[0]
         fraction = inner.expressions[0]
@@ -201,9 +201,9 @@ def window(node: exp.Window) -> exp.Expr | None:
         text = "Aggregate window functions with an ORDER BY clause require a frame clause"
         raise Refused(text, "42601", "add: rows between unbounded preceding and current row")
     if nulls == "IGNORE":
-        if name not in ("first_value", "last_value"):
-            raise unsupported(f"{name.upper()} that ignores nulls", "filter the nulls out in a subquery")
-        inner.set("this", f"{HELPERS}.{name}")
+        return windows.ignoring_nulls(node, inner)
+    if name in ("lag", "lead") and len(inner.expressions) > 2:
+        raise Refused(f"function {name}(unknown, integer, unknown) does not exist", "42883", "use NVL for a default")
     if name == "avg":
         return _average(node, inner)
     if name == "ratio_to_report":

@@ -16,6 +16,10 @@ def rewrite(tree: exp.Expr) -> None:
     rows = set()
     for node in list(tree.find_all(exp.Unnest)):
         rows.add(_as_table(node))
+    for node in list(tree.find_all(exp.Pivot)):
+        rows.add(_with_place(node, node.this, "attributes"))
+    for node in list(tree.find_all(exp.AtIndex)):
+        rows.add(_with_place(node, node, "numbered"))
     for column in list(tree.find_all(exp.Column)):
         if column.parent is not None and not isinstance(column.this, exp.Star):
             _column(column, rows)
@@ -29,6 +33,19 @@ def _as_table(node: exp.Unnest) -> str:
     place = node.args.get("offset")
     columns = [exp.to_identifier(name)] + ([exp.to_identifier(place.name)] if isinstance(place, exp.Identifier) else [])
     call = exp.Anonymous(this=f"{HELPERS}.elements", expressions=[value.copy()])
+    node.replace(exp.Lateral(this=call, alias=exp.TableAlias(this=exp.to_identifier(name), columns=columns)))
+    return name
+
+
+def _with_place(node: exp.Expr, item: exp.Expr, function: str) -> str:
+    """`array AS item AT index`, and `UNPIVOT object AS value AT key`, as a table of two columns."""
+    place = item.expression.name.lower() if isinstance(item, exp.AtIndex) else "pg_place"
+    value = item.this if isinstance(item, exp.AtIndex) else item
+    if isinstance(value, exp.Table):
+        value = value.to_column(copy=False)
+    name = value.alias_or_name.lower()
+    call = exp.Anonymous(this=f"{HELPERS}.{function}", expressions=[value.unalias().copy()])
+    columns = [exp.to_identifier(name), exp.to_identifier(place)]
     node.replace(exp.Lateral(this=call, alias=exp.TableAlias(this=exp.to_identifier(name), columns=columns)))
     return name
 
@@ -98,17 +115,10 @@ def _base(parts: list[str], tables: dict[str, str], rows: set[str]) -> tuple[exp
 
 
 def _place(top: exp.Expr, path: exp.Expr) -> None:
-    """Put a path where it belongs: as text under a cast, comparable with a literal beside it."""
+    """Put a path where it belongs: as text beside a string literal, which would be read as JSON."""
     parent = top.parent
-    text = exp.Anonymous(this=f"{HELPERS}.text_of", expressions=[path])
-    if isinstance(parent, exp.Cast) and parent.to.this != exp.DType.SUPER:
-        top.replace(text)
-        return
-    if isinstance(parent, _COMPARISONS):
-        other = parent.expression if parent.this is top else parent.this
-        if isinstance(other, exp.Literal):
-            if other.is_string:
-                top.replace(text)
-                return
-            other.replace(exp.Anonymous(this=f"{HELPERS}.super_of", expressions=[other.copy()]))
+    if isinstance(parent, (*_COMPARISONS, exp.DPipe, exp.In)):
+        others = [parent.this, parent.expression, *parent.expressions]
+        if any(isinstance(other, exp.Literal) and other.is_string for other in others if other is not top):
+            path = exp.Anonymous(this=f"{HELPERS}.text_of", expressions=[path])
     top.replace(path)

@@ -1,5 +1,6 @@
 """What the gateway shall do for one statement of a client: the result of translating it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +38,8 @@ class Plan:
         label: the query group that it sets.
         aliased: the plan to run instead if columns are missing that are aliases of the same select list.
         checks: queries that say whether that is so: as it was written, then with all but one alias inlined.
+        wants: names of tables whose columns have to be known before it can be translated.
+        finish: makes the plan to run of those columns.
         columns: how the rows of its result are rewritten on their way to the client; known once it was described.
     """
 
@@ -51,6 +54,8 @@ class Plan:
     label: str | None = None
     aliased: "Plan | None" = None
     checks: tuple[str, ...] = ()
+    wants: list[str] = field(default_factory=list)
+    finish: "Callable[[dict[str, list[str]]], Plan] | None" = field(default=None, compare=False)
     columns: Any = field(default=None, compare=False)
 
 

@@ -52,11 +52,6 @@ def _there(near: str):
     return refuse
 
 
-def _column(node: exp.Column) -> None:
-    if node.args.get("join_mark"):
-        raise unsupported("the outer join operator (+)", "write LEFT JOIN or RIGHT JOIN")
-
-
 def _distinct(node: exp.Distinct) -> None:
     if node.args.get("on"):
         raise Refused("SELECT DISTINCT ON is not supported", "0A000", _NOT_IN_REDSHIFT)
@@ -115,13 +110,11 @@ def _check_constraint(_: exp.Expr) -> None:
 
 
 _RULES = {
-    exp.Pivot: _here("PIVOT and UNPIVOT", "write sum(case when … then … end), or union all"),
     exp.Lateral: _there("lateral"),
     exp.Lock: _there("for"),
     exp.Filter: _there("filter"),
     exp.TableSample: _there("tablesample"),
     exp.Returning: _there("returning"),
-    exp.Column: _column,
     exp.Distinct: _distinct,
     exp.Except: _set_operation,
     exp.Intersect: _set_operation,

@@ -4,6 +4,7 @@ Redshift has two interval types, of 4 and of 8 bytes, where PostgreSQL has one o
 https://docs.aws.amazon.com/redshift/latest/dg/r_interval_data_types.html
 """
 
+import re
 import struct
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ _BYTEA, _VARBYTE = 17, 1043
 # PostgreSQL's type modifier of an interval keeps its fields in the upper half: bit 1 month, bit 2 year.
 _MONTHS = (1 << 1) | (1 << 2)
 _DAY = 86_400_000_000  # microseconds
+_BLANKS = re.compile(rb'("(?:[^"\\]|\\.)*")|[:,] ')
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Row:
                 columns[index] = _VARBYTE
                 struct.pack_into("!I", changed, position + 6, _VARBYTE)
             elif kind == _JSONB:
+                columns[index] = _SUPER
                 struct.pack_into("!I", changed, position + 6, _SUPER)
             position += 18
         return (cls(columns) if columns else None), bytes(changed)
@@ -64,6 +67,10 @@ class Row:
                 # Hexadecimal digits without PostgreSQL's mark; or the bytes, if the client asked for binary form.
                 value = value[2:] if value.startswith(b"\\x") else value.hex().encode()
                 length = length if length < 0 else len(value)
+            elif wanted == _SUPER and length > 0:
+                # Without PostgreSQL's blanks, and without the byte that marks its binary form.
+                value = _BLANKS.sub(lambda found: found[1] or found[0][:1], value.removeprefix(b"\x01"))
+                length = len(value)
             elif wanted and length == 16:
                 microseconds, days, months = struct.unpack("!qii", value)
                 if wanted == _YEAR_TO_MONTH:

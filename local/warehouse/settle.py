@@ -20,12 +20,25 @@ async def settled(session: Any, plan: Plan) -> Plan:
     if session.failed:
         return plan
     try:
+        if plan.finish:
+            text, plan = plan.text, plan.finish(await _columns(session, plan.wants))
+            plan.text = text
         await _bind_views(session, plan)
         return await _with_aliases(session, plan) if plan.aliased else plan
     except Refused as refusal:
         failing = raising(refusal)
         failing.text = plan.text
         return failing
+
+
+async def _columns(session: Any, tables: list[str]) -> dict[str, list[str]]:
+    """Names of the columns of tables, in order; none for a table that is not there."""
+    found: dict[str, list[str]] = {table: [] for table in tables}
+    listed = ", ".join(literal(table) for table in tables)
+    sql = f"SELECT name, attname FROM unnest(ARRAY[{listed}]) AS name JOIN pg_attribute ON attrelid = to_regclass(name)"
+    for table, column in await session.ask(f"{sql} WHERE attnum > 0 AND NOT attisdropped ORDER BY name, attnum"):
+        found[table].append(column)
+    return found
 
 
 async def _bind_views(session: Any, plan: Plan) -> None:

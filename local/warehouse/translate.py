@@ -18,7 +18,9 @@ from local.warehouse import (
     functions,
     load,
     longtext,
+    outer_joins,
     paths,
+    pivot,
     qualify,
     refusals,
 )
@@ -45,6 +47,7 @@ _REWRITES: dict[type[exp.Expr], Callable] = {
     exp.When: dml.merge_insert,
     exp.Identifier: dml.temporary,
     exp.DataType: datatypes.adapt,
+    exp.Cast: datatypes.to_super,
     exp.Select: qualify.with_star,
     exp.Table: catalog.table,
 }
@@ -132,6 +135,22 @@ def _plan(text: str, tokens: list[Token]) -> Plan:
         raise Refused(near, "42601", found.get("description", "")) from problem
     if isinstance(tree, exp.Command):
         raise unsupported(f"the statement {words.peek().upper()}", "it is understood on a cluster only")
+    outer_joins.rewrite(tree)
+    if any(not node.this for node in tree.find_all(exp.Pivot)):
+        if wants := pivot.tables(tree):
+            plan = raising(unsupported("PIVOT of a whole table in this statement", "name its columns in a subquery"))
+            plan.wants, plan.finish = wants, lambda columns: _turned(tree.copy(), columns)
+            return plan
+        pivot.rewrite(tree, {})
+    return _with_aliases(tree)
+
+
+def _turned(tree: exp.Expr, columns: pivot.Columns) -> Plan:
+    pivot.rewrite(tree, columns)
+    return _with_aliases(tree)
+
+
+def _with_aliases(tree: exp.Expr) -> Plan:
     other, uses = aliases.inlined(tree)
     if not uses:
         return _rewritten(tree)
@@ -146,7 +165,7 @@ def _rewritten(tree: exp.Expr) -> Plan:
     reads = frozenset((each.db.lower(), each.name.lower()) for each in ddl.read_by(tree))
     nodes = list(tree.walk())
     refusals.check(nodes, reads)
-    if any(isinstance(node, (exp.Bracket, exp.Dot, exp.Unnest, exp.Column)) for node in nodes):
+    if any(isinstance(node, (exp.Bracket, exp.Dot, exp.Unnest, exp.Column, exp.AtIndex)) for node in nodes):
         paths.rewrite(tree)
         nodes = list(tree.walk())
     for select in [node for node in nodes if isinstance(node, exp.Select)]:

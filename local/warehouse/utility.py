@@ -187,6 +187,8 @@ def _lock(words: Words, _: Translate) -> Plan:
 
 def _inner(before: str, words: Words, translate: Translate) -> Plan:
     inner = translate(words)
+    if finish := inner.finish:
+        inner.finish = lambda columns: Plan(f"{before} {finish(columns).sql}")
     if inner.job or inner.refused:
         return inner
     return Plan(f"{before} {inner.sql}", reads=inner.reads)

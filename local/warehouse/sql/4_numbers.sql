@@ -57,3 +57,28 @@ CREATE OR REPLACE FUNCTION pg_redshift.average(double precision, double precisio
 LANGUAGE sql IMMUTABLE AS $$ SELECT $1 $$;
 CREATE OR REPLACE FUNCTION pg_redshift.average(interval, interval) RETURNS interval LANGUAGE sql IMMUTABLE AS
 $$ SELECT $1 $$;
+
+-- The n-th value before this row, or of the frame, that is not null: LAG, LEAD and NTH_VALUE that ignore nulls.
+-- The state of the first has n places.
+CREATE OR REPLACE FUNCTION pg_redshift.keep_last(anyarray, anyelement, integer) RETURNS anyarray LANGUAGE sql IMMUTABLE AS $$
+SELECT CASE WHEN $2 IS NULL THEN coalesce($1, array_fill($2, ARRAY[$3]))
+    WHEN $1 IS NULL THEN array_fill(nullif($2, $2), ARRAY[$3 - 1]) || $2
+    ELSE $1[2:] || $2 END $$;
+CREATE OR REPLACE FUNCTION pg_redshift.first_of(anyarray, anyelement, integer) RETURNS anyelement LANGUAGE sql IMMUTABLE AS
+$$ SELECT $1[1] $$;
+CREATE OR REPLACE AGGREGATE pg_redshift.lag(anyelement, integer) (
+    SFUNC = pg_redshift.keep_last, STYPE = anyarray, FINALFUNC = pg_redshift.first_of, FINALFUNC_EXTRA
+);
+CREATE OR REPLACE FUNCTION pg_redshift.keep_first(anyarray, anyelement, integer) RETURNS anyarray LANGUAGE sql IMMUTABLE AS $$
+SELECT CASE WHEN $2 IS NULL OR array_length($1, 1) >= $3 THEN $1 ELSE array_append($1, $2) END $$;
+CREATE OR REPLACE AGGREGATE pg_redshift.kept(anyelement, integer) (SFUNC = pg_redshift.keep_first, STYPE = anyarray);
+CREATE OR REPLACE FUNCTION pg_redshift.item(anyarray, integer) RETURNS anyelement LANGUAGE sql IMMUTABLE AS $$ SELECT $1[$2] $$;
+
+-- LISTAGG (DISTINCT …) over a window. The state begins with what stands between the values.
+CREATE OR REPLACE FUNCTION pg_redshift.list_once(text[], text, text) RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
+SELECT CASE WHEN $2 IS NULL OR $2 = ANY ($1[2:]) THEN $1 ELSE coalesce($1, ARRAY[coalesce($3, '')]) || $2 END $$;
+CREATE OR REPLACE FUNCTION pg_redshift.listed(text[]) RETURNS text LANGUAGE sql IMMUTABLE AS
+$$ SELECT array_to_string($1[2:], $1[1]) $$;
+CREATE OR REPLACE AGGREGATE pg_redshift.list_once(text, text) (
+    SFUNC = pg_redshift.list_once, STYPE = text[], FINALFUNC = pg_redshift.listed
+);

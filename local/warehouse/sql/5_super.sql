@@ -6,7 +6,8 @@ CREATE OR REPLACE FUNCTION pg_catalog.is_valid_json_array(text) RETURNS boolean 
 $$ SELECT $1 IS JSON ARRAY $$;
 CREATE OR REPLACE FUNCTION pg_catalog.can_json_parse(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS
 $$ SELECT $1 IS JSON $$;
-CREATE OR REPLACE FUNCTION pg_catalog.json_parse(text) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$ SELECT $1::jsonb $$;
+CREATE OR REPLACE FUNCTION pg_catalog.json_parse(text) RETURNS jsonb LANGUAGE sql IMMUTABLE AS
+$$ SELECT $1::json::jsonb $$;
 -- Compact, as Redshift writes it; keys in PostgreSQL's order.
 CREATE OR REPLACE FUNCTION pg_redshift.json_serialize(jsonb) RETURNS text LANGUAGE sql IMMUTABLE AS $$
 SELECT CASE jsonb_typeof($1)
@@ -14,7 +15,7 @@ SELECT CASE jsonb_typeof($1)
                                         FROM jsonb_each($1)), '') || '}'
     WHEN 'array' THEN '[' || coalesce((SELECT string_agg(pg_redshift.json_serialize(value), ',' ORDER BY place)
                                        FROM jsonb_array_elements($1) WITH ORDINALITY AS e (value, place)), '') || ']'
-    ELSE $1::text END $$;
+    ELSE format('%s', $1) END $$;
 CREATE OR REPLACE FUNCTION pg_redshift.json_typeof(jsonb) RETURNS text LANGUAGE sql IMMUTABLE AS
 $$ SELECT jsonb_typeof($1) $$;
 -- Volatile, so that it is not called for constants while a query is planned.
@@ -98,7 +99,7 @@ $$ SELECT jsonb_typeof($1) = 'string' $$;
 CREATE OR REPLACE FUNCTION pg_catalog.is_boolean(jsonb) RETURNS boolean LANGUAGE sql IMMUTABLE AS
 $$ SELECT jsonb_typeof($1) = 'boolean' $$;
 CREATE OR REPLACE FUNCTION pg_catalog.is_integer(jsonb) RETURNS boolean LANGUAGE sql IMMUTABLE AS
-$$ SELECT jsonb_typeof($1) = 'number' AND $1::text !~ '[.eE]' $$;
+$$ SELECT jsonb_typeof($1) = 'number' AND $1 #>> '{}' !~ '[.eE]' $$;
 CREATE OR REPLACE FUNCTION pg_redshift.super_of(anyelement) RETURNS jsonb LANGUAGE sql IMMUTABLE AS
 $$ SELECT to_jsonb($1) $$;
 CREATE OR REPLACE FUNCTION pg_catalog.json_size(jsonb) RETURNS integer LANGUAGE sql IMMUTABLE AS
@@ -107,6 +108,76 @@ $$ SELECT octet_length(pg_redshift.json_serialize($1)) $$;
 -- Paths, and arrays as tables: what is not there is null, and no rows.
 CREATE OR REPLACE FUNCTION pg_redshift.path(jsonb, VARIADIC text[]) RETURNS pg_catalog.super LANGUAGE sql IMMUTABLE AS
 $$ SELECT nullif($1 #> $2, 'null') $$;
-CREATE OR REPLACE FUNCTION pg_redshift.text_of(jsonb) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT $1 #>> '{}' $$;
+-- Objects and arrays are no strings: JSON_SERIALIZE writes them. https://docs.aws.amazon.com/redshift/latest/dg/limitations-super.html
+CREATE OR REPLACE FUNCTION pg_redshift.text_of(jsonb) RETURNS text LANGUAGE sql IMMUTABLE AS
+$$ SELECT CASE WHEN jsonb_typeof($1) NOT IN ('object', 'array') THEN $1 #>> '{}' END $$;
 CREATE OR REPLACE FUNCTION pg_redshift.elements(jsonb) RETURNS SETOF jsonb LANGUAGE sql IMMUTABLE AS
 $$ SELECT jsonb_array_elements(CASE WHEN jsonb_typeof($1) = 'array' THEN $1 ELSE '[]' END) $$;
+CREATE OR REPLACE FUNCTION pg_redshift.numbered(jsonb) RETURNS TABLE (item jsonb, place bigint) LANGUAGE sql IMMUTABLE AS
+$$ SELECT e.item, e.place - 1 FROM pg_redshift.elements($1) WITH ORDINALITY AS e (item, place) $$;
+CREATE OR REPLACE FUNCTION pg_redshift.attributes(jsonb) RETURNS TABLE (item jsonb, place text) LANGUAGE sql IMMUTABLE AS
+$$ SELECT value, key FROM jsonb_each(CASE WHEN jsonb_typeof($1) = 'object' THEN $1 ELSE '{}' END) $$;
+
+-- Casts from SUPER: null, not an error, if the value is of another type ("lax semantics").
+-- https://docs.aws.amazon.com/redshift/latest/dg/query-super.html
+CREATE OR REPLACE FUNCTION pg_redshift.lax(value jsonb, type text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+SELECT CASE WHEN jsonb_typeof(value) = 'number' AND type LIKE 'int_' THEN round((value #>> '{}')::numeric)::text
+    WHEN type = 'text' OR pg_input_is_valid(pg_redshift.text_of(value), type) THEN pg_redshift.text_of(value) END $$;
+DO $$
+DECLARE
+    kind text;
+    sign text;
+    name text;
+    body text;
+    made regprocedure;
+BEGIN
+    FOREACH kind IN ARRAY ARRAY['int2', 'int4', 'int8', 'float4', 'float8', 'numeric', 'bool', 'text', 'varchar', 'bpchar', 'date',
+                                'timestamp', 'timestamptz', 'time'] LOOP
+        body := CASE WHEN kind = 'bool' THEN '(jsonb_typeof($1) = ''boolean'' AND $1 = ''true'')
+                                              OR nullif(jsonb_typeof($1) <> ''boolean'', true)'
+                     WHEN kind IN ('text', 'varchar', 'bpchar') THEN format('pg_redshift.text_of($1)::%s', kind)
+                     -- Written as text that its input function reads: the cast of a text would be this cast's neighbour.
+                     ELSE format('pg_redshift.lax($1, %L)::%s', kind, kind) END;
+        EXECUTE format('CREATE OR REPLACE FUNCTION pg_redshift.super_to_%1$s(jsonb) RETURNS %1$s LANGUAGE sql IMMUTABLE AS %2$L',
+                       kind, 'SELECT ' || body);
+        made := format('pg_redshift.super_to_%s(jsonb)', kind)::regprocedure;
+        IF EXISTS (SELECT FROM pg_cast WHERE castsource = 'jsonb'::regtype AND casttarget = kind::regtype) THEN
+            UPDATE pg_cast SET castfunc = made WHERE castsource = 'jsonb'::regtype AND casttarget = kind::regtype;
+        ELSE
+            EXECUTE format('CREATE CAST (jsonb AS %s) WITH FUNCTION %s AS %s', kind, made,
+                           CASE kind WHEN 'text' THEN 'IMPLICIT' ELSE 'ASSIGNMENT' END);
+        END IF;
+    END LOOP;
+    -- And to SUPER, where one is stored.
+    FOREACH kind IN ARRAY ARRAY['int2', 'int4', 'int8', 'float4', 'float8', 'numeric', 'bool', 'text', 'varchar', 'bpchar'] LOOP
+        EXECUTE format('CREATE OR REPLACE FUNCTION pg_redshift.to_super(%s) RETURNS jsonb LANGUAGE sql IMMUTABLE AS %L', kind,
+                       'SELECT to_jsonb($1)');
+        IF NOT EXISTS (SELECT FROM pg_cast WHERE castsource = kind::regtype AND casttarget = 'jsonb'::regtype) THEN
+            EXECUTE format('CREATE CAST (%1$s AS jsonb) WITH FUNCTION pg_redshift.to_super(%1$s) AS ASSIGNMENT', kind);
+        END IF;
+    END LOOP;
+    -- "Dynamic typing": compared and computed with, a SUPER is of the other one's type, or null.
+    DELETE FROM pg_operator WHERE oprname = '-' AND oprleft = 'jsonb'::regtype AND oprright = 'int4'::regtype
+        AND oprcode = 'jsonb_delete(jsonb,integer)'::regprocedure;
+    FOREACH kind IN ARRAY ARRAY['int4', 'int8', 'float8', 'numeric', 'text', 'bool', 'date', 'timestamp'] LOOP
+        FOR sign, name IN VALUES ('=', 'eq'), ('<>', 'ne'), ('<', 'lt'), ('<=', 'le'), ('>', 'gt'), ('>=', 'ge') LOOP
+            body := CASE WHEN kind LIKE 'int_' THEN 'numeric' ELSE kind END;
+            PERFORM pg_redshift.comparison(sign, name, 'jsonb', kind, format('$1::%s %%s $2', body));
+            PERFORM pg_redshift.comparison(sign, name, kind, 'jsonb', format('$1 %%s $2::%s', body));
+        END LOOP;
+        FOR sign, name IN VALUES ('+', 'plus'), ('-', 'minus'), ('*', 'times'), ('/', 'divided'), ('%', 'modulo') LOOP
+            CONTINUE WHEN kind IN ('text', 'bool', 'date', 'timestamp') OR (kind = 'float8' AND sign = '%');
+            body := format('SELECT to_jsonb($1::numeric %s $2::numeric)', sign);
+            EXECUTE format('CREATE OR REPLACE FUNCTION pg_redshift.%s(jsonb, %s) RETURNS jsonb LANGUAGE sql IMMUTABLE AS %L',
+                           name, kind, body);
+            EXECUTE format('CREATE OR REPLACE FUNCTION pg_redshift.%s(%s, jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS %L',
+                           name, kind, body);
+            IF to_regoperator(format('pg_catalog.%s(jsonb,%s)', sign, kind)) IS NULL THEN
+                EXECUTE format('CREATE OPERATOR pg_catalog.%s (LEFTARG = jsonb, RIGHTARG = %s, FUNCTION = pg_redshift.%s)',
+                               sign, kind, name);
+                EXECUTE format('CREATE OPERATOR pg_catalog.%s (LEFTARG = %s, RIGHTARG = jsonb, FUNCTION = pg_redshift.%s)',
+                               sign, kind, name);
+            END IF;
+        END LOOP;
+    END LOOP;
+END $$;
