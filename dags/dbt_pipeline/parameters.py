@@ -3,8 +3,8 @@
 from typing import Any
 
 from airflow.sdk import Param
-from airflow.sdk.exceptions import AirflowFailException
 
+from dbt_pipeline.compatibility import AirflowFailException
 from dbt_pipeline.settings import SELECTOR
 from dbt_pipeline.worker import check_worker
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from cosmos.profiles import RedshiftUserPasswordProfileMapping
 
+from dbt_pipeline.compatibility import mask_secret
 from dbt_pipeline.settings import PipelineError
 
 
@@ -99,7 +100,6 @@ class RedshiftProfileMapping(RedshiftUserPasswordProfileMapping):
 def _login(secret_name: str) -> tuple[str, str]:
     # Imported here: a DAG file that is parsed has no use for boto3.
     import boto3
-    from airflow.sdk.log import mask_secret
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:

@@ -5,8 +5,8 @@ import logging
 from typing import Any
 
 from airflow.sdk import get_current_context
-from airflow.sdk.exceptions import AirflowFailException
 
+from dbt_pipeline.compatibility import AirflowFailException
 from dbt_pipeline.results import ERROR_KEY, RESULTS_KEY
 
 FAILED = {"error", "fail", "runtime error", "partial success"}

@@ -8,7 +8,6 @@ whatever would pass on a further try ends green. https://github.com/astronomer/a
 from typing import Any
 
 from airflow.sdk import DAG, TaskGroup
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from cosmos.constants import DbtResourceType
 from cosmos.dbt.graph import DbtNode
 from cosmos.operators._watcher.state import (
@@ -28,6 +27,7 @@ from cosmos.operators.watcher import (
     DbtTestWatcherOperator,
 )
 
+from dbt_pipeline.compatibility import AirflowException, AirflowFailException
 from dbt_pipeline.parameters import prepare
 from dbt_pipeline.results import RESULTS_KEY
 

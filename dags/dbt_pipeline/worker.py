@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk.exceptions import AirflowFailException
+from dbt_pipeline.compatibility import AirflowFailException
 
 
 def _venv() -> Path:

@@ -9,6 +9,20 @@ from typing import Any
 
 import pytest
 
+try:
+    from airflow.dag_processing.dagbag import DagBag
+    from airflow.sdk._shared.secrets_masker import redact
+    from airflow.sdk.exceptions import TaskDeferred
+    from airflow.serialization.serialized_objects import DagSerialization
+except ImportError:
+    # Airflow 3.0
+    from airflow.exceptions import TaskDeferred
+    from airflow.models.dagbag import DagBag
+    from airflow.sdk.execution_time.secrets_masker import redact
+    from airflow.serialization.serialized_objects import SerializedDAG as DagSerialization
+
+__all__ = ["DagBag", "DagSerialization", "TaskDeferred", "redact"]
+
 DAGS = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
 # Airflow puts it there.
 sys.path.insert(0, str(DAGS))
@@ -67,11 +81,8 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 def serialized(dag: Any) -> dict[str, Any]:
-    """The DAG as Airflow stores it; the name of what does so has changed."""
-    from airflow.serialization import serialized_objects
-
-    name = "DagSerialization" if hasattr(serialized_objects, "DagSerialization") else "SerializedDAG"
-    return getattr(serialized_objects, name).to_dict(dag)
+    """The DAG as Airflow stores it."""
+    return DagSerialization.to_dict(dag)
 
 
 @pytest.fixture
@@ -107,8 +118,6 @@ def redshift(monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.fixture(scope="session")
 def dag() -> Any:
     """The sample pipeline's DAG, made of the folder as Airflow does it."""
-    from airflow.dag_processing.dagbag import DagBag
-
     bag = DagBag(str(DAGS))
     assert bag.import_errors == {}
     return bag.dags["flights_pipeline"]

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
-from conftest import serialized
+from conftest import DagSerialization, serialized
+from dbt_pipeline.compatibility import AirflowFailException
 from dbt_pipeline.parameters import hand_over, prepare
 
 PRODUCER = "transform_data.dbt_producer_watcher"
@@ -17,10 +17,7 @@ SQL = "1; drop table analytics.audit_table; --"
 
 def validate(dag: Any, **given: Any) -> None:
     """As the API server does it when somebody starts a run: with the parameters of the stored DAG."""
-    from airflow.serialization import serialized_objects
-
-    name = "DagSerialization" if hasattr(serialized_objects, "DagSerialization") else "SerializedDAG"
-    params = getattr(serialized_objects, name).from_dict(serialized(dag)).params
+    params = DagSerialization.from_dict(serialized(dag)).params
     if hasattr(params, "deep_merge"):
         params = params.deep_merge(given)
     else:

@@ -8,15 +8,13 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import entries, serialized, write
+from conftest import DagBag, entries, serialized, write
 from dbt_pipeline import settings
 
 DAGS = Path(settings.__file__).parents[1]
 
 
 def bag(tmp_path: Path, text: str) -> Any:
-    from airflow.dag_processing.dagbag import DagBag
-
     for name in ("pipelines.py", "pipelines_errors.py", ".airflowignore"):
         (tmp_path / name).write_bytes((DAGS / name).read_bytes())
     write(tmp_path, text)

@@ -6,6 +6,7 @@ from typing import Any
 
 import boto3
 import pytest
+from conftest import redact
 from cosmos.config import ProfileConfig
 from dbt_pipeline.profile import RedshiftProfileMapping
 from dbt_pipeline.settings import PipelineError
@@ -210,8 +211,6 @@ def test_characters_of_every_kind_survive(redshift: str) -> None:
 
 
 def test_the_password_is_masked_in_logs(redshift: str) -> None:
-    from airflow.sdk._shared.secrets_masker import redact
-
     _ = mapping().profile
     shown: Any = redact({"message": "Pa55-one is wrong"})
     assert "Pa55-one" not in str(shown)

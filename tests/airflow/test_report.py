@@ -6,9 +6,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.execution_time.context import set_current_context
 from conftest import TaskInstance
+from dbt_pipeline.compatibility import AirflowFailException
 from dbt_pipeline.report import ALERT_NODES, ALERT_TASK, SUCCESS_TASK, check_dbt, nodes_to_report
 from dbt_pipeline.results import ERROR_KEY, RESULTS_KEY
 

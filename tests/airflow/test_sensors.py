@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from airflow.providers.standard.triggers.external_task import WorkflowTrigger
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-from conftest import TaskInstance
+from conftest import TaskDeferred, TaskInstance
 from cosmos.operators._watcher.triggerer import WatcherTrigger
+from dbt_pipeline.compatibility import AirflowException, AirflowFailException
 from dbt_pipeline.results import RESULTS_KEY
 
 PRODUCER = "transform_data.dbt_producer_watcher"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from dbt_pipeline.compatibility import AirflowFailException
 from dbt_pipeline.worker import check_worker, dbt_executable
 
 
