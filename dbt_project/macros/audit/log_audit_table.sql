@@ -1,14 +1,30 @@
 {#
   The on-run-end hook: one row in audit_table for each result of this invocation, or an error that fails the invocation.
+  The word that it leaves in dbt's log tells dags/dbt_pipeline/recovery.py that there is nothing to recover.
 #}
 {% macro log_audit_table(results) %}
     {#- Outside `execute`, because dbt notes while parsing what a hook refers to. -#}
     {%- set table = ref('audit_table') -%}
-    {#- `compile`, `docs generate` and their like run this hook as well, and have nothing to record. -#}
-    {%- set recorded = ['build', 'run', 'test', 'seed', 'snapshot', 'freshness', 'clone', 'retry'] -%}
-    {%- if execute and results and flags.WHICH in recorded and var('audit_enabled') -%}
-        {%- do insert_audit_rows(table, results) -%}
+    {%- if execute and results and is_audited() -%}
+        {%- if insert_audit_rows(table, results, audit_run()) -%}
+            {%- do log('audit_recorded') -%}
+        {%- endif -%}
     {%- endif -%}
+{% endmacro %}
+
+
+{# The on-run-start hook: leaves in dbt's log what all rows will share, in case this invocation does not live to write them. #}
+{% macro begin_audit() %}
+    {%- if execute and is_audited() -%}
+        {%- do log('audit_run ' ~ tojson(audit_run())) -%}
+    {%- endif -%}
+{% endmacro %}
+
+
+{# `compile`, `docs generate` and their like run the hooks as well, and have nothing to record. #}
+{% macro is_audited() %}
+    {%- set recorded = ['build', 'run', 'test', 'seed', 'snapshot', 'freshness', 'clone', 'retry'] -%}
+    {%- do return(flags.WHICH in recorded and var('audit_enabled')) -%}
 {% endmacro %}
 
 
@@ -19,31 +35,34 @@
   closes the connection, hence the commit, which outside a transaction does nothing. Every value is bound, so none becomes SQL.
   Rows travel as lines of text, because dbt-redshift takes each statement apart word by word before it sends it: a VALUES list
   of 5,000 rows takes seconds, this statement is as short for 5,000 rows as for one.
+
+  Returns whether they were written: no, if the table is not there for this user and the var audit_failure says `warn`.
 #}
-{% macro insert_audit_rows(table, results) %}
+{% macro insert_audit_rows(table, results, run) %}
     {%- set found = audit_table_columns(table) -%}
     {%- if not found -%}
-        {{ exceptions.raise_compiler_error(
-            "The audit table " ~ table ~ " does not exist, or user " ~ target.user ~ " may not see it, so " ~ (results | length)
-            ~ " results were not recorded. Create it with: dbt run --select tag:audit. "
-            ~ "To run without an audit trail: --vars 'audit_enabled: false'."
-        ) }}
+        {%- set problem = "The audit table " ~ table ~ " does not exist, or user " ~ target.user ~ " may not write to it, so "
+            ~ (results | length) ~ " results were not recorded. Create it with: dbt run --select tag:audit. "
+            ~ "To run without an audit trail: --vars 'audit_enabled: false'." -%}
+        {%- if var('audit_failure') == 'warn' -%}
+            {%- do exceptions.warn(problem) -%}
+            {%- do return(false) -%}
+        {%- endif -%}
+        {%- do exceptions.raise_compiler_error(problem) -%}
     {%- endif -%}
 
-    {%- set run = audit_run() -%}
     {%- set names, selected, shared_values, widths, missing = [], [], [], {}, [] -%}
-    {%- for name, type, value in audit_columns(none, run) if name in found and value is defined and value is not none -%}
-        {%- do names.append(name) -%}
-        {%- do selected.append('cast(%s as ' ~ type ~ ')') -%}
-        {%- do shared_values.append(cut_audit_text(value | string, found[name]) if found[name] is not none else value | string) -%}
-    {%- endfor -%}
-    {%- for name, type, _ in audit_columns() if name not in names -%}
-        {%- if name in found -%}
+    {%- for name, type, _ in audit_columns()[0] -%}
+        {%- if name not in found -%}
+            {%- do missing.append(name) -%}
+        {%- elif name not in run -%}
             {%- do widths.update({name: found[name]}) -%}
             {%- do names.append(name) -%}
             {%- do selected.append(unpack_audit_cell(widths | length, type)) -%}
-        {%- else -%}
-            {%- do missing.append(name) -%}
+        {%- elif run[name] is not none -%}
+            {%- do names.append(name) -%}
+            {%- do selected.append('cast(%s as ' ~ type ~ ')') -%}
+            {%- do shared_values.append(cut_audit_text(run[name] | string, found[name] or 65535)) -%}
         {%- endif -%}
     {%- endfor -%}
     {%- if missing -%}
@@ -69,23 +88,18 @@
         {%- do adapter.add_query(insert, auto_begin=false, bindings=shared_values + packages, abridge_sql_log=true) -%}
     {%- endfor -%}
     {%- do adapter.add_query('commit', auto_begin=false) -%}
+    {%- do return(true) -%}
 {% endmacro %}
 
 
 {# Lines joined by the record separator (character 30), as many as fit into 65,535 bytes, 100 at most. #}
 {% macro pack_audit_lines(lines) %}
-    {%- set packages, open, size = [], [], [] -%}
-    {%- for line in lines -%}
-        {%- set bytes = line.encode('utf-8') | length + 1 -%}
-        {%- if open and (open | length == 100 or size | sum + bytes > 65535) -%}
-            {%- do packages.append(open | join('\x1e')) -%}
-            {%- do open.clear() -%}
-            {%- do size.clear() -%}
-        {%- endif -%}
-        {%- do open.append(line) -%}
-        {%- do size.append(bytes) -%}
-    {%- endfor -%}
-    {%- do return(packages + [open | join('\x1e')]) -%}
+    {%- set package = lines | join('\x1e') -%}
+    {%- if lines | length == 1 or (lines | length <= 100 and package.encode('utf-8') | length <= 65535) -%}
+        {%- do return([package]) -%}
+    {%- endif -%}
+    {%- set half = lines | length // 2 -%}
+    {%- do return(pack_audit_lines(lines[:half]) + pack_audit_lines(lines[half:])) -%}
 {% endmacro %}
 
 
@@ -94,15 +108,24 @@
 {%- endmacro %}
 
 
-{# {name: width in bytes, or none} of the columns that a table really has; empty if it does not exist or may not be seen. #}
+{#
+  {name: width in bytes, or none} of the columns that a table really has; empty if it does not exist, or if this user may not
+  insert into it.
+#}
 {% macro audit_table_columns(table) %}
+    {%- set query -%}
+        select
+            column_name,
+            character_maximum_length,
+            has_table_privilege('"' || table_schema || '"."' || table_name || '"', 'insert')
+        from information_schema.columns
+        where lower(table_schema) = %s and lower(table_name) = %s
+    {%- endset -%}
     {%- set _, cursor = adapter.add_query(
-        'select column_name, character_maximum_length from information_schema.columns'
-        ~ ' where lower(table_schema) = %s and lower(table_name) = %s',
-        auto_begin=false, bindings=[table.schema | lower, table.identifier | lower]
+        query, auto_begin=false, bindings=[table.schema | lower, table.identifier | lower]
     ) -%}
     {%- set columns = {} -%}
-    {%- for name, width in cursor.fetchall() -%}
+    {%- for name, width, is_writable in cursor.fetchall() if is_writable -%}
         {%- do columns.update({name: width}) -%}
     {%- endfor -%}
     {%- do return(columns) -%}

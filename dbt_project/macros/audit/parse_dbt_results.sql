@@ -1,49 +1,66 @@
 {#
-  One line of text for each result: the values of `columns`, in their order, each ended by the unit separator (character 31).
-  Nothing is empty text. A text value begins with "=", so that an empty text is not nothing. A text that holds one of the
-  separators has it written as escape (27) and a digit; unpack_audit_cell() undoes all of it in SQL.
+  One line of text for each result: the values of `columns`, in audit_columns()' order, each ended by the unit separator
+  (character 31). Nothing is written None. What a text must not hold is written as escape (27) and a digit;
+  unpack_audit_cell() undoes it in SQL.
 
   results: `results` of on-run-end.
   run: from audit_run().
   columns: {name: width in bytes, or none where the type has no width}.
 #}
 {% macro parse_dbt_results(results, run, columns) %}
-    {#- Nearly every text is plain: ASCII without separators and NUL. Only the others need the slow way. -#}
-    {%- set is_plain = modules.re.compile('[\x01-\x1a\x1c\x1d\x20-\x7f]*').fullmatch -%}
+    {#- A format takes all values of a row at once; `%.0s` shows the first 0 characters of one, which is how it leaves it out. -#}
+    {%- set cells, patterns = [], [] -%}
+    {%- for name, _, _ in audit_columns()[0] -%}
+        {%- do cells.append('%s\x1f' if name in columns else '%.0s') -%}
+        {%- if name in columns -%}
+            {%- set length = '*' if columns[name] is none else '{0,' ~ columns[name] ~ '}' -%}
+            {%- do patterns.append('(?!None +\x1f)[\x01-\x1a\x1c\x1d\x20-\x7f]' ~ length ~ '\x1f') -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- set format = cells | join -%}
+    {#- Nearly every text is plain: short enough, ASCII, without separators and NUL. Only the others need the slow way. -#}
+    {%- set is_plain = modules.re.compile(patterns | join).fullmatch -%}
     {%- set lines = [] -%}
-    {%- for result in results -%}
-        {%- set line -%}
-            {%- for name, _, value in audit_columns(result, run) if name in columns -%}
-                {%- if value is defined and value is not none -%}
-                    {%- set text = value | string -%}
-                    {%- set width = columns[name] -%}
-                    {%- if width is none -%}
-                        {{ text }}
-                    {%- elif text | length <= width and is_plain(text) -%}
-                        ={{ text }}
-                    {%- else -%}
-                        {%- set text = cut_audit_text(text, width, name == 'load_id') -%}
-                        ={{ text.replace('\x1b', '\x1b0').replace('\x1e', '\x1b1').replace('\x1f', '\x1b2') }}
-                    {%- endif -%}
-                {%- endif -%}
-                {{ '\x1f' }}
-            {%- endfor -%}
-        {%- endset -%}
-        {%- do lines.append(line) -%}
+    {%- set add = lines.append -%}
+    {%- for row in audit_columns(results, run) -%}
+        {%- set values = (zip(*row) | list)[2] -%}
+        {%- set line = format % values -%}
+        {%- do add(line if 'None' not in values and is_plain(line) else escape_audit_cells(row, columns)) -%}
     {%- endfor -%}
     {%- do return(lines) -%}
 {% endmacro %}
 
 
+{# What parse_dbt_results() does, for one row whose texts may be anything. #}
+{% macro escape_audit_cells(row, columns) %}
+    {%- set cells = [] -%}
+    {%- for name, _, value in row if name in columns -%}
+        {%- if value is none or columns[name] is none -%}
+            {%- do cells.append(value | string) -%}
+        {%- else -%}
+            {%- set text = cut_audit_text(value | string, columns[name], name == 'load_id') -%}
+            {%- set text = text.replace('\x1b', '\x1b0').replace('\x1e', '\x1b1').replace('\x1f', '\x1b2') -%}
+            {#- Redshift ignores trailing spaces when it compares. -#}
+            {%- do cells.append(text ~ '\x1b3' if text.rstrip(' ') == 'None' else text) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- do return(cells | join('\x1f') ~ '\x1f') -%}
+{% endmacro %}
+
+
 {# The SQL that reads cell number `position` of `line`, as parse_dbt_results() wrote it. #}
 {% macro unpack_audit_cell(position, type) -%}
-    {%- set cell = 'split_part(line, chr(31), ' ~ position ~ ')' -%}
+    {%- set cell = "nullif(split_part(line, chr(31), " ~ position ~ "), 'None')" -%}
     {%- if type.startswith('varchar') -%}
-        case when {{ cell }} <> '' then replace(replace(replace(substring({{ cell }}, 2), chr(27) || '2', chr(31)), chr(27) || '1', chr(30)), chr(27) || '0', chr(27)) end
+        {%- set pieces = [cell] -%}
+        {%- for digit, character in (('3', "''"), ('2', 'chr(31)'), ('1', 'chr(30)'), ('0', 'chr(27)')) -%}
+            {%- do pieces.append('replace(' ~ pieces.pop() ~ ", chr(27) || '" ~ digit ~ "', " ~ character ~ ')') -%}
+        {%- endfor -%}
+        {{ pieces[0] }}
     {%- elif type == 'boolean' -%}
         case {{ cell }} when 'True' then true when 'False' then false end
     {%- else -%}
-        cast(nullif({{ cell }}, '') as {{ type }})
+        cast({{ cell }} as {{ type }})
     {%- endif -%}
 {%- endmacro %}
 

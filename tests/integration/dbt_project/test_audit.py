@@ -201,12 +201,16 @@ def test_a_user_who_may_not_insert_is_told(built, dbt, database):
     database.add_user("reader", "reader_own")
     database.run("grant usage on schema analytics to reader")
     database.run("grant select on all tables in schema analytics to reader")
-    finished = dbt("test", "--select", "unique_carriers_carrier_code", user="reader")
+    test = ("test", "--select", "unique_carriers_carrier_code")
+    finished = dbt(*test, user="reader")
     assert finished.code != 0
-    assert "permission denied for" in finished.output
-    assert "audit_table" in finished.output
+    assert "user reader may not write to it, so 1 results were not recorded" in finished.output
     # What dbt found out is not lost: it is in run_results.json.
     assert [result["status"] for result in finished.nodes.values()] == ["pass"]
+    warned = dbt(*test, "--vars", "audit_failure: warn", user="reader")
+    assert warned.code == 0, warned.output
+    assert "user reader may not write to it, so 1 results were not recorded" in warned.output
+    assert not database.audit_rows(warned.invocation_id)
 
 
 def test_without_the_table_an_invocation_fails_and_says_what_to_do(built, dbt, database):

@@ -1,12 +1,16 @@
 """Macros by themselves: the audit's one list of columns, and the names of schemas."""
 
-from datetime import datetime
+import datetime
+import functools
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import jinja2
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 PROJECT = Path(__file__).parents[3] / "dbt_project"
 
@@ -15,25 +19,49 @@ class Returned(BaseException):
     """Carries what a macro returns, as dbt's own `return` does."""
 
 
-def call(file: str, macro: str, *arguments, **context):
-    """Call a macro as dbt would; gives what it returns, else its text."""
-
-    def give(value):
-        raise Returned(value)
-
+@functools.cache
+def template(file: str, macro: str) -> jinja2.Template:
+    """One macro of a file, as a macro named `called`."""
     # What comes out is SQL, not HTML.
     environment = jinja2.Environment(  # noqa: S701
         extensions=["jinja2.ext.do"], undefined=jinja2.ChainableUndefined
     )
-    template = environment.from_string((PROJECT / "macros" / file).read_text())
+    text = (PROJECT / "macros" / file).read_text()
+    body = re.search(r"\{% macro " + macro + r"(\(.*?endmacro)", text, re.DOTALL)[1]
+    return environment.from_string("{% macro called" + body + " %}")
+
+
+def call(file: str, macro: str, *arguments, **context):
+    """Call a macro as dbt would; gives what it returns, else its text. It only knows the macros of `context`."""
+
+    def give(value):
+        raise Returned(value)
+
     try:
-        return str(getattr(template.make_module({"return": give, "tojson": str, **context}), macro)(*arguments))
+        known = {
+            "return": give,
+            "tojson": str,
+            "zip": zip,
+            "execute": True,
+            "graph": {"nodes": {}, "sources": {}, "exposures": {}},
+            "modules": SimpleNamespace(datetime=datetime, re=re),
+            **context,
+        }
+        return str(template(file, macro).make_module(known).called(*arguments))
     except Returned as returned:
         return returned.args[0]
 
 
-def audit_columns(*arguments):
-    return call("audit/audit_columns.sql", "audit_columns", *arguments)
+def audit_columns():
+    return call("audit/audit_columns.sql", "audit_columns")[0]
+
+
+def audit_row(**result):
+    result = SimpleNamespace(
+        node=SimpleNamespace(unique_id="model.p.m"), **{"adapter_response": {}, "timing": [], **result}
+    )
+    (row,) = call("audit/audit_columns.sql", "audit_columns", [result], {"invocation_id": "i"})
+    return {name: value for name, _, value in row}
 
 
 def test_the_first_ten_columns_of_the_audit_table_are_fixed():
@@ -66,8 +94,7 @@ def test_the_longest_row_fits_into_a_package_and_a_full_insert_into_a_statement(
 
 @pytest.mark.parametrize(("reported", "stored"), [(-1, None), (0, 0), (336776, 336776), (None, None)])
 def test_rows_affected_minus_one_means_not_known(reported, stored):
-    result = SimpleNamespace(node=None, adapter_response={"rows_affected": reported}, timing=[])
-    assert {name: value for name, _, value in audit_columns(result)}["rows_affected"] == stored
+    assert audit_row(adapter_response={"rows_affected": reported})["rows_affected"] == stored
 
 
 class RefusedError(Exception):
@@ -111,14 +138,75 @@ def test_no_other_target_reaches_the_production_schema(schema, custom):
 
 def test_times_of_steps_are_those_of_compiling_and_running():
     def step(name, first, last):
-        return SimpleNamespace(
-            name=name, started_at=datetime(2026, 1, 1, 0, 0, first), completed_at=datetime(2026, 1, 1, 0, 0, last)
-        )
+        moments = [datetime.datetime(2026, 1, 1, 0, 0, second) if second else None for second in (first, last)]
+        return SimpleNamespace(name=name, started_at=moments[0], completed_at=moments[1])
 
-    result = SimpleNamespace(node=None, adapter_response={}, timing=[step("compile", 1, 2), step("execute", 3, 7)])
-    row = {name: value for name, _, value in audit_columns(result)}
+    row = audit_row(timing=[step("compile", 1, 2), step("execute", 3, 7)])
     assert (row["started_at"].second, row["completed_at"].second) == (1, 7)
-    failed = SimpleNamespace(node=None, adapter_response={}, timing=[step("compile", 1, 2)])
-    row = {name: value for name, _, value in audit_columns(failed)}
-    assert (row["started_at"].second, row["completed_at"].second) == (1, 2)
-    assert row["execute_seconds"] is None
+    assert (row["compile_seconds"], row["execute_seconds"]) == (1, 4)
+    failed = audit_row(timing=[step("compile", 1, 2)])
+    assert (failed["started_at"].second, failed["completed_at"].second) == (1, 2)
+    assert failed["execute_seconds"] is None
+    broken_off = audit_row(timing=[step("compile", 1, 2), step("execute", 3, None)])
+    assert (broken_off["completed_at"], broken_off["execute_seconds"]) == (None, None)
+    skipped = audit_row()
+    assert (skipped["started_at"], skipped["completed_at"], skipped["compile_seconds"]) == (None, None, None)
+
+
+def lines(row, columns):
+    """What SQL would read from the line that parse_dbt_results makes of a row: texts by column, nothing as None."""
+    context = {"audit_columns": lambda *results: [row], "local_md5": str}
+
+    def macro(name):
+        return lambda *arguments: call("audit/parse_dbt_results.sql", name, *arguments, **context)
+
+    for name in ("cut_audit_text", "escape_audit_cells"):
+        context[name] = macro(name)
+    (line,) = call("audit/parse_dbt_results.sql", "parse_dbt_results", [None], {}, columns, **context)
+    *cells, rest = line.split("\x1f")
+    assert rest == ""
+    read = {}
+    for name, cell in zip(columns, cells, strict=True):
+        # As on Redshift, trailing spaces do not count.
+        value = None if cell.rstrip(" ") == "None" else cell
+        for digit, character in (("3", ""), ("2", "\x1f"), ("1", "\x1e"), ("0", "\x1b")):
+            value = value and value.replace(f"\x1b{digit}", character)
+        read[name] = value
+    return read
+
+
+@pytest.mark.parametrize(
+    "text", ["", "None", "None  ", " None", "\x1b", "\x1b3None\x1f", "a\x1e\x1fb\x1b0", "none", "é", "x" * 9]
+)
+def test_a_text_is_read_as_it_was_written(text):
+    row = [("a", "varchar(9)", None), ("b", "varchar(9)", text), ("left_out", "varchar(9)", "z"), ("c", "bigint", 12)]
+    assert lines(row, {"a": 9, "b": 9, "c": None}) == {"a": None, "b": text, "c": "12"}
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.characters() | st.sampled_from("\x1b\x1e\x1f0123 None"), max_size=30), st.integers(1, 40))
+def test_any_text_is_read_as_it_was_written_or_cut_between_characters(text, width):
+    stored = lines([("a", "varchar(40)", text)], {"a": width})["a"]
+    expected = text.replace("\0", "").encode("utf-8", "replace").decode()
+    assert len(stored.encode()) <= width
+    assert expected.startswith(stored)
+    # Not a character less than fits.
+    assert stored == expected or len(expected[: len(stored) + 1].encode()) > width
+
+
+@pytest.mark.parametrize(("text", "stored"), [("x" * 10, "x" * 9), ("é" * 5, "é" * 4), ("a\0b", "ab"), ("\ud800", "?")])
+def test_a_text_is_cut_to_what_redshift_can_store(text, stored):
+    assert lines([("b", "varchar(9)", text)], {"b": 9}) == {"b": stored}
+
+
+@pytest.mark.parametrize(("count", "length"), [(1, 1), (100, 1), (101, 1), (1000, 700), (3, 60_000), (2, 70_000)])
+def test_packages_hold_all_lines_and_no_more_than_redshift_takes(count, length):
+    def pack(lines):
+        return call("audit/log_audit_table.sql", "pack_audit_lines", lines, pack_audit_lines=pack)
+
+    packed = [f"{number}".ljust(length, "é")[:length] for number in range(count)]
+    packages = pack(packed)
+    assert "\x1e".join(packages).split("\x1e") == packed
+    for package in packages:
+        assert package.count("\x1e") < 100
+        assert len(package.encode()) <= 65_535 or "\x1e" not in package

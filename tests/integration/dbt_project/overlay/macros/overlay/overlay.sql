@@ -7,8 +7,9 @@
     {%- set results = [] -%}
     {%- for text in fromjson(texts) -%}
         {%- do results.append({
-            'node': {'unique_id': loop.index0 | string, 'name': text}, 'message': text, 'status': 'success', 'timing': [], 'adapter_response': {}
+            'node': {'unique_id': loop.index0 | string, 'name': text}, 'message': text, 'status': 'success', 'timing': [], 'adapter_response': {},
+            'execution_time': 0, 'failures': none, 'thread_id': none
         }) -%}
     {%- endfor -%}
-    {%- do insert_audit_rows(ref('audit_table'), results) -%}
+    {%- do insert_audit_rows(ref('audit_table'), results, audit_run()) -%}
 {% endmacro %}
