@@ -14,6 +14,7 @@ from dbt_pipeline.documentation import documentation
 from dbt_pipeline.listing import read_pipelines
 from dbt_pipeline.parameters import prepare, run_parameters
 from dbt_pipeline.profile import RedshiftProfileMapping
+from dbt_pipeline.recovery import forget_kept, hand_over_kept, keep_unrecorded
 from dbt_pipeline.report import ALERT, ALERT_TASK, SUCCESS_TASK, check_dbt
 from dbt_pipeline.results import keep_error, keep_results
 from dbt_pipeline.sensors import NODE_CONVERTERS
@@ -50,11 +51,13 @@ for pipeline, release in read_pipelines(Path(__file__).with_name("pipelines.yml"
             "DBT_RELEASE_ID": release.release_id,
             # Airflow sets the other variables of this name by itself.
             "AIRFLOW_CTX_LOG_URL": "{{ ti.log_url }}",
+            # What a recovery of audit rows reads.
+            "DBT_LOG_FORMAT_FILE": "json",
             # CI ran them: they test code, not data. An incremental model's would need a table that the first run lacks.
             "DBT_EXCLUDE_RESOURCE_TYPES": "unit_test",
         },
     )
-    operator_args = {"callback": keep_results, "should_store_compiled_sql": False}
+    operator_args = {"callback": [keep_results, keep_unrecorded], "should_store_compiled_sql": False}
 
     with DAG(
         dag_id=pipeline.dag_name,
@@ -91,7 +94,12 @@ for pipeline, release in read_pipelines(Path(__file__).with_name("pipelines.yml"
                 test_behavior=TestBehavior.BUILD,
                 emit_datasets=False,
             ),
-            operator_args={**operator_args, "pre_execute": prepare},
+            operator_args={
+                **operator_args,
+                "pre_execute": prepare,
+                "on_execute_callback": hand_over_kept,
+                "on_success_callback": forget_kept,
+            },
         )
 
         # Watched, one dbt process builds everything; a sensor for each model and its tests shows how it goes, and

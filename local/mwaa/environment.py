@@ -244,6 +244,7 @@ class Mwaa:
             # The environment's own, as infra/ sets them on MWAA.
             "AIRFLOW__SECRETS__BACKEND": "airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend",
             "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps(lookup),
+            "AIRFLOW__DBT__KEPT_RESULTS": f"s3://{self._bucket}/kept_results",
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             # What MWAA decides: addresses, keys, the executor.
             "AIRFLOW_HOME": str(self.home),

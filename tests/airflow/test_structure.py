@@ -3,6 +3,7 @@
 from typing import Any
 
 from dbt_pipeline.parameters import prepare
+from dbt_pipeline.recovery import forget_kept, hand_over_kept, keep_unrecorded
 from dbt_pipeline.results import keep_error, keep_results
 
 PRODUCER = "transform_data.dbt_producer_watcher"
@@ -96,12 +97,15 @@ def test_every_task_of_dbt_keeps_results_and_errors(dag: Any) -> None:
     assert len(dbt) == len(_sensors(dag)) + 2
     for task in dbt:
         # Sensors, too: a retry of theirs is a dbt process.
-        assert task.callback is keep_results, task.task_id
+        assert task.callback == [keep_results, keep_unrecorded], task.task_id
         assert task.on_failure_callback == [keep_error], task.task_id
         assert task.install_deps is False, task.task_id
         assert task.env["DBT_RELEASE_ID"] in dag.doc_md, task.task_id
+        assert task.env["DBT_LOG_FORMAT_FILE"] == "json", task.task_id
     # Airflow calls the hook for a task that resumes, too. A sensor needs no dbt until it retries; it asks then.
     assert {task.task_id for task in dbt if task._pre_execute_hook is prepare} == {
         "audit_dbt_task.audit_table_model_build",
         PRODUCER,
     }
+    audit = dag.get_task("audit_dbt_task.audit_table_model_build")
+    assert (audit.on_execute_callback, audit.on_success_callback) == ([hand_over_kept], [forget_kept])

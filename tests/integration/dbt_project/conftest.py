@@ -189,6 +189,7 @@ def dbt(database, tmp_path_factory) -> Callable[..., Finished]:
                 shutil.copy(made, parsed)
             return Finished(process.returncode, output, folder)
 
+        end.process, end.folder = process, folder
         return end
 
     go.begin = begin

@@ -1,0 +1,101 @@
+"""What one invocation could not write to the audit table, a later run of the audit model writes, once."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from dags.dbt_pipeline.recovery import pieces, unrecorded
+from tests.integration.dbt_project.test_audit import AIRFLOW, assert_same
+
+JSON = {"DBT_LOG_FORMAT_FILE": "json"}
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """What dags/dbt_pipeline would keep of a dbt process and hand over, as environment variables."""
+
+    def keep(folder: Path) -> dict[str, str]:
+        for name in ("logs", "target"):
+            (tmp_path / name).symlink_to(folder)
+        return {f"DBT_AUDIT_KEPT_{n}": text for n, text in enumerate(pieces(*unrecorded(tmp_path)))}
+
+    return keep
+
+
+@pytest.fixture
+def chain(dbt):
+    """Forty models, each of which reads the one before."""
+    folder = dbt.project / "models" / "overlay" / "chain"
+    folder.mkdir()
+    for n in range(40):
+        before = f" from {{{{ ref('link_{n - 1}') }}}}" if n else ""
+        (folder / f"link_{n}.sql").write_text(f"{{{{ config(tags=['overlay']) }}}} select {n} as n{before}\n")
+    yield "path:models/overlay/chain"
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+
+
+def recover(dbt, handed: dict[str, str]) -> str:
+    finished = dbt("run", "--select", "tag:audit", environment=handed)
+    assert finished.code == 0, finished.output
+    return finished.output
+
+
+def test_what_the_database_refused_is_written_later_and_once(built, dbt, database, kept):
+    selection = ("--select", "carriers", "fails")
+    database.run("revoke insert on analytics.audit_table from dbt_user")
+    try:
+        failed = dbt("build", *selection, environment={**AIRFLOW, **JSON})
+    finally:
+        database.run("grant insert on analytics.audit_table to dbt_user")
+    assert failed.code != 0
+    assert "may not write to it" in failed.output
+    assert not database.audit_rows(failed.invocation_id)
+
+    handed = kept(failed.target)
+    assert f"{len(failed.nodes)} audit rows of invocation" in recover(dbt, handed)
+    rows = assert_same(database.audit_rows(failed.invocation_id), failed)
+    assert {row["status"] for row in rows.values()} == {"success", "pass", "error"}
+    mart = rows["model.flights.carriers"]
+    # As of then, not of now.
+    assert (mart["dbt_command"], mart["airflow_run_id"], mart["airflow_try_number"]) == (
+        "build",
+        "manual__2026-11-24",
+        2,
+    )
+    assert (mart["release_id"], mart["owner"]) == (AIRFLOW["DBT_RELEASE_ID"], "analytics-engineering")
+    # The release that wrote the row is not the one that ran.
+    assert mart["node_checksum"] is None
+
+    database.run("delete from analytics.audit_table where load_id = %s", [mart["load_id"]])
+    assert "1 audit rows of invocation" in recover(dbt, handed)
+    assert_same(database.audit_rows(failed.invocation_id), failed)
+    assert "audit rows of invocation" not in recover(dbt, handed)
+
+
+def test_a_killed_dbt_is_recovered_as_far_as_it_came(built, dbt, database, chain, kept):
+    running = dbt.begin("run", "--select", chain, environment=JSON)
+    log = running.folder / "dbt.log"
+    until = time.monotonic() + 120
+    while not log.exists() or log.read_text().count('"NodeFinished"') < 3:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    running.process.kill()
+    killed = running()
+    assert killed.code == -9
+    assert not (killed.target / "run_results.json").exists()
+
+    handed = kept(killed.target)
+    recover(dbt, handed)
+    rows = database.dictionaries("select * from analytics.audit_table where name like 'link%' order by started_at", [])
+    assert 3 <= len(rows) < 40
+    assert [row["name"] for row in rows] == [f"link_{n}" for n in range(len(rows))]
+    assert {row["status"] for row in rows} == {"success"}
+    assert len({row["invocation_id"] for row in rows}) == 1
+    for row in rows:
+        assert row["load_id"] == f"{row['invocation_id']}.{row['unique_id']}"
+        assert row["started_at"] < row["completed_at"]
+        assert row["execution_time"] > 0
+        assert row["rows_affected"] is None
