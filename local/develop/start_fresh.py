@@ -22,7 +22,8 @@ _EMPTY = ("models/staging", "models/marts", "seeds", "snapshots")
 # What is never the sample's own, so that `tests/sample/` does without.
 AUDIT_ONLY = ("models/audit", "macros", "tests/generic")
 _BLOCK = re.compile(r"^[^\n]*sample: begin[^\n]*\n.*?^[^\n]*sample: end[^\n]*\n", re.DOTALL | re.MULTILINE)
-_OWN = {"local/develop/start_fresh.py", "tests/e2e/test_start_fresh.py"}
+# Tests of this command and of the tutorial, which have no more to work on.
+_DELETED = ("tests/integration/develop/test_start_fresh.py", "tests/e2e/test_documentation.py")
 
 
 def _git(repository: Path, *arguments: str) -> str:
@@ -66,12 +67,15 @@ def start_fresh(repository: Path) -> list[str]:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(path, target)
             changed.append(str(path.relative_to(repository)))
+    for name in _DELETED:
+        (repository / name).unlink()
+        changed.append(name)
     for name in _EMPTY:
         (project / name).mkdir(parents=True, exist_ok=True)
         (project / name / ".gitkeep").touch()
     for name in filter(None, _git(repository, "ls-files", "-z").split("\0")):
         path = repository / name
-        if name in _OWN or not path.is_file():
+        if not path.is_file() or path.name == Path(__file__).name:
             continue
         try:
             text = path.read_text()
@@ -81,7 +85,7 @@ def start_fresh(repository: Path) -> list[str]:
             path.write_text(without)
             changed.append(name)
     # Blank lines around a block that went are too many now.
-    python = [name for name in changed if name.endswith(".py")]
+    python = [name for name in changed if name.endswith(".py") and (repository / name).is_file()]
     if python:
         ruff = Path(sys.executable).with_name("ruff")
         subprocess.run([ruff, "format", "--quiet", *python], cwd=repository, check=True)
