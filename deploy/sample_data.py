@@ -146,7 +146,8 @@ def load_sample(
         s3_client: boto3 client for S3, used to see that the files are there.
         connection: of a user that may create schema raw or owns it. What it has not committed yet is rolled back.
         bucket: the landing bucket, filled by `upload_sample`.
-        iam_role: `default` (the cluster's default role) or the ARN of a role that may read the bucket.
+        iam_role: `default` (the cluster's default role) or the ARN of a role that may read the bucket;
+            several, joined by commas, are a chain, such as one of the warehouse's account and one of the bucket's.
         progress: called with what is being done, how many tables are done, and how many there are.
 
     Returns:
@@ -159,6 +160,7 @@ def load_sample(
     keywords = {"iam_role": _role_keyword(iam_role)}
     for table in TABLES:
         _check_landed(s3_client, bucket, f"{PREFIX}/{table}/")
+    region = _region(s3_client, bucket)
     rows = {}
     before = connection.autocommit
     connection.rollback()
@@ -166,7 +168,7 @@ def load_sample(
     try:
         for number, table in enumerate(TABLES):
             progress(f"loading raw.{table}", number, len(TABLES))
-            values = {"source_url": f"s3://{bucket}/{PREFIX}/{table}/"}
+            values = {"source_url": f"s3://{bucket}/{PREFIX}/{table}/", "source_region": region}
             run_file(connection, INFRASTRUCTURE / "sample" / f"{table}.sql", values, keywords)
             with connection.cursor() as cursor:
                 cursor.execute(f'select count(*) from "raw"."{table}"')  # noqa: S608 - a name from TABLES
@@ -179,6 +181,14 @@ def load_sample(
         connection.autocommit = before
     progress("sample data: loaded", len(TABLES), len(TABLES))
     return rows
+
+
+def _region(s3_client: Any, bucket: str) -> str:
+    """The bucket's Region, which COPY must be told when it is not the warehouse's own."""
+    try:
+        return s3_client.head_bucket(Bucket=bucket).get("BucketRegion") or s3_client.meta.region_name
+    except (BotoCoreError, ClientError) as error:
+        raise from_aws(error, f"looking into s3://{bucket}/") from error
 
 
 def _check_landed(s3_client: Any, bucket: str, prefix: str) -> None:

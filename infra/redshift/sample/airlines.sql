@@ -1,7 +1,8 @@
 -- Sample source raw.airlines: the carriers, by their two-letter code.
 -- Loading again replaces the rows, in one transaction: readers see the old rows until it commits.
 --
---   psql --single-transaction -v source_url=s3://…/nycflights13/airlines/ -v iam_role=default -f airlines.sql
+--   psql --single-transaction -v source_url=s3://…/nycflights13/airlines/ -v source_region=us-east-1 \
+--     -v iam_role=default -f airlines.sql
 
 -- raw is a reserved word of Redshift, hence the quotes.
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_pg_keywords.html
@@ -23,4 +24,5 @@ copy "raw".airlines (
 )
 from :'source_url'
 iam_role :iam_role
+region :'source_region'
 csv gzip ignoreheader 1 null as 'NA' timeformat 'auto';

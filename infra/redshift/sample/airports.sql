@@ -1,7 +1,8 @@
 -- Sample source raw.airports: airports, where they are and their time zone.
 -- Loading again replaces the rows, in one transaction: readers see the old rows until it commits.
 --
---   psql --single-transaction -v source_url=s3://…/nycflights13/airports/ -v iam_role=default -f airports.sql
+--   psql --single-transaction -v source_url=s3://…/nycflights13/airports/ -v source_region=us-east-1 \
+--     -v iam_role=default -f airports.sql
 
 -- raw is a reserved word of Redshift, hence the quotes.
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_pg_keywords.html
@@ -35,4 +36,5 @@ copy "raw".airports (
 )
 from :'source_url'
 iam_role :iam_role
+region :'source_region'
 csv gzip ignoreheader 1 null as 'NA' timeformat 'auto';

@@ -1,7 +1,8 @@
 -- Sample source raw.flights: every flight out of New York's three airports in 2013.
 -- Loading again replaces the rows, in one transaction: readers see the old rows until it commits.
 --
---   psql --single-transaction -v source_url=s3://…/nycflights13/flights/ -v iam_role=default -f flights.sql
+--   psql --single-transaction -v source_url=s3://…/nycflights13/flights/ -v source_region=us-east-1 \
+--     -v iam_role=default -f flights.sql
 
 -- raw is a reserved word of Redshift, hence the quotes.
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_pg_keywords.html
@@ -57,4 +58,5 @@ copy "raw".flights (
 )
 from :'source_url'
 iam_role :iam_role
+region :'source_region'
 csv gzip ignoreheader 1 null as 'NA' timeformat 'auto';

@@ -1,7 +1,8 @@
 -- Sample source raw.weather: hourly weather at New York's three airports in 2013.
 -- Loading again replaces the rows, in one transaction: readers see the old rows until it commits.
 --
---   psql --single-transaction -v source_url=s3://…/nycflights13/weather/ -v iam_role=default -f weather.sql
+--   psql --single-transaction -v source_url=s3://…/nycflights13/weather/ -v source_region=us-east-1 \
+--     -v iam_role=default -f weather.sql
 
 -- raw is a reserved word of Redshift, hence the quotes.
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_pg_keywords.html
@@ -49,4 +50,5 @@ copy "raw".weather (
 )
 from :'source_url'
 iam_role :iam_role
+region :'source_region'
 csv gzip ignoreheader 1 null as 'NA' timeformat 'auto';

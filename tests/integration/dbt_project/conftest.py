@@ -122,7 +122,7 @@ def database(start) -> Database:
     database = Database(start())
     for table, rows in sample_slice().items():
         for statement in statements(
-            INFRASTRUCTURE / "sample" / f"{table}.sql", {"source_url": ""}, {"iam_role": "default"}
+            INFRASTRUCTURE / "sample" / f"{table}.sql", {"source_url": "", "source_region": ""}, {"iam_role": "default"}
         ):
             # The slice is inserted, for an S3 is not what is tested here.
             if not statement.lower().startswith("copy"):

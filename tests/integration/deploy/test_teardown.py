@@ -20,12 +20,7 @@ def environment(aws, stacks):
     aws.client("kms").put_key_policy(KeyId=storage["KeyArn"], PolicyName="default", Policy=policy)
     function = f"notify-{stacks.name}"
     stacks.make("notification.yml", KeyArn=storage["KeyArn"], FunctionName=function)
-    stacks.make(
-        "warehouse.yml",
-        KeyArn=storage["KeyArn"],
-        LandingBucketName=storage["LandingBucketName"],
-        Host="warehouse.example.com",
-    )
+    stacks.make("warehouse.yml", KeyArn=storage["KeyArn"], Host="warehouse.example.com")
     return storage
 
 

@@ -26,6 +26,7 @@ VALUES = {
     "loading_user": "awsuser",
     "database": "dev",
     "source_url": "s3://landing/nycflights13/x/",
+    "source_region": "eu-central-1",
 }
 FILES = sorted(INFRASTRUCTURE.rglob("*.sql"))
 
