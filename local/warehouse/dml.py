@@ -1,9 +1,13 @@
-"""DELETE, MERGE and names of temporary tables, where the two grammars differ."""
+"""DELETE, MERGE and names, where the two grammars differ."""
+
+import string
 
 from sqlglot import exp
 
 from local.warehouse.dialect import generate
 from local.warehouse.plan import Plan, block
+
+_FOLDED = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
 def delete(node: exp.Delete) -> None:
@@ -35,7 +39,12 @@ def remove_duplicates(tree: exp.Merge) -> Plan:
     )
 
 
-def temporary(node: exp.Identifier) -> None:
-    """A name that begins with # is a temporary table's, and has to be quoted here."""
-    if node.name.startswith("#"):
+def identifier(node: exp.Identifier) -> None:
+    """Quoted names, too, are folded to lower case; one that begins with # is a temporary table's, to be quoted here.
+
+    https://docs.aws.amazon.com/redshift/latest/dg/r_names.html
+    """
+    if node.quoted:
+        node.set("this", node.name.translate(_FOLDED))
+    elif node.name.startswith("#"):
         node.set("quoted", True)

@@ -10,7 +10,7 @@ from local.warehouse.plan import literal
 
 _LONG = 64  # characters; what is shorter costs more to replace than to parse
 _STRING = r"'[^'\\]*(?:(?:\\.|'')[^'\\]*)*'"
-_PIECE = re.compile(rf"""({_STRING})|"[^"]*"|--[^\n]*|/\*.*?\*/|\$(?:[A-Za-z_]\w*)?\$""", re.DOTALL)
+_PIECE = re.compile(rf"""({_STRING})|"[^"]*"|--[^\n]*|/\*.*?\*/|\$([A-Za-z_]\w*|)\$.*?\$\2\$""", re.DOTALL)
 _ESCAPE = re.compile(r"\\([0-7]{1,3}|.)|''", re.DOTALL)
 _LETTERS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 _MARK = re.compile(r"'\x01(\d+)\x01'")

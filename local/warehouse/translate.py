@@ -35,7 +35,7 @@ logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
 
 _DIALECT = LocalRedshift()
 _PARAMETER = re.compile(
-    r"""'[^'\\]*(?:(?:\\.|'')[^'\\]*)*'|"[^"]*"|--[^\n]*|/\*.*?\*/|\$(?:[A-Za-z_]\w*)?\$|\$(\d+)""", re.DOTALL
+    r"""'[^'\\]*(?:(?:\\.|'')[^'\\]*)*'|"[^"]*"|--[^\n]*|/\*.*?\*/|\$([A-Za-z_]\w*|)\$.*?\$\1\$|\$(\d+)""", re.DOTALL
 )
 # What is rewritten, by kind of node; children come before their parents.
 _REWRITES: dict[type[exp.Expr], Callable] = {
@@ -45,7 +45,7 @@ _REWRITES: dict[type[exp.Expr], Callable] = {
     exp.Extract: functions.extract,
     exp.Delete: dml.delete,
     exp.When: dml.merge_insert,
-    exp.Identifier: dml.temporary,
+    exp.Identifier: dml.identifier,
     exp.DataType: datatypes.adapt,
     exp.Cast: datatypes.to_super,
     exp.Select: qualify.with_star,
@@ -74,7 +74,7 @@ def translate_long(text: str) -> tuple[Plan, ...]:
 def translate(text: str) -> tuple[Plan, ...]:
     """Translate every statement of `text`. What is refused becomes a statement that fails, in its place."""
     # sqlglot takes `$1,$` for the beginning of a dollar-quoted string. It has another word for bound values, `:name`.
-    text = _PARAMETER.sub(lambda found: f" :bound{found[1]} " if found[1] else found[0], text) if "$1" in text else text
+    text = _PARAMETER.sub(lambda found: f" :bound{found[2]} " if found[2] else found[0], text) if "$1" in text else text
     try:
         tokens = _DIALECT.tokenize(text)
     except TokenError as problem:

@@ -45,3 +45,17 @@ def test_an_alias_of_the_select_list_can_be_filtered_by(run):
         " union all select schemaname as table_schema, 'external' from svv_external_tables where table_schema = 'none'"
     )
     assert found == [["pg_catalog", "x"]]
+
+
+def test_quoted_names_are_folded_to_lower_case(run):
+    """https://docs.aws.amazon.com/redshift/latest/dg/r_names.html; dbt_audit_helper quotes names in capitals."""
+    run('create temp table "Folded" ("ID" int, "Two Words" int)')
+    run('insert into folded (id, "TWO WORDS") values (1, 2)')
+    assert run('select f."Id", "two words" from "FOLDED" as f where "iD" = 1') == [[1, 2]]
+
+
+def test_dollar_quoted_text_has_no_parameters(run):
+    """dbt writes descriptions so."""
+    run("create temp table described (i int)")
+    run("comment on table described is $dbt$costs $1, or $$2$dbt$")
+    assert run("select obj_description('described'::regclass)") == [["costs $1, or $$2"]]
