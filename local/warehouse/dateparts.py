@@ -9,6 +9,8 @@ import functools
 
 from sqlglot import exp
 
+from local.warehouse.plan import HELPERS
+
 _WORDS = {
     "millennium": "millennium millennia mil mils",
     "century": "century centuries c cent cents",
@@ -84,7 +86,11 @@ def _filled(pattern: str, moment: exp.Expr) -> exp.Expr:
     tree = exp.Paren(this=_parsed(pattern).copy())
     for column in list(tree.find_all(exp.Column)):
         name = column.name.removeprefix("__")
-        column.replace(moment.copy() if name == "0" else _raw(name, moment))
+        if name == "epoch":
+            # Of a time with a zone, PostgreSQL's is not the same for the same moment.
+            column.replace(exp.Anonymous(this=f"{HELPERS}.epoch", expressions=[moment.copy()]))
+        else:
+            column.replace(moment.copy() if name == "0" else _raw(name, moment))
     return tree
 
 

@@ -28,17 +28,25 @@ _NAMES = {name: name for name in ("avg", "listagg", "ratio_to_report", "array", 
     "date_part": "date_part",
     "nvl2": "case",
 }
+# PostgreSQL gives a NUMERIC for one.
+_DOUBLE = frozenset({
+    "sqrt", "cbrt", "exp", "log", "power", "stddev", "stddev_samp", "stddev_pop", "variance", "var_samp", "var_pop",
+})  # fmt: skip
+_YEARS = ("year", "years", "y", "yr", "yrs")
 _PREFIXES_NOT_HERE = ("st_", "h3_", "hll_", "ai_", "explain_model")
 _NOT_HERE = frozenset({
     "farmfingerprint64", "murmur3_32_hash", "checksum", "collate", "object_transform", "text_to_int_alt",
-    "text_to_numeric_alt", "default_iam_role", "slice_num",
+    "text_to_numeric_alt", "default_iam_role", "slice_num", "hll", "size", "is_float", "is_decimal",
+    "change_query_priority", "change_session_priority", "change_user_priority", "reboot_cluster",
+    "has_assumerole_privilege", "pg_get_grantee_by_iam_role", "pg_get_iam_role_by_user", "proc_is_rls_safe",
+    "pg_timezone_abbrevs",
 })  # fmt: skip
 _ONLY_POSTGRES = frozenset({
     "array_agg", "string_agg", "json_agg", "jsonb_agg", "json_object_agg", "jsonb_object_agg",
     "json_build_object", "jsonb_build_object", "unnest", "to_json", "to_jsonb", "row_to_json", "format", "age",
     "make_date", "make_timestamp", "date_bin", "gen_random_uuid", "clock_timestamp", "statement_timestamp",
     "num_nonnulls", "concat_ws", "regexp_matches", "regexp_split_to_table", "regexp_split_to_array",
-    "string_to_array", "array_to_string", "array_length", "overlay", "justify_days", "mode",
+    "string_to_array", "array_length", "overlay", "justify_days", "mode",
     "corr", "covar_pop", "covar_samp", "regr_slope", "regr_intercept", "regr_r2", "every", "bit_xor", "starts_with",
 })  # fmt: skip
 
@@ -59,6 +67,10 @@ def call(node: exp.Anonymous) -> exp.Expr | None:
     for index in _MOMENTS.get(name, ()):
         if index < len(node.expressions) and node.expressions[index].is_string:
             _as_timestamp(node.expressions[index])
+    if name == "convert_timezone" and node.expressions and node.expressions[-1].is_string:
+        _as_timestamp(node.expressions[-1])
+    if name == "dateadd" and len(node.expressions) == 3 and node.expressions[0].name.lower() in _YEARS:
+        return exp.Anonymous(this=f"{HELPERS}.add_years", expressions=node.expressions[1:])
     if name in ("datediff", "date_part") and node.expressions and node.expressions[0].is_string:
         word = node.expressions[0].name.lower()
         if name == "datediff" and len(node.expressions) == 3:
@@ -71,6 +83,9 @@ def call(node: exp.Anonymous) -> exp.Expr | None:
             return found
     if handler := _HANDLERS.get(name):
         return handler(node)
+    if name in _DOUBLE and not isinstance(node.parent, exp.Window):
+        node.set("this", name)
+        return exp.cast(node.copy(), exp.DType.DOUBLE)
     node.set("this", f"{HELPERS}.{name}" if name in _OURS_INSTEAD else name)
     return None
 
@@ -204,6 +219,8 @@ def window(node: exp.Window) -> exp.Expr | None:
         return windows.ignoring_nulls(node, inner)
     if name in ("lag", "lead") and len(inner.expressions) > 2:
         raise Refused(f"function {name}(unknown, integer, unknown) does not exist", "42883", "use NVL for a default")
+    if name in _DOUBLE:
+        return exp.cast(node.copy(), exp.DType.DOUBLE)
     if name == "avg":
         return _average(node, inner)
     if name == "ratio_to_report":

@@ -44,6 +44,8 @@ SETTINGS = {
     "shared_buffers": "256MB",
     "work_mem": "32MB",
     "jit": "off",
+    # Redshift's default: 15 digits of a double precision number. PostgreSQL's shows all.
+    "extra_float_digits": "0",
     "timezone": "UTC",
     "log_timezone": "UTC",
     # Statements can hold secrets and do not belong into a log file.

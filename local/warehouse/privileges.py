@@ -50,6 +50,7 @@ def _create_role(words: Words) -> Plan:
 
 def _alter_role(words: Words) -> Plan:
     name = words.name()
+    words.take("with")
     if words.take("rename", "to"):
         return Plan(f"ALTER ROLE {name} RENAME TO {words.name()}", tag="ALTER ROLE")
     if words.take("owner", "to") or words.take("externalid", "to"):
@@ -114,7 +115,8 @@ def _privileges(words: Words) -> Plan:
         out.append(words.source())
     if not words.left:
         raise words.error()
-    if not on:
+    plain = " ".join(out).removeprefix("ADMIN OPTION FOR ").split(" , ")
+    if not on and any(" " in each or each.lower() in ("analyze", "vacuum", "cancel", "truncate") for each in plain):
         raise unsupported(f"the system permission {' '.join(out).upper()}", "grant it on the cluster only")
     out.append(words.source())
     # No blanks inside a dotted name.

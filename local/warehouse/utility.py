@@ -7,18 +7,29 @@ from dataclasses import dataclass
 from local.warehouse.plan import HELPERS, Plan, Refused, literal, unsupported
 from local.warehouse.words import Words
 
-# Settings of Redshift that PostgreSQL does not know. They can be set and shown, and change nothing unless said below.
+# Settings of Redshift that PostgreSQL does not know, and their defaults. They change nothing unless said below.
 # https://docs.aws.amazon.com/redshift/latest/dg/cm_chap_ConfigurationRef.html
-_SETTINGS = frozenset({
-    "query_group", "wlm_query_slot_count", "enable_result_cache_for_session", "analyze_threshold_percent",
-    "max_cursor_result_set_size", "enable_case_sensitive_identifier", "describe_field_name_in_uppercase",
-    "use_fips_ssl", "mv_enable_aqmv_for_session", "error_on_nondeterministic_update", "auto_analyze",
-    "navigate_super_null_on_error", "cast_super_null_on_error", "parse_super_null_on_error",
-    "stored_proc_log_min_messages", "json_serialization_enable", "json_serialization_parse_nested_strings",
-    "enable_vacuum_boost", "enable_numeric_rounding", "enable_case_sensitive_super_attribute",
-    "default_geometry_encoding", "spectrum_enable_pseudo_columns", "spectrum_query_maxerror",
-    "metadata_catalog",
-})  # fmt: skip
+_SETTINGS = {
+    "query_group": "unset",
+    "wlm_query_slot_count": "1",
+    "analyze_threshold_percent": "10",
+    "max_cursor_result_set_size": "0",
+    "stored_proc_log_min_messages": "LOG",
+    "default_geometry_encoding": "1",
+    "spectrum_query_maxerror": "-1",
+    "metadata_catalog": "default",
+    **dict.fromkeys(
+        ("enable_result_cache_for_session", "mv_enable_aqmv_for_session", "auto_analyze", "enable_numeric_rounding")
+        + ("navigate_super_null_on_error", "cast_super_null_on_error", "spectrum_enable_pseudo_columns"),
+        "on",
+    ),
+    **dict.fromkeys(
+        ("enable_case_sensitive_identifier", "describe_field_name_in_uppercase", "use_fips_ssl", "enable_vacuum_boost")
+        + ("error_on_nondeterministic_update", "parse_super_null_on_error", "json_serialization_enable")
+        + ("json_serialization_parse_nested_strings", "enable_case_sensitive_super_attribute"),
+        "off",
+    ),
+}
 _SETTINGS_NOT_HERE = {"enable_case_sensitive_identifier": ("on", "true"), "metadata_catalog": ()}
 Translate = Callable[[Words], Plan]
 
@@ -114,7 +125,8 @@ def _show(words: Words, _: Translate) -> Plan:
     if (name := words.peek()) in _SETTINGS:
         words.position += 1
         return Plan(
-            f"SELECT coalesce(nullif(current_setting('{HELPERS}.{name}', true), ''), 'default') AS {name}", tag="SHOW"
+            f"SELECT coalesce(nullif(current_setting('{HELPERS}.{name}', true), ''), '{_SETTINGS[name]}') AS {name}",
+            tag="SHOW",
         )
     return Plan(f"SHOW {words.rest()}")
 

@@ -181,4 +181,4 @@ END $$;
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_CURRENT_SETTING.html
 CREATE OR REPLACE FUNCTION pg_redshift.current_setting(name text) RETURNS text LANGUAGE sql STABLE AS $$
 SELECT coalesce(nullif(pg_catalog.current_setting('pg_redshift.' || lower(name), true), ''),
-    CASE WHEN lower(name) = 'query_group' THEN 'default' ELSE pg_catalog.current_setting(name) END) $$;
+    CASE WHEN lower(name) = 'query_group' THEN 'unset' ELSE pg_catalog.current_setting(name) END) $$;

@@ -63,6 +63,27 @@ $$ SELECT $3 + $2 * pg_redshift.unit($1) $$;
 CREATE OR REPLACE FUNCTION pg_catalog.dateadd(text, bigint, timetz) RETURNS timetz LANGUAGE sql IMMUTABLE AS
 $$ SELECT $3 + $2 * pg_redshift.unit($1) $$;
 
+-- The 29th of February plus a year is the 1st of March; plus 12 months, the 28th of February.
+CREATE OR REPLACE FUNCTION pg_redshift.add_years(bigint, timestamp) RETURNS timestamp LANGUAGE sql IMMUTABLE AS $$
+SELECT CASE WHEN extract(day FROM $2) = 29 AND extract(day FROM $2 + $1 * interval '1 year') = 28
+    THEN $2 + $1 * interval '1 year' + interval '1 day' ELSE $2 + $1 * interval '1 year' END $$;
+CREATE OR REPLACE FUNCTION pg_redshift.add_years(bigint, date) RETURNS timestamp LANGUAGE sql IMMUTABLE AS
+$$ SELECT pg_redshift.add_years($1, $2::timestamp) $$;
+CREATE OR REPLACE FUNCTION pg_redshift.add_years(bigint, timestamptz) RETURNS timestamptz LANGUAGE sql STABLE AS $$
+SELECT CASE WHEN extract(day FROM $2) = 29 AND extract(day FROM $2 + $1 * interval '1 year') = 28
+    THEN $2 + $1 * interval '1 year' + interval '1 day' ELSE $2 + $1 * interval '1 year' END $$;
+
+DO $$
+DECLARE
+    kind text;
+BEGIN
+    FOREACH kind IN ARRAY ARRAY['date', 'timestamp', 'timestamptz', 'time', 'timetz', 'interval'] LOOP
+        EXECUTE format('CREATE OR REPLACE FUNCTION pg_redshift.epoch(%s) RETURNS double precision LANGUAGE sql %s AS %L', kind,
+                       CASE kind WHEN 'timestamptz' THEN 'STABLE' ELSE 'IMMUTABLE' END, 'SELECT pg_catalog.date_part(''epoch'', '
+                       || CASE kind WHEN 'timetz' THEN '($1 AT TIME ZONE ''UTC'')::time' ELSE '$1' END || ')');
+    END LOOP;
+END $$;
+
 -- The number of boundaries between two moments. https://docs.aws.amazon.com/redshift/latest/dg/r_DATEDIFF_function.html
 CREATE OR REPLACE FUNCTION pg_redshift.boundary(word text, moment timestamp) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
 SELECT CASE pg_redshift.part(word)

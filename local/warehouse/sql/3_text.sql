@@ -138,7 +138,7 @@ BEGIN
             last := code;
         END IF;
     END LOOP;
-    RETURN left(rpad(made, 4, '0'), 4);
+    RETURN CASE WHEN made = '' THEN '' ELSE left(rpad(made, 4, '0'), 4) END;
 END $$;
 CREATE OR REPLACE FUNCTION pg_catalog.difference(text, text) RETURNS integer LANGUAGE sql IMMUTABLE AS $$
 SELECT (SELECT count(*)::integer FROM generate_series(1, 4) AS i
@@ -151,7 +151,56 @@ SELECT CASE lower($2) WHEN 'hex' THEN decode(repeat('0', length($1) % 2) || $1, 
     WHEN 'binary' THEN decode(lpad(to_hex(lpad($1, 64, '0')::bit(64)::bigint), (length($1) + 7) / 8 * 2, '0'), 'hex') END $$;
 CREATE OR REPLACE FUNCTION pg_catalog.from_varbyte(bytea, text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
 SELECT CASE lower($2) WHEN 'hex' THEN encode($1, 'hex') WHEN 'base64' THEN encode($1, 'base64')
-    WHEN 'utf8' THEN convert_from($1, 'UTF8') WHEN 'utf-8' THEN convert_from($1, 'UTF8') END $$;
+    WHEN 'utf8' THEN convert_from($1, 'UTF8') WHEN 'utf-8' THEN convert_from($1, 'UTF8')
+    WHEN 'binary' THEN (SELECT string_agg(get_byte($1, i)::bit(8)::text, '' ORDER BY i) FROM generate_series(0, length($1) - 1) AS i) END $$;
+CREATE OR REPLACE FUNCTION pg_redshift.as_text(bytea) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT convert_from($1, 'UTF8') $$;
+CREATE OR REPLACE FUNCTION pg_redshift.as_varchar(bytea) RETURNS varchar LANGUAGE sql IMMUTABLE AS
+$$ SELECT convert_from($1, 'UTF8')::varchar $$;
+CREATE OR REPLACE FUNCTION pg_redshift.as_bytes(text) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$ SELECT convert_to($1, 'UTF8') $$;
+CREATE OR REPLACE FUNCTION pg_redshift.as_bytes(varchar) RETURNS bytea LANGUAGE sql IMMUTABLE AS
+$$ SELECT convert_to($1::text, 'UTF8') $$;
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_cast WHERE castsource = 'bytea'::regtype AND casttarget = 'text'::regtype) THEN
+        CREATE CAST (bytea AS text) WITH FUNCTION pg_redshift.as_text(bytea) AS ASSIGNMENT;
+        CREATE CAST (bytea AS varchar) WITH FUNCTION pg_redshift.as_varchar(bytea) AS ASSIGNMENT;
+        CREATE CAST (text AS bytea) WITH FUNCTION pg_redshift.as_bytes(text) AS ASSIGNMENT;
+        CREATE CAST (varchar AS bytea) WITH FUNCTION pg_redshift.as_bytes(varchar) AS ASSIGNMENT;
+    END IF;
+END $$;
+CREATE OR REPLACE FUNCTION pg_catalog.sha2(bytea, integer) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+SELECT encode(CASE $2 WHEN 224 THEN sha224($1) WHEN 384 THEN sha384($1) WHEN 512 THEN sha512($1) WHEN 0 THEN sha256($1)
+    WHEN 256 THEN sha256($1) END, 'hex') $$;
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_VARBYTE_OPERATORS.html
+CREATE OR REPLACE FUNCTION pg_redshift.bitwise(sign text, bytea, bytea) RETURNS bytea LANGUAGE plpgsql IMMUTABLE STRICT AS $$
+DECLARE
+    made bytea := $2;
+    other integer;
+BEGIN
+    IF length($2) <> length($3) THEN
+        RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'VARBYTE values must be of the same length';
+    END IF;
+    FOR i IN 0..length($2) - 1 LOOP
+        other := get_byte($3, i);
+        made := set_byte(made, i, CASE sign WHEN '&' THEN get_byte($2, i) & other WHEN '|' THEN get_byte($2, i) | other
+                                  ELSE get_byte($2, i) # other END);
+    END LOOP;
+    RETURN made;
+END $$;
+CREATE OR REPLACE FUNCTION pg_redshift.bits_and(bytea, bytea) RETURNS bytea LANGUAGE sql IMMUTABLE AS
+$$ SELECT pg_redshift.bitwise('&', $1, $2) $$;
+CREATE OR REPLACE FUNCTION pg_redshift.bits_or(bytea, bytea) RETURNS bytea LANGUAGE sql IMMUTABLE AS
+$$ SELECT pg_redshift.bitwise('|', $1, $2) $$;
+CREATE OR REPLACE FUNCTION pg_redshift.bits_not(bytea) RETURNS bytea LANGUAGE sql IMMUTABLE AS
+$$ SELECT pg_redshift.bitwise('#', $1, decode(repeat('ff', length($1)), 'hex')) $$;
+DO $$
+BEGIN
+    IF to_regoperator('pg_catalog.&(bytea,bytea)') IS NULL THEN
+        CREATE OPERATOR pg_catalog.& (LEFTARG = bytea, RIGHTARG = bytea, FUNCTION = pg_redshift.bits_and);
+        CREATE OPERATOR pg_catalog.| (LEFTARG = bytea, RIGHTARG = bytea, FUNCTION = pg_redshift.bits_or);
+        CREATE OPERATOR pg_catalog.~ (RIGHTARG = bytea, FUNCTION = pg_redshift.bits_not);
+    END IF;
+END $$;
 CREATE OR REPLACE FUNCTION pg_catalog.from_hex(text) RETURNS bytea LANGUAGE sql IMMUTABLE AS
 $$ SELECT decode($1, 'hex') $$;
 CREATE OR REPLACE FUNCTION pg_catalog.to_hex(bytea) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT encode($1, 'hex') $$;

@@ -88,18 +88,29 @@ CREATE OR REPLACE FUNCTION pg_catalog.array_flatten(jsonb) RETURNS jsonb LANGUAG
 $$ SELECT coalesce(jsonb_agg(leaf), '[]') FROM pg_redshift.leaves($1) AS leaf $$;
 CREATE OR REPLACE FUNCTION pg_catalog.split_to_array(text, text DEFAULT ',') RETURNS jsonb LANGUAGE sql IMMUTABLE AS
 $$ SELECT to_jsonb(string_to_array($1, $2)) $$;
-CREATE OR REPLACE FUNCTION pg_catalog.is_array(jsonb) RETURNS boolean LANGUAGE sql IMMUTABLE AS
-$$ SELECT jsonb_typeof($1) = 'array' $$;
-CREATE OR REPLACE FUNCTION pg_catalog.is_object(jsonb) RETURNS boolean LANGUAGE sql IMMUTABLE AS
-$$ SELECT jsonb_typeof($1) = 'object' $$;
-CREATE OR REPLACE FUNCTION pg_catalog.is_scalar(jsonb) RETURNS boolean LANGUAGE sql IMMUTABLE AS
-$$ SELECT jsonb_typeof($1) NOT IN ('object', 'array') $$;
-CREATE OR REPLACE FUNCTION pg_catalog.is_varchar(jsonb) RETURNS boolean LANGUAGE sql IMMUTABLE AS
-$$ SELECT jsonb_typeof($1) = 'string' $$;
-CREATE OR REPLACE FUNCTION pg_catalog.is_boolean(jsonb) RETURNS boolean LANGUAGE sql IMMUTABLE AS
-$$ SELECT jsonb_typeof($1) = 'boolean' $$;
-CREATE OR REPLACE FUNCTION pg_catalog.is_integer(jsonb) RETURNS boolean LANGUAGE sql IMMUTABLE AS
-$$ SELECT jsonb_typeof($1) = 'number' AND $1 #>> '{}' !~ '[.eE]' $$;
+-- What is null is none of them.
+DO $$
+DECLARE
+    name text;
+    body text;
+BEGIN
+    FOR name, body IN VALUES ('is_array', 'jsonb_typeof($1) = ''array'''), ('is_object', 'jsonb_typeof($1) = ''object'''),
+            ('is_scalar', 'jsonb_typeof($1) NOT IN (''object'', ''array'', ''null'')'), ('is_varchar', 'jsonb_typeof($1) = ''string'''),
+            ('is_char', 'jsonb_typeof($1) = ''string'' AND $1 #>> ''{}'' ~ ''^[\x01-\x7f]*$'''),
+            ('is_boolean', 'jsonb_typeof($1) = ''boolean'''),
+            ('is_smallint', 'jsonb_typeof($1) = ''number'' AND pg_input_is_valid($1 #>> ''{}'', ''int2'')'),
+            ('is_integer', 'jsonb_typeof($1) = ''number'' AND pg_input_is_valid($1 #>> ''{}'', ''int4'')'),
+            ('is_bigint', 'jsonb_typeof($1) = ''number'' AND pg_input_is_valid($1 #>> ''{}'', ''int8'')') LOOP
+        EXECUTE format('CREATE OR REPLACE FUNCTION pg_catalog.%s(jsonb) RETURNS boolean LANGUAGE sql IMMUTABLE AS %L', name,
+                       format('SELECT coalesce(%s, false)', body));
+    END LOOP;
+END $$;
+CREATE OR REPLACE FUNCTION pg_catalog.decimal_precision(jsonb) RETURNS integer LANGUAGE sql IMMUTABLE AS
+$$ SELECT CASE WHEN jsonb_typeof($1) = 'number' THEN length(ltrim(translate($1 #>> '{}', '-.', ''), '0')) END $$;
+CREATE OR REPLACE FUNCTION pg_catalog.decimal_scale(jsonb) RETURNS integer LANGUAGE sql IMMUTABLE AS
+$$ SELECT CASE WHEN jsonb_typeof($1) = 'number' THEN scale(($1 #>> '{}')::numeric) END $$;
+CREATE OR REPLACE FUNCTION pg_catalog.json_serialize_to_varbyte(jsonb) RETURNS bytea LANGUAGE sql IMMUTABLE AS
+$$ SELECT convert_to(pg_redshift.json_serialize($1), 'UTF8') $$;
 CREATE OR REPLACE FUNCTION pg_redshift.super_of(anyelement) RETURNS jsonb LANGUAGE sql IMMUTABLE AS
 $$ SELECT to_jsonb($1) $$;
 CREATE OR REPLACE FUNCTION pg_catalog.json_size(jsonb) RETURNS integer LANGUAGE sql IMMUTABLE AS

@@ -106,6 +106,10 @@ SELECT user_id, query_id, query_id AS transaction_id, session_id, current_databa
        CASE WHEN tag ~ '^COPY \d+$' THEN split_part(tag, ' ', 2)::bigint ELSE 0 END AS loaded_rows, error_message::varchar
 FROM pg_redshift.seen_queries WHERE verb = 'COPY';
 
+CREATE OR REPLACE FUNCTION pg_catalog.pg_last_unload_id() RETURNS bigint LANGUAGE sql STABLE SECURITY DEFINER AS $$
+SELECT coalesce(max(query_id), -1) FROM pg_redshift.queries WHERE session_id = pg_backend_pid() AND tag LIKE 'UNLOAD%' $$;
+CREATE OR REPLACE FUNCTION pg_catalog.db_collation() RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT 'case_sensitive' $$;
+
 -- What is pg_catalog's may be read by all, except where rows are filtered above.
 DO $$
 DECLARE
