@@ -5,7 +5,7 @@ from collections.abc import Callable
 from local.warehouse.plan import Plan, block, literal, unsupported
 from local.warehouse.words import Words
 
-_NOT_GRANTED = ("function", "procedure", "assumerole", "datashare", "external", "language", "model", "copy", "library")
+_NOT_GRANTED = ("procedure", "assumerole", "datashare", "external", "language", "model", "copy", "library")
 
 
 def _create_group(words: Words) -> Plan:

@@ -23,9 +23,11 @@ from local.warehouse import (
     pivot,
     qualify,
     refusals,
+    stars,
 )
 from local.warehouse.dialect import LocalRedshift, generate
 from local.warehouse.plan import Plan, Refused, raising, unsupported
+from local.warehouse.udf import function
 from local.warehouse.unload import unload
 from local.warehouse.utility import utility
 from local.warehouse.words import Words
@@ -113,8 +115,12 @@ def _one(own: str, text: str, tokens: list[Token]) -> Plan:
 def _plan(text: str, tokens: list[Token]) -> Plan:
     if not tokens:
         raise Refused("syntax error at end of input", "42601")
+    if any(token.token_type == TokenType.CONNECT_BY for token in tokens):
+        raise unsupported("CONNECT BY", "write WITH RECURSIVE")
     words = Words(text, tokens)
     if plan := commands.command(words):
+        return plan
+    if plan := function(words, translate):
         return plan
     if words.take("copy"):
         return load.copy(words)
@@ -136,17 +142,18 @@ def _plan(text: str, tokens: list[Token]) -> Plan:
     if isinstance(tree, exp.Command):
         raise unsupported(f"the statement {words.peek().upper()}", "it is understood on a cluster only")
     outer_joins.rewrite(tree)
-    if any(not node.this for node in tree.find_all(exp.Pivot)):
-        if wants := pivot.tables(tree):
-            plan = raising(unsupported("PIVOT of a whole table in this statement", "name its columns in a subquery"))
-            plan.wants, plan.finish = wants, lambda columns: _turned(tree.copy(), columns)
-            return plan
-        pivot.rewrite(tree, {})
-    return _with_aliases(tree)
+    for select in tree.find_all(exp.Select):
+        stars.group_by_all(select)
+    if wants := pivot.tables(tree) + stars.tables(tree):
+        plan = raising(unsupported("PIVOT or EXCLUDE of a whole table in this statement", "name its columns"))
+        plan.wants, plan.finish = wants, lambda columns: _with_columns(tree.copy(), columns)
+        return plan
+    return _with_columns(tree, {})
 
 
-def _turned(tree: exp.Expr, columns: pivot.Columns) -> Plan:
+def _with_columns(tree: exp.Expr, columns: stars.Columns) -> Plan:
     pivot.rewrite(tree, columns)
+    stars.rewrite(tree, columns)
     return _with_aliases(tree)
 
 

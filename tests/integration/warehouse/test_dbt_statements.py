@@ -59,3 +59,14 @@ def test_dollar_quoted_text_has_no_parameters(run):
     run("create temp table described (i int)")
     run("comment on table described is $dbt$costs $1, or $$2$dbt$")
     assert run("select obj_description('described'::regclass)") == [["costs $1, or $$2"]]
+
+
+def test_functions_in_sql(run):
+    """dbt's resource type `function` makes them. https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_FUNCTION.html"""
+    made = 'create or replace function "dev"."public"."dbt_days" (date, varchar(10)) returns integer immutable as'
+    run(f"{made} $$ select datediff(day, $1, nvl($2, '2024-01-31')::date) $$ language sql")
+    run("grant execute on function public.dbt_days(date, varchar(10)) to public")
+    assert run("select public.dbt_days('2024-01-01', null), dbt_days('2024-01-01'::date, '2024-01-03')") == [[30, 2]]
+    with pytest.raises(redshift_connector.ProgrammingError, match="without FROM"):
+        run(f"{made} $$ select count(*) from pg_class $$ language sql")
+    run("drop function public.dbt_days(date, varchar(10))")
