@@ -5,6 +5,7 @@ from collections.abc import Callable
 from local.warehouse import privileges
 from local.warehouse.login import verifier
 from local.warehouse.plan import HELPERS, Plan, Refused, bare, block, literal, unsupported
+from local.warehouse.storage import Storage
 from local.warehouse.words import Words
 
 
@@ -118,8 +119,66 @@ def _alter_owner(words: Words) -> Plan | None:
                 raise unsupported(f"ALTER TABLE APPEND with {option.upper()}", "insert and delete instead")
         move = (f"INSERT INTO {name} SELECT * FROM {source}", f"DELETE FROM {source}")  # noqa: S608 - quoted names
         return Plan(block(*move), tag="ALTER TABLE APPEND")
+    if words.take("alter", "encode", "auto"):
+        return Plan(block(f"PERFORM {literal(name)}::regclass"), tag="ALTER TABLE")
+    if plan := _alter_encodings(words, name):
+        return plan
+    if words.take("row", "level", "security"):
+        raise unsupported("ROW LEVEL SECURITY", "it works on a cluster only")
     words.position = start
     return None
+
+
+def _alter_encodings(words: Words, name: str) -> Plan | None:
+    """ALTER COLUMN … ENCODE …, which may be repeated; nothing for anything else."""
+    start, storage = words.position, Storage()
+    while words.take("alter", "column"):
+        column = words.name()
+        if not words.take("encode"):
+            break
+        storage.of_column(bare(column), f"encode {words.source().lower()}")
+        if not words.take(","):
+            return Plan(block(*storage.steps(name)), tag="ALTER TABLE")
+    words.position = start
+    return None
+
+
+def _alter_materialized_view(words: Words) -> Plan:
+    """https://docs.aws.amazon.com/redshift/latest/dg/r_ALTER_MATERIALIZED_VIEW.html"""
+    name = ".".join(words.dotted())
+    if words.take("auto", "refresh", "yes") or words.take("auto", "refresh", "no"):
+        return Plan(block(f"PERFORM {literal(name)}::regclass"), tag="ALTER MATERIALIZED VIEW")
+    if words.take("owner", "to"):
+        return Plan(f"ALTER MATERIALIZED VIEW {name} OWNER TO {words.name()}")
+    raise words.error()
+
+
+def _database(words: Words, verb: str) -> Plan:
+    """CREATE and ALTER DATABASE. https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_DATABASE.html"""
+    sql = f"{verb} DATABASE {words.name()}"
+    if words.peek() == "from" or (words.peek() == "with" and words.peek(1) in ("data", "permissions", "no")):
+        raise unsupported("databases of datashares and catalogs", "they exist on a cluster only")
+    words.take("with")
+    while words.left:
+        if words.take("owner"):
+            words.take("=") or words.take("to")
+            sql += f" OWNER {'TO ' if verb == 'ALTER' else ''}{words.name()}"
+        elif words.take("connection", "limit"):
+            value = words.source()
+            sql += f" CONNECTION LIMIT {'-1' if value.lower() == 'unlimited' else value}"
+        elif words.take("isolation", "level"):
+            words.source()
+        elif words.take("collate", "case_sensitive") or words.take("collate", "cs"):
+            continue
+        elif words.peek() == "collate":
+            raise unsupported("COLLATE CASE_INSENSITIVE", "compare lower(x) instead")
+        elif verb == "ALTER" and words.take("rename", "to"):
+            sql += f" RENAME TO {words.name()}"
+        else:
+            raise words.error()
+    if verb == "ALTER" and sql.count(" ") == 2:
+        return Plan("SELECT 1 WHERE false", tag="ALTER DATABASE")
+    return Plan(sql)
 
 
 _COMMANDS: dict[tuple[str, ...], Callable[[Words], Plan | None]] = privileges.COMMANDS | {
@@ -130,6 +189,9 @@ _COMMANDS: dict[tuple[str, ...], Callable[[Words], Plan | None]] = privileges.CO
     ("drop", "schema"): _drop_schema,
     ("alter", "table"): _alter_owner,
     ("alter", "view"): _alter_owner,
+    ("alter", "materialized", "view"): _alter_materialized_view,
+    ("create", "database"): lambda words: _database(words, "CREATE"),
+    ("alter", "database"): lambda words: _database(words, "ALTER"),
     ("create", "domain"): _syntax_error,
     ("create", "extension"): _syntax_error,
 }

@@ -12,6 +12,8 @@ from sqlglot.generators.postgres import PostgresGenerator
 from sqlglot.parsers.redshift import RedshiftParser
 from sqlglot.tokens import TokenType
 
+from local.warehouse.plan import Refused
+
 _OWN_GRAMMAR = ("CAST", "CONVERT", "DECODE", "EXTRACT", "POSITION", "SUBSTRING", "TRIM", "TRY_CAST")
 
 
@@ -98,7 +100,11 @@ def generate(tree: exp.Expr) -> str:
 
     Raises:
         sqlglot.UnsupportedError: PostgreSQL has no such construct, as far as sqlglot knows.
+        Refused: a string in it holds what no string can.
     """
-    return Generator(
+    sql = Generator(
         dialect="postgres", normalize_functions=False, unsupported_level=ErrorLevel.RAISE, comments=False
     ).generate(tree)
+    if "\0" in sql:
+        raise Refused('invalid byte sequence for encoding "UTF8": 0x00', "22021")
+    return sql

@@ -243,6 +243,7 @@ _HANDLERS: dict[str, Callable[[exp.Anonymous], exp.Expr | None]] = {
     "object": _renamed(f"{HELPERS}.object_of"),
     "version": _renamed(f"{HELPERS}.version"),
     "current_setting": _renamed(f"{HELPERS}.current_setting"),
+    "set_config": _renamed(f"{HELPERS}.set_config"),
 }
 
 

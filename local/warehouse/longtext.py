@@ -14,13 +14,15 @@ _PIECE = re.compile(rf"""({_STRING})|"[^"]*"|--[^\n]*|/\*.*?\*/|\$([A-Za-z_]\w*|
 _ESCAPE = re.compile(r"\\([0-7]{1,3}|.)|''", re.DOTALL)
 _LETTERS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 _MARK = re.compile(r"'\x01(\d+)\x01'")
-_NAME = r'(?:"[^"]+"|[a-z_][\w$]*)'
+_NAME = r'(?:"[^"]+"|[a-z_][\w$]*+)'
+# Every repetition is possessive: a text that does not match is given up at once, whatever its length.
 _INSERT = re.compile(
-    rf"((?:\s+|/\*.*?\*/)*insert\s+into\s+{_NAME}(?:\.{_NAME})*\s*(?:\((?:\s*{_NAME}\s*,?)+\))?\s*values)\s*\(",
+    rf"((?:\s|/\*.*?\*/)*+insert\s+into\s+{_NAME}(?:\.{_NAME})*+\s*+"
+    rf"(?:\(\s*+{_NAME}\s*+(?:,\s*+{_NAME}\s*+)*+\)\s*+)?+values)\s*+\(",
     re.IGNORECASE | re.DOTALL,
 )
 _VALUES = re.compile(
-    rf"(?:[\s,()]+|{_STRING}|[-+]?[\d.]+(?:[eE][-+]?\d+)?\b|\$\d+|\b(?:null|true|false|default)\b)+;?\s*",
+    rf"(?:[\s,()]++|(?>{_STRING})|[-+]?[\d.]++(?:[eE][-+]?\d++)?+\b|\$\d++|\b(?:null|true|false|default)\b)++;?\s*+",
     re.IGNORECASE | re.DOTALL,
 )
 

@@ -92,8 +92,10 @@ def _tables(node: exp.Expr) -> dict[str, str]:
             for each in own:
                 for one in each if isinstance(each, list) else [each]:
                     source = one.this if isinstance(one, (exp.From, exp.Join)) else one
-                    if isinstance(source, exp.Expr) and source.alias_or_name:
-                        found.setdefault(source.alias_or_name.lower(), source.text("db").lower())
+                    inner = source.args.get("joins") or [] if isinstance(source, exp.Expr) else []
+                    for table in (source, *(join.this for join in inner)):
+                        if isinstance(table, exp.Expr) and table.alias_or_name:
+                            found.setdefault(table.alias_or_name.lower(), table.text("db").lower())
         scope = scope.parent
     return found
 

@@ -6,9 +6,9 @@ https://docs.aws.amazon.com/redshift/latest/dg/r_FROM_clause-pivot-unpivot-examp
 from sqlglot import exp
 
 from local.warehouse.dialect import generate
-from local.warehouse.plan import Refused, unsupported
+from local.warehouse.plan import Refused
+from local.warehouse.stars import Columns, names_of
 
-Columns = dict[str, list[str]]  # of tables by their names as PostgreSQL text
 _AGGREGATES = ("count", "sum", "min", "max", "avg")
 _INPUT = "pg_input"
 
@@ -17,7 +17,7 @@ def tables(tree: exp.Expr) -> list[str]:
     """The tables whose columns have to be known: those that are turned with all their columns."""
     found: list[str] = []
     for source, _ in _turned(tree):
-        _names(source, tree, {}, found)
+        names_of(source, tree, {}, found)
     return found
 
 
@@ -28,7 +28,7 @@ def rewrite(tree: exp.Expr, columns: Columns) -> None:
         columns: those of the tables that `tables` names.
     """
     for source, turn in reversed(list(_turned(tree))):
-        names = _names(source, tree, columns, [])
+        names = names_of(source, tree, columns, [])
         if not names:
             raise Refused(f'relation "{source.alias_or_name}" does not exist', "42P01")
         alias = turn.alias or source.alias or "pg_turned"
@@ -47,35 +47,6 @@ def _turned(tree: exp.Expr) -> list[tuple[exp.Expr, exp.Pivot]]:
             raise Refused("PIVOT can't be applied to the result of another one", "0A000")
         found += [(source, turn) for turn in turns]
     return found
-
-
-def _names(source: exp.Expr, tree: exp.Expr, columns: Columns, missing: list[str]) -> list[str]:
-    """Names of the columns of what is turned; tables of which nothing is known are added to `missing`."""
-    if isinstance(source, exp.Subquery):
-        return _selected(source.this, tree, columns, missing)
-    if not source.db:
-        for cte in tree.find_all(exp.CTE):
-            if cte.alias.lower() == source.name.lower():
-                named = [each.name.lower() for each in cte.args["alias"].args.get("columns") or []]
-                return named or _selected(cte.this, tree, columns, missing)
-    name = generate(exp.Table(this=source.this.copy(), db=source.args.get("db") and source.args["db"].copy()))
-    if name not in columns and name not in missing:
-        missing.append(name)
-    return columns.get(name, [])
-
-
-def _selected(query: exp.Expr, tree: exp.Expr, columns: Columns, missing: list[str]) -> list[str]:
-    while isinstance(query, (exp.SetOperation, exp.Subquery)):
-        query = query.this
-    names = []
-    for each in query.expressions:
-        if not (isinstance(each, exp.Star) or (isinstance(each, exp.Column) and isinstance(each.this, exp.Star))):
-            names.append(each.alias_or_name.lower() or str(each.this).lower())
-        elif query.args.get("joins"):
-            raise unsupported("PIVOT of * over a join", "name the columns")
-        else:
-            names += _names(query.args["from_"].this, tree, columns, missing)
-    return names
 
 
 def _column(name: str) -> exp.Column:

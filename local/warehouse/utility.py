@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from local.warehouse.plan import HELPERS, Plan, Refused, literal, unsupported
+from local.warehouse.plan import HELPERS, Plan, Refused, block, literal, unsupported
 from local.warehouse.words import Words
 
 # Settings of Redshift that PostgreSQL does not know, and their defaults. They change nothing unless said below.
@@ -19,14 +19,29 @@ _SETTINGS = {
     "spectrum_query_maxerror": "-1",
     "metadata_catalog": "default",
     **dict.fromkeys(
-        ("enable_result_cache_for_session", "mv_enable_aqmv_for_session", "auto_analyze", "enable_numeric_rounding")
-        + ("navigate_super_null_on_error", "cast_super_null_on_error", "spectrum_enable_pseudo_columns"),
+        [
+            "enable_result_cache_for_session",
+            "mv_enable_aqmv_for_session",
+            "auto_analyze",
+            "enable_numeric_rounding",
+            "navigate_super_null_on_error",
+            "cast_super_null_on_error",
+            "spectrum_enable_pseudo_columns",
+        ],
         "on",
     ),
     **dict.fromkeys(
-        ("enable_case_sensitive_identifier", "describe_field_name_in_uppercase", "use_fips_ssl", "enable_vacuum_boost")
-        + ("error_on_nondeterministic_update", "parse_super_null_on_error", "json_serialization_enable")
-        + ("json_serialization_parse_nested_strings", "enable_case_sensitive_super_attribute"),
+        [
+            "enable_case_sensitive_identifier",
+            "describe_field_name_in_uppercase",
+            "use_fips_ssl",
+            "enable_vacuum_boost",
+            "error_on_nondeterministic_update",
+            "parse_super_null_on_error",
+            "json_serialization_enable",
+            "json_serialization_parse_nested_strings",
+            "enable_case_sensitive_super_attribute",
+        ],
         "off",
     ),
 }
@@ -122,6 +137,8 @@ def _show(words: Words, _: Translate) -> Plan:
         )
     if words.peek() in ("procedure", "external", "model", "datashares", "functions", "procedures", "parameters"):
         raise unsupported(f"SHOW {words.peek().upper()}", "it works on a cluster only")
+    if words.take("all"):
+        return _show_all()
     if (name := words.peek()) in _SETTINGS:
         words.position += 1
         return Plan(
@@ -129,6 +146,25 @@ def _show(words: Words, _: Translate) -> Plan:
             tag="SHOW",
         )
     return Plan(f"SHOW {words.rest()}")
+
+
+def _show_all() -> Plan:
+    """Redshift's settings; PostgreSQL's own have other names and say where it lives."""
+    both = (
+        "datestyle",
+        "extra_float_digits",
+        "search_path",
+        "statement_timeout",
+        "timezone",
+        "client_encoding",
+        "application_name",
+    )
+    rows = [f"({literal(name)}, current_setting({literal(name)}))" for name in both]
+    rows += [
+        f"({literal(name)}, coalesce(nullif(current_setting('{HELPERS}.{name}', true), ''), {literal(value)}))"
+        for name, value in _SETTINGS.items()
+    ]
+    return Plan(f"SELECT name, setting FROM (VALUES {', '.join(rows)}) AS s (name, setting) ORDER BY name", tag="SHOW")
 
 
 def _grants(words: Words) -> Plan:
@@ -194,7 +230,8 @@ def _analyze(words: Words, _: Translate) -> Plan:
 
 def _lock(words: Words, _: Translate) -> Plan:
     words.take("table")
-    return Plan(f"LOCK TABLE {words.rest()} IN ACCESS EXCLUSIVE MODE")
+    # In a block, so that it may stand outside of a transaction.
+    return Plan(block(f"LOCK TABLE {words.rest()} IN ACCESS EXCLUSIVE MODE"), tag="LOCK TABLE")
 
 
 def _inner(before: str, words: Words, translate: Translate) -> Plan:

@@ -179,6 +179,15 @@ END $$;
 
 -- Settings that PostgreSQL does not have are kept as pg_redshift.<name>.
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_CURRENT_SETTING.html
+CREATE OR REPLACE FUNCTION pg_redshift.set_config(name text, value text, local boolean) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN pg_catalog.set_config(name, value, local);
+EXCEPTION WHEN undefined_object THEN
+    RETURN pg_catalog.set_config('pg_redshift.' || lower(name), value, local);
+END $$;
+CREATE OR REPLACE FUNCTION pg_redshift.current_setting(name text, missing_ok boolean) RETURNS text LANGUAGE sql STABLE AS $$
+SELECT coalesce(nullif(pg_catalog.current_setting('pg_redshift.' || lower(name), true), ''),
+    CASE WHEN lower(name) = 'query_group' THEN 'unset' ELSE pg_catalog.current_setting(name, missing_ok) END) $$;
 CREATE OR REPLACE FUNCTION pg_redshift.current_setting(name text) RETURNS text LANGUAGE sql STABLE AS $$
 SELECT coalesce(nullif(pg_catalog.current_setting('pg_redshift.' || lower(name), true), ''),
     CASE WHEN lower(name) = 'query_group' THEN 'unset' ELSE pg_catalog.current_setting(name) END) $$;
