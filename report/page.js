@@ -124,7 +124,7 @@ function drawTimeline() {
     el('caption', null, caption),
     el('colgroup', null, ['name', 'outcome', 'span', 'seconds'].map(name => el('col', {class: name}))),
     el('thead', null, el('tr', null, el('th', {scope: 'col'}, 'Node'), el('th', {scope: 'col'}, el('span', {class: 'word'}, 'Outcome')),
-      el('th', {scope: 'col', 'aria-label': 'Span'}, el('div', {class: 'axis', 'aria-hidden': 'true'}, ticks)), el('th', {scope: 'col', class: 'number'}, 'Took'))),
+      el('th', {scope: 'col'}, el('span', {class: 'unseen'}, 'Span'), el('div', {class: 'axis', 'aria-hidden': 'true'}, ticks)), el('th', {scope: 'col', class: 'number'}, 'Took'))),
     body), more) : empty('Nothing in this run matches the filters.'));
 }
 

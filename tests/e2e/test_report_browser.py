@@ -1,127 +1,15 @@
-"""The report in a real browser: headless Chromium, spoken to over a pipe in its DevTools protocol.
-
-Source: https://chromedevtools.github.io/devtools-protocol/
-"""
+"""The report in a real browser."""
 
 import base64
-import json
-import os
-import subprocess
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from report.page import render
+from tests.fixtures.browser import Browser
 from tests.integration.report.made_up import MADE_AT, history
 
 pytestmark = pytest.mark.slow
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-
-
-class Browser:
-    """One headless Chromium with one tab. What the tab logs, throws and asks for is kept."""
-
-    def __init__(self, profile: Path) -> None:
-        if not Path(CHROMIUM).exists():
-            pytest.fail(f"{CHROMIUM} is missing: apt-get install chromium, or set CHROMIUM to a Chromium or Chrome")
-        profile.mkdir()
-        # Chromium reads commands from descriptor 3 and answers on 4, each message ended by a NUL.
-        commands, self._to = os.pipe()
-        self._from, answers = os.pipe()
-        redirect = f'exec "$@" 3<&{commands} 4>&{answers}'
-        # Root may not use the sandbox. What a browser asks for by itself is none of the page's business.
-        options = "--headless --no-sandbox --disable-gpu --remote-debugging-pipe --no-first-run --disable-sync"
-        options += " --disable-background-networking --disable-component-update --disable-dev-shm-usage"
-        self._process = subprocess.Popen(
-            ["/bin/bash", "-c", redirect, "chromium", CHROMIUM, *options.split(), f"--user-data-dir={profile}"],
-            pass_fds=(commands, answers),
-            stderr=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
-        os.close(commands)
-        os.close(answers)
-        self._number, self._rest, self._session = 0, b"", None
-        self.events: list[dict[str, Any]] = []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
-
-    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        self._number += 1
-        message = {"id": self._number, "method": method, "params": parameters}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._to, json.dumps(message).encode() + b"\0")
-        while True:
-            answer = self._receive()
-            if answer.get("id") == self._number:
-                assert "error" not in answer, answer
-                return answer["result"]
-            self.events.append(answer)
-
-    def _receive(self) -> dict[str, Any]:
-        while b"\0" not in self._rest:
-            more = os.read(self._from, 1 << 16)
-            assert more, "Chromium has ended"
-            self._rest += more
-        message, _, self._rest = self._rest.partition(b"\0")
-        return json.loads(message)
-
-    def open(self, path: Path, width: int = 1280, scheme: str = "light") -> None:
-        self.events.clear()
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
-        )
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        self.call("Page.navigate", url=path.as_uri())
-        self.wait_for("document.readyState === 'complete'")
-
-    def run(self, script: str) -> Any:
-        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
-        return answer["result"].get("value")
-
-    def wait_for(self, script: str) -> None:
-        until = time.monotonic() + 30
-        while not self.run(script):
-            assert time.monotonic() < until, f"never came true: {script}"
-            time.sleep(0.05)
-
-    def press(self, key: str, code: str = "", number: int = 0) -> None:
-        more = {"text": key if len(key) == 1 else "\r"} if len(key) == 1 or key == "Enter" else {}
-        for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=code, windowsVirtualKeyCode=number, **more)
-            more = {}
-
-    def named(self, *methods: str) -> list[dict[str, Any]]:
-        return [event["params"] for event in self.events if event.get("method") in methods]
-
-    def requests(self) -> list[str]:
-        return [event["request"]["url"] for event in self.named("Network.requestWillBeSent")]
-
-    def complaints(self) -> list[dict[str, Any]]:
-        return self.named("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
-
-    def close(self) -> None:
-        self._session = None
-        try:
-            self.call("Browser.close")
-            self._process.wait(20)
-        finally:
-            self._process.kill()
-            os.close(self._to)
-            os.close(self._from)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory) -> Iterator[Browser]:
-    browser = Browser(tmp_path_factory.mktemp("browser") / "profile")
-    yield browser
-    browser.close()
 
 
 def saved(folder: Path, found: dict) -> Path:
