@@ -7,7 +7,7 @@ from typing import Any
 from airflow.sdk import get_current_context
 
 from dbt_pipeline.compatibility import AirflowFailException
-from dbt_pipeline.results import ERROR_KEY, RESULTS_KEY
+from dbt_pipeline.results import ERROR_KEY, LAST_WORDS_KEY, RESULTS_KEY
 
 FAILED = {"error", "fail", "runtime error", "partial success"}
 WARNED = {"warn"}
@@ -137,11 +137,12 @@ def nodes_to_report(ti: Any, tasks: dict[str, Any], states: dict[str, str]) -> t
         explained = nodes_of[task_id] & found if task_id in nodes_of else _in_trouble(processes.get(task_id))
         if not explained:
             error = ti.xcom_pull(task_ids=task_id, key=ERROR_KEY) or {}
+            words = ti.xcom_pull(task_ids=task_id, key=LAST_WORDS_KEY)
             failed.append(
                 {
                     "unique_id": task_id,
                     "status": "failed",
-                    "message": error.get("message") or "ended without a word; see its log in Airflow",
+                    "message": words or error.get("message") or "ended without a word; see its log in Airflow",
                     "try_number": error.get("try_number", 1),
                 }
             )

@@ -10,6 +10,8 @@ from typing import Any
 
 RESULTS_KEY = "dbt_results"
 ERROR_KEY = "task_error"
+# What dbt said last, of a process that ended before it ran anything: a wrong password, a model that does not compile.
+LAST_WORDS_KEY = "dbt_last_words"
 # SNS and a person's eye both want one line; a database error can be a page.
 MESSAGE_CHARACTERS = 500
 
@@ -36,7 +38,13 @@ def keep_results(project_dir: str, context: Any) -> None:
     """
     # An exception here would stand in the log instead of dbt's own error.
     try:
-        content = json.loads((Path(project_dir) / "target" / "run_results.json").read_text())
+        results = Path(project_dir) / "target" / "run_results.json"
+        if not results.is_file():
+            log.warning("dbt ended before it ran anything; its message stands above")
+            if words := _last_words(Path(project_dir) / "logs" / "dbt.log"):
+                context["ti"].xcom_push(key=LAST_WORDS_KEY, value=words)
+            return
+        content = json.loads(results.read_text())
         context["ti"].xcom_push(
             key=RESULTS_KEY,
             value={
@@ -54,10 +62,18 @@ def keep_results(project_dir: str, context: Any) -> None:
                 ],
             },
         )
-    except FileNotFoundError:
-        log.warning("dbt ended before it ran anything; its message stands above")
     except Exception:
         log.exception("dbt's results could not be kept; the failure report will only name the task")
+
+
+def _last_words(path: Path) -> str | None:
+    """The last error in dbt's log, which holds one event a line, as DBT_LOG_FORMAT_FILE says."""
+    try:
+        errors = [line for line in path.read_text(errors="replace").splitlines() if '"level": "error"' in line]
+        words = json.loads(errors[-1])["info"]["msg"].removeprefix("Encountered an error:")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return " ".join(words.split())[:MESSAGE_CHARACTERS]
 
 
 def keep_error(context: Any) -> None:

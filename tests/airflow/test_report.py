@@ -10,7 +10,7 @@ from airflow.sdk.execution_time.context import set_current_context
 from conftest import TaskInstance
 from dbt_pipeline.compatibility import AirflowFailException
 from dbt_pipeline.report import ALERT_NODES, ALERT_TASK, SUCCESS_TASK, check_dbt, nodes_to_report
-from dbt_pipeline.results import ERROR_KEY, RESULTS_KEY
+from dbt_pipeline.results import ERROR_KEY, LAST_WORDS_KEY, RESULTS_KEY
 
 PRODUCER = "transform_data.dbt_producer_watcher"
 AUDIT = "audit_dbt_task.audit_table_model_build"
@@ -102,6 +102,12 @@ def test_a_dbt_that_died_before_anything(reports: Reports) -> None:
         (PRODUCER, "failed", "dbt command failed. The command returned a non-zero exit code 2.", 1),
         ("transform_data.departures.run", "failed", "producer failed", 2),
     ]
+
+
+def test_a_dbt_that_could_not_log_in_is_told_in_its_own_words(reports: Reports) -> None:
+    reports.failed(PRODUCER, "dbt command failed. The command returned a non-zero exit code 2.")
+    reports.ti.xcoms[PRODUCER, LAST_WORDS_KEY] = "Database Error FATAL: password authentication failed"
+    assert reports.found() == [(PRODUCER, "failed", "Database Error FATAL: password authentication failed", 1)]
 
 
 def test_a_dbt_that_was_killed_is_red_though_every_model_was_built_after_it(reports: Reports) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from conftest import TaskInstance
-from dbt_pipeline.results import ERROR_KEY, RESULTS_KEY, first_error_line, keep_error, keep_results
+from dbt_pipeline.results import ERROR_KEY, LAST_WORDS_KEY, RESULTS_KEY, first_error_line, keep_error, keep_results
 
 RESULT = {"unique_id": "model.flights.a", "status": "error", "message": "Database Error in model a (a.sql)\n  broken"}
 
@@ -54,6 +54,30 @@ def test_a_lost_connection_to_airflow_is_not_raised(
     keep_results(str(tmp_path), {"ti": ti})
     keep_error({"ti": ti, "exception": ValueError("broken")})
     assert [str(record.exc_info[1]) for record in caplog.records] == ["the API server is gone"] * 2
+
+
+def event(level: str, message: str) -> str:
+    return json.dumps({"data": {}, "info": {"level": level, "msg": message, "name": "MainEncounteredError"}})
+
+
+def test_the_last_words_of_a_dbt_that_ran_nothing_are_kept(tmp_path: Path, ti: TaskInstance) -> None:
+    (tmp_path / "logs").mkdir()
+    words = 'Encountered an error:\nDatabase Error\n  FATAL: password authentication failed for user "dbt_user"'
+    lines = [event("info", "Running with dbt"), event("error", "first"), event("error", words), event("debug", "over")]
+    (tmp_path / "logs" / "dbt.log").write_text("\n".join([*lines, '{"data": {"half']))
+    keep_results(str(tmp_path), {"ti": ti})
+    assert ti.xcoms == {
+        ("dbt_check", LAST_WORDS_KEY): 'Database Error FATAL: password authentication failed for user "dbt_user"'
+    }
+
+
+@pytest.mark.parametrize("content", [None, "", "words", '{"level": "error"}', event("info", "fine")])
+def test_a_log_without_last_words_raises_nothing(tmp_path: Path, ti: TaskInstance, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "logs").mkdir()
+        (tmp_path / "logs" / "dbt.log").write_text(content)
+    keep_results(str(tmp_path), {"ti": ti})
+    assert ti.xcoms == {}
 
 
 @pytest.mark.parametrize(
