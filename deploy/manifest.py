@@ -61,6 +61,7 @@ def build_manifest(project: Path, profiles: Path) -> bytes:
         shutil.copy(profiles, scratch)
         if any(_has_packages(project / name) for name in ("packages.yml", "dependencies.yml")):
             _dbt("deps", project, Path(scratch))
+            _copy_what_is_linked(project)
         _dbt("parse", project, Path(scratch))
         manifest = json.loads((Path(scratch) / "target" / "manifest.json").read_bytes())
     return json.dumps(_timeless(manifest), sort_keys=True, separators=(",", ":")).encode()
@@ -68,6 +69,16 @@ def build_manifest(project: Path, profiles: Path) -> bytes:
 
 def _has_packages(path: Path) -> bool:
     return path.is_file() and bool((yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("packages"))
+
+
+def _copy_what_is_linked(project: Path) -> None:
+    """Put a package of the project's own, which dbt only links to, in the place of its link: a bucket has no links."""
+    settings = yaml.safe_load((project / "dbt_project.yml").read_text(encoding="utf-8"))
+    packages = project / (settings.get("packages-install-path") or "dbt_packages")
+    for link in [path for path in packages.glob("*") if path.is_symlink()]:
+        package = link.resolve()
+        link.unlink()
+        shutil.copytree(package, link)
 
 
 def _dbt(command: str, project: Path, scratch: Path) -> None:

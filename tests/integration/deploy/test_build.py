@@ -164,3 +164,19 @@ def test_a_further_project_is_released_beside_the_first_and_dbt_reads_the_manife
         check=False,
     )
     assert run.stdout.split() == ["toy.second"], run.stdout + run.stderr
+
+
+def test_packages_travel_with_the_release(toy_repository, tmp_path):
+    project = toy_repository / "dbt_project"
+    for name, text in {
+        "packages.yml": "packages:\n  - local: own/money\n",
+        "own/money/dbt_project.yml": "name: money\nversion: '1.0'\n",
+        "own/money/macros/dollars.sql": "{% macro dollars(cents) %}{{ cents }} / 100.0{% endmacro %}\n",
+        "models/paid.sql": "select {{ money.dollars(250) }} as paid\n",
+    }.items():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(text)
+    (release,) = build(tmp_path / "out", repository=toy_repository).releases
+    files = {file.path for file in release.files}
+    assert {"dbt_packages/money/dbt_project.yml", "dbt_packages/money/macros/dollars.sql"} <= files
+    assert not (project / "dbt_packages").exists()
