@@ -27,6 +27,7 @@ app = typer.Typer(
 app.command("warehouse-user")(cli_warehouse.warehouse_user)
 app.command("sample-data")(cli_warehouse.sample_data)
 app.command()(cli_warehouse.freshness)
+app.command()(cli_warehouse.report)
 app.command()(cli_environment.smoke)
 app.command()(cli_environment.teardown)
 

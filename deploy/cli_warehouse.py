@@ -17,6 +17,7 @@ from deploy.cli_options import AccountOption, out
 from deploy.errors import SetupError, from_aws
 from deploy.freshness import check_freshness
 from deploy.progress import shown
+from deploy.publish import publish_report
 from deploy.redshift import apply_grants, error_text
 from deploy.sample_data import load_sample, upload_sample
 
@@ -123,3 +124,15 @@ def freshness(
     check_account(aws_client("sts") if account else None, account)
     for line in check_freshness(aws_client("secretsmanager"), dag):
         out.print(line, markup=False)
+
+
+def report(
+    url: Annotated[str, typer.Option(envvar="DEPLOY_REPORT_URL", help="Where it goes: s3://<bucket>/<key>.")],
+    dag: Annotated[str, typer.Option(help="The pipeline, by its dag_name in dags/pipelines.yml.")] = "flights_pipeline",
+    days: Annotated[int, typer.Option(min=1, help="How far back it goes.")] = 30,
+    account: AccountOption = None,
+) -> None:
+    """Publish a pipeline's audit report to S3."""
+    check_account(aws_client("sts") if account else None, account)
+    publish_report(aws_client("secretsmanager"), aws_client("s3"), dag, url, days)
+    out.print(f"The report is at {url}.", markup=False)

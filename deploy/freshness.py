@@ -44,6 +44,33 @@ def _secret(secretsmanager: Any, name: str, *keys: str) -> dict[str, Any]:
         raise SetupError(f"secret {name} must be JSON with {' and '.join(keys)}") from None
 
 
+def warehouse_environment(secretsmanager: Any, dag_name: str, pipelines: Path = PIPELINES) -> dict[str, str]:
+    """Return the REDSHIFT_* variables with which dbt reaches a pipeline's warehouse, as the pipeline's own user.
+
+    Args:
+        secretsmanager: boto3 client.
+        dag_name: the pipeline.
+        pipelines: the file that describes it.
+
+    Raises:
+        SetupError: a setting is missing or wrong.
+        DeployError: a secret cannot be read.
+    """
+    pipeline = _pipeline(pipelines, dag_name)
+    login = _secret(secretsmanager, pipeline["secret_name"], "username", "password")
+    where = _secret(secretsmanager, f"{_CONNECTIONS}/{pipeline['redshift_connection_id']}", "host", "port")
+    extra = where.get("extra") or {}
+    return {
+        "REDSHIFT_HOST": str(where["host"]),
+        "REDSHIFT_PORT": str(where["port"]),
+        "REDSHIFT_USER": login["username"],
+        "REDSHIFT_PASSWORD": login["password"],
+        "REDSHIFT_DATABASE": pipeline["target_database"],
+        "REDSHIFT_SCHEMA": pipeline["target_schema"],
+        "REDSHIFT_SSLMODE": (json.loads(extra) if isinstance(extra, str) else extra).get("sslmode", "verify-full"),
+    }
+
+
 def check_freshness(secretsmanager: Any, dag_name: str, pipelines: Path = PIPELINES) -> list[str]:
     """Run `dbt source freshness`; its results reach the audit table too.
 
@@ -59,23 +86,13 @@ def check_freshness(secretsmanager: Any, dag_name: str, pipelines: Path = PIPELI
         SetupError: a setting is missing or wrong.
         DeployError: a source is staler than it may be, or dbt could not ask; the text says which.
     """
-    pipeline = _pipeline(pipelines, dag_name)
-    login = _secret(secretsmanager, pipeline["secret_name"], "username", "password")
-    where = _secret(secretsmanager, f"{_CONNECTIONS}/{pipeline['redshift_connection_id']}", "host", "port")
-    project = next((path for path in find_projects() if project_name(path) == pipeline["project_name"]), None)
+    variables = warehouse_environment(secretsmanager, dag_name, pipelines)
+    name = _pipeline(pipelines, dag_name)["project_name"]
+    project = next((path for path in find_projects() if project_name(path) == name), None)
     if project is None:
-        raise SetupError(f"there is no dbt project called {pipeline['project_name']!r} in the repository")
-    extra = where.get("extra") or {}
+        raise SetupError(f"there is no dbt project called {name!r} in the repository")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DBT_", "REDSHIFT_"))}
-    environment = kept | {
-        "REDSHIFT_HOST": str(where["host"]),
-        "REDSHIFT_PORT": str(where["port"]),
-        "REDSHIFT_USER": login["username"],
-        "REDSHIFT_PASSWORD": login["password"],
-        "REDSHIFT_DATABASE": pipeline["target_database"],
-        "REDSHIFT_SCHEMA": pipeline["target_schema"],
-        "REDSHIFT_SSLMODE": (json.loads(extra) if isinstance(extra, str) else extra).get("sslmode", "verify-full"),
-    }
+    environment = kept | variables
     with tempfile.TemporaryDirectory(prefix="dbt-freshness-") as scratch:
         command = [str(Path(sys.executable).with_name("dbt")), "--no-use-colors", "source", "freshness"]
         command += ["--target", "prod", f"--project-dir={project}", f"--profiles-dir={project}"]

@@ -116,7 +116,7 @@ def test_a_broken_model_is_exit_code_1(deploy, toy_repository, tmp_path):
 
 def test_every_command_explains_itself():
     commands = typer.main.get_command(app).commands
-    assert set(commands) >= {"build", "plan", "apply", "status", "rollback", "smoke", "teardown", "freshness"}
+    assert set(commands) >= {"build", "plan", "apply", "status", "rollback", "smoke", "teardown", "freshness", "report"}
     for name, command in commands.items():
         assert len(command.help.splitlines()[0]) > 20, name
         assert all(parameter.help for parameter in command.params if parameter.param_type_name == "option"), name

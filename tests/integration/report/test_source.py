@@ -1,5 +1,6 @@
 """Reading: real audit views, written by dbt into the warehouse stand-in; and what the command says when it cannot."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from deploy.errors import DeployError, SetupError
+from deploy.publish import publish_report
 from report import source
 from report.source import read
 from tests.fixtures.project import sample_project
@@ -118,3 +121,28 @@ def test_a_place_that_cannot_be_written_is_named(audited, tmp_path):
     assert done.returncode == 2
     assert "cannot be written" in done.stderr
     assert "--output" in done.stderr
+
+
+def test_the_report_of_a_pipelines_warehouse_is_published(audited, aws, tmp_path):
+    secretsmanager, s3 = aws.client("secretsmanager"), aws.client("s3")
+    login = {"username": audited.user, "password": audited.password}
+    where = {"host": audited.host, "port": audited.port, "extra": {"sslmode": "disable"}}
+    for name, content in (("published/user", login), ("airflow/connections/published", where)):
+        secretsmanager.create_secret(Name=name, SecretString=json.dumps(content))
+    s3.create_bucket(Bucket="published")
+    pipeline = {"dag_name": "published", "secret_name": "published/user", "redshift_connection_id": "published"}
+    pipeline |= {"target_database": audited.database, "target_schema": SCHEMA, "project_name": "flights"}
+    pipelines = tmp_path / "pipelines.yml"
+    pipelines.write_text(json.dumps({"pipelines": [pipeline]}))
+    publish_report(secretsmanager, s3, "published", "s3://published/audit/index.html", pipelines=pipelines)
+    page = s3.get_object(Bucket="published", Key="audit/index.html")
+    assert page["ContentType"] == "text/html; charset=utf-8"
+    text = page["Body"].read().decode()
+    assert f"{audited.database}.{SCHEMA}" in text
+    assert "model.flights.audit_table" in text
+    assert audited.password not in text
+    with pytest.raises(DeployError, match="s3://no-such-bucket/x"):
+        publish_report(secretsmanager, s3, "published", "s3://no-such-bucket/x", pipelines=pipelines)
+    for url in ("https://published/x", "s3://published", "s3://published/", "published/x"):
+        with pytest.raises(SetupError, match="is no place for the report"):
+            publish_report(secretsmanager, s3, "published", url, pipelines=pipelines)
