@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from local.develop import reference
 from local.settings import REPOSITORY
 from report.page import render
 from tests.fixtures.browser import Browser
@@ -39,8 +40,9 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    shutil.copytree(REPOSITORY / "docs", folder / "docs")
+    shutil.copytree(REPOSITORY / "docs", folder / "docs", ignore=shutil.ignore_patterns("reference"))
     shutil.copy(REPOSITORY / "zensical.toml", folder)
+    reference.write(folder / "docs" / "reference")
     zensical = Path(sys.executable).with_name("zensical")
     subprocess.run([zensical, "build", "--strict"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
     return folder / ".local" / "site"
