@@ -1,15 +1,30 @@
-"""Tables of the catalog that have more columns or rows in Redshift than in PostgreSQL (sql/6_catalog.sql)."""
+"""Tables and functions of the catalog that tell something else in Redshift than in PostgreSQL (sql/6_catalog.sql)."""
 
 from sqlglot import exp
 
 from local.warehouse.plan import HELPERS
 
-_OURS = ("pg_attribute", "pg_group", "pg_views")
+_OURS = ("pg_attribute", "pg_class", "pg_constraint", "pg_group", "pg_index", "pg_views")
+_WITH_KEYS = ("pg_attribute", "pg_class")
+_OF_THE_STANDARD = ("table_constraints", "key_column_usage")
 
 
 def table(node: exp.Table) -> None:
     """Have a statement read our own view in the place of PostgreSQL's table."""
-    if node.name.lower() in _OURS and node.db.lower() in ("", "pg_catalog"):
+    name, schema = node.name.lower(), node.db.lower()
+    if (name in _OURS and schema in ("", "pg_catalog")) or (
+        name in _OF_THE_STANDARD and schema == "information_schema"
+    ):
         if not node.alias:
-            node.set("alias", exp.TableAlias(this=exp.to_identifier(node.name.lower())))
+            node.set("alias", exp.TableAlias(this=exp.to_identifier(name)))
         node.set("db", exp.to_identifier(HELPERS))
+        if name in _WITH_KEYS and any(each.name.lower() == "pg_index" for each in node.root().find_all(exp.Table)):
+            # The indexes that keys would have are wanted only where pg_index is read as well.
+            node.set("this", exp.to_identifier(f"{name}_and_keys"))
+
+
+def function(node: exp.Dot) -> exp.Expr | None:
+    """A function is found without pg_catalog in front, and maybe ours by then."""
+    if isinstance(node.this, exp.Identifier) and node.this.name.lower() == "pg_catalog":
+        return node.expression if isinstance(node.expression, exp.Func) else None
+    return None

@@ -58,12 +58,27 @@ def to_super(node: exp.Cast) -> exp.Expr | None:
     return None
 
 
-def store(kind: exp.DataType) -> None:
+_STORED = (
+    _TEXT
+    + _CHAR
+    + (
+        *(_T.SMALLINT, _T.INT, _T.BIGINT, _T.DECIMAL, _T.FLOAT, _T.DOUBLE, _T.BOOLEAN, _T.DATE, _T.TIME, _T.TIMETZ),
+        *(_T.TIMESTAMP, _T.TIMESTAMPTZ, _T.SUPER, _T.VARBINARY, _T.BINARY),
+        _T.DATETIME,
+    )
+)
+
+
+def store(kind: exp.DataType | exp.Interval, column: str) -> None:
     """Give a column's type the length that Redshift gives it where none is written.
 
     In an expression, VARCHAR alone is as long as its value; in a table it is VARCHAR(256), and so is TEXT.
     https://docs.aws.amazon.com/redshift/latest/dg/r_Character_types.html
     """
+    name = kind.sql("postgres").lower()
+    if not isinstance(kind.this, exp.Interval) and kind.this not in _STORED:
+        hint = "https://docs.aws.amazon.com/redshift/latest/dg/c_Supported_data_types.html lists what can be stored"
+        raise Refused(f'Column "{column}" has unsupported type "{name}".', "0A000", hint)
     if kind.this == _T.TEXT or (kind.this in _TEXT and not kind.expressions):
         kind.set("this", _T.VARCHAR)
         _size(kind, 256)

@@ -52,6 +52,7 @@ _REWRITES: dict[type[exp.Expr], Callable] = {
     exp.Cast: datatypes.to_super,
     exp.Select: qualify.with_star,
     exp.Table: catalog.table,
+    exp.Dot: catalog.function,
 }
 
 

@@ -120,6 +120,15 @@ BEGIN
     END IF;
 END $$;
 
+-- Names of types, as Redshift knows them; the length of a string is not known where none was written. A computed DECIMAL
+-- is shown as NUMERIC(38,37), which the translation reads as one without limits, so that clients can write it back.
+CREATE OR REPLACE FUNCTION pg_redshift.format_type(type oid, modifier integer) RETURNS text LANGUAGE sql STABLE AS $$
+SELECT CASE WHEN type = 'text'::regtype THEN 'character varying'
+    WHEN type IN ('jsonb'::regtype, 'super'::regtype) THEN 'super'
+    WHEN type = 'bytea'::regtype THEN 'binary varying'
+    WHEN type = 'numeric'::regtype AND modifier = -1 THEN 'numeric(38,37)'
+    ELSE pg_catalog.format_type(type, modifier) END $$;
+
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_VERSION.html
 CREATE OR REPLACE FUNCTION pg_redshift.version() RETURNS text LANGUAGE sql IMMUTABLE AS
 $$ SELECT 'PostgreSQL 8.0.2 on i686-pc-linux-gnu, compiled by GCC gcc (GCC) 3.4.2 20041017 (Red Hat 3.4.2-6.fc3), '

@@ -122,8 +122,7 @@ FROM pg_class c LEFT JOIN pg_redshift.late_binding_views l ON l.view = c.oid WHE
 
 -- https://docs.aws.amazon.com/redshift/latest/dg/PG_GET_LATE_BINDING_VIEW_COLS.html
 CREATE OR REPLACE FUNCTION pg_catalog.pg_get_late_binding_view_cols() RETURNS SETOF record LANGUAGE sql STABLE AS $$
-SELECT n.nspname, c.relname, a.attname, CASE WHEN a.atttypid = 1700 AND a.atttypmod = -1 THEN 'numeric(38,37)'
-    ELSE format_type(a.atttypid, a.atttypmod) END::varchar, a.attnum::integer
+SELECT n.nspname, c.relname, a.attname, pg_redshift.format_type(a.atttypid, a.atttypmod)::varchar, a.attnum::integer
 FROM pg_redshift.late_binding_views v
 JOIN pg_class c ON c.oid = v.view
 JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -21,8 +21,7 @@ SELECT current_database()::varchar AS database_name, n.nspname::varchar AS schem
        row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum)::integer AS ordinal_position,
        pg_get_expr(d.adbin, d.adrelid)::varchar AS column_default,
        CASE WHEN a.attnotnull THEN 'NO' ELSE 'YES' END::varchar AS is_nullable,
-       CASE WHEN t.typname = 'super' THEN 'super' WHEN t.typname = 'bytea' THEN 'binary varying'
-            ELSE format_type(a.atttypid, NULL) END::varchar AS data_type,
+       pg_redshift.format_type(a.atttypid, NULL)::varchar AS data_type,
        CASE WHEN t.typname IN ('varchar', 'bpchar') AND a.atttypmod > 4 THEN a.atttypmod - 4 END
            AS character_maximum_length,
        CASE t.typname WHEN 'int2' THEN 16 WHEN 'int4' THEN 32 WHEN 'int8' THEN 64
@@ -175,12 +174,33 @@ SELECT database_name AS db_name, schema_name AS "schema", name, 0 AS updated_upt
        state, autorewrite, autorefresh
 FROM pg_catalog.svv_mv_info;
 
--- What a statement reads that names pg_attribute or pg_views. https://docs.aws.amazon.com/redshift/latest/dg/r_PG_TABLE_DEF.html
-DROP VIEW IF EXISTS pg_redshift.pg_attribute, pg_redshift.pg_views;
-CREATE VIEW pg_redshift.pg_attribute AS
-SELECT a.*, 0 AS attencodingtype, coalesce(a.attnum = s.dist_key, false) AS attisdistkey,
-       coalesce(array_position(s.sort_keys, a.attnum), 0) AS attsortkeyord
-FROM pg_catalog.pg_attribute a LEFT JOIN pg_redshift.storage s ON s.relation = a.attrelid;
+-- What a statement reads that names pg_class, pg_attribute or pg_views. A materialized view is a view to Redshift's clients,
+-- beside a table mv_tbl__<name>__0 that tells how it is stored; a late-binding view has no columns.
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_PG_TABLE_DEF.html
+DROP VIEW IF EXISTS pg_redshift.pg_class, pg_redshift.pg_attribute, pg_redshift.pg_views CASCADE;
+CREATE OR REPLACE FUNCTION pg_redshift.stored_as(relation oid) RETURNS oid LANGUAGE sql IMMUTABLE AS
+$$ SELECT (relation::bigint + 2147483648)::oid $$;
+CREATE OR REPLACE FUNCTION pg_redshift.columns_of(relation regclass, VARIADIC changes text[] DEFAULT '{}') RETURNS text
+LANGUAGE sql STABLE AS $$
+SELECT string_agg(coalesce((SELECT changes[i + 1] FROM generate_subscripts(changes, 1) AS i WHERE changes[i] = attname),
+    'c.' || attname) || ' AS ' || attname, ', ' ORDER BY attnum)
+FROM pg_catalog.pg_attribute WHERE attrelid = relation AND attnum > 0 $$;
+DO $$
+BEGIN
+    EXECUTE format('CREATE VIEW pg_redshift.pg_class AS SELECT %s FROM pg_catalog.pg_class c UNION ALL
+        SELECT %s FROM pg_redshift.storage s JOIN pg_catalog.pg_class c ON c.oid = s.relation WHERE c.relkind = ''m''',
+        pg_redshift.columns_of('pg_catalog.pg_class', 'relkind', 'CASE c.relkind WHEN ''m'' THEN ''v'' ELSE c.relkind END'),
+        pg_redshift.columns_of('pg_catalog.pg_class', 'relkind', '''r''::"char"', 'oid', 'pg_redshift.stored_as(c.oid)',
+            'relname', '(''mv_tbl__'' || c.relname || ''__0'')::name'));
+    EXECUTE format('CREATE VIEW pg_redshift.pg_attribute AS SELECT %1$s, %2$s FROM pg_catalog.pg_attribute c
+        LEFT JOIN pg_redshift.storage s ON s.relation = c.attrelid
+        WHERE NOT EXISTS (SELECT FROM pg_redshift.late_binding_views l WHERE l.view = c.attrelid) UNION ALL
+        SELECT %3$s, %2$s FROM pg_redshift.storage s JOIN pg_catalog.pg_attribute c ON c.attrelid = s.relation AND c.attnum > 0
+        JOIN pg_catalog.pg_class v ON v.oid = s.relation AND v.relkind = ''m''',
+        pg_redshift.columns_of('pg_catalog.pg_attribute'), '0 AS attencodingtype,
+        coalesce(c.attnum = s.dist_key, false) AS attisdistkey, coalesce(array_position(s.sort_keys, c.attnum), 0) AS attsortkeyord',
+        pg_redshift.columns_of('pg_catalog.pg_attribute', 'attrelid', 'pg_redshift.stored_as(c.attrelid)'));
+END $$;
 CREATE VIEW pg_redshift.pg_views AS
 SELECT n.nspname AS schemaname, c.relname AS viewname, pg_get_userbyid(c.relowner) AS viewowner,
        pg_redshift.view_definition(c.oid) AS definition
@@ -189,7 +209,7 @@ UNION ALL
 SELECT schemaname, matviewname, matviewowner,
        format('create materialized view %I.%I as (%s);', schemaname, matviewname, rtrim(definition, ';'))
 FROM pg_catalog.pg_matviews;
-GRANT SELECT ON pg_redshift.pg_attribute, pg_redshift.pg_views TO PUBLIC;
+GRANT SELECT ON pg_redshift.pg_class, pg_redshift.pg_attribute, pg_redshift.pg_views TO PUBLIC;
 
 -- There is no external catalog here.
 CREATE VIEW pg_catalog.svv_external_schemas AS

@@ -78,15 +78,24 @@ GRANT SELECT ON pg_catalog.pg_proc_info TO PUBLIC;
 CREATE OR REPLACE FUNCTION pg_catalog.pg_last_unload_count() RETURNS bigint LANGUAGE sql STABLE AS
 $$ SELECT coalesce(nullif(current_setting('pg_redshift.unload_count', true), ''), '0')::bigint $$;
 
--- Late-binding views have their own function and are not among the columns that information_schema knows.
+-- Late-binding views have their own function and are not among the columns that information_schema knows; materialized
+-- views are views there.
 DO $$
 DECLARE
-    plain text := rtrim(pg_get_viewdef('information_schema.columns'::regclass), ';');
+    columns text := rtrim(pg_get_viewdef('information_schema.columns'::regclass), ';');
+    tables text := rtrim(pg_get_viewdef('information_schema.tables'::regclass), ';');
 BEGIN
-    IF plain NOT LIKE '%late_binding_views%' THEN
-        EXECUTE 'CREATE OR REPLACE VIEW information_schema.columns AS ' || plain
-            || ' AND NOT EXISTS (SELECT FROM pg_redshift.late_binding_views l WHERE l.view = c.oid)';
+    IF columns NOT LIKE '%late_binding_views%' THEN
+        columns := columns || ' AND NOT EXISTS (SELECT FROM pg_redshift.late_binding_views l WHERE l.view = c.oid)';
     END IF;
+    IF columns NOT LIKE '%pg_redshift.format_type%' THEN
+        columns := replace(columns, 'format_type(', 'pg_redshift.format_type(');
+        columns := replace(columns, '''v''::"char", ', '''v''::"char", ''m''::"char", ');
+        tables := replace(tables, '''v''::"char", ', '''v''::"char", ''m''::"char", ');
+        tables := replace(tables, 'c.relkind = ''v''::"char"', 'c.relkind = ANY (ARRAY[''v''::"char", ''m''::"char"])');
+        EXECUTE 'CREATE OR REPLACE VIEW information_schema.tables AS ' || tables;
+    END IF;
+    EXECUTE 'CREATE OR REPLACE VIEW information_schema.columns AS ' || columns;
 END $$;
 
 -- Nor can information_schema tell the definition of a view that reads a table that is gone. Materialized views are views
@@ -107,8 +116,7 @@ BEGIN
     END IF;
 END $$;
 
--- The result of a computation with DECIMALs has a precision and a scale in Redshift, in PostgreSQL it has none. It is
--- shown as NUMERIC(38,37), which the translation reads as one without limits, so that clients can write it back.
+-- The result of a computation with DECIMALs has a precision and a scale in Redshift, in PostgreSQL it has none.
 CREATE OR REPLACE FUNCTION information_schema._pg_numeric_precision(typid oid, typmod int4) RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT AS $$
 SELECT CASE typid WHEN 21 THEN 16 WHEN 23 THEN 32 WHEN 20 THEN 64 WHEN 700 THEN 24 WHEN 701 THEN 53

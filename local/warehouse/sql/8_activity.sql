@@ -97,6 +97,10 @@ SELECT userid, xid, pid, label::char(320), starttime, endtime, sequence, text FR
 CREATE VIEW pg_catalog.stl_utilitytext AS
 SELECT userid, xid, pid, label::char(320), starttime, endtime, sequence, text FROM pg_redshift.texts WHERE type = 'UTILITY';
 
+-- Nothing is ever undone by the system here.
+CREATE VIEW pg_catalog.stl_undone AS
+SELECT NULL::integer AS userid, NULL::bigint AS xact_id, NULL::bigint AS xact_id_undone, NULL::timestamp AS undo_start_ts,
+       NULL::timestamp AS undo_end_ts, NULL::bigint AS table_id WHERE false;
 CREATE VIEW pg_catalog.sys_load_history AS
 SELECT user_id, query_id, query_id AS transaction_id, session_id, current_database()::varchar AS database_name,
        CASE WHEN error_code IS NULL THEN 'completed' ELSE 'aborted' END::varchar AS status,
