@@ -93,7 +93,9 @@ def _pipeline(entry: Any, defaults: dict[str, Any]) -> Pipeline:
 
 def _twice(entries: list[Any]) -> dict[str, str]:
     """Which of two entries is meant, nobody can tell: neither is made."""
-    names = [entry.get("dag_name") for entry in entries if isinstance(entry, dict)]
+    names = [
+        entry["dag_name"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("dag_name"), str)
+    ]
     return {
         name: "dag_name must be unique; this one stands there more than once" for name in names if names.count(name) > 1
     }

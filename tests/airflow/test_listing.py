@@ -142,6 +142,16 @@ def test_two_pipelines_of_one_name_are_both_refused(tmp_path: Path) -> None:
     assert said == ["pipeline one: dag_name must be unique; this one stands there more than once"]
 
 
+def test_names_that_are_no_names_are_told_apart_from_the_others(tmp_path: Path) -> None:
+    text = (
+        entries("one", "two", "three")
+        .replace("dag_name: one", "dag_name: [a]")
+        .replace("dag_name: two", "dag_name: [a]")
+    )
+    said = problems(tmp_path, text, good=("three",))
+    assert said == ["pipeline ['a']: dag_name: Input should be a valid string (found ['a'])"]
+
+
 @pytest.mark.parametrize("setting", ["redshift_connection_id", "secret_name"])
 def test_what_is_anothers_is_refused_naming_both(tmp_path: Path, setting: str) -> None:
     content = yaml.safe_load(entries("one", "two", "three"))
