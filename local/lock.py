@@ -5,7 +5,7 @@ import subprocess
 
 from local.settings import REPOSITORY, SetupError
 
-GROUPS = ("dbt", "tools", "mwaa")
+GROUPS = ("dbt", "tools", "scan", "mwaa")
 _PINS = re.compile(r"(?<=^# pins: begin).*?\n(?=# pins: end$)", re.DOTALL | re.MULTILINE)
 _HEADER = " (make lock writes what stands between these two lines)\n"
 
