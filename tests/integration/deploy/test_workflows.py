@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 from deploy.bucket import Bucket
+from local.scan import environment as scanners
+from local.settings import REPOSITORY, Settings
 from tests.fixtures.checkout import copy_repository
 from tests.fixtures.warehouse import free_port
 from tests.fixtures.workflows import Runner
@@ -94,6 +96,8 @@ def test_a_pull_request_is_checked_without_credentials_and_told_in_one_comment(t
         (stubs / name).chmod(0o755)
     (stubs / "gh").write_text((stubs / "gh").read_text() + f"cp comment.md {tmp_path}\n")
     ports = {name: str(free_port()) for name in ("LOCAL_WAREHOUSE_PORT", "LOCAL_AWS_PORT", "LOCAL_AIRFLOW_PORT")}
+    # Once for all checkouts.
+    scanners(Settings(REPOSITORY / ".local", 1, 2, 3))
     event = {
         "github.event_name": "pull_request",
         "github.repository": "acme/data",
