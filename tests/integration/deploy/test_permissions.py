@@ -1,6 +1,6 @@
-"""A release under the policy of infra/github.yml, enforced: it has what it needs, and is denied everything else.
+"""A release and a task under the policies of infra/, enforced: they have what they need, and are denied all else.
 
-The stand-in enforces policies of S3 and IAM; it cannot check the signatures of calls to Lambda.
+The stand-in enforces policies of S3 and IAM; it cannot check the signatures of calls to Lambda and Secrets Manager.
 """
 
 import ast
@@ -20,6 +20,7 @@ from deploy.bucket import Bucket
 from deploy.errors import SetupError
 from tests.fixtures.artefacts import MANIFEST
 from tests.fixtures.aws import Aws, running_aws
+from tests.fixtures.stacks import Stacks
 
 TEMPLATE = Path(__file__).parents[3] / "infra" / "github.yml"
 PROJECT = {"models/one.sql": "select 1", "manifest.json": MANIFEST}
@@ -61,6 +62,16 @@ def policy_of_the_stack(aws: Aws) -> list[dict[str, Any]]:
     return ast.literal_eval(role["PolicyDocument"])["Statement"]
 
 
+def policies_of_tasks(aws: Aws) -> list[dict[str, Any]]:
+    """The statements of the environment's execution role."""
+    stacks = Stacks(aws)
+    vpc = aws.client("ec2").create_vpc(CidrBlock="10.7.0.0/16")["Vpc"]["VpcId"]
+    subnets = "subnet-12345678,subnet-87654321"
+    parameters = {"DagsBucketName": BUCKET, "KeyArn": PARAMETERS["KeyArn"]}
+    made = stacks.make("environment.yml", VpcId=vpc, SubnetIds=subnets, **parameters)
+    return stacks.policies(made["ExecutionRoleArn"])
+
+
 @pytest.fixture(scope="module")
 def client_of(tmp_path_factory) -> Iterator[ClientOf]:
     """Gives a boto3 client of a role and a service, at a stand-in that denies whatever no policy allows."""
@@ -74,12 +85,15 @@ def client_of(tmp_path_factory) -> Iterator[ClientOf]:
         allowed = [*policy_of_the_stack(aws), batch]
         trust = document({"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"})
         credentials = {}
-        for role, keys in DENIED.items():
+        statements = dict.fromkeys(DENIED, allowed) | {"task": policies_of_tasks(aws)}
+        for role, keys in {**DENIED, "task": []}.items():
             arn = iam.create_role(RoleName=role, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
             denied = [
                 {"Effect": "Deny", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{BUCKET}/{key}"} for key in keys
             ]
-            iam.put_role_policy(RoleName=role, PolicyName="release", PolicyDocument=document(*allowed, *denied))
+            iam.put_role_policy(
+                RoleName=role, PolicyName="release", PolicyDocument=document(*statements[role], *denied)
+            )
             credentials[role] = sts.assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
         httpx.post(f"{aws.url}/moto-api/reset-auth", content=b"0").raise_for_status()
 
@@ -134,3 +148,25 @@ def test_a_right_that_lacks_is_named_and_nothing_half_is_live(client_of, make_ar
     with pytest.raises(SetupError, match=rf"s3://{BUCKET}/{key}.*access denied by AWS \((Put|Copy)Object\)"):
         apply(make_artefact(10 + len(role), PROJECT | {"models/one.sql": role}, FILES), bucket)
     assert live_release(bucket) == before
+
+
+def test_a_task_reads_the_dags_and_keeps_results(client_of):
+    s3 = client_of("task", "s3")
+    s3.list_objects_v2(Bucket=BUCKET, Prefix="dags/")
+    s3.put_object(Bucket=BUCKET, Key="kept_results/flights/x.json", Body=b"{}")
+    s3.delete_object(Bucket=BUCKET, Key="kept_results/flights/x.json")
+
+
+@pytest.mark.parametrize(
+    ("service", "call", "arguments"),
+    [
+        ("s3", "put_object", {"Bucket": BUCKET, "Key": "dags/pipelines.py", "Body": b"x"}),
+        ("s3", "delete_object", {"Bucket": BUCKET, "Key": "dags/dbt/flights/CURRENT"}),
+        ("s3", "get_object", {"Bucket": "someone-elses", "Key": "x"}),
+        ("iam", "list_roles", {}),
+    ],
+)
+def test_a_task_can_do_nothing_else(client_of, service, call, arguments):
+    with pytest.raises(ClientError) as refused:
+        getattr(client_of("task", service), call)(**arguments)
+    assert refused.value.response["Error"]["Code"] in ("AccessDenied", "AccessDeniedException")
