@@ -51,8 +51,9 @@ for pipeline, release in read_pipelines(Path(__file__).with_name("pipelines.yml"
             "DBT_RELEASE_ID": release.release_id,
             # Airflow sets the other variables of this name by itself.
             "AIRFLOW_CTX_LOG_URL": "{{ ti.log_url }}",
-            # What a recovery of audit rows reads.
+            # What a recovery of audit rows reads, in one file.
             "DBT_LOG_FORMAT_FILE": "json",
+            "DBT_LOG_FILE_MAX_BYTES": "0",
             # CI ran them: they test code, not data. An incremental model's would need a table that the first run lacks.
             "DBT_EXCLUDE_RESOURCE_TYPES": "unit_test",
         },

@@ -43,6 +43,8 @@ def keep_unrecorded(project_dir: str, context: Any) -> None:
             key = f"{prefix}{run['invocation_id']}.{number:04}.json"
             s3.put_object(Bucket=bucket, Key=key, Body=piece.encode())
         log.error("%d results are not in the audit table; the next run writes them from %s", len(results), place)
+    except FileNotFoundError:
+        log.warning("dbt ended before it began a log")
     except Exception:
         log.exception("results that are not in the audit table could not be kept")
 
@@ -91,7 +93,7 @@ def unrecorded(project_dir: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]
     """
     run: dict[str, Any] = {}
     finished = []
-    for event in _events(project_dir / "logs"):
+    for event in _events(project_dir / "logs" / "dbt.log"):
         name, data = event["info"]["name"], event["data"]
         if name == "JinjaLogDebug" and data["msg"].startswith("audit_run "):
             run = json.loads(data["msg"].removeprefix("audit_run "))
@@ -135,14 +137,12 @@ def _place(url: str, context: Any) -> tuple[Any, str, str]:
     return boto3.client("s3"), bucket, "/".join([*filter(None, [prefix]), context["ti"].dag_id, ""])
 
 
-def _events(folder: Path) -> Iterator[dict[str, Any]]:
-    # dbt begins a new file after 10 MB, and numbers the older ones.
-    for path in sorted(folder.glob("dbt.log*"), key=lambda path: path.stat().st_mtime):
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                # The last line of a process that was killed may be half a line; and no other word matters.
-                if line.endswith("\n") and ('"JinjaLogDebug"' in line or '"NodeFinished"' in line):
-                    yield json.loads(line)
+def _events(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            # The last line of a process that was killed may be half a line; and no other event matters.
+            if line.endswith("\n") and ('"JinjaLogDebug"' in line or '"NodeFinished"' in line):
+                yield json.loads(line)
 
 
 def _from_event(data: dict[str, Any]) -> dict[str, Any]:

@@ -98,11 +98,9 @@ def test_results_are_those_that_dbt_wrote_down(project: Path) -> None:
 
 
 def test_a_killed_process_has_results_in_its_log_only(project: Path) -> None:
-    (project / "logs" / "dbt.log.1").write_text(BEGAN + finished())
     failed = finished("test.p.t.x", status="fail", num_failures=3, message="", adapter_response={}, timing_info=[])
-    write(
-        project, finished("model.p.b", message="", adapter_response={"rows_affected": -1.0}) + failed + finished()[:99]
-    )
+    view = finished("model.p.b", message="", adapter_response={"rows_affected": -1.0})
+    write(project, BEGAN + finished() + view + failed + finished()[:99])
     run, results = unrecorded(project)
     assert run == RUN
     test = {**KEPT, "unique_id": "test.p.t.x", "status": "fail", "failures": 3, "message": None}
