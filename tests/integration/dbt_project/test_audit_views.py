@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from local.settings import REPOSITORY
 from tests.integration.dbt_project.conftest import Database
 
 # Four runs of one pipeline, the third started by hand. Times are seconds after ten o'clock of the run's day.
@@ -120,6 +121,9 @@ def history(built, dbt, database):
         path = folder / f"{question}.sql"
         return database.dictionaries(path.read_text() if path.exists() else f"select * from history.{question}")
 
+    ask.views = {path.stem for path in (REPOSITORY / "dbt_project" / "models" / "audit").glob("*.sql")} - {
+        "audit_table"
+    }
     ask.questions = {path.stem for path in Path(folder).glob("*.sql")}
     return ask
 
@@ -269,3 +273,19 @@ def test_queries_lead_from_redshift_to_the_node_and_the_airflow_run(built, datab
     assert {"SELECT", "DDL"} <= kinds
     assert "DELETE" not in kinds
     assert all(float(row["elapsed_seconds"]) >= 0 for row in found)
+
+
+def test_a_clock_that_jumps_back_breaks_no_view(history, database):
+    row = {**rows()[0], "load_id": "jump", "invocation_id": "jump", "airflow_dag_id": None, "airflow_run_id": None}
+    row |= {"started_at": moment(5, 60), "completed_at": moment(5, 0), "execution_time": -60}
+    names = ", ".join(row)
+    database.run(
+        f"insert into history.audit_table ({names}) values ({', '.join(['%s'] * len(row))})", list(row.values())
+    )
+    try:
+        (run,) = [run for run in history("audit_runs") if run["run_key"] == "jump"]
+        assert (float(run["duration_seconds"]), run["critical_path"]) == (-60, "a")
+        for question in [*history.questions, *history.views]:
+            history(question)
+    finally:
+        database.run("delete from history.audit_table where load_id = 'jump'")
