@@ -28,7 +28,7 @@ def lint(binaries: Path) -> int:
         "conventions": ["python", "-m", "local.develop.check_conventions"],
         "sqlfluff": ["sqlfluff", "lint", "--disable-progress-bar", "dbt_project"],
         "cfn-lint": ["cfn-lint", *templates] if templates else [],
-        "zizmor": ["zizmor", "--offline", "--no-progress", "--quiet", ".github"],
+        "zizmor": ["zizmor", "--offline", "--persona=pedantic", "--no-progress", "--quiet", ".github"],
         "yamllint": ["yamllint", "--strict", *_tracked("*.yml", "*.yaml")],
         "shellcheck": ["shellcheck", "startup.sh", ".ci/run", *_tracked("*.sh")],
         "ruff": ["ruff", "check", "--quiet", "."],
