@@ -1,10 +1,13 @@
 """Tables and functions of the catalog that tell something else in Redshift than in PostgreSQL (sql/6_catalog.sql)."""
 
+import re
+
 from sqlglot import exp
 
 from local.warehouse.plan import HELPERS
 
-_OURS = ("pg_attribute", "pg_class", "pg_constraint", "pg_group", "pg_index", "pg_views")
+_OURS = ("pg_attrdef", "pg_attribute", "pg_class", "pg_constraint", "pg_group", "pg_index", "pg_proc", "pg_views")
+_TABLES = re.compile(rf"(?<!')\bpg_catalog\.({'|'.join(_OURS)})\b")
 _WITH_KEYS = ("pg_attribute", "pg_class")
 _OF_THE_STANDARD = ("table_constraints", "key_column_usage")
 
@@ -21,6 +24,18 @@ def table(node: exp.Table) -> None:
         if name in _WITH_KEYS and any(each.name.lower() == "pg_index" for each in node.root().find_all(exp.Table)):
             # The indexes that keys would have are wanted only where pg_index is read as well.
             node.set("this", exp.to_identifier(f"{name}_and_keys"))
+
+
+def raw(text: str) -> str:
+    """The same for a statement that only PostgreSQL reads, such as psql's for \\d."""
+    return _TABLES.sub(lambda found: f"{HELPERS}.{found[1]}", text)
+
+
+def column(node: exp.Column) -> None:
+    """Columns named with their table's schema, which is another one by then: `pg_catalog.pg_class.relname`."""
+    schema, name = node.text("db").lower(), node.table.lower()
+    if (schema == "pg_catalog" and name in _OURS) or (schema == "information_schema" and name in _OF_THE_STANDARD):
+        node.set("db", None)
 
 
 def function(node: exp.Dot) -> exp.Expr | None:

@@ -82,6 +82,15 @@ def read_by(tree: exp.Expr) -> list[exp.Table]:
     return [] if isinstance(tree, (exp.Alter, exp.Drop)) else tables(tree)
 
 
+def written_by(tree: exp.Expr) -> str:
+    """The relation that a statement inserts rows into, as PostgreSQL text; nothing if it inserts none."""
+    fills = isinstance(tree, exp.Create) and tree.kind == "TABLE" and tree.expression
+    if not fills and not isinstance(tree, (exp.Insert, exp.Merge)):
+        return ""
+    target = tree.this.this if isinstance(tree.this, exp.Schema) else tree.this
+    return ".".join(generate(part) for part in target.parts[-2:]) if isinstance(target, exp.Table) else ""
+
+
 def alter(tree: exp.Alter) -> Plan:
     """Translate ALTER TABLE; what only concerns storage or keys changes nothing in PostgreSQL."""
     name, kept, changes, renames, storage = generate(tree.this), [], [], None, Storage()

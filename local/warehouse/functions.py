@@ -56,7 +56,7 @@ def call(node: exp.Anonymous) -> exp.Expr | None:
     """Rewrite a call; returns what takes its place, or nothing if it stays."""
     name = str(node.this).lower()
     name = _SAME_AS.get(name, name)
-    if name in _ONLY_POSTGRES:
+    if name in _ONLY_POSTGRES and not isinstance(node.parent, exp.Dot):  # psql calls them by pg_catalog.name
         kinds = ", ".join("unknown" for _ in node.expressions)
         raise Refused(f"function {name}({kinds}) does not exist", "42883", "PostgreSQL has it, Redshift does not")
     if name in _NOT_HERE or name.startswith(_PREFIXES_NOT_HERE):
@@ -109,6 +109,12 @@ def _json_path(node: exp.Anonymous) -> None:
         node.set("expressions", path)
         name += "_quiet" if last.this else ""
     node.set("this", f"{HELPERS}.{name}")
+
+
+def _array(node: exp.Anonymous) -> None:
+    # psql makes arrays of the rows of a query, which no SUPER has to do with.
+    if not any(isinstance(each, exp.Query) for each in node.expressions):
+        node.set("this", f"{HELPERS}.array_of")
 
 
 def _renamed(name: str) -> Callable[[exp.Anonymous], None]:
@@ -240,7 +246,7 @@ _HANDLERS: dict[str, Callable[[exp.Anonymous], exp.Expr | None]] = {
     "avg": _avg,
     "listagg": _listagg,
     "json_extract_path_text": _json_path,
-    "array": _renamed(f"{HELPERS}.array_of"),
+    "array": _array,
     "object": _renamed(f"{HELPERS}.object_of"),
     "version": _renamed(f"{HELPERS}.version"),
     "current_setting": _renamed(f"{HELPERS}.current_setting"),

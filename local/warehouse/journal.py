@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 import psycopg
 
+from local.warehouse.plan import Plan
 from local.warehouse.postgres import Postgres
 from local.warehouse.rows import BadField
 
@@ -20,7 +21,8 @@ _MANY = 2000
 # Statements that read what is kept here.
 READS = re.compile(r"\b(?:sys|stl|svl|stv|svcs|svv_query)_\w+|pg_last_(?:query_id|copy_id)", re.IGNORECASE)
 _QUERY = """INSERT INTO pg_redshift.queries (query_id, user_name, session_id, query_label, query_text, start_time,
- end_time, returned_rows, tag, error_code, error_message) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
+ end_time, returned_rows, tag, error_code, error_message, target)
+ VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
 _LOAD_ERROR = """INSERT INTO pg_redshift.load_errors (query_id, session_id, user_name, table_name, start_time,
  file_name, line_number, column_name, type, length, raw_line, raw_value, error_code, error_message)
  VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
@@ -51,14 +53,14 @@ class Journal:
         return next(self._numbers)
 
     def query(
-        self, who: Who, number: int, label: str, text: str, started: float, tag: str, error: dict[str, str] | None
+        self, who: Who, number: int, label: str, plan: Plan, started: float, tag: str, error: dict[str, str] | None
     ) -> None:
         """Remember a statement that has ended."""
         rows = int(tag.split()[-1]) if tag[-1:].isdigit() else 0
         fields = error or {}
         times = (datetime.fromtimestamp(started, UTC), datetime.fromtimestamp(time.time(), UTC))
-        row = (number, who.user, who.pid, label, text[:65535].replace("\0", ""), *times, rows, tag)
-        self._remember(who, _QUERY, (*row, fields.get("C"), fields.get("M")))
+        row = (number, who.user, who.pid, label, plan.text[:65535].replace("\0", ""), *times, rows, tag)
+        self._remember(who, _QUERY, (*row, fields.get("C"), fields.get("M"), plan.writes))
 
     def load_errors(self, who: Who, number: int, table: str, found: list[BadField]) -> None:
         """Remember rows that a COPY could not load."""

@@ -40,7 +40,8 @@ def copy(words: Words) -> Plan:
             raise words.error()
     if not authorized:
         raise Refused("CREDENTIALS argument is required but not supplied", "42601", "add: IAM_ROLE default")
-    return Plan("", job=Load(table, columns, url, options))
+    job = Load(table, columns, url, options)
+    return Plan("", job=job, writes=job.name)
 
 
 @dataclass

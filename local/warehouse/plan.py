@@ -32,6 +32,7 @@ class Plan:
         job: something the gateway itself does instead of sending `sql` (COPY, UNLOAD).
         text: what the client wrote.
         reads: schema (or nothing) and name of every relation whose rows it reads.
+        writes: the relation that it inserts rows into, as PostgreSQL text.
         makes_late_view: name of the late-binding view that it makes.
         renames: the name of a relation and the one that it gets.
         refused: whether `sql` only raises an error.
@@ -41,6 +42,7 @@ class Plan:
         wants: names of tables whose columns have to be known before it can be translated.
         finish: makes the plan to run of those columns.
         columns: how the rows of its result are rewritten on their way to the client; known once it was described.
+        takes_bytes: the numbers of its parameters that are VARBYTE; known once it was described.
     """
 
     sql: str
@@ -49,6 +51,7 @@ class Plan:
     text: str = ""
     refused: bool = False
     reads: frozenset[tuple[str, str]] = frozenset()
+    writes: str = ""
     makes_late_view: str = ""
     renames: tuple[str, str] | None = None
     label: str | None = None
@@ -57,6 +60,7 @@ class Plan:
     wants: list[str] = field(default_factory=list)
     finish: "Callable[[dict[str, list[str]]], Plan] | None" = field(default=None, compare=False)
     columns: Any = field(default=None, compare=False)
+    takes_bytes: frozenset[int] = frozenset()
 
 
 def literal(text: str) -> str:

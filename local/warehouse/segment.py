@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from local.warehouse import wire
+from local.warehouse.bind import of_bytes
 from local.warehouse.plan import Plan, unsupported
 from local.warehouse.retype import Row
 
@@ -106,7 +107,9 @@ class Answers:
         if segment.own:
             self._own(segment, kind, part)
             return b""
-        if kind in b"Tn" and segment.described:
+        if kind == b"t" and segment.described:
+            segment.described[0].takes_bytes = of_bytes(part)
+        elif kind in b"Tn" and segment.described:
             plan = segment.described.popleft()
             if kind == b"T":
                 plan.columns, part = Row.of(part)

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import struct
 import time
 from collections.abc import Callable
 
 from local.warehouse import wire
-from local.warehouse.bind import inferred
+from local.warehouse.bind import as_hexadecimal, inferred
 from local.warehouse.journal import READS, Journal, Who
 from local.warehouse.plan import Plan, Refused, raising
 from local.warehouse.rows import BadField
@@ -96,7 +97,7 @@ class Session:
     def _completed(self, plan: Plan, started: float, tag: str, error: dict[str, str] | None) -> None:
         if plan.label is not None and error is None:
             self.label = plan.label
-        self.journal.query(self.who, self.journal.next_id(), self.label, plan.text, started, tag, error)
+        self.journal.query(self.who, self.journal.next_id(), self.label, plan, started, tag, error)
 
     def _send(self, kind: bytes, payload: bytes) -> None:
         self.server_writer.write(wire.message(kind, payload))
@@ -174,9 +175,14 @@ class Session:
     async def _bind(self, payload: bytes) -> None:
         self._extended()
         portal, position = wire.string_at(payload, 0)
-        name, _ = wire.string_at(payload, position)
+        name, position = wire.string_at(payload, position)
         if plan := self._statements.get(name):
             self._portals[portal] = plan
+            if plan.takes_bytes:
+                try:
+                    payload = as_hexadecimal(payload, position, plan.takes_bytes)
+                except struct.error as problem:
+                    raise wire.ProtocolError("invalid Bind message") from problem
         self._send(b"B", payload)
 
     async def _describe(self, payload: bytes) -> None:

@@ -52,6 +52,7 @@ _REWRITES: dict[type[exp.Expr], Callable] = {
     exp.Cast: datatypes.to_super,
     exp.Select: qualify.with_star,
     exp.Table: catalog.table,
+    exp.Column: catalog.column,
     exp.Dot: catalog.function,
 }
 
@@ -137,6 +138,10 @@ def _plan(text: str, tokens: list[Token]) -> Plan:
     try:
         [tree] = _DIALECT.parser().parse(tokens, text)
     except ParseError as problem:
+        own = text[tokens[0].start : tokens[-1].end + 1]
+        if "pg_catalog." in own:
+            # What psql asks for \d and the like.
+            return Plan(catalog.raw(own))
         found = problem.errors[0] if problem.errors else {}
         near = f'syntax error at or near "{found.get("highlight", "")}"'
         raise Refused(near, "42601", found.get("description", "")) from problem
@@ -190,5 +195,5 @@ def _rewritten(tree: exp.Expr) -> Plan:
         plan = ddl.alter(tree)
     else:
         plan = Plan(generate(tree))
-    plan.reads = reads
+    plan.reads, plan.writes = reads, ddl.written_by(tree)
     return plan

@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS pg_redshift.queries (
     query_id bigint, user_name text, session_id integer, query_label text, query_text text, start_time timestamptz,
     end_time timestamptz, returned_rows bigint, tag text, error_code text, error_message text
 );
+ALTER TABLE pg_redshift.queries ADD COLUMN IF NOT EXISTS target text;
 CREATE INDEX IF NOT EXISTS queries_by_session ON pg_redshift.queries (session_id, query_id);
 CREATE TABLE IF NOT EXISTS pg_redshift.load_errors (
     query_id bigint, session_id integer, user_name text, table_name text, start_time timestamptz, file_name text,

@@ -180,6 +180,17 @@ FROM pg_catalog.svv_mv_info;
 DROP VIEW IF EXISTS pg_redshift.pg_class, pg_redshift.pg_attribute, pg_redshift.pg_views CASCADE;
 CREATE OR REPLACE FUNCTION pg_redshift.stored_as(relation oid) RETURNS oid LANGUAGE sql IMMUTABLE AS
 $$ SELECT (relation::bigint + 2147483648)::oid $$;
+-- Numbers by which the catalog tells styles and encodings; those of encodings are our own.
+CREATE OR REPLACE FUNCTION pg_redshift.style_number(name oid) RETURNS smallint LANGUAGE sql STABLE AS $$
+SELECT coalesce((SELECT CASE style WHEN 'EVEN' THEN 0 WHEN 'KEY' THEN 1 WHEN 'ALL' THEN 8 ELSE 10 END
+                 FROM pg_redshift.storage WHERE relation = name), 10)::smallint $$;
+CREATE OR REPLACE FUNCTION pg_redshift.encoding_names() RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
+SELECT ARRAY['raw', 'bytedict', 'delta', 'delta32k', 'lzo', 'mostly8', 'mostly16', 'mostly32', 'runlength', 'text255', 'text32k',
+             'zstd', 'az64'] $$;
+CREATE OR REPLACE FUNCTION pg_redshift.encoding_number(text) RETURNS integer LANGUAGE sql IMMUTABLE AS
+$$ SELECT array_position(pg_redshift.encoding_names(), $1) $$;
+CREATE OR REPLACE FUNCTION pg_catalog.format_encoding(integer) RETURNS text LANGUAGE sql IMMUTABLE AS
+$$ SELECT coalesce((pg_redshift.encoding_names())[$1], 'none') $$;
 CREATE OR REPLACE FUNCTION pg_redshift.columns_of(relation regclass, VARIADIC changes text[] DEFAULT '{}') RETURNS text
 LANGUAGE sql STABLE AS $$
 SELECT string_agg(coalesce((SELECT changes[i + 1] FROM generate_subscripts(changes, 1) AS i WHERE changes[i] = attname),
@@ -187,8 +198,9 @@ SELECT string_agg(coalesce((SELECT changes[i + 1] FROM generate_subscripts(chang
 FROM pg_catalog.pg_attribute WHERE attrelid = relation AND attnum > 0 $$;
 DO $$
 BEGIN
-    EXECUTE format('CREATE VIEW pg_redshift.pg_class AS SELECT %s FROM pg_catalog.pg_class c UNION ALL
-        SELECT %s FROM pg_redshift.storage s JOIN pg_catalog.pg_class c ON c.oid = s.relation WHERE c.relkind = ''m''',
+    EXECUTE format('CREATE VIEW pg_redshift.pg_class AS
+        SELECT %s, pg_redshift.style_number(c.oid) AS reldiststyle, false AS relhasoids FROM pg_catalog.pg_class c UNION ALL
+        SELECT %s, pg_redshift.style_number(c.oid), false FROM pg_redshift.storage s JOIN pg_catalog.pg_class c ON c.oid = s.relation WHERE c.relkind = ''m''',
         pg_redshift.columns_of('pg_catalog.pg_class', 'relkind', 'CASE c.relkind WHEN ''m'' THEN ''v'' ELSE c.relkind END'),
         pg_redshift.columns_of('pg_catalog.pg_class', 'relkind', '''r''::"char"', 'oid', 'pg_redshift.stored_as(c.oid)',
             'relname', '(''mv_tbl__'' || c.relname || ''__0'')::name'));
@@ -197,7 +209,8 @@ BEGIN
         WHERE NOT EXISTS (SELECT FROM pg_redshift.late_binding_views l WHERE l.view = c.attrelid) UNION ALL
         SELECT %3$s, %2$s FROM pg_redshift.storage s JOIN pg_catalog.pg_attribute c ON c.attrelid = s.relation AND c.attnum > 0
         JOIN pg_catalog.pg_class v ON v.oid = s.relation AND v.relkind = ''m''',
-        pg_redshift.columns_of('pg_catalog.pg_attribute'), '0 AS attencodingtype,
+        pg_redshift.columns_of('pg_catalog.pg_attribute'),
+        'coalesce(pg_redshift.encoding_number(s.encodings ->> c.attnum::text), 0) AS attencodingtype,
         coalesce(c.attnum = s.dist_key, false) AS attisdistkey, coalesce(array_position(s.sort_keys, c.attnum), 0) AS attsortkeyord',
         pg_redshift.columns_of('pg_catalog.pg_attribute', 'attrelid', 'pg_redshift.stored_as(c.attrelid)'));
 END $$;

@@ -10,7 +10,7 @@ JOIN pg_attribute a ON a.attrelid = relation AND a.attname = replace(trim(n.name
 
 CREATE OR REPLACE VIEW pg_redshift.parsed_keys AS
 SELECT (4000000000 + k.number)::oid AS oid, k.relation, c.relnamespace, c.relname, p.parts[2] AS kind,
-       regexp_replace(k.definition, '^CONSTRAINT \S+ ', '') AS definition, pg_redshift.numbers_of(k.relation, p.parts[3]) AS columns,
+       regexp_replace(regexp_replace(k.definition, '^CONSTRAINT \S+ ', ''), '"([a-z_][a-z0-9_]*)"', '\1', 'g') AS definition, pg_redshift.numbers_of(k.relation, p.parts[3]) AS columns,
        to_regclass(p.parts[4])::oid AS other, pg_redshift.numbers_of(to_regclass(p.parts[4])::oid, p.parts[5]) AS other_columns,
        coalesce(replace(p.parts[1], '"', ''), c.relname || CASE p.parts[2] WHEN 'PRIMARY KEY' THEN ''
            ELSE '_' || replace(replace(p.parts[3], '"', ''), ', ', '_') END
@@ -65,6 +65,13 @@ CROSS JOIN LATERAL unnest(k.columns) WITH ORDINALITY AS c (number, place)
 JOIN pg_attribute a ON a.attrelid = k.relation AND a.attnum = c.number;
 GRANT SELECT ON pg_redshift.parsed_keys, pg_redshift.pg_constraint, pg_redshift.pg_index, pg_redshift.pg_class_and_keys, pg_redshift.pg_attribute_and_keys,
     pg_redshift.table_constraints, pg_redshift.key_column_usage TO PUBLIC;
+
+-- Columns that PostgreSQL has no more.
+CREATE OR REPLACE VIEW pg_redshift.pg_attrdef AS
+SELECT oid, adrelid, adnum, adbin, pg_get_expr(adbin, adrelid) AS adsrc FROM pg_catalog.pg_attrdef;
+CREATE OR REPLACE VIEW pg_redshift.pg_proc AS
+SELECT p.*, p.prokind = 'a' AS proisagg, p.prokind = 'w' AS proiswindow FROM pg_catalog.pg_proc p;
+GRANT SELECT ON pg_redshift.pg_attrdef, pg_redshift.pg_proc TO PUBLIC;
 
 CREATE OR REPLACE FUNCTION pg_redshift.pg_get_constraintdef(key oid, pretty boolean DEFAULT false) RETURNS text
 LANGUAGE sql STABLE AS $$

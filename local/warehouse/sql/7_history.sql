@@ -1,7 +1,8 @@
 -- System views of what was run. https://docs.aws.amazon.com/redshift/latest/dg/serverless_views-monitoring.html
 -- Superusers see everything, others what they ran themselves.
 
-CREATE OR REPLACE VIEW pg_redshift.seen_queries AS
+DROP VIEW IF EXISTS pg_redshift.seen_queries CASCADE;
+CREATE VIEW pg_redshift.seen_queries AS
 SELECT r.oid::integer AS user_id, q.*,
        CASE WHEN q.tag <> '' THEN split_part(q.tag, ' ', 1) ELSE upper(split_part(ltrim(
            regexp_replace(q.query_text, '^\s*/\*.*?\*/', ''), E' \n\t('), ' ', 1)) END AS verb,
@@ -27,11 +28,13 @@ CREATE VIEW pg_catalog.sys_query_text AS
 SELECT user_id, query_id, query_id AS transaction_id, session_id, start_time AT TIME ZONE 'UTC' AS start_time, part AS sequence,
        substr(query_text, part * 200 + 1, 200)::char(200) AS text
 FROM pg_redshift.seen_queries, generate_series(0, (greatest(length(query_text), 1) - 1) / 200) AS part;
--- Steps of a query are not known here.
+-- Of a query's steps, those that insert are known: dbt tells from them when a source was last modified. A table is found
+-- again by its name. https://docs.aws.amazon.com/redshift/latest/dg/SYS_QUERY_DETAIL.html
 CREATE VIEW pg_catalog.sys_query_detail AS
-SELECT NULL::integer AS user_id, NULL::bigint AS query_id, NULL::integer AS table_id, NULL::varchar AS step_name,
-       NULL::timestamp AS start_time, NULL::timestamp AS end_time, NULL::bigint AS duration, NULL::bigint AS output_rows
-WHERE false;
+SELECT user_id, query_id, to_regclass(target)::oid::integer AS table_id, 'insert'::varchar AS step_name,
+       start_time AT TIME ZONE 'UTC' AS start_time, end_time AT TIME ZONE 'UTC' AS end_time, elapsed AS duration,
+       returned_rows AS output_rows
+FROM pg_redshift.seen_queries WHERE target <> '' AND error_code IS NULL;
 CREATE VIEW pg_catalog.stl_query AS
 SELECT user_id AS userid, query_id AS query, query_label::char(320) AS label, query_id AS xid, session_id AS pid,
        current_database()::char(32) AS database, query_text::char(4000) AS querytxt,

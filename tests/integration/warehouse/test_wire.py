@@ -196,14 +196,30 @@ def test_several_statements_in_one_message(warehouse):
         assert found == [[(1,)], [(2,)], [(3,)]]
 
 
+def psql(warehouse, *commands: str) -> str:
+    program = shutil.which("psql") or str(BINARIES / "psql")
+    line = [program, "-h", warehouse.host, "-p", str(warehouse.port), "-U", "awsuser", "-d", "dev", "-At"]
+    line += [part for command in commands for part in ("-c", command)]
+    environment = {**os.environ, "PGPASSWORD": warehouse.password}
+    return subprocess.run(line, env=environment, capture_output=True, text=True, check=True).stdout
+
+
 def test_psql(warehouse):
-    psql = shutil.which("psql") or str(BINARIES / "psql")
-    command = [psql, "-h", warehouse.host, "-p", str(warehouse.port), "-U", "awsuser", "-d", "dev", "-At"]
-    done = subprocess.run(
-        [*command, "-c", "select dateadd(day, 1, date '2020-01-01')", "-c", "select 'a\\'b'"],
-        env={**os.environ, "PGPASSWORD": warehouse.password},
-        capture_output=True,
-        text=True,
-        check=True,
+    found = psql(warehouse, "select dateadd(day, 1, date '2020-01-01')", "select 'a\\'b'")
+    assert found == "2020-01-02 00:00:00\na'b\n"
+
+
+def test_psql_describes(warehouse, connection):
+    connection.run("create table described (id int not null, v varchar(5) default 'x', primary key (id))")
+    connection.run("create view described_view as select id from described")
+    found = psql(
+        warehouse, r"\d described", r"\dt described", r"\dv described_view", r"\dn public", r"\du awsuser", r"\l dev"
     )
-    assert done.stdout == "2020-01-02 00:00:00\na'b\n"
+    assert found.splitlines()[:4] == [
+        "id|integer||not null|",
+        "v|character varying(5)|||'x'::character varying",
+        "public|described|table|awsuser",
+        "public|described_view|view|awsuser",
+    ]
+    assert "len" in psql(warehouse, r"\df len")
+    connection.run("drop table described cascade")

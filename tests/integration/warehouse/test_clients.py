@@ -1,0 +1,51 @@
+"""What clients ask the catalog for by themselves: the connector's metadata calls, its parameters, pandas."""
+
+import pytest
+
+
+@pytest.fixture
+def cursor(warehouse):
+    with warehouse.connect() as connection:
+        connection.autocommit = True
+        with connection.cursor() as made:
+            made.execute("drop schema if exists asked cascade")
+            made.execute("create schema asked")
+            made.execute("create table asked.parent (a int, b varchar(5), primary key (a, b))")
+            made.execute(
+                "create table asked.child (a int, b varchar(5), d decimal(8, 2),"
+                " foreign key (a, b) references asked.parent)"
+            )
+            yield made
+            made.execute("drop schema asked cascade")
+
+
+def test_the_connectors_metadata_calls(cursor):
+    assert [row[1:4] for row in cursor.get_tables(schema_pattern="asked")] == [
+        ["asked", "child", "TABLE"],
+        ["asked", "parent", "TABLE"],
+    ]
+    columns = cursor.get_columns(schema_pattern="asked", tablename_pattern="child")
+    assert [(row[3], row[5], row[6]) for row in columns] == [
+        ("a", "int4", 10),
+        ("b", "varchar", 5),
+        ("d", "numeric", 8),
+    ]
+    assert [row[3:6] for row in cursor.get_primary_keys(schema="asked", table="parent")] == [
+        ["a", 1, "parent_pkey"],
+        ["b", 2, "parent_pkey"],
+    ]
+    assert ["asked"] in [row[:1] for row in cursor.get_schemas()]
+    assert ["dev"] in [list(row[:1]) for row in cursor.get_catalogs()]
+
+
+def test_bytes_are_bound_as_bytes(cursor):
+    cursor.execute("create temp table bytes_bound (id int, v varbyte)")
+    cursor.execute("insert into bytes_bound values (%s, %s)", (1, b"\x00abc"))
+    cursor.execute("select v, octet_length(v) from bytes_bound")
+    assert cursor.fetchone() == ["00616263", 4]
+
+
+def test_many_rows_at_once(cursor):
+    cursor.executemany("insert into asked.parent values (%s, %s)", [(number, f"n{number}") for number in range(50)])
+    cursor.execute("select count(*), max(a), min(b) from asked.parent")
+    assert cursor.fetchone() == [50, 49, "n0"]
