@@ -59,7 +59,7 @@ class _Sensor(DbtConsumerWatcherSensor):
         """
         if self._may_be_skipped(context) or (context["ti"].try_number > 1 and self._dbt_runs(context)):
             self._go_on_after_dbt(context)
-        else:
+        elif not self._not_run(context):
             super().execute(context, **kwargs)
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> None:
@@ -120,6 +120,16 @@ class _Sensor(DbtConsumerWatcherSensor):
     def _may_be_skipped(self, context: Any) -> bool:
         # dbt knows no status `failed`: it is what Cosmos makes of `skipped`.
         return self._get_node_status(context["ti"], context) == DbtNodeStatus.FAILED
+
+    def _not_run(self, context: Any) -> bool:
+        """Whether dbt is over, well, and had no need to run the node: the run's parameter `select` left it out.
+
+        Cosmos would defer to a trigger that fires at once. A busy scheduler may hear of that before it hears that the
+        task was deferred, and take the task for lost.
+        """
+        if context["ti"].try_number > 1 or self._get_node_status(context["ti"], context) is not None:
+            return False
+        return self._get_producer_task_status(context) == "success"
 
     def _left_out(self, context: Any) -> bool:
         """Whether the run's parameter `select` left the node out, and dbt got as far as to know."""

@@ -263,6 +263,15 @@ def test_what_the_run_left_out_is_not_built_when_dbt_failed(run: Run, try_number
     assert run.commands() == []
 
 
+def test_what_the_run_left_out_is_green_without_a_trigger_once_dbt_is_over(run: Run) -> None:
+    run.params = {"select": ["weather_delays"]}
+    for kind in ("run", "test"):
+        sensor = run.sensor(f"transform_data.departures.{kind}")
+        run.producer("success", {"model.flights.weather_delays": "success"})
+        assert sensor.execute(run.context) is None
+    assert run.commands() == []
+
+
 def test_without_a_word_of_dbt_what_a_run_left_out_is_for_dbt_to_say(run: Run) -> None:
     run.params = {"select": ["weather_delays"]}
     sensor = run.sensor("transform_data.departures.run", try_number=2)
