@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -22,13 +23,13 @@ def project(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def dbt(warehouse, project):
-    """Runs dbt; fails with its output unless it succeeds."""
+    """Runs dbt; fails with its output unless it succeeds, or fails where that is expected."""
     with warehouse.connect() as connection:
         connection.autocommit = True
         for statement in ("drop user if exists dbt_reader", "create user dbt_reader password 'Abcdef12'"):
             connection.run(statement)
 
-    def run(*arguments: str) -> str:
+    def run(*arguments: str, fails: bool = False) -> str:
         environment = {
             **os.environ,
             "WAREHOUSE_PORT": str(warehouse.port),
@@ -44,10 +45,21 @@ def dbt(warehouse, project):
             timeout=240,
             check=False,
         )
-        assert done.returncode == 0, done.stdout[-6000:]
+        assert done.returncode == (1 if fails else 0), done.stdout[-6000:]
         return done.stdout
 
     return run
+
+
+@pytest.fixture
+def results(project):
+    """Reads what became of each node in the last run, by its name."""
+
+    def read() -> dict[str, dict]:
+        found = json.loads((project / "target" / "run_results.json").read_text())["results"]
+        return {each["unique_id"]: each for each in found}
+
+    return read
 
 
 @pytest.fixture
@@ -75,10 +87,25 @@ def test_builds_from_nothing(dbt, rows):
     assert rows("select count(*) from dbt_shop.batched") == [[4]]
 
 
+def test_unit_tests_and_data_tests_pass(results):
+    kinds = [name.split(".")[0] for name, result in results().items() if result["status"] == "pass"]
+    assert (kinds.count("unit_test"), kinds.count("test")) == (1, 3)
+
+
+def test_microbatch_runs_each_batch(results):
+    batches = results()["model.shop.batched"]["batch_results"]
+    years = datetime.now(UTC).year - 2024 + 1
+    assert (len(batches["successful"]), batches["failed"]) == (years, [])
+
+
 def test_builds_again_without_doubling(dbt, rows):
     dbt("build")
     for table in ("appended", "merged", "batched", "order_history"):
         assert rows(f"select count(*), count(distinct order_id) from dbt_shop.{table}") == [[4, 4]], table
+
+
+def test_the_append_strategy_only_adds(rows):
+    assert rows("select count(*), count(distinct order_id) from dbt_shop.logged") == [[8, 4]]
 
 
 def test_a_late_binding_view_outlives_a_table_that_is_made_anew(dbt, rows):
@@ -122,6 +149,24 @@ def test_full_refresh(dbt, rows):
     assert rows("select count(*) from dbt_shop.appended") == [[5]]
 
 
+def test_a_new_column_is_added_to_an_increment(dbt, rows, project):
+    model = project / "models" / "appended.sql"
+    model.write_text(model.read_text().replace("select order_id,", "select order_id, upper(customer) as buyer,"))
+    dbt("run", "--select", "appended")
+    assert rows("select count(buyer), count(*) from dbt_shop.appended") == [[5, 5]]
+    columns = rows("select column_name from svv_columns where table_name = 'appended' and table_schema = 'dbt_shop'")
+    assert ["buyer"] in columns
+
+
+def test_a_model_that_breaks_its_contract_is_not_built(dbt, rows, project):
+    model = project / "models" / "customers.sql"
+    kept = model.read_text()
+    model.write_text(kept.replace("count(*) as orders", "'many' as orders"))
+    assert "contract that failed" in dbt("run", "--select", "customers", fails=True)
+    model.write_text(kept)
+    assert rows("select sum(orders) from dbt_shop.customers") == [[5]]
+
+
 def test_docs_know_every_relation_and_column(dbt, project):
     dbt("docs", "generate")
     nodes = json.loads((project / "target" / "catalog.json").read_text())["nodes"]
@@ -134,10 +179,22 @@ def test_docs_know_every_relation_and_column(dbt, project):
         "order_history",
     }
     assert list(nodes["model.shop.late"]["columns"]) == ["order_id", "customer", "amount", "ordered_at", "note"]
+    kinds = {name: nodes[f"model.shop.{name}"]["metadata"]["type"] for name in ("late", "customers", "refreshed")}
+    assert kinds == {"late": "LATE BINDING VIEW", "customers": "BASE TABLE", "refreshed": "MATERIALIZED VIEW"}
+    statistics = nodes["model.shop.customers"]["stats"]
+    assert (statistics["diststyle"]["value"], statistics["sortkey1"]["value"]) == ("KEY(customer)", "customer")
 
 
-def test_source_freshness_and_clone(dbt, rows, project):
+def test_source_freshness_from_a_column_and_from_the_catalog(dbt, project):
     dbt("source", "freshness")
+    found = json.loads((project / "target" / "sources.json").read_text())["results"]
+    assert {each["unique_id"].split(".")[-1]: each["status"] for each in found} == {
+        "orders": "pass",
+        "told_by_the_catalog": "pass",
+    }
+
+
+def test_clone(dbt, rows, project):
     shutil.copytree(project / "target", project / "state")
     dbt("clone", "--state", "state", "--target", "other", "--select", "customers")
     assert rows("select count(*) from dbt_shop_clone.customers") == [[3]]

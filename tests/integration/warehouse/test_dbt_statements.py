@@ -34,8 +34,8 @@ def test_the_query_group_can_be_asked_for(run):
     run("set query_group to 'nightly'")
     assert run("select current_setting('query_group')") == [["nightly"]]
     run("reset query_group")
-    assert run("select current_setting('query_group')") == [["default"]]
-    assert run("show query_group") == [["default"]]
+    assert run("select current_setting('query_group')") == [["unset"]]
+    assert run("show query_group") == [["unset"]]
 
 
 def test_an_alias_of_the_select_list_can_be_filtered_by(run):
@@ -70,3 +70,16 @@ def test_functions_in_sql(run):
     with pytest.raises(redshift_connector.ProgrammingError, match="without FROM"):
         run(f"{made} $$ select count(*) from pg_class $$ language sql")
     run("drop function public.dbt_days(date, varchar(10))")
+
+
+def test_the_catalog_knows_when_rows_were_inserted(run):
+    """From that dbt tells how fresh a source is that has no `loaded_at_field`."""
+    run("create schema if not exists arrivals")
+    run("create table arrivals.made as select 1 as i")
+    run("insert into arrivals.made values (2), (3)")
+    steps = run(
+        "select step_name, output_rows from sys_query_detail d join pg_class c on c.oid = d.table_id"
+        " where c.relname = 'made' order by start_time"
+    )
+    assert steps == [["insert", 1], ["insert", 2]]
+    run("drop schema arrivals cascade")
