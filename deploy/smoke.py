@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/mwaa/latest/userguide/access-mwaa-apache-airflow-res
 
 import secrets
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -88,12 +89,15 @@ def smoke(
     """
     airflow = _Airflow(mwaa, environment)
     dag = _wait_for_release(airflow, dag_id, release_id, progress, poll_seconds, parsed_seconds)
-    if dag["is_paused"]:
-        airflow.call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
     # Short, as the path that asks for it has a limit.
     run_id = f"smoke-{secrets.token_hex(4)}"
     started = time.monotonic()
-    airflow.call("POST", f"/dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None})
+    # Switched on, a DAG begins with the run that its schedule has due. This run takes its place, to wait for none.
+    due = dag.get("next_dagrun_logical_date") if dag["is_paused"] else None
+    due = due if due and datetime.fromisoformat(due) <= datetime.now(UTC) else None
+    airflow.call("POST", f"/dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": due})
+    if dag["is_paused"]:
+        airflow.call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
     while True:
         run = airflow.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")
         state = run["state"] if run else "gone"

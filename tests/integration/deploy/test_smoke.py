@@ -24,6 +24,7 @@ class Airflow:
     def __init__(self) -> None:
         self.doc, self.state, self.paused = f"release `{RELEASE}`", "success", True
         self.failed: list[str] = []
+        self.due = "2026-01-01T06:00:00Z"
         self.calls: list[tuple[str, str, Any]] = []
 
     def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
@@ -31,7 +32,8 @@ class Airflow:
         if path == "/auth/token":
             return 201, {"access_token": "x"}
         if path.endswith("/details"):
-            return (200, {"doc_md": self.doc, "is_paused": self.paused}) if self.doc else (404, {"detail": "no"})
+            shown = {"doc_md": self.doc, "is_paused": self.paused, "next_dagrun_logical_date": self.due}
+            return (200, shown) if self.doc else (404, {"detail": "no"})
         if path.endswith("/importErrors"):
             return 200, {"import_errors": [{"filename": "pipelines.py", "stack_trace": "Traceback\nPipelineError: no"}]}
         if path.endswith("/taskInstances/list"):
@@ -92,10 +94,17 @@ def run(airflow):
 
 def test_the_ways_in_which_it_ends(airflow, run):
     played, _ = airflow
+    runs = "/api/v2/dags/flights_pipeline/dagRuns"
     run_id = run()
-    assert ("PATCH", "/api/v2/dags/flights_pipeline", {"is_paused": False}) in played.calls
-    started = {"dag_run_id": run_id, "logical_date": None}
-    assert ("POST", "/api/v2/dags/flights_pipeline/dagRuns", started) in played.calls
+    # It takes the place of the run that is due, and is there before the DAG is switched on.
+    started = ("POST", runs, {"dag_run_id": run_id, "logical_date": played.due})
+    switched_on = ("PATCH", "/api/v2/dags/flights_pipeline", {"is_paused": False})
+    assert played.calls.index(started) < played.calls.index(switched_on)
+    played.due, played.calls = "2999-01-01T06:00:00Z", []
+    assert ("POST", runs, {"dag_run_id": run(), "logical_date": None}) in played.calls
+    played.paused, played.due, played.calls = False, "2026-01-01T06:00:00Z", []
+    assert ("POST", runs, {"dag_run_id": run(), "logical_date": None}) in played.calls
+    assert switched_on not in played.calls
 
     played.state, played.failed = "failed", ["transform_data.departures.run", "dbt_check"]
     with pytest.raises(DeployError, match=r"is failed; failed: dbt_check, transform_data\.departures\.run\."):
