@@ -4,6 +4,7 @@ import string
 
 from sqlglot import exp
 
+from local.warehouse import longnames
 from local.warehouse.dialect import generate
 from local.warehouse.plan import Plan, block
 
@@ -47,4 +48,7 @@ def identifier(node: exp.Identifier) -> None:
     if node.quoted:
         node.set("this", node.name.translate(_FOLDED))
     elif node.name.startswith("#"):
+        node.set("quoted", True)
+    if longnames.is_long(node.name):
+        node.set("this", longnames.shortened(node.name))
         node.set("quoted", True)

@@ -2,9 +2,9 @@
 
 from sqlglot import exp
 
+from local.warehouse import longnames
 from local.warehouse.plan import Refused, unsupported
 
-_LONGEST_NAME = 63  # bytes, PostgreSQL's; Redshift allows 127
 _CATALOG, _SYSTEM = ("pg_catalog", "information_schema"), ("pg_", "svv_", "svl_", "stl_", "stv_", "sys_")
 _NOT_IN_REDSHIFT = "PostgreSQL has it, Redshift does not"
 
@@ -21,11 +21,16 @@ def check(nodes: list[exp.Expr], reads: frozenset[tuple[str, str]]) -> None:
     """
     for node in nodes:
         if isinstance(node, exp.Identifier):
-            if len(node.name) > 15 and len(node.name.encode()) > _LONGEST_NAME:
-                raise unsupported(f"names of more than {_LONGEST_NAME} bytes ({node.name})", "choose a shorter name")
+            if longnames.is_long(node.name):
+                longnames.check(nodes[0], node)
         elif rule := _RULES.get(type(node)):
             rule(node)
     _leader_node(nodes, reads)
+
+
+def only_catalog(reads: frozenset[tuple[str, str]]) -> bool:
+    """Whether a statement reads tables and views of the system only."""
+    return all(schema in _CATALOG or name.startswith(_SYSTEM) for schema, name in reads)
 
 
 def _leader_node(nodes: list[exp.Expr], reads: frozenset[tuple[str, str]]) -> None:
@@ -33,7 +38,7 @@ def _leader_node(nodes: list[exp.Expr], reads: frozenset[tuple[str, str]]) -> No
     if not any(isinstance(node, exp.Anonymous) and str(node.this).lower() == "generate_series" for node in nodes):
         return
     stores = isinstance(nodes[0], exp.Insert) or (isinstance(nodes[0], exp.Create) and nodes[0].kind == "TABLE")
-    if stores or any(schema not in _CATALOG and not name.startswith(_SYSTEM) for schema, name in reads):
+    if stores or not only_catalog(reads):
         text = "Specified types or functions (one per INFO message) not supported on Redshift tables."
         raise Refused(text, "0A000", "generate_series runs on the leader node only; use WITH RECURSIVE, or a table")
 

@@ -17,6 +17,7 @@ from local.warehouse import (
     dml,
     functions,
     load,
+    longnames,
     longtext,
     outer_joins,
     paths,
@@ -119,6 +120,8 @@ def _plan(text: str, tokens: list[Token]) -> Plan:
         raise Refused("syntax error at end of input", "42601")
     if any(token.token_type == TokenType.CONNECT_BY for token in tokens):
         raise unsupported("CONNECT BY", "write WITH RECURSIVE")
+    if any(token.token_type == TokenType.VARBINARY and token.text.lower() == "bytea" for token in tokens):
+        raise Refused('type "bytea" does not exist', "42704", "Redshift's is VARBYTE")
     words = Words(text, tokens)
     if plan := commands.command(words):
         return plan
@@ -178,6 +181,9 @@ def _rewritten(tree: exp.Expr) -> Plan:
     reads = frozenset((each.db.lower(), each.name.lower()) for each in ddl.read_by(tree))
     nodes = list(tree.walk())
     refusals.check(nodes, reads)
+    if reads and refusals.only_catalog(reads):
+        for each in [node for node in nodes if isinstance(node, exp.EQ)]:
+            longnames.literal(each.expression)
     if any(isinstance(node, (exp.Bracket, exp.Dot, exp.Unnest, exp.Column, exp.AtIndex)) for node in nodes):
         paths.rewrite(tree)
         nodes = list(tree.walk())

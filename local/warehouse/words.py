@@ -2,6 +2,7 @@
 
 from sqlglot.tokens import Token, TokenType
 
+from local.warehouse import longnames
 from local.warehouse.plan import Refused, identifier, literal
 
 # Quoted, and dollar-quoted as dbt writes comments.
@@ -57,6 +58,8 @@ class Words:
             raise self.error()
         token = self.tokens[self.position]
         self.position += 1
+        if longnames.is_long(token.text):
+            raise longnames.refusal(token.text)
         return identifier(token.text.lower())
 
     def dotted(self) -> list[str]:

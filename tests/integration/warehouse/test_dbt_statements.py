@@ -83,3 +83,17 @@ def test_the_catalog_knows_when_rows_were_inserted(run):
     )
     assert steps == [["insert", 1], ["insert", 2]]
     run("drop schema arrivals cascade")
+
+
+def test_a_temporary_table_may_have_a_long_name(run):
+    """dbt's unit tests make such tables, and ask the catalog for their columns."""
+    name = "test_order_items_compute_to_bools_correctly__dbt_tmp133136742644"
+    run(f'create temporary table "{name}" as (select 1 as a)')
+    run(f'create temporary table "{name}5" as (select 2 as b)')
+    assert run(f'select t.* from "{name.upper()}" as t') == [[1]]
+    assert run(f"select column_name from information_schema.columns where table_name = '{name}5'") == [["b"]]
+    run(f'drop table if exists "{name}" cascade')
+    assert run(f"select b, '{name}' from {name}5") == [[2, name]]
+    for statement in (f"create table {name} (i int)", f"select 1 as {name}", f"create schema {name}"):
+        with pytest.raises(redshift_connector.ProgrammingError, match="names of more than 63 bytes"):
+            run(statement)
