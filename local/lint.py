@@ -22,7 +22,8 @@ def lint(binaries: Path) -> int:
     Args:
         binaries: folder of the linters.
     """
-    templates = _tracked("infra/*.yml", "infra/*.yaml")
+    # A name with a dot in front is a tool's settings.
+    templates = [name for name in _tracked("infra/*.yml", "infra/*.yaml") if not Path(name).name.startswith(".")]
     commands = {
         # First what takes longest.
         "conventions": ["python", "-m", "local.develop.check_conventions"],
