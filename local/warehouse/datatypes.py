@@ -24,7 +24,7 @@ def adapt(kind: exp.DataType) -> None:
     if name := _NOT_HERE.get(kind.this):
         raise unsupported(f"type {name}", "it works on a cluster only")
     if kind.this == _T.ARRAY:
-        raise Refused("array types are not supported", "0A000", "a SUPER column holds arrays")
+        raise _unsupported(kind, "; a SUPER column holds arrays")
     if name := _ONLY_POSTGRES.get(kind.this):
         raise Refused(f'type "{name}" does not exist', "42704", "PostgreSQL has it, Redshift does not")
     if kind.this in (_T.DECIMAL, _T.UDECIMAL):
@@ -69,16 +69,14 @@ _STORED = (
 )
 
 
-def store(kind: exp.DataType | exp.Interval, column: str) -> None:
+def store(kind: exp.DataType) -> None:
     """Give a column's type the length that Redshift gives it where none is written.
 
     In an expression, VARCHAR alone is as long as its value; in a table it is VARCHAR(256), and so is TEXT.
     https://docs.aws.amazon.com/redshift/latest/dg/r_Character_types.html
     """
-    name = kind.sql("postgres").lower()
     if not isinstance(kind.this, exp.Interval) and kind.this not in _STORED:
-        hint = "https://docs.aws.amazon.com/redshift/latest/dg/c_Supported_data_types.html lists what can be stored"
-        raise Refused(f'Column "{column}" has unsupported type "{name}".', "0A000", hint)
+        raise _unsupported(kind)
     if kind.this == _T.TEXT or (kind.this in _TEXT and not kind.expressions):
         kind.set("this", _T.VARCHAR)
         _size(kind, 256)
@@ -86,6 +84,13 @@ def store(kind: exp.DataType | exp.Interval, column: str) -> None:
         size = 256 if kind.this == _T.BPCHAR else 1
         kind.set("this", _T.CHAR)
         _size(kind, size)
+
+
+def _unsupported(kind: exp.DataType, hint: str = "") -> Refused:
+    column, statement = kind.find_ancestor(exp.ColumnDef), kind.find_ancestor(exp.Create, exp.Alter)
+    what = f'Column "{statement.find(exp.Table).name}.{column.name}" has' if column and statement else "This is an"
+    known = "https://docs.aws.amazon.com/redshift/latest/dg/c_Supported_data_types.html lists the types"
+    return Refused(f'{what} unsupported type "{kind.sql("postgres").lower()}".', "0A000", known + hint)
 
 
 def _size(kind: exp.DataType, *numbers: int) -> None:

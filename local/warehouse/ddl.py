@@ -165,7 +165,7 @@ def _column(column: exp.ColumnDef, storage: Storage) -> list[str]:
             else:
                 keys.append(f"UNIQUE ({name})")
     if column.kind is not None:
-        datatypes.store(column.kind, column.name)
+        datatypes.store(column.kind)
     return keys
 
 
