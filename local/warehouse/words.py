@@ -58,9 +58,7 @@ class Words:
             raise self.error()
         token = self.tokens[self.position]
         self.position += 1
-        if longnames.is_long(token.text):
-            raise longnames.refusal(token.text)
-        return identifier(token.text.lower())
+        return identifier(longnames.fitting(token.text).lower())
 
     def dotted(self) -> list[str]:
         """Step over a name that may be qualified; returns its quoted parts."""

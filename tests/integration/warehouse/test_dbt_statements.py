@@ -94,6 +94,9 @@ def test_a_temporary_table_may_have_a_long_name(run):
     assert run(f"select column_name from information_schema.columns where table_name = '{name}5'") == [["b"]]
     run(f'drop table if exists "{name}" cascade')
     assert run(f"select b, '{name}' from {name}5") == [[2, name]]
+    made = f'create view "dev"."public"."{name}__dbt_tmp" as select 1 as i with no schema binding'
+    for statement in (made, f"alter table public.{name}__dbt_tmp rename to short_again", "drop view short_again"):
+        run(statement)
     for statement in (f"create table {name} (i int)", f"select 1 as {name}", f"create schema {name}"):
         with pytest.raises(redshift_connector.ProgrammingError, match="names of more than 63 bytes"):
             run(statement)
