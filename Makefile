@@ -5,7 +5,7 @@ BIN := $(STATE)/venvs/tools/bin
 LOCAL := $(BIN)/python -m local
 PYTEST := $(BIN)/python -m pytest
 .DEFAULT_GOAL := help
-.PHONY: help dev build test-models show compile diff docs hooks new-model start-fresh site deps run drill up down warehouse sql test test-fast test-slow lint format bench report lock
+.PHONY: help dev build test-models show compile diff docs hooks new-model start-fresh site deps run drill up down warehouse sql test test-fast test-slow lint scan format bench report lock
 
 help: ## List the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ lint: deps ## All linters
 
 hooks: deps ## Check staged files at each git commit, in seconds
 	@$(BIN)/prek install --quiet && echo "git commit checks what is staged from now on; make lint checks everything."
+
+scan: deps ## The stacks against checkov, the workflows against actionlint
+	@$(BIN)/python -m local.scan
 
 format: deps ## Format Python
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
