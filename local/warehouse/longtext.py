@@ -14,6 +14,7 @@ _PIECE = re.compile(rf"""({_STRING})|"[^"]*"|--[^\n]*|/\*.*?\*/|\$([A-Za-z_]\w*|
 _ESCAPE = re.compile(r"\\([0-7]{1,3}|.)|''", re.DOTALL)
 _LETTERS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 _MARK = re.compile(r"'\x01(\d+)\x01'")
+_JSON = re.compile(r"""'\s*[\[{"]""")
 _NAME = r'(?:"[^"]+"|[a-z_][\w$]*+)'
 # Every repetition is possessive: a text that does not match is given up at once, whatever its length.
 _INSERT = re.compile(
@@ -33,9 +34,14 @@ def rows_of(text: str) -> tuple[str, str] | None:
     if not found or not _VALUES.fullmatch(text, found.end(1)):
         return None
     rows = text[found.end(1) :].rstrip().rstrip(";")
-    if "\\" in rows:
-        rows = _PIECE.sub(lambda piece: _plain_literal(piece[0]) if piece[1] else piece[0], rows)
+    if "\\" in rows or _JSON.search(rows):
+        rows = _PIECE.sub(lambda piece: _stored(piece[0]) if piece[1] else piece[0], rows)
     return f"{found[1]} (null)", rows
+
+
+def _stored(text: str) -> str:
+    # As in dml.stored: what looks like JSON stays a string, whatever the column.
+    return _plain_literal(text) + ("::text" if _JSON.match(text) else "")
 
 
 def taken_out(text: str) -> tuple[str, list[str]]:

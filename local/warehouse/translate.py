@@ -47,6 +47,8 @@ _REWRITES: dict[type[exp.Expr], Callable] = {
     exp.Window: functions.window,
     exp.Extract: functions.extract,
     exp.Delete: dml.delete,
+    exp.Insert: dml.stored,
+    exp.Update: dml.stored,
     exp.When: dml.merge_insert,
     exp.Identifier: dml.identifier,
     exp.DataType: datatypes.adapt,
