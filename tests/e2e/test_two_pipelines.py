@@ -17,6 +17,7 @@ from deploy.apply import apply
 from deploy.bucket import Bucket
 from deploy.build import build
 from deploy.redshift import apply_grants
+from deploy.release import Artefact
 from local.aws import seed
 from local.mwaa.api import FINAL, Airflow
 from local.settings import REPOSITORY, Passwords
@@ -25,9 +26,9 @@ from tests.fixtures.checkout import Checkout, new_checkout
 from tests.fixtures.warehouse import Warehouse, start_warehouse, stop_warehouse
 
 # Stand-ins, a second warehouse and several runs, beside whatever else the machine does.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-FLIGHTS, SMALL = "flights_pipeline", "small_pipeline"
+FLIGHTS, SMALL, HASTY = "flights_pipeline", "small_pipeline", "hasty_pipeline"
 ENTRIES = """
   - dag_name: small_pipeline
     project_name: small
@@ -39,6 +40,16 @@ ENTRIES = """
     execution_mode: local
     test_behavior: build
     vars: {answer: 42}
+  - dag_name: hasty_pipeline
+    project_name: small
+    redshift_connection_id: hasty_redshift
+    secret_name: hasty/not_there
+    target_database: dev
+    target_schema: small_marts
+    schedule: null
+    retry_delay_seconds: 3600
+    run_timeout_minutes: 1
+    sns_lambda_function_name: sns_notification
   - dag_name: wrong_pipeline
     project_name: flights
     redshift_connection_id: flights_redshift
@@ -51,8 +62,10 @@ PROPERTIES = "models: [{name: one, columns: [{name: id, data_tests: [not_null]}]
 
 def small_project(folder: Path) -> Path:
     """The sample project with nothing but the audit and one model, under a name of its own."""
-    unwanted = shutil.ignore_patterns("target", "logs", "staging", "marts", "seeds", "snapshots", "tests", "analyses")
+    unwanted = shutil.ignore_patterns("target", "logs", "staging", "marts", "seeds", "snapshots", "analyses")
     shutil.copytree(REPOSITORY / "dbt_project", folder, ignore=unwanted)
+    for test in (folder / "tests").glob("*.sql"):
+        test.unlink()
     settings = folder / "dbt_project.yml"
     text = (
         settings.read_text().replace("flights", "small").replace("prod_schema: analytics", "prod_schema: small_marts")
@@ -84,14 +97,19 @@ class Scene:
         manager = seed.client(settings, "secretsmanager")
         manager.create_secret(Name="small/dbt_user", SecretString=json.dumps(login))
         connection = json.dumps({**address, "extra": {"sslmode": "disable"}})
-        manager.create_secret(Name="airflow/connections/small_redshift", SecretString=connection)
+        for name in ("small_redshift", "hasty_redshift"):
+            manager.create_secret(Name=f"airflow/connections/{name}", SecretString=connection)
         projects = [REPOSITORY / "dbt_project", small_project(self.checkout.state / "small")]
-        artefact = build(self.checkout.state / "artefact", projects)
-        with (self.checkout.state / "artefact" / "dags" / "pipelines.yml").open("a") as pipelines:
-            pipelines.write(ENTRIES)
-        apply(artefact, Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3")))
+        folder = self.checkout.state / "artefact"
+        build(folder, projects)
+        pipelines = folder / "dags" / "pipelines.yml"
+        # A run that is due would come before those that are started here.
+        text = pipelines.read_text().replace(f"dag_name: {FLIGHTS}\n", f"dag_name: {FLIGHTS}\n    schedule: null\n")
+        assert "schedule: null" in text
+        pipelines.write_text(text + ENTRIES)
+        apply(Artefact.read(folder), Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3")))
 
-    def wait(self, there: Callable[[], Any], seconds: float = 600) -> Any:
+    def wait(self, there: Callable[[], Any], seconds: float = 1200) -> Any:
         until = time.monotonic() + seconds
         while not (found := there()):
             assert time.monotonic() < until
@@ -167,7 +185,7 @@ def test_each_has_written_to_its_own_database_only(scene: Scene, runs: dict[str,
     first = connect(scene.checkout.settings, "awsuser", scene.passwords.awsuser)
     with contextlib.closing(first), contextlib.closing(scene.second.connect()) as second:
         assert "one" in scene.audited(second, "small_marts", runs[SMALL]["dag_run_id"])
-        assert rows(second, "select id from small_marts.one")[1] == [[42]]
+        assert rows(second, "select id from small_marts.one")[1] == [(42,)]
         assert scene.audited(second, "small_marts", runs[FLIGHTS]["dag_run_id"]) == []
         assert scene.audited(first, "analytics", runs[SMALL]["dag_run_id"]) == []
         users = "select distinct usename from pg_user where usename like '%user' order by 1"
@@ -229,3 +247,12 @@ def test_days_that_are_no_span_fail_the_run_and_the_alert_says_so(scene: Scene) 
     assert "the run parameter start=2013-02-01 must be before end=2013-01-01" in alert["message"]
     tasks = {task["task_id"]: task["state"] for task in scene.airflow.tasks(FLIGHTS, run["dag_run_id"])}
     assert tasks["transform_data.dbt_producer_watcher"] == "upstream_failed"
+
+
+def test_a_run_that_takes_too_long_fails_and_the_alert_says_so(scene: Scene) -> None:
+    seed.read_alerts(scene.checkout.settings)
+    run = scene.end(HASTY, scene.start(HASTY))
+    assert run["state"] == "failed"
+    (alert,) = scene.wait(lambda: seed.read_alerts(scene.checkout.settings), 120)
+    assert run["dag_run_id"] in alert["message"]
+    assert "the run took longer than run_timeout_minutes: 1" in alert["message"]
