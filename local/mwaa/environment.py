@@ -252,7 +252,7 @@ class Mwaa:
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": os.environ.get("LOCAL_PARALLELISM", "4"),
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
-            "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+            "AIRFLOW__CORE__FERNET_KEY": self._fernet_key(),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(users),
             "AIRFLOW__API__BASE_URL": address,
@@ -273,6 +273,14 @@ class Mwaa:
             **self._settings.aws_environment(),
         }
         return {**base_environment(), **startup, **options}
+
+    def _fernet_key(self) -> str:
+        """The key that Airflow encrypts with: one for all components, and as old as the database, as on MWAA."""
+        path = self.home / "fernet.key"
+        if not path.exists():
+            with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+                file.write(base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
+        return path.read_text()
 
 
 def _run(command: list[str], environment: dict[str, str], log: Path) -> None:
