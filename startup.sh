@@ -7,6 +7,9 @@
 export DBT_VENV_PATH="${AIRFLOW_HOME:-/usr/local/airflow}/dbt_venv"
 export DBT_PROJECT_PATH="${AIRFLOW_HOME:-/usr/local/airflow}/dags/dbt"
 
+# The triggerer looks for the sensors' trigger here: it does not know the folder of DAGs.
+export PYTHONPATH="${AIRFLOW_HOME:-/usr/local/airflow}/dags/triggerer${PYTHONPATH:+:${PYTHONPATH}}"
+
 # Nothing is sent to Cosmos's or dbt's makers.
 export AIRFLOW__COSMOS__ENABLE_TELEMETRY=False
 export DBT_SEND_ANONYMOUS_USAGE_STATS=False

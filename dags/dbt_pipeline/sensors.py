@@ -5,10 +5,12 @@ failed, and run every test that touches a model, also those of models that are n
 whatever would pass on a further try ends green. https://github.com/astronomer/astronomer-cosmos/issues/3001
 """
 
+import importlib.util
 from typing import Any
 
 from airflow.sdk import DAG, TaskGroup
-from cosmos.constants import DbtResourceType
+from airflow.triggers.base import StartTriggerArgs
+from cosmos.constants import AIRFLOW_VERSION, DbtResourceType
 from cosmos.dbt.graph import DbtNode
 from cosmos.operators._watcher.state import (
     PRODUCER_TERMINAL_STATES,
@@ -26,14 +28,36 @@ from cosmos.operators.watcher import (
     DbtSnapshotWatcherOperator,
     DbtTestWatcherOperator,
 )
+from packaging.version import Version
 
 from dbt_pipeline.compatibility import AirflowException, AirflowFailException
 from dbt_pipeline.parameters import prepare
 from dbt_pipeline.results import RESULTS_KEY
 
+# Airflow can from 3.3 on. The triggerer finds the trigger only on PYTHONPATH, where startup.sh puts its folder.
+STARTS_IN_TRIGGERER = Version("3.3") <= AIRFLOW_VERSION and bool(importlib.util.find_spec("node_trigger"))
+
 
 class _Sensor(DbtConsumerWatcherSensor):
     """What the sensors have in common."""
+
+    start_from_trigger = STARTS_IN_TRIGGERER
+
+    @property
+    def start_trigger_args(self) -> StartTriggerArgs | None:
+        """How the triggerer starts it. A property, because Cosmos says afterwards which task is the producer."""
+        # Airflow looks at it while the operator is made, too.
+        if not hasattr(self, "model_unique_id"):
+            return None
+        return StartTriggerArgs(
+            trigger_cls="node_trigger.NodeTrigger",
+            trigger_kwargs={
+                "model_unique_id": self.model_unique_id,
+                "producer_task_id": self.producer_task_id,
+                "is_test_sensor": self.is_test_sensor,
+            },
+            next_method="go_on_in_worker",
+        )
 
     @classmethod
     def of_node(
@@ -51,6 +75,10 @@ class _Sensor(DbtConsumerWatcherSensor):
             extra_context={"dbt_node_config": node.context_dict},
             **arguments,
         )
+
+    def go_on_in_worker(self, context: Any, event: dict[str, Any]) -> None:
+        """Go on with what did not end well in the dbt process, or is not part of it."""
+        self.execute(context)
 
     def execute(self, context: Any, **kwargs: Any) -> None:
         """Watch the node; but run it, once the dbt process is over, on a further try and if dbt skipped it.

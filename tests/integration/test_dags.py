@@ -75,4 +75,4 @@ def _startup_environment(home: Path) -> dict[str, str]:
     environment = {"PATH": os.environ["PATH"], "AIRFLOW_HOME": str(home), "MWAA_AIRFLOW_COMPONENT": "webserver"}
     output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     pairs = dict(entry.split("=", 1) for entry in output.split("\0") if entry)
-    return {name: value for name, value in pairs.items() if name.startswith(("AIRFLOW", "DBT_"))}
+    return {name: value for name, value in pairs.items() if name.startswith(("AIRFLOW", "DBT_", "PYTHONPATH"))}
