@@ -203,7 +203,6 @@ class Project:
 
     def _dbt(self, *command: str, on_event: OnEvent | None = None) -> Any:
         runner = dbtRunner(manifest=self.manifest, callbacks=[on_event] if on_event else [])
-        os.environ.update(self._environment())
         folder, state = str(self.folder), self.state
         places = {
             "project-dir": folder,
@@ -214,7 +213,13 @@ class Project:
         flags = [f"--{name}={value}" for name, value in places.items()]
         # The audit trail is of the pipeline's runs, and its table is not there before the first.
         quiet = ["--log-level=none", "--no-version-check", "--vars={audit_enabled: false}"]
-        ended = runner.invoke([*command, *flags, *quiet])
+        before = dict(os.environ)
+        os.environ.update(self._environment())
+        try:
+            ended = runner.invoke([*command, *flags, *quiet])
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
         if ended.exception:
             raise ProjectError(of_exception(ended.exception, self.folder, self.names()))
         return ended.result

@@ -31,7 +31,7 @@ def test_the_buckets_are_versioned_encrypted_private_and_tls_only(aws, storage):
 
 
 def test_what_holds_data_outlives_its_stack():
-    for file in INFRA.glob("*.yml"):
+    for file in INFRA.glob("[!.]*.yml"):
         for name, resource in load(file.name)["Resources"].items():
             if resource["Type"] in ("AWS::S3::Bucket", "AWS::KMS::Key", "AWS::Logs::LogGroup"):
                 assert resource["DeletionPolicy"] == resource["UpdateReplacePolicy"] == "Retain", name
@@ -216,7 +216,7 @@ def test_on_dev_the_release_role_may_run_a_pipeline_and_another_role_asks_the_wa
 
 
 def test_what_the_stand_in_cannot_make_is_listed_and_nothing_else():
-    types = {resource["Type"] for file in INFRA.glob("*.yml") for resource in load(file.name)["Resources"].values()}
+    types = {resource["Type"] for file in INFRA.glob("[!.]*.yml") for resource in load(file.name)["Resources"].values()}
     assert types >= NOT_MADE
     # Of these two stacks it can make nothing that is worth reading back.
     assert all(

@@ -66,7 +66,9 @@ def test_any_string_survives_the_way_through(value):
     short, long = sql(f"select '{written}'"), translate_long(f"select '{written}', '{'x' * 100}'")[0].sql
     assert short == f"SELECT {wanted}"
     assert long == f"SELECT {wanted}, '{'x' * 100}'"
-    assert rows_of(f"insert into t values (1, '{written}')")[1].strip() == f"(1, {wanted})"
+    # What looks like JSON is told to be a string, so that a SUPER column stores it as one.
+    row = rows_of(f"insert into t values (1, '{written}')")[1].strip()
+    assert row in {f"(1, {wanted})", f"(1, {wanted}::text)"}
 
 
 def test_an_insert_with_expressions_is_not_taken_for_plain_rows():
