@@ -190,7 +190,10 @@ _Model = Annotated[str, typer.Argument(help="Name of a model.")]
 
 @app.command()
 def dev() -> None:
-    """Build whatever is saved in the dbt project, with its children and tests, until Ctrl-C."""
+    """Build whatever is saved, until Ctrl-C.
+
+    A saved model is built with its children and tests.
+    """
     with _project() as settings:
         from local.develop.watch import watch
 
@@ -223,7 +226,7 @@ def check_models(models: _Models = "") -> None:
 
 @app.command()
 def show(model: _Model, rows: Annotated[int, typer.Option(min=1, max=10_000, help="How many rows.")] = 10) -> None:
-    """Print the first rows of a model, as its SQL gives them now."""
+    """Print the rows that a model's SQL gives now."""
     with _project() as settings:
         from local.develop import commands
 
@@ -244,7 +247,10 @@ def diff(
     model: _Model,
     base: Annotated[str, typer.Option(help="Branch, tag or commit; default origin/main, or main.")] = "",
 ) -> None:
-    """Compare a model with what another commit builds: columns, rows, values."""
+    """Compare a model with that of another commit.
+
+    Columns, rows and values, both built from the same data.
+    """
     with _project() as settings:
         from local.develop.diff import diff as compare
 
@@ -253,7 +259,7 @@ def diff(
 
 @app.command()
 def docs(output: Annotated[Path | None, typer.Option(help="Default: docs.html in the state folder.")] = None) -> None:
-    """Write dbt's documentation of the project into one HTML file."""
+    """Write dbt's documentation as one HTML file."""
     with _project() as settings:
         from local.develop import commands
 
