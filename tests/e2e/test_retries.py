@@ -10,6 +10,7 @@ import pytest
 from deploy.apply import apply
 from deploy.bucket import Bucket
 from deploy.build import build
+from deploy.release import Artefact
 from local.aws import seed
 from local.mwaa.api import FINAL, Airflow
 from local.run import DAG_ID, audit
@@ -61,12 +62,13 @@ def run(checkout: Checkout) -> dict[str, Any]:
     for name, sql in MODELS.items():
         (project / "models" / "retries" / f"{name}.sql").write_text(sql)
     (project / "models" / "retries" / "retries.yml").write_text(PROPERTIES)
-    artefact = build(checkout.state / "artefact", [project])
+    build(checkout.state / "artefact", [project])
     pipelines = checkout.state / "artefact" / "dags" / "pipelines.yml"
     before = pipelines.read_text()
     pipelines.write_text(before.replace("retry_delay_seconds: 30", "retry_delay_seconds: 1"))
     assert pipelines.read_text() != before
     settings = checkout.settings
+    artefact = Artefact.read(checkout.state / "artefact")
     applied = apply(artefact, Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3")))
     passwords = Passwords.load(checkout.state)
     with contextlib.closing(Airflow(settings.airflow_port, passwords.airflow_admin)) as airflow:
@@ -96,7 +98,7 @@ def test_the_second_try_began_while_dbt_still_ran(run: dict[str, Any]) -> None:
     first, second = sorted(run["tries"], key=lambda task: task["try_number"])
     assert (first["state"], producer["state"]) == ("failed", "failed")
     assert first["end_date"] < producer["end_date"]
-    assert second["queued_when"] < producer["end_date"]
+    assert second["start_date"] < producer["end_date"]
 
 
 def test_the_run_ends_green_without_an_alert(run: dict[str, Any]) -> None:
