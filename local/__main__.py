@@ -15,6 +15,7 @@ for _number in (signal.SIGINT, signal.SIGTERM):
 
 import typer  # noqa: E402
 
+from local.develop.cli import add_commands  # noqa: E402
 from local.progress import console, errors  # noqa: E402
 from local.settings import Passwords, Settings, SetupError  # noqa: E402
 
@@ -170,100 +171,7 @@ def sql(
         raise typer.Exit(run_query(settings, user, getattr(Passwords.load(settings.state), user), query))
 
 
-@contextlib.contextmanager
-def _project() -> Iterator[Settings]:
-    """Settings for a command on models; what is wrong in the project is one message, and exit code 1."""
-    with _settings() as settings:
-        from local.develop.problems import ProjectError
-        from local.develop.terminal import show_problem
-
-        try:
-            yield settings
-        except ProjectError as error:
-            show_problem(error.problem)
-            raise typer.Exit(RUN_FAILED) from None
-
-
-_Models = Annotated[str, typer.Argument(help="Names or dbt selectors, such as `departures+`; all if none is given.")]
-_Model = Annotated[str, typer.Argument(help="Name of a model.")]
-
-
-@app.command()
-def dev() -> None:
-    """Build whatever is saved, until Ctrl-C.
-
-    A saved model is built with its children and tests.
-    """
-    with _project() as settings:
-        from local.develop.watch import watch
-
-        watch(settings)
-
-
-@app.command()
-def build(
-    models: _Models = "",
-    full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Make incremental models anew.")] = False,
-) -> None:
-    """Build models on the local warehouse, with their tests.
-
-    What they read is built too where it is missing. Shows which rows changed.
-    """
-    with _project() as settings:
-        from local.develop import commands
-
-        raise typer.Exit(commands.build(settings, models, full_refresh))
-
-
-@app.command(name="test-models")
-def check_models(models: _Models = "") -> None:
-    """Run the tests and unit tests of models."""
-    with _project() as settings:
-        from local.develop import commands
-
-        raise typer.Exit(commands.check(settings, models))
-
-
-@app.command()
-def show(model: _Model, rows: Annotated[int, typer.Option(min=1, max=10_000, help="How many rows.")] = 10) -> None:
-    """Print the rows that a model's SQL gives now."""
-    with _project() as settings:
-        from local.develop import commands
-
-        raise typer.Exit(commands.show(settings, model, rows))
-
-
-@app.command(name="compile")
-def compile_model(model: _Model) -> None:
-    """Print the SQL that dbt makes of a model."""
-    with _project() as settings:
-        from local.develop import commands
-
-        raise typer.Exit(commands.compile_model(settings, model))
-
-
-@app.command()
-def diff(
-    model: _Model,
-    base: Annotated[str, typer.Option(help="Branch, tag or commit; default origin/main, or main.")] = "",
-) -> None:
-    """Compare a model with that of another commit.
-
-    Columns, rows and values, both built from the same data.
-    """
-    with _project() as settings:
-        from local.develop.diff import diff as compare
-
-        raise typer.Exit(compare(settings, model, base))
-
-
-@app.command()
-def docs(output: Annotated[Path | None, typer.Option(help="Default: docs.html in the state folder.")] = None) -> None:
-    """Write dbt's documentation as one HTML file."""
-    with _project() as settings:
-        from local.develop import commands
-
-        raise typer.Exit(commands.docs(settings, output or settings.state / "docs.html"))
+add_commands(app, _settings)
 
 
 @app.command()

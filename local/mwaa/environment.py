@@ -278,8 +278,8 @@ class Mwaa:
         """The key that Airflow encrypts with: one for all components, and as old as the database, as on MWAA."""
         path = self.home / "fernet.key"
         if not path.exists():
-            with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-                file.write(base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
+            path.touch(mode=0o600)
+            path.write_bytes(base64.urlsafe_b64encode(secrets.token_bytes(32)))
         return path.read_text()
 
 
