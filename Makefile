@@ -28,7 +28,7 @@ down: deps ## Stop everything that runs
 warehouse: deps ## The Redshift stand-in alone, in the foreground
 	@$(LOCAL) warehouse
 
-sql: deps ## Run a query: make sql Q="select ..." (DB_USER=awsuser: as admin)
+sql: deps ## Run a query or a saved question: make sql Q="select ..." (DB_USER=awsuser: as admin)
 	@$(LOCAL) sql $(if $(DB_USER),--user $(DB_USER)) -- "$$Q"
 
 test: deps ## Unit and integration tests, and one run on a real scheduler

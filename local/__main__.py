@@ -154,18 +154,19 @@ def warehouse() -> None:
 
 @app.command()
 def sql(
-    query: Annotated[str, typer.Argument(help="One statement.")],
+    query: Annotated[
+        str, typer.Argument(help="One statement, or the name of a question saved in dbt_project/analyses/.")
+    ],
     user: Annotated[str, typer.Option(help="dbt_user or awsuser (admin).")] = "dbt_user",
 ) -> None:
-    """Run a statement in the running warehouse.
+    """Run a statement, or a saved question, in the running warehouse.
 
     Its rows are a table on a terminal, tab-separated elsewhere.
     """
     with _settings() as settings:
-        from local.query import run_query
+        from local.query import run_query, statement
 
-        if not query.strip():
-            raise SetupError('there is no statement; give one: make sql Q="select count(*) from raw.flights"')
+        query = statement(query)
         if user not in {"dbt_user", "awsuser"}:
             raise SetupError(f"--user {user}: choose dbt_user or awsuser")
         raise typer.Exit(run_query(settings, user, getattr(Passwords.load(settings.state), user), query))

@@ -1,6 +1,8 @@
 """`make sql`: one statement in the running warehouse, its rows on the terminal or, tab-separated, into a pipe."""
 
 import contextlib
+import re
+from pathlib import Path
 from typing import Any
 
 import redshift_connector
@@ -10,9 +12,33 @@ from rich.text import Text
 from deploy.redshift import error_text
 from local.progress import console, errors
 from local.settings import Settings, SetupError
-from local.stack import connect
+from local.stack import PROJECT, TARGET_SCHEMA, connect
 
 STATEMENT_FAILED = 1
+_REF = re.compile(r"\{\{\s*ref\('(\w+)'\)\s*\}\}")
+
+
+def statement(text: str, analyses: Path = PROJECT / "analyses") -> str:
+    """What `make sql` shall run: a statement as it is, or the one that a name of dbt_project/analyses/ stands for.
+
+    A saved question is asked of the pipeline's own schema, which is where its audit trail is.
+
+    Raises:
+        SetupError: there is no statement, or no question of that name.
+    """
+    saved = {path.stem: path for path in sorted(analyses.glob("*.sql"))}
+    name = text.strip()
+    if name in saved:
+        return _REF.sub(rf"{TARGET_SCHEMA}.\1", saved[name].read_text())
+    # No statement of SQL is one word, but for `commit` and the like, which would do nothing here.
+    if not name or re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)+", name):
+        wrong = f"there is no saved question {name}" if name else "there is no statement"
+        questions = "".join(f"\n  {question}" for question in saved)
+        raise SetupError(
+            f'{wrong}; give a statement, such as make sql Q="select 1", or the name of a question that is saved in '
+            f"dbt_project/analyses/:{questions or ' (none)'}"
+        )
+    return text
 
 
 def run_query(settings: Settings, user: str, password: str, query: str) -> int:

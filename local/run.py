@@ -108,6 +108,7 @@ def audit(settings: Settings, passwords: Passwords, run_id: str) -> tuple[list[s
         if not rows(connection, exists, (TARGET_SCHEMA,))[1][0][0]:
             return [], []
         columns = "invocation_id, unique_id, name, resource_type, status, execution_time, rows_affected, message"
+        columns += ", airflow_task_id, airflow_try_number"
         query = f"select {columns} from {TARGET_SCHEMA}.audit_table where airflow_run_id = %s order by started_at"  # noqa: S608
         return rows(connection, query, (run_id,))
 

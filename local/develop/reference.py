@@ -67,7 +67,11 @@ def audit_columns() -> str:
     for name, model in models.items():
         rows = [(f"`{each['name']}`", _line(each["description"])) for each in model["columns"]]
         text += f"\n## {name}\n\n{_line(model['description'])}\n\n" + _table(("column", "meaning"), rows)
-    return text
+    variables = (project / "dbt_project.yml").read_text()
+    commented = re.findall(r"((?:^  # .+\n)+)  (audit_\w+): (.+)$", variables, re.MULTILINE)
+    rows = [(f"`{name}`", f"`{value}`", _line(comment.replace("  # ", " "))) for comment, name, value in commented]
+    text += "\n## Variables\n\nThey stand in `dbt_project/dbt_project.yml`.\n\n"
+    return text + _table(("variable", "default", "meaning"), rows)
 
 
 def commands() -> str:

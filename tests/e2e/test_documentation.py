@@ -57,16 +57,17 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
 
 @pytest.fixture(scope="module")
 def typed() -> set[str]:
-    """Blocks that were typed already; the same drill need not be played for each page that shows it."""
+    """Blocks of the pages so far; the same drill need not be played for each page that shows it."""
     return set()
 
 
 def play(checkout: Checkout, page: str, typed: set[str]) -> None:
+    before = set(typed)
     for block in _BLOCK.finditer((checkout.repository / "docs" / page).read_text()):
         text = textwrap.dedent(block["text"])
         if block["title"]:
             (checkout.repository / block["title"]).write_text(text)
-        elif block["language"] == "sh" and not text.startswith("# needs ") and text not in typed:
+        elif block["language"] == "sh" and not text.startswith("# needs ") and text not in before:
             typed.add(text)
             done = subprocess.run(
                 ["bash", "-e", "-u", "-c", text],

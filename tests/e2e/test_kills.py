@@ -1,140 +1,135 @@
-"""What runs a task is killed in mid-run: the run ends red with one alert, and green once what failed is cleared."""
+"""What takes part in a run is killed in mid-run: the run ends by itself, and green once what failed is cleared."""
 
 import contextlib
 import os
-import shutil
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-from local.aws import seed
-from local.mwaa.api import FINAL, Airflow
-from local.processes import marked_processes
-from local.settings import Passwords
-from local.stack import connect, rows
-from tests.fixtures.checkout import Checkout, copy_repository, new_checkout
+from local.stack import connect
+from tests.fixtures.scene import AUDIT, CHECK, DAG, ENDED, PRODUCER, Scene, running, wait
 
 # Stand-ins and several runs, beside whatever else the machine does.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-DAG = "flights_pipeline"
-PRODUCER = "transform_data.dbt_producer_watcher"
-UNWANTED = ("models/staging", "models/marts", "seeds", "snapshots", "analyses")
 MODELS = {
-    "one": "{{ config(materialized='table') }} select 1 as id",
-    # Keeps dbt busy until it is killed.
-    "slow": """{{ config(materialized='table') }}
-with digits as ({% for digit in range(10) %}select {{ digit }} as d{{ ' union all ' if not loop.last }}{% endfor %})
-select count(*) as id from digits as a
-{%- for name in 'bcdefgh' %} cross join digits as {{ name }}{% endfor %}""",
-    "reader": "{{ config(bind=false) }} select id from {{ ref('slow') }}",
+    "one.sql": "{{ config(materialized='table') }} select 1 as id",
+    # Waits in the warehouse for as long as the test holds the table.
+    "slow.sql": "{{ config(materialized='table') }} select count(*) as id from {{ source('raw', 'gate') }}",
+    "reader.sql": "{{ config(materialized='table') }} select id from {{ ref('slow') }}",
+    "properties.yml": """
+sources: [{name: raw, tables: [{name: gate}]}]
+models:
+  - {name: one, columns: [{name: id, data_tests: [not_null]}]}
+  - {name: reader, columns: [{name: id, data_tests: [not_null]}]}
+""",
+}
+NODES = {"one", "slow", "reader", "not_null_one_id", "not_null_reader_id"}
+# Otherwise Airflow takes five minutes to believe that a task, or a scheduler's tasks, are gone.
+OPTIONS = {
+    "scheduler.task_instance_heartbeat_timeout": 20,
+    "scheduler.task_instance_heartbeat_timeout_detection_interval": 5,
+    "scheduler.scheduler_health_check_threshold": 15,
+    "scheduler.orphaned_tasks_check_interval": 10,
 }
 
 
-class Scene:
-    """Running stand-ins with a small project, and a client of Airflow."""
-
-    def __init__(self, checkout: Checkout) -> None:
-        self.checkout = checkout
-        self.airflow: Airflow
-
-    def up(self) -> None:
-        done = self.checkout.command("up")
-        assert done.returncode == 0, done.stdout + done.stderr
-        passwords = Passwords.load(self.checkout.state)
-        self.airflow = Airflow(self.checkout.settings.airflow_port, passwords.airflow_admin)
-
-    def wait(self, there: Callable[[], Any], seconds: float = 900) -> Any:
-        until = time.monotonic() + seconds
-        while not (found := there()):
-            assert time.monotonic() < until
-            time.sleep(0.5)
-        return found
-
-    def dbt_at_work(self) -> psutil.Process | None:
-        """The dbt process that builds everything, once it has finished a node."""
-        for process in marked_processes(self.checkout.state):
-            with contextlib.suppress(psutil.Error, OSError):
-                command = process.cmdline()
-                log = Path(process.cwd(), "logs", "dbt.log")
-                if "build" in command and "--exclude" in command and '"NodeFinished"' in log.read_text():
-                    return process
-        return None
-
-    def ended(self, run_id: str) -> str:
-        return self.wait(lambda: (state := self.airflow.run_state(DAG, run_id)) in FINAL and state)
-
-    def states(self, run_id: str) -> dict[str, str]:
-        return {task["task_id"]: task["state"] for task in self.airflow.tasks(DAG, run_id)}
-
-    def clear(self, run_id: str) -> str:
-        """Clear what failed, as people are told to, and return how the run ends then."""
-        which = {"dry_run": False, "only_failed": True, "reset_dag_runs": True, "dag_run_id": run_id}
-        self.airflow.call("POST", f"/dags/{DAG}/clearTaskInstances", which)
-        self.wait(lambda: self.airflow.run_state(DAG, run_id) not in FINAL, 60)
-        return self.ended(run_id)
-
-    def query(self, statement: str) -> list[Any]:
-        passwords = Passwords.load(self.checkout.state)
-        with contextlib.closing(connect(self.checkout.settings, "dbt_user", passwords.dbt_user)) as connection:
-            return rows(connection, statement)[1]
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with running(tmp_path_factory.mktemp("kills"), MODELS, OPTIONS) as scene:
+        scene.query("create table raw.gate as select 1 as a union all select 2", "awsuser")
+        yield scene
 
 
-@pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
-    repository = copy_repository(tmp_path / "copy")
-    project = repository / "dbt_project"
-    for name in UNWANTED:
-        shutil.rmtree(project / name, ignore_errors=True)
-    for test in (project / "tests").glob("*.sql"):
-        test.unlink()
-    for name, sql in MODELS.items():
-        (project / "models" / f"{name}.sql").write_text(sql)
-    with (repository / "startup.sh").open("a") as startup:
-        # Otherwise Airflow takes five minutes to believe that a task is gone.
-        for name, seconds in (("TIMEOUT", 20), ("TIMEOUT_DETECTION_INTERVAL", 5)):
-            startup.write(f"export AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_{name}={seconds}\n")
-    pipelines = repository / "dags" / "pipelines.yml"
-    pipelines.write_text(pipelines.read_text().replace("retry_delay_seconds: 30", "retry_delay_seconds: 1"))
-    made = Scene(new_checkout(tmp_path / "state", repository))
-    try:
-        made.up()
-        yield made
-    finally:
-        made.checkout.command("down")
+@contextlib.contextmanager
+def held_gate(scene: Scene) -> Iterator[None]:
+    """Let model `slow` wait until this ends, or the warehouse does."""
+    with contextlib.closing(connect(scene.settings, "awsuser", scene.passwords.awsuser)) as connection:
+        connection.cursor().execute("lock raw.gate")
+        yield
+        with contextlib.suppress(Exception):
+            connection.rollback()
 
 
-def kill_the_worker(dbt: psutil.Process) -> None:
-    """As when a worker's memory runs out: dbt and the two Airflow processes above it are gone."""
-    above = [process for process in dbt.parents() if "scheduler" not in " ".join(process.cmdline())]
-    own = [process for process in above if "airflow" in " ".join(process.cmdline())]
-    assert own
-    for process in [*own, dbt]:
-        with contextlib.suppress(psutil.NoSuchProcess):
+def kill(*processes: psutil.Process) -> None:
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
 
 
-def test_a_run_whose_worker_is_killed_ends_red_with_one_alert_and_green_once_cleared(scene: Scene) -> None:
-    run_id = scene.airflow.trigger(DAG)
-    kill_the_worker(scene.wait(scene.dbt_at_work, 300))
-    assert scene.ended(run_id) == "failed"
-    states = scene.states(run_id)
-    assert states[PRODUCER] == "failed"
-    # Nothing waits for ever.
-    assert set(states.values()) <= {"success", "failed", "skipped", "upstream_failed"}
-    (alert,) = seed.read_alerts(scene.checkout.settings)
-    assert alert["subject"].startswith("FAILED flights_pipeline: ")
-    assert PRODUCER in alert["message"]
+def kill_dbt(scene: Scene, dbt: psutil.Process) -> None:
+    kill(dbt)
 
-    assert scene.clear(run_id) == "success"
-    assert scene.query("select id from analytics.one") == [(1,)]
-    assert len(scene.query("select id from analytics.reader")) == 1
-    audited = f"select name from analytics.audit_table where airflow_run_id = '{run_id}' and status = 'success'"
-    assert {"one", "slow", "reader"} <= {name for (name,) in scene.query(audited)}
-    # The task that sent the alert had succeeded, and was not cleared: one alert a run.
-    assert seed.read_alerts(scene.checkout.settings) == []
+
+def kill_worker(scene: Scene, dbt: psutil.Process) -> None:
+    """As when a worker's memory runs out: dbt and the two Airflow processes above it are gone."""
+    scheduler = scene.component("scheduler")
+    above = [process for process in dbt.parents() if scheduler in process.parents()]
+    assert len(above) == 2
+    kill(*above, dbt)
+
+
+def kill_scheduler(scene: Scene, dbt: psutil.Process) -> None:
+    """The tasks go on, as those of MWAA's workers do, and the container starts again."""
+    kill(scene.component("scheduler"))
+    wait(lambda: not scene.component("scheduler").is_running(), 10)
+    scene.revive()
+
+
+def kill_container(scene: Scene, dbt: psutil.Process) -> None:
+    """Scheduler and tasks together, which share a container on MWAA's smallest environments."""
+    scheduler = scene.component("scheduler")
+    kill(scheduler, *scheduler.children(recursive=True))
+    scheduler.wait(10)
+    scene.revive()
+
+
+def kill_metadata(scene: Scene, dbt: psutil.Process) -> None:
+    scene.checkout.kill_postgres("mwaa/database")
+    time.sleep(5)
+    scene.restart_metadata()
+
+
+def kill_warehouse(scene: Scene, dbt: psutil.Process) -> None:
+    scene.checkout.kill_postgres("warehouse")
+
+
+KILLS = [kill_dbt, kill_worker, kill_scheduler, kill_container, kill_metadata, kill_warehouse]
+
+
+@pytest.mark.parametrize("killing", KILLS, ids=lambda killing: killing.__name__)
+def test_a_run_ends_by_itself_and_green_once_cleared(scene: Scene, killing: Callable[..., None]) -> None:
+    scene.alerts()
+    with held_gate(scene):
+        run_id = scene.client.trigger(DAG)
+        dbt = wait(lambda: scene.dbt_at_work(2), 120)
+        began = time.monotonic()
+        killing(scene, dbt)
+    state = scene.ended(run_id)
+    print(f"{killing.__name__}: {state} after {time.monotonic() - began:.0f} s", scene.states(run_id))
+    assert set(scene.states(run_id).values()) <= ENDED
+    alerts = scene.alerts()
+    print(alerts)
+    if killing is kill_warehouse:
+        scene.start_warehouse()
+    if state == "failed":
+        assert len(alerts) == 1
+        assert alerts[0]["subject"].startswith(f"FAILED {DAG}")
+        state = scene.clear(run_id)
+    print(scene.states(run_id))
+    for r in scene.query(
+        f"select invocation_id, unique_id, status, airflow_task_id, airflow_try_number from analytics.audit_table where airflow_run_id='{run_id}' order by 1,2"
+    ):
+        print(r)
+    assert state == "success"
+    assert set(scene.states(run_id).values()) <= ENDED
+    assert scene.alerts() == []
+    assert [scene.query(f"select id from analytics.{name}") for name in ("one", "slow", "reader")] == [
+        [(1,)],
+        [(2,)],
+        [(2,)],
+    ]

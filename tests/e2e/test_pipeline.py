@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psycopg
 import pytest
 
 from local.mwaa.api import Airflow
+from local.query import statement
 from local.settings import REPOSITORY, Passwords
-from local.stack import connect, rows
+from local.stack import PROJECT, connect, rows
 from local.warehouse.postgres import Postgres
+from tests.fixtures.audit import audited, reported
 from tests.fixtures.checkout import Checkout, new_checkout
 
 pytestmark = pytest.mark.timeout(900)
@@ -49,16 +50,6 @@ def _airflow(checkout: Checkout) -> "contextlib.closing[Airflow]":
     return contextlib.closing(Airflow(checkout.settings.airflow_port, passwords.airflow_admin))
 
 
-def _found(airflow: Airflow, path: str) -> Any:
-    """The XCom at `path`, or None if the task pushed none."""
-    try:
-        return airflow.call("GET", path, deserialize="true")["value"]
-    except httpx.HTTPStatusError as error:
-        if error.response.status_code == httpx.codes.NOT_FOUND:
-            return None
-        raise
-
-
 def test_a_run_ends_well_and_shows_every_model_and_its_tests(run: dict[str, Any], manifest: dict[str, Any]) -> None:
     assert run["dag_id"] == "flights_pipeline"
     assert run["state"] == "success"
@@ -81,24 +72,33 @@ def test_a_run_ends_well_and_shows_every_model_and_its_tests(run: dict[str, Any]
     assert [task for task in tasks if task.startswith("audit_dbt_task.")] == ["audit_dbt_task.audit_table_model_build"]
 
 
-def test_the_audit_rows_are_what_dbt_reported_one_by_one(checkout: Checkout, run: dict[str, Any]) -> None:
-    reported = []
+def check_audit(checkout: Checkout, run: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """The run's audit rows, each of which is a result that dbt reported, and the other way round."""
     with _airflow(checkout) as airflow:
-        for task_id in run["tasks"]:
-            path = f"/dags/flights_pipeline/dagRuns/{run['run_id']}/taskInstances/{task_id}/xcomEntries/dbt_results"
-            kept = _found(airflow, path)
-            if kept is None:
-                continue
-            reported += [(kept["invocation_id"], result["unique_id"], result["status"]) for result in kept["results"]]
+        expected = reported(airflow, "flights_pipeline", run["run_id"])
     passwords = Passwords.load(checkout.state)
     with contextlib.closing(connect(checkout.settings, "dbt_user", passwords.dbt_user)) as connection:
-        query = "select invocation_id, unique_id, status from analytics.audit_table where airflow_run_id = %s"
-        audited = rows(connection, query, (run["run_id"],))[1]
-    # A hook cannot see its own result.
-    expected = sorted(entry for entry in reported if not entry[1].startswith("operation."))
-    assert len(expected) > 50
-    assert sorted(audited) == expected
-    assert run["audit_rows"] == len(expected)
+        found = audited(connection, "analytics", run["run_id"])
+    assert found == expected
+    assert run["audit_rows"] == len(found)
+    return found
+
+
+def test_the_audit_rows_are_what_dbt_reported_one_by_one(checkout: Checkout, run: dict[str, Any]) -> None:
+    assert len(check_audit(checkout, run)) > 50
+
+
+def test_every_saved_question_has_an_answer(checkout: Checkout, run: dict[str, Any]) -> None:
+    assert run["state"] == "success"
+    passwords = Passwords.load(checkout.state)
+    questions = sorted(path.stem for path in (PROJECT / "analyses").glob("*.sql"))
+    with contextlib.closing(connect(checkout.settings, "dbt_user", passwords.dbt_user)) as connection:
+        answers = {question: rows(connection, statement(question))[1] for question in questions}
+    assert len(answers["what_takes_longest"]) == 20
+    assert list(answers["what_failed_in_the_last_run"]) == []
+    assert len(answers["how_long_do_runs_take"]) == 1
+    done = checkout.command("sql", "what_takes_longest")
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 20), done.stderr
 
 
 # sample: begin
@@ -111,7 +111,7 @@ def test_the_sample_data_is_all_there(checkout: Checkout) -> None:
 
 
 def test_the_pipeline_runs_without_admin_rights(checkout: Checkout, run: dict[str, Any]) -> None:
-    for statement in (
+    for forbidden in (
         "create schema elsewhere",
         "create table raw.intruder (a integer)",
         # sample: begin
@@ -119,8 +119,8 @@ def test_the_pipeline_runs_without_admin_rights(checkout: Checkout, run: dict[st
         # sample: end
         "create user intruder password 'Aa1aaaaaaaa'",
     ):
-        done = checkout.command("sql", statement)
-        assert done.returncode == 1, statement
+        done = checkout.command("sql", forbidden)
+        assert done.returncode == 1, forbidden
         assert "denied" in done.stderr, done.stderr
     assert run["state"] == "success"
 
@@ -169,6 +169,7 @@ def test_a_failure_is_reported_everywhere(checkout: Checkout, options: tuple[str
     assert last["state"] == "failed"
     assert last["tasks"]["dbt_check"] == "failed"
     assert last["tasks"]["sns_notification_for_failure"] == ("failed" if options else "success")
+    assert "error" in {status for _, _, status in check_audit(checkout, last)}
     assert len(last["alerts"]) == (0 if options else 1)
     for alert in last["alerts"]:
         assert "drill_fails" in alert["message"]

@@ -124,6 +124,9 @@ def test_the_audit_shows_both_tries_and_every_test(run: dict[str, Any]) -> None:
     assert statuses["flaky"] == {"error", "success"}
     assert statuses["reader"] == {"skipped", "success"}
     assert statuses["steady"] == {"success"}
+    tries = [row for row in run["audit"] if row["name"] == "flaky"]
+    told = [(row["status"], row["airflow_task_id"], row["airflow_try_number"]) for row in tries]
+    assert told == [("error", "transform_data.dbt_producer_watcher", 1), ("success", "transform_data.flaky.run", 2)]
     for name in ("not_null_flaky_id", "not_null_reader_id", "relationships_steady_id__id__ref_flaky_"):
         assert statuses[name] == {"skipped", "pass"}, name
 

@@ -22,6 +22,7 @@ from local.aws import seed
 from local.mwaa.api import FINAL, Airflow
 from local.settings import REPOSITORY, Passwords
 from local.stack import connect, rows
+from tests.fixtures.audit import audited, reported
 from tests.fixtures.checkout import Checkout, new_checkout
 from tests.fixtures.warehouse import Warehouse, start_warehouse, stop_warehouse
 
@@ -191,6 +192,16 @@ def test_each_has_written_to_its_own_database_only(scene: Scene, runs: dict[str,
         users = "select distinct usename from pg_user where usename like '%user' order by 1"
         assert [name for (name,) in rows(first, users)[1]] == ["awsuser", "dbt_user"]
         assert [name for (name,) in rows(second, users)[1]] == ["awsuser", "small_user"]
+
+
+def test_with_a_process_for_each_task_the_audit_rows_are_what_dbt_reported(
+    scene: Scene, runs: dict[str, dict[str, Any]]
+) -> None:
+    run_id = runs[SMALL]["dag_run_id"]
+    expected = reported(scene.airflow, SMALL, run_id)
+    assert len({invocation for invocation, _, _ in expected}) > 2
+    with contextlib.closing(scene.second.connect()) as connection:
+        assert audited(connection, "small_marts", run_id) == expected
 
 
 def test_a_selection_builds_what_it_names(scene: Scene, runs: dict[str, dict[str, Any]]) -> None:
