@@ -32,21 +32,34 @@ def keep_unrecorded(project_dir: str, context: Any) -> None:
     # An exception here would stand in the log instead of dbt's own error.
     try:
         run, results = unrecorded(Path(project_dir))
-        if not results:
-            return
-        place = os.environ.get(KEPT_RESULTS)
-        if not place:
-            log.error("%d results are not in the audit table, and dbt.kept_results is not set", len(results))
-            return
-        s3, bucket, prefix = _place(place, context)
-        for number, piece in enumerate(pieces(run, results)):
-            key = f"{prefix}{run['invocation_id']}.{number:04}.json"
-            s3.put_object(Bucket=bucket, Key=key, Body=piece.encode())
-        log.error("%d results are not in the audit table; the next run writes them from %s", len(results), place)
+        if results:
+            keep(run, results, context)
     except FileNotFoundError:
         log.warning("dbt ended before it began a log")
     except Exception:
         log.exception("results that are not in the audit table could not be kept")
+
+
+def keep(run: dict[str, Any], results: list[dict[str, Any]], context: Any) -> None:
+    """Keep results in S3; or say that they are lost, where there is no place for them.
+
+    Args:
+        run: what their rows share, as the macro audit_run() gives it.
+        results: entries of run_results.json, shortened.
+        context: Airflow's task context.
+
+    Raises:
+        BotoCoreError, ClientError: S3 did not take them.
+    """
+    place = os.environ.get(KEPT_RESULTS)
+    if not place:
+        log.error("%d results are not in the audit table, and dbt.kept_results is not set", len(results))
+        return
+    s3, bucket, prefix = _place(place, context)
+    for number, piece in enumerate(pieces(run, results)):
+        key = f"{prefix}{run['invocation_id']}.{number:04}.json"
+        s3.put_object(Bucket=bucket, Key=key, Body=piece.encode())
+    log.error("%d results are not in the audit table; the next run writes them from %s", len(results), place)
 
 
 def hand_over_kept(context: Any) -> None:

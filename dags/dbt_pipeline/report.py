@@ -7,6 +7,7 @@ from typing import Any
 from airflow.sdk import get_current_context
 
 from dbt_pipeline.compatibility import AirflowFailException
+from dbt_pipeline.lost import keep_lost
 from dbt_pipeline.results import ERROR_KEY, LAST_WORDS_KEY, RESULTS_KEY
 
 FAILED = {"error", "fail", "runtime error", "partial success"}
@@ -49,6 +50,7 @@ def check_dbt(groups: list[str], release_id: str, alerts: bool, warnings: str) -
         for task_id, task in context["dag"].task_dict.items()
         if task_id.split(".", maxsplit=1)[0] in groups
     }
+    keep_lost(context, release_id, tasks, states)
     failed, warned = nodes_to_report(ti, tasks, states)
     alert = {
         "dag_name": ti.dag_id,
@@ -142,7 +144,9 @@ def nodes_to_report(ti: Any, tasks: dict[str, Any], states: dict[str, str]) -> t
                 {
                     "unique_id": task_id,
                     "status": "failed",
-                    "message": words or error.get("message") or "ended without a word; see its log in Airflow",
+                    "message": words
+                    or error.get("message")
+                    or "ended without a word, as when its worker is lost; see its log in Airflow",
                     "try_number": error.get("try_number", 1),
                 }
             )

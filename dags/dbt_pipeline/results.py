@@ -41,8 +41,9 @@ def keep_results(project_dir: str, context: Any) -> None:
         results = Path(project_dir) / "target" / "run_results.json"
         if not results.is_file():
             log.warning("dbt ended before it ran anything; its message stands above")
-            if words := _last_words(Path(project_dir) / "logs" / "dbt.log"):
-                context["ti"].xcom_push(key=LAST_WORDS_KEY, value=words)
+            # Without words, too: that it ended before its task did is worth knowing.
+            words = _last_words(Path(project_dir) / "logs" / "dbt.log")
+            context["ti"].xcom_push(key=LAST_WORDS_KEY, value=words or "")
             return
         content = json.loads(results.read_text())
         context["ti"].xcom_push(

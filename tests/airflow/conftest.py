@@ -3,6 +3,8 @@
 import json
 import os
 import sys
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -113,6 +115,20 @@ def redshift(monkeypatch: pytest.MonkeyPatch) -> str:
     client.create_secret(Name="flights/dbt_user", SecretString='{"username": "dbt_user", "password": "Pa55-one"}')
     yield "flights/dbt_user"
     client.delete_secret(SecretId="flights/dbt_user", ForceDeleteWithoutRecovery=True)
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A bucket that the environment's option names."""
+    import boto3
+
+    name = f"kept-{uuid.uuid4()}"
+    resource = boto3.resource("s3").Bucket(name)
+    resource.create()
+    monkeypatch.setenv("AIRFLOW__DBT__KEPT_RESULTS", f"s3://{name}/kept_results")
+    yield resource
+    resource.objects.delete()
+    resource.delete()
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,10 @@
 """What dbt could not write to the audit table is kept in S3, and handed to the next audit task until it is written."""
 
 import json
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import boto3
 import pytest
 from conftest import TaskInstance
 from dbt_pipeline.recovery import KEPT_RESULTS, PIECES, forget_kept, hand_over_kept, keep_unrecorded, pieces, unrecorded
@@ -66,18 +63,6 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "logs").mkdir()
     (tmp_path / "target").mkdir()
     return tmp_path
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A bucket that the environment's option names."""
-    name = f"kept-{uuid.uuid4()}"
-    resource = boto3.resource("s3").Bucket(name)
-    resource.create()
-    monkeypatch.setenv(KEPT_RESULTS, f"s3://{name}/kept_results")
-    yield resource
-    resource.objects.delete()
-    resource.delete()
 
 
 def write(project: Path, log: str, results: list[dict[str, Any]] | None = None, invocation_id: str = "i") -> None:

@@ -113,7 +113,9 @@ def test_a_dbt_that_could_not_log_in_is_told_in_its_own_words(reports: Reports) 
 def test_a_dbt_that_was_killed_is_red_though_every_model_was_built_after_it(reports: Reports) -> None:
     reports.failed(PRODUCER)
     reports.dbt("transform_data.departures.run", {DEPARTURES: "success"}, try_number=2)
-    assert reports.found() == [(PRODUCER, "failed", "ended without a word; see its log in Airflow", 1)]
+    assert reports.found() == [
+        (PRODUCER, "failed", "ended without a word, as when its worker is lost; see its log in Airflow", 1)
+    ]
 
 
 def test_a_task_that_failed_though_its_node_passed(reports: Reports) -> None:

@@ -31,12 +31,11 @@ def test_results_are_kept_short(tmp_path: Path, ti: TaskInstance) -> None:
     }
 
 
-@pytest.mark.parametrize("content", [None, "", "{", "[]", "null", {"metadata": {}}, {"metadata": None, "results": []}])
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", {"metadata": {}}, {"metadata": None, "results": []}])
 def test_nothing_that_is_wrong_with_results_is_raised(
     tmp_path: Path, ti: TaskInstance, caplog: pytest.LogCaptureFixture, content: Any
 ) -> None:
-    if content is not None:
-        write(tmp_path, content)
+    write(tmp_path, content)
     keep_results(str(tmp_path), {"ti": ti})
     assert ti.xcoms == {}
     assert len(caplog.records) == 1
@@ -72,12 +71,14 @@ def test_the_last_words_of_a_dbt_that_ran_nothing_are_kept(tmp_path: Path, ti: T
 
 
 @pytest.mark.parametrize("content", [None, "", "words", '{"level": "error"}', event("info", "fine")])
-def test_a_log_without_last_words_raises_nothing(tmp_path: Path, ti: TaskInstance, content: str | None) -> None:
+def test_without_last_words_it_is_kept_that_there_were_none(
+    tmp_path: Path, ti: TaskInstance, content: str | None
+) -> None:
     if content is not None:
         (tmp_path / "logs").mkdir()
         (tmp_path / "logs" / "dbt.log").write_text(content)
     keep_results(str(tmp_path), {"ti": ti})
-    assert ti.xcoms == {}
+    assert ti.xcoms == {("dbt_check", LAST_WORDS_KEY): ""}
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,12 @@
         {%- if kept.run.release_id != (env_var('DBT_RELEASE_ID', '') or none) -%}
             {%- do kept.run.update({'node_checksum': none}) -%}
         {%- endif -%}
+        {#- By the task's try as well: what Airflow took for lost may have been written after all, by an invocation it did not name. -#}
+        {%- set names = ['airflow_dag_id', 'airflow_run_id', 'airflow_task_id', 'airflow_try_number'] -%}
         {%- set _, cursor = adapter.add_query(
-            'select unique_id from ' ~ this ~ ' where invocation_id = %s', auto_begin=false, bindings=[kept.run.invocation_id]
+            'select unique_id from ' ~ this ~ ' where invocation_id = %s or (' ~ names | join(' = %s and ') ~ ' = %s)',
+            auto_begin=false,
+            bindings=[kept.run.invocation_id] + [kept.run[names[0]] or '', kept.run[names[1]] or '', kept.run[names[2]] or '', (kept.run[names[3]] or 0) | int]
         ) -%}
         {%- set present = cursor.fetchall() | map(attribute=0) | list -%}
         {%- set results = [] -%}

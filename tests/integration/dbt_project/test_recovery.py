@@ -73,6 +73,9 @@ def test_what_the_database_refused_is_written_later_and_once(built, dbt, databas
     assert "1 audit rows of invocation" in recover(dbt, handed)
     assert_same(database.audit_rows(failed.invocation_id), failed)
     assert "audit rows of invocation" not in recover(dbt, handed)
+    # Nor under a name that was made up for it: a task's try has one invocation.
+    renamed = {name: text.replace(failed.invocation_id, "lost-1") for name, text in handed.items()}
+    assert "audit rows of invocation" not in recover(dbt, renamed)
 
 
 def test_a_killed_dbt_is_recovered_as_far_as_it_came(built, dbt, database, chain, kept):
