@@ -98,6 +98,9 @@ class Functions:
             return _refused(
                 "InvalidRuntimeException", f"the stand-in runs Python functions, not {function.run_time}", 502
             )
+        # Throttled for good: https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html
+        if function.reserved_concurrency == 0:
+            return _refused("TooManyRequestsException", "Rate Exceeded.", 429)
         headers = {"Content-Type": "application/json", "X-Amz-Executed-Version": _version(function)}
         if kind == "Event":
             threading.Thread(target=self._run, args=(function, body), daemon=True).start()

@@ -146,6 +146,17 @@ def test_a_bad_call_is_refused_before_anything_runs(aws, deploy):
     assert functions.invoke(FunctionName=name, InvocationType="DryRun")["StatusCode"] == 204
 
 
+def test_a_function_with_a_reserved_concurrency_of_zero_is_throttled(aws, deploy):
+    name = deploy(ECHO)
+    functions = aws.client("lambda")
+    functions.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
+    with pytest.raises(ClientError, match=r"TooManyRequestsException.*Rate Exceeded") as caught:
+        invoke(aws, name)
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 429
+    functions.delete_function_concurrency(FunctionName=name)
+    assert invoke(aws, name, 1)[1]["event"] == 1
+
+
 def test_sixteen_at_once_each_get_their_own_answer_and_leave_nothing(aws, deploy):
     name = deploy(ECHO, Timeout=60)
     with ThreadPoolExecutor(16) as pool:
