@@ -4,23 +4,20 @@ The bucket is its only input, as on MWAA. LocalExecutor runs the tasks; the meta
 """
 
 import base64
-import contextlib
-import fcntl
-import hashlib
 import json
 import os
 import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from local.mwaa.api import Airflow
+from local.mwaa.image import Image, read, run
 from local.mwaa.sync import DagsSync
 from local.processes import Child, base_environment, how_it_ended, spawn, tail
-from local.settings import HOST, REPOSITORY, Passwords, Settings, SetupError
+from local.settings import HOST, Passwords, Settings, SetupError
 from local.warehouse.postgres import OWNER, PORT, Postgres
 
 SYNC_SECONDS = 2.0  # MWAA: 30
@@ -40,6 +37,7 @@ class Mwaa:
     def __init__(self, settings: Settings, passwords: Passwords, s3: Any, bucket: str) -> None:
         self.home = settings.state / "mwaa"
         self.venv = settings.state / "venvs" / "mwaa"
+        self._image = Image(self.venv, self.home / "logs")
         self._settings = settings
         self._passwords = passwords
         self._s3 = s3
@@ -54,42 +52,7 @@ class Mwaa:
         Raises:
             SetupError: uv could not install it.
         """
-        with self._installing():
-            self._install_image()
-
-    def _install_image(self) -> None:
-        wanted = _digest(REPOSITORY / "requirements" / "mwaa.txt")
-        if _read(self.venv / ".ready") == wanted:
-            return
-        uv = self._settings.state / "venvs" / "uv" / "bin" / "uv"
-        uv_command = str(uv) if uv.exists() else "uv"
-        environment = {**base_environment(), "VIRTUAL_ENV": str(self.venv)}
-        log = self.home / "logs" / "image.log"
-        tools_python = self._settings.state / "venvs" / "tools" / "bin" / "python"
-        requirements = REPOSITORY / "requirements" / "mwaa.txt"
-        _run([uv_command, "venv", "--clear", "--python", str(tools_python), str(self.venv)], environment, log)
-        _run([uv_command, "pip", "sync", "--compile-bytecode", "--require-hashes", str(requirements)], environment, log)
-        frozen = subprocess.run(
-            [uv_command, "pip", "freeze"], env=environment, capture_output=True, text=True, check=True
-        ).stdout
-        # The constraints that MWAA adds when requirements.txt names none: its image's own versions.
-        (self.venv / "constraints.txt").write_text(frozen)
-        (self.venv / ".ready").write_text(wanted)
-
-    def start_database(self) -> None:
-        """Start the metadata database and bring its tables to the image's version of Airflow."""
-        self._database.start()
-        marker = self.home / "database" / "migrated"
-        wanted = _digest(REPOSITORY / "requirements" / "mwaa.txt")
-        if _read(marker) == wanted:
-            return
-        import psycopg
-
-        with psycopg.connect(self._database.conninfo("postgres"), autocommit=True) as connection:
-            if not connection.execute("select 1 from pg_database where datname = 'airflow'").fetchone():
-                connection.execute("create database airflow")
-        _run([str(self.venv / "bin" / "airflow"), "db", "migrate"], self._airflow_environment({}), self._log("migrate"))
-        marker.write_text(wanted)
+        self._image.install()
 
     def install_requirements(self) -> None:
         """Install the bucket's requirements.txt as MWAA does: with pip, under the image's constraints.
@@ -97,27 +60,21 @@ class Mwaa:
         Raises:
             SetupError: pip failed. MWAA would only log it and start all the same, without the DAGs.
         """
-        with self._installing():
-            self._install_requirements()
+        self._image.install_requirements(self._from_bucket("requirements.txt"))
 
-    def _install_requirements(self) -> None:
-        body = self._s3.get_object(Bucket=self._bucket, Key="requirements.txt")["Body"].read()
-        wanted = hashlib.sha256(body).hexdigest()
-        if _read(self.venv / ".requirements") == wanted:
+    def start_database(self) -> None:
+        """Start the metadata database and bring its tables to the image's version of Airflow."""
+        self._database.start()
+        marker = self.home / "database" / "migrated"
+        if read(marker) == self._image.version:
             return
-        path = self.home / "requirements.txt"
-        path.write_bytes(body)
-        command = [
-            str(self.venv / "bin" / "python"),
-            "-m",
-            "pip",
-            "install",
-            "--disable-pip-version-check",
-            "--no-input",
-        ]
-        command += ["--constraint", str(self.venv / "constraints.txt"), "--requirement", str(path)]
-        _run(command, base_environment(), self._log("requirements"))
-        (self.venv / ".requirements").write_text(wanted)
+        import psycopg
+
+        with psycopg.connect(self._database.conninfo("postgres"), autocommit=True) as connection:
+            if not connection.execute("select 1 from pg_database where datname = 'airflow'").fetchone():
+                connection.execute("create database airflow")
+        run([str(self.venv / "bin" / "airflow"), "db", "migrate"], self._airflow_environment({}), self._log("migrate"))
+        marker.write_text(self._image.version)
 
     def run_startup_script(self, component: str) -> dict[str, str]:
         """Source the bucket's startup.sh as MWAA does, and return the environment that it leaves.
@@ -125,8 +82,7 @@ class Mwaa:
         Args:
             component: value of MWAA_AIRFLOW_COMPONENT.
         """
-        path = self.home / "startup.sh"
-        path.write_bytes(self._s3.get_object(Bucket=self._bucket, Key="startup.sh")["Body"].read())
+        path = self._from_bucket("startup.sh")
         exported = self.home / f"startup.{component}.env"
         environment = {
             **base_environment(),
@@ -214,13 +170,10 @@ class Mwaa:
         """Stop the metadata database; after the components, which are stopped with all children."""
         self._database.stop()
 
-    @contextlib.contextmanager
-    def _installing(self) -> Iterator[None]:
-        """Let one process at a time install into the image's folder, which tests share."""
-        self.venv.parent.mkdir(parents=True, exist_ok=True)
-        with self.venv.with_name("mwaa.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+    def _from_bucket(self, name: str) -> Path:
+        path = self.home / name
+        path.write_bytes(self._s3.get_object(Bucket=self._bucket, Key=name)["Body"].read())
+        return path
 
     def _log(self, name: str) -> Path:
         folder = self.home / "logs"
@@ -281,22 +234,3 @@ class Mwaa:
             path.touch(mode=0o600)
             path.write_bytes(base64.urlsafe_b64encode(secrets.token_bytes(32)))
         return path.read_text()
-
-
-def _run(command: list[str], environment: dict[str, str], log: Path) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output:
-        code = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False
-        ).returncode
-    if code:
-        name = " ".join([Path(command[0]).name, *command[1:3]])
-        raise SetupError(f"{name} failed with exit code {code}; {log} says:\n{tail(log)}")
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _read(path: Path) -> str | None:
-    return path.read_text() if path.exists() else None
