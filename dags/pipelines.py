@@ -68,7 +68,6 @@ for pipeline, release in read_pipelines(Path(__file__).with_name("pipelines.yml"
         max_active_runs=1,
         dagrun_timeout=pipeline.run_timeout,
         on_failure_callback=alert_of_timeout(pipeline),
-        params=run_parameters(),
         tags=["dbt", *pipeline.tags],
         doc_md=documentation(pipeline, release),
         default_args={
@@ -156,3 +155,6 @@ for pipeline, release in read_pipelines(Path(__file__).with_name("pipelines.yml"
                 trigger_rule="all_done",
             )
             dbt_check >> sns_notification_for_failure
+
+        # Last, or Airflow would copy them for each task, once for each of the classes that its operator is made of.
+        dag.params.update(run_parameters())

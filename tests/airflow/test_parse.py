@@ -55,6 +55,11 @@ def test_the_audit_sees_what_it_must_not_miss(tmp_path: Path) -> None:
         assert kind in events
 
 
+def test_the_parameters_of_a_run_are_the_dags_and_copied_for_no_task(dag: Any) -> None:
+    assert set(dag.params) == {"start", "end", "full_refresh", "select"}
+    assert [task.task_id for task in dag.tasks if task.params] == []
+
+
 def test_the_serialized_dag_holds_names_and_no_login(dag: Any) -> None:
     text = json.dumps(serialized(dag))
     assert "flights_pipeline" in text
