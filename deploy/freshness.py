@@ -57,9 +57,15 @@ def warehouse_environment(secretsmanager: Any, dag_name: str, pipelines: Path = 
         DeployError: a secret cannot be read.
     """
     pipeline = _pipeline(pipelines, dag_name)
-    login = _secret(secretsmanager, pipeline["secret_name"], "username", "password")
     where = _secret(secretsmanager, f"{_CONNECTIONS}/{pipeline['redshift_connection_id']}", "host", "port")
     extra = where.get("extra") or {}
+    extra = json.loads(extra) if isinstance(extra, str) else extra
+    if extra.get("role_arn"):
+        raise SetupError(
+            f"{dag_name} reads its secret with a role of another account ({extra['role_arn']}), which is the tasks' to "
+            "take; ask for freshness in that account, with REDSHIFT_* and dbt source freshness"
+        )
+    login = _secret(secretsmanager, pipeline["secret_name"], "username", "password")
     return {
         "REDSHIFT_HOST": str(where["host"]),
         "REDSHIFT_PORT": str(where["port"]),
@@ -67,7 +73,7 @@ def warehouse_environment(secretsmanager: Any, dag_name: str, pipelines: Path = 
         "REDSHIFT_PASSWORD": login["password"],
         "REDSHIFT_DATABASE": pipeline["target_database"],
         "REDSHIFT_SCHEMA": pipeline["target_schema"],
-        "REDSHIFT_SSLMODE": (json.loads(extra) if isinstance(extra, str) else extra).get("sslmode", "verify-full"),
+        "REDSHIFT_SSLMODE": extra.get("sslmode", "verify-full"),
     }
 
 

@@ -1,12 +1,20 @@
 """Credentials of a pipeline, fetched when a task runs and never when a DAG file is parsed."""
 
+import hashlib
 import json
+import os
+import re
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from cosmos.profiles import RedshiftUserPasswordProfileMapping
 
 from dbt_pipeline.compatibility import mask_secret
 from dbt_pipeline.settings import PipelineError
+
+# The profile of AWS's config file that takes the role of a connection.
+_AWS_PROFILE = "warehouse"
 
 
 class RedshiftProfileMapping(RedshiftUserPasswordProfileMapping):
@@ -17,6 +25,9 @@ class RedshiftProfileMapping(RedshiftUserPasswordProfileMapping):
       hook, with `cluster_identifier`, or with `is_serverless` and `serverless_work_group`; and `region`. A connection
       with a login asks for that database user; one without, for the user of the task's own role.
     - With the connection's own login; Airflow's secrets backend may keep it.
+
+    If the connection's extra names a `role_arn`, and the `external_id` that the role may ask for, the secret or the
+    temporary credentials are those that this role gets, in its account and the extra's `region`.
 
     A password reaches dbt through the environment of its process; the profile only names the variable.
     """
@@ -62,6 +73,7 @@ class RedshiftProfileMapping(RedshiftUserPasswordProfileMapping):
             "port": self.conn.port or 5439,
             "user": self.conn.login,
             "cluster_id": extra.get("cluster_identifier"),
+            "iam_profile": _AWS_PROFILE if extra.get("role_arn") else None,
             **{key: extra.get(key) for key in keys},
             **self.profile_args,
         }
@@ -69,8 +81,11 @@ class RedshiftProfileMapping(RedshiftUserPasswordProfileMapping):
 
     @property
     def env_vars(self) -> dict[str, str]:
-        """What dbt's environment holds: the password, if there is one."""
-        return {} if self.conn.extra_dejson.get("iam") else super().env_vars
+        """What dbt's environment holds: the password, or the way to the role that gets one."""
+        extra = self.conn.extra_dejson
+        if not extra.get("iam"):
+            return super().env_vars
+        return {"AWS_CONFIG_FILE": str(_aws_config(self.conn_id, extra))} if extra.get("role_arn") else {}
 
     def _complete(self, connection: Any) -> None:
         extra = connection.extra_dejson
@@ -87,7 +102,12 @@ class RedshiftProfileMapping(RedshiftUserPasswordProfileMapping):
                     "is_serverless and the serverless_work_group"
                 )
         elif self.secret_name:
-            connection.login, connection.password = _login(self.secret_name)
+            connection.login, connection.password = _login(self.secret_name, self.conn_id, extra)
+        elif extra.get("role_arn"):
+            raise PipelineError(
+                f"the Airflow connection {self.conn_id!r} names a role_arn, which gets nothing: its extra says no iam, "
+                "the pipeline no secret_name"
+            )
         else:
             needed += [
                 (word, f"{word}, its extra no iam, the pipeline no secret_name") for word in ("login", "password")
@@ -97,13 +117,57 @@ class RedshiftProfileMapping(RedshiftUserPasswordProfileMapping):
                 raise PipelineError(f"the Airflow connection {self.conn_id!r} has no {words}")
 
 
-def _login(secret_name: str) -> tuple[str, str]:
-    # Imported here: a DAG file that is parsed has no use for boto3.
+def _aws_config(conn_id: str, extra: dict[str, Any]) -> Path:
+    """Write the config file of AWS's libraries that makes them take the role, and again whenever it expires.
+
+    A role that another one takes expires after an hour, and dbt logs in anew for each model.
+    https://docs.aws.amazon.com/sdkref/latest/guide/feature-assume-role-credentials.html
+    """
+    values = {"role_arn": extra["role_arn"], "external_id": extra.get("external_id")}
+    # Whatever else there is in such a file can start programs.
+    for key, form in (
+        ("role_arn", r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+"),
+        ("external_id", r"[\w+=,.@:/-]*"),
+    ):
+        if not re.fullmatch(form, str(values[key] or ""), re.ASCII):
+            raise PipelineError(
+                f"the Airflow connection {conn_id!r} has the {key} {values[key]!r}, which must match {form}"
+            )
+    # Where AWS's libraries look, in their order.
+    if "AWS_ACCESS_KEY_ID" in os.environ:
+        source = "Environment"
+    elif "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI" in os.environ or "AWS_CONTAINER_CREDENTIALS_FULL_URI" in os.environ:
+        # MWAA's workers.
+        source = "EcsContainer"
+    else:
+        source = "Ec2InstanceMetadata"
+    values |= {"credential_source": source, "role_session_name": conn_id[:64]}
+    lines = [f"[profile {_AWS_PROFILE}]", *(f"{key} = {value}" for key, value in values.items() if value)]
+    text = "\n".join([*lines, ""])
+    # Not where others can write, too. One file for one role, however many tasks take it.
+    folder = Path(os.environ.get("AIRFLOW_HOME", "/usr/local/airflow")) / "warehouse_roles"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
+    with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:
+        file.write(text)
+    Path(file.name).replace(path)
+    return path
+
+
+def _login(secret_name: str, conn_id: str, extra: dict[str, Any]) -> tuple[str, str]:
+    # Imported here: a DAG file that is parsed has no use for them.
     import boto3
+    import botocore.session
     from botocore.exceptions import BotoCoreError, ClientError
 
+    session, region = botocore.session.get_session(), None
+    if extra.get("role_arn"):
+        session.set_config_variable("config_file", str(_aws_config(conn_id, extra)))
+        session.set_config_variable("profile", _AWS_PROFILE)
+        region = extra.get("region")
     try:
-        text = boto3.client("secretsmanager").get_secret_value(SecretId=secret_name).get("SecretString", "")
+        client = boto3.Session(botocore_session=session, region_name=region).client("secretsmanager")
+        text = client.get_secret_value(SecretId=secret_name).get("SecretString", "")
     except (BotoCoreError, ClientError) as error:
         raise PipelineError(
             f"the secret {secret_name!r} (setting secret_name) cannot be read from Secrets Manager: {error}"

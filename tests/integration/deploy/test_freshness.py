@@ -73,6 +73,8 @@ def test_a_wrong_setting_is_named_and_no_secret_is_shown(secretsmanager, tmp_pat
         check_freshness(secretsmanager, "nobody")
     content = yaml.safe_load(PIPELINES.read_text())
     content["pipelines"][0]["secret_name"] = "freshness/broken"
+    content["pipelines"][0]["redshift_connection_id"] = "freshness_redshift"
+    put(secretsmanager, "airflow/connections/freshness_redshift", '{"host": "warehouse.example.com", "port": 5439}')
     file = tmp_path / "pipelines.yml"
     file.write_text(yaml.safe_dump(content))
     with pytest.raises(DeployError, match="reading the secret freshness/broken"):
@@ -81,6 +83,11 @@ def test_a_wrong_setting_is_named_and_no_secret_is_shown(secretsmanager, tmp_pat
     with pytest.raises(SetupError, match="must be JSON with username and password") as refused:
         check_freshness(secretsmanager, "flights_pipeline", file)
     assert "hidden" not in str(refused.value)
+    extra = {"role_arn": "arn:aws:iam::210987654321:role/x"}
+    where = {"host": "warehouse.example.com", "port": 5439, "extra": extra}
+    put(secretsmanager, "airflow/connections/freshness_redshift", json.dumps(where))
+    with pytest.raises(SetupError, match="reads its secret with a role of another account"):
+        check_freshness(secretsmanager, "flights_pipeline", file)
     del content["pipelines"][0]["secret_name"]
     file.write_text(yaml.safe_dump(content))
     with pytest.raises(SetupError, match="has no secret_name"):
