@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -28,12 +28,12 @@ class Applied:
     copied: int = 0
     deleted: int = 0
     environment_updated: bool = False
-    lambda_updated: bool = False
+    functions_updated: list[str] = field(default_factory=list)
 
     @property
     def changed(self) -> bool:
         """False when everything was as it should be already."""
-        return not self.plan.is_empty or self.lambda_updated or self.environment_updated
+        return not self.plan.is_empty or bool(self.functions_updated) or self.environment_updated
 
 
 def apply(
@@ -41,7 +41,7 @@ def apply(
     bucket: Bucket,
     progress: Progress = no_progress,
     lambda_client: Any = None,
-    lambda_function: str | None = None,
+    lambda_functions: Sequence[str] = (),
     mwaa_client: Any = None,
     environment: str | None = None,
     lease_seconds: float = LEASE_SECONDS,
@@ -49,15 +49,15 @@ def apply(
     """Upload what is new, make it live, then delete what is old.
 
     The order: files of the dbt projects, each closed by its release.json; requirements.txt and startup.sh, and MWAA
-    taking them over; DAG files; the Lambda's code; CURRENT; deletions. Interrupted anywhere, what was live is live and
-    whole, and the next apply does the rest. A project whose content is what is live already gets no new release.
+    taking them over; DAG files; the functions' code; CURRENT; deletions. Interrupted anywhere, what was live is live
+    and whole, and the next apply does the rest. A project whose content is what is live already gets no new release.
 
     Args:
         artefact: what `build` made.
         bucket: where to.
         progress: called with what is being done, how many objects are done, and how many there are.
-        lambda_client: boto3 client for Lambda, with `lambda_function`.
-        lambda_function: name of the function that gets the code of `lambda/`; None: left alone.
+        lambda_client: boto3 client for Lambda, with `lambda_functions`.
+        lambda_functions: names of the functions that get the code of `lambda/`, the same for all.
         mwaa_client: boto3 client for MWAA, with `environment`.
         environment: name of the MWAA environment that takes over requirements.txt and startup.sh; None: left alone.
         lease_seconds: how long a release that was killed keeps the next one waiting.
@@ -80,8 +80,9 @@ def apply(
         _upload_files(artefact, bucket, parts, applied, progress)
         dag_files = [file for file in changed if file.path.count("/") == DAGS.count("/")]
         _upload_files(artefact, bucket, dag_files, applied, progress)
-        if lambda_function:
-            applied.lambda_updated = _update_function(artefact, lambda_client, lambda_function)
+        applied.functions_updated = [
+            name for name in lambda_functions if _update_function(artefact, lambda_client, name)
+        ]
         lease.check()
         for project in plan.projects:
             if project.switch:

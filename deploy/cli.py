@@ -71,7 +71,11 @@ def apply(
     bucket: BucketOption,
     artefact: ArtefactOption = ARTEFACT,
     lambda_function: Annotated[
-        str | None, typer.Option(envvar="DEPLOY_LAMBDA_FUNCTION", help="Also give this function the code of lambda/.")
+        list[str] | None,
+        typer.Option(
+            envvar="DEPLOY_LAMBDA_FUNCTION",
+            help="Also give this function the code of lambda/; can be repeated (in the variable, with spaces).",
+        ),
     ] = None,
     environment: Annotated[
         str | None,
@@ -86,13 +90,13 @@ def apply(
             open_bucket(bucket, account),
             progress,
             aws_client("lambda") if lambda_function else None,
-            lambda_function,
+            lambda_function or (),
             aws_client("mwaa") if environment else None,
             environment,
         )
     print_plan(applied.plan, updated=bool(environment))
-    if lambda_function:
-        out.print(f"{lambda_function}: {'code updated' if applied.lambda_updated else 'code unchanged'}", markup=False)
+    for name in lambda_function or ():
+        out.print(f"{name}: code {'updated' if name in applied.functions_updated else 'unchanged'}", markup=False)
     if environment:
         what = "took over requirements.txt and startup.sh" if applied.environment_updated else "nothing to take over"
         out.print(f"{environment}: {what}", markup=False)

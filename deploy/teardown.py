@@ -14,7 +14,10 @@ from deploy.errors import DeployError, SetupError, from_aws
 from deploy.progress import Progress, no_progress
 
 # What is brought up first is taken down last.
-STACKS = ("network", "storage", "redshift", "notification", "warehouse", "github", "environment", "login", "rotation")
+STACKS = (
+    *("network", "storage", "redshift", "notification", "warehouse"),
+    *("github", "environment", "login", "landing", "rotation"),
+)
 # The shortest time that AWS keeps a key is 7 days; in 30, somebody who needs it will have noticed.
 KEY_DAYS = 30
 _BUCKET, _KEY, _LOGS = "AWS::S3::Bucket", "AWS::KMS::Key", "AWS::Logs::LogGroup"

@@ -162,7 +162,7 @@ def test_a_missing_bucket_is_named(bucket, make_artefact):
         apply(make_artefact(1, PROJECT, FILES), gone)
 
 
-def test_the_function_gets_its_code_once(aws, bucket, make_artefact):
+def test_each_function_gets_its_code_once(aws, bucket, make_artefact, deploy):
     from local.aws.seed import seed  # the function as the stand-in makes it
     from local.settings import Passwords
 
@@ -171,7 +171,26 @@ def test_the_function_gets_its_code_once(aws, bucket, make_artefact):
     artefact = make_artefact(1, PROJECT, FILES)
     (artefact.folder / "lambda.zip").write_bytes(b"PK\x05\x06" + bytes(18))
     client = aws.client("lambda")
-    assert apply(artefact, bucket, lambda_client=client, lambda_function="sns_notification").lambda_updated
-    assert not apply(artefact, bucket, lambda_client=client, lambda_function="sns_notification").lambda_updated
+    role = client.get_function_configuration(FunctionName="sns_notification")["Role"]
+    client.create_function(
+        FunctionName="second",
+        Runtime="python3.12",
+        Handler="x.y",
+        Role=role,
+        Code={"ZipFile": b"PK\x05\x06" + bytes(18)},
+    )
+    names = ["sns_notification"]
+    assert apply(artefact, bucket, lambda_client=client, lambda_functions=names).functions_updated == names
+    assert apply(artefact, bucket, lambda_client=client, lambda_functions=names).functions_updated == []
+    (artefact.folder / "lambda.zip").write_bytes(b"PK\x05\x06" + bytes(16) + b"\x01\x00x")
+    command = ["apply", f"--bucket={bucket.name}", f"--artefact={artefact.folder}"]
+    for state in ("updated", "unchanged"):
+        code, said = deploy(*command, DEPLOY_LAMBDA_FUNCTION="sns_notification second")
+        assert code == 0, said
+        assert f"sns_notification: code {state}" in said
+        assert f"second: code {state}" in said
+    code, said = deploy(*command, DEPLOY_LAMBDA_FUNCTION="")
+    assert code == 0, said
+    assert "code un" not in said
     with pytest.raises(DeployError, match=r"Lambda function nobody: ResourceNotFound"):
-        apply(artefact, bucket, lambda_client=client, lambda_function="nobody")
+        apply(artefact, bucket, lambda_client=client, lambda_functions=["nobody"])

@@ -1,0 +1,93 @@
+"""Starts a pipeline when a file lands in S3: once for each file, however often AWS tells of it.
+
+Amazon EventBridge puts "Object Created" of the landing bucket into a queue, which feeds this function one message at a
+time. Environment: `ENVIRONMENT_NAME`, the MWAA environment; `DAG_NAME`, the pipeline; `SUFFIX`, how the keys end that
+count (empty: all). Each file, or each new version of it, is a run whose id follows from the file, so Airflow itself
+refuses a second one. The run's note says which file it is.
+
+Whatever goes wrong here raises: the message stays in the queue and comes again, until it goes to the dead letters.
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
+"""
+
+import hashlib
+import json
+import os
+import re
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+ENVIRONMENT_NAME, DAG_NAME = os.environ["ENVIRONMENT_NAME"], os.environ["DAG_NAME"]
+SUFFIX = os.environ.get("SUFFIX", "")
+# One try, within a function timeout of 30 seconds; the queue has patience.
+_mwaa = boto3.client("mwaa", config=Config(connect_timeout=3, read_timeout=20, retries={"total_max_attempts": 1}))
+_CONFLICT = 409
+
+
+class InvalidEventError(ValueError):
+    """The message does not tell of a new object in S3; the text says what it lacks."""
+
+
+class NotStartedError(RuntimeError):
+    """MWAA or Airflow did not start the run; the text is theirs."""
+
+
+def lambda_handler(event: Any, _context: object) -> list[dict[str, Any]]:
+    """Start a run for each new object that `event` tells of.
+
+    Args:
+        event: messages of an SQS queue, as Lambda's event source mapping hands them over; one, by the stack's setting.
+
+    Returns:
+        For each: the object's `key`, the `run_id` or None if the key does not count, and whether it is `new`.
+
+    Raises:
+        InvalidEventError: a message is something else.
+        NotStartedError: the run could not be started.
+    """
+    try:
+        messages = [json.loads(record["body"]) for record in event["Records"]]
+    except (TypeError, KeyError, ValueError) as error:
+        raise InvalidEventError(f"these are no messages of a queue: {error!r}") from None
+    return [_start(*_landed(message)) for message in messages]
+
+
+def _landed(message: Any) -> tuple[str, str, str]:
+    """Bucket and key of a new object, and what tells this version of it from others."""
+    try:
+        kind, detail = message["detail-type"], message["detail"]
+        bucket, key = detail["bucket"]["name"], detail["object"]["key"]
+        # A bucket that keeps no versions has the order of events, which is the event's own however often it is told.
+        version = detail["object"].get("version-id") or detail["object"]["sequencer"]
+    except (TypeError, KeyError) as error:
+        raise InvalidEventError(f"this is no event of S3 through EventBridge, it lacks {error}") from None
+    if kind != "Object Created":
+        raise InvalidEventError(f"the event is {kind!r}, not 'Object Created'")
+    return bucket, key, version
+
+
+def _start(bucket: str, key: str, version: str) -> dict[str, Any]:
+    # What ends in a slash is a folder that the console made.
+    if key.endswith("/") or not key.endswith(SUFFIX):
+        return {"key": key, "run_id": None, "new": False}
+    run_id = run_id_of(bucket, key, version)
+    body = {"dag_run_id": run_id, "logical_date": None, "note": f"s3://{bucket}/{key} (version {version})"[:1000]}
+    try:
+        _mwaa.invoke_rest_api(Name=ENVIRONMENT_NAME, Method="POST", Path=f"/dags/{DAG_NAME}/dagRuns", Body=body)
+    except ClientError as error:
+        if error.response.get("RestApiStatusCode") == _CONFLICT:
+            return {"key": key, "run_id": run_id, "new": False}
+        said = error.response.get("RestApiResponse") or error
+        raise NotStartedError(
+            f"{DAG_NAME} of {ENVIRONMENT_NAME} was not started for s3://{bucket}/{key}: {said}"
+        ) from None
+    return {"key": key, "run_id": run_id, "new": True}
+
+
+def run_id_of(bucket: str, key: str, version: str) -> str:
+    """The id of the one run of an object's version: readable, in characters that Airflow takes, at most 80 of them."""
+    digest = hashlib.sha256("\0".join((bucket, key, version)).encode()).hexdigest()[:16]
+    name = re.sub(r"[^A-Za-z0-9_]+", "-", key)[-55:].strip("-")
+    return f"landing-{name}-{digest}"
