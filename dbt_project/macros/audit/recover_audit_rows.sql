@@ -13,12 +13,13 @@
         {%- if kept.run.release_id != (env_var('DBT_RELEASE_ID', '') or none) -%}
             {%- do kept.run.update({'node_checksum': none}) -%}
         {%- endif -%}
-        {#- By the task's try as well: what Airflow took for lost may have been written after all, by an invocation it did not name. -#}
-        {%- set names = ['airflow_dag_id', 'airflow_run_id', 'airflow_task_id', 'airflow_try_number'] -%}
+        {#- By the task's try, too: what Airflow took for lost may have been written, by an invocation that it cannot name. -#}
+        {%- set try = kept.run.airflow_dag_id, kept.run.airflow_run_id, kept.run.airflow_task_id, kept.run.airflow_try_number -%}
         {%- set _, cursor = adapter.add_query(
-            'select unique_id from ' ~ this ~ ' where invocation_id = %s or (' ~ names | join(' = %s and ') ~ ' = %s)',
+            'select unique_id from ' ~ this ~ ' where invocation_id = %s or (airflow_dag_id = %s and airflow_run_id = %s'
+            ~ ' and airflow_task_id = %s and airflow_try_number = %s)',
             auto_begin=false,
-            bindings=[kept.run.invocation_id] + [kept.run[names[0]] or '', kept.run[names[1]] or '', kept.run[names[2]] or '', (kept.run[names[3]] or 0) | int]
+            bindings=[kept.run.invocation_id, try[0] or '', try[1] or '', try[2] or '', (try[3] or 0) | int]
         ) -%}
         {%- set present = cursor.fetchall() | map(attribute=0) | list -%}
         {%- set results = [] -%}
