@@ -1,6 +1,5 @@
 """What people do wrong, and what is missing around a command: one clear message, the right exit code, nothing left."""
 
-import json
 import os
 import shutil
 import socket
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from local.aws import seed
 from local.settings import REPOSITORY
 from tests.fixtures.checkout import PORTS, Checkout, copy_repository, new_checkout, the_message
 
@@ -174,20 +172,3 @@ def test_a_spoilt_pipelines_file_is_told_in_one_line_and_mended_by_mending_it(sp
     pipelines.write_text(whole)
     done = spoilt.command("up")
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-# --- the account --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_a_missing_secret_fails_the_run_and_the_alert_says_so(checkout: Checkout) -> None:
-    up = checkout.command("up")
-    assert up.returncode == 0, up.stdout + up.stderr
-    secrets = seed.client(checkout.settings, "secretsmanager")
-    secrets.delete_secret(SecretId=seed.DBT_SECRET, ForceDeleteWithoutRecovery=True)
-    done = checkout.command("run")
-    assert done.returncode == 1, done.stdout + done.stderr
-    last = json.loads((checkout.state / "last-run.json").read_text())
-    assert last["state"] == "failed"
-    (alert,) = last["alerts"]
-    assert seed.DBT_SECRET in alert["message"], alert["message"]
