@@ -125,7 +125,7 @@ def test_without_a_package_index_the_tools_cannot_be_installed(tmp_path: Path) -
 def test_sql_without_a_statement_shows_one(checkout: Checkout, query: str) -> None:
     done = checkout.command("sql", "--", query)
     assert (done.returncode, done.stdout) == (2, "")
-    assert 'give one: make sql Q="select' in the_message(done.stderr)
+    assert 'there is no statement; give a statement, such as make sql Q="select 1"' in the_message(done.stderr)
 
 
 def test_sql_with_nothing_running_says_how_to_start(checkout: Checkout) -> None:
