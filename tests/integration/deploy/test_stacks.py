@@ -102,12 +102,13 @@ def test_private_subnets_reach_what_mwaa_and_the_pipelines_use(aws, stacks):
         VpcCidr="10.9.0.0/16",
         SubnetIds=",".join(each["SubnetId"] for each in subnets),
         RouteTableIds=table,
+        LoginService="redshift-serverless",
     )
     found = ec2.describe_vpc_endpoints(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["VpcEndpoints"]
     services = {each["ServiceName"].removeprefix("com.amazonaws.us-east-1."): each for each in found}
     assert set(services) == {
         *("s3", "airflow.api", "airflow.env", "logs", "monitoring", "sqs", "kms"),
-        *("secretsmanager", "lambda", "sts"),
+        *("secretsmanager", "lambda", "sts", "redshift-serverless"),
     }
     assert services["s3"]["VpcEndpointType"] == "Gateway"
     assert services["s3"]["RouteTableIds"] == [table]
