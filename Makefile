@@ -5,7 +5,7 @@ BIN := $(STATE)/venvs/tools/bin
 LOCAL := $(BIN)/python -m local
 PYTEST := $(BIN)/python -m pytest
 .DEFAULT_GOAL := help
-.PHONY: help dev build test-models show compile diff docs hooks new-model start-fresh site deps run drill up down warehouse sql test test-fast test-slow lint scan format bench report lock
+.PHONY: help dev build test-models show compile diff docs hooks new-model start-fresh site screenshots deps run drill up down warehouse sql test test-fast test-slow lint scan format bench report lock
 
 help: ## List the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ start-fresh: deps ## Empty the template of its sample (YES=1: without asking)
 
 site: deps ## The documentation as a site, its reference from the code
 	@$(BIN)/python -m local.develop.reference
+
+screenshots: deps ## Take the documentation's pictures anew (needs Chromium)
+	@$(BIN)/python -m tests.screenshots
 
 report: deps ## The audit trail as one HTML file (DAYS=30)
 	@$(LOCAL) report $(if $(DAYS),--days "$$DAYS")
