@@ -1,46 +1,101 @@
-"""The smoke test of a release, against a real Airflow behind MWAA's InvokeRestApi."""
+"""What starts a pipeline through MWAA's InvokeRestApi, on a real Airflow: a release's smoke test, and a new file."""
 
+import json
+import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
 
 from deploy.bucket import Bucket
 from local.aws import seed
-from tests.fixtures.checkout import new_checkout
+from tests.fixtures.checkout import Checkout, new_checkout
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_the_pipeline_runs_from_the_release_that_was_applied(tmp_path_factory) -> None:
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     # A path of PostgreSQL's socket has at most 107 bytes, and a test's own folder has a long name.
-    checkout = new_checkout(tmp_path_factory.mktemp("smoke") / "state")
+    made = new_checkout(tmp_path_factory.mktemp("smoke") / "state")
     try:
-        up = checkout.command("up")
+        up = made.command("up")
         assert up.returncode == 0, up.stdout + up.stderr
-        client = lambda service: seed.client(checkout.settings, service)  # noqa: E731
-        release = (Bucket(seed.DAGS_BUCKET, client("s3")).read("dags/dbt/flights/CURRENT") or b"").decode().strip()
-        environment = {**checkout.environment, **checkout.settings.aws_environment(), "COLUMNS": "200"}
-        create = (
-            "import boto3; boto3.client('mwaa').create_environment(Name='flights-dev', DagS3Path='dags', "
-            "ExecutionRoleArn='arn:aws:iam::123456789012:role/execution', "
-            f"SourceBucketArn='arn:aws:s3:::{seed.DAGS_BUCKET}', "
-            "NetworkConfiguration={'SubnetIds': ['a', 'b'], 'SecurityGroupIds': ['c']})"
+        mwaa(made).create_environment(
+            Name="flights-dev",
+            DagS3Path="dags",
+            ExecutionRoleArn="arn:aws:iam::123456789012:role/execution",
+            SourceBucketArn=f"arn:aws:s3:::{seed.DAGS_BUCKET}",
+            NetworkConfiguration={"SubnetIds": ["a", "b"], "SecurityGroupIds": ["c"]},
         )
-        subprocess.run([sys.executable, "-c", create], env=environment, check=True)
-        done = subprocess.run(
-            [sys.executable, "-m", "deploy", "smoke", "--environment", "flights-dev", "--release", release],
-            cwd=checkout.repository,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert f"of release {release} succeeded" in done.stdout
-        run_id = done.stdout.split(" run ")[1].split()[0]
-        rows = checkout.command("sql", f"select count(*) from analytics.audit_table where airflow_run_id = '{run_id}'")
-        assert int(rows.stdout.split()[-1]) > 20
+        yield made
     finally:
-        checkout.command("down")
-    assert checkout.leftovers() == []
+        made.command("down")
+    assert made.leftovers() == []
+
+
+def mwaa(checkout: Checkout) -> Any:
+    config = Config(inject_host_prefix=False)
+    keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local", "region_name": "us-east-1"}
+    return boto3.client("mwaa", endpoint_url=checkout.settings.aws_url, config=config, **keys)
+
+
+def test_the_pipeline_runs_from_the_release_that_was_applied(checkout: Checkout) -> None:
+    s3 = seed.client(checkout.settings, "s3")
+    release = (Bucket(seed.DAGS_BUCKET, s3).read("dags/dbt/flights/CURRENT") or b"").decode().strip()
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy", "smoke", "--environment", "flights-dev", "--release", release],
+        cwd=checkout.repository,
+        env={**checkout.environment, **checkout.settings.aws_environment(), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"of release {release} succeeded" in done.stdout
+    run_id = done.stdout.split(" run ")[1].split()[0]
+    rows = checkout.command("sql", f"select count(*) from analytics.audit_table where airflow_run_id = '{run_id}'")
+    assert int(rows.stdout.split()[-1]) > 20
+
+
+def test_a_file_starts_a_run_once_and_the_run_names_it(checkout: Checkout, tmp_path: Path) -> None:
+    functions = seed.client(checkout.settings, "lambda")
+    code = Path(shutil.make_archive(str(tmp_path / "lambda"), "zip", checkout.repository / "lambda")).read_bytes()
+    variables = {"ENVIRONMENT_NAME": "flights-dev", "DAG_NAME": "flights_pipeline"}
+    functions.create_function(
+        FunctionName="start_pipeline",
+        Runtime="python3.12",
+        Handler="start_pipeline.lambda_handler",
+        Role=functions.get_function_configuration(FunctionName=seed.FUNCTION)["Role"],
+        Timeout=30,
+        Environment={"Variables": variables},
+        Code={"ZipFile": code},
+    )
+    landed = {"bucket": {"name": "landing"}, "object": {"key": "flights/2013 05.csv", "version-id": "v1"}}
+    body = json.dumps({"detail-type": "Object Created", "detail": landed})
+    event = json.dumps({"Records": [{"body": body}]})
+    answers = []
+    for _ in range(2):
+        answer = functions.invoke(FunctionName="start_pipeline", Payload=event)
+        answers.append(json.loads(answer["Payload"].read()))
+        assert "FunctionError" not in answer, answers[-1]
+    (first,), (second,) = answers
+    assert (first["new"], second["new"]) == (True, False)
+    assert first["run_id"] == second["run_id"]
+
+    def runs() -> list[dict[str, Any]]:
+        call = {"Name": "flights-dev", "Method": "GET", "Path": "/dags/flights_pipeline/dagRuns"}
+        found = mwaa(checkout).invoke_rest_api(**call)["RestApiResponse"]["dag_runs"]
+        return [run for run in found if run["dag_run_id"] == first["run_id"]]
+
+    deadline = time.monotonic() + 300
+    while (run := runs()[0])["state"] not in ("success", "failed") and time.monotonic() < deadline:
+        time.sleep(2)
+    assert run["state"] == "success"
+    assert run["note"] == "s3://landing/flights/2013 05.csv (version v1)"
