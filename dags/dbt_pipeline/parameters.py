@@ -6,7 +6,7 @@ from airflow.sdk import Param
 
 from dbt_pipeline.compatibility import AirflowFailException
 from dbt_pipeline.settings import SELECTOR
-from dbt_pipeline.worker import check_worker
+from dbt_pipeline.worker import check_worker, share_parsed
 
 _REBUILDING = {"build", "run", "seed"}
 _BATCHING = {"build", "run"}
@@ -47,6 +47,7 @@ def prepare(context: Any) -> None:
     check_worker(context)
     check_parameters(context["params"])
     hand_over(context["task"], context["params"])
+    share_parsed(context["task"])
 
 
 def check_parameters(params: Any) -> None:

@@ -1,6 +1,8 @@
 """What startup.sh left on this worker, and a readable error when it left nothing."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -30,3 +32,19 @@ def check_worker(context: Any) -> None:
         raise AirflowFailException(
             f"dbt is not installed at {dbt_executable()}, and startup.sh left no word why; does it run here?"
         )
+
+
+def share_parsed(task: Any) -> None:
+    """Let dbt take over what a dbt process before it, on this worker, has parsed of the same release.
+
+    dbt does so only if target, variables and connection are the same, too. What was parsed of other releases goes.
+
+    Args:
+        task: an operator of Cosmos that is about to run dbt.
+    """
+    release = Path(task.project_dir).name
+    folder = Path(tempfile.gettempdir()) / "dbt_parsed" / task.dag_id
+    for other in folder.glob("*"):
+        if other.name != release:
+            shutil.rmtree(other, ignore_errors=True)
+    task.cache_dir = folder / release

@@ -72,6 +72,15 @@ def test_a_run_ends_well_and_shows_every_model_and_its_tests(run: dict[str, Any]
     assert [task for task in tasks if task.startswith("audit_dbt_task.")] == ["audit_dbt_task.audit_table_model_build"]
 
 
+def test_dbt_parses_the_project_once(checkout: Checkout, run: dict[str, Any]) -> None:
+    logs = checkout.state / "mwaa" / "logs" / "tasks" / "dag_id=flights_pipeline" / f"run_id={run['run_id']}"
+    parsed = {
+        task_id: "Starting full parse" in (logs / f"task_id={task_id}" / "attempt=1.log").read_text()
+        for task_id in ("audit_dbt_task.audit_table_model_build", "transform_data.dbt_producer_watcher")
+    }
+    assert list(parsed.values()) == [True, False], parsed
+
+
 def check_audit(checkout: Checkout, run: dict[str, Any]) -> list[tuple[str, str, str]]:
     """The run's audit rows, each of which is a result that dbt reported, and the other way round."""
     with _airflow(checkout) as airflow:
