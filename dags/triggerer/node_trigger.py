@@ -43,6 +43,7 @@ class NodeTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look every two seconds at what the dbt process has reported."""
         ti = self.task_instance
+        self._let_the_dag_go()
         # It knows where Cosmos's producer keeps what.
         watched = WatcherTrigger(**self._arguments, dag_id=ti.dag_id, run_id=ti.run_id, map_index=ti.map_index)
         while True:
@@ -56,3 +57,12 @@ class NodeTrigger(BaseTrigger):
                 yield TriggerEvent({})
                 return
             await asyncio.sleep(_POKE_SECONDS)
+
+    def _let_the_dag_go(self) -> None:
+        """Forget the DAG's other tasks: Airflow reads all of it for each trigger, 4 MB for a thousand models."""
+        if task := getattr(self.task_instance, "task", None):
+            task.dag.task_dict.clear()
+            group = task.task_group
+            while group is not None:
+                group.children.clear()
+                group = group.parent_group

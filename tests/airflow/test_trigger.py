@@ -1,13 +1,15 @@
 """The wait of a sensor in the triggerer: what ends the task there, and what is handed to a worker."""
 
 import asyncio
+import gc
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow import __version__
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
-from conftest import DagSerialization
+from conftest import DagSerialization, serialized
 from cosmos.operators._watcher.triggerer import WatcherTrigger
 from dbt_pipeline import sensors
 from node_trigger import NodeTrigger
@@ -53,11 +55,11 @@ class Reported:
         monkeypatch.setattr("node_trigger._POKE_SECONDS", 0.0)
 
 
-def ended(is_test_sensor: bool = False) -> TriggerEvent:
+def ended(is_test_sensor: bool = False, **more: Any) -> TriggerEvent:
     async def first() -> TriggerEvent:
         trigger = NodeTrigger(MODEL, PRODUCER, is_test_sensor)
         trigger.task_instance = SimpleNamespace(
-            dag_id="flights_pipeline", run_id="run", map_index=-1, task_id="transform_data.departures.run"
+            dag_id="flights_pipeline", run_id="run", map_index=-1, task_id="transform_data.departures.run", **more
         )
         return await anext(trigger.run())
 
@@ -97,3 +99,13 @@ def test_a_worker_goes_on_when_dbt_is_over_without_a_word_of_the_node(
 def test_the_last_word_of_dbt_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     Reported(monkeypatch, ("success", model("success")))
     assert isinstance(ended(), TaskSuccessEvent)
+
+
+def test_a_trigger_keeps_no_copy_of_the_dag(dag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = DagSerialization.from_dict(serialized(dag))
+    task, other = found.get_task("transform_data.departures.run"), weakref.ref(found.get_task("dbt_check"))
+    Reported(monkeypatch, ("running", model("success")))
+    assert isinstance(ended(task=task), TaskSuccessEvent)
+    gc.collect()
+    assert task.dag is found
+    assert other() is None
