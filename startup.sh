@@ -15,7 +15,7 @@ export AIRFLOW__COSMOS__ENABLE_TELEMETRY=False
 export DBT_SEND_ANONYMOUS_USAGE_STATS=False
 # One Variable written after every node would only serve a second try of the producer task, which has none.
 export AIRFLOW__COSMOS__ENABLE_WATCHER_RELIABLE_RETRY=False
-# Every task starts from the release's files. The cache would make folders whenever a DAG file is parsed.
+# The cache would make folders whenever a DAG file is parsed. What dbt has parsed is shared between tasks all the same.
 export AIRFLOW__COSMOS__ENABLE_CACHE=False
 # The release's name is in each DAG's documentation; hashing the project's files at every parse would say the same again.
 export AIRFLOW__COSMOS__ENABLE_DAG_VERSIONING=False
