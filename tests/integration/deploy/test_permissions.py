@@ -58,8 +58,9 @@ def policy_of_the_stack(aws: Aws) -> list[dict[str, Any]]:
         Capabilities=["CAPABILITY_NAMED_IAM"],
     )
     role = aws.client("iam").get_role_policy(RoleName="flights-release-dev", PolicyName="release")
-    # The stand-in keeps the policy of a stack's role as Python writes it, and then cannot read it itself.
-    return ast.literal_eval(role["PolicyDocument"])["Statement"]
+    # The stand-in keeps the policy of a stack's role as Python writes it, and then cannot read it itself; what a
+    # condition leaves out stands there as None.
+    return [each for each in ast.literal_eval(role["PolicyDocument"])["Statement"] if each]
 
 
 def policies_of_tasks(aws: Aws) -> list[dict[str, Any]]:
