@@ -26,7 +26,7 @@ print(taken)
 """
 
 
-def parse(home: Path, python: Path, say: Callable[[str], None]) -> Figure:
+def parse(home: Path, python: Path, say: Callable[[str], None]) -> list[Figure]:
     """Time of parsing, beside a DAG of the same manifest as Cosmos's documentation shows it.
 
     Args:
@@ -56,9 +56,11 @@ def parse(home: Path, python: Path, say: Callable[[str], None]) -> Figure:
         return float(done.stdout.splitlines()[-1])
 
     ours, plain = interleaved(_PAIRS, lambda: one(OURS), lambda: one(ALTERNATIVES.name))
-    return Figure(
-        f"parse of {_SIZES[1].models:,} models and their tests", ours, "s", "a DbtDag of Cosmos, untuned", plain
-    )
+    name = f"parse in process, {_SIZES[1].models:,} models and their tests, imports done"
+    return [
+        Figure(f"{name} (must: 3 s)", ours, "s", goal=1.5),
+        Figure(name, ours, "s", "a DbtDag of Cosmos, untuned", plain),
+    ]
 
 
 def _startup_environment(home: Path) -> dict[str, str]:

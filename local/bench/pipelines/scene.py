@@ -81,8 +81,12 @@ class Scene:
             start = datetime.now(UTC)
             done = subprocess.run(
                 [dbt, "build", "--profiles-dir", folder],
-                cwd=folder, env=environment, capture_output=True, text=True, check=False,
-            )  # fmt: skip
+                cwd=folder,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
             taken = _seconds(start, datetime.now(UTC))
             if done.returncode:
                 raise SetupError(f"dbt build of {size.name} failed:\n{done.stdout[-2000:]}")
