@@ -1,11 +1,14 @@
 """What one invocation could not write to the audit table, a later run of the audit model writes, once."""
 
 import time
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from dags.dbt_pipeline.recovery import pieces, unrecorded
+from local.settings import REPOSITORY
 from tests.integration.dbt_project.test_audit import AIRFLOW, assert_same
 
 # A run of its own: what one try of a task has written is not written again.
@@ -78,6 +81,38 @@ def test_what_the_database_refused_is_written_later_and_once(built, dbt, databas
     # Nor under a name that was made up for it: a task's try has one invocation.
     renamed = {name: text.replace(failed.invocation_id, "lost-1") for name, text in handed.items()}
     assert "audit rows of invocation" not in recover(dbt, renamed)
+
+
+def test_what_airflow_saw_of_a_lost_dbt_is_written_without_what_it_cannot_know(built, dbt, database, monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY / "dags")
+    from dbt_pipeline import lost
+
+    kept: list[str] = []
+    monkeypatch.setattr(lost, "keep", lambda run, results, _: kept.extend(pieces(run, results)))
+    mart, test = "model.flights.carriers", "test.flights.gone_since.abc"
+    names = {"producer_task_id": "producer", "model_unique_id": mart}
+    tasks = {
+        "producer": SimpleNamespace(task_id="producer", tests_per_model={mart: [test]}),
+        "run": SimpleNamespace(task_id="run", is_test_sensor=False, **names),
+        "test": SimpleNamespace(task_id="test", is_test_sensor=True, **names),
+    }
+    moment = datetime(2026, 1, 1, 6, tzinfo=UTC)
+    context = {
+        "ti": SimpleNamespace(dag_id="flights_pipeline", try_number=1, xcom_pull=lambda **_: None),
+        "dag_run": SimpleNamespace(run_id="lost_run", logical_date=moment),
+    }
+    states = {"producer": "failed", "run": "success", "test": "success"}
+    lost.keep_lost(context, "20260101T000000Z-aaaaaaa", tasks, states)
+    assert "2 audit rows of invocation lost-" in recover(dbt, {"DBT_AUDIT_KEPT_0": kept[0]})
+    query = "select * from analytics.audit_table where airflow_run_id = 'lost_run' order by unique_id"
+    row, tested = database.dictionaries(query, [])
+    assert (row["unique_id"], row["status"], row["message"]) == (mart, "success", lost.MESSAGE)
+    assert (row["schema_name"], row["airflow_try_number"], row["airflow_task_id"]) == ("analytics", 1, "producer")
+    assert row["airflow_logical_date"] == moment.replace(tzinfo=None)
+    assert (row["release_id"], row["code_version"]) == ("20260101T000000Z-aaaaaaa", "aaaaaaa")
+    unknown = ("execution_time", "rows_affected", "started_at", "completed_at", "dbt_version", "airflow_log_url")
+    assert [row[name] for name in unknown] == [None] * len(unknown)
+    assert (tested["name"], tested["status"]) == ("gone_since", "pass")
 
 
 def test_a_killed_dbt_is_recovered_as_far_as_it_came(built, dbt, database, chain, kept):
