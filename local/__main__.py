@@ -159,7 +159,7 @@ def sql(
     ],
     user: Annotated[str, typer.Option(help="dbt_user or awsuser (admin).")] = "dbt_user",
 ) -> None:
-    """Run a statement, or a saved question, in the running warehouse.
+    """Run a statement or a saved question in the warehouse.
 
     Its rows are a table on a terminal, tab-separated elsewhere.
     """
