@@ -115,6 +115,7 @@ def nodes_to_report(ti: Any, tasks: dict[str, Any], states: dict[str, str]) -> t
         states: their states in this run, by task_id.
     """
     failed_tasks = {task_id for task_id in tasks if states.get(task_id) == "failed"}
+    failed_tasks -= _tests_of_failed(tasks, failed_tasks)
     tests = _tests(tasks)
     nodes_of = {
         task_id: set(tests.get(task.model_unique_id, ())) if task.is_test_sensor else {task.model_unique_id}
@@ -167,6 +168,15 @@ def _tests(tasks: dict[str, Any]) -> dict[str, list[str]]:
     for task in tasks.values():
         found |= getattr(task, "tests_per_model", {})
     return found
+
+
+def _tests_of_failed(tasks: dict[str, Any], failed_tasks: set[str]) -> set[str]:
+    """The tasks that show the tests of a node whose own task failed: they fail with it."""
+    sensors = {task_id: task for task_id, task in tasks.items() if hasattr(task, "producer_task_id")}
+    failed = {
+        task.model_unique_id for task_id, task in sensors.items() if task_id in failed_tasks and not task.is_test_sensor
+    }
+    return {task_id for task_id, task in sensors.items() if task.is_test_sensor and task.model_unique_id in failed}
 
 
 def _kept(ti: Any, task_ids: set[str]) -> dict[str, dict[str, Any]]:

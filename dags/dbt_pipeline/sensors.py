@@ -30,7 +30,7 @@ from cosmos.operators.watcher import (
 )
 from packaging.version import Version
 
-from dbt_pipeline.compatibility import AirflowException, AirflowFailException
+from dbt_pipeline.compatibility import AirflowException, AirflowFailException, AirflowSkipException
 from dbt_pipeline.parameters import prepare
 from dbt_pipeline.results import RESULTS_KEY
 
@@ -75,6 +75,17 @@ class _Sensor(DbtConsumerWatcherSensor):
             extra_context={"dbt_node_config": node.context_dict},
             **arguments,
         )
+
+    def set_downstream(self, task_or_task_list: Any, *args: Any, **kwargs: Any) -> None:
+        """Say what follows; but not that the tests of a node follow it, as Cosmos would.
+
+        They are watched side by side, and what follows depends on both: Airflow takes seconds from one task to the
+        next, and would run ever further behind dbt. Tests wait for their node only if dbt has not run them.
+        """
+        if not (
+            isinstance(task_or_task_list, TestSensor) and task_or_task_list.model_unique_id == self.model_unique_id
+        ):
+            super().set_downstream(task_or_task_list, *args, **kwargs)
 
     def go_on_in_worker(self, context: Any, event: dict[str, Any]) -> None:
         """Go on with what did not end well in the dbt process, or is not part of it."""
@@ -127,20 +138,24 @@ class _Sensor(DbtConsumerWatcherSensor):
 
     def _go_on_after_dbt(self, context: Any) -> None:
         if self._dbt_runs(context):
-            from airflow.providers.standard.triggers.external_task import WorkflowTrigger
-
-            self.defer(
-                trigger=WorkflowTrigger(
-                    external_dag_id=self.dag_id,
-                    run_ids=[context["run_id"]],
-                    external_task_ids=[self.producer_task_id],
-                    allowed_states=[str(state.value) for state in PRODUCER_TERMINAL_STATES],
-                    poke_interval=self.poke_interval,
-                ),
-                method_name=self.dbt_is_over.__name__,
-                timeout=self.execution_timeout,
-            )
+            self._wait_for(self.producer_task_id, context)
         self.dbt_is_over(context, {})
+
+    def _wait_for(self, task_id: str, context: Any) -> None:
+        """Go on with `dbt_is_over` once the task has ended, well or not."""
+        from airflow.providers.standard.triggers.external_task import WorkflowTrigger
+
+        self.defer(
+            trigger=WorkflowTrigger(
+                external_dag_id=self.dag_id,
+                run_ids=[context["run_id"]],
+                external_task_ids=[task_id],
+                allowed_states=[str(state.value) for state in PRODUCER_TERMINAL_STATES],
+                poke_interval=self.poke_interval,
+            ),
+            method_name=self.dbt_is_over.__name__,
+            timeout=self.execution_timeout,
+        )
 
     def _dbt_runs(self, context: Any) -> bool:
         return not is_producer_task_terminated(self._get_producer_task_status(context))
@@ -204,8 +219,19 @@ class TestSensor(_Sensor, DbtTestWatcherOperator):
         return self._get_node_status(context["ti"], context) == DbtTestStatus.FAIL
 
     def _fallback_to_non_watcher_run(self, try_number: int, context: Any) -> bool:
+        states = self._states(context)
+        ((task_id, state),) = [
+            (task_id, states.get(task_id)) for task_id, model in self._models().items() if model == self.model_unique_id
+        ]
+        if state not in PRODUCER_TERMINAL_STATES:
+            self._wait_for(task_id, context)
+        if state == "skipped":
+            raise AirflowSkipException(f"{task_id} was skipped")
+        if state != "success":
+            # Not skipped: whoever clears what failed wants the tests, too.
+            raise AirflowFailException(f"not run, because {task_id} failed")
         # A test that reads several models belongs to each of them. The last of them to be built runs it.
-        built = self._built(context)
+        built = {model for task_id, model in self._models().items() if states.get(task_id) == "success"}
         tests = self._tests_per_model()
         ready = [
             test.split(".")[2]
@@ -217,10 +243,9 @@ class TestSensor(_Sensor, DbtTestWatcherOperator):
         self.select = " ".join(ready)
         return super()._fallback_to_non_watcher_run(try_number, context)
 
-    def _built(self, context: Any) -> set[str]:
-        ti, run_id, models = context["ti"], context["run_id"], self._models()
-        states = ti.get_task_states(dag_id=ti.dag_id, task_ids=list(models), run_ids=[run_id]).get(run_id, {})
-        return {models[task_id] for task_id, state in states.items() if state == "success"}
+    def _states(self, context: Any) -> dict[str, str]:
+        ti, run_id = context["ti"], context["run_id"]
+        return ti.get_task_states(dag_id=ti.dag_id, task_ids=list(self._models()), run_ids=[run_id]).get(run_id, {})
 
 
 NODE_CONVERTERS = {

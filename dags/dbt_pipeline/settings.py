@@ -106,7 +106,7 @@ class Pipeline(BaseModel):
     )
     test_behavior: Literal["after_each", "build", "none"] = Field(
         "after_each",
-        description="after_each: a model's tests are a task after it; build: they are part of its task (local only); "
+        description="after_each: a model's tests are a task of their own; build: they are part of its task (local only); "
         "none: no tests.",
     )
     warnings: Literal["ignore", "alert"] = Field(

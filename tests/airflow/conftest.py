@@ -118,6 +118,14 @@ def redshift(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
+def run(dag: Any, venv: Path, redshift: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A DAG run in memory, for a sensor."""
+    from sensor_run import Run
+
+    return Run(dag, tmp_path, monkeypatch)
+
+
+@pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A bucket that the environment's option names."""
     import boto3

@@ -65,7 +65,8 @@ def test_a_model_that_failed_and_what_was_skipped_for_it(reports: Reports) -> No
     statuses = {WEATHER: "skipped", DEPARTURES: "error", skipped_test: "skipped", HOOK: "success"}
     reports.dbt(PRODUCER, statuses, state="failed")
     reports.failed("transform_data.departures.run", "dbt model 'departures' failed")
-    reports.ti.states |= dict.fromkeys(("transform_data.departures.test", f"{PRODUCER}_done"), "upstream_failed")
+    reports.failed("transform_data.departures.test", "not run, because transform_data.departures.run failed")
+    reports.ti.states[f"{PRODUCER}_done"] = "upstream_failed"
     assert reports.found() == [
         (DEPARTURES, "error", f"error of {DEPARTURES}", 1),
         (WEATHER, "skipped", "not built: something it depends on failed", 1),
@@ -102,6 +103,15 @@ def test_a_dbt_that_died_before_anything(reports: Reports) -> None:
         (PRODUCER, "failed", "dbt command failed. The command returned a non-zero exit code 2.", 1),
         ("transform_data.departures.run", "failed", "producer failed", 2),
     ]
+
+
+def test_tests_of_a_model_that_failed_without_a_word_of_dbt_say_nothing_more(reports: Reports) -> None:
+    for node in ("run", "test"):
+        reports.failed(f"transform_data.departures.{node}", f"message of {node}", try_number=2)
+    assert reports.found() == [("transform_data.departures.run", "failed", "message of run", 2)]
+    # The model was cleared alone since.
+    reports.ti.states["transform_data.departures.run"] = "success"
+    assert reports.found() == [("transform_data.departures.test", "failed", "message of test", 2)]
 
 
 def test_a_dbt_that_could_not_log_in_is_told_in_its_own_words(reports: Reports) -> None:

@@ -52,29 +52,27 @@ def test_the_rules_inside_the_groups_are_the_default_ones(dag: Any) -> None:
     assert set(rules.values()) == {"all_success"}
 
 
-def test_every_node_is_a_task_followed_by_its_tests(dag: Any, manifest: dict[str, Any]) -> None:
+def test_every_node_is_a_task_beside_that_of_its_tests_and_both_come_before_what_reads_it(
+    dag: Any, manifest: dict[str, Any]
+) -> None:
     nodes = [node for node in manifest["nodes"].values() if "audit" not in node["tags"]]
     tests = [node for node in nodes if node["resource_type"] == "test"]
     built = {node["unique_id"]: node for node in nodes if node["resource_type"] in {"model", "seed", "snapshot"}}
     assert len(built) > 10
     verb = {"model": "run", "seed": "seed", "snapshot": "snapshot"}
-    first, last, expected = {}, {}, set()
+    tasks: dict[str, set[str]] = {}
     for unique_id, node in built.items():
         name, suffix = f"transform_data.{node['name']}", verb[node["resource_type"]]
         own = {test["unique_id"] for test in tests if unique_id in test["depends_on"]["nodes"]}
-        first[unique_id] = f"{name}.{suffix}" if own else f"{name}_{suffix}"
-        last[unique_id] = f"{name}.test" if own else first[unique_id]
-        expected |= {first[unique_id], last[unique_id]}
+        tasks[unique_id] = {f"{name}.{suffix}", f"{name}.test"} if own else {f"{name}_{suffix}"}
         assert set(dag.get_task(PRODUCER).tests_per_model.get(unique_id, [])) == own
-        if own:
-            assert dag.get_task(first[unique_id]).downstream_task_ids == {last[unique_id]}
-            assert dag.get_task(last[unique_id]).model_unique_id == unique_id
-    assert {task.task_id for task in _sensors(dag)} == expected
+    assert {task.task_id for task in _sensors(dag)} == set().union(*tasks.values())
     for unique_id, node in built.items():
-        upstream = {last[parent] for parent in node["depends_on"].get("nodes", []) if parent in built}
-        run = dag.get_task(first[unique_id])
-        assert run.model_unique_id == unique_id
-        assert run.upstream_task_ids == (upstream or {"audit_dbt_task.audit_table_model_build"})
+        parents = [tasks[parent] for parent in node["depends_on"].get("nodes", []) if parent in built]
+        upstream = set().union(*parents) or {"audit_dbt_task.audit_table_model_build"}
+        for task_id in tasks[unique_id]:
+            assert dag.get_task(task_id).model_unique_id == unique_id
+            assert dag.get_task(task_id).upstream_task_ids == upstream
 
 
 def test_one_dbt_process_builds_what_is_not_the_audit(dag: Any) -> None:
