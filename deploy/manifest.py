@@ -1,5 +1,6 @@
 """Runs the real `dbt parse` on a dbt project and keeps of its manifest what does not change from run to run."""
 
+import itertools
 import json
 import os
 import re
@@ -17,6 +18,10 @@ from deploy.errors import BuildError, SetupError
 # Times, ids and the machine of one run of dbt. Neither Cosmos nor dbt's `--state` reads them.
 _RUN_METADATA = ("generated_at", "invocation_id", "invocation_started_at", "user_id", "run_started_at", "env")
 _PARSE_TIMEOUT_SECONDS = 600
+_DEPS_HINT = (
+    "\nA release takes its packages along, so whoever builds it must reach what packages.yml names; "
+    "a copy within the project, named as `local: <folder>`, needs no network"
+)
 
 
 def project_name(project: Path) -> str:
@@ -102,13 +107,16 @@ def _dbt(command: str, project: Path, scratch: Path) -> None:
         check=False,
     )
     if run.returncode != 0:
-        raise BuildError(f"dbt {command} failed for project {project_name(project)!r}:\n{_readable(run.stdout)}")
+        hint = _DEPS_HINT if command == "deps" else ""
+        raise BuildError(f"dbt {command} failed for project {project_name(project)!r}:\n{_readable(run.stdout)}{hint}")
 
 
 def _readable(output: str) -> str:
     # "09:04:23  Running with dbt=…": the clock and the greeting help nobody.
     lines = [re.sub(r"^\d\d:\d\d:\d\d\s\s?", "", line) for line in output.splitlines()]
-    return "\n".join(line for line in lines if not line.startswith(("Running with dbt=", "Registered adapter")))
+    # What dbt did not foresee comes with hundreds of lines of its own stack, below the message.
+    said = itertools.takewhile(lambda line: line != "Traceback (most recent call last):", lines)
+    return "\n".join(line for line in said if not line.startswith(("Running with dbt=", "Registered adapter")))
 
 
 def _timeless(manifest: dict[str, Any]) -> dict[str, Any]:

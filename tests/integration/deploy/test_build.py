@@ -180,3 +180,15 @@ def test_packages_travel_with_the_release(toy_repository, tmp_path):
     files = {file.path for file in release.files}
     assert {"dbt_packages/money/dbt_project.yml", "dbt_packages/money/macros/dollars.sql"} <= files
     assert not (project / "dbt_packages").exists()
+
+
+def test_packages_that_cannot_be_fetched_are_said_in_a_few_lines(toy_repository, tmp_path):
+    packages = toy_repository / "dbt_project" / "packages.yml"
+    packages.write_text("packages:\n  - {name: money, tarball: 'http://127.0.0.1:1/money.tar.gz'}\n")
+    with pytest.raises(BuildError) as raised:
+        build(tmp_path / "out", repository=toy_repository)
+    first, *said = str(raised.value).splitlines()
+    assert first == "dbt deps failed for project 'toy':"
+    assert "/money.tar.gz" in "\n".join(said)
+    assert len(said) < 5
+    assert said[-1].endswith("a copy within the project, named as `local: <folder>`, needs no network")
