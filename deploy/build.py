@@ -15,7 +15,10 @@ from deploy.release import DAGS, LAMBDA_ZIP, PROJECTS, RELEASE_FILE, ROOT_FILES,
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # What is made by running things, or is private to a machine. `tests` of a dbt project are tests that dbt runs.
-_EXCLUDED_NAMES = {"__pycache__", ".DS_Store", ".git", ".ruff_cache", ".pytest_cache", ".venv", "venv"}
+_EXCLUDED_NAMES = {
+    *("__pycache__", ".DS_Store", ".git", ".ruff_cache", ".pytest_cache"),
+    *(".venv", "venv", ".env", ".envrc"),
+}
 _EXCLUDED_IN_PROJECT = {
     *("target", "logs", "dbt_packages", "profiles.yml", ".user.yml", RELEASE_FILE, "manifest.json"),
     *(".sqlfluff", ".sqlfluffignore", ".gitignore", ".gitattributes"),

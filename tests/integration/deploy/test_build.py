@@ -25,6 +25,8 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 def test_the_artefact_holds_what_runs_and_nothing_else(toy_repository, tmp_path, monkeypatch):
     # What a developer exported must not get into a release.
     monkeypatch.setenv("REDSHIFT_SCHEMA", "dbt_jane")
+    # Where developers of many projects keep their logins.
+    (toy_repository / "dbt_project" / ".env").write_text("REDSHIFT_PASSWORD=hers")
     before = snapshot(toy_repository)
     said = []
     artefact = build(
