@@ -1,4 +1,4 @@
-{{ config(tags=['audit_view']) }}
+{{ config(materialized='view', bind=false, tags=['audit_view']) }}
 
 -- The chain of nodes that decided how long each run took: from the node that ended last, back along the dependency that ended
 -- last, to a node that waited for nothing in the run.

@@ -1,4 +1,4 @@
-{{ config(tags=['audit_view']) }}
+{{ config(materialized='view', bind=false, tags=['audit_view']) }}
 
 -- How old the data in each mart is: when it was built last, and when the oldest source behind it was loaded, as far as
 -- `dbt source freshness` has been run.

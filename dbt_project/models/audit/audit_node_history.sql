@@ -1,4 +1,4 @@
-{{ config(tags=['audit_view']) }}
+{{ config(materialized='view', bind=false, tags=['audit_view']) }}
 
 -- One row for each node in each run. Of several tries the last one counts.
 with tries as (

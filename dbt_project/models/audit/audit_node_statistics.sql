@@ -1,4 +1,4 @@
-{{ config(tags=['audit_view']) }}
+{{ config(materialized='view', bind=false, tags=['audit_view']) }}
 
 with recent as (
     select

@@ -1,4 +1,4 @@
-{{ config(tags=['audit_view']) }}
+{{ config(materialized='view', bind=false, tags=['audit_view']) }}
 
 -- dbt begins what it sends for a node with a comment that names the node. Where that is several statements, only the first has
 -- the comment, so it leads to the session, and the node has what its session ran between the node's start and end.

@@ -57,6 +57,22 @@ def test_the_audit_group_holds_one_model_and_the_views_are_built_by_the_other(ma
     assert all(each == ["audit_view"] for each in tags.values())
 
 
+def test_the_audit_uses_what_a_project_takes_over_with_it_and_nothing_else(manifest):
+    # docs/how-to/bring-a-project.md says what to copy.
+    taken = ("macros/audit/", "models/audit/", "tests/generic/unique_combination.sql")
+    audit = [node for node in manifest["nodes"].values() if node["original_file_path"].startswith("models/audit/")]
+    assert {node["resource_type"] for node in audit} == {"model", "test"}
+    macros, looked_at = manifest["macros"], set()
+    left = {name for node in audit for name in node["depends_on"]["macros"]}
+    left |= {"macro.flights.begin_audit", "macro.flights.log_audit_table"}
+    while left:
+        looked_at |= left
+        left = {name for each in left for name in macros[each]["depends_on"]["macros"]} - looked_at
+    own = {name: macros[name]["original_file_path"] for name in looked_at if macros[name]["package_name"] == "flights"}
+    assert {name: path for name, path in own.items() if not path.startswith(taken)} == {}
+    assert {model for node in audit for model in node["depends_on"]["nodes"]} <= {node["unique_id"] for node in audit}
+
+
 def test_the_project_needs_no_package(manifest):
     assert not list(PROJECT.glob("packages.yml")) + list(PROJECT.glob("dependencies.yml"))
     assert manifest["metadata"]["project_name"] == "flights"
