@@ -15,6 +15,11 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
 REGION = "us-east-1"
 ACCOUNT_ID = "123456789012"
+# The access key of the account's administrator at the stand-in.
+ADMINISTRATOR_KEY = "local"
+# The MWAA environment, as infra/ names it, and where its workers get their credentials.
+ENVIRONMENT = "flights"
+CREDENTIALS_PATH = "/local/credentials/"
 
 
 class SetupError(Exception):
@@ -63,7 +68,7 @@ class Settings:
             "AWS_ENDPOINT_URL": self.aws_url,
             "AWS_DEFAULT_REGION": REGION,
             "AWS_REGION": REGION,
-            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_ACCESS_KEY_ID": ADMINISTRATOR_KEY,
             "AWS_SECRET_ACCESS_KEY": "local",
             "AWS_EC2_METADATA_DISABLED": "true",
             # The stand-in has one address for all of MWAA's.
@@ -71,6 +76,12 @@ class Settings:
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }
+
+    def worker_environment(self, name: str = ENVIRONMENT) -> dict[str, str]:
+        """The variables with which boto3 reaches it as the execution role of an environment, as on MWAA's workers."""
+        kept = self.aws_environment()
+        del kept["AWS_ACCESS_KEY_ID"], kept["AWS_SECRET_ACCESS_KEY"]
+        return {**kept, "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{self.aws_url}{CREDENTIALS_PATH}{name}"}
 
 
 def check_port(port: int, variable: str) -> None:

@@ -12,11 +12,11 @@ from typing import IO, Any
 import redshift_connector
 
 from deploy.apply import apply
-from deploy.bucket import Bucket, aws_client
+from deploy.bucket import Bucket
 from deploy.build import build
 from deploy.redshift import apply_grants
 from deploy.sample_data import load_sample, upload_sample
-from local.aws import seed
+from local.aws import roles, seed
 from local.mwaa.api import Airflow
 from local.mwaa.environment import Mwaa
 from local.processes import (
@@ -104,7 +104,8 @@ class Stack:
         ):
             check_port(port, variable)
         passwords = Passwords.generate(settings.state)
-        self._mwaa = Mwaa(settings, passwords, seed.client(settings, "s3"), seed.DAGS_BUCKET)
+        workers = roles.worker_session(settings)
+        self._mwaa = Mwaa(settings, passwords, roles.client_of(workers, settings, "s3"), seed.DAGS_BUCKET)
         with ThreadPoolExecutor(max_workers=8) as pool:
 
             def begin(work: Callable[..., Any], *arguments: Any, after: Sequence[Future[Any]] = ()) -> Future[Any]:
@@ -184,7 +185,9 @@ class Stack:
         with steps.step("Release: build the manifest, upload to S3") as step:
             folder = self.settings.state / "release"
             artefact = build(folder, [project], progress=lambda what, *_, **__: step.say(what))
-            applied = apply(artefact, Bucket(seed.DAGS_BUCKET, aws_client("s3")), lambda what, *_, **__: step.say(what))
+            # As a job on GitHub does it: with the role of infra/github.yml.
+            s3 = roles.client_of(roles.job_session(self.settings, seed.RELEASE_ROLE_ARN), self.settings, "s3")
+            applied = apply(artefact, Bucket(seed.DAGS_BUCKET, s3), lambda what, *_, **__: step.say(what))
             shutil.rmtree(folder, ignore_errors=True)
             return applied.releases[artefact.releases[0].project_name]
 

@@ -28,6 +28,7 @@ from moto.awslambda.exceptions import UnknownAliasException, UnknownFunctionExce
 from moto.awslambda.models import LambdaFunction, lambda_backends
 from werkzeug.wrappers import Request, Response
 
+from local.aws.access import DeniedError, Session, take_role
 from local.settings import ACCOUNT_ID
 
 _PROCESS = Path(__file__).with_name("function_process.py")
@@ -101,6 +102,13 @@ class Functions:
         # Throttled for good: https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html
         if function.reserved_concurrency == 0:
             return _refused("TooManyRequestsException", "Rate Exceeded.", 429)
+        try:
+            _session(function)
+        except DeniedError:
+            # https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html
+            return _refused(
+                "AccessDeniedException", "The role defined for the function cannot be assumed by Lambda.", 403
+            )
         headers = {"Content-Type": "application/json", "X-Amz-Executed-Version": _version(function)}
         if kind == "Event":
             threading.Thread(target=self._run, args=(function, body), daemon=True).start()
@@ -165,9 +173,11 @@ class Functions:
     def _start(
         self, function: LambdaFunction, folder: Path, request_id: str, descriptor: int
     ) -> subprocess.Popen[bytes]:
+        session = _session(function)
         environment = {
             **function.environment_vars,
             **self._environment,
+            **session.environment(),
             "PATH": os.environ.get("PATH", os.defpath),
             "LANG": "C.UTF-8",
             "TZ": ":UTC",
@@ -206,6 +216,12 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def _session(function: LambdaFunction) -> Session:
+    """The credentials of the function's role."""
+    context = {"aws:SourceAccount": ACCOUNT_ID, "aws:SourceArn": function.function_arn}
+    return take_role(function.role, "lambda.amazonaws.com", context, function.function_name)
 
 
 def _version(function: LambdaFunction) -> str:

@@ -22,6 +22,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
+from local.aws.access import DeniedError, take_role
 from local.aws.seed import client
 from local.settings import ACCOUNT_ID, HOST, Passwords, Settings, SetupError
 
@@ -84,6 +85,30 @@ class MwaaApi:
             return _json(self._invoke_rest_api(parameters) if operation == "InvokeRestApi" else answer)
         except _Refused as refused:
             return refused.response
+
+    def settled(self, request: Request) -> dict[str, str]:
+        """What a call leaves out because the environment says it: its bucket."""
+        environment = self._environments.get(request.path.rpartition("/")[2])
+        return {"SourceBucketArn": environment.shown["SourceBucketArn"]} if environment else {}
+
+    def credentials(self, name: str) -> Response:
+        """The execution role's credentials, as AWS's libraries ask for them inside of an environment.
+
+        https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
+        """
+        with self._lock:
+            environment = self._environments.get(name)
+        if environment is None:
+            return _Refused("ResourceNotFoundException", f"Environment {name} not found", 404).response
+        context = {"aws:SourceAccount": ACCOUNT_ID, "aws:SourceArn": environment.shown["Arn"]}
+        try:
+            role = environment.shown["ExecutionRoleArn"]
+            session = take_role(role, "airflow-env.amazonaws.com", context, "AmazonMWAA-airflow")
+        except DeniedError as denied:
+            return _Refused("AccessDeniedException", str(denied), 403).response
+        expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600))
+        keys = {"AccessKeyId": session.key, "SecretAccessKey": session.secret, "Token": session.token}
+        return _json({**keys, "Expiration": expires})
 
     def _perform(self, operation: str, parameters: dict[str, Any], region: str) -> dict[str, Any]:
         """Change or look up environments; for InvokeRestApi, only that the environment exists."""

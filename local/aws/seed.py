@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import boto3
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from local.settings import ACCOUNT_ID, REGION, REPOSITORY, Passwords, Settings
+from local.aws import roles
+from local.settings import ACCOUNT_ID, ADMINISTRATOR_KEY, ENVIRONMENT, REGION, REPOSITORY, Passwords, Settings
 
 DAGS_BUCKET = "flights-mwaa"
 LANDING_BUCKET = "flights-landing"
@@ -23,7 +25,9 @@ CONNECTION_SECRET = "airflow/connections/flights_redshift"  # noqa: S105 - a nam
 TOPIC = "flights-alerts"
 INBOX = "flights-alerts-inbox"
 FUNCTION = "sns_notification"
-ROLE = "sns_notification"
+ROLE = "notification-Role"
+RELEASE_ROLE_ARN = f"arn:aws:iam::{ACCOUNT_ID}:role/flights-release-dev"
+WAREHOUSE_ROLE_ARN = f"arn:aws:iam::{ACCOUNT_ID}:role/flights-warehouse-dev"
 HANDLER_FOLDER = REPOSITORY / "lambda"
 
 # How S3, Secrets Manager, IAM and Lambda say that something is there already.
@@ -47,8 +51,9 @@ def client(settings: Settings, service: str) -> Any:
         service,
         endpoint_url=settings.aws_url,
         region_name=REGION,
-        aws_access_key_id="local",
+        aws_access_key_id=ADMINISTRATOR_KEY,
         aws_secret_access_key="local",  # noqa: S106 - the stand-in takes any
+        config=Config(inject_host_prefix=False),
     )
 
 
@@ -58,16 +63,20 @@ def seed(settings: Settings, passwords: Passwords, warehouse_host: str, warehous
     Raises:
         botocore.exceptions.EndpointConnectionError: the stand-in does not run.
     """
-    s3 = client(settings, "s3")
+    s3, key = client(settings, "s3"), _key(settings)
+    encryption = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
     for bucket in (DAGS_BUCKET, LANDING_BUCKET):
         _unless_it_exists(lambda bucket=bucket: s3.create_bucket(Bucket=bucket))
+        rules = {"Rules": [{"ApplyServerSideEncryptionByDefault": encryption}]}
+        s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration=rules)
     # MWAA wants its bucket versioned: https://docs.aws.amazon.com/mwaa/latest/userguide/mwaa-s3-bucket.html
     s3.put_bucket_versioning(Bucket=DAGS_BUCKET, VersioningConfiguration={"Status": "Enabled"})
-    _put_secret(settings, DBT_SECRET, {"username": "dbt_user", "password": passwords.dbt_user})
+    _put_secret(settings, key, DBT_SECRET, {"username": "dbt_user", "password": passwords.dbt_user})
     # Neither user nor password: those are the secret's, and the pipeline brings the two together.
     connection = {"conn_type": "redshift", "host": warehouse_host, "port": warehouse_port, "schema": "dev"}
-    _put_secret(settings, CONNECTION_SECRET, {**connection, "extra": {"sslmode": "disable"}})
-    topic_arn = client(settings, "sns").create_topic(Name=TOPIC)["TopicArn"]
+    _put_secret(settings, key, CONNECTION_SECRET, {**connection, "extra": {"sslmode": "disable"}})
+    topic_arn = client(settings, "sns").create_topic(Name=TOPIC, Attributes={"KmsMasterKeyId": key})["TopicArn"]
+    _make_roles(settings, key, topic_arn)
     return Resources(
         dags_bucket=DAGS_BUCKET,
         landing_bucket=LANDING_BUCKET,
@@ -95,7 +104,7 @@ def read_alerts(settings: Settings) -> list[dict[str, str]]:
 
 
 def break_lambda(settings: Settings) -> None:
-    """For a drill: the function publishes to a topic that does not exist, and fails, until `seed` is called again."""
+    """For a drill: the function publishes to a topic that its role may not, and fails, until `seed` is called."""
     _configure_function(settings, f"arn:aws:sns:{REGION}:{ACCOUNT_ID}:{TOPIC}-missing")
 
 
@@ -110,10 +119,57 @@ def _unless_it_exists(create: Callable[[], Any]) -> bool:
     return True
 
 
-def _put_secret(settings: Settings, name: str, value: dict[str, Any]) -> None:
+def let_tasks_read(settings: Settings, secret_name: str) -> None:
+    """Change the execution role, as `stack environment SecretName=…` does.
+
+    Args:
+        settings: of a stand-in that is seeded.
+        secret_name: the database users' secrets, such as `*/dbt_user`.
+    """
+    _make_execution_role(settings, _key(settings), secret_name)
+
+
+def _make_execution_role(settings: Settings, key: str, secret_name: str = DBT_SECRET) -> str:
+    values = {"KeyArn": key, "DagsBucketName": DAGS_BUCKET, "SecretName": secret_name}
+    return roles.make(client(settings, "iam"), "environment.yml", **values)["ExecutionRole"]
+
+
+def _key(settings: Settings) -> str:
+    """The key of all that is kept, as storage.yml makes it."""
+    kms, alias = client(settings, "kms"), f"alias/{ENVIRONMENT}"
+    try:
+        return kms.describe_key(KeyId=alias)["KeyMetadata"]["Arn"]
+    except ClientError:
+        key = kms.create_key()["KeyMetadata"]
+        kms.create_alias(AliasName=alias, TargetKeyId=key["KeyId"])
+        return key["Arn"]
+
+
+def _make_roles(settings: Settings, key: str, topic_arn: str) -> None:
+    """Make the roles of `infra/`, and the environment whose tasks run with one of them."""
+    iam = client(settings, "iam")
+    github = {"Repository": roles.GITHUB_REPOSITORY, "GitHubEnvironment": "dev", "ProviderArn": roles.PROVIDER}
+    roles.make(iam, "github.yml", KeyArn=key, DagsBucketName=DAGS_BUCKET, **github, Freshness="true")
+    queue = f"arn:aws:sqs:{REGION}:{ACCOUNT_ID}:flights-alerts-undelivered"
+    logs = f"arn:aws:logs:{REGION}:{ACCOUNT_ID}:log-group:/aws/lambda/{FUNCTION}:*"
+    others = {"Topic": topic_arn, "DeadLetters.Arn": queue, "Logs.Arn": logs}
+    roles.make(iam, "notification.yml", KeyArn=key, **others)
+    execution = _make_execution_role(settings, key)
+    mwaa = client(settings, "mwaa")
+    if ENVIRONMENT not in mwaa.list_environments()["Environments"]:
+        mwaa.create_environment(
+            Name=ENVIRONMENT,
+            DagS3Path="dags",
+            ExecutionRoleArn=execution,
+            SourceBucketArn=f"arn:aws:s3:::{DAGS_BUCKET}",
+            NetworkConfiguration={"SubnetIds": ["subnet-a", "subnet-b"], "SecurityGroupIds": ["sg-a"]},
+        )
+
+
+def _put_secret(settings: Settings, key: str, name: str, value: dict[str, Any]) -> None:
     secrets = client(settings, "secretsmanager")
     text = json.dumps(value)
-    if not _unless_it_exists(lambda: secrets.create_secret(Name=name, SecretString=text)):
+    if not _unless_it_exists(lambda: secrets.create_secret(Name=name, SecretString=text, KmsKeyId=key)):
         secrets.put_secret_value(SecretId=name, SecretString=text)
 
 
@@ -126,13 +182,6 @@ def _subscribe_inbox(settings: Settings, topic_arn: str) -> str:
 
 
 def _deploy_function(settings: Settings, topic_arn: str) -> str:
-    iam = client(settings, "iam")
-    trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
-    policy = {"Effect": "Allow", "Action": "sns:Publish", "Resource": topic_arn}
-    trust_document, policy_document = (json.dumps({"Version": "2012-10-17", "Statement": [s]}) for s in (trust, policy))
-    _unless_it_exists(lambda: iam.create_role(RoleName=ROLE, AssumeRolePolicyDocument=trust_document))
-    iam.put_role_policy(RoleName=ROLE, PolicyName="publish", PolicyDocument=policy_document)
-
     functions = client(settings, "lambda")
     code = _zipped_handler()
     _unless_it_exists(

@@ -1,5 +1,6 @@
 """The one HTTP server of the AWS stand-in: what moto cannot answer goes to the modules beside this one, the rest on."""
 
+import io
 import re
 import signal
 import sys
@@ -13,9 +14,10 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
+from local.aws import access
 from local.aws.functions import Functions
 from local.aws.mwaa_api import MwaaApi
-from local.settings import HOST, REGION, Settings
+from local.settings import CREDENTIALS_PATH, HOST, REGION, Settings
 
 # Signature version 4 names region and service: Credential=<key>/<date>/<region>/<service>/aws4_request
 _SCOPE = re.compile(r"Credential=[^/,]+/\d+/([^/]+)/([^/]+)/")
@@ -44,14 +46,30 @@ class Application:
         scope = _SCOPE.search(request.headers.get("Authorization", ""))
         region, service = scope.groups() if scope else (REGION, "")
         try:
-            if service == "airflow":
-                answer: Response | None = self._mwaa.answer(request, region)
+            answer: Response | None
+            if not scope and request.path.startswith(CREDENTIALS_PATH):
+                answer = self._mwaa.credentials(request.path.removeprefix(CREDENTIALS_PATH))
+            elif refusal := self._refusal(request, service, region):
+                answer = refusal
+            elif service == "airflow":
+                answer = self._mwaa.answer(request, region)
             else:
                 answer = self._functions.answer(request, region)
         except Exception:  # noqa: BLE001 - a defect here must reach the caller as AWS would tell it, and the log in full
             traceback.print_exc()
             answer = Response('{"message": "the AWS stand-in failed; its log says why"}', 500)
         return (answer or self._moto)(environ, start_response)
+
+    def _refusal(self, request: Request, service: str, region: str) -> Response | None:
+        # An object's bytes may be many, and no right depends on them.
+        if service != "s3" or "delete" in request.args:
+            request.environ["wsgi.input"] = io.BytesIO(request.get_data())
+        settled = self._mwaa.settled(request) if service == "airflow" else {}
+        refusal = access.refusal(request, service, region, settled)
+        if refusal:
+            # A client that is still sending would not read the answer.
+            request.get_data()
+        return refusal
 
 
 def serve(settings: Settings) -> None:

@@ -223,7 +223,7 @@ class Mwaa:
             "TMPDIR": str(self.home / "tmp"),
             "NO_PROXY": HOST,
             "PATH": f"{self.venv / 'bin'}{os.pathsep}{os.environ['PATH']}",
-            **self._settings.aws_environment(),
+            **self._settings.worker_environment(),
         }
         return {**base_environment(), **startup, **options}
 

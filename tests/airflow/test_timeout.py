@@ -40,8 +40,12 @@ def function() -> Iterator[str]:
     code = BytesIO()
     with zipfile.ZipFile(code, "w") as archive:
         archive.writestr("task.py", CODE)
-    trust = {"Statement": [{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}}]}
-    role = boto3.client("iam").create_role(RoleName="timeouts", AssumeRolePolicyDocument=json.dumps(trust))
+    iam = boto3.client("iam")
+    trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    role = iam.create_role(RoleName="timeouts", AssumeRolePolicyDocument=json.dumps({"Statement": trust}))
+    right = {"Effect": "Allow", "Action": "secretsmanager:CreateSecret", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": right})
+    iam.put_role_policy(RoleName="timeouts", PolicyName="tell", PolicyDocument=policy)
     client = boto3.client("lambda")
     arguments = {"Runtime": "python3.12", "Handler": "task.run", "Code": {"ZipFile": code.getvalue()}}
     client.create_function(FunctionName="timeouts", Role=role["Role"]["Arn"], **arguments)

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 
 from deploy.bucket import Bucket
-from local.aws import seed
+from local.aws import roles, seed
+from local.settings import ENVIRONMENT
 from tests.fixtures.checkout import Checkout, new_checkout
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -27,32 +26,21 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     try:
         up = made.command("up")
         assert up.returncode == 0, up.stdout + up.stderr
-        mwaa(made).create_environment(
-            Name="flights-dev",
-            DagS3Path="dags",
-            ExecutionRoleArn="arn:aws:iam::123456789012:role/execution",
-            SourceBucketArn=f"arn:aws:s3:::{seed.DAGS_BUCKET}",
-            NetworkConfiguration={"SubnetIds": ["a", "b"], "SecurityGroupIds": ["c"]},
-        )
         yield made
     finally:
         made.command("down")
     assert made.leftovers() == []
 
 
-def mwaa(checkout: Checkout) -> Any:
-    config = Config(inject_host_prefix=False)
-    keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local", "region_name": "us-east-1"}
-    return boto3.client("mwaa", endpoint_url=checkout.settings.aws_url, config=config, **keys)
-
-
 def test_the_pipeline_runs_from_the_release_that_was_applied(checkout: Checkout) -> None:
     s3 = seed.client(checkout.settings, "s3")
+    # As the workflow does it: with the release's role.
+    job = roles.keys(roles.job_session(checkout.settings, seed.RELEASE_ROLE_ARN))
     release = (Bucket(seed.DAGS_BUCKET, s3).read("dags/dbt/flights/CURRENT") or b"").decode().strip()
     done = subprocess.run(
-        [sys.executable, "-m", "deploy", "smoke", "--environment", "flights-dev", "--release", release],
+        [sys.executable, "-m", "deploy", "smoke", "--environment", ENVIRONMENT, "--release", release],
         cwd=checkout.repository,
-        env={**checkout.environment, **checkout.settings.aws_environment(), "COLUMNS": "200"},
+        env={**checkout.environment, **checkout.settings.aws_environment(), **job, "COLUMNS": "200"},
         capture_output=True,
         text=True,
         check=False,
@@ -65,14 +53,16 @@ def test_the_pipeline_runs_from_the_release_that_was_applied(checkout: Checkout)
 
 
 def test_a_file_starts_a_run_once_and_the_run_names_it(checkout: Checkout, tmp_path: Path) -> None:
-    functions = seed.client(checkout.settings, "lambda")
+    functions, mwaa = (seed.client(checkout.settings, service) for service in ("lambda", "mwaa"))
     code = Path(shutil.make_archive(str(tmp_path / "lambda"), "zip", checkout.repository / "lambda")).read_bytes()
-    variables = {"ENVIRONMENT_NAME": "flights-dev", "DAG_NAME": "flights_pipeline"}
+    key, where = "arn:aws:kms:us-east-1:123456789012:key/x", "arn:aws:sqs:us-east-1:123456789012"
+    variables = {"ENVIRONMENT_NAME": ENVIRONMENT, "DAG_NAME": "flights_pipeline"}
+    others = {"KeyArn": key, "Queue.Arn": f"{where}:flights-landing", "Logs.Arn": f"{where}:log"}
     functions.create_function(
         FunctionName="start_pipeline",
         Runtime="python3.12",
         Handler="start_pipeline.lambda_handler",
-        Role=functions.get_function_configuration(FunctionName=seed.FUNCTION)["Role"],
+        Role=roles.make(seed.client(checkout.settings, "iam"), "landing.yml", **others)["Role"],
         Timeout=30,
         Environment={"Variables": variables},
         Code={"ZipFile": code},
@@ -90,8 +80,8 @@ def test_a_file_starts_a_run_once_and_the_run_names_it(checkout: Checkout, tmp_p
     assert first["run_id"] == second["run_id"]
 
     def runs() -> list[dict[str, Any]]:
-        call = {"Name": "flights-dev", "Method": "GET", "Path": "/dags/flights_pipeline/dagRuns"}
-        found = mwaa(checkout).invoke_rest_api(**call)["RestApiResponse"]["dag_runs"]
+        call = {"Name": ENVIRONMENT, "Method": "GET", "Path": "/dags/flights_pipeline/dagRuns"}
+        found = mwaa.invoke_rest_api(**call)["RestApiResponse"]["dag_runs"]
         return [run for run in found if run["dag_run_id"] == first["run_id"]]
 
     deadline = time.monotonic() + 300

@@ -96,6 +96,7 @@ class Scene:
         login = {"username": "small_user", "password": self.small_password}
         address = {"conn_type": "redshift", "host": self.second.host, "port": self.second.port, "schema": "dev"}
         manager = seed.client(settings, "secretsmanager")
+        seed.let_tasks_read(settings, "*/dbt_user")
         manager.create_secret(Name="small/dbt_user", SecretString=json.dumps(login))
         connection = json.dumps({**address, "extra": {"sslmode": "disable"}})
         for name in ("small_redshift", "hasty_redshift"):

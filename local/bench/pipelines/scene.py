@@ -234,6 +234,7 @@ def _let_in(settings: Settings, sizes: list[Size], password: str) -> None:
         for size in sizes:
             apply_grants(connection, _USER, password, "raw", size.schema)
     manager = seed.client(settings, "secretsmanager")
+    seed.let_tasks_read(settings, "*/login")
     address = {"conn_type": "redshift", "host": HOST, "port": settings.warehouse_port, "schema": "dev"}
     address |= {"extra": {"sslmode": "disable"}}
     for size in sizes:

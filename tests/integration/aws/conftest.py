@@ -15,8 +15,11 @@ from tests.fixtures.aws import Aws
 @pytest.fixture(scope="session")
 def deploy(aws: Aws) -> Callable[..., str]:
     """`deploy(source, **configuration)` deploys a module `task.py` whose handler is `task.run`; returns its name."""
-    trust = {"Statement": [{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}}]}
-    aws.client("iam").create_role(RoleName="tests", AssumeRolePolicyDocument=json.dumps(trust))
+    iam = aws.client("iam")
+    trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    iam.create_role(RoleName="tests", AssumeRolePolicyDocument=json.dumps({"Statement": trust}))
+    everything = json.dumps({"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}})
+    iam.put_role_policy(RoleName="tests", PolicyName="everything", PolicyDocument=everything)
 
     def deployed(source: str, **configuration: object) -> str:
         code = io.BytesIO()

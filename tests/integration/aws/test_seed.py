@@ -76,7 +76,7 @@ def test_a_broken_function_fails_until_it_is_seeded_again(seeded):
     break_lambda(seeded.settings)
     error, result = alert(seeded, {"dag_name": "flights_pipeline"})
     assert error == "Unhandled"
-    assert "NotFound" in result["errorMessage"]
+    assert "notification-Role/sns_notification is not authorized to perform: sns:Publish" in result["errorMessage"]
     assert read_alerts(seeded.settings) == []
     seed(seeded.settings, PASSWORDS, "127.0.0.1", 5439)
     assert not alert(seeded, {"dag_name": "flights_pipeline"})[0]

@@ -1,21 +1,17 @@
-"""The role that logs in to a warehouse of another account: taken by one execution role, and good for one login.
-
-The stand-in enforces who may take a role. For calls to Redshift and Secrets Manager it does not know which resource is
-meant, so there its evaluator of policies is asked.
-"""
+"""The role that logs in to a warehouse of another account: taken by one execution role, and good for one login."""
 
 import ast
-import json
-from collections.abc import Iterator
+import secrets
 from typing import Any
 
 import boto3
-import httpx
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError
-from moto.iam.access_control import IAMPolicy, PermissionResult
 
-from tests.fixtures.aws import Aws, running_aws
+from local.aws.policies import Right, applies
+from local.aws.roles import client_of, worker_session
+from tests.fixtures.aws import Aws
 from tests.fixtures.stacks import Stacks, listed
 
 HERE, THERE, REGION = "123456789012", "210987654321", "eu-west-1"
@@ -54,14 +50,14 @@ def there(aws: Aws) -> OtherAccount:
 def login(account: OtherAccount, **parameters: str) -> tuple[str, list[dict[str, Any]]]:
     """Make the stack; returns the role's ARN and what it may do."""
     stacks = Stacks(account)
-    role = stacks.make("login.yml", ExecutionRoleArn=EXECUTION_ROLE, **parameters)["RoleArn"]
-    assert role == f"arn:aws:iam::{THERE}:role/{stacks.name}-warehouse-login"
+    role = stacks.make("login.yml", **{"ExecutionRoleArn": EXECUTION_ROLE, **parameters})["RoleArn"]
+    assert role == f"arn:aws:iam::{THERE}:role/{parameters.get('Name', stacks.name)}-warehouse-login"
     return role, stacks.policies(role)
 
 
 def may(statements: list[dict[str, Any]], action: str, resource: str) -> bool:
-    policy = IAMPolicy(json.dumps({"Version": "2012-10-17", "Statement": statements}))
-    return policy.is_action_permitted(action, resource) == PermissionResult.PERMITTED
+    asked = Right(action, resource, {"kms:ViaService": f"secretsmanager.{REGION}.amazonaws.com"})
+    return any(applies(each, asked) for each in statements if each["Effect"] == "Allow")
 
 
 def test_one_role_takes_it_and_says_the_external_id(there: OtherAccount) -> None:
@@ -119,36 +115,51 @@ def test_it_may_do_what_its_login_takes_and_nothing_else(
         assert not may(statements, action, resource), action
 
 
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """STS clients of two execution roles at a stand-in that enforces policies; one may take a role, the other none."""
-    with running_aws(tmp_path_factory.mktemp("login")) as aws:
-        role, _ = login(OtherAccount(aws), ClusterIdentifier="one")
-        vpc = aws.client("ec2").create_vpc(CidrBlock="10.6.0.0/16")["Vpc"]["VpcId"]
-        common = {
-            "VpcId": vpc,
-            "SubnetIds": "subnet-12345678,subnet-87654321",
-            "DagsBucketName": "x",
-            "KeyArn": f"arn:aws:kms:us-east-1:{HERE}:key/one",
-        }
-        clients = {"role": role}
-        for name, parameters in (("may", {"WarehouseRoleArns": role}), ("may not", {})):
-            stacks = Stacks(aws)
-            made = stacks.make("environment.yml", **common, **parameters)
-            # Whatever runs is this role; the stand-in cannot read the trust that CloudFormation writes there.
-            document = json.dumps({"Version": "2012-10-17", "Statement": stacks.policies(made["ExecutionRoleArn"])})
-            iam, copy = aws.client("iam"), f"{stacks.name}-copy"
-            arn = iam.create_role(RoleName=copy, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
-            iam.put_role_policy(RoleName=copy, PolicyName="all", PolicyDocument=document)
-            given = aws.client("sts").assume_role(RoleArn=arn, RoleSessionName="task")["Credentials"]
-            clients[name] = boto3.client("sts", endpoint_url=aws.url, region_name="us-east-1", **keys(given))
-        httpx.post(f"{aws.url}/moto-api/reset-auth", content=b"0").raise_for_status()
-        yield clients
+@pytest.fixture
+def tasks(aws: Aws, there: OtherAccount) -> dict[str, Any]:
+    """STS clients of two environments' tasks, of which one may take the role, and the role."""
+    vpc = aws.client("ec2").create_vpc(CidrBlock="10.6.0.0/16")["Vpc"]["VpcId"]
+    login_name = f"t{secrets.token_hex(4)}"
+    role = f"arn:aws:iam::{THERE}:role/{login_name}-warehouse-login"
+    key = f"arn:aws:kms:us-east-1:{HERE}:key/one"
+    common = {"VpcId": vpc, "SubnetIds": "subnet-12345678,subnet-87654321", "DagsBucketName": "x", "KeyArn": key}
+    found: dict[str, Any] = {"role": role}
+    for who, parameters in (("may", {"WarehouseRoleArns": role}), ("may not", {})):
+        stacks = Stacks(aws)
+        execution = stacks.make("environment.yml", **common, **parameters)["ExecutionRoleArn"]
+        if who == "may":
+            login(there, Name=login_name, ClusterIdentifier="one", ExecutionRoleArn=execution, ExternalId="flights")
+        aws.client("mwaa", config=Config(inject_host_prefix=False)).create_environment(
+            Name=stacks.name,
+            DagS3Path="dags",
+            ExecutionRoleArn=execution,
+            SourceBucketArn="arn:aws:s3:::x",
+            NetworkConfiguration={"SubnetIds": ["subnet-a", "subnet-b"], "SecurityGroupIds": ["sg-a"]},
+        )
+        found[who] = client_of(worker_session(aws.settings, stacks.name), aws.settings, "sts")
+    return found
 
 
-def test_a_task_takes_the_role_that_its_environment_names_and_is_in_the_other_account(guarded: dict[str, Any]) -> None:
-    given = guarded["may"].assume_role(RoleArn=guarded["role"], RoleSessionName="flights_redshift")
+def test_a_task_takes_the_role_that_its_environment_names_and_may_do_in_the_other_account_what_it_allows(
+    aws: Aws, tasks: dict[str, Any]
+) -> None:
+    wanted = {"RoleArn": tasks["role"], "RoleSessionName": "flights_redshift"}
+    with pytest.raises(ClientError, match="no resource-based policy allows the sts:AssumeRole action"):
+        tasks["may"].assume_role(**wanted)
+    given = tasks["may"].assume_role(**wanted, ExternalId="flights")
     assert given["AssumedRoleUser"]["Arn"].startswith(f"arn:aws:sts::{THERE}:assumed-role/")
+    redshift = boto3.client("redshift", endpoint_url=aws.url, region_name=REGION, **keys(given["Credentials"]))
+    of_dbt = {"ClusterIdentifier": "one", "DbUser": "dbt_user", "DbName": "dev"}
+    # It may ask, and there is no such cluster.
+    with pytest.raises(ClientError, match="ClusterNotFound"):
+        redshift.get_cluster_credentials(**of_dbt)
+    for more, what in (
+        ({"DbUser": "awsuser"}, "redshift:GetClusterCredentials .*dbuser:one/awsuser"),
+        ({"DbName": "other"}, "redshift:GetClusterCredentials .*dbname:one/other"),
+        ({"AutoCreate": True}, "redshift:CreateClusterUser"),
+    ):
+        with pytest.raises(ClientError, match=f"AccessDenied.*{what}"):
+            redshift.get_cluster_credentials(**of_dbt | more)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +170,7 @@ def test_a_task_takes_the_role_that_its_environment_names_and_is_in_the_other_ac
         ("may not", None),
     ],
 )
-def test_a_task_takes_no_other_role(guarded: dict[str, Any], who: str, role: str | None) -> None:
-    with pytest.raises(ClientError) as refused:
-        guarded[who].assume_role(RoleArn=role or guarded["role"], RoleSessionName="flights_redshift")
-    assert refused.value.response["Error"]["Code"] == "AccessDenied"
+def test_a_task_takes_no_other_role(tasks: dict[str, Any], who: str, role: str | None) -> None:
+    wanted = role or tasks["role"]
+    with pytest.raises(ClientError, match=f"not authorized to perform: sts:AssumeRole on resource: {wanted}"):
+        tasks[who].assume_role(RoleArn=wanted, RoleSessionName="flights_redshift", ExternalId="flights")

@@ -1,173 +1,252 @@
-"""A release and a task under the policies of infra/, enforced: they have what they need, and are denied all else.
+"""A release with the role of infra/github.yml, which the stand-in holds to its policies: it has what it needs, no more.
 
-The stand-in enforces policies of S3 and IAM; it cannot check the signatures of calls to Lambda and Secrets Manager.
+The role is taken as a job on GitHub takes it. What a task may do is tested where tasks are, in tests/airflow.
 """
 
-import ast
 import json
+import secrets
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
-import httpx
 import pytest
 from botocore.exceptions import ClientError
-from cfnlint import decode
 
 from deploy.apply import apply, rollback
 from deploy.bucket import Bucket
-from deploy.errors import SetupError
+from deploy.errors import DeployError
+from deploy.freshness import warehouse_environment
+from deploy.lock import KEY as LOCK
+from deploy.release import LAMBDA_ZIP, Artefact
+from deploy.smoke import smoke
+from local.aws import roles, seed
+from local.settings import ENVIRONMENT
 from tests.fixtures.artefacts import MANIFEST
 from tests.fixtures.aws import Aws, running_aws
-from tests.fixtures.stacks import Stacks
+from tests.fixtures.stacks import listed
 
-TEMPLATE = Path(__file__).parents[3] / "infra" / "github.yml"
-PROJECT = {"models/one.sql": "select 1", "manifest.json": MANIFEST}
-FILES = {"dags/pipelines.py": "1", "dags/old.py": "1", "requirements.txt": "r", "startup.sh": "s"}
-BUCKET = "guarded-mwaa"
-ONE, TWO = "20260101T000001Z-abcdef1", "20260101T000002Z-abcdef1"
-# What is taken away from the release's policy, by role.
-DENIED = {
-    "release": [],
-    "without-current": ["dags/dbt/flights/CURRENT"],
-    "without-lock": ["deploy.lock"],
-    "without-projects": ["dags/dbt/*"],
-}
-PARAMETERS = {
-    "Repository": "acme/data",
-    "GitHubEnvironment": "dev",
-    "ProviderArn": "arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com",
-    "DagsBucketName": BUCKET,
-    "KeyArn": "arn:aws:kms:us-east-1:123456789012:key/one",
-}
-
-ClientOf = Callable[[str, str], Any]
+ROLE, POLICY = seed.RELEASE_ROLE_ARN.rpartition("/")[2], "release"
+DAGS, ACCOUNT = f"arn:aws:s3:::{seed.DAGS_BUCKET}", "us-east-1:123456789012"
+ADDED = {"FunctionName": seed.FUNCTION, "StatementId": "x", "Action": "lambda:InvokeFunction", "Principal": "*"}
+MakeArtefact = Callable[..., Artefact]
 
 
-def document(*statements: dict[str, Any]) -> str:
-    return json.dumps({"Version": "2012-10-17", "Statement": statements})
+@dataclass
+class Account:
+    """An account with all that `make run` has, but for Airflow."""
+
+    aws: Aws
+    releases: int = 0
+
+    def session(self, role: str = seed.RELEASE_ROLE_ARN, subject: str = roles.RELEASE_JOB) -> boto3.Session:
+        return roles.job_session(self.aws.settings, role, subject)
+
+    def client(self, service: str, **options: str) -> Any:
+        return roles.client_of(self.session(**options), self.aws.settings, service)
+
+    def denied(self) -> str:
+        """What was denied up to now."""
+        log = (self.aws.settings.state / "aws.log").read_text()
+        return "\n".join(line for line in log.splitlines() if line.startswith("denied: "))
+
+    def statements(self) -> list[dict[str, Any]]:
+        """The release role's policy, one action on one resource each."""
+        document = self.aws.client("iam").get_role_policy(RoleName=ROLE, PolicyName=POLICY)["PolicyDocument"]
+        return [
+            {**each, "Action": action, "Resource": resource}
+            for each in document["Statement"]
+            for action in listed(each["Action"])
+            for resource in listed(each["Resource"])
+        ]
+
+    def grant(self, statements: list[dict[str, Any]]) -> None:
+        document = json.dumps({"Version": "2012-10-17", "Statement": statements})
+        self.aws.client("iam").put_role_policy(RoleName=ROLE, PolicyName=POLICY, PolicyDocument=document)
+
+    def release(self, make_artefact: MakeArtefact) -> str:
+        """Do all that the workflows do with the role; returns what failed.
+
+        Two releases that change every part, after one that was killed; a rollback; and the first call of a smoke test,
+        which no Airflow answers.
+        """
+        s3, functions, mwaa = (self.client(service) for service in ("s3", "lambda", "mwaa"))
+        bucket = Bucket(seed.DAGS_BUCKET, s3)
+        try:
+            for number in range(2):
+                self.releases += 1
+                new = secrets.token_hex(4)
+                project = {
+                    "models/one.sql": f"select '{new}'",
+                    "models/same.sql": "select 1",
+                    "manifest.json": MANIFEST,
+                }
+                files = {"dags/pipelines.py": new, "dags/parts/x.py": new, "requirements.txt": new, "startup.sh": new}
+                artefact = make_artefact(
+                    self.releases, project, files | ({f"dags/old_{new}.py": "1"} if number else {})
+                )
+                (artefact.folder / LAMBDA_ZIP).write_bytes(seed._zipped_handler() + new.encode())
+                self.aws.client("s3").put_object(Bucket=bucket.name, Key=LOCK, Body=b"{}")
+                apply(artefact, bucket, _said_nothing, functions, [seed.FUNCTION], mwaa, ENVIRONMENT, lease_seconds=0.4)
+                if Bucket(bucket.name, self.aws.client("s3")).read(LOCK) is not None:
+                    return "the lock was left"
+            rollback(bucket, "flights")
+            smoke(mwaa, ENVIRONMENT, "flights_pipeline", "x")
+        except DeployError as error:
+            return "" if "InternalServerException" in str(error) else str(error)
+        raise AssertionError("no Airflow, and a smoke test that passed")
 
 
-def policy_of_the_stack(aws: Aws) -> list[dict[str, Any]]:
-    content, _ = decode.decode(TEMPLATE)
-    aws.client("cloudformation").create_stack(
-        StackName="github",
-        TemplateBody=json.dumps(content),
-        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in PARAMETERS.items()],
-        Capabilities=["CAPABILITY_NAMED_IAM"],
-    )
-    role = aws.client("iam").get_role_policy(RoleName="flights-release-dev", PolicyName="release")
-    # The stand-in keeps the policy of a stack's role as Python writes it, and then cannot read it itself; what a
-    # condition leaves out stands there as None.
-    return [each for each in ast.literal_eval(role["PolicyDocument"])["Statement"] if each]
-
-
-def policies_of_tasks(aws: Aws) -> list[dict[str, Any]]:
-    """The statements of the environment's execution role."""
-    stacks = Stacks(aws)
-    vpc = aws.client("ec2").create_vpc(CidrBlock="10.7.0.0/16")["Vpc"]["VpcId"]
-    subnets = "subnet-12345678,subnet-87654321"
-    parameters = {"DagsBucketName": BUCKET, "KeyArn": PARAMETERS["KeyArn"]}
-    made = stacks.make("environment.yml", VpcId=vpc, SubnetIds=subnets, **parameters)
-    return stacks.policies(made["ExecutionRoleArn"])
+def _said_nothing(*_: Any, **__: Any) -> None: ...
 
 
 @pytest.fixture(scope="module")
-def client_of(tmp_path_factory) -> Iterator[ClientOf]:
-    """Gives a boto3 client of a role and a service, at a stand-in that denies whatever no policy allows."""
+def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     with running_aws(tmp_path_factory.mktemp("guarded")) as aws:
-        s3, iam, sts = (aws.client(service) for service in ("s3", "iam", "sts"))
-        for name in (BUCKET, "someone-elses"):
-            s3.create_bucket(Bucket=name)
-        s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-        # For a batch of deletions the stand-in asks for the right on the bucket; AWS asks for it on each object.
-        batch = {"Effect": "Allow", "Action": "s3:DeleteObject", "Resource": f"arn:aws:s3:::{BUCKET}"}
-        allowed = [*policy_of_the_stack(aws), batch]
-        trust = document({"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"})
-        credentials = {}
-        statements = dict.fromkeys(DENIED, allowed) | {"task": policies_of_tasks(aws)}
-        for role, keys in {**DENIED, "task": []}.items():
-            arn = iam.create_role(RoleName=role, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
-            denied = [
-                {"Effect": "Deny", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{BUCKET}/{key}"} for key in keys
-            ]
-            iam.put_role_policy(
-                RoleName=role, PolicyName="release", PolicyDocument=document(*statements[role], *denied)
-            )
-            credentials[role] = sts.assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
-        httpx.post(f"{aws.url}/moto-api/reset-auth", content=b"0").raise_for_status()
-
-        def client(role: str, service: str) -> Any:
-            return boto3.client(
-                service,
-                endpoint_url=aws.url,
-                region_name="us-east-1",
-                aws_access_key_id=credentials[role]["AccessKeyId"],
-                aws_secret_access_key=credentials[role]["SecretAccessKey"],
-                aws_session_token=credentials[role]["SessionToken"],
-            )
-
-        yield client
+        seed.seed(aws.settings, SimpleNamespace(dbt_user="Aa1"), "warehouse.example.com", 5439)
+        yield Account(aws)
 
 
-def test_the_role_can_release_again_and_roll_back(client_of, make_artefact, live_release):
-    bucket = Bucket(BUCKET, client_of("release", "s3"))
-    apply(make_artefact(1, PROJECT, FILES), bucket)
-    changed = PROJECT | {"models/one.sql": "select 2"}
-    second = apply(make_artefact(2, changed, {"dags/pipelines.py": "2"}), bucket)
-    assert (second.copied, second.plan.deleted) == (1, ["dags/old.py"])
-    assert live_release(bucket) == TWO
-    assert rollback(bucket, "flights") == (TWO, ONE)
-    assert bucket.read("deploy.lock") is None
+def test_the_role_has_what_a_release_a_rollback_and_a_smoke_test_need(account: Account, make_artefact) -> None:
+    before = account.denied()
+    assert account.release(make_artefact) == ""
+    assert account.denied() == before
 
 
 @pytest.mark.parametrize(
-    ("service", "call", "arguments"),
+    ("service", "call", "arguments", "needed"),
     [
-        ("s3", "put_object", {"Bucket": BUCKET, "Key": "plugins.zip", "Body": b"x"}),
-        ("s3", "put_object", {"Bucket": "someone-elses", "Key": "dags/x.py", "Body": b"x"}),
-        ("s3", "get_object", {"Bucket": "someone-elses", "Key": "dags/x.py"}),
-        ("s3", "list_objects_v2", {"Bucket": "someone-elses"}),
-        ("s3", "put_bucket_versioning", {"Bucket": BUCKET, "VersioningConfiguration": {"Status": "Suspended"}}),
-        ("s3", "delete_bucket", {"Bucket": BUCKET}),
-        ("iam", "list_roles", {}),
+        ("s3", "put_object", {"Key": "plugins.zip", "Body": b"x"}, f"s3:PutObject on resource: {DAGS}/plugins.zip"),
+        ("s3", "put_object", {"Bucket": "prod", "Key": "dags/x"}, "s3:PutObject on resource: arn:aws:s3:::prod/dags/x"),
+        ("s3", "get_object", {"Bucket": "prod", "Key": "dags/x"}, "s3:GetObject on resource: arn:aws:s3:::prod/dags/x"),
+        ("s3", "list_objects_v2", {"Bucket": "prod"}, "s3:ListBucket on resource: arn:aws:s3:::prod"),
+        ("s3", "get_object", {"Key": "kept_results/x"}, f"s3:GetObject on resource: {DAGS}/kept_results/x"),
+        ("s3", "delete_object", {"Key": "startup.sh"}, f"s3:DeleteObject on resource: {DAGS}/startup.sh"),
+        (
+            "s3",
+            "delete_object",
+            {"Key": "dags/x", "VersionId": "1"},
+            f"s3:DeleteObjectVersion on resource: {DAGS}/dags/x",
+        ),
+        ("s3", "delete_objects", {"Delete": {"Objects": [{"Key": "dags/x"}, {"Key": "y"}]}}, f"resource: {DAGS}/y"),
+        ("s3", "copy_object", {"Key": "dags/x", "CopySource": "prod/secret"}, "resource: arn:aws:s3:::prod/secret"),
+        ("s3", "create_multipart_upload", {"Key": "big"}, f"s3:PutObject on resource: {DAGS}/big"),
+        ("s3", "delete_bucket", {}, f"s3:DeleteBucket on resource: {DAGS}"),
+        ("s3", "put_bucket_policy", {"Policy": "{}"}, f"s3:PutBucketPolicy on resource: {DAGS}"),
+        ("s3", "list_buckets", {}, "s3:ListAllMyBuckets"),
+        ("secretsmanager", "get_secret_value", {"SecretId": seed.DBT_SECRET}, "secret:flights/dbt_user-"),
+        ("lambda", "invoke", {"FunctionName": seed.FUNCTION}, "lambda:InvokeFunction"),
+        ("lambda", "update_function_code", {"FunctionName": "other", "ZipFile": b"x"}, f"{ACCOUNT}:function:other"),
+        ("lambda", "add_permission", ADDED, "lambda:AddPermission"),
+        ("sns", "publish", {"TopicArn": f"arn:aws:sns:{ACCOUNT}:{seed.TOPIC}", "Message": "x"}, "sns:Publish"),
+        ("iam", "put_role_policy", {"RoleName": ROLE, "PolicyName": "x", "PolicyDocument": "{}"}, "iam:PutRolePolicy"),
+        ("sts", "assume_role", {"RoleArn": seed.WAREHOUSE_ROLE_ARN, "RoleSessionName": "xx"}, "sts:AssumeRole"),
+        (
+            "mwaa",
+            "get_environment",
+            {"Name": "prod"},
+            f"airflow:GetEnvironment on resource: arn:aws:airflow:{ACCOUNT}:",
+        ),
+        ("mwaa", "delete_environment", {"Name": ENVIRONMENT}, "airflow:DeleteEnvironment"),
+        ("mwaa", "invoke_rest_api", {"Name": "prod", "Method": "GET", "Path": "/dags"}, "role/prod/User"),
+        ("kms", "decrypt", {"CiphertextBlob": b"x", "KeyId": "alias/flights"}, "kms:Decrypt"),
+        ("dynamodb", "list_tables", {}, "dynamodb:ListTables on resource: \\*"),
     ],
 )
-def test_the_role_can_do_nothing_else(client_of, service, call, arguments):
-    with pytest.raises(ClientError) as refused:
-        getattr(client_of("release", service), call)(**arguments)
-    assert refused.value.response["Error"]["Code"] in ("AccessDenied", "AccessDeniedException")
-
-
-@pytest.mark.parametrize("role", ["without-current", "without-lock", "without-projects"])
-def test_a_right_that_lacks_is_named_and_nothing_half_is_live(client_of, make_artefact, live_release, role):
-    apply(make_artefact(1, PROJECT, FILES), Bucket(BUCKET, client_of("release", "s3")))
-    bucket = Bucket(BUCKET, client_of(role, "s3"))
-    before = live_release(bucket)
-    key = DENIED[role][0].rstrip("*")
-    with pytest.raises(SetupError, match=rf"s3://{BUCKET}/{key}.*access denied by AWS \((Put|Copy)Object\)"):
-        apply(make_artefact(10 + len(role), PROJECT | {"models/one.sql": role}, FILES), bucket)
-    assert live_release(bucket) == before
-
-
-def test_a_task_reads_the_dags_and_keeps_results(client_of):
-    s3 = client_of("task", "s3")
-    s3.list_objects_v2(Bucket=BUCKET, Prefix="dags/")
-    s3.put_object(Bucket=BUCKET, Key="kept_results/flights/x.json", Body=b"{}")
-    s3.delete_object(Bucket=BUCKET, Key="kept_results/flights/x.json")
+def test_it_may_do_nothing_else_and_is_told_what_it_may_not(
+    account: Account, service: str, call: str, arguments: dict[str, Any], needed: str
+) -> None:
+    if service == "s3" and call != "list_buckets":
+        arguments = {"Bucket": seed.DAGS_BUCKET, **arguments}
+    with pytest.raises(ClientError, match=f"User: arn:aws:sts::123456789012:assumed-role/{ROLE}/release .*{needed}"):
+        getattr(account.client(service), call)(**arguments)
 
 
 @pytest.mark.parametrize(
-    ("service", "call", "arguments"),
+    "subject",
     [
-        ("s3", "put_object", {"Bucket": BUCKET, "Key": "dags/pipelines.py", "Body": b"x"}),
-        ("s3", "delete_object", {"Bucket": BUCKET, "Key": "dags/dbt/flights/CURRENT"}),
-        ("s3", "get_object", {"Bucket": "someone-elses", "Key": "x"}),
-        ("iam", "list_roles", {}),
+        "repo:acme/data:environment:prod",
+        "repo:acme/data:environment:dev-warehouse",
+        "repo:acme/data:ref:refs/heads/main",
+        "repo:acme/data:pull_request",
+        "repo:mallory/data:environment:dev",
+        "repo:acme/data:environment:DEV",
     ],
 )
-def test_a_task_can_do_nothing_else(client_of, service, call, arguments):
-    with pytest.raises(ClientError) as refused:
-        getattr(client_of("task", service), call)(**arguments)
-    assert refused.value.response["Error"]["Code"] in ("AccessDenied", "AccessDeniedException")
+def test_no_other_job_gets_the_role(account: Account, subject: str) -> None:
+    with pytest.raises(ClientError, match="Not authorized to perform sts:AssumeRoleWithWebIdentity"):
+        account.session(subject=subject)
+
+
+def test_nobody_else_gets_it_and_no_secret_passes_for_another(account: Account) -> None:
+    sts = account.aws.client("sts")
+    with pytest.raises(ClientError, match=f"administrator is not authorized to perform: sts:AssumeRole .*{ROLE}"):
+        sts.assume_role(RoleArn=seed.RELEASE_ROLE_ARN, RoleSessionName="person")
+    given = account.session().get_credentials()
+    for key, secret, token, code in (
+        (given.access_key, "x", given.token, "SignatureDoesNotMatch"),
+        (given.access_key, given.secret_key, "x", "InvalidAccessKeyId"),
+        ("ASIAABCDEFGHIJKLMNOP", given.secret_key, given.token, "InvalidAccessKeyId"),
+    ):
+        forged = roles.client_of(boto3.Session(key, secret, token), account.aws.settings, "s3")
+        with pytest.raises(ClientError, match=code):
+            forged.list_objects_v2(Bucket=seed.DAGS_BUCKET)
+
+
+def test_the_policy_of_the_bucket_is_looked_at_too(account: Account) -> None:
+    s3 = account.aws.client("s3")
+    deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": f"{DAGS}/*"}
+    policy = {"Version": "2012-10-17", "Statement": [deny]}
+    s3.put_bucket_policy(Bucket=seed.DAGS_BUCKET, Policy=json.dumps(policy))
+    try:
+        with pytest.raises(ClientError, match="with an explicit deny in a resource-based policy"):
+            account.client("s3").get_object(Bucket=seed.DAGS_BUCKET, Key="dags/pipelines.py")
+        # As infra/storage.yml has it: a service's own address is never without TLS.
+        deny["Condition"] = {"Bool": {"aws:SecureTransport": "false"}}
+        s3.put_bucket_policy(Bucket=seed.DAGS_BUCKET, Policy=json.dumps(policy))
+        account.client("s3").list_objects_v2(Bucket=seed.DAGS_BUCKET)
+        # What cannot be decided is denied.
+        deny["Condition"] = {"NumericLessThan": {"s3:signatureAge": "1"}}
+        s3.put_bucket_policy(Bucket=seed.DAGS_BUCKET, Policy=json.dumps(policy))
+        with pytest.raises(ClientError, match="cannot decide by a policy with the condition NumericLessThan"):
+            account.client("s3").get_object(Bucket=seed.DAGS_BUCKET, Key="dags/pipelines.py")
+    finally:
+        s3.delete_bucket_policy(Bucket=seed.DAGS_BUCKET)
+
+
+def test_freshness_reads_its_two_secrets_and_nothing_else(account: Account) -> None:
+    role = {"role": seed.WAREHOUSE_ROLE_ARN, "subject": "repo:acme/data:environment:dev-warehouse"}
+    manager = account.client("secretsmanager", **role)
+    found = warehouse_environment(manager, "flights_pipeline")
+    assert (found["REDSHIFT_HOST"], found["REDSHIFT_PASSWORD"]) == ("warehouse.example.com", "Aa1")
+    account.aws.client("secretsmanager").create_secret(Name="airflow/connections/other", SecretString="x")
+    for service, call, arguments in (
+        ("secretsmanager", "get_secret_value", {"SecretId": "airflow/connections/other"}),
+        ("secretsmanager", "put_secret_value", {"SecretId": seed.DBT_SECRET, "SecretString": "x"}),
+        ("s3", "get_object", {"Bucket": seed.DAGS_BUCKET, "Key": "dags/pipelines.py"}),
+        ("mwaa", "get_environment", {"Name": ENVIRONMENT}),
+    ):
+        with pytest.raises(ClientError, match="flights-warehouse-dev/release is not authorized to perform"):
+            getattr(account.client(service, **role), call)(**arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_it_has_nothing_that_these_do_without(account: Account, make_artefact) -> None:
+    assert account.release(make_artefact) == ""
+    granted, idle = account.statements(), []
+    try:
+        for taken in granted:
+            account.grant([each for each in granted if each is not taken])
+            before = account.denied()
+            failure = account.release(make_artefact)
+            said = account.denied().removeprefix(before)
+            if not failure:
+                idle.append((taken["Action"], taken["Resource"]))
+                continue
+            where = taken["Resource"].rstrip("*")
+            assert f"{ROLE}/release is not authorized to perform: {taken['Action']} on resource: {where}" in said
+    finally:
+        account.grant(granted)
+    assert idle == []
