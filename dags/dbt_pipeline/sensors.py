@@ -138,18 +138,18 @@ class _Sensor(DbtConsumerWatcherSensor):
 
     def _go_on_after_dbt(self, context: Any) -> None:
         if self._dbt_runs(context):
-            self._wait_for(self.producer_task_id, context)
+            self._wait_for([self.producer_task_id], context)
         self.dbt_is_over(context, {})
 
-    def _wait_for(self, task_id: str, context: Any) -> None:
-        """Go on with `dbt_is_over` once the task has ended, well or not."""
+    def _wait_for(self, task_ids: list[str], context: Any) -> None:
+        """Go on with `dbt_is_over` once these tasks have ended, well or not."""
         from airflow.providers.standard.triggers.external_task import WorkflowTrigger
 
         self.defer(
             trigger=WorkflowTrigger(
                 external_dag_id=self.dag_id,
                 run_ids=[context["run_id"]],
-                external_task_ids=[task_id],
+                external_task_ids=task_ids,
                 allowed_states=[str(state.value) for state in PRODUCER_TERMINAL_STATES],
                 poke_interval=self.poke_interval,
             ),
@@ -218,13 +218,14 @@ class TestSensor(_Sensor, DbtTestWatcherOperator):
         # Cosmos makes one word of all the tests; which of them failed is known when dbt is over.
         return self._get_node_status(context["ti"], context) == DbtTestStatus.FAIL
 
+    def _wait_for(self, task_ids: list[str], context: Any) -> None:
+        super()._wait_for([*task_ids, self._model_task_id()], context)
+
     def _fallback_to_non_watcher_run(self, try_number: int, context: Any) -> bool:
-        states = self._states(context)
-        ((task_id, state),) = [
-            (task_id, states.get(task_id)) for task_id, model in self._models().items() if model == self.model_unique_id
-        ]
+        states, task_id = self._states(context), self._model_task_id()
+        state = states.get(task_id)
         if state not in PRODUCER_TERMINAL_STATES:
-            self._wait_for(task_id, context)
+            self._wait_for([], context)
         if state == "skipped":
             raise AirflowSkipException(f"{task_id} was skipped")
         if state != "success":
@@ -242,6 +243,9 @@ class TestSensor(_Sensor, DbtTestWatcherOperator):
             return True
         self.select = " ".join(ready)
         return super()._fallback_to_non_watcher_run(try_number, context)
+
+    def _model_task_id(self) -> str:
+        return next(task_id for task_id, model in self._models().items() if model == self.model_unique_id)
 
     def _states(self, context: Any) -> dict[str, str]:
         ti, run_id = context["ti"], context["run_id"]

@@ -106,8 +106,8 @@ class Pipeline(BaseModel):
     )
     test_behavior: Literal["after_each", "build", "none"] = Field(
         "after_each",
-        description="after_each: a model's tests are a task of their own; build: they are part of its task (local only); "
-        "none: no tests.",
+        description="after_each: a model's tests are a task of their own; build: they are part of its task "
+        "(local only); none: no tests.",
     )
     warnings: Literal["ignore", "alert"] = Field(
         "ignore", description="alert: a test that only warns sends an alert, too; the run succeeds all the same."
