@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from botocore.exceptions import ClientError
 
 from deploy.bucket import Bucket
+from local.aws.roles import GITHUB_REPOSITORY, PROVIDER, make
 from local.scan import environment as scanners
 from local.settings import REPOSITORY, Settings
 from tests.fixtures.checkout import copy_repository
@@ -33,6 +35,19 @@ def test_a_merge_reaches_dev_and_prod_with_the_same_bytes_and_rolls_back(
 ):
     source = tmp_path / "source"
     copy_repository(source)
+    given = {
+        environment: make(
+            aws.client("iam"),
+            "github.yml",
+            Name=f"t{secrets.token_hex(4)}",
+            Repository=GITHUB_REPOSITORY,
+            GitHubEnvironment=environment,
+            ProviderArn=PROVIDER,
+            DagsBucketName=bucket.name,
+            KeyArn="arn:aws:kms:us-east-1:123456789012:key/one",
+        )["Role"]
+        for environment, bucket in buckets.items()
+    }
     runner = Runner(
         source,
         tmp_path,
@@ -41,14 +56,14 @@ def test_a_merge_reaches_dev_and_prod_with_the_same_bytes_and_rolls_back(
             environment: {
                 "AWS_REGION": "us-east-1",
                 "AWS_ACCOUNT_ID": "123456789012",
-                "DEPLOY_ROLE_ARN": f"role of {environment}",
+                "DEPLOY_ROLE_ARN": given[environment],
                 "DEPLOY_BUCKET": bucket.name,
             }
             for environment, bucket in buckets.items()
         },
     )
     runner.run("release.yml")
-    assert runner.roles == ["role of dev", "role of prod"]
+    assert runner.roles == [given["dev"], given["prod"]]
     first = {environment: contents(bucket) for environment, bucket in buckets.items()}
     assert first["dev"] == first["prod"]
     assert first["dev"]["dags/.airflowignore"] == (source / "dags/.airflowignore").read_bytes()
@@ -71,6 +86,14 @@ def test_a_merge_reaches_dev_and_prod_with_the_same_bytes_and_rolls_back(
     assert live_release(buckets["dev"]) == second
     runner.run("rollback.yml", {"environment": "prod", "project": "flights", "release": second})
     assert live_release(buckets["prod"]) == second
+    # The role of one environment reaches no other.
+    variables = runner.variables["prod"]
+    runner.variables["prod"] = variables | {"DEPLOY_BUCKET": buckets["dev"].name}
+    with pytest.raises(AssertionError, match=r"access denied by AWS .*is not authorized to perform: s3:"):
+        runner.run("rollback.yml", {"environment": "prod", "project": "flights"})
+    runner.variables["prod"] = variables | {"DEPLOY_ROLE_ARN": given["dev"]}
+    with pytest.raises(ClientError, match="Not authorized to perform sts:AssumeRoleWithWebIdentity"):
+        runner.run("rollback.yml", {"environment": "prod", "project": "flights"})
 
 
 def git(folder: Path, *arguments: str) -> None:
