@@ -88,6 +88,7 @@ def take_role(arn: str, service: str, context: Mapping[str, str], name: str) -> 
 
 
 _taking = threading.Lock()
+_allowed: set[tuple[str, str]] = set()
 
 
 def refusal(request: Request, service: str, region: str, settled: Mapping[str, Any]) -> Response | None:
@@ -175,7 +176,7 @@ def _check_all(principal: Principal, needed: rights.Rights, identity: list[State
 
 
 def _check(principal: Principal, alternatives: list[Right], identity: list[Statement]) -> None:
-    """Let one of several rights do, and log what is denied."""
+    """Let one of several rights do; log what is denied, and the first time that an action is allowed to somebody."""
     reasons = []
     for right in alternatives:
         policy, owner = rights.own_policy(right.resource)
@@ -188,6 +189,9 @@ def _check(principal: Principal, alternatives: list[Right], identity: list[State
         }
         asked = Right(right.action, right.resource, context)
         if not (why := why_denied(principal, asked, identity, policy, owner or principal.account)):
+            if (principal.arn, right.action) not in _allowed:
+                _allowed.add((principal.arn, right.action))
+                print(f"allowed: {principal.arn} {right.action} on {right.resource}", file=sys.stderr, flush=True)
             return
         reasons.append((right, why))
     right, why = reasons[0]

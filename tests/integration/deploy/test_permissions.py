@@ -112,6 +112,8 @@ def test_the_role_has_what_a_release_a_rollback_and_a_smoke_test_need(account: A
     before = account.denied()
     assert account.release(make_artefact) == ""
     assert account.denied() == before
+    log = (account.aws.settings.state / "aws.log").read_text()
+    assert log.count(f"allowed: arn:aws:sts::123456789012:assumed-role/{ROLE}/release s3:ListBucket on {DAGS}\n") == 1
 
 
 @pytest.mark.parametrize(
