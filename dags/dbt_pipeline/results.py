@@ -78,10 +78,16 @@ def _last_words(path: Path) -> str | None:
 
 
 def keep_error(context: Any) -> None:
-    """Push the first line of what failed a task; called by Airflow after its last try."""
+    """Push the first line of what failed a task; called by Airflow after its last try.
+
+    Of a task that was lost with its worker Airflow's DAG processor calls it, without an exception. There is nothing to
+    keep then; and the DAG processor knows no answer to a push: it would hang until the file's time to be parsed is up,
+    and Airflow would take a DAG that it has not parsed for so long for deleted.
+    """
     try:
-        ti = context["ti"]
-        message = first_error_line(str(context.get("exception") or ""))
-        ti.xcom_push(key=ERROR_KEY, value={"message": message, "try_number": ti.try_number})
+        if context.get("exception"):
+            ti = context["ti"]
+            message = first_error_line(str(context["exception"]))
+            ti.xcom_push(key=ERROR_KEY, value={"message": message, "try_number": ti.try_number})
     except Exception:
         log.exception("the error could not be kept; the failure report will only name the task")

@@ -86,7 +86,6 @@ def test_without_last_words_it_is_kept_that_there_were_none(
     [
         (ValueError("one\ntwo"), "one"),
         (ValueError(), ""),
-        (None, ""),
         ("text", "text"),
         (ValueError("ä" * 2000), "ä" * 500),
         (ValueError("Database Error in model a (a.sql)\n\n  größer"), "größer"),
@@ -97,7 +96,12 @@ def test_the_error_of_a_task_is_kept(ti: TaskInstance, exception: Any, message: 
     assert ti.xcoms["dbt_check", ERROR_KEY] == {"message": message, "try_number": 1}
 
 
-@pytest.mark.parametrize("context", [{}, {"ti": None}])
+def test_of_a_task_that_was_lost_with_its_worker_nothing_is_pushed(ti: TaskInstance) -> None:
+    keep_error({"ti": ti})
+    assert ti.xcoms == {}
+
+
+@pytest.mark.parametrize("context", [{}, {"ti": None}, {"exception": ValueError()}])
 def test_half_a_context_raises_nothing(context: dict[str, Any], tmp_path: Path) -> None:
     keep_error(context)
     write(tmp_path, {"metadata": {"invocation_id": "i", "generated_at": "now"}, "results": []})
