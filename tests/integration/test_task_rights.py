@@ -6,6 +6,7 @@ seen by every `make run`, whose tasks have this role.
 
 import json
 import re
+import secrets
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from local.mwaa.sync import DagsSync
 from local.processes import base_environment
 from local.settings import ENVIRONMENT, REPOSITORY
 from tests.fixtures.aws import Aws, running_aws
-from tests.fixtures.stacks import listed
+from tests.fixtures.rights import denied, each_taken_away
 
 ROLE = "environment-ExecutionRole"
 # Does once what a run does, for each line that it reads, and answers with what went wrong.
@@ -95,27 +96,6 @@ class Tasks:
                 return "" if said == KEPT else said
         raise AssertionError("the worker ended")
 
-    def denied(self) -> str:
-        log = (self.aws.settings.state / "aws.log").read_text()
-        return "\n".join(line for line in log.splitlines() if line.startswith("denied: "))
-
-    def statements(self) -> dict[str, list[dict[str, Any]]]:
-        """The role's policies, one action on one resource each."""
-        iam = self.aws.client("iam")
-        return {
-            name: [
-                {**each, "Action": action, "Resource": resource}
-                for each in iam.get_role_policy(RoleName=ROLE, PolicyName=name)["PolicyDocument"]["Statement"]
-                for action in listed(each["Action"])
-                for resource in listed(each["Resource"])
-            ]
-            for name in iam.list_role_policies(RoleName=ROLE)["PolicyNames"]
-        }
-
-    def grant(self, name: str, statements: list[dict[str, Any]]) -> None:
-        document = json.dumps({"Version": "2012-10-17", "Statement": statements})
-        self.aws.client("iam").put_role_policy(RoleName=ROLE, PolicyName=name, PolicyDocument=document)
-
 
 @pytest.fixture(scope="module")
 def tasks(airflow_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tasks]:
@@ -159,22 +139,14 @@ def test_a_task_has_what_it_needs_and_misses_whatever_is_taken_away(tasks: Tasks
     assert tasks.failure(tmp_path / "all") == ""
     assert len(seed.read_alerts(tasks.aws.settings)) == 1
     idle = []
-    for name, granted in tasks.statements().items():
-        try:
-            for number, taken in enumerate(granted):
-                if taken["Action"].startswith(OF_MWAA):
-                    continue
-                tasks.grant(name, [each for each in granted if each is not taken])
-                before = tasks.denied()
-                failure = tasks.failure(tmp_path / f"{name}{number}")
-                action, where = (taken[key].split("*")[0].split("?")[0] for key in ("Action", "Resource"))
-                denied = tasks.denied().removeprefix(before)
-                if not failure:
-                    idle.append((taken["Action"], taken["Resource"]))
-                else:
-                    assert re.search(f"{ROLE}/AmazonMWAA-airflow is not .*: {action}.* on resource: {where}", denied)
-        finally:
-            tasks.grant(name, granted)
+    for taken in each_taken_away(tasks.aws, ROLE):
+        if taken.action.startswith(OF_MWAA):
+            continue
+        before = denied(tasks.aws)
+        if tasks.failure(tmp_path / secrets.token_hex(4)):
+            assert re.search(f"{ROLE}/AmazonMWAA-airflow {taken.words}", denied(tasks.aws).removeprefix(before))
+        else:
+            idle.append((taken.action, taken.resource))
     # In the form of the manual: what is about a bucket stands beside what is about its objects.
     bucket = f"arn:aws:s3:::{seed.DAGS_BUCKET}"
     assert idle == [("s3:GetObject*", bucket), ("s3:List*", f"{bucket}/*")]

@@ -14,6 +14,8 @@ import yaml
 from deploy.errors import DeployError, SetupError
 from deploy.freshness import PIPELINES, check_freshness
 from deploy.redshift import apply_grants
+from local.aws.roles import client_of
+from tests.fixtures.rights import warehouse_session
 
 PROJECT = PIPELINES.parent.parent / "dbt_project"
 PASSWORD = "Freshness 1"
@@ -32,7 +34,7 @@ def put(secretsmanager, name: str, content: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_stale_source_fails_by_name_and_reaches_the_audit_table(start, secretsmanager):
+def test_a_stale_source_fails_by_name_and_reaches_the_audit_table(start, aws, secretsmanager):
     warehouse = start()
     with contextlib.closing(warehouse.connect()) as connection, connection.cursor() as cursor:
         connection.autocommit = True
@@ -54,6 +56,7 @@ def test_a_stale_source_fails_by_name_and_reaches_the_audit_table(start, secrets
         places = [f"--project-dir={PROJECT}", f"--profiles-dir={PROJECT}", f"--log-path={warehouse.state}"]
         subprocess.run([*dbt, *places], env=environment, check=True)
 
+        secretsmanager = client_of(warehouse_session(aws), aws.settings, "secretsmanager")
         lines = check_freshness(secretsmanager, "flights_pipeline")
         assert sorted(line.split(":")[0] for line in lines) == [f"raw.{table}" for table in TABLES]
         assert all("pass, newest row 0.0 hours old" in line for line in lines)

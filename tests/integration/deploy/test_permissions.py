@@ -4,6 +4,7 @@ The role is taken as a job on GitHub takes it. What a task may do is tested wher
 """
 
 import json
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,9 +26,9 @@ from local.aws import roles, seed
 from local.settings import ENVIRONMENT
 from tests.fixtures.artefacts import MANIFEST
 from tests.fixtures.aws import Aws, running_aws
-from tests.fixtures.stacks import listed
+from tests.fixtures.rights import denied, each_taken_away
 
-ROLE, POLICY = seed.RELEASE_ROLE_ARN.rpartition("/")[2], "release"
+ROLE = seed.RELEASE_ROLE_ARN.rpartition("/")[2]
 DAGS, ACCOUNT = f"arn:aws:s3:::{seed.DAGS_BUCKET}", "us-east-1:123456789012"
 ADDED = {"FunctionName": seed.FUNCTION, "StatementId": "x", "Action": "lambda:InvokeFunction", "Principal": "*"}
 MakeArtefact = Callable[..., Artefact]
@@ -45,25 +46,6 @@ class Account:
 
     def client(self, service: str, **options: str) -> Any:
         return roles.client_of(self.session(**options), self.aws.settings, service)
-
-    def denied(self) -> str:
-        """What was denied up to now."""
-        log = (self.aws.settings.state / "aws.log").read_text()
-        return "\n".join(line for line in log.splitlines() if line.startswith("denied: "))
-
-    def statements(self) -> list[dict[str, Any]]:
-        """The release role's policy, one action on one resource each."""
-        document = self.aws.client("iam").get_role_policy(RoleName=ROLE, PolicyName=POLICY)["PolicyDocument"]
-        return [
-            {**each, "Action": action, "Resource": resource}
-            for each in document["Statement"]
-            for action in listed(each["Action"])
-            for resource in listed(each["Resource"])
-        ]
-
-    def grant(self, statements: list[dict[str, Any]]) -> None:
-        document = json.dumps({"Version": "2012-10-17", "Statement": statements})
-        self.aws.client("iam").put_role_policy(RoleName=ROLE, PolicyName=POLICY, PolicyDocument=document)
 
     def release(self, make_artefact: MakeArtefact) -> str:
         """Do all that the workflows do with the role; returns what failed.
@@ -109,9 +91,9 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
 
 
 def test_the_role_has_what_a_release_a_rollback_and_a_smoke_test_need(account: Account, make_artefact) -> None:
-    before = account.denied()
+    before = denied(account.aws)
     assert account.release(make_artefact) == ""
-    assert account.denied() == before
+    assert denied(account.aws) == before
     log = (account.aws.settings.state / "aws.log").read_text()
     assert log.count(f"allowed: arn:aws:sts::123456789012:assumed-role/{ROLE}/release s3:ListBucket on {DAGS}\n") == 1
 
@@ -237,18 +219,28 @@ def test_freshness_reads_its_two_secrets_and_nothing_else(account: Account) -> N
 @pytest.mark.timeout(600)
 def test_it_has_nothing_that_these_do_without(account: Account, make_artefact) -> None:
     assert account.release(make_artefact) == ""
-    granted, idle = account.statements(), []
-    try:
-        for taken in granted:
-            account.grant([each for each in granted if each is not taken])
-            before = account.denied()
-            failure = account.release(make_artefact)
-            said = account.denied().removeprefix(before)
-            if not failure:
-                idle.append((taken["Action"], taken["Resource"]))
-                continue
-            where = taken["Resource"].rstrip("*")
-            assert f"{ROLE}/release is not authorized to perform: {taken['Action']} on resource: {where}" in said
-    finally:
-        account.grant(granted)
+    idle = []
+    for taken in each_taken_away(account.aws, ROLE):
+        before = denied(account.aws)
+        if account.release(make_artefact):
+            assert re.search(f"{ROLE}/release {taken.words}", denied(account.aws).removeprefix(before))
+        else:
+            idle.append(taken)
     assert idle == []
+
+
+def test_freshness_and_alerts_miss_each_right_of_their_roles(account: Account) -> None:
+    role = {"role": seed.WAREHOUSE_ROLE_ARN, "subject": "repo:acme/data:environment:dev-warehouse"}
+    for taken in each_taken_away(account.aws, "flights-warehouse-dev"):
+        with pytest.raises(DeployError, match=taken.words):
+            warehouse_environment(account.client("secretsmanager", **role), "flights_pipeline")
+    idle = []
+    for taken in each_taken_away(account.aws, seed.ROLE):
+        answer = account.aws.client("lambda").invoke(FunctionName=seed.FUNCTION, Payload='{"dag_name": "x"}')
+        said = answer["Payload"].read().decode()
+        if "FunctionError" in answer:
+            assert re.search(f"{seed.ROLE}/{seed.FUNCTION} {taken.words}", said)
+        else:
+            idle.append(taken.action)
+    # Lambda itself has use for these: for the log, and for an alert that it could not deliver.
+    assert idle == ["sqs:SendMessage", "logs:CreateLogStream", "logs:PutLogEvents"]

@@ -10,9 +10,11 @@ import pytest
 
 from deploy.errors import DeployError, SetupError
 from deploy.publish import publish_report
+from local.aws.roles import client_of
 from report import source
 from report.source import read
 from tests.fixtures.project import sample_project
+from tests.fixtures.rights import warehouse_session
 
 REPOSITORY = Path(__file__).parents[3]
 SCHEMA = "report"
@@ -134,13 +136,20 @@ def test_the_report_of_a_pipelines_warehouse_is_published(audited, aws, tmp_path
     pipeline |= {"target_database": audited.database, "target_schema": SCHEMA, "project_name": "flights"}
     pipelines = tmp_path / "pipelines.yml"
     pipelines.write_text(json.dumps({"pipelines": [pipeline]}))
-    publish_report(secretsmanager, s3, "published", "s3://published/audit/index.html", pipelines=pipelines)
+    values = {"SecretName": "published/user", "ConnectionId": "published", "ReportBucketName": "published"}
+    session = warehouse_session(aws, **values)
+    secretsmanager, given = (client_of(session, aws.settings, service) for service in ("secretsmanager", "s3"))
+    publish_report(secretsmanager, given, "published", "s3://published/audit/index.html", pipelines=pipelines)
     page = s3.get_object(Bucket="published", Key="audit/index.html")
     assert page["ContentType"] == "text/html; charset=utf-8"
     text = page["Body"].read().decode()
     assert f"{audited.database}.{SCHEMA}" in text
     assert "model.flights.audit_table" in text
     assert audited.password not in text
+    with pytest.raises(
+        DeployError, match=r"is not authorized to perform: s3:PutObject on resource: .*:published/index"
+    ):
+        publish_report(secretsmanager, given, "published", "s3://published/index.html", pipelines=pipelines)
     with pytest.raises(DeployError, match="s3://no-such-bucket/x"):
         publish_report(secretsmanager, s3, "published", "s3://no-such-bucket/x", pipelines=pipelines)
     for url in ("https://published/x", "s3://published", "s3://published/", "published/x"):
