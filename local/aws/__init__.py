@@ -1,1 +1,1 @@
-"""Stands in for AWS on a laptop: moto over HTTP, a Lambda that runs the deployed code, the MWAA calls moto lacks."""
+"""Stands in for AWS on a laptop: moto, behind policies that decide; a Lambda that runs code; the MWAA calls moto lacks."""
