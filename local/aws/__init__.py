@@ -1,1 +1,1 @@
-"""Stands in for AWS on a laptop: moto, behind policies that decide; a Lambda that runs code; the MWAA calls moto lacks."""
+"""Stands in for AWS on a laptop: moto behind IAM policies, a Lambda that runs code, the MWAA calls that moto lacks."""
