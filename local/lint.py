@@ -1,19 +1,27 @@
 """Runs all linters side by side, each over what it knows, and says which found something."""
 
 import os
+import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import yaml
 
 from local.progress import console
 from local.settings import REPOSITORY
 
 
 def _tracked(*patterns: str) -> list[str]:
-    """Files that git tracks or would track, by pattern: what is generated or ignored is nobody's to lint."""
+    """Files that git tracks or would track, by pattern: what is generated or ignored is nobody's to lint.
+
+    What was written elsewhere is named once, for `git commit` and for this.
+    """
+    hooks = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns]
     listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.split("\n")
-    return sorted({name for name in listed if name and (REPOSITORY / name).is_file()})
+    kept = {name for name in listed if name and not re.search(hooks["exclude"], name)}
+    return sorted(name for name in kept if (REPOSITORY / name).is_file())
 
 
 def lint(binaries: Path) -> int:
@@ -24,6 +32,7 @@ def lint(binaries: Path) -> int:
     """
     # A name with a dot in front is a tool's settings.
     templates = [name for name in _tracked("infra/*.yml", "infra/*.yaml") if not Path(name).name.startswith(".")]
+    python = ["pyproject.toml", *_tracked("*.py")]
     commands = {
         # First what takes longest.
         "conventions": ["python", "-m", "local.develop.check_conventions"],
@@ -32,8 +41,8 @@ def lint(binaries: Path) -> int:
         "zizmor": ["zizmor", "--offline", "--persona=pedantic", "--no-progress", "--quiet", ".github"],
         "yamllint": ["yamllint", "--strict", *_tracked("*.yml", "*.yaml")],
         "shellcheck": ["shellcheck", "startup.sh", ".ci/run", *_tracked("*.sh")],
-        "ruff": ["ruff", "check", "--quiet", "."],
-        "ruff format": ["ruff", "format", "--check", "--quiet", "."],
+        "ruff": ["ruff", "check", "--quiet", "--force-exclude", *python],
+        "ruff format": ["ruff", "format", "--check", "--quiet", "--force-exclude", *python],
     }
     environment = {**os.environ, "NO_COLOR": "1"}
 

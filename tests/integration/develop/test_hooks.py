@@ -38,6 +38,7 @@ def repository(tmp_path_factory) -> Path:
 
 def commit(repository: Path, files: dict[str, str]) -> tuple[int, str]:
     for name, content in files.items():
+        (repository / name).parent.mkdir(exist_ok=True)
         (repository / name).write_text(content)
         git(repository, "add", name)
     done = git(repository, "commit", "-m", "a change")
@@ -73,3 +74,26 @@ def test_each_kind_of_file_has_its_linter(repository, name, content, words):
     assert code == 1
     assert words in told
     git(repository, "rm", "--quiet", "--force", name)
+
+
+def lint(repository: Path) -> str:
+    command = [sys.executable, "-m", "local", "lint"]
+    return subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False).stdout
+
+
+def test_a_project_that_was_brought_along_keeps_its_habits_where_the_exclusion_says_so(repository):
+    project = {
+        "shop/dbt_project.yml": "name:   shop\n",
+        "shop/load.py": "import os\n",
+        "shop/run.sh": "read x; echo $x\n",
+    }
+    code, told = commit(repository, project)
+    assert code == 1
+    for words in ("too many spaces", "D100", "SC2162"):
+        assert words in told
+    assert "shop/" in lint(repository)
+    hooks = (repository / ".pre-commit-config.yaml").read_text()
+    excluded = hooks.replace("\nexclude: ^report/uplot/\n", "\nexclude: ^(report/uplot|shop)/\n")
+    code, told = commit(repository, {".pre-commit-config.yaml": excluded})
+    assert code == 0, told
+    assert "shop/" not in lint(repository)
