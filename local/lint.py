@@ -20,7 +20,7 @@ def _tracked(*patterns: str) -> list[str]:
     hooks = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns]
     listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.split("\n")
-    kept = {name for name in listed if name and not re.search(hooks["exclude"], name)}
+    kept = {name for name in listed if name and not re.search(hooks.get("exclude", "^$"), name)}
     return sorted(name for name in kept if (REPOSITORY / name).is_file())
 
 
