@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from moto.backends import get_backend
+from moto.s3.models import FakeKey
 
 from local.aws.calls import Call
 from local.aws.policies import Right, Statement, statements
@@ -116,6 +117,10 @@ def _s3(call: Call) -> list[Right]:
     if "CopySource" in given:
         source, _, version = given["CopySource"].lstrip("/").partition("?versionId=")
         found.append(Right("s3:GetObjectVersion" if version else "s3:GetObject", f"arn:aws:s3:::{source}"))
+    # That an object is missing, S3 tells those who may list.
+    # https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
+    if operation in ("GetObject", "HeadObject") and not _there(bucket, given["Key"]):
+        found.append(Right("s3:ListBucket", arn))
     kinds = _KMS_OF_S3.get(operation, ())
     # S3 opens the object to tell its checksum.
     # https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html
@@ -128,6 +133,13 @@ def _bucket(name: str) -> Any:
     backends = get_backend("s3")
     partition, account = backends.bucket_accounts[name]
     return backends[account][partition].get_bucket(name)
+
+
+def _there(bucket: str, key: str) -> bool:
+    try:
+        return key in (keys := _bucket(bucket).keys) and isinstance(keys[key], FakeKey)
+    except KeyError:
+        return False
 
 
 def _key_of(bucket: str) -> str | None:

@@ -147,6 +147,16 @@ def test_it_may_do_nothing_else_and_is_told_what_it_may_not(
         getattr(account.client(service), call)(**arguments)
 
 
+def test_who_may_not_list_is_not_told_that_an_object_is_missing(account: Account) -> None:
+    missing = {"Bucket": seed.DAGS_BUCKET, "Key": "dags/missing"}
+    with pytest.raises(ClientError, match="NoSuchKey"):
+        account.client("s3").get_object(**missing)
+    for taken in each_taken_away(account.aws, ROLE):
+        if taken.action == "s3:ListBucket":
+            with pytest.raises(ClientError, match=taken.words):
+                account.client("s3").get_object(**missing)
+
+
 @pytest.mark.parametrize(
     "subject",
     [
