@@ -74,11 +74,8 @@ def take_role(arn: str, service: str, context: Mapping[str, str], name: str) -> 
         DeniedError: the role does not trust the service.
     """
     with _taking:
-        trust, account = rights.own_policy(arn)
-        principal = Principal(service, "", frozenset({("Service", service)}))
-        if trust is not None:
-            _check(principal, [Right("sts:AssumeRole", arn, context)], [])
-        sessions = get_backend("sts")[account or ACCOUNT_ID]["aws"]
+        _check(Principal(service, "", frozenset({("Service", service)})), [Right("sts:AssumeRole", arn, context)], [])
+        sessions = get_backend("sts")[arn.split(":")[4]]["aws"]
         # One for all requests of a service, or thousands would be kept.
         for each in sessions.assumed_roles:
             if (each.role_arn, each.session_name) == (arn, name):
@@ -89,6 +86,8 @@ def take_role(arn: str, service: str, context: Mapping[str, str], name: str) -> 
 
 _taking = threading.Lock()
 _allowed: set[tuple[str, str]] = set()
+# Roles that the administrator has taken although nobody made them.
+_strangers: set[str] = set()
 
 
 def refusal(request: Request, service: str, region: str, settled: Mapping[str, Any]) -> Response | None:
@@ -123,14 +122,18 @@ def _decide(request: Request, service: str, region: str, settled: Mapping[str, A
         # Only who may take a role is asked, which no right of an administrator decides.
         if service == "sts" and (call := calls.read(request, service, region)).operation == "AssumeRole":
             arn = call.parameters.get("RoleArn", "")
-            if rights.own_policy(arn)[0] is not None:
+            if rights.role(arn):
                 _check_all(_ADMINISTRATOR, rights.rights(call, ACCOUNT_ID), _EVERYTHING)
+            else:
+                _strangers.add(arn)
         return
     session = _session(key, request.headers.get("X-Amz-Security-Token", ""), service)
     _check_signature(request, service, region, session)
-    role = _role(session.role_arn)
-    if role is None:
+    role = rights.role(session.role_arn)
+    if role is None and session.role_arn in _strangers:
         return
+    if role is None:
+        raise DeniedError(f"User: {session.arn} is not authorized to do anything: its role was deleted")
     call = calls.read(request, service, region)
     call.parameters.update(settled)
     account = session.role_arn.split(":")[4]
@@ -208,12 +211,6 @@ def _session(key: str, token: str, service: str) -> Any:
             return found
     message = "The security token included in the request is invalid"
     raise DeniedError(message, "InvalidAccessKeyId" if service == "s3" else "InvalidClientTokenId")
-
-
-def _role(arn: str) -> Any:
-    """The role of moto's IAM; None if nobody has made it."""
-    roles = get_backend("iam")[arn.split(":")[4]]["aws"].roles.values()
-    return next((each for each in list(roles) if each.arn == arn), None)
 
 
 def _attached(role: Any) -> list[str]:

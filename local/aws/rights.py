@@ -73,6 +73,13 @@ def rights(call: Call, account: str) -> Rights:
     return needed + [[each] for each in _FURTHER.get(action, lambda *_: [])(call, account)]
 
 
+def role(arn: str) -> Any:
+    """The role as moto has it; None if nobody has made it."""
+    account = arn.split(":")[4] if arn.count(":") > 4 else ""
+    known = get_backend("iam")[account]["aws"].roles.values() if account.isdigit() else ()
+    return next((each for each in list(known) if each.arn == arn), None)
+
+
 def own_policy(resource: str) -> tuple[list[Statement] | None, str | None]:
     """The policy that a resource itself has, None if it has none, and the account that it is in, if it says so."""
     _, _, service, region, account, name = (*resource.split(":", 5), "", "", "", "", "", "")[:6]
@@ -90,8 +97,9 @@ def own_policy(resource: str) -> tuple[list[Statement] | None, str | None]:
             function = get_backend("lambda")[account][region].get_function(resource)
             return (function.policy.statements or None), account
         if service == "iam" and name.startswith("role/"):
-            role = get_backend("iam")[account]["aws"].get_role_by_arn(resource)
-            return statements(role.assume_role_policy_document), account
+            # One that is not there trusts nobody.
+            found = role(resource)
+            return (statements(found.assume_role_policy_document) if found else []), account
     except Exception:  # noqa: BLE001 - moto's errors for what is not there have no common class; the service says so itself
         return None, account or None
     return None, account or None

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import boto3
 import httpx
 import pytest
 from boto3.s3.transfer import TransferConfig
@@ -54,6 +55,32 @@ def test_who_signs_nothing_gets_nothing(aws: Aws, s3: Any) -> None:
     for token in ("", "x", "x.y.z", roles.web_identity("repo:acme/data:environment:prod")):
         form = {"Action": "AssumeRoleWithWebIdentity", "RoleArn": seed.RELEASE_ROLE_ARN, "WebIdentityToken": token}
         assert httpx.post(aws.url, data=form).status_code == 403, token
+
+
+def test_a_role_that_is_not_there_is_the_administrators_alone(aws: Aws) -> None:
+    iam, sts = aws.client("iam"), aws.client("sts")
+    trust = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
+    policy = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    role = iam.create_role(RoleName="short", AssumeRolePolicyDocument=json.dumps({"Statement": trust}))["Role"]["Arn"]
+    document = json.dumps({"Version": "2012-10-17", "Statement": policy})
+    iam.put_role_policy(RoleName="short", PolicyName="all", PolicyDocument=document)
+
+    def taken(by: Any, arn: str, service: str) -> Any:
+        given = by.assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
+        session = boto3.Session(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+        return roles.client_of(session, aws.settings, service)
+
+    for account in ("123456789012", "210987654321"):
+        absent = f"arn:aws:iam::{account}:role/absent"
+        with pytest.raises(ClientError, match="not authorized to perform: sts:AssumeRole"):
+            taken(taken(sts, role, "sts"), absent, "iam")
+        taken(sts, absent, "iam").list_roles()
+    left = taken(sts, role, "s3")
+    left.list_buckets()
+    iam.delete_role_policy(RoleName="short", PolicyName="all")
+    iam.delete_role(RoleName="short")
+    with pytest.raises(ClientError, match="its role was deleted"):
+        left.list_buckets()
 
 
 def test_a_function_whose_role_does_not_trust_lambda_does_not_run(aws: Aws, deploy: Any) -> None:
