@@ -63,6 +63,16 @@ def no_host(scene: Scene) -> AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
+def no_right(scene: Scene) -> Iterator[None]:
+    """The environment's stack was told of another secret."""
+    seed.let_tasks_read(scene.settings, "other/dbt_user")
+    try:
+        yield
+    finally:
+        seed.let_tasks_read(scene.settings, seed.DBT_SECRET)
+
+
+@contextlib.contextmanager
 def no_dbt(scene: Scene) -> Iterator[None]:
     """startup.sh fails, as it does when the disk of its container cannot be written."""
     pins = scene.settings.state / "mwaa" / "dbt_venv.requirements.txt"
@@ -97,6 +107,11 @@ CASES = {
     "secret is gone": (
         no_secret,
         "the secret 'flights/dbt_user' (setting secret_name) cannot be read from Secrets Manager: ",
+    ),
+    "secret may not be read": (
+        no_right,
+        "environment-ExecutionRole/AmazonMWAA-airflow is not authorized to perform: secretsmanager:GetSecretValue on "
+        "resource: arn:aws:secretsmanager:us-east-1:123456789012:secret:flights/dbt_user-",
     ),
     "secret is not JSON": (no_json, "the secret 'flights/dbt_user' (setting secret_name) must be JSON"),
     "connection without host": (no_host, "the Airflow connection 'flights_redshift' has no host"),
