@@ -90,8 +90,14 @@ def _dbt(command: str, project: Path, scratch: Path) -> None:
     executable = Path(sys.executable).with_name("dbt")
     if not executable.exists():
         raise SetupError(f"{executable} is missing; the release tool runs in the environment of: make deps")
-    # What a developer has exported for a warehouse of their own must not get into a release.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DBT_", "REDSHIFT_"))}
+    # What a developer has exported for a warehouse of their own must not get into a release. Where packages are got
+    # from, and with which token, cannot: dbt knows neither once it has got them.
+    fetching = ("DBT_PACKAGE_HUB_URL", "DBT_ENV_SECRET_") if command == "deps" else ()
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("DBT_", "REDSHIFT_")) or name.startswith(fetching)
+    }
     environment |= {"DBT_SEND_ANONYMOUS_USAGE_STATS": "false", "PYTHONHASHSEED": "0"}
     arguments = ["--project-dir", str(project), "--profiles-dir", str(scratch), "--target", "prod"]
     if command == "parse":

@@ -5,7 +5,9 @@ import json
 import re
 import subprocess
 import sys
+import threading
 import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -182,6 +184,36 @@ def test_packages_travel_with_the_release(toy_repository, tmp_path):
     files = {file.path for file in release.files}
     assert {"dbt_packages/money/dbt_project.yml", "dbt_packages/money/macros/dollars.sql"} <= files
     assert not (project / "dbt_packages").exists()
+
+
+def test_packages_are_got_from_a_hub_of_ones_own_with_ones_own_token(toy_repository, tmp_path, monkeypatch):
+    asked = []
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"[]")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as hub:
+        threading.Thread(target=hub.serve_forever, daemon=True).start()
+        monkeypatch.setenv("DBT_PACKAGE_HUB_URL", f"http://127.0.0.1:{hub.server_port}/")
+        monkeypatch.setenv("DBT_ENV_SECRET_TOKEN", "t0ken")
+        packages = toy_repository / "dbt_project" / "packages.yml"
+        packages.write_text("packages:\n  - {package: acme/money, version: 1.0.0}\n")
+        with pytest.raises(BuildError, match="acme/money was not found in the package index"):
+            build(tmp_path / "out", repository=toy_repository)
+        url = f"http://127.0.0.1:{hub.server_port}/{{{{ env_var('DBT_ENV_SECRET_TOKEN') }}}}.tar.gz"
+        packages.write_text(f'packages:\n  - {{name: money, tarball: "{url}"}}\n')
+        with pytest.raises(BuildError) as raised:
+            build(tmp_path / "again", repository=toy_repository)
+        hub.shutdown()
+    assert asked[-1] == "/t0ken.tar.gz"
+    assert "t0ken" not in str(raised.value)
 
 
 def test_packages_that_cannot_be_fetched_are_said_in_a_few_lines(toy_repository, tmp_path):
