@@ -18,7 +18,7 @@ from dbt_pipeline.recovery import forget_kept, hand_over_kept, keep_unrecorded
 from dbt_pipeline.report import ALERT, ALERT_TASK, SUCCESS_TASK, check_dbt
 from dbt_pipeline.results import keep_error, keep_results
 from dbt_pipeline.sensors import NODE_CONVERTERS
-from dbt_pipeline.timeout import alert_of_timeout
+from dbt_pipeline.timeout import alert_of_timeout, deadline
 from dbt_pipeline.worker import dbt_executable
 
 # The audit group's; and what is no task, of which Cosmos would warn, node by node, at every parse.
@@ -68,6 +68,7 @@ for pipeline, release in read_pipelines(Path(__file__).with_name("pipelines.yml"
         max_active_runs=1,
         dagrun_timeout=pipeline.run_timeout,
         on_failure_callback=alert_of_timeout(pipeline),
+        **deadline(pipeline, release),
         tags=["dbt", *pipeline.tags],
         doc_md=documentation(pipeline, release),
         default_args={

@@ -1,11 +1,14 @@
 """The notification function: tells people, through an SNS topic, how a pipeline's run ended and what to do about it.
 
-The pipeline invokes it when dbt failed, and if it is to, when a test warned or all is well again. Environment:
-`TOPIC_ARN`, the standard SNS topic that people are subscribed to. Payload, of which only `dag_name` is required:
+The pipeline invokes it when dbt failed, and if it is to, when a test warned, a run is late, or all is well again.
+Environment: `TOPIC_ARN`, the standard SNS topic that people are subscribed to. Payload, of which only `dag_name` is
+required:
 
-    {"dag_name", "run_id", "logical_date", "release_id", "log_url", "status": "failed" | "warned" | "recovered",
+    {"dag_name", "run_id", "logical_date", "release_id", "log_url",
+     "status": "failed" | "warned" | "recovered" | "late",
      "failed": [{"unique_id", "status", "message", "try_number", "execution_time"}], "warned": [the same],
-     "again": whether the run before failed, too, "last_success": logical date of the last run that did not}
+     "again": whether the run before failed, too, "last_success": logical date of the last run that did not,
+     "deadline_minutes": what a late run was given}
 
 E-mail gets a text, SMS one line, subscribers that are programs (HTTPS, Lambda) the payload as JSON.
 
@@ -29,7 +32,7 @@ SUBJECT_CHARACTERS = 99
 MESSAGE_BYTES = 256 * 1024 - 1024
 # One SMS. https://docs.aws.amazon.com/sns/latest/dg/sms_sending-overview.html
 SMS_CHARACTERS = 140
-STATUSES = {"failed": "FAILED", "warned": "WARNED", "recovered": "OK AGAIN"}
+STATUSES = {"failed": "FAILED", "warned": "WARNED", "recovered": "OK AGAIN", "late": "LATE"}
 PROGRAMS = ("https", "lambda")
 LINE_CHARACTERS = 500
 URL_CHARACTERS = 2000
@@ -125,6 +128,9 @@ def message(alert: dict[str, Any], shown: int) -> str:
         if nodes:
             body += ["", f"{len(nodes)} {word}:", *map(_node, nodes[:shown])]
             body += [f"... and {len(nodes) - shown} more"] if len(nodes) > shown else []
+    if alert["status"] == "late":
+        given = f" after {alert['deadline_minutes']} minutes" if alert["deadline_minutes"] else ""
+        body += ["", f"The run is not over{given}. It goes on; if it fails, another message says so."]
     if alert["status"] != "failed":
         return "\n".join([*head, *body])
     if not failed:
@@ -195,6 +201,7 @@ def _validated(event: Any) -> dict[str, Any]:
     alert["again"] = event.get("again") or False
     if not isinstance(alert["again"], bool):
         raise InvalidPayloadError(f"again: must be true or false, not {type(alert['again']).__name__}")
+    alert["deadline_minutes"] = _number(event, "deadline_minutes", "deadline_minutes", int, "a whole number")
     for key in ("failed", "warned"):
         nodes = event.get(key)
         if not isinstance(nodes, list | None):
@@ -210,12 +217,16 @@ def _validated_node(node: Any, where: str) -> dict[str, Any]:
     if not _line(checked["unique_id"] or ""):
         raise InvalidPayloadError(f"{where}.unique_id: missing or blank; it must name what failed")
     for key, kind, words in (("try_number", int, "a whole number"), ("execution_time", int | float, "a number")):
-        value = node.get(key)
-        # json.loads takes NaN and Infinity, which are no JSON.
-        if value is not None and (not isinstance(value, kind) or isinstance(value, bool) or not math.isfinite(value)):
-            raise InvalidPayloadError(f"{where}.{key}: must be {words}, not {value!r:.50}")
-        checked[key] = value
+        checked[key] = _number(node, key, f"{where}.{key}", kind, words)
     return checked
+
+
+def _number(mapping: dict[str, Any], key: str, where: str, kind: Any, words: str) -> Any:
+    value = mapping.get(key)
+    # json.loads takes NaN and Infinity, which are no JSON.
+    if value is not None and (not isinstance(value, kind) or isinstance(value, bool) or not math.isfinite(value)):
+        raise InvalidPayloadError(f"{where}: must be {words}, not {value!r:.50}")
+    return value
 
 
 def _text(mapping: dict[str, Any], key: str, where: str) -> str | None:

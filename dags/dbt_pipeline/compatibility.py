@@ -8,4 +8,18 @@ except ImportError:
     from airflow.exceptions import AirflowException, AirflowFailException, AirflowSkipException
     from airflow.sdk.execution_time.secrets_masker import mask_secret
 
-__all__ = ["AirflowException", "AirflowFailException", "AirflowSkipException", "mask_secret"]
+try:
+    from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference
+except ImportError:
+    # Airflow 3.0 has no deadlines.
+    AsyncCallback = DeadlineAlert = DeadlineReference = None
+
+__all__ = [
+    "AirflowException",
+    "AirflowFailException",
+    "AirflowSkipException",
+    "AsyncCallback",
+    "DeadlineAlert",
+    "DeadlineReference",
+    "mask_secret",
+]

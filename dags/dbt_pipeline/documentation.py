@@ -10,6 +10,8 @@ def documentation(pipeline: Pipeline, release: Release) -> str:
     alert = (
         f"the Lambda function `{pipeline.sns_lambda_function_name}`" if pipeline.sns_lambda_function_name else "nobody"
     )
+    if pipeline.deadline_minutes:
+        alert += f", and so does one that is not over after {pipeline.deadline_minutes} minutes"
     return f"""{what} dbt project `{pipeline.project_name}`, release `{release.release_id}`, built into schema
 `{pipeline.target_schema}` of database `{pipeline.target_database}` (connection `{pipeline.redshift_connection_id}`).
 

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from airflow import __version__
 from pydantic import ValidationError
 
+from dbt_pipeline.compatibility import DeadlineAlert
 from dbt_pipeline.release import Release, current_release
 from dbt_pipeline.settings import Pipeline, PipelineError, problem
 
@@ -41,7 +43,7 @@ def read_pipelines(path: Path, only: str | None = None) -> Listing:
             valid.append(_pipeline(entry, defaults))
         except PipelineError as error:
             listing.problems.append(f"{path}: pipeline {name}: {error}")
-    refused = _twice(entries) | _taken(valid) | _cyclic(valid)
+    refused = _twice(entries) | _taken(valid) | _cyclic(valid) | _too_new(valid)
     for pipeline in valid:
         if only not in {None, pipeline.dag_name}:
             continue
@@ -112,6 +114,12 @@ def _taken(pipelines: list[Pipeline]) -> dict[str, str]:
             if value and owner != pipeline.dag_name:
                 found[pipeline.dag_name] = f"{setting}: {value!r} is that of the pipeline {owner}; give each its own"
     return found
+
+
+def _too_new(pipelines: list[Pipeline]) -> dict[str, str]:
+    """Who asks to be told of late runs must not wait for an alert that never comes."""
+    said = f"deadline_minutes: needs Airflow 3.1 or newer, and this is {__version__}; leave it out"
+    return {pipeline.dag_name: said for pipeline in pipelines if pipeline.deadline_minutes and not DeadlineAlert}
 
 
 def _cyclic(pipelines: list[Pipeline]) -> dict[str, str]:

@@ -123,6 +123,13 @@ class Pipeline(BaseModel):
     run_timeout_minutes: int | None = Field(
         None, ge=1, le=10080, description="What a run may take at most; then it fails, and the alert is sent."
     )
+    deadline_minutes: int | None = Field(
+        None,
+        ge=1,
+        le=10080,
+        description="What a run should take at most; then the alert says that it is late, and it goes on. From "
+        "Airflow 3.1 on.",
+    )
 
     @property
     def scheduled_on_assets(self) -> bool:
@@ -138,6 +145,14 @@ class Pipeline(BaseModel):
     def run_timeout(self) -> timedelta | None:
         """What a run may take at most."""
         return timedelta(minutes=self.run_timeout_minutes) if self.run_timeout_minutes else None
+
+    @model_validator(mode="after")
+    def _deadline_is_told(self) -> "Pipeline":
+        if self.deadline_minutes and not self.sns_lambda_function_name:
+            raise ValueError("deadline_minutes needs sns_lambda_function_name, which tells people")
+        if self.deadline_minutes and self.run_timeout_minutes and self.deadline_minutes >= self.run_timeout_minutes:
+            raise ValueError("deadline_minutes must be less than run_timeout_minutes, which ends the run")
+        return self
 
     @model_validator(mode="after")
     def _tests_can_be_watched(self) -> "Pipeline":

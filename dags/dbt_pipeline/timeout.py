@@ -1,10 +1,30 @@
-"""The alert of a run that took too long: Airflow ends it with all its tasks, so none of them can send one."""
+"""The alerts of runs that take too long, which no task can send: Airflow ends them all, or they are still at work."""
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
+from dbt_pipeline.compatibility import AsyncCallback, DeadlineAlert, DeadlineReference
+from dbt_pipeline.release import Release
 from dbt_pipeline.settings import Pipeline
+
+
+def deadline(pipeline: Pipeline, release: Release) -> dict[str, Any]:
+    """Return the DAG's argument of that name; none without a deadline, for Airflow 3.0 does not know it.
+
+    Airflow calls `late_run.tell` in the triggerer, once a run is not over so long after it was queued.
+    """
+    if not pipeline.deadline_minutes:
+        return {}
+    told = {
+        "function_name": pipeline.sns_lambda_function_name,
+        "release_id": release.release_id,
+        "deadline_minutes": pipeline.deadline_minutes,
+    }
+    # Not the logical date: a run that was started by hand, or by an asset, has none.
+    reference, interval = DeadlineReference.DAGRUN_QUEUED_AT, timedelta(minutes=pipeline.deadline_minutes)
+    return {"deadline": DeadlineAlert(reference, interval, AsyncCallback("late_run.tell", told))}
 
 
 def alert_of_timeout(pipeline: Pipeline) -> Callable[[Any], None] | None:

@@ -133,6 +133,17 @@ def test_all_is_well_again(monkeypatch):
     assert call["Message"].startswith("Pipeline flights_pipeline OK AGAIN.")
 
 
+@pytest.mark.parametrize(("minutes", "given"), [({"deadline_minutes": 90}, " after 90 minutes"), ({}, "")])
+def test_a_late_run_is_no_failure_yet(monkeypatch, minutes, given):
+    call = published(monkeypatch, {**PAYLOAD, "failed": [], "status": "late", **minutes})
+    assert call["Subject"] == call["sms"] == "LATE flights_pipeline"
+    lines = call["Message"].splitlines()
+    assert lines[0] == "Pipeline flights_pipeline LATE."
+    assert lines[-1] == f"The run is not over{given}. It goes on; if it fails, another message says so."
+    assert PAYLOAD["run_id"] in call["Message"]
+    assert "What to do" not in call["Message"]
+
+
 def test_a_list_too_long_is_cut_and_says_how_many_are_left(monkeypatch):
     nodes = [{"unique_id": f"model.flights.m{n}", "status": "error", "message": 'é"' * 200} for n in range(5000)]
     sent = []
@@ -163,6 +174,7 @@ def test_a_list_too_long_is_cut_and_says_how_many_are_left(monkeypatch):
         ({"dag_name": "p", "status": ["failed"]}, "status"),
         ({"dag_name": "p", "again": "yes"}, "again"),
         ({"dag_name": "p", "last_success": 7}, "last_success"),
+        ({"dag_name": "p", "status": "late", "deadline_minutes": "60"}, "deadline_minutes"),
         ({"dag_name": "p", "warned": {}}, "warned"),
         ({"dag_name": "p", "failed": [{"unique_id": "m", "execution_time": float("nan")}]}, "failed[0].execution_time"),
         ({"dag_name": "p", "failed": "model.a.b"}, "failed"),
@@ -210,7 +222,8 @@ likely_payloads = st.fixed_dictionaries(
     {"dag_name": any_text},
     optional={key: any_text | st.none() for key in ("run_id", "logical_date", "release_id", "log_url")}
     | {key: st.lists(nodes | json_values, max_size=5) for key in ("failed", "warned")}
-    | {"status": st.sampled_from([*handler.STATUSES, "another"]), "again": st.booleans(), "another": json_values},
+    | {"status": st.sampled_from([*handler.STATUSES, "another"]), "again": st.booleans(), "another": json_values}
+    | {"deadline_minutes": st.integers(0, 10080) | json_values},
 )
 
 
@@ -219,7 +232,9 @@ def test_any_payload_is_refused_by_name_or_makes_what_sns_accepts(payload):
     try:
         alert = handler._validated(payload)
     except handler.InvalidPayloadError as error:
-        keys = r"the payload|dag_name|run_id|logical_date|release_id|log_url|failed|warned|status|again"
+        keys = (
+            r"the payload|dag_name|run_id|logical_date|release_id|log_url|failed|warned|status|again|deadline_minutes"
+        )
         assert re.match(keys, str(error))  # noqa: PT017
         return
     subject, structure = handler.subject(alert), handler.messages(alert)
