@@ -1,5 +1,6 @@
 """The DAG reads like its diagram: audit, transform, check, then alert or success."""
 
+import itertools
 from typing import Any
 
 from dbt_pipeline.parameters import prepare
@@ -82,6 +83,19 @@ def test_one_dbt_process_builds_what_is_not_the_audit(dag: Any) -> None:
     assert producer.exclude.split()[0] == "tag:audit"
     assert not producer.select
     assert {task.producer_task_id for task in _sensors(dag)} == {PRODUCER}
+
+
+def test_of_what_needs_a_worker_only_the_last_two_can_be_side_by_side(dag: Any) -> None:
+    # Sensors need one for a moment at most, before Airflow 3.3, or to run again what failed.
+    watched = {task.task_id for task in _sensors(dag)}
+    # Airflow ends what does nothing by itself, unless it updates an asset.
+    workers = {task.task_id for task in dag.tasks if not task.inherits_from_empty_operator or task.outlets} - watched
+    one_by_one = ["audit_dbt_task.audit_table_model_build", PRODUCER, "dbt_check"]
+    last = {"pipeline_succeeded", "sns_notification_for_failure"}
+    assert workers == {*one_by_one, *last}
+    for before, after in itertools.pairwise(one_by_one):
+        assert after in dag.get_task(before).get_flat_relative_ids(upstream=False)
+    assert dag.get_task("dbt_check").downstream_task_ids == last
 
 
 def test_failures_are_retried_as_the_settings_say(dag: Any) -> None:
