@@ -1,6 +1,7 @@
 """The sample pipeline on a real scheduler, from release to audit rows, and what it must not leave behind."""
 
 import contextlib
+import itertools
 import json
 import subprocess
 from collections.abc import Iterator
@@ -79,6 +80,22 @@ def test_dbt_parses_the_project_once(checkout: Checkout, run: dict[str, Any]) ->
         for task_id in ("audit_dbt_task.audit_table_model_build", "transform_data.dbt_producer_watcher")
     }
     assert list(parsed.values()) == [True, False], parsed
+
+
+def test_a_run_takes_one_worker_slot_at_a_time(checkout: Checkout, run: dict[str, Any]) -> None:
+    with _airflow(checkout) as airflow:
+        tasks = airflow.tasks("flights_pipeline", run["run_id"])
+    # The others began and ended in the triggerer, or needed neither.
+    worked = sorted((task for task in tasks if task["hostname"]), key=lambda task: task["queued_when"])
+    assert len(worked) < len(tasks) / 2
+    assert [task["task_id"] for task in worked] == [
+        "audit_dbt_task.audit_table_model_build",
+        "transform_data.dbt_producer_watcher",
+        "dbt_check",
+        "pipeline_succeeded",
+    ]
+    for before, after in itertools.pairwise(worked):
+        assert before["end_date"] <= after["queued_when"]
 
 
 def check_audit(checkout: Checkout, run: dict[str, Any]) -> list[tuple[str, str, str]]:
