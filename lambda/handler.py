@@ -17,7 +17,6 @@ was sent when none was.
 """
 
 import json
-import math
 import os
 import re
 import unicodedata
@@ -223,8 +222,8 @@ def _validated_node(node: Any, where: str) -> dict[str, Any]:
 
 def _number(mapping: dict[str, Any], key: str, where: str, kind: Any, words: str) -> Any:
     value = mapping.get(key)
-    # json.loads takes NaN and Infinity, which are no JSON.
-    if value is not None and (not isinstance(value, kind) or isinstance(value, bool) or not math.isfinite(value)):
+    # json.loads takes NaN and Infinity, which are no JSON, and numbers of any length.
+    if value is not None and (not isinstance(value, kind) or isinstance(value, bool) or not abs(value) < 1e15):
         raise InvalidPayloadError(f"{where}: must be {words}, not {value!r:.50}")
     return value
 

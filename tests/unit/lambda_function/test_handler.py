@@ -177,6 +177,7 @@ def test_a_list_too_long_is_cut_and_says_how_many_are_left(monkeypatch):
         ({"dag_name": "p", "status": "late", "deadline_minutes": "60"}, "deadline_minutes"),
         ({"dag_name": "p", "warned": {}}, "warned"),
         ({"dag_name": "p", "failed": [{"unique_id": "m", "execution_time": float("nan")}]}, "failed[0].execution_time"),
+        ({"dag_name": "p", "failed": [{"unique_id": "m", "execution_time": 10**400}]}, "failed[0].execution_time"),
         ({"dag_name": "p", "failed": "model.a.b"}, "failed"),
         ({"dag_name": "p", "failed": [{"unique_id": "m"}, "m"]}, "failed[1]"),
         ({"dag_name": "p", "failed": [{"status": "error"}]}, "failed[0].unique_id"),
