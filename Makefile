@@ -1,8 +1,9 @@
-# Each command sets up what it needs. The work is done in Python: `python -m local --help`, `python -m deploy --help`.
+# Each command sets up what it needs. The work is done in Python: `python -m mwaa_local --help`, `python -m mwaa_release --help`.
 SHELL := /bin/sh
 STATE := $(or $(LOCAL_DIR),.local)
 BIN := $(STATE)/venvs/tools/bin
-LOCAL := $(BIN)/python -m local
+LOCAL := $(BIN)/python -m mwaa_local
+WORKBENCH := $(BIN)/python -m workbench
 PYTEST := $(BIN)/python -m pytest
 .DEFAULT_GOAL := help
 .PHONY: help dev build test-models show compile diff docs hooks new-model start-fresh site screenshots deps run drill up down warehouse sql test test-fast test-slow lint scan format bench report lock
@@ -11,7 +12,7 @@ help: ## List the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 deps: ## Prepare the tools (every other command does it by itself)
-	@./local/bootstrap.sh
+	@./packages/bootstrap.sh
 
 run: deps ## Run the sample pipeline end to end on this machine
 	@$(LOCAL) run
@@ -32,67 +33,67 @@ sql: deps ## Run a query or a saved question: make sql Q="select ..." (DB_USER=a
 	@$(LOCAL) sql $(if $(DB_USER),--user $(DB_USER)) -- "$$Q"
 
 test: deps ## Unit and integration tests, and one run on a real scheduler
-	@$(PYTEST) -n 2 --dist loadfile -m "not slow" tests/unit tests/integration
-	@$(PYTEST) -m "not slow" tests/e2e
+	@$(PYTEST) -n 2 --dist loadfile -m "not slow" --ignore-glob="*/e2e"
+	@$(PYTEST) -m "not slow" tests/e2e packages/*/tests/e2e
 
 test-fast: deps ## Unit tests
-	@$(PYTEST) -q tests/unit
+	@$(PYTEST) -q tests/unit packages/*/tests/unit benchmarks/tests
 
 test-slow: deps ## What takes long or needs a browser
 	@$(PYTEST) -m slow
 
 bench: deps ## Benchmarks, side by side with an alternative (SUITES="warehouse ...")
-	@$(LOCAL) bench $(SUITES)
+	@$(BIN)/python -m benchmarks $(SUITES)
 
 dev: deps ## Watch the dbt project: what is saved is built with its children and tests
-	@$(LOCAL) dev
+	@$(WORKBENCH) dev
 
 build: deps ## Build models on the local warehouse (M="departures+"; FULL_REFRESH=1)
-	@$(LOCAL) build $(if $(FULL_REFRESH),--full-refresh) -- "$$M"
+	@$(WORKBENCH) build $(if $(FULL_REFRESH),--full-refresh) -- "$$M"
 
 test-models: deps ## Run the tests and unit tests of models (M=departures)
-	@$(LOCAL) test-models -- "$$M"
+	@$(WORKBENCH) test-models -- "$$M"
 
 show: deps ## The first rows of a model (M=departures N=10)
-	@$(LOCAL) show $(if $(N),--rows "$$N") -- "$$M"
+	@$(WORKBENCH) show $(if $(N),--rows "$$N") -- "$$M"
 
 compile: deps ## The SQL that dbt makes of a model (M=departures)
-	@$(LOCAL) compile -- "$$M"
+	@$(WORKBENCH) compile -- "$$M"
 
 diff: deps ## Rows and columns of a model against another commit's (M=departures BASE=main)
-	@$(LOCAL) diff $(if $(BASE),--base "$$BASE") -- "$$M"
+	@$(WORKBENCH) diff $(if $(BASE),--base "$$BASE") -- "$$M"
 
 docs: deps ## dbt's documentation as one HTML file
-	@$(LOCAL) docs
+	@$(WORKBENCH) docs
 
 new-model: deps ## SQL and YAML of a new model (NAME=late_carriers LAYER=marts)
-	@$(BIN)/python -m local.develop.new_model "$$NAME" "$$LAYER"
+	@$(BIN)/python -m workbench.new_model "$$NAME" "$$LAYER"
 
 start-fresh: deps ## Empty the template of its sample (YES=1: without asking)
-	@$(BIN)/python -m local.develop.start_fresh $(if $(YES),--yes)
+	@$(BIN)/python -m workbench.start_fresh $(if $(YES),--yes)
 
 site: deps ## The documentation as a site, its reference from the code
-	@$(BIN)/python -m local.develop.reference
+	@$(BIN)/python -m workbench.reference
 
 screenshots: deps ## Take the documentation's pictures anew (needs Chromium)
-	@$(BIN)/python -m tests.screenshots
+	@$(BIN)/python -m workbench.screenshots
 
 report: deps ## The audit trail as one HTML file (DAYS=30)
 	@$(LOCAL) report $(if $(DAYS),--days "$$DAYS")
 
 lint: deps ## All linters
-	@$(LOCAL) lint
+	@$(WORKBENCH) lint
 
 hooks: deps ## Check staged files at each git commit, in seconds
 	@$(BIN)/prek install --quiet && echo "git commit checks what is staged from now on; make lint checks everything."
 
 scan: deps ## The stacks against checkov, the workflows against actionlint
-	@$(BIN)/python -m local.scan
+	@$(BIN)/python -m workbench.scan
 
 format: deps ## Format Python
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 lock: deps ## Resolve the requirement files anew: make lock CONSTRAINTS=<path or URL>
-	@$(LOCAL) lock "$$CONSTRAINTS"
+	@$(WORKBENCH) lock "$$CONSTRAINTS"
 
 export BASE M N Q CONSTRAINTS DAYS NAME LAYER

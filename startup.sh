@@ -7,8 +7,21 @@
 export DBT_VENV_PATH="${AIRFLOW_HOME:-/usr/local/airflow}/dbt_venv"
 export DBT_PROJECT_PATH="${AIRFLOW_HOME:-/usr/local/airflow}/dags/dbt"
 
-# The triggerer looks for the sensors' trigger here: it does not know the folder of DAGs.
-export PYTHONPATH="${AIRFLOW_HOME:-/usr/local/airflow}/dags/triggerer${PYTHONPATH:+:${PYTHONPATH}}"
+# The triggerer imports the sensors' trigger from the DAGs folder, which is not on its path. MWAA's image replaces PYTHONPATH
+# after this script, so a .pth file adds the folder. (images/airflow/3.3.1/python/mwaa/config/setup_environment.py in
+# aws/amazon-mwaa-docker-images, read 2026-11)
+_dbt_triggerer_path() {
+    local site
+    site="$(python3 -c 'import site, sysconfig; print(site.getusersitepackages() if site.ENABLE_USER_SITE else sysconfig.get_path("purelib"))')" || return 1
+    mkdir -p "${site}" || return 1
+    echo 'import os, sys; sys.path.append(os.path.join(os.environ.get("AIRFLOW_HOME", "/usr/local/airflow"), "dags"))' >"${site}/mwaa_pipelines.pth"
+}
+if _dbt_triggerer_path; then
+    export AIRFLOW__DBT__START_IN_TRIGGERER=True
+else
+    echo "startup.sh: mwaa_pipelines.pth could not be written; sensors will start on workers" >&2
+fi
+unset -f _dbt_triggerer_path
 
 # Nothing is sent to Cosmos's or dbt's makers.
 export AIRFLOW__COSMOS__ENABLE_TELEMETRY=False

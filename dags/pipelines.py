@@ -10,16 +10,17 @@ from airflow.sdk import DAG, Asset, get_parsing_context, task
 from cosmos.airflow.task_group import DbtTaskGroup
 from cosmos.config import ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
 from cosmos.constants import ExecutionMode, InvocationMode, LoadMode, TestBehavior
-from dbt_pipeline.documentation import documentation
-from dbt_pipeline.listing import read_pipelines
-from dbt_pipeline.parameters import prepare, run_parameters
-from dbt_pipeline.profile import RedshiftProfileMapping
-from dbt_pipeline.recovery import forget_kept, hand_over_kept, keep_unrecorded
-from dbt_pipeline.report import ALERT, ALERT_TASK, SUCCESS_TASK, check_dbt
-from dbt_pipeline.results import keep_error, keep_results
-from dbt_pipeline.sensors import NODE_CONVERTERS
-from dbt_pipeline.timeout import alert_of_timeout, deadline
-from dbt_pipeline.worker import dbt_executable
+
+from mwaa_pipelines.config_file import read_pipelines
+from mwaa_pipelines.documentation import documentation
+from mwaa_pipelines.parameters import prepare, run_parameters
+from mwaa_pipelines.profile import RedshiftProfileMapping
+from mwaa_pipelines.results import keep_error, keep_results
+from mwaa_pipelines.run_alerts import alert_of_timeout, deadline
+from mwaa_pipelines.run_outcome import ALERT, ALERT_TASK, SUCCESS_TASK, check_dbt
+from mwaa_pipelines.sensors import NODE_CONVERTERS
+from mwaa_pipelines.unwritten_rows import forget_kept, hand_over_kept, keep_unrecorded
+from mwaa_pipelines.worker import dbt_executable
 
 # The audit group's; and what is no task, of which Cosmos would warn, node by node, at every parse.
 NEVER_TASKS = ("tag:audit", "resource_type:analysis", "resource_type:exposure", "resource_type:operation")

@@ -7,8 +7,8 @@ and the DAGs of good entries are in pipelines.py.
 # Airflow looks into files that hold the words airflow and DAG.
 from pathlib import Path
 
-from dbt_pipeline.listing import read_pipelines
-from dbt_pipeline.settings import PipelineError
+from mwaa_pipelines.config_file import read_pipelines
+from mwaa_pipelines.settings import PipelineError
 
 try:
     problems = read_pipelines(Path(__file__).with_name("pipelines.yml")).problems

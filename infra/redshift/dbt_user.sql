@@ -1,7 +1,7 @@
 -- The database user that one pipeline's dbt runs as: it reads its sources, owns the schema it builds in, and nothing else.
 -- Run as a superuser, with autocommit; a second run changes nothing except the password.
 --
---   python -m deploy warehouse-user            makes all of it, with the password from Secrets Manager
+--   python -m mwaa_release warehouse-user            makes all of it, with the password from Secrets Manager
 --   psql -v dbt_user=… -v dbt_password=… -v readers=… -v target_schema=… -v database=… -f dbt_user.sql
 --
 -- Redshift has no "if not exists" for groups and users, so "already exists" (SQLSTATE 42710) is an accepted answer to

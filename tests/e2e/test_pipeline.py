@@ -11,13 +11,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from local.mwaa.api import Airflow
-from local.query import statement
-from local.settings import REPOSITORY, Passwords
-from local.stack import PROJECT, connect, rows
-from local.warehouse.postgres import Postgres
-from tests.fixtures.audit import audited, reported
-from tests.fixtures.checkout import Checkout, new_checkout
+from mwaa_local.mwaa.api import Airflow
+from mwaa_local.query import statement
+from mwaa_local.settings import REPOSITORY, Passwords
+from mwaa_local.stack import PROJECT, connect, rows
+from mwaa_local.testing.audit import audited, reported
+from mwaa_local.testing.checkout import Checkout, new_checkout
+from redshift_local.postgres import Postgres
 
 pytestmark = pytest.mark.timeout(900)
 

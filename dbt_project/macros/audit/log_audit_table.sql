@@ -1,6 +1,6 @@
 {#
   The on-run-end hook: one row in audit_table for each result of this invocation, or an error that fails the invocation.
-  The word that it leaves in dbt's log tells dags/dbt_pipeline/recovery.py that there is nothing to recover.
+  The word that it leaves in dbt's log tells dags/mwaa_pipelines/recovery.py that there is nothing to recover.
 #}
 {% macro log_audit_table(results) %}
     {#- Outside `execute`, because dbt notes while parsing what a hook refers to. -#}

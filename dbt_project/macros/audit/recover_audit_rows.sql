@@ -1,6 +1,6 @@
 {#
   Writes what earlier invocations could not, and what is there already is not written twice. It is handed over, in pieces, by
-  dags/dbt_pipeline/recovery.py, in the environment: Jinja reads no file, and vars would make dbt parse the project again.
+  dags/mwaa_pipelines/recovery.py, in the environment: Jinja reads no file, and vars would make dbt parse the project again.
   Each piece is JSON: `run`, as audit_run() gave it then, and `results`, as dbt writes them to run_results.json.
 
   Runs once whenever the audit model runs.

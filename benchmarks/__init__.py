@@ -1,0 +1,93 @@
+"""Benchmarks: every figure beside a named alternative that was measured in the same run, on the same machine.
+
+A module of this package is a suite. Its `run(say)` measures and returns figures; `say` shows what is being measured.
+"""
+
+import importlib
+import json
+import pkgutil
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from mwaa_local.progress import Steps, console
+from mwaa_local.settings import SetupError
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure.
+
+    Attributes:
+        name: what was measured.
+        value: the median, in `unit`.
+        unit: such as "s", "ms" or "MB".
+        against: the alternative measured in the same run, or None where there is none.
+        baseline: the alternative's median, in `unit`.
+        goal: the highest ratio (with an alternative) or value (without) that is wanted, or None.
+    """
+
+    name: str
+    value: float
+    unit: str
+    against: str | None = None
+    baseline: float | None = None
+    goal: float | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        """Value by baseline."""
+        return self.value / self.baseline if self.baseline else None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal is met; None without a goal."""
+        measured = self.value if self.against is None else self.ratio
+        return None if self.goal is None or measured is None else measured <= self.goal
+
+
+def interleaved(pairs: int, one: Callable[[], float], other: Callable[[], float]) -> tuple[float, float]:
+    """Measure two things in turn, so that a change of the machine's speed meets both, and return their medians."""
+    taken = [(one(), other()) for _ in range(pairs)]
+    return statistics.median(first for first, _ in taken), statistics.median(second for _, second in taken)
+
+
+def suites() -> list[str]:
+    """Names of the suites."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def bench(names: list[str], output: Path) -> list[Figure]:
+    """Run the suites of these names (all, if none), show their figures, and write them to `output` as JSON.
+
+    Raises:
+        SetupError: there is no suite of that name.
+    """
+    if unknown := sorted(set(names) - set(suites())):
+        raise SetupError(f"no benchmark is called {', '.join(unknown)}; there are: {', '.join(suites())}")
+    figures: list[Figure] = []
+    for name in names or suites():
+        with Steps() as steps, steps.step(f"Benchmark {name}") as step:
+            figures += importlib.import_module(f"{__name__}.{name}").run(step.say)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps([{**asdict(figure), "ratio": figure.ratio} for figure in figures], indent=2) + "\n")
+    table = Table(title="Benchmarks", title_justify="left")
+    for heading, justify in (("figure", "left"), ("value", "right"), ("against", "left"), ("baseline", "right")):
+        table.add_column(heading, justify=justify)
+    table.add_column("ratio", justify="right")
+    table.add_column("goal")
+    for figure in figures:
+        sign = {True: "[green]met[/]", False: "[red]not met[/]", None: ""}[figure.met]
+        table.add_row(
+            figure.name,
+            f"{figure.value:.3g} {figure.unit}",
+            figure.against or "",
+            f"{figure.baseline:.3g} {figure.unit}" if figure.baseline is not None else "",
+            f"{figure.ratio:.2f}" if figure.ratio is not None else "",
+            f"{figure.goal:g} {sign}" if figure.goal is not None else "",
+        )
+    console.print(table)
+    return figures

@@ -1,0 +1,10 @@
+"""`python -m benchmarks [SUITE ...]`: measures, side by side with alternatives, and writes bench.json."""
+
+import sys
+
+from benchmarks import bench
+from mwaa_local.command import checkout_settings
+
+if __name__ == "__main__":
+    with checkout_settings() as settings:
+        bench(sys.argv[1:], settings.state / "bench.json")

@@ -1,0 +1,150 @@
+"""Benchmarks of the audit trail: what it adds to a dbt run, and how long its hook takes.
+
+The alternatives are the same run with the audit switched off, and what comes to mind first for writing the rows: one
+INSERT of VALUES. Packages dbt_artifacts and elementary cannot stand beside it: dbt's hub has them, no package index.
+"""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from benchmarks import Figure, interleaved
+from benchmarks.warehouse.stand_ins import StandIns, seconds, started
+from mwaa_local.processes import base_environment
+from mwaa_local.settings import HOST, REPOSITORY, Passwords, SetupError
+
+_NODES = 500
+_PAIRS = 5
+_RESULTS = 5_000
+_SOME = 100
+_VALUES = r"""
+{% macro log_values(results) %}
+    {%- set rows = [] -%}
+    {%- for row in audit_columns(results, audit_run()) -%}
+        {%- set cells = [] -%}
+        {%- for _, _, value in row -%}
+            {%- set text = (value | string).replace('\\', '\\\\').replace("'", "''") -%}
+            {%- do cells.append('null' if value is none else "'" ~ text ~ "'") -%}
+        {%- endfor -%}
+        {%- do rows.append('(' ~ cells | join(', ') ~ ')') -%}
+    {%- endfor -%}
+    {%- do run_query('insert into ' ~ ref('audit_table') ~ ' values ' ~ rows | join(', ')) -%}
+{% endmacro %}
+
+{% macro log_as_told(results) %}
+    {%- set all = results * var('times') if execute else results -%}
+    {{ log_values(all) if var('values') else log_audit_table(all) }}
+{% endmacro %}
+"""
+
+
+def run(say: Callable[[str], None]) -> list[Figure]:
+    """Measure; takes about ten minutes.
+
+    Raises:
+        SetupError: a stand-in did not start, or dbt failed.
+    """
+    say("starting a warehouse")
+    with started() as bench:
+        project = _Project(bench)
+        project.dbt("run", "--select", "audit_table")
+        return [*_runs(project, say), *_hooks(project, say)]
+
+
+class _Project:
+    """The shipped audit, and models that do nothing."""
+
+    def __init__(self, bench: StandIns) -> None:
+        self.folder = bench.settings.state / "project"
+        self._bench = bench
+        shipped = REPOSITORY / "dbt_project"
+        (self.folder / "models" / "nodes").mkdir(parents=True)
+        shutil.copytree(shipped / "macros" / "audit", self.folder / "macros")
+        shutil.copy(shipped / "profiles.yml", self.folder)
+        for suffix in ("sql", "yml"):
+            shutil.copy(shipped / "models" / "audit" / f"audit_table.{suffix}", self.folder / "models")
+        settings = yaml.safe_load((shipped / "dbt_project.yml").read_text())
+        settings = {name: settings[name] for name in ("name", "version", "profile", "flags", "vars", "on-run-start")}
+        settings["on-run-end"] = "{{ log_as_told(results) }}"
+        settings["vars"] |= {"times": 1, "values": False}
+        (self.folder / "dbt_project.yml").write_text(yaml.safe_dump(settings))
+        (self.folder / "macros" / "values.sql").write_text(_VALUES)
+        for number in range(_NODES):
+            (self.folder / "models" / "nodes" / f"node_{number}.sql").write_text(f"select {number} as number\n")
+
+    def dbt(self, *arguments: str, **variables: object) -> Path:
+        """Run dbt with these vars; return its target folder, one for each choice of vars, parsed once."""
+        target = self.folder / ("target_" + "_".join(f"{name}_{value}" for name, value in variables.items()))
+        passwords = Passwords.load(self._bench.settings.state)
+        environment = {
+            **base_environment(),
+            "PATH": os.environ["PATH"],
+            "REDSHIFT_HOST": HOST,
+            "REDSHIFT_PORT": str(self._bench.settings.warehouse_port),
+            "REDSHIFT_USER": "awsuser",
+            "REDSHIFT_PASSWORD": passwords.awsuser,
+            "REDSHIFT_SCHEMA": "bench_audit",
+            "DBT_TARGET": "local",
+            "DBT_TARGET_PATH": str(target),
+            "DBT_LOG_PATH": str(target),
+        }
+        command = [str(Path(sys.executable).with_name("dbt")), "--quiet", *arguments, "--vars", json.dumps(variables)]
+        (target / "dbt.log").unlink(missing_ok=True)
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=900
+        )
+        if done.returncode:
+            raise SetupError(f"dbt {arguments[0]} failed:\n{done.stdout[-2000:]}")
+        return target
+
+
+def _runs(project: _Project, say: Callable[[str], None]) -> list[Figure]:
+    """Time and statements of a run with the audit and without."""
+
+    def one(enabled: bool) -> float:
+        say(f"dbt run of {_NODES} views, audit {'on' if enabled else 'off'}")
+        return seconds(lambda: project.dbt("run", "--select", "path:models/nodes", audit_enabled=enabled))
+
+    # Views that are there already take another way than new ones.
+    one(True), one(False)
+    on, off = interleaved(_PAIRS, lambda: one(True), lambda: one(False))
+    sent = [
+        (project.dbt("run", "--select", "path:models/nodes", audit_enabled=enabled) / "dbt.log")
+        .read_text()
+        .count("Using redshift connection")
+        for enabled in (True, False)
+    ]
+    return [
+        Figure(f"dbt run of {_NODES} views", on, "s", "audit_enabled: false", off, 1.03),
+        Figure("statements that the audit adds", sent[0] - sent[1], "", goal=3),
+    ]
+
+
+def _hooks(project: _Project, say: Callable[[str], None]) -> list[Figure]:
+    """Seconds of the on-run-end hook, as dbt reports them, for few results and many."""
+
+    def hook(nodes: int, **variables: object) -> float:
+        say(f"the hook, {nodes * variables.get('times', 1):,} results")
+        select = [f"node_{number}" for number in range(nodes)]
+        target = project.dbt("run", "--select", *select, **variables)
+        results = json.loads((target / "run_results.json").read_text())["results"]
+        return next(each["execution_time"] for each in results if "-on-run-end-" in each["unique_id"])
+
+    figures = [
+        Figure(f"hook, {nodes} result{'s' if nodes > 1 else ''}", statistics.median(hook(nodes) for _ in range(3)), "s")
+        for nodes in (1, _SOME)
+    ]
+    times = _RESULTS // _SOME
+    ours, values = interleaved(3, lambda: hook(_SOME, times=times), lambda: hook(_SOME, times=times, values=True))
+    return [
+        *figures,
+        Figure(f"hook, {_RESULTS:,} results", ours, "s", goal=0.5),
+        Figure(f"hook, {_RESULTS:,} results, beside", ours, "s", "one INSERT of VALUES", values, 1),
+    ]

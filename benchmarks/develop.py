@@ -1,0 +1,137 @@
+"""Benchmarks of what those who write models wait for: the result of a saved model, and the documentation."""
+
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import Figure, interleaved
+from benchmarks.warehouse.stand_ins import StandIns, seconds, started
+from mwaa_local.processes import base_environment
+from mwaa_local.settings import HOST, REPOSITORY, Passwords, SetupError
+from mwaa_local.stack import PROJECT
+
+_MODEL = "models/marts/carriers.sql"
+_SAVES = 7
+_PAIRS = 3
+_WATCH = (
+    "import sys; from pathlib import Path; from mwaa_local.settings import Settings; from workbench.watch import watch"
+)
+
+
+def run(say: Callable[[str], None]) -> list[Figure]:
+    """Measure; takes about a minute.
+
+    Raises:
+        SetupError: a stand-in did not start, or a command that is measured failed.
+    """
+    with started() as bench:
+        say("loading the sample data")
+        developer = _Developer(bench)
+        return [developer.save(say), developer.docs(say)]
+
+
+class _Developer:
+    """A copy of the project, and the warehouse to build it in."""
+
+    def __init__(self, bench: StandIns) -> None:
+        self._settings = bench.settings
+        self.folder = shutil.copytree(PROJECT, bench.settings.state / PROJECT.name)
+        self._environment = {
+            **base_environment(),
+            **self._settings.aws_environment(),
+            "LOCAL_DIR": str(self._settings.state),
+            "LOCAL_WAREHOUSE_PORT": str(self._settings.warehouse_port),
+            "REDSHIFT_HOST": HOST,
+            "REDSHIFT_PORT": str(self._settings.warehouse_port),
+            "REDSHIFT_PASSWORD": Passwords.load(self._settings.state).dbt_user,
+        }
+        _load_sources(bench)
+
+    def save(self, say: Callable[[str], None]) -> Figure:
+        """From saving a small model to the end of its result, against the same with plain dbt."""
+        say("a saved model")
+        model = self.folder / _MODEL
+        text = model.read_text()
+        code = f"{_WATCH}; watch(Settings.from_environment(), Path(sys.argv[1]))"
+        watching = subprocess.Popen(
+            [sys.executable, "-c", code, str(self.folder)],
+            cwd=REPOSITORY,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            _until(watching, "Watching")
+            self._dbt("build", "--select", "+carriers")
+
+            def saved() -> float:
+                start = time.perf_counter()
+                model.write_text(f"{text}-- {start}\n")
+                said = _until(watching, " in ")
+                if "failed" in said:
+                    raise SetupError(f"the saved model failed: {said}")
+                return time.perf_counter() - start
+
+            saved()
+            mine, plain = interleaved(
+                _SAVES, saved, lambda: seconds(lambda: self._dbt("build", "--select", "carriers"))
+            )
+        finally:
+            watching.send_signal(signal.SIGINT)
+            watching.wait(60)
+        return Figure(
+            "make dev: from saving a small model to its result (must: 8 s)", mine, "s", "dbt build", plain, 0.6
+        )
+
+    def docs(self, say: Callable[[str], None]) -> Figure:
+        """`make docs`, of which 20 s is the most that is wanted."""
+        say("documentation")
+        command = [sys.executable, "-m", "mwaa_local", "docs"]
+        taken = [seconds(lambda: _run(command, REPOSITORY, self._environment)) for _ in range(_PAIRS)]
+        return Figure("make docs", statistics.median(taken), "s", goal=20)
+
+    def _dbt(self, *arguments: str) -> None:
+        dbt = str(Path(sys.executable).with_name("dbt"))
+        places = [f"--project-dir={self.folder}", f"--profiles-dir={self.folder}"]
+        command = [dbt, "--quiet", *arguments, *places, "--vars", "{audit_enabled: false}"]
+        command += ["--indirect-selection", "buildable"]
+        _run(command, self.folder, self._environment)
+
+
+def _load_sources(bench: StandIns) -> None:
+    from mwaa_local.aws import seed
+    from mwaa_local.stack import TARGET_SCHEMA, connect
+    from mwaa_release.redshift import apply_grants
+    from mwaa_release.sample_data import load_sample, upload_sample
+    from workbench.project import SCHEMA
+    from workbench.warehouse import make_schema
+
+    settings, passwords = bench.settings, Passwords.load(bench.settings.state)
+    seed.seed(settings, passwords, HOST, settings.warehouse_port)
+    s3 = seed.client(settings, "s3")
+    upload_sample(s3, seed.LANDING_BUCKET, settings.state / "sample-data")
+    with connect(settings, "awsuser", passwords.awsuser) as connection:
+        load_sample(s3, connection, seed.LANDING_BUCKET)
+        apply_grants(connection, "dbt_user", passwords.dbt_user, "raw", TARGET_SCHEMA)
+    make_schema(settings, SCHEMA)
+
+
+def _run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SetupError(f"{' '.join(command)} failed:\n{(done.stdout + done.stderr)[-2000:]}")
+
+
+def _until(process: "subprocess.Popen[str]", text: str) -> str:
+    said = ""
+    for line in process.stdout:
+        said += line
+        if text in line:
+            return said
+    raise SetupError(f"the command that is measured ended: {said}")

@@ -1,0 +1,76 @@
+"""Benchmarks of the guard rails: what `git commit` of one model waits for, and `make lint` of a larger project."""
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import Figure, interleaved
+from benchmarks.warehouse.stand_ins import seconds
+from mwaa_local.settings import REPOSITORY, SetupError
+
+_COMMITS = 5
+_PAIRS = 3
+_MODELS = 200
+_CHANGED = Path("dbt_project", "models", "marts", "carriers.sql")
+
+
+def run(say: Callable[[str], None]) -> list[Figure]:
+    """Measure; takes about two minutes.
+
+    Raises:
+        SetupError: a command that is measured failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        say("copying the repository")
+        clone = Path(folder, "repository")
+        _run(["git", "clone", "--quiet", str(REPOSITORY), str(clone)], REPOSITORY)
+        (clone / ".local").mkdir()
+        (clone / ".local" / "venvs").symlink_to(Path(sys.executable).parent.parent.parent)
+        return [_hooks(clone, say), _lint(clone, say)]
+
+
+def _tool(name: str) -> str:
+    return str(Path(sys.executable).with_name(name))
+
+
+def _hooks(clone: Path, say: Callable[[str], None]) -> Figure:
+    """The hooks on one changed model that is staged."""
+    say("hooks of one changed model")
+    text = (clone / _CHANGED).read_text()
+
+    def commit() -> float:
+        (clone / _CHANGED).write_text(f"{text}-- {os.urandom(4).hex()}\n")
+        _run(["git", "add", "--all"], clone)
+        return seconds(lambda: _run([_tool("prek"), "run"], clone))
+
+    commit()
+    return Figure("hooks of one changed model", statistics.median(commit() for _ in range(_COMMITS)), "s", goal=3)
+
+
+def _lint(clone: Path, say: Callable[[str], None]) -> Figure:
+    """`make lint` of 200 more models, each with its YAML, against sqlfluff alone on the same project."""
+    say(f"make lint of {_MODELS} models")
+    marts = clone / _CHANGED.parent
+    properties = (marts / "carriers.yml").read_text()
+    for number in range(_MODELS):
+        shutil.copy(REPOSITORY / _CHANGED, marts / f"carriers_{number}.sql")
+        described = properties.replace("- name: carriers\n", f"- name: carriers_{number}\n", 1)
+        (marts / f"carriers_{number}.yml").write_text(described)
+    sqlfluff = [_tool("sqlfluff"), "lint", "--disable-progress-bar", "dbt_project"]
+    lint, alone = interleaved(
+        _PAIRS,
+        lambda: seconds(lambda: _run([sys.executable, "-m", "mwaa_local", "lint"], clone)),
+        lambda: seconds(lambda: _run(sqlfluff, clone)),
+    )
+    return Figure(f"make lint of {_MODELS} models", lint, "s", "sqlfluff alone", alone, 1.3)
+
+
+def _run(command: list[str], folder: Path) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SetupError(f"{' '.join(command)} failed:\n{(done.stdout + done.stderr)[-2000:]}")

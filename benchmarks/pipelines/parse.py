@@ -1,0 +1,72 @@
+"""Parsing a DAG file of a large project, in a fresh process of Airflow's environment, its imports done."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import Figure, interleaved
+from benchmarks.pipelines.dag_files import ALTERNATIVES, OURS, write_dag_files
+from benchmarks.pipelines.projects import Size, write_project
+from mwaa_local.processes import base_environment
+from mwaa_local.settings import REPOSITORY, SetupError
+from mwaa_release.build import build
+
+_SIZES = (Size("small", 4, 0, 4), Size("large", 1000, 0, 4))
+_PAIRS = 5
+# The small project's file imports all that the large one's wants.
+_TIMED = """
+import runpy, sys, time
+for path in sys.argv[1:]:
+    start = time.perf_counter()
+    runpy.run_path(path)
+    taken = time.perf_counter() - start
+print(taken)
+"""
+
+
+def parse(home: Path, python: Path, say: Callable[[str], None]) -> list[Figure]:
+    """Time of parsing, beside a DAG of the same manifest as Cosmos's documentation shows it.
+
+    Args:
+        home: an empty folder, AIRFLOW_HOME of the processes.
+        python: of Airflow's environment.
+        say: shows progress.
+    """
+    say(f"parse of {_SIZES[1].models:,} models: making the manifest")
+    dags = home / "dags"
+    artefact = build(home, [write_project(home.with_name(f"{home.name}-{size.name}"), size, 1, "u") for size in _SIZES])
+    for release in artefact.releases:
+        (dags / "dbt" / release.project_name / "CURRENT").write_text(f"{release.release_id}\n")
+    for size in _SIZES:
+        (home / size.name).mkdir()
+        shutil.copy(dags / OURS, home / size.name)
+        write_dag_files(home / size.name, [(size, ["watcher"])])
+    environment = {**_startup_environment(home), "PYTHONPATH": str(dags)}
+
+    def one(name: str) -> float:
+        say(f"parse of {_SIZES[1].models:,} models: {name}")
+        files = [str(home / size.name / name) for size in _SIZES]
+        done = subprocess.run(
+            [python, "-c", _TIMED, *files], env=environment, cwd=home, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise SetupError(f"{name} cannot be parsed:\n{done.stderr[-2000:]}")
+        return float(done.stdout.splitlines()[-1])
+
+    ours, plain = interleaved(_PAIRS, lambda: one(OURS), lambda: one(ALTERNATIVES.name))
+    name = f"parse in process, {_SIZES[1].models:,} models and their tests, imports done"
+    return [
+        Figure(f"{name} (must: 3 s)", ours, "s", goal=1.5),
+        Figure(name, ours, "s", "a DbtDag of Cosmos, untuned", plain),
+    ]
+
+
+def _startup_environment(home: Path) -> dict[str, str]:
+    """The variables that startup.sh leaves; on a web server it installs nothing."""
+    command = ["bash", "-c", 'source "$1" && env -0', "startup", str(REPOSITORY / "startup.sh")]
+    base = {**base_environment(), "AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+    done = subprocess.run(
+        command, env={**base, "MWAA_AIRFLOW_COMPONENT": "webserver"}, capture_output=True, text=True, check=True
+    )
+    return dict(line.split("=", 1) for line in done.stdout.split("\0") if line)

@@ -1,0 +1,88 @@
+"""dbt projects to measure: the shipped audit, and models that do little, each with a test."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from mwaa_local.settings import HOST, REPOSITORY
+
+PASSWORD = "BENCH_PASSWORD"  # noqa: S105 - a variable's name
+_LAYERS = 4
+# PostgreSQL's function, which the gateway lets through and Redshift lacks: a statement that takes its time without
+# taking this machine's, as one that a cluster works on.
+_PAUSE = "from (select pg_sleep({seconds}) as waited) as pause"
+
+
+@dataclass(frozen=True)
+class Size:
+    """A project, and the pipeline that builds it.
+
+    Attributes:
+        name: of the project, of our pipeline, and what the names of its models begin with.
+        models: how many there are.
+        seconds: what each takes in the warehouse.
+        threads: models that dbt builds at once.
+    """
+
+    name: str
+    models: int
+    seconds: float
+    threads: int
+
+    @property
+    def schema(self) -> str:
+        """The schema that it is built in, the same for whoever builds it."""
+        return f"bench_{self.name}"
+
+
+def write_project(folder: Path, size: Size, port: int, user: str) -> Path:
+    """Write the project, with a profile for `port` whose password is the variable BENCH_PASSWORD.
+
+    The models stand in four layers, each model on one of the layer before.
+    """
+    shipped = REPOSITORY / "dbt_project"
+    nodes = folder / "models" / "nodes"
+    nodes.mkdir(parents=True)
+    shutil.copytree(shipped / "macros" / "audit", folder / "macros")
+    for suffix in ("sql", "yml"):
+        shutil.copy(shipped / "models" / "audit" / f"audit_table.{suffix}", folder / "models")
+    settings = yaml.safe_load((shipped / "dbt_project.yml").read_text())
+    settings = {name: settings[name] for name in ("version", "flags", "vars", "on-run-start", "on-run-end")}
+    _write(folder / "dbt_project.yml", {**settings, "name": size.name, "profile": size.name})
+    target = {"type": "redshift", "host": HOST, "port": port, "user": user, "dbname": "dev", "sslmode": "disable"}
+    target |= {
+        "password": f"{{{{ env_var('{PASSWORD}', 'not set') }}}}",
+        "schema": size.schema,
+        "threads": size.threads,
+    }
+    _write(folder / "profiles.yml", {size.name: {"target": "prod", "outputs": {"prod": target}}})
+    width = max(1, size.models // _LAYERS)
+    properties = []
+    for number in range(size.models):
+        name, pause = f"{size.name}_{number}", _PAUSE.format(seconds=size.seconds) if size.seconds else ""
+        after = f"-- depends_on: {{{{ ref('{size.name}_{number - width}') }}}}\n" if number >= width else ""
+        head = "{{ config(materialized='table') }}\n"
+        (nodes / f"{name}.sql").write_text(f"{head}{after}select {number} as id {pause}\n")
+        properties.append({"name": name, "columns": [{"name": "id", "data_tests": ["not_null"]}]})
+    _write(nodes / "nodes.yml", {"models": properties})
+    return folder
+
+
+def entry(size: Size) -> dict[str, object]:
+    """Our pipeline's entry of pipelines.yml; its connection and secret are named after it."""
+    return {
+        "dag_name": size.name,
+        "project_name": size.name,
+        "redshift_connection_id": size.name,
+        "secret_name": f"{size.name}/login",
+        "target_database": "dev",
+        "target_schema": size.schema,
+        "schedule": None,
+        "threads": size.threads,
+    }
+
+
+def _write(path: Path, content: object) -> None:
+    path.write_text(yaml.safe_dump(content))

@@ -1,0 +1,254 @@
+"""A stack of the benchmark's own, on free ports, with all DAGs that are measured; and what it takes to run one."""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+
+from benchmarks.pipelines.dag_files import write_dag_files
+from benchmarks.pipelines.projects import PASSWORD, Size, write_project
+from mwaa_local.aws import seed
+from mwaa_local.mwaa.api import FINAL, Airflow
+from mwaa_local.processes import base_environment, mark_this_command
+from mwaa_local.progress import Steps
+from mwaa_local.settings import HOST, Passwords, Settings, SetupError
+from mwaa_local.stack import Stack, connect, rows
+from mwaa_release.apply import apply
+from mwaa_release.bucket import Bucket
+from mwaa_release.build import build
+from mwaa_release.redshift import apply_grants
+from mwaa_release.release import Artefact
+
+_USER = "bench_user"
+_POLL_SECONDS = 1.0
+_PARSED_SECONDS = 180
+_RUN_SECONDS = 1800
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Seconds from the start of a run until something was done.
+
+    Attributes:
+        run: everything.
+        models: the last model.
+        audit: the audit group; 0 where there is none.
+        first: the first model began; 0 where it is not asked for.
+        dbt: the dbt process that builds the models; 0 where there is none for all.
+    """
+
+    run: float
+    models: float
+    audit: float = 0.0
+    first: float = 0.0
+    dbt: float = 0.0
+
+
+class Scene:
+    """Running stand-ins with the projects released to them.
+
+    Args:
+        settings: of the stand-ins.
+        airflow: a client.
+        folders: the projects by name.
+        password: of the database user that all pipelines have.
+    """
+
+    def __init__(self, settings: Settings, airflow: Airflow, folders: dict[str, Path], password: str) -> None:
+        self.settings = settings
+        self._airflow = airflow
+        self._folders = folders
+        self._password = password
+
+    def bare(self, size: Size) -> Taken:
+        """Seconds of `dbt build` of the whole project, started as a task starts it: without a target folder."""
+        with tempfile.TemporaryDirectory() as scratch:
+            environment = {**base_environment(), PASSWORD: self._password, "PATH": os.environ["PATH"]}
+            environment |= {"DBT_TARGET_PATH": f"{scratch}/target", "DBT_LOG_PATH": f"{scratch}/logs"}
+            folder = self._folders[size.name]
+            dbt = self.settings.state / "mwaa" / "dbt_venv" / "bin" / "dbt"
+            start = datetime.now(UTC)
+            done = subprocess.run(
+                [dbt, "build", "--profiles-dir", folder],
+                cwd=folder,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            taken = _seconds(start, datetime.now(UTC))
+            if done.returncode:
+                raise SetupError(f"dbt build of {size.name} failed:\n{done.stdout[-2000:]}")
+            results = json.loads(Path(scratch, "target", "run_results.json").read_text())["results"]
+        ended = max(
+            step["completed_at"]
+            for result in results
+            if result["unique_id"].startswith("model.")
+            for step in result["timing"]
+        )
+        return Taken(taken, _seconds(start, datetime.fromisoformat(ended)))
+
+    def dag(self, dag_id: str, size: Size) -> Taken:
+        """Seconds of a run of a DAG, from the call that starts it to the end that Airflow notes.
+
+        Raises:
+            SetupError: it failed, or did not end.
+        """
+        start = datetime.now(UTC)
+        run = self._airflow.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None})
+        path = f"/dags/{dag_id}/dagRuns/{run['dag_run_id']}"
+        until = time.monotonic() + _RUN_SECONDS
+        while run["state"] not in FINAL:
+            if time.monotonic() > until:
+                raise SetupError(f"the run of {dag_id} did not end in {_RUN_SECONDS} s")
+            time.sleep(_POLL_SECONDS)
+            run = self._airflow.call("GET", path)
+        tasks = {task["task_id"]: task for task in self._airflow.tasks(dag_id, run["dag_run_id"])}
+        if run["state"] != "success":
+            states = {task_id: task["state"] for task_id, task in tasks.items()}
+            raise SetupError(f"the run of {dag_id} failed: {states}; logs are in {self.settings.state}/mwaa/logs")
+
+        def ended(task_id: str) -> float:
+            return _seconds(start, datetime.fromisoformat(tasks[task_id]["end_date"])) if task_id in tasks else 0.0
+
+        first, last = self._models(size, run["dag_run_id"])
+        return Taken(
+            run=_seconds(start, datetime.fromisoformat(run["end_date"])),
+            models=_seconds(start, last),
+            audit=ended("audit_dbt_task.audit_table_model_build"),
+            first=_seconds(start, first),
+            dbt=ended("transform_data.dbt_producer_watcher"),
+        )
+
+    def _models(self, size: Size, run_id: str) -> tuple[datetime, datetime]:
+        """When the first model of a run began, and when the last one was done."""
+        query = (
+            f"select min(started_at), max(completed_at) from {size.schema}.audit_table "  # noqa: S608 - a name of ours
+            "where airflow_run_id = %s and resource_type = 'model' and name <> 'audit_table'"
+        )
+        with contextlib.closing(connect(self.settings, _USER, self._password)) as connection:
+            ((first, last),) = rows(connection, query, (run_id,))[1]
+        return first.replace(tzinfo=UTC), last.replace(tzinfo=UTC)
+
+    def wait_for_dags(self, dag_ids: list[str]) -> None:
+        """Wait until all are parsed, and switch them on; they have no schedule.
+
+        Raises:
+            SetupError: one was not parsed in time; the text has Airflow's import errors.
+        """
+        until = time.monotonic() + _PARSED_SECONDS
+        for dag_id in dag_ids:
+            while True:
+                try:
+                    self._airflow.call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
+                    break
+                except httpx.HTTPStatusError as error:
+                    if error.response.status_code != httpx.codes.NOT_FOUND or time.monotonic() > until:
+                        problems = self._airflow.call("GET", "/importErrors")["import_errors"]
+                        raise SetupError(f"Airflow does not show the DAG {dag_id}: {problems}") from error
+                    time.sleep(1)
+
+
+@contextlib.contextmanager
+def staged(wanted: list[tuple[Size, list[str]]]) -> Iterator[Scene]:
+    """Start a stack, release the projects, and wait for their DAGs; all is gone when the block ends.
+
+    Args:
+        wanted: the projects, each with the alternatives (`watcher`, `local`) that have a DAG beside ours.
+
+    Raises:
+        SetupError, DeployError: something did not start, or a project does not parse.
+    """
+    checkout = Settings.from_environment()
+    settings = _settings(checkout)
+    before = dict(os.environ)
+    # The stand-ins find each other by the environment.
+    os.environ.update(_environment(settings))
+    stack = Stack(settings)
+    try:
+        stack.take_lock()
+        projects = settings.state / "projects"
+        folders = {
+            size.name: write_project(projects / size.name, size, settings.warehouse_port, _USER) for size, _ in wanted
+        }
+        # Not entered: a benchmark shows its own line.
+        stack.start(Steps(), folders[wanted[0][0].name])
+        password = f"Aa1{secrets.token_hex(16)}"
+        _let_in(settings, [size for size, _ in wanted], password)
+        _release(settings, wanted, folders)
+        with stack.airflow() as airflow:
+            scene = Scene(settings, airflow, folders, password)
+            scene.wait_for_dags(_dag_ids(wanted))
+            yield scene
+    finally:
+        stack.stop()
+        shutil.rmtree(settings.state, ignore_errors=True)
+        os.environ.clear()
+        os.environ.update(before)
+        mark_this_command(checkout.state)
+
+
+def _seconds(start: datetime, end: datetime) -> float:
+    return (end - start).total_seconds()
+
+
+def _settings(checkout: Settings) -> Settings:
+    state = checkout.state / "bench-pipelines"
+    shutil.rmtree(state, ignore_errors=True)
+    (state / "mwaa").mkdir(parents=True)
+    (state / "venvs").symlink_to(checkout.state / "venvs")
+    # What startup.sh installs is the same everywhere, and takes a minute.
+    installed = checkout.state / "mwaa" / "dbt_venv"
+    if (installed / ".ready").exists():
+        (state / "mwaa" / "dbt_venv").symlink_to(installed)
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.create_server((HOST, 0))) for _ in range(3)]
+        return Settings(state, *(probe.getsockname()[1] for probe in probes))
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    ports = {"WAREHOUSE": settings.warehouse_port, "AWS": settings.aws_port, "AIRFLOW": settings.airflow_port}
+    named = {f"LOCAL_{name}_PORT": str(port) for name, port in ports.items()}
+    return {**settings.aws_environment(), **named, "LOCAL_DIR": str(settings.state)}
+
+
+def _dag_ids(wanted: list[tuple[Size, list[str]]]) -> list[str]:
+    return [name for size, modes in wanted for name in (size.name, *(f"{size.name}_{mode}" for mode in modes))]
+
+
+def _let_in(settings: Settings, sizes: list[Size], password: str) -> None:
+    """Make the database user; tell ours and the alternatives how to log in, each in its own words."""
+    admin = Passwords.load(settings.state).awsuser
+    with contextlib.closing(connect(settings, "awsuser", admin)) as connection:
+        for size in sizes:
+            apply_grants(connection, _USER, password, "raw", size.schema)
+    manager = seed.client(settings, "secretsmanager")
+    seed.let_tasks_read(settings, "*/login")
+    address = {"conn_type": "redshift", "host": HOST, "port": settings.warehouse_port, "schema": "dev"}
+    address |= {"extra": {"sslmode": "disable"}}
+    for size in sizes:
+        login = {"login": _USER, "password": password}
+        for name, value in (
+            (f"{size.name}/login", {"username": _USER, "password": password}),
+            (f"airflow/connections/{size.name}", address),
+            (f"airflow/connections/{size.name}_plain", {**address, **login}),
+        ):
+            manager.create_secret(Name=name, SecretString=json.dumps(value))
+
+
+def _release(settings: Settings, wanted: list[tuple[Size, list[str]]], folders: dict[str, Path]) -> None:
+    folder = settings.state / "artefact"
+    build(folder, list(folders.values()))
+    write_dag_files(folder / "dags", wanted)
+    apply(Artefact.read(folder), Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3")))

@@ -1,0 +1,170 @@
+"""Releases: planning and applying a project of a thousand models, beside `aws s3 sync` on the same S3."""
+
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from botocore.config import Config
+
+from benchmarks import Figure, interleaved
+from mwaa_local.aws import seed
+from mwaa_local.processes import base_environment, mark_this_command, spawn, stop, wait_for_line
+from mwaa_local.settings import HOST, REPOSITORY, Settings, SetupError
+from mwaa_release.apply import apply
+from mwaa_release.bucket import PARALLEL, Bucket
+from mwaa_release.plan import make_plan
+from mwaa_release.release import RELEASE_FILE, Artefact, Release, list_files
+
+_MODELS = 1000
+_ALTERNATIVE = "aws s3 sync"
+_PAIRS = 3
+
+
+def run(say: Callable[[str], None]) -> list[Figure]:
+    """Measure; takes about two minutes, and installs the AWS CLI into the state folder the first time.
+
+    Raises:
+        SetupError: S3 did not start, or the AWS CLI could not be installed.
+    """
+    with _s3() as settings:
+        first, second = (_artefact(settings.state / name, second) for second, name in enumerate(("one", "two")))
+        s3 = seed.client(settings, "s3")
+        counted = _Counted(settings)
+        say(f"the first release of {_MODELS} models, and {_ALTERNATIVE} of the same files")
+        sync = _awscli(settings, say)
+        buckets = iter(f"bench-{number}" for number in range(100))
+
+        def apply_all() -> float:
+            name = next(buckets)
+            s3.create_bucket(Bucket=name)
+            started = time.perf_counter()
+            apply(first, Bucket(name, counted.s3))
+            return time.perf_counter() - started
+
+        def sync_all() -> float:
+            name = next(buckets)
+            s3.create_bucket(Bucket=name)
+            started = time.perf_counter()
+            sync(first.folder, name)
+            return time.perf_counter() - started
+
+        taken = interleaved(_PAIRS, apply_all, sync_all)
+        figures = [Figure(f"apply of {_MODELS} new models", taken[0], "s", _ALTERNATIVE, taken[1], 1.0)]
+
+        bucket = Bucket("bench-plan", counted.s3)
+        s3.create_bucket(Bucket=bucket.name)
+        apply(first, bucket)
+        say("a plan when nothing changed")
+        counted.uploads = 0
+        started = time.perf_counter()
+        if not make_plan(first, bucket).is_empty:
+            raise SetupError("the plan of what was just applied is not empty")
+        figures.append(Figure(f"plan of {_MODELS} unchanged models", time.perf_counter() - started, "s", goal=5.0))
+        apply(first, bucket)
+        # The lock is no part of what is live.
+        figures.append(Figure("uploads when nothing changed", counted.uploads, "files", goal=0))
+        say("one changed model")
+        counted.uploads = 0
+        apply(second, bucket)
+        figures.append(
+            Figure(
+                "uploads for one changed model, beside release.json and CURRENT", counted.uploads - 2, "files", goal=3
+            )
+        )
+    return figures
+
+
+class _Counted:
+    """A client of S3 that counts what it uploads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.uploads = 0
+        session = {"config": Config(max_pool_connections=PARALLEL)}
+        self.s3 = seed.boto3.client(
+            "s3",
+            endpoint_url=settings.aws_url,
+            region_name="us-east-1",
+            aws_access_key_id="local",
+            aws_secret_access_key="local",  # noqa: S106 - the stand-in takes any
+            **session,
+        )
+        self.s3.meta.events.register("before-send.s3.PutObject", self._count)
+
+    def _count(self, request: Any, **_more: Any) -> None:
+        if not request.url.endswith("/mwaa_release.lock"):
+            self.uploads += 1
+
+
+@contextlib.contextmanager
+def _s3() -> Iterator[Settings]:
+    """An AWS stand-in of the benchmark's own, gone when the block ends."""
+    checkout = Settings.from_environment()
+    state = checkout.state / "bench-releases"
+    shutil.rmtree(state, ignore_errors=True)
+    with socket.create_server((HOST, 0)) as probe:
+        port = probe.getsockname()[1]
+    settings = Settings(state, checkout.warehouse_port, port, checkout.airflow_port)
+    mark_this_command(checkout.state)
+    environment = {**base_environment(), **settings.aws_environment(), "LOCAL_DIR": str(state)}
+    environment["LOCAL_AWS_PORT"] = str(port)
+    children = []
+    try:
+        children.append(
+            spawn("aws", [sys.executable, "-m", "mwaa_local.aws"], environment, state / "aws.log", REPOSITORY)
+        )
+        wait_for_line(children[0], "ready", 120)
+        yield settings
+    finally:
+        stop(children)
+        shutil.rmtree(state, ignore_errors=True)
+
+
+def _artefact(folder: Path, changed: int) -> Artefact:
+    """A release of so many models as `build` makes it, without dbt; `changed` is a part of one model's text."""
+    release_id = f"20260101T00000{changed}Z-abcdef1"
+    project = folder / "dags/dbt/bench" / release_id
+    (project / "models").mkdir(parents=True)
+    for number in range(_MODELS):
+        text = f"select {number} as id, '{'x' * 400}' as filler, {changed if number == 0 else 0} as changed\n"
+        (project / "models" / f"model_{number}.sql").write_text(text)
+    nodes = {
+        f"model.bench.model_{number}": {"package_name": "bench", "original_file_path": f"models/model_{number}.sql"}
+        for number in range(_MODELS)
+    }
+    # As large as dbt's own.
+    filler = {"changed": changed, "filler": "x" * 3_000_000}
+    (project / "manifest.json").write_text(
+        json.dumps({"metadata": {"project_name": "bench"}, "nodes": nodes, **filler})
+    )
+    (folder / "dags/pipelines.py").write_text("# the same in both\n")
+    release = Release(release_id, "bench", "abcdef1" * 5, "2026-01-01", "1.11.16", list_files(project))
+    (project / RELEASE_FILE).write_bytes(release.to_json())
+    return Artefact.read(folder)
+
+
+def _awscli(settings: Settings, say: Callable[[str], None]) -> Callable[[Path, str], None]:
+    """`aws s3 sync`, of an AWS CLI that is installed for this alone."""
+    home = settings.state.parent / "venvs" / "awscli"
+    if not (home / "bin" / "aws").exists():
+        say("installing the AWS CLI")
+        venv.create(home, with_pip=True, clear=True)
+        command = [str(home / "bin" / "python"), "-m", "pip", "install", "-q", "awscli==1.46.2"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            shutil.rmtree(home)
+            raise SetupError(f"the AWS CLI could not be installed: {done.stderr[-500:]}")
+    environment = {**base_environment(), **settings.aws_environment()}
+
+    def sync(folder: Path, bucket: str) -> None:
+        command = [str(home / "bin" / "aws"), "s3", "sync", "--quiet", str(folder), f"s3://{bucket}"]
+        subprocess.run(command, env=environment, check=True)
+
+    return sync

@@ -1,0 +1,81 @@
+"""The benchmarks of the DAGs: the projects that they make, and what they make of what they measured."""
+
+import json
+import os
+from pathlib import Path
+
+import psutil
+import yaml
+
+from benchmarks.pipelines import in_turn, where_it_goes
+from benchmarks.pipelines.dag_files import write_dag_files
+from benchmarks.pipelines.memory import memory, proportional
+from benchmarks.pipelines.projects import Size, write_project
+from benchmarks.pipelines.scene import Taken
+from mwaa_local.settings import REPOSITORY
+
+SIZE = Size("slow", 8, 2, 3)
+
+
+def test_a_project_has_models_in_layers_each_with_a_test_and_the_shipped_audit(tmp_path: Path) -> None:
+    folder = write_project(tmp_path / "slow", SIZE, 5439, "somebody")
+    nodes = folder / "models" / "nodes"
+    assert len(list(nodes.glob("slow_*.sql"))) == 8
+    assert "ref(" not in (nodes / "slow_1.sql").read_text()
+    assert "{{ ref('slow_5') }}" in (nodes / "slow_7.sql").read_text()
+    assert "pg_sleep(2)" in (nodes / "slow_7.sql").read_text()
+    tested = yaml.safe_load((nodes / "nodes.yml").read_text())["models"]
+    assert [model["columns"][0]["data_tests"] for model in tested] == [["not_null"]] * 8
+    assert (folder / "models" / "audit_table.sql").is_file()
+    assert "log_audit_table" in (folder / "dbt_project.yml").read_text()
+    (target,) = yaml.safe_load((folder / "profiles.yml").read_text())["slow"]["outputs"].values()
+    assert (target["schema"], target["threads"]) == ("bench_slow", 3)
+
+
+def test_models_without_seconds_do_not_wait(tmp_path: Path) -> None:
+    folder = write_project(tmp_path / "tiny", Size("tiny", 1, 0, 4), 5439, "somebody")
+    assert "pg_sleep" not in (folder / "models" / "nodes" / "tiny_0.sql").read_text()
+
+
+def test_the_dag_files_have_our_entry_and_the_alternatives(tmp_path: Path) -> None:
+    write_dag_files(tmp_path, [(SIZE, ["watcher"])])
+    (entry,) = yaml.safe_load((tmp_path / "pipelines.yml").read_text())["pipelines"]
+    known = json.loads((REPOSITORY / "dags" / "pipelines.schema.json").read_text())["$defs"]["Pipeline"]["properties"]
+    assert set(entry) <= set(known)
+    (other,) = json.loads((tmp_path / "alternatives.json").read_text())
+    assert (other["name"], other["schema"], other["modes"]) == ("slow", entry["target_schema"], ["watcher"])
+    assert (tmp_path / "alternatives.py").is_file()
+
+
+def test_several_things_are_measured_in_turn_and_the_medians_of_their_parts_returned() -> None:
+    order: list[str] = []
+    one = iter([Taken(9, 1), Taken(1, 2), Taken(2, 9)])
+    medians = in_turn(
+        3, lambda: order.append("one") or next(one), lambda: order.append("other") or Taken(5, 4, dbt=len(order))
+    )
+    assert medians == [Taken(2, 2), Taken(5, 4, dbt=4)]
+    assert order == ["one", "other"] * 3
+
+
+def test_the_parts_of_a_run_add_up_to_the_run() -> None:
+    parts = where_it_goes("run", Taken(run=30, models=20, audit=8, first=15, dbt=22))
+    assert [part.value for part in parts] == [8, 7, 5, 2, 8]
+    assert [part.goal for part in parts] == [None] * 5
+
+
+def test_memory_is_what_the_system_says_is_a_processes_own_part() -> None:
+    assert (
+        proportional("5581-7ffd ---p 00000000 00:00 0 [rollup]\nRss:  884 kB\nPss:  385 kB\nPss_Dirty: 8 kB\n")
+        == 394240
+    )
+    own = memory(psutil.Process())
+    assert 0 < own <= psutil.Process().memory_info().rss * 1.1
+
+
+def test_a_process_that_has_ended_has_no_memory() -> None:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    process = psutil.Process(pid)
+    os.waitpid(pid, 0)
+    assert memory(process) == 0

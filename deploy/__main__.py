@@ -1,5 +1,0 @@
-"""`python -m deploy`."""
-
-from deploy.cli import main
-
-main()

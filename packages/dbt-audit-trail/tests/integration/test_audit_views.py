@@ -1,0 +1,291 @@
+"""The audit views and the ten questions, on a history whose answers were worked out by hand."""
+
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from audit_database import Database
+
+from mwaa_local.settings import REPOSITORY
+
+# Four runs of one pipeline, the third started by hand. Times are seconds after ten o'clock of the run's day.
+#
+#   source s -> a -> b -> test t       u: a test that cannot decide; v: a test that never passes
+#               a -> c
+#
+# (run day, invocation, Airflow try, node, status, from, to, rows, failures)
+HISTORY = [
+    (1, "i1", 1, "a", "success", 0, 10, 100, None),
+    (1, "i1", 1, "c", "success", 10, 15, 7, None),
+    (1, "i1", 1, "b", "success", 10, 40, 50, None),
+    (1, "i1", 1, "t", "pass", 40, 41, None, 0),
+    (1, "i1", 1, "u", "pass", 40, 40.5, None, 0),
+    (1, "i1", 1, "v", "fail", 15, 16, None, 3),
+    # b fails and is tried again by Airflow, a minute later.
+    (2, "i2", 1, "a", "success", 0, 20, 110, None),
+    (2, "i2", 1, "b", "error", 20, 22, None, None),
+    (2, "i2", 1, "c", "success", 20, 30, 7, None),
+    (2, "i2", 1, "t", "skipped", None, None, None, None),
+    (2, "i2", 1, "u", "fail", 22, 23, None, 1),
+    (2, "i3", 2, "b", "success", 60, 100, 45, None),
+    (2, "i3", 2, "t", "pass", 100, 101, None, 0),
+    (3, "i4", None, "a", "success", 0, 30, 110, None),
+    (3, "i4", None, "b", "error", 30, 31, None, None),
+    (3, "i4", None, "c", "success", 30, 35, 7, None),
+    (3, "i4", None, "t", "skipped", None, None, None, None),
+    (3, "i4", None, "u", "pass", 31, 32, None, 0),
+    (4, "i5", 1, "s", "pass", 0, 1, None, None),
+    (4, "i6", 1, "a", "success", 5, 15, 110, None),
+    (4, "i6", 1, "b", "success", 15, 85, 60, None),
+    (4, "i6", 1, "c", "success", 15, 20, 7, None),
+    (4, "i6", 1, "t", "warn", 85, 86, None, 2),
+    (4, "i6", 1, "u", "fail", 20, 21, None, 1),
+    (4, "i6", 1, "v", "fail", 20, 22, None, 4),
+]
+NODES = {
+    "s": ("source.p.s", "source", [], []),
+    "a": ("model.p.a", "model", ["source.p.s"], ["staging"]),
+    "b": ("model.p.b", "model", ["model.p.a"], ["mart"]),
+    "c": ("model.p.c", "model", ["model.p.a"], ["mart"]),
+    "t": ("test.p.t", "test", ["model.p.b"], []),
+    "u": ("test.p.u", "test", ["model.p.b"], []),
+    "v": ("test.p.v", "test", ["model.p.c"], []),
+}
+
+
+def json_list(values: list[str]) -> str:
+    return "[" + ", ".join(f'"{value}"' for value in values) + "]"
+
+
+def moment(day: int, second: float | None) -> datetime | None:
+    if second is None:
+        return None
+    return datetime(2026, 1, day, 10, int(second // 60), int(second % 60), int(second % 1 * 1_000_000))
+
+
+def rows() -> list[dict]:
+    made = []
+    for day, invocation, attempt, node, status, first, last, written, failures in HISTORY:
+        unique_id, kind, parents, tags = NODES[node]
+        by_hand = attempt is None
+        made.append(
+            {
+                "load_id": f"{invocation}.{unique_id}",
+                "invocation_id": invocation,
+                "name": node,
+                "resource_type": kind,
+                "status": status,
+                "execution_time": 0 if first is None else last - first,
+                "rows_affected": written,
+                "model_execution_date": f"2026-01-0{day}",
+                "unique_id": unique_id,
+                "relation_name": f'"dev"."analytics"."{node}"',
+                "message": f"{node} says {status}",
+                "failures": failures,
+                "started_at": moment(day, first),
+                "completed_at": moment(day, last),
+                "dbt_command": "build",
+                "full_refresh": False,
+                "release_id": f"release {day}",
+                "owner": "somebody",
+                "tags": json_list(tags) if tags else None,
+                "depends_on": json_list(parents),
+                "source_max_loaded_at": datetime(2026, 1, 4, 6) if node == "s" else None,
+                "airflow_dag_id": None if by_hand else "d",
+                "airflow_run_id": None if by_hand else f"r{day}",
+                "airflow_task_id": None if by_hand else "transform",
+                "airflow_try_number": attempt,
+            }
+        )
+    return made
+
+
+@pytest.fixture(scope="module")
+def history(built, dbt, database):
+    """Views and compiled analyses over the history above: a function that asks one of them and gives dictionaries."""
+    database.add_user("historian", "history")
+    selection = ["--select", "tag:audit", "tag:audit_view"]
+    finished = dbt("run", *selection, user="historian", schema="history")
+    assert finished.code == 0, finished.output
+    database.run("delete from history.audit_table")
+    for row in rows():
+        names = ", ".join(row)
+        database.run(
+            f"insert into history.audit_table ({names}) values ({', '.join(['%s'] * len(row))})", list(row.values())
+        )
+    compiled = dbt("compile", "--select", "resource_type:analysis", user="historian", schema="history")
+    assert compiled.code == 0, compiled.output
+    folder = compiled.target / "compiled" / "flights" / "analyses"
+
+    def ask(question: str) -> list[dict]:
+        path = folder / f"{question}.sql"
+        return database.dictionaries(path.read_text() if path.exists() else f"select * from history.{question}")
+
+    ask.views = {path.stem for path in (REPOSITORY / "dbt_project" / "models" / "audit").glob("*.sql")} - {
+        "audit_table"
+    }
+    ask.questions = {path.stem for path in Path(folder).glob("*.sql")}
+    return ask
+
+
+def pick(rows: list[dict], *names: str) -> list[tuple]:
+    return [tuple(row[name] for name in names) for row in rows]
+
+
+def by(rows: list[dict], name: str) -> dict[str, dict]:
+    assert len({row[name] for row in rows}) == len(rows)
+    return {row[name]: row for row in rows}
+
+
+def test_node_history_takes_the_last_try_and_compares_with_earlier_runs(history):
+    nodes = {(row["run_key"], row["name"]): row for row in history("audit_node_history")}
+    assert len(nodes) == 6 + 5 + 5 + 7
+    retried = nodes["d/r2", "b"]
+    assert (retried["outcome"], retried["tries"], retried["invocation_id"]) == ("passed", 2, "i3")
+    assert nodes["d/r2", "t"]["outcome"] == "passed"
+    assert nodes["i4", "b"]["outcome"] == "failed"
+    assert nodes["d/r1", "b"]["usual_execution_time"] is None
+    # 30 and 40 seconds before, 70 now; the failure in between does not count.
+    last = nodes["d/r4", "b"]
+    assert float(last["usual_execution_time"]) == 35
+    assert float(last["times_usual"]) == 2
+    assert last["rows_change"] == 15
+    assert nodes["d/r4", "t"]["outcome"] == "warned"
+
+
+def test_runs(history):
+    runs = by(history("audit_runs"), "run_key")
+    assert set(runs) == {"d/r1", "d/r2", "i4", "d/r4"}
+    assert {key: float(row["duration_seconds"]) for key, row in runs.items()} == {
+        "d/r1": 41,
+        "d/r2": 101,
+        "i4": 35,
+        "d/r4": 86,
+    }
+    counts = ("outcome", "nodes", "passed_nodes", "warned_nodes", "failed_nodes", "skipped_nodes", "retried_nodes")
+    assert tuple(runs["d/r1"][name] for name in counts) == ("failed", 6, 5, 0, 1, 0, 0)
+    assert tuple(runs["d/r2"][name] for name in counts) == ("failed", 5, 4, 0, 1, 0, 2)
+    assert tuple(runs["i4"][name] for name in counts) == ("failed", 5, 3, 0, 1, 1, 0)
+    assert tuple(runs["d/r4"][name] for name in counts) == ("failed", 7, 4, 1, 2, 0, 0)
+    assert runs["d/r2"]["invocations"] == 2
+    assert runs["d/r4"]["release_id"] == "release 4"
+    assert runs["d/r1"]["critical_path"] == "a > b > t"
+    assert float(runs["d/r1"]["critical_path_seconds"]) == 41
+    assert runs["d/r2"]["critical_path"] == "a > b > t"
+    assert float(runs["d/r2"]["critical_path_seconds"]) == 61
+    # What ends last is c, 35 seconds in; b failed and t never began.
+    assert runs["i4"]["critical_path"] == "a > c"
+    assert runs["d/r4"]["critical_path"] == "s > a > b > t"
+
+
+def test_latest_state(history):
+    state = by(history("audit_latest_state"), "name")
+    assert set(state) == set(NODES)
+    assert (state["b"]["outcome"], state["b"]["completed_at"]) == ("passed", moment(4, 85))
+    assert (state["t"]["outcome"], state["t"]["last_passed_at"]) == ("warned", moment(4, 86))
+    assert (state["v"]["outcome"], state["v"]["last_passed_at"]) == ("failed", None)
+    assert (state["u"]["outcome"], state["u"]["last_passed_at"]) == ("failed", moment(3, 32))
+
+
+def test_node_statistics(history):
+    nodes = by(history("audit_node_statistics"), "name")
+    b = nodes["b"]
+    assert (b["runs"], b["failed_runs"], float(b["failed_share"]), b["retried_runs"]) == (4, 1, 0.25, 1)
+    # 30, 40 and 70 seconds: the median is 40, and 95 of 100 lie below 40 + 0.9 * 30.
+    assert float(b["median_execution_time"]) == 40
+    assert float(b["p95_execution_time"]) == pytest.approx(67)
+    assert (float(b["longest_execution_time"]), float(b["total_execution_time"])) == (70, 141)
+    assert (float(b["last_times_usual"]), b["last_rows_affected"], b["last_rows_change"]) == (2, 60, 15)
+    assert nodes["t"]["runs"] == 3
+
+
+def test_test_health(history):
+    tests = by(history("audit_test_health"), "name")
+    assert {name: row["health"] for name, row in tests.items()} == {"t": "warned", "u": "flaky", "v": "always failing"}
+    assert (tests["u"]["changes"], tests["t"]["changes"]) == (3, 1)
+    assert tests["v"]["last_failures"] == 4
+
+
+def test_mart_freshness(history):
+    marts = by(history("audit_mart_freshness"), "name")
+    assert set(marts) == {"b", "c"}
+    for mart, built in (("b", 85), ("c", 20)):
+        assert marts[mart]["built_at"] == moment(4, built)
+        assert marts[mart]["oldest_source_loaded_at"] == datetime(2026, 1, 4, 6)
+    age = marts["b"]["hours_since_source_loaded"] - marts["b"]["hours_since_built"]
+    assert float(age) == pytest.approx(4 + 85 / 3600, abs=0.001)
+
+
+def test_invocations_join_airflow_to_dbt(history):
+    invocations = by(history("audit_invocations"), "invocation_id")
+    assert set(invocations) == {"i1", "i2", "i3", "i4", "i5", "i6"}
+    retry = invocations["i3"]
+    assert (retry["run_key"], retry["airflow_try_number"], retry["nodes"], retry["failed_nodes"]) == ("d/r2", 2, 2, 0)
+    assert (invocations["i2"]["failed_nodes"], invocations["i2"]["skipped_nodes"]) == (2, 1)
+    assert invocations["i4"]["airflow_run_id"] is None
+    assert float(invocations["i2"]["duration_seconds"]) == 30
+
+
+def test_ten_questions_have_an_answer(history):
+    assert len(history.questions) == 10
+    failed = history("what_failed_in_the_last_run")
+    assert pick(failed, "name", "message", "owner") == [
+        ("u", "u says fail", "somebody"),
+        ("v", "v says fail", "somebody"),
+    ]
+    assert pick(history("how_long_do_runs_take"), "run_key") == [("d/r4",), ("i4",), ("d/r2",), ("d/r1",)]
+    (decided,) = history("what_decided_how_long_the_last_run_took")
+    assert decided["critical_path"] == "s > a > b > t"
+    assert [name for (name,) in pick(history("what_takes_longest"), "name")][:2] == ["b", "a"]
+    (slower,) = history("what_became_slower")
+    assert (slower["name"], float(slower["usual_execution_time"]), float(slower["last_times_usual"])) == ("b", 35, 2)
+    assert pick(history("what_fails_most"), "name", "failed_runs") == [("v", 2), ("u", 2), ("b", 1), ("t", 0)]
+    attention = pick(history("which_tests_need_attention"), "name", "health")
+    assert attention == [("v", "always failing"), ("u", "flaky"), ("t", "warned")]
+    assert pick(history("whose_row_count_jumped"), "name", "last_rows_change") == [("b", 15)]
+    assert pick(history("how_fresh_is_each_mart"), "name", "last_outcome") == [("c", "passed"), ("b", "passed")]
+    built = pick(history("which_release_built_each_mart"), "relation_name", "release_id", "invocation_id")
+    assert built == [
+        ('"dev"."analytics"."b"', "release 4", "i6"),
+        ('"dev"."analytics"."c"', "release 4", "i6"),
+    ]
+
+
+def test_queries_lead_from_redshift_to_the_node_and_the_airflow_run(built, database):
+    node = "model.p.queried"
+    mine, other = Database(database.warehouse), Database(database.warehouse)
+    ((started,),) = mine.run("select cast(getdate() as varchar)")
+    # The comment by which dbt names the node; what follows in the session has none, and is the node's as well.
+    mine.run(f'select /* {{"app": "dbt", "node_id": "{node}"}} */ 1')
+    mine.run("create temporary table made (one integer)")
+    other.run("delete from analytics.audit_table where load_id = 'no such row'")
+    database.run(
+        "insert into analytics.audit_table"
+        " (load_id, invocation_id, unique_id, name, started_at, completed_at, airflow_dag_id, airflow_run_id)"
+        f" values ('queries', 'queries', '{node}', 'queried', cast('{started}' as timestamp),"
+        " dateadd(second, 1, getdate()), 'd', 'queries')"
+    )
+    # History is written with a delay, here as on a cluster; asked for by its name, it is brought up to date.
+    database.run("select count(*) from sys_query_history")
+    found = database.dictionaries("select * from analytics.audit_queries where run_key = 'd/queries'")
+    assert {row["name"] for row in found} == {"queried"}
+    kinds = {row["query_type"] for row in found}
+    assert {"SELECT", "DDL"} <= kinds
+    assert "DELETE" not in kinds
+    assert all(float(row["elapsed_seconds"]) >= 0 for row in found)
+
+
+def test_a_clock_that_jumps_back_breaks_no_view(history, database):
+    row = {**rows()[0], "load_id": "jump", "invocation_id": "jump", "airflow_dag_id": None, "airflow_run_id": None}
+    row |= {"started_at": moment(5, 60), "completed_at": moment(5, 0), "execution_time": -60}
+    names = ", ".join(row)
+    database.run(
+        f"insert into history.audit_table ({names}) values ({', '.join(['%s'] * len(row))})", list(row.values())
+    )
+    try:
+        (run,) = [run for run in history("audit_runs") if run["run_key"] == "jump"]
+        assert (float(run["duration_seconds"]), run["critical_path"]) == (-60, "a")
+        for question in [*history.questions, *history.views]:
+            history(question)
+    finally:
+        database.run("delete from history.audit_table where load_id = 'jump'")

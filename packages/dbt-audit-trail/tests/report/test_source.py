@@ -1,0 +1,157 @@
+"""Reading: real audit views, written by dbt into the warehouse stand-in; and what the command says when it cannot."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from audit_report import source
+from audit_report.source import read
+from mwaa_local.aws.roles import client_of
+from mwaa_local.testing.project import sample_project
+from mwaa_local.testing.rights import warehouse_session
+from mwaa_release.errors import DeployError, SetupError
+from mwaa_release.publish import publish_report
+
+REPOSITORY = Path(__file__).parents[4]
+SCHEMA = "report"
+
+
+def address(warehouse, **more: str) -> dict[str, str]:
+    return {
+        "REDSHIFT_HOST": warehouse.host,
+        "REDSHIFT_PORT": str(warehouse.port),
+        "REDSHIFT_USER": warehouse.user,
+        "REDSHIFT_PASSWORD": warehouse.password,
+        "REDSHIFT_DATABASE": warehouse.database,
+        "REDSHIFT_SCHEMA": SCHEMA,
+        "REDSHIFT_SSLMODE": "disable",
+        **more,
+    }
+
+
+def report(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("REDSHIFT_", "LOCAL_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "mwaa_local", "report", *arguments],
+        cwd=REPOSITORY,
+        env={**variables, "LOCAL_DIR": str(tmp_path / "state"), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def audited(warehouse, tmp_path_factory):
+    """The audit table and views, and in them the invocation that made them."""
+    project = sample_project(tmp_path_factory.mktemp("project") / "dbt_project")
+    for chosen in ("tag:audit", "tag:audit_view"):
+        done = subprocess.run(
+            [Path(sys.executable).with_name("dbt"), "--no-use-colors", "run", "--target", "prod", "--select", chosen],
+            cwd=project,
+            env={**os.environ, **address(warehouse)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+    return warehouse
+
+
+def test_rows_of_every_view_are_read(audited):
+    connection = audited.connect()
+    try:
+        found = read(connection, SCHEMA, 1)
+    finally:
+        connection.close()
+    assert [row["outcome"] for row in found["runs"]] == ["passed", "passed"]
+    assert {row["name"] for row in found["nodes"]} >= {"audit_table", "audit_runs"}
+    assert len(found["nodes"]) == sum(row["nodes"] for row in found["runs"]) == len(found["statistics"])
+    assert found["tests"] == found["marts"] == []
+
+
+def test_a_run_that_does_not_fit_is_counted_only(audited, monkeypatch):
+    monkeypatch.setattr(source, "MAX_NODES", 5)
+    connection = audited.connect()
+    try:
+        found = read(connection, SCHEMA, 1)
+    finally:
+        connection.close()
+    assert len(found["runs"]) == 2
+    assert found["nodes"] == []
+
+
+def test_the_command_writes_a_page_and_prints_its_path(audited, tmp_path):
+    path = tmp_path / "deep" / "audit.html"
+    done = report(tmp_path, "--output", str(path), "--days", "2", **address(audited))
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, str(path), "")
+    page = path.read_text(encoding="utf-8")
+    assert "audit_critical_paths" in page
+    assert "the last 2 days" in page
+    assert audited.password not in page
+    assert [other.name for other in path.parent.iterdir()] == ["audit.html"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"REDSHIFT_SCHEMA": 'nobody\'s "own"'}, "has no audit views yet"),
+        ({"REDSHIFT_PASSWORD": "Wrong1234"}, "check REDSHIFT_*"),
+        ({"REDSHIFT_PASSWORD": ""}, "REDSHIFT_PASSWORD not; set both"),
+        ({"REDSHIFT_PORT": "1"}, "127.0.0.1:1 does not let awsuser in"),
+        ({"REDSHIFT_PORT": "x"}, "REDSHIFT_PORT='x' is not a port"),
+        ({"REDSHIFT_SSLMODE": "maybe"}, "REDSHIFT_SSLMODE='maybe' is unknown"),
+        ({"REDSHIFT_HOST": ""}, "make up; or name a warehouse with REDSHIFT_HOST"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_message(warehouse, tmp_path, changed, said):
+    done = report(tmp_path, **{**address(warehouse), **changed})
+    assert done.returncode == 2
+    assert done.stderr.startswith("Set-up failed: ")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("report.html*"))
+
+
+def test_a_place_that_cannot_be_written_is_named(audited, tmp_path):
+    (tmp_path / "file").touch()
+    done = report(tmp_path, "--output", str(tmp_path / "file" / "audit.html"), **address(audited))
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr
+    assert "--output" in done.stderr
+
+
+def test_the_report_of_a_pipelines_warehouse_is_published(audited, aws, tmp_path):
+    secretsmanager, s3 = aws.client("secretsmanager"), aws.client("s3")
+    login = {"username": audited.user, "password": audited.password}
+    where = {"host": audited.host, "port": audited.port, "extra": {"sslmode": "disable"}}
+    for name, content in (("published/user", login), ("airflow/connections/published", where)):
+        secretsmanager.create_secret(Name=name, SecretString=json.dumps(content))
+    s3.create_bucket(Bucket="published")
+    pipeline = {"dag_name": "published", "secret_name": "published/user", "redshift_connection_id": "published"}
+    pipeline |= {"target_database": audited.database, "target_schema": SCHEMA, "project_name": "flights"}
+    pipelines = tmp_path / "pipelines.yml"
+    pipelines.write_text(json.dumps({"pipelines": [pipeline]}))
+    values = {"SecretName": "published/user", "ConnectionId": "published", "ReportBucketName": "published"}
+    session = warehouse_session(aws, **values)
+    secretsmanager, given = (client_of(session, aws.settings, service) for service in ("secretsmanager", "s3"))
+    publish_report(secretsmanager, given, "published", "s3://published/audit/index.html", pipelines=pipelines)
+    page = s3.get_object(Bucket="published", Key="audit/index.html")
+    assert page["ContentType"] == "text/html; charset=utf-8"
+    text = page["Body"].read().decode()
+    assert f"{audited.database}.{SCHEMA}" in text
+    assert "model.flights.audit_table" in text
+    assert audited.password not in text
+    with pytest.raises(
+        DeployError, match=r"is not authorized to perform: s3:PutObject on resource: .*:published/index"
+    ):
+        publish_report(secretsmanager, given, "published", "s3://published/index.html", pipelines=pipelines)
+    with pytest.raises(DeployError, match="s3://no-such-bucket/x"):
+        publish_report(secretsmanager, s3, "published", "s3://no-such-bucket/x", pipelines=pipelines)
+    for url in ("https://published/x", "s3://published", "s3://published/", "published/x"):
+        with pytest.raises(SetupError, match="is no place for the report"):
+            publish_report(secretsmanager, s3, "published", url, pipelines=pipelines)

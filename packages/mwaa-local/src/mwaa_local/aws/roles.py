@@ -1,0 +1,191 @@
+"""The roles that `infra/` makes, made from its templates at the stand-in, and the taking of them.
+
+So the tasks of a local run have the rights of the environment's execution role, and a local release has those of
+GitHub's, to the letter of the policies that production gets. Not through CloudFormation: moto's takes seconds to load.
+"""
+
+import base64
+import json
+import re
+from typing import Any
+
+import boto3
+import botocore.session
+import httpx
+import yaml
+from botocore.config import Config
+from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
+
+from mwaa_local.settings import ACCOUNT_ID, ENVIRONMENT, REGION, REPOSITORY, Settings
+
+# Whose token the release role trusts, and for which jobs.
+ISSUER = "token.actions.githubusercontent.com"
+PROVIDER = f"arn:aws:iam::{ACCOUNT_ID}:oidc-provider/{ISSUER}"
+GITHUB_REPOSITORY = "acme/data"
+RELEASE_JOB = f"repo:{GITHUB_REPOSITORY}:environment:dev"
+_PSEUDO = {"AWS::Partition": "aws", "AWS::AccountId": ACCOUNT_ID, "AWS::Region": REGION, "AWS::NoValue": None}
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads CloudFormation's short forms, such as !Sub, as what they stand for."""
+
+
+def _short_form(loader: yaml.SafeLoader, tag: str, node: yaml.Node) -> dict[str, Any]:
+    if isinstance(node, yaml.ScalarNode):
+        return {tag: loader.construct_scalar(node)}
+    if isinstance(node, yaml.SequenceNode):
+        return {tag: loader.construct_sequence(node, deep=True)}
+    return {tag: loader.construct_mapping(node, deep=True)}  # type: ignore[arg-type]
+
+
+_Loader.add_multi_constructor("!", _short_form)
+
+
+class _Template:
+    """A template with values for its parameters and its other resources."""
+
+    def __init__(self, file: str, values: dict[str, str]) -> None:
+        self.content = yaml.load((REPOSITORY / "infra" / file).read_text(), _Loader)  # noqa: S506 - a SafeLoader
+        defaults = {name: each.get("Default") for name, each in self.content["Parameters"].items()}
+        self._values: dict[str, Any] = {**_PSEUDO, **defaults, **values}
+
+    def holds(self, condition: str | None) -> bool:
+        """Whether a condition of the template is true; no condition is."""
+        return condition is None or bool(self.filled(self.content["Conditions"][condition]))
+
+    def filled(self, part: Any) -> Any:
+        """A part of the template with its functions replaced by what they give; entries that are no value are gone."""
+        if isinstance(part, list):
+            return [each for each in map(self.filled, part) if each is not None]
+        if not isinstance(part, dict):
+            return part
+        if len(part) == 1:
+            ((name, argument),) = part.items()
+            if function := getattr(self, f"_{name.lower()}", None) if name[0].isupper() else None:
+                return function(argument)
+        filled = {name: self.filled(each) for name, each in part.items()}
+        return {name: each for name, each in filled.items() if each is not None}
+
+    def _ref(self, name: str) -> Any:
+        return self._values[name]
+
+    _getatt = _ref
+
+    def _condition(self, name: Any) -> Any:
+        # A statement has a member of the same name, which is no function.
+        return self.holds(name) if isinstance(name, str) else {"Condition": self.filled(name)}
+
+    def _sub(self, argument: Any) -> str:
+        text, more = argument if isinstance(argument, list) else (argument, {})
+        values = self._values | {name: self.filled(each) for name, each in more.items()}
+        return re.sub(r"\$\{([^}]+)\}", lambda match: str(values[match[1]]), text)
+
+    def _if(self, argument: list[Any]) -> Any:
+        condition, then, other = argument
+        return self.filled(then if self.holds(condition) else other)
+
+    def _equals(self, argument: list[Any]) -> bool:
+        one, other = map(self.filled, argument)
+        return bool(one == other)
+
+    def _not(self, argument: list[Any]) -> bool:
+        return not self.filled(argument[0])
+
+    def _and(self, argument: list[Any]) -> bool:
+        return all(map(self.filled, argument))
+
+    def _join(self, argument: list[Any]) -> str:
+        separator, parts = self.filled(argument)
+        return str(separator).join(parts if isinstance(parts, list) else parts.split(","))
+
+
+def make(iam: Any, file: str, **values: str) -> dict[str, str]:
+    """Make the roles of a template of `infra/`, or bring them up to date.
+
+    Args:
+        iam: boto3 client.
+        file: of `infra/`.
+        values: of the template's parameters, and of other resources that the roles name, such as `Topic` or
+            `Queue.Arn`.
+
+    Returns:
+        The ARNs, by their names in the template. A role that the template does not name is called after the file.
+    """
+    template, made = _Template(file, values), {}
+    for name, resource in template.content["Resources"].items():
+        if resource["Type"] != "AWS::IAM::Role" or not template.holds(resource.get("Condition")):
+            continue
+        properties = template.filled(resource["Properties"])
+        role = properties.get("RoleName", f"{file.partition('.')[0]}-{name}")
+        trust = json.dumps(properties["AssumeRolePolicyDocument"])
+        try:
+            made[name] = iam.create_role(RoleName=role, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+        except iam.exceptions.EntityAlreadyExistsException:
+            iam.update_assume_role_policy(RoleName=role, PolicyDocument=trust)
+            made[name] = iam.get_role(RoleName=role)["Role"]["Arn"]
+        for policy in properties["Policies"]:
+            document = json.dumps(policy["PolicyDocument"])
+            iam.put_role_policy(RoleName=role, PolicyName=policy["PolicyName"], PolicyDocument=document)
+    return made
+
+
+def web_identity(subject: str) -> str:
+    """A token as GitHub gives a job: without a signature, at which the stand-in does not look.
+
+    Args:
+        subject: which job it is, such as `repo:acme/data:environment:dev`.
+    """
+    parts = ({"alg": "none"}, {"iss": f"https://{ISSUER}", "aud": "sts.amazonaws.com", "sub": subject})
+    return ".".join([*(base64.urlsafe_b64encode(json.dumps(each).encode()).decode().rstrip("=") for each in parts), ""])
+
+
+def job_session(settings: Settings, role_arn: str, subject: str = RELEASE_JOB) -> boto3.Session:
+    """What the action configure-aws-credentials gets for a job of GitHub's: the session of a role.
+
+    Raises:
+        botocore.exceptions.ClientError: the role does not trust the subject.
+    """
+    sts = boto3.client("sts", endpoint_url=settings.aws_url, region_name=REGION)
+    given = sts.assume_role_with_web_identity(
+        RoleArn=role_arn, RoleSessionName="release", WebIdentityToken=web_identity(subject)
+    )["Credentials"]
+    return boto3.Session(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+
+
+def keys(session: boto3.Session) -> dict[str, str]:
+    """The variables in which another process finds a session's credentials."""
+    given = session.get_credentials()
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    return dict(zip(names, (given.access_key, given.secret_key, given.token), strict=True))
+
+
+class _Worker(CredentialProvider):
+    """The credentials of a worker, asked for at the first call that is made with them."""
+
+    METHOD = CANONICAL_NAME = "container-role"
+
+    def __init__(self, address: str) -> None:
+        super().__init__()
+        self._address = address
+
+    def load(self) -> DeferredRefreshableCredentials:
+        return DeferredRefreshableCredentials(self._fetch, self.METHOD)
+
+    def _fetch(self) -> dict[str, str]:
+        given = httpx.get(self._address, trust_env=False).raise_for_status().json()
+        names = {"AccessKeyId": "access_key", "SecretAccessKey": "secret_key", "Token": "token"}
+        return {names.get(name, "expiry_time"): value for name, value in given.items()}
+
+
+def worker_session(settings: Settings, environment: str = ENVIRONMENT) -> boto3.Session:
+    """A session with the execution role of an environment."""
+    session = botocore.session.Session()
+    provider = _Worker(settings.worker_environment(environment)["AWS_CONTAINER_CREDENTIALS_FULL_URI"])
+    session.register_component("credential_provider", CredentialResolver([provider]))
+    return boto3.Session(botocore_session=session)
+
+
+def client_of(session: boto3.Session, settings: Settings, service: str) -> Any:
+    """A session's client of a service at the stand-in."""
+    config = Config(inject_host_prefix=False, max_pool_connections=16)
+    return session.client(service, endpoint_url=settings.aws_url, region_name=REGION, config=config)

@@ -1,0 +1,213 @@
+"""Puts into the AWS stand-in what production's account holds, by the calls production would take; and reads the alerts.
+
+Buckets, the dbt user's secret, the Airflow connection, the topic with an inbox that stands for the people behind it,
+and the notification function.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from mwaa_local.aws import roles
+from mwaa_local.settings import ACCOUNT_ID, ADMINISTRATOR_KEY, ENVIRONMENT, REGION, REPOSITORY, Passwords, Settings
+
+DAGS_BUCKET = "flights-mwaa"
+LANDING_BUCKET = "flights-landing"
+DBT_SECRET = "flights/dbt_user"  # noqa: S105 - a name
+CONNECTION_SECRET = "airflow/connections/flights_redshift"  # noqa: S105 - a name
+TOPIC = "flights-alerts"
+INBOX = "flights-alerts-inbox"
+FUNCTION = "sns_notification"
+ROLE = "notification-Role"
+RELEASE_ROLE_ARN = f"arn:aws:iam::{ACCOUNT_ID}:role/flights-release-dev"
+WAREHOUSE_ROLE_ARN = f"arn:aws:iam::{ACCOUNT_ID}:role/flights-warehouse-dev"
+HANDLER_FOLDER = REPOSITORY / "lambda"
+
+# How S3, Secrets Manager, IAM and Lambda say that something is there already.
+_EXISTS = ("BucketAlreadyOwnedByYou", "ResourceExistsException", "EntityAlreadyExists", "ResourceConflictException")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What `seed` made."""
+
+    dags_bucket: str
+    landing_bucket: str
+    topic_arn: str
+    inbox_url: str
+    function_arn: str
+
+
+def client(settings: Settings, service: str) -> Any:
+    """A boto3 client of `service` at the stand-in, whatever AWS settings this process's environment has."""
+    return boto3.client(
+        service,
+        endpoint_url=settings.aws_url,
+        region_name=REGION,
+        aws_access_key_id=ADMINISTRATOR_KEY,
+        aws_secret_access_key="local",  # noqa: S106 - the stand-in takes any
+        config=Config(inject_host_prefix=False),
+    )
+
+
+def seed(settings: Settings, passwords: Passwords, warehouse_host: str, warehouse_port: int) -> Resources:
+    """Make everything, or bring what is there up to date.
+
+    Raises:
+        botocore.exceptions.EndpointConnectionError: the stand-in does not run.
+    """
+    s3, key = client(settings, "s3"), _key(settings)
+    encryption = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
+    for bucket in (DAGS_BUCKET, LANDING_BUCKET):
+        _unless_it_exists(lambda bucket=bucket: s3.create_bucket(Bucket=bucket))
+        rules = {"Rules": [{"ApplyServerSideEncryptionByDefault": encryption}]}
+        s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration=rules)
+    # MWAA wants its bucket versioned: https://docs.aws.amazon.com/mwaa/latest/userguide/mwaa-s3-bucket.html
+    s3.put_bucket_versioning(Bucket=DAGS_BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    _put_secret(settings, key, DBT_SECRET, {"username": "dbt_user", "password": passwords.dbt_user})
+    # Neither user nor password: those are the secret's, and the pipeline brings the two together.
+    connection = {"conn_type": "redshift", "host": warehouse_host, "port": warehouse_port, "schema": "dev"}
+    _put_secret(settings, key, CONNECTION_SECRET, {**connection, "extra": {"sslmode": "disable"}})
+    topic_arn = client(settings, "sns").create_topic(Name=TOPIC, Attributes={"KmsMasterKeyId": key})["TopicArn"]
+    _make_roles(settings, key, topic_arn)
+    return Resources(
+        dags_bucket=DAGS_BUCKET,
+        landing_bucket=LANDING_BUCKET,
+        topic_arn=topic_arn,
+        inbox_url=_subscribe_inbox(settings, topic_arn),
+        function_arn=_deploy_function(settings, topic_arn),
+    )
+
+
+def read_alerts(settings: Settings) -> list[dict[str, str]]:
+    """Take every alert that has reached people, oldest first, as `{"subject", "message"}`.
+
+    An alert is removed only when all have been read, so a reader that dies half way loses none.
+    """
+    sqs = client(settings, "sqs")
+    url = sqs.get_queue_url(QueueName=INBOX)["QueueUrl"]
+    received: list[dict[str, Any]] = []
+    while batch := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+        received += batch
+    envelopes = sorted((json.loads(message["Body"]) for message in received), key=lambda e: e["Timestamp"])
+    alerts = [{"subject": envelope["Subject"], "message": envelope["Message"]} for envelope in envelopes]
+    for message in received:
+        sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+    return alerts
+
+
+def break_lambda(settings: Settings) -> None:
+    """For a drill: the function publishes to a topic that its role may not, and fails, until `seed` is called."""
+    _configure_function(settings, f"arn:aws:sns:{REGION}:{ACCOUNT_ID}:{TOPIC}-missing")
+
+
+def _unless_it_exists(create: Callable[[], Any]) -> bool:
+    """Whether `create` made something that was not there before."""
+    try:
+        create()
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in _EXISTS:
+            raise
+        return False
+    return True
+
+
+def let_tasks_read(settings: Settings, secret_name: str) -> None:
+    """Change the execution role, as `stack environment SecretName=…` does.
+
+    Args:
+        settings: of a stand-in that is seeded.
+        secret_name: the database users' secrets, such as `*/dbt_user`.
+    """
+    _make_execution_role(settings, _key(settings), secret_name)
+
+
+def _make_execution_role(settings: Settings, key: str, secret_name: str = DBT_SECRET) -> str:
+    values = {"KeyArn": key, "DagsBucketName": DAGS_BUCKET, "SecretName": secret_name}
+    return roles.make(client(settings, "iam"), "environment.yml", **values)["ExecutionRole"]
+
+
+def _key(settings: Settings) -> str:
+    """The key of all that is kept, as storage.yml makes it."""
+    kms, alias = client(settings, "kms"), f"alias/{ENVIRONMENT}"
+    try:
+        return kms.describe_key(KeyId=alias)["KeyMetadata"]["Arn"]
+    except ClientError:
+        key = kms.create_key()["KeyMetadata"]
+        kms.create_alias(AliasName=alias, TargetKeyId=key["KeyId"])
+        return key["Arn"]
+
+
+def _make_roles(settings: Settings, key: str, topic_arn: str) -> None:
+    """Make the roles of `infra/`, and the environment whose tasks run with one of them."""
+    iam = client(settings, "iam")
+    github = {"Repository": roles.GITHUB_REPOSITORY, "GitHubEnvironment": "dev", "ProviderArn": roles.PROVIDER}
+    roles.make(iam, "github.yml", KeyArn=key, DagsBucketName=DAGS_BUCKET, **github, Freshness="true")
+    queue = f"arn:aws:sqs:{REGION}:{ACCOUNT_ID}:flights-alerts-undelivered"
+    logs = f"arn:aws:logs:{REGION}:{ACCOUNT_ID}:log-group:/aws/lambda/{FUNCTION}:*"
+    others = {"Topic": topic_arn, "DeadLetters.Arn": queue, "Logs.Arn": logs}
+    roles.make(iam, "notification.yml", KeyArn=key, **others)
+    execution = _make_execution_role(settings, key)
+    mwaa = client(settings, "mwaa")
+    if ENVIRONMENT not in mwaa.list_environments()["Environments"]:
+        mwaa.create_environment(
+            Name=ENVIRONMENT,
+            DagS3Path="dags",
+            ExecutionRoleArn=execution,
+            SourceBucketArn=f"arn:aws:s3:::{DAGS_BUCKET}",
+            NetworkConfiguration={"SubnetIds": ["subnet-a", "subnet-b"], "SecurityGroupIds": ["sg-a"]},
+        )
+
+
+def _put_secret(settings: Settings, key: str, name: str, value: dict[str, Any]) -> None:
+    secrets = client(settings, "secretsmanager")
+    text = json.dumps(value)
+    if not _unless_it_exists(lambda: secrets.create_secret(Name=name, SecretString=text, KmsKeyId=key)):
+        secrets.put_secret_value(SecretId=name, SecretString=text)
+
+
+def _subscribe_inbox(settings: Settings, topic_arn: str) -> str:
+    sqs = client(settings, "sqs")
+    url = sqs.create_queue(QueueName=INBOX)["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    client(settings, "sns").subscribe(TopicArn=topic_arn, Protocol="sqs", Endpoint=arn)
+    return url
+
+
+def _deploy_function(settings: Settings, topic_arn: str) -> str:
+    functions = client(settings, "lambda")
+    code = _zipped_handler()
+    _unless_it_exists(
+        lambda: functions.create_function(
+            FunctionName=FUNCTION,
+            Runtime="python3.12",
+            Handler="handler.lambda_handler",
+            Role=f"arn:aws:iam::{ACCOUNT_ID}:role/{ROLE}",
+            Timeout=30,
+            Environment={"Variables": {"TOPIC_ARN": topic_arn}},
+            Code={"ZipFile": code},
+        )
+    ) or functions.update_function_code(FunctionName=FUNCTION, ZipFile=code)
+    return _configure_function(settings, topic_arn)
+
+
+def _configure_function(settings: Settings, topic_arn: str) -> str:
+    return client(settings, "lambda").update_function_configuration(
+        FunctionName=FUNCTION, Environment={"Variables": {"TOPIC_ARN": topic_arn}}
+    )["FunctionArn"]
+
+
+def _zipped_handler() -> bytes:
+    """The folder `lambda/` as a zip that is the same, byte for byte, as long as the files are."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(HANDLER_FOLDER.rglob("*.py")):
+            archive.writestr(zipfile.ZipInfo(str(path.relative_to(HANDLER_FOLDER))), path.read_bytes())
+    return buffer.getvalue()

@@ -1,0 +1,94 @@
+"""The one HTTP server of the AWS stand-in: what moto cannot answer goes to the modules beside this one, the rest on."""
+
+import io
+import re
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import make_server
+from werkzeug.wrappers import Request, Response
+
+from mwaa_local.aws import access
+from mwaa_local.aws.functions import Functions
+from mwaa_local.aws.mwaa_api import MwaaApi
+from mwaa_local.settings import CREDENTIALS_PATH, HOST, REGION, Settings
+
+# Signature version 4 names region and service: Credential=<key>/<date>/<region>/<service>/aws4_request
+_SCOPE = re.compile(r"Credential=[^/,]+/\d+/([^/]+)/([^/]+)/")
+
+
+class _RequestHandler(MotoRequestHandler):
+    """Logs nothing but the stand-in's own failures: a run makes thousands of calls that went well."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        if int(code) >= 500:
+            super().log_request(code, size)
+
+
+class Application:
+    """WSGI application in front of moto."""
+
+    def __init__(self, functions: Functions, mwaa: MwaaApi) -> None:
+        """`functions` answers Lambda's Invoke, `mwaa` all of MWAA."""
+        self._functions = functions
+        self._mwaa = mwaa
+        self._moto = DomainDispatcherApplication(create_backend_app)
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer one request."""
+        request = Request(environ)
+        scope = _SCOPE.search(request.headers.get("Authorization", ""))
+        region, service = scope.groups() if scope else (REGION, "")
+        try:
+            answer: Response | None
+            if not scope and request.path.startswith(CREDENTIALS_PATH):
+                answer = self._mwaa.credentials(request.path.removeprefix(CREDENTIALS_PATH))
+            elif refusal := self._refusal(request, service, region):
+                answer = refusal
+            elif service == "airflow":
+                answer = self._mwaa.answer(request, region)
+            else:
+                answer = self._functions.answer(request, region)
+        except Exception:  # noqa: BLE001 - a defect here must reach the caller as AWS would tell it, and the log in full
+            traceback.print_exc()
+            answer = Response('{"message": "the AWS stand-in failed; its log says why"}', 500)
+        return (answer or self._moto)(environ, start_response)
+
+    def _refusal(self, request: Request, service: str, region: str) -> Response | None:
+        # An object's bytes may be many, and no right depends on them.
+        if service != "s3" or "delete" in request.args:
+            request.environ["wsgi.input"] = io.BytesIO(request.get_data())
+        settled = self._mwaa.settled(request) if service == "airflow" else {}
+        refusal = access.refusal(request, service, region, settled)
+        if refusal:
+            # A client that is still sending would not read the answer.
+            request.get_data()
+        return refusal
+
+
+def serve(settings: Settings) -> None:
+    """Serve on `settings.aws_port` until the process is told to stop; leaves no process and no file behind."""
+    with tempfile.TemporaryDirectory(prefix="local-aws-") as folder:
+        functions = Functions(Path(folder), settings.aws_environment())
+        server = make_server(
+            HOST,
+            settings.aws_port,
+            Application(functions, MwaaApi(settings)),
+            threaded=True,
+            request_handler=_RequestHandler,
+        )
+        try:
+            print(f"AWS stand-in ready: {settings.aws_url}", flush=True)
+            server.serve_forever()
+        finally:
+            # A second signal must not interrupt the clean-up.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
+            functions.close()
+            sys.stdout.flush()

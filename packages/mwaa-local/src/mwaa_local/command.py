@@ -1,0 +1,66 @@
+"""What every command has in common: signals, settings, expected errors and exit codes."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+INTERRUPTED = 130
+# Until the command knows what to clean up there is nothing to clean up, and a traceback of its imports helps nobody.
+for _number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(_number, lambda *_: os._exit(INTERRUPTED))
+
+import typer  # noqa: E402
+
+from mwaa_local.progress import errors  # noqa: E402
+from mwaa_local.settings import Settings, SetupError  # noqa: E402
+
+RUN_FAILED = 1
+SETUP_FAILED = 2
+
+
+@contextlib.contextmanager
+def checkout_settings() -> Iterator[Settings]:
+    """Settings of this checkout; a problem ends the command with one message and the exit code that stands for it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        settings = Settings.from_environment()
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            del os.environ[name]
+        os.environ.update(settings.aws_environment())
+        yield settings
+    except _expected_errors() as error:
+        errors.print(f"Set-up failed: {_words(error)}", style="red", markup=False)
+        raise typer.Exit(SETUP_FAILED) from None
+    except KeyboardInterrupt:
+        errors.print("Stopped.")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _interrupt(*_: Any) -> None:
+    # One Ctrl-C is enough: a second one must not end what puts things in order.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _expected_errors() -> tuple[type[Exception], ...]:
+    """What the world around a command can do to it. Asked for only when something went wrong."""
+    import httpx
+    import psycopg
+    import redshift_connector
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from mwaa_release.errors import DeployError
+
+    drivers = (psycopg.Error, redshift_connector.Error, redshift_connector.InterfaceError)
+    return (SetupError, DeployError, BotoCoreError, ClientError, httpx.HTTPError, OSError, *drivers)
+
+
+def _words(error: Exception) -> str:
+    from mwaa_release.redshift import error_text
+
+    text = error_text(error) if error.args and isinstance(error.args[0], dict) else str(error)
+    return text or type(error).__name__

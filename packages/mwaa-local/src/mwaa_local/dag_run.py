@@ -1,0 +1,173 @@
+"""One run of the sample pipeline, watched until it ends, and what is shown of it."""
+
+import contextlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import redshift_connector
+from rich.markup import escape
+from rich.table import Table
+
+from mwaa_local.aws import seed
+from mwaa_local.mwaa.api import FINAL, Airflow, NoAnswerError
+from mwaa_local.progress import Steps, console
+from mwaa_local.settings import Passwords, Settings
+from mwaa_local.stack import TARGET_SCHEMA, connect, rows
+
+DAG_ID = "flights_pipeline"
+_COLOURS = {"success": "green", "failed": "red", "upstream_failed": "dark_orange", "skipped": "bright_black"}
+_COLOURS |= {"pass": "green", "error": "red", "fail": "red", "warn": "yellow"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    run_id: str
+    state: str
+    wall_seconds: float
+    tasks: list[dict[str, Any]]
+    audit_columns: list[str]
+    audit_rows: list[tuple[Any, ...]]
+    alerts: list[dict[str, str]]
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON."""
+        content = {
+            "dag_id": DAG_ID,
+            "run_id": self.run_id,
+            "state": self.state,
+            "wall_seconds": round(self.wall_seconds, 1),
+            "tasks": {task["task_id"]: task["state"] for task in self.tasks},
+            "audit_rows": len(self.audit_rows),
+            "alerts": self.alerts,
+        }
+        path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def run_pipeline(settings: Settings, release_id: str, steps: Steps, check: Callable[[], None]) -> Outcome:
+    """Trigger the sample pipeline once its release is parsed, wait until the run ends, and collect what it left.
+
+    Args:
+        settings: paths and ports of running stand-ins.
+        release_id: the release that must run.
+        steps: where progress is shown.
+        check: raises SetupError if a stand-in has died; called all along.
+
+    Raises:
+        SetupError: the DAG cannot be imported, or a stand-in died.
+    """
+    passwords = Passwords.load(settings.state)
+    try:
+        with contextlib.closing(Airflow(settings.airflow_port, passwords.airflow_admin)) as airflow:
+            with steps.step(f"DAG {DAG_ID} from release {release_id}"):
+                airflow.wait_for_dag(DAG_ID, release_id, 120)
+                airflow.end_open_runs(DAG_ID)
+                seed.read_alerts(settings)
+            started = time.monotonic()
+            with steps.step("Run") as step:
+                run_id = airflow.trigger(DAG_ID)
+                while (state := airflow.run_state(DAG_ID, run_id)) not in FINAL:
+                    step.say(_how_far(airflow.tasks(DAG_ID, run_id)))
+                    time.sleep(1)
+                    check()
+            wall_seconds = time.monotonic() - started
+            # The schedule would add runs of its own from here on.
+            airflow.end_open_runs(DAG_ID)
+            tasks = airflow.tasks(DAG_ID, run_id)
+        columns, audit_rows = audit(settings, passwords, run_id)
+        return Outcome(run_id, state, wall_seconds, tasks, columns, audit_rows, seed.read_alerts(settings))
+    except (NoAnswerError, redshift_connector.Error):
+        # A stand-in that died is the better explanation; its owner looks every second.
+        for _ in range(5):
+            check()
+            time.sleep(1)
+        raise
+
+
+def end_runs(settings: Settings) -> None:
+    """Mark the sample pipeline's unfinished runs failed, and pause it.
+
+    Raises:
+        SetupError, httpx.HTTPError: Airflow does not answer.
+    """
+    passwords = Passwords.load(settings.state)
+    with contextlib.closing(Airflow(settings.airflow_port, passwords.airflow_admin)) as airflow:
+        airflow.end_open_runs(DAG_ID)
+
+
+def audit(settings: Settings, passwords: Passwords, run_id: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Return the columns and rows that a run left in the audit table, oldest first; nothing if there is no table."""
+    with contextlib.closing(connect(settings, "dbt_user", passwords.dbt_user)) as connection:
+        exists = "select count(*) from information_schema.tables where table_schema = %s and table_name = 'audit_table'"
+        if not rows(connection, exists, (TARGET_SCHEMA,))[1][0][0]:
+            return [], []
+        columns = "invocation_id, unique_id, name, resource_type, status, execution_time, rows_affected, message"
+        columns += ", airflow_task_id, airflow_try_number"
+        query = f"select {columns} from {TARGET_SCHEMA}.audit_table where airflow_run_id = %s order by started_at"  # noqa: S608
+        return rows(connection, query, (run_id,))
+
+
+def show(outcome: Outcome, logs: Path) -> None:
+    """Print three tables: tasks with their durations, this run's audit rows, alerts; then how the run ended.
+
+    Args:
+        outcome: what to show.
+        logs: folder of Airflow's logs, named when the run failed.
+    """
+    tasks = Table(title="Tasks", title_justify="left")
+    for heading, justify in (("task", "left"), ("state", "left"), ("tries", "right"), ("seconds", "right")):
+        tasks.add_column(heading, justify=justify, overflow="fold")
+    for task in outcome.tasks:
+        tasks.add_row(escape(task["task_id"]), _coloured(task["state"]), str(task["try_number"]), _seconds(task))
+    console.print(tasks)
+
+    audit_table = Table(title="Audit rows of this run", title_justify="left")
+    for heading, justify in (("name", "left"), ("type", "left"), ("status", "left"), ("seconds", "right")):
+        audit_table.add_column(heading, justify=justify, overflow="fold")
+    audit_table.add_column("rows", justify="right")
+    for row in (dict(zip(outcome.audit_columns, values, strict=True)) for values in outcome.audit_rows):
+        affected = row["rows_affected"]
+        audit_table.add_row(
+            escape(row["name"]),
+            row["resource_type"],
+            _coloured(row["status"]),
+            f"{row['execution_time']:.2f}",
+            f"{affected:,}" if affected is not None else "",
+        )
+    console.print(audit_table)
+
+    alerts = Table(title="Alerts", title_justify="left", show_lines=True)
+    alerts.add_column("subject", overflow="fold")
+    alerts.add_column("message", overflow="fold")
+    for alert in outcome.alerts:
+        alerts.add_row(escape(alert["subject"]), escape(alert["message"]))
+    console.print(alerts if outcome.alerts else "Alerts: none")
+    if failed := [task["task_id"] for task in outcome.tasks if task["state"] == "failed"]:
+        folder = logs / "tasks" / f"dag_id={DAG_ID}" / f"run_id={outcome.run_id}"
+        console.print(f"Failed: {', '.join(failed)}\nLogs: {folder}", markup=False, soft_wrap=True)
+    console.print(f"Run {outcome.run_id}: {_coloured(outcome.state)} in {outcome.wall_seconds:.0f} s", soft_wrap=True)
+
+
+def _how_far(tasks: list[dict[str, Any]]) -> str:
+    ended = sum(task["state"] in {*FINAL, "upstream_failed", "skipped"} for task in tasks)
+    running = [task["task_id"].split(".", 1)[-1] for task in tasks if task["state"] == "running"]
+    shown = ", ".join(running[:3]) + (f" and {len(running) - 3} more" if len(running) > 3 else "")
+    return f"{ended} of {len(tasks)} tasks ended" + (f", running: {shown}" if shown else "")
+
+
+def _coloured(state: str | None) -> str:
+    colour = _COLOURS.get(state or "")
+    return f"[{colour}]{state}[/]" if colour else str(state or "none")
+
+
+def _seconds(task: dict[str, Any]) -> str:
+    if not task["start_date"] or not task["end_date"]:
+        return ""
+    elapsed = datetime.fromisoformat(task["end_date"]) - datetime.fromisoformat(task["start_date"])
+    return f"{elapsed.total_seconds():.1f}"

@@ -1,0 +1,151 @@
+"""Airflow's REST API, as far as the commands need it."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+
+from mwaa_local.settings import HOST, SetupError
+
+FINAL = {"success", "failed"}
+_ASK_SECONDS = 3.0
+_SETTLING_SECONDS = 5
+
+
+def import_error(stack_trace: str) -> str:
+    """Reduce the traceback of a DAG file to its error and, for one that is not ours, the line that raised it."""
+    lines = stack_trace.rstrip().splitlines() or [""]
+    # The message is what stands unindented last, with the indented lines that belong to it.
+    last = max((number for number, line in enumerate(lines) if line and not line[0].isspace()), default=0)
+    message = "\n".join(lines[last:])
+    frames = [line.strip() for line in lines[:last] if line.lstrip().startswith("File ")]
+    return message if "PipelineError" in lines[last] or not frames else f"{message}\n    {frames[-1]}"
+
+
+class NoAnswerError(SetupError):
+    """Airflow's API server is gone, or cannot do its work."""
+
+
+class Airflow:
+    """A client of the local Airflow.
+
+    Args:
+        port: where the API server listens.
+        password: of the user admin.
+    """
+
+    def __init__(self, port: int, password: str) -> None:
+        self.url = f"http://{HOST}:{port}"
+        self._password = password
+        self._client = httpx.Client(base_url=self.url, timeout=60)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def health(self) -> dict[str, str | None]:
+        """Return the status of each component by name; empty while nothing answers."""
+        try:
+            answer = self._client.get("/api/v2/monitor/health", timeout=5)
+        except httpx.TransportError:
+            return {}
+        return {name: part["status"] for name, part in answer.json().items()} if answer.is_success else {}
+
+    def call(self, method: str, path: str, json: Any = None, **params: Any) -> Any:
+        """Call `/api/v2{path}`, logged in.
+
+        Raises:
+            httpx.HTTPStatusError: the server refused.
+            NoAnswerError: it does not answer, or cannot.
+        """
+        try:
+            answer = self._send(method, path, json, params)
+            if answer.status_code == httpx.codes.UNAUTHORIZED:
+                del self._client.headers["Authorization"]
+                answer = self._send(method, path, json, params)
+        except httpx.TransportError as error:
+            raise NoAnswerError(f"Airflow does not answer at {self.url} ({error})") from error
+        if answer.is_server_error:
+            raise NoAnswerError(
+                f"Airflow cannot answer {method} {answer.url}: {answer.status_code} {answer.text[:200]}"
+            )
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def _send(self, method: str, path: str, json: Any, params: dict[str, Any]) -> httpx.Response:
+        if "Authorization" not in self._client.headers:
+            login = {"username": "admin", "password": self._password}
+            token = self._client.post("/auth/token", json=login).raise_for_status().json()["access_token"]
+            self._client.headers["Authorization"] = f"Bearer {token}"
+        return self._client.request(method, f"/api/v2{path}", json=json, params=params or None)
+
+    def wait_for_dag(self, dag_id: str, doc: str, seconds: float) -> None:
+        """Wait until the DAG is parsed from the release that its documentation names.
+
+        Raises:
+            SetupError: it was not, in time, or a DAG file cannot be imported; the text is Airflow's.
+        """
+        until = time.monotonic() + seconds
+        asked = 0.0
+        # Airflow remembers errors of files mended since, and MWAA copies file by file: older errors don't count.
+        settled = datetime.now(UTC) + timedelta(seconds=_SETTLING_SECONDS)
+        while True:
+            try:
+                dag = self.call("GET", f"/dags/{dag_id}/details")
+                if doc in (dag["doc_md"] or ""):
+                    return
+                # A new release changes no DAG file, so Airflow would look again only when the interval is over.
+                if time.monotonic() - asked > _ASK_SECONDS:
+                    asked = time.monotonic()
+                    self.call("PUT", f"/parseDagFile/{dag['file_token']}")
+            except httpx.HTTPStatusError as error:
+                # Not parsed yet, or asked for a moment ago.
+                if error.response.status_code not in {httpx.codes.NOT_FOUND, httpx.codes.CONFLICT}:
+                    raise
+            problems = [
+                f"{problem['filename']}: {import_error(problem['stack_trace'])}"
+                for problem in self.call("GET", "/importErrors")["import_errors"]
+                if datetime.fromisoformat(problem["timestamp"]) > settled
+            ]
+            if problems:
+                raise SetupError("Airflow cannot import a DAG file\n" + "\n".join(problems))
+            if time.monotonic() > until:
+                raise SetupError(f"Airflow did not show the DAG {dag_id} with {doc} after {seconds:.0f} s")
+            time.sleep(0.5)
+
+    def end_open_runs(self, dag_id: str) -> None:
+        """Pause the DAG and mark its unfinished runs failed: they are left from a command that was stopped."""
+        self.call("PATCH", f"/dags/{dag_id}", {"is_paused": True})
+        for state in ("queued", "running"):
+            for run in self.call("GET", f"/dags/{dag_id}/dagRuns", state=state)["dag_runs"]:
+                self.call("PATCH", f"/dags/{dag_id}/dagRuns/{run['dag_run_id']}", {"state": "failed"})
+
+    def trigger(self, dag_id: str) -> str:
+        """Start a run, and return its run_id. If the schedule has a run due, this run takes its place."""
+        due = self.call("GET", f"/dags/{dag_id}")["next_dagrun_logical_date"]
+        dates = [due, None] if due and datetime.fromisoformat(due) <= datetime.now(UTC) else [None]
+        for logical_date in dates:
+            try:
+                run = self.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": logical_date})
+                break
+            except httpx.HTTPStatusError as error:
+                # An earlier command made the due run already.
+                if error.response.status_code != httpx.codes.CONFLICT or logical_date is None:
+                    raise
+        self.call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
+        return run["dag_run_id"]
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """Return the state of a run."""
+        return self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"]
+
+    def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Return the task instances of a run, as Airflow describes them, in the order of their start."""
+        found: list[dict[str, Any]] = []
+        while True:
+            path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+            page = self.call("GET", path, limit=100, offset=len(found))
+            found += page["task_instances"]
+            if len(found) >= page["total_entries"] or not page["task_instances"]:
+                return sorted(found, key=lambda task: (task["start_date"] or "9", task["task_id"]))

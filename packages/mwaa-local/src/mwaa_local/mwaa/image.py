@@ -1,0 +1,98 @@
+"""Amazon's image on the laptop: a virtual environment with what MWAA installs, and with requirements.txt on top."""
+
+import contextlib
+import fcntl
+import hashlib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from mwaa_local.processes import base_environment, tail
+from mwaa_local.settings import REPOSITORY, SetupError
+
+LOCK = REPOSITORY / "requirements" / "mwaa.txt"
+
+
+class Image:
+    """One virtual environment, which several checkouts' stand-ins may share.
+
+    Args:
+        venv: its folder, beside those of the tools and of uv.
+        logs: folder for what the installers say.
+    """
+
+    def __init__(self, venv: Path, logs: Path) -> None:
+        self.venv = venv
+        self._logs = logs
+
+    @property
+    def version(self) -> str:
+        """What changes with the image: a digest of all that is installed in it."""
+        return hashlib.sha256(LOCK.read_bytes()).hexdigest()
+
+    def install(self) -> None:
+        """Make the environment, unless it is there.
+
+        Raises:
+            SetupError: uv could not install it.
+        """
+        with self._alone():
+            if read(self.venv / ".ready") == self.version:
+                return
+            uv = self.venv.with_name("uv") / "bin" / "uv"
+            command = str(uv) if uv.exists() else "uv"
+            python = str(self.venv.with_name("tools") / "bin" / "python")
+            environment = {**base_environment(), "VIRTUAL_ENV": str(self.venv)}
+            log = self._logs / "image.log"
+            run([command, "venv", "--clear", "--python", python, str(self.venv)], environment, log)
+            run([command, "pip", "sync", "--compile-bytecode", "--require-hashes", str(LOCK)], environment, log)
+            freeze = [command, "pip", "freeze"]
+            frozen = subprocess.run(freeze, env=environment, capture_output=True, text=True, check=True).stdout
+            # The constraints that MWAA adds when requirements.txt names none: its image's own versions.
+            (self.venv / "constraints.txt").write_text(frozen)
+            (self.venv / ".ready").write_text(self.version)
+
+    def install_requirements(self, path: Path) -> None:
+        """Install a requirements.txt as MWAA does: with pip, under the image's constraints.
+
+        Raises:
+            SetupError: pip failed. MWAA would only log it and start all the same, without the DAGs.
+        """
+        wanted = hashlib.sha256(path.read_bytes()).hexdigest()
+        with self._alone():
+            if read(self.venv / ".requirements") == wanted:
+                return
+            command = [str(self.venv / "bin" / "python"), "-m", "pip", "install"]
+            command += ["--disable-pip-version-check", "--no-input"]
+            command += ["--constraint", str(self.venv / "constraints.txt"), "--requirement", str(path)]
+            run(command, base_environment(), self._logs / "requirements.log")
+            (self.venv / ".requirements").write_text(wanted)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let one process at a time install into the folder, which tests share."""
+        self.venv.parent.mkdir(parents=True, exist_ok=True)
+        with self.venv.with_name("mwaa.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def run(command: list[str], environment: dict[str, str], log: Path) -> None:
+    """Run a command whose output goes into a file.
+
+    Raises:
+        SetupError: it failed; the text shows the end of what it said.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        code = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False
+        ).returncode
+    if code:
+        name = " ".join([Path(command[0]).name, *command[1:3]])
+        raise SetupError(f"{name} failed with exit code {code}; {log} says:\n{tail(log)}")
+
+
+def read(path: Path) -> str | None:
+    """The text of a file, or None if it is not there."""
+    return path.read_text() if path.exists() else None

@@ -1,0 +1,84 @@
+"""`make sql`: one statement in the running warehouse, its rows on the terminal or, tab-separated, into a pipe."""
+
+import contextlib
+import re
+from pathlib import Path
+from typing import Any
+
+import redshift_connector
+from rich.table import Column, Table
+from rich.text import Text
+
+from mwaa_local.progress import console, errors
+from mwaa_local.settings import Settings, SetupError
+from mwaa_local.stack import PROJECT, TARGET_SCHEMA, connect
+from mwaa_release.redshift import error_text
+
+STATEMENT_FAILED = 1
+_REF = re.compile(r"\{\{\s*ref\('(\w+)'\)\s*\}\}")
+
+
+def statement(text: str, analyses: Path = PROJECT / "analyses") -> str:
+    """What `make sql` shall run: a statement as it is, or the one that a name of dbt_project/analyses/ stands for.
+
+    A saved question is asked of the pipeline's own schema, which is where its audit trail is.
+
+    Raises:
+        SetupError: there is no statement, or no question of that name.
+    """
+    saved = {path.stem: path for path in sorted(analyses.glob("*.sql"))}
+    name = text.strip()
+    if name in saved:
+        return _REF.sub(rf"{TARGET_SCHEMA}.\1", saved[name].read_text())
+    # No statement of SQL is one word, but for `commit` and the like, which would do nothing here.
+    if not name or re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)+", name):
+        wrong = f"there is no saved question {name}" if name else "there is no statement"
+        questions = "".join(f"\n  {question}" for question in saved)
+        raise SetupError(
+            f'{wrong}; give a statement, such as make sql Q="select 1", or the name of a question that is saved in '
+            f"dbt_project/analyses/:{questions or ' (none)'}"
+        )
+    return text
+
+
+def run_query(settings: Settings, user: str, password: str, query: str) -> int:
+    """Run `query`, print its rows, and return the exit code: 0, or 1 if the warehouse refused the statement.
+
+    Raises:
+        SetupError: the warehouse does not answer.
+    """
+    try:
+        connection = connect(settings, user, password)
+    except redshift_connector.Error as error:
+        raise SetupError(f"the warehouse does not answer ({error_text(error)}); start it with: make up") from None
+    try:
+        with contextlib.closing(connection), connection.cursor() as cursor:
+            connection.autocommit = True
+            # The default style gives a meaning to every % in the statement.
+            cursor.paramstyle = "qmark"
+            cursor.execute(query)
+            columns = [column[0] for column in cursor.description or ()]
+            found = cursor.fetchall() if columns else ()
+    except redshift_connector.Error as error:
+        errors.print(error_text(error), style="red", markup=False)
+        return STATEMENT_FAILED
+    show_rows(columns, found)
+    return 0
+
+
+def show_rows(columns: list[str], found: Any) -> None:
+    """Print rows as a table on a terminal, tab-separated elsewhere."""
+    if not console.is_terminal:
+        for row in found:
+            print("\t".join("" if value is None else str(value) for value in row))
+        return
+    if not columns:
+        console.print("Done; the statement returns no rows.")
+        return
+    caption = "1 row" if len(found) == 1 else f"{len(found):,} rows"
+    headings = [Column(Text(name), overflow="fold") for name in columns]
+    table = Table(*headings, caption=caption, caption_justify="left")
+    for row in found:
+        # Text, so that no value is read as markup.
+        table.add_row(*(Text("NULL", "bright_black") if value is None else Text(str(value)) for value in row))
+    console.print(table)

@@ -1,0 +1,55 @@
+"""`make report`: which warehouse is reported on, and where the file goes."""
+
+import contextlib
+import datetime
+import os
+from pathlib import Path
+
+import redshift_connector
+
+from audit_report import source
+from audit_report.page import render
+from mwaa_local.settings import Passwords, Settings, SetupError
+from mwaa_local.stack import DATABASE, TARGET_SCHEMA, connect
+from mwaa_release.redshift import error_text
+
+
+def write(settings: Settings, path: Path, days: int) -> Path:
+    """Write the report of the last `days` days, and return its path.
+
+    Raises:
+        SetupError: no warehouse answers, or the file cannot be written (either module's, by that name).
+    """
+    if source.named_warehouse():
+        database = os.environ.get("REDSHIFT_DATABASE") or DATABASE
+        schema = os.environ.get("REDSHIFT_SCHEMA") or TARGET_SCHEMA
+        connection = source.connect()
+    else:
+        database, schema, connection = DATABASE, TARGET_SCHEMA, _connect(settings)
+    with contextlib.closing(connection):
+        found = source.read(connection, schema, days)
+    page = render(found, f"{database}.{schema}", days, datetime.datetime.now(datetime.UTC))
+    half = path.with_name(f"{path.name}.half")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Whoever looks at an earlier report never sees a part of this one.
+        half.write_text(page, encoding="utf-8")
+        half.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            half.unlink()
+        raise SetupError(f"{path} cannot be written ({error.strerror}); name another with --output") from None
+    return path
+
+
+def _connect(settings: Settings) -> redshift_connector.Connection:
+    try:
+        passwords = Passwords.load(settings.state)
+    except SetupError as error:
+        raise SetupError(f"{error}; or name a warehouse with REDSHIFT_HOST and the like") from None
+    try:
+        return connect(settings, "dbt_user", passwords.dbt_user)
+    except redshift_connector.Error as error:
+        raise SetupError(
+            f"the warehouse does not answer ({error_text(error)}); start it with make up, or set REDSHIFT_HOST"
+        ) from None

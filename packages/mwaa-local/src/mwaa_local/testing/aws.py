@@ -1,0 +1,83 @@
+"""Fixtures: the aws stand-in, started once per test session on a free port."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from mwaa_local.settings import HOST, REPOSITORY, Settings
+
+
+@dataclass(frozen=True)
+class Aws:
+    """A running `python -m mwaa_local.aws`."""
+
+    settings: Settings
+    process: subprocess.Popen[str]
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return self.settings.aws_url
+
+    def environment(self) -> dict[str, str]:
+        """The variables with which boto3, in any process, reaches it and nothing else."""
+        return self.settings.aws_environment()
+
+    def client(self, service: str, **options: Any) -> Any:
+        """A boto3 client of `service`; options as boto3 takes them."""
+        environment = self.environment()
+        return boto3.client(
+            service,
+            endpoint_url=self.url,
+            region_name=environment["AWS_REGION"],
+            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+            **options,
+        )
+
+
+@contextmanager
+def running_aws(state: Path, airflow_port: int = 1) -> Iterator[Aws]:
+    """Start one on a free port, its temporary files under `state`, and stop it in the end."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port = probe.getsockname()[1]
+    settings = Settings(state=state, warehouse_port=1, aws_port=port, airflow_port=airflow_port)
+    ports = {"LOCAL_AWS_PORT": str(port), "LOCAL_AIRFLOW_PORT": str(airflow_port)}
+    with open(state / "aws.log", "ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mwaa_local.aws"],
+            cwd=REPOSITORY,
+            env={**os.environ, **ports, "LOCAL_DIR": str(state), "TMPDIR": str(state)},
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert settings.aws_url in line, f"{line}\n{(state / 'aws.log').read_text()}"
+        yield Aws(settings, process)
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+
+
+@pytest.fixture(scope="session")
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
+    """The AWS stand-in that all tests share: clean up what you make, or name it as nobody else does."""
+    with running_aws(tmp_path_factory.mktemp("aws")) as running:
+        yield running

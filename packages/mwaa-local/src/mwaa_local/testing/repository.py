@@ -1,0 +1,26 @@
+"""A git repository to change at will: this working tree, committed, sharing what is installed here."""
+
+import subprocess
+from pathlib import Path
+
+from mwaa_local.settings import REPOSITORY
+from mwaa_local.testing.checkout import copy_repository
+
+
+def git(repository: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run git there, as a user that no configuration of the machine changes."""
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"]
+    return subprocess.run(
+        ["git", *identity, *arguments], cwd=repository, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+def committed_copy(folder: Path) -> Path:
+    """Copy the working tree into `folder`, and commit it there."""
+    copy_repository(folder)
+    (folder / ".local").mkdir()
+    (folder / ".local" / "venvs").symlink_to(REPOSITORY / ".local" / "venvs")
+    for arguments in (("init", "--quiet", "--initial-branch=main"), ("add", "--all"), ("commit", "-q", "-m", "copy")):
+        done = git(folder, *arguments)
+        assert done.returncode == 0, done.stderr
+    return folder

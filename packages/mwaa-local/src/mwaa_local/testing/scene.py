@@ -1,0 +1,202 @@
+"""A stack whose parts a test may break: the test itself owns it, so what ends stays down until it is started again."""
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from mwaa_local.aws import seed
+from mwaa_local.mwaa.api import FINAL, Airflow, NoAnswerError
+from mwaa_local.processes import marked_processes, spawn, stop
+from mwaa_local.progress import Steps
+from mwaa_local.settings import REPOSITORY, Passwords
+from mwaa_local.stack import Stack, connect, rows
+from mwaa_local.testing.checkout import Checkout, new_checkout
+from mwaa_release.apply import apply
+from mwaa_release.bucket import Bucket
+from mwaa_release.build import build
+from mwaa_release.release import Artefact
+
+DAG = "flights_pipeline"
+AUDIT, PRODUCER = "audit_dbt_task.audit_table_model_build", "transform_data.dbt_producer_watcher"
+CHECK, ALERT = "dbt_check", "sns_notification_for_failure"
+ENDED = {"success", "failed", "skipped", "upstream_failed"}
+
+
+def small_project(folder: Path, models: Mapping[str, str]) -> Path:
+    """The sample project with nothing but its audit table and `models`: contents by file name."""
+    project = REPOSITORY / "dbt_project"
+    unwanted = shutil.ignore_patterns("target", "logs", "models", "seeds", "snapshots", "analyses")
+    shutil.copytree(project, folder, ignore=unwanted)
+    for test in (folder / "tests").glob("*.sql"):
+        test.unlink()
+    (folder / "models").mkdir()
+    for path in (project / "models" / "audit").glob("audit_table.*"):
+        shutil.copy(path, folder / "models")
+    for name, content in models.items():
+        (folder / "models" / name).write_text(content)
+    return folder
+
+
+class Scene(Stack):
+    """The stand-ins, their DAG, and a client of Airflow.
+
+    Args:
+        checkout: where they run.
+        options: Airflow's configuration options, as MWAA's environment would have them: `section.name`.
+    """
+
+    def __init__(self, checkout: Checkout, options: Mapping[str, object]) -> None:
+        super().__init__(checkout.settings)
+        self.checkout, self.options = checkout, options
+        self.client: Airflow
+        self._environments: dict[str, dict[str, str]] = {}
+
+    def begin(self, project: Path) -> None:
+        """Start everything with a project of `small_project`."""
+        self.take_lock()
+        release_id = self.start(Steps(), project)
+        self.passwords = Passwords.load(self.settings.state)
+        self.client = Airflow(self.settings.airflow_port, self.passwords.airflow_admin)
+        self.client.wait_for_dag(DAG, release_id, 120)
+        self._environments = {child.name: psutil.Process(child.process.pid).environ() for child in self.components}
+
+    def release(self, steps: Steps, project: Path) -> str:
+        """Release the project with short waits and no schedule, and return the release_id."""
+        folder = self.settings.state / "artefact"
+        build(folder, [project])
+        pipelines = folder / "dags" / "pipelines.yml"
+        text = pipelines.read_text().replace("retry_delay_seconds: 30", "retry_delay_seconds: 1")
+        pipelines.write_text(text.replace(f"dag_name: {DAG}\n", f"dag_name: {DAG}\n    schedule: null\n"))
+        with (folder / "startup.sh").open("a") as startup:
+            for name, value in self.options.items():
+                startup.write(f"export AIRFLOW__{name.replace('.', '__').upper()}={value}\n")
+        applied = apply(Artefact.read(folder), Bucket(seed.DAGS_BUCKET, seed.client(self.settings, "s3")))
+        return applied.releases["flights"]
+
+    # --- parts ----------------------------------------------------------------------------------------------------
+
+    @property
+    def components(self) -> list[Any]:
+        """Airflow's processes."""
+        return self._mwaa.children
+
+    def component(self, name: str) -> psutil.Process:
+        """The process of one of them, such as `scheduler`."""
+        (child,) = [child for child in self.components if child.name == f"airflow {name}"]
+        return psutil.Process(child.process.pid)
+
+    def revive(self) -> None:
+        """Start what of Airflow has ended again, as MWAA starts its containers again."""
+        for number, child in enumerate(self.components):
+            if child.process.poll() is not None:
+                log = child.log.with_name(f"{child.name.split()[-1]}.{time.monotonic_ns()}.log")
+                environment = self._environments[child.name]
+                folder = Path(environment["TMPDIR"])
+                self.components[number] = spawn(child.name, child.process.args, environment, log, folder)
+
+    def source_startup(self) -> None:
+        """Run startup.sh as a starting worker does."""
+        self._mwaa.run_startup_script("hybrid")
+
+    def stop_warehouse(self) -> None:
+        """Stop the warehouse in order; `start_warehouse` starts it again."""
+        stop([child for child in self.children if child.name == "warehouse"])
+
+    def restart_metadata(self) -> None:
+        """Start Airflow's database again after it was killed."""
+        self._mwaa.stop_database()
+        self._mwaa.start_database()
+
+    def dbt_at_work(self, nodes: int) -> psutil.Process | None:
+        """The dbt process that builds everything, once it has finished so many nodes."""
+        for process in marked_processes(self.settings.state):
+            with contextlib.suppress(psutil.Error, OSError):
+                command = process.cmdline()
+                log = Path(process.cwd(), "logs", "dbt.log")
+                if {"build", "--exclude"} <= set(command) and log.read_text().count('"NodeFinished"') >= nodes:
+                    return process
+        return None
+
+    # --- runs -----------------------------------------------------------------------------------------------------
+
+    def ended(self, run_id: str, seconds: float = 300) -> str:
+        """How a run ends, while what of Airflow ends meanwhile is started again."""
+
+        def final() -> str | None:
+            self.revive()
+            with contextlib.suppress(NoAnswerError):
+                state = self.client.run_state(DAG, run_id)
+                return state if state in FINAL else None
+            return None
+
+        return wait(final, seconds)
+
+    def states(self, run_id: str) -> dict[str, str]:
+        """The states of its tasks."""
+        return {task["task_id"]: task["state"] for task in self.client.tasks(DAG, run_id)}
+
+    def clear(self, run_id: str, *task_ids: str) -> str:
+        """Clear what failed, as people are told to, or these tasks alone, and return how the run ends then."""
+        which = {"dry_run": False, "only_failed": True, "reset_dag_runs": True, "dag_run_id": run_id}
+        if task_ids:
+            which |= {"task_ids": task_ids}
+        self.client.call("POST", f"/dags/{DAG}/clearTaskInstances", which)
+        wait(lambda: self.client.run_state(DAG, run_id) not in FINAL, 60)
+        return self.ended(run_id)
+
+    def log(self, run_id: str, task_id: str) -> str:
+        """What Airflow shows as the log of a task's last try."""
+        path = f"/dags/{DAG}/dagRuns/{run_id}/taskInstances/{task_id}"
+        number = self.client.call("GET", path)["try_number"]
+        return "\n".join(_texts(self.client.call("GET", f"{path}/logs/{number}", full_content="true")["content"]))
+
+    def alerts(self) -> list[dict[str, str]]:
+        """What people were told since the last look."""
+        return seed.read_alerts(self.settings)
+
+    def query(self, statement: str, user: str = "dbt_user") -> list[Any]:
+        """The rows of a query, committed."""
+        with contextlib.closing(connect(self.settings, user, getattr(self.passwords, user))) as connection:
+            connection.autocommit = True
+            return rows(connection, statement)[1]
+
+
+def _texts(content: Any) -> Iterator[str]:
+    """The texts of a structured log: messages, and errors with their frames."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, dict | list):
+        for each in content.values() if isinstance(content, dict) else content:
+            yield from _texts(each)
+
+
+def wait(there: Callable[[], Any], seconds: float) -> Any:
+    """What `there` returns, once it is true."""
+    until = time.monotonic() + seconds
+    while not (found := there()):
+        assert time.monotonic() < until, f"not in {seconds} s"
+        time.sleep(0.5)
+    return found
+
+
+@contextlib.contextmanager
+def running(folder: Path, models: Mapping[str, str], options: Mapping[str, object]) -> Iterator[Scene]:
+    """A scene in a state folder of its own, stopped in the end."""
+    before = dict(os.environ)
+    checkout = new_checkout(folder / "state")
+    # What a command of the checkout would have, for what it starts.
+    os.environ.update(checkout.environment | checkout.settings.aws_environment())
+    scene = Scene(checkout, options)
+    try:
+        scene.begin(small_project(folder / "project", models))
+        yield scene
+    finally:
+        scene.stop()
+        os.environ.clear()
+        os.environ.update(before)

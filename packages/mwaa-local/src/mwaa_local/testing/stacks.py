@@ -1,0 +1,84 @@
+"""The stacks of `infra/`, made on the AWS stand-in."""
+
+import ast
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+
+from cfnlint import decode
+
+from mwaa_local.settings import REPOSITORY
+
+INFRA = REPOSITORY / "infra"
+# Types that CloudFormation on the stand-in passes over.
+NOT_MADE = {
+    "AWS::CloudWatch::Alarm",
+    "AWS::EC2::SecurityGroupEgress",
+    "AWS::IAM::OIDCProvider",
+    "AWS::MWAA::Environment",
+    "AWS::RedshiftServerless::Namespace",
+    "AWS::RedshiftServerless::Workgroup",
+    "AWS::S3::BucketPolicy",
+    "AWS::SQS::QueuePolicy",
+    "AWS::SNS::Subscription",
+    "AWS::SecretsManager::RotationSchedule",
+    "AWS::SecretsManager::Secret",
+}
+
+
+def load(file: str) -> dict[str, Any]:
+    content, problems = decode.decode(INFRA / file)
+    assert not problems
+    return json.loads(json.dumps(content))
+
+
+def properties(file: str, resource: str) -> dict[str, Any]:
+    return load(file)["Resources"][resource]["Properties"]
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+class Stacks:
+    """Makes stacks with names of one test's own."""
+
+    def __init__(self, aws) -> None:
+        self.name = f"t{secrets.token_hex(4)}"
+        self.aws = aws
+
+    def make(self, file: str, **parameters: str) -> dict[str, str]:
+        cloudformation = self.aws.client("cloudformation")
+        content = load(file)
+        # An output of something that is not made would fail the stack.
+        unmade = {key for key, value in content["Resources"].items() if value["Type"] in NOT_MADE}
+        content["Outputs"] = {
+            key: value for key, value in content["Outputs"].items() if value["Value"].get("Ref") not in unmade
+        }
+        if "Name" in content["Parameters"]:
+            parameters = {"Name": self.name, **parameters}
+        stack = f"{self.name}-{Path(file).stem}"
+        cloudformation.create_stack(
+            StackName=stack,
+            TemplateBody=json.dumps(content),
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+            Capabilities=["CAPABILITY_NAMED_IAM"],
+        )
+        (shown,) = cloudformation.describe_stacks(StackName=stack)["Stacks"]
+        assert shown["StackStatus"] == "CREATE_COMPLETE"
+        resources = cloudformation.describe_stack_resources(StackName=stack)["StackResources"]
+        made = {each["LogicalResourceId"] for each in resources if each.get("LogicalResourceId")}
+        for name, resource in content["Resources"].items():
+            optional = resource["Type"] in NOT_MADE or "Condition" in resource
+            assert name in made or optional, f"{file}: {name} was not made"
+        return {output["OutputKey"]: output["OutputValue"] for output in shown.get("Outputs", [])}
+
+    def policies(self, role_arn: str) -> list[dict[str, Any]]:
+        """Every statement of a role's inline policies."""
+        iam, role = self.aws.client("iam"), role_arn.rpartition("/")[2]
+        names = iam.list_role_policies(RoleName=role)["PolicyNames"]
+        assert names
+        documents = [iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"] for name in names]
+        # The stand-in keeps the policy of a stack's role as Python writes it, and AWS::NoValue in a list as None.
+        return [each for document in documents for each in ast.literal_eval(document)["Statement"] if each]

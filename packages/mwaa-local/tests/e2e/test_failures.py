@@ -1,0 +1,259 @@
+"""What goes wrong around a run on a real scheduler: the run ends red, and what a person reads says why."""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+import pytest
+
+from mwaa_local.aws import seed
+from mwaa_local.mwaa.api import import_error
+from mwaa_local.settings import HOST
+from mwaa_local.testing.scene import ALERT, AUDIT, CHECK, DAG, ENDED, PRODUCER, Scene, running, wait
+
+# Stand-ins and several runs, beside whatever else the machine does.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+MODELS = {
+    "ratio.sql": "{{ config(materialized='table') }} select 1 / divisor as id from {{ source('raw', 'settings') }}",
+    "properties.yml": "sources: [{name: raw, tables: [{name: settings}]}]",
+}
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with running(tmp_path_factory.mktemp("failures"), MODELS, {}) as scene:
+        scene.query("create table raw.settings as select 1 as divisor", "awsuser")
+        yield scene
+
+
+# --- before dbt begins --------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def secret(scene: Scene, name: str, text: str | None) -> Iterator[None]:
+    """Another text in a secret, or none."""
+    manager = seed.client(scene.settings, "secretsmanager")
+    if text is None:
+        manager.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
+    else:
+        manager.put_secret_value(SecretId=name, SecretString=text)
+    try:
+        yield
+    finally:
+        seed.seed(scene.settings, scene.passwords, HOST, scene.settings.warehouse_port)
+
+
+def login(**keys: str) -> Callable[[Scene], AbstractContextManager[None]]:
+    return lambda scene: secret(scene, seed.DBT_SECRET, json.dumps(keys))
+
+
+def no_secret(scene: Scene) -> AbstractContextManager[None]:
+    return secret(scene, seed.DBT_SECRET, None)
+
+
+def no_json(scene: Scene) -> AbstractContextManager[None]:
+    return secret(scene, seed.DBT_SECRET, "dbt_user/Pa55word")
+
+
+def no_host(scene: Scene) -> AbstractContextManager[None]:
+    return secret(scene, seed.CONNECTION_SECRET, json.dumps({"conn_type": "redshift", "schema": "dev"}))
+
+
+@contextlib.contextmanager
+def no_right(scene: Scene) -> Iterator[None]:
+    """The environment's stack was told of another secret."""
+    seed.let_tasks_read(scene.settings, "other/dbt_user")
+    try:
+        yield
+    finally:
+        seed.let_tasks_read(scene.settings, seed.DBT_SECRET)
+
+
+@contextlib.contextmanager
+def no_dbt(scene: Scene) -> Iterator[None]:
+    """startup.sh fails, as it does when the disk of its container cannot be written."""
+    pins = scene.settings.state / "mwaa" / "dbt_venv.requirements.txt"
+    pins.unlink()
+    pins.mkdir()
+    scene.source_startup()
+    try:
+        yield
+    finally:
+        pins.rmdir()
+        scene.source_startup()
+
+
+@contextlib.contextmanager
+def no_warehouse(scene: Scene) -> Iterator[None]:
+    scene.stop_warehouse()
+    try:
+        yield
+    finally:
+        scene.start_warehouse()
+
+
+CASES = {
+    "wrong password": (
+        login(username="dbt_user", password="Wrong-Pa55"),
+        "password authentication failed for user",
+    ),
+    "secret lacks a key": (
+        login(username="dbt_user"),
+        'the secret \'flights/dbt_user\' (setting secret_name) must be JSON: {"username": "...", "password": "..."}',
+    ),
+    "secret is gone": (
+        no_secret,
+        "the secret 'flights/dbt_user' (setting secret_name) cannot be read from Secrets Manager: ",
+    ),
+    "secret may not be read": (
+        no_right,
+        "environment-ExecutionRole/AmazonMWAA-airflow is not authorized to perform: secretsmanager:GetSecretValue on "
+        "resource: arn:aws:secretsmanager:us-east-1:123456789012:secret:flights/dbt_user-",
+    ),
+    "secret is not JSON": (no_json, "the secret 'flights/dbt_user' (setting secret_name) must be JSON"),
+    "connection without host": (no_host, "the Airflow connection 'flights_redshift' has no host"),
+    "startup.sh failed": (no_dbt, "startup.sh: FAILED, dbt tasks on this container will fail"),
+    "Redshift is down": (no_warehouse, "Connection refused"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_keeps_dbt_from_beginning_is_told_in_log_check_and_alert(scene: Scene, case: str) -> None:
+    spoilt, words = CASES[case]
+    scene.alerts()
+    with spoilt(scene):
+        run_id = scene.client.trigger(DAG)
+        assert scene.ended(run_id) == "failed"
+    states = scene.states(run_id)
+    assert set(states.values()) <= ENDED
+    assert (states[AUDIT], states[PRODUCER], states[CHECK], states[ALERT]) == (
+        "failed",
+        "upstream_failed",
+        "failed",
+        "success",
+    )
+    (alert,) = scene.alerts()
+    assert alert["subject"] == f"FAILED {DAG}: {AUDIT}"
+    assert words in alert["message"]
+    for task_id in (AUDIT, CHECK):
+        assert words in scene.log(run_id, task_id), task_id
+    for shown in (alert["message"], scene.log(run_id, AUDIT), scene.log(run_id, CHECK)):
+        assert "Pa55" not in shown
+
+
+# --- the alert cannot be sent -------------------------------------------------------------------------------------
+
+
+def test_an_alert_that_is_not_sent_is_a_failed_task_and_hides_nothing(scene: Scene) -> None:
+    functions, sns = seed.client(scene.settings, "lambda"), seed.client(scene.settings, "sns")
+    scene.alerts()
+    scene.query("update raw.settings set divisor = 0", "awsuser")
+    functions.put_function_concurrency(FunctionName=seed.FUNCTION, ReservedConcurrentExecutions=0)
+    run_id = scene.client.trigger(DAG)
+    assert scene.ended(run_id) == "failed"
+    states = scene.states(run_id)
+    assert (states[CHECK], states[ALERT], scene.alerts()) == ("failed", "failed", [])
+    checked = scene.log(run_id, CHECK)
+    assert "1 failed or skipped:" in checked
+    assert "model.flights.ratio (error" in checked
+    assert "division by zero" in checked.lower() or "divide by zero" in checked.lower()
+    assert "(TooManyRequestsException) when calling the Invoke operation" in scene.log(run_id, ALERT)
+
+    functions.delete_function_concurrency(FunctionName=seed.FUNCTION)
+    (topic,) = [each["TopicArn"] for each in sns.list_topics()["Topics"] if each["TopicArn"].endswith(seed.TOPIC)]
+    sns.delete_topic(TopicArn=topic)
+    assert scene.clear(run_id, ALERT) == "failed"
+    assert scene.states(run_id)[ALERT] == "failed"
+    assert "(NotFound) when calling the Publish operation" in scene.log(run_id, ALERT)
+
+    seed.seed(scene.settings, scene.passwords, HOST, scene.settings.warehouse_port)
+    assert scene.clear(run_id, ALERT) == "failed"
+    assert scene.states(run_id)[ALERT] == "success"
+    (alert,) = scene.alerts()
+    assert alert["subject"] == f"FAILED {DAG}: model.flights.ratio"
+
+    scene.query("update raw.settings set divisor = 1", "awsuser")
+    assert scene.clear(run_id) == "success"
+    assert scene.query("select id from analytics.ratio") == [(1,)]
+
+
+# --- what Airflow cannot import -----------------------------------------------------------------------------------
+
+ENTRY = """
+  - dag_name: {name}
+    project_name: {project}
+    redshift_connection_id: {name}_redshift
+    target_database: dev
+    target_schema: {name}
+    schedule: {schedule}
+"""
+
+
+def entries(*, project: str = "flights", **schedules: str) -> str:
+    return "".join(ENTRY.format(name=name, project=project, schedule=each) for name, each in schedules.items())
+
+
+# What is appended to the file, or instead of it, and the words of the error.
+FILES: dict[str, tuple[Callable[[str], str | None], str]] = {
+    "missing": (lambda _: None, "pipelines.yml is missing; it lists the pipelines"),
+    "empty": (lambda _: "", "pipelines.yml must hold a list under the key 'pipelines', with one entry or more"),
+    "duplicate": (
+        lambda text: text + entries(twin="null") + entries(twin="null"),
+        "pipeline twin: dag_name must be unique; this one stands there more than once",
+    ),
+    "no project": (
+        lambda text: text + entries(project="nowhere", lost="null"),
+        "pipeline lost: the dbt project 'nowhere' has no release in",
+    ),
+    "cycle": (
+        lambda text: text + entries(hen="[egg]", egg="[hen]"),
+        "pipeline hen: schedule: is a cycle of assets: hen waits for egg waits for hen",
+    ),
+}
+
+
+def shown_error(scene: Scene, words: str) -> str | None:
+    """The import error that holds `words`, as people are shown it; Airflow looks at files that changed at once."""
+    for name in ("pipelines.py", "pipelines_errors.py"):
+        os.utime(scene.settings.state / "mwaa" / "dags" / name)
+    found = scene.client.call("GET", "/importErrors")["import_errors"]
+    return next((text for each in found if words in (text := import_error(each["stack_trace"]))), None)
+
+
+@contextlib.contextmanager
+def replaced(scene: Scene, key: str, change: Callable[[str], str | None]) -> Iterator[None]:
+    """An object of the bucket with other content, or none."""
+    s3 = seed.client(scene.settings, "s3")
+    before = s3.get_object(Bucket=seed.DAGS_BUCKET, Key=key)["Body"].read()
+    after = change(before.decode())
+    if after is None:
+        s3.delete_object(Bucket=seed.DAGS_BUCKET, Key=key)
+    else:
+        s3.put_object(Bucket=seed.DAGS_BUCKET, Key=key, Body=after.encode())
+    try:
+        yield
+    finally:
+        s3.put_object(Bucket=seed.DAGS_BUCKET, Key=key, Body=before)
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_wrong_pipelines_file_is_an_import_error(scene: Scene, case: str) -> None:
+    change, words = FILES[case]
+    with replaced(scene, "dags/pipelines.yml", change):
+        wait(lambda: shown_error(scene, words), 60)
+
+
+def test_a_release_that_cannot_be_taken_is_an_import_error_that_names_the_fix(scene: Scene) -> None:
+    s3 = seed.client(scene.settings, "s3")
+    folder = "dags/dbt/flights/"
+    current = s3.get_object(Bucket=seed.DAGS_BUCKET, Key=f"{folder}CURRENT")["Body"].read().decode().strip()
+    manifest, listing = f"{folder}{current}/manifest.json", f"{folder}{current}/release.json"
+    with replaced(scene, manifest, lambda text: text[: len(text) // 2]):
+        wait(lambda: shown_error(scene, f"{current}': 'manifest.json has another size than release.json says"), 60)
+    with replaced(scene, listing, lambda text: text.replace('"dbt_version": "1.11', '"dbt_version": "1.9')):
+        wait(lambda: shown_error(scene, "is of dbt 1.9"), 60)
+        assert shown_error(scene, "but workers run dbt 1.11; build it anew: python -m mwaa_release build")
+    wait(lambda: shown_error(scene, "") is None, 60)

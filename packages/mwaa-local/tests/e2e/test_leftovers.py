@@ -1,0 +1,256 @@
+"""However a command ends, nothing of it is left and the next one works: Ctrl-C, SIGTERM, SIGKILL, a dead server."""
+
+import contextlib
+import json
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mwaa_local.aws import seed
+from mwaa_local.mwaa.api import Airflow
+from mwaa_local.processes import MARK, lock_holder, marked_processes
+from mwaa_local.settings import REPOSITORY, Passwords
+from mwaa_local.testing.checkout import Checkout, copy_repository, new_checkout, the_message
+from mwaa_release.bucket import Bucket
+
+DAG = "flights_pipeline"
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    """One state folder for all: each test starts from what the one before it may have left."""
+    made = new_checkout(tmp_path_factory.mktemp("leftovers") / "state")
+    yield made
+    made.command("down")
+
+
+@pytest.fixture
+def up(checkout: Checkout) -> Iterator[Checkout]:
+    done = checkout.command("up")
+    assert done.returncode == 0, done.stdout + done.stderr
+    yield checkout
+    checkout.command("down")
+    assert checkout.leftovers() == []
+
+
+def _airflow(checkout: Checkout) -> "contextlib.closing[Airflow]":
+    passwords = Passwords.load(checkout.state)
+    return contextlib.closing(Airflow(checkout.settings.airflow_port, passwords.airflow_admin))
+
+
+def _live_release(checkout: Checkout) -> bytes | None:
+    return Bucket(seed.DAGS_BUCKET, seed.client(checkout.settings, "s3")).read("dags/dbt/flights/CURRENT")
+
+
+# --- a run that is stopped ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", [0.2, 1.5, 3.0, 6.0, 12.0, "Run: "])
+def test_a_run_that_is_stopped_leaves_nothing(checkout: Checkout, number: int, moment: float | str) -> None:
+    running = checkout.begin("run")
+    running.wait_for_handlers()
+    if isinstance(moment, str):
+        running.wait_for(moment)
+    else:
+        time.sleep(moment)
+    running.interrupt(number)
+    assert running.end() == 130, running.stdout + running.stderr
+    assert running.stderr in ("Stopped.\n", "")
+    assert "Traceback" not in running.stdout
+    assert checkout.leftovers() == []
+
+
+@pytest.mark.slow
+def test_ctrl_c_reaches_a_run_through_make(checkout: Checkout) -> None:
+    running = checkout.begin("run", command=(shutil.which("make"),))
+    running.wait_until(lambda: lock_holder(checkout.state / "lock") is not None)
+    time.sleep(4)
+    running.interrupt()
+    time.sleep(0.2)
+    with contextlib.suppress(ProcessLookupError):
+        running.interrupt()
+    # make ends with its own signal; what it started must have ended before.
+    running.end()
+    until = time.monotonic() + 30
+    while lock_holder(checkout.state / "lock"):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert "Traceback" not in running.stdout + running.stderr
+    assert checkout.leftovers() == []
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_is_swept_by_the_next_command(checkout: Checkout) -> None:
+    running = checkout.begin("run")
+    running.wait_for("Run: ")
+    running.process.kill()
+    running.end()
+    assert marked_processes(checkout.state)
+    # The next start is in the way of nobody: it ends what it finds.
+    done = checkout.command("up")
+    assert done.returncode == 0, done.stdout + done.stderr
+    with _airflow(checkout) as airflow:
+        assert airflow.call("GET", f"/dags/{DAG}")["is_paused"]
+        assert airflow.call("GET", f"/dags/{DAG}/dagRuns", state="running")["total_entries"] == 0
+    holder = lock_holder(checkout.state / "lock")
+    assert holder
+    holder.kill()
+    done = checkout.command("down")
+    assert (done.returncode, done.stdout) == (0, "Stopped.\n")
+    assert checkout.leftovers() == []
+
+
+@pytest.mark.slow
+def test_up_that_is_stopped_leaves_nothing(checkout: Checkout) -> None:
+    for seconds in (0.4, 2.0, 9.0):
+        running = checkout.begin("up")
+        running.wait_for_handlers()
+        time.sleep(seconds)
+        running.interrupt()
+        assert running.end() == 130
+        assert running.stderr in ("Stopped.\n", "")
+        assert checkout.leftovers() == []
+
+
+# --- make up --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_up_is_there_for_runs_and_drills_and_stays_as_it_was(up: Checkout) -> None:
+    with _airflow(up) as airflow:
+        assert airflow.call("GET", f"/dags/{DAG}")["is_paused"]
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if Path(process.cwd()).is_relative_to(up.state) and not process.name().startswith("postgres"):
+                assert process.environ().get(MARK) == str(up.state), process.cmdline()
+
+    again = up.command("up")
+    assert again.returncode == 0
+    assert again.stdout.startswith("Already running.\nAirflow: ")
+    # sample: begin
+    assert up.command("sql", "select count(*) from raw.flights").stdout == "336776\n"
+    # sample: end
+
+    live = _live_release(up)
+    function = seed.client(up.settings, "lambda").get_function_configuration(FunctionName=seed.FUNCTION)
+    drill = up.begin("drill", "--broken-lambda")
+    drill.wait_for("Run: ")
+    second = up.command("run")
+    assert second.returncode == 2
+    assert "another make run or make drill is at work in this checkout" in the_message(second.stderr)
+    assert drill.end(400) == 0, drill.stdout + drill.stderr
+    assert _live_release(up) == live
+    after = seed.client(up.settings, "lambda").get_function_configuration(FunctionName=seed.FUNCTION)
+    assert after["Environment"] == function["Environment"]
+    assert seed.read_alerts(up.settings) == []
+
+    # One that is stopped puts things in order too, and ends its run in the Airflow that goes on.
+    drill = up.begin("drill")
+    drill.wait_for("Run: ")
+    drill.interrupt()
+    assert drill.end() == 130
+    assert drill.stderr == "Stopped.\n"
+    assert _live_release(up) == live
+    with _airflow(up) as airflow:
+        assert airflow.call("GET", f"/dags/{DAG}")["is_paused"]
+        assert airflow.call("GET", f"/dags/{DAG}/dagRuns", state="running")["total_entries"] == 0
+
+    run = up.begin("run")
+    run.wait_for("Run: ")
+    down = up.command("down")
+    assert (down.returncode, down.stdout) == (0, "Stopped.\n")
+    assert run.end(10) == 130
+    assert run.stderr == "Stopped.\n"
+    assert up.leftovers() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [("warehouse", "PostgreSQL stopped"), ("mwaa/database", "Airflow's metadata database was killed by signal 9")],
+)
+def test_a_server_that_dies_ends_up_and_the_run_that_uses_it(up: Checkout, folder: str, message: str) -> None:
+    run = up.begin("run")
+    run.wait_for("Run: ")
+    up.kill_postgres(folder)
+    assert run.end() == 2, run.stdout + run.stderr
+    assert "the stand-ins of make up have ended" in the_message(run.stderr)
+    assert message in run.stderr
+    until = time.monotonic() + 60
+    while marked_processes(up.state):
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    assert message in (up.state / "logs" / "up.log").read_text()
+    assert up.leftovers() == []
+    assert up.command("sql", "select 1").returncode == 2
+
+
+@pytest.mark.slow
+def test_a_server_that_dies_ends_a_run(checkout: Checkout) -> None:
+    run = checkout.begin("run")
+    run.wait_for("Run: ")
+    checkout.kill_postgres("warehouse")
+    assert run.end() == 2, run.stdout + run.stderr
+    assert "PostgreSQL stopped" in the_message(run.stderr)
+    assert checkout.leftovers() == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_checkouts_run_side_by_side(up: Checkout, tmp_path: Path) -> None:
+    other = new_checkout(tmp_path / "state", copy_repository(tmp_path / "copy"))
+    before = sorted(path.name for path in REPOSITORY.iterdir())
+    try:
+        done = other.command("up")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert other.command("sql", "create table analytics.mine as select 1 as a").returncode == 0
+        for each in (up, other):
+            # sample: begin
+            assert each.command("sql", "select count(*) from raw.flights").stdout == "336776\n"
+            # sample: end
+            with _airflow(each) as airflow:
+                assert airflow.call("GET", f"/dags/{DAG}")["is_paused"]
+        assert "does not exist" in up.command("sql", "select * from analytics.mine").stderr
+    finally:
+        done = other.command("down")
+    assert done.returncode == 0
+    assert other.leftovers() == []
+    assert up.command("sql", "select 1").stdout == "1\n"
+    assert sorted(path.name for path in REPOSITORY.iterdir()) == before
+
+
+# --- what is shown --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_terminal_shows_progress_and_a_summary(up: Checkout) -> None:
+    shown = up.on_a_terminal("run")
+    assert "Run: 0 of" in shown
+    assert "tasks ended, running: " in shown
+    for heading in ("✓ Run", "Tasks", "Audit rows of this run", "Alerts: none", ": success in"):
+        assert heading in shown, shown[-5000:]
+    assert json.loads((up.state / "last-run.json").read_text())["state"] == "success"
+    shown = up.on_a_terminal("down")
+    assert "Stopped." in shown
+    shown = up.on_a_terminal("up")
+    assert "✓ Warehouse" in shown
+    assert "Airflow: " in shown
+
+
+def test_help_says_each_command_in_a_line(checkout: Checkout) -> None:
+    done = checkout.command("--help")
+    assert done.returncode == 0
+    assert "..." not in done.stdout.partition("Commands:")[2]
+    for command in ("run", "drill", "up", "down", "warehouse", "sql", "lint", "lock"):
+        assert f"\n  {command} " in done.stdout
+        of_it = checkout.command(command, "--help")
+        assert of_it.returncode == 0
+        assert of_it.stdout.startswith(f"Usage: python -m mwaa_local {command}")

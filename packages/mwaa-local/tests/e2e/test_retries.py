@@ -1,0 +1,135 @@
+"""A model that fails once and passes on its second try, on a real scheduler: all that depends on it ends green."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mwaa_local.aws import seed
+from mwaa_local.dag_run import DAG_ID, audit
+from mwaa_local.mwaa.api import FINAL, Airflow
+from mwaa_local.settings import Passwords
+from mwaa_local.testing.checkout import Checkout, new_checkout
+from mwaa_local.testing.project import sample_project
+from mwaa_release.apply import apply
+from mwaa_release.bucket import Bucket
+from mwaa_release.build import build
+from mwaa_release.release import Artefact
+
+# Stand-ins, a release and a run whose dbt is slow on purpose, beside whatever else the machine does.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+MODELS = {
+    # The audit table has seen it once its first try is over.
+    "flaky": """{{ config(materialized='table') }}
+select 1 / count(*) as id from {{ ref('audit_table') }}
+where name = 'flaky' and airflow_run_id = '{{ env_var("AIRFLOW_CTX_DAG_RUN_ID", "") }}'""",
+    "reader": "{{ config(bind=false) }} select id from {{ ref('flaky') }}",
+    "steady": "{{ config(materialized='table') }} select 1 as id",
+    # Keeps dbt busy until the second try of `flaky` has begun.
+    "slow": """{{ config(materialized='table') }}
+select count(*) as id from {{ source('raw', 'weather') }}
+cross join {{ source('raw', 'airports') }} cross join (select carrier from {{ source('raw', 'airlines') }} limit 14)""",
+}
+PROPERTIES = """
+models:
+  - {name: flaky, columns: [{name: id, data_tests: [not_null]}]}
+  - {name: reader, columns: [{name: id, data_tests: [not_null]}]}
+  - name: steady
+    columns:
+      - name: id
+        data_tests: [not_null, {relationships: {arguments: {to: ref('flaky'), field: id}}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    made = new_checkout(tmp_path_factory.mktemp("retries") / "state")
+    up = made.command("up")
+    assert up.returncode == 0, up.stdout + up.stderr
+    yield made
+    made.command("down")
+
+
+@pytest.fixture(scope="module")
+def run(checkout: Checkout) -> dict[str, Any]:
+    """What a run with MODELS left: its state, task instances by task_id, tries of `flaky`, audit rows and alerts."""
+    project = checkout.state / "project"
+    sample_project(project)
+    (project / "models" / "retries").mkdir()
+    for name, sql in MODELS.items():
+        (project / "models" / "retries" / f"{name}.sql").write_text(sql)
+    (project / "models" / "retries" / "retries.yml").write_text(PROPERTIES)
+    build(checkout.state / "artefact", [project])
+    pipelines = checkout.state / "artefact" / "dags" / "pipelines.yml"
+    before = pipelines.read_text()
+    pipelines.write_text(before.replace("retry_delay_seconds: 30", "retry_delay_seconds: 1"))
+    assert pipelines.read_text() != before
+    settings = checkout.settings
+    artefact = Artefact.read(checkout.state / "artefact")
+    applied = apply(artefact, Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3")))
+    passwords = Passwords.load(checkout.state)
+    with contextlib.closing(Airflow(settings.airflow_port, passwords.airflow_admin)) as airflow:
+        airflow.wait_for_dag(DAG_ID, applied.releases["flights"], 120)
+        run_id = airflow.trigger(DAG_ID)
+        until = time.monotonic() + 600
+        while (state := airflow.run_state(DAG_ID, run_id)) not in FINAL and time.monotonic() < until:
+            time.sleep(2)
+        airflow.end_open_runs(DAG_ID)
+        path = f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/transform_data.flaky.run/tries"
+        return {
+            "state": state,
+            "tasks": {task["task_id"]: task for task in airflow.tasks(DAG_ID, run_id)},
+            "tries": airflow.call("GET", path)["task_instances"],
+            "audit": [
+                dict(zip(columns, row, strict=True))
+                for columns, rows in [audit(settings, passwords, run_id)]
+                for row in rows
+            ],
+            "variables": airflow.call("GET", "/variables")["variables"],
+            "alerts": seed.read_alerts(settings),
+        }
+
+
+def test_the_second_try_began_while_dbt_still_ran(run: dict[str, Any]) -> None:
+    producer = run["tasks"]["transform_data.dbt_producer_watcher"]
+    first, second = sorted(run["tries"], key=lambda task: task["try_number"])
+    assert (first["state"], producer["state"]) == ("failed", "failed")
+    assert first["end_date"] < producer["end_date"]
+    assert second["start_date"] < producer["end_date"]
+
+
+def test_the_run_ends_green_without_an_alert(run: dict[str, Any]) -> None:
+    states = {task_id: task["state"] for task_id, task in run["tasks"].items()}
+    assert run["state"] == "success"
+    assert run["alerts"] == []
+    assert states["dbt_check"] == "success"
+    assert states["sns_notification_for_failure"] == "skipped"
+    not_green = {task_id for task_id, state in states.items() if state != "success"}
+    watched = {"transform_data.dbt_producer_watcher", "transform_data.dbt_producer_watcher_done"}
+    assert not_green == watched | {"sns_notification_for_failure"}
+
+
+def test_only_what_failed_took_a_second_try(run: dict[str, Any]) -> None:
+    tried_again = {task_id for task_id, task in run["tasks"].items() if task["try_number"] > 1}
+    assert tried_again == {"transform_data.flaky.run"}
+
+
+def test_the_audit_shows_both_tries_and_every_test(run: dict[str, Any]) -> None:
+    statuses: dict[str, set[str]] = {}
+    for row in run["audit"]:
+        statuses.setdefault(row["name"], set()).add(row["status"])
+    assert statuses["flaky"] == {"error", "success"}
+    assert statuses["reader"] == {"skipped", "success"}
+    assert statuses["steady"] == {"success"}
+    tries = [row for row in run["audit"] if row["name"] == "flaky"]
+    told = [(row["status"], row["airflow_task_id"], row["airflow_try_number"]) for row in tries]
+    assert told == [("error", "transform_data.dbt_producer_watcher", 1), ("success", "transform_data.flaky.run", 2)]
+    for name in ("not_null_flaky_id", "not_null_reader_id", "relationships_steady_id__id__ref_flaky_"):
+        assert statuses[name] == {"skipped", "pass"}, name
+
+
+def test_no_variable_is_left(run: dict[str, Any]) -> None:
+    assert run["variables"] == []

@@ -1,0 +1,264 @@
+"""Projects that are not ours run by one more entry of pipelines.yml each, brought as the documentation says."""
+
+import contextlib
+import json
+import re
+import secrets
+import subprocess
+import textwrap
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlparse
+import yaml
+
+from mwaa_local.aws import seed
+from mwaa_local.mwaa.api import FINAL, Airflow, NoAnswerError
+from mwaa_local.settings import HOST, REPOSITORY, Passwords
+from mwaa_local.stack import PROJECT, connect, rows
+from mwaa_local.testing.audit import audited, reported
+from mwaa_local.testing.checkout import Checkout, new_checkout
+from mwaa_local.testing.others import OthersProject
+from mwaa_release.apply import apply
+from mwaa_release.bucket import Bucket
+from mwaa_release.build import build
+from mwaa_release.redshift import apply_grants
+from mwaa_release.release import Artefact
+
+# Stand-ins, a release and a run of each, beside whatever else the machine does.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+# Licensed Apache-2.0, MIT and Apache-2.0. They were written for other databases; none of their models is changed.
+OTHERS = {
+    # The jaffle shop, with a model in two versions.
+    "jaffles": OthersProject(
+        distribution="dbt-osmosis",
+        version="1.5.0",
+        sha256="13f7fc15b6aa25a6e9c99a272bda7e55fc79088e2aa2ebd20b0a8de5f14e4e97",
+        folder="demo_duckdb",
+        project_name="jaffle_shop_duckdb",
+    ),
+    # Another jaffle shop: a model under an alias, keys, and a source in a schema of its own.
+    "sandbox": OthersProject(
+        distribution="dbt-metabase",
+        version="1.7.5",
+        sha256="558ff77538745113737445e7631a55bc30a04c649e0a231ed7780b6d2a4e174e",
+        folder="sandbox",
+        project_name="sandbox",
+        source_schema="inventory",
+    ),
+    # A small one, with an ephemeral model between the layers.
+    "orders": OthersProject(
+        distribution="prefect-dbt",
+        version="0.7.25",
+        sha256="dae783c5fd97a98f6b6c16d7cc28b5205dc4d1d750594962279b45f421f88f12",
+        folder="tests/dbt_test_project",
+        project_name="test_project",
+    ),
+}
+PIPELINES = ["cafe", *OTHERS]
+# Without the audit's parts, and with a package of its own.
+CAFE = {
+    "dbt_project.yml": """
+name: cafe
+version: "3.0.0"
+profile: default
+seeds: {cafe: {+schema: raw}}
+models:
+  cafe:
+    staging: {+materialized: view}
+    marts: {+materialized: table}
+""",
+    "packages.yml": "packages:\n  - local: packages/money\n",
+    "packages/money/dbt_project.yml": "name: money\nversion: '1.0'\n",
+    "packages/money/macros/dollars.sql": "{% macro dollars(c) %}({{ c }} / 100.0)::numeric(16, 2){% endmacro %}\n",
+    "macros/schema.sql": "{% macro generate_schema_name(name, node) %}{{ target.schema }}{% endmacro %}\n",
+    "seeds/raw_customers.csv": "id,name\n1,Ada\n2,Ben\n3,Cem\n",
+    "seeds/raw_orders.csv": "id,customer,ordered,total\n1,1,2024-09-01,700\n2,1,2024-09-02,550\n3,2,2024-09-03,900\n",
+    "models/staging/stg_customers.sql": "select id as customer_id, name from {{ ref('raw_customers') }}\n",
+    "models/staging/stg_orders.sql": """
+select id as order_id, customer as customer_id, ordered, {{ money.dollars('total') }} as total
+from {{ ref('raw_orders') }}
+""",
+    "models/marts/customers.sql": """
+select c.customer_id, c.name, count(o.order_id) as orders, coalesce(sum(o.total), 0) as spent
+from {{ ref('stg_customers') }} c left join {{ ref('stg_orders') }} o on c.customer_id = o.customer_id
+group by 1, 2
+""",
+    "models/marts/customers.yml": """
+models:
+  - name: customers
+    columns:
+      - {name: customer_id, data_tests: [unique, not_null]}
+""",
+}
+
+
+def blocks(language: str) -> list[str]:
+    """What the page about bringing a project tells to write or type."""
+    page = (REPOSITORY / "docs" / "how-to" / "bring-a-project.md").read_text()
+    return [textwrap.dedent(found) for found in re.findall(rf"^ *```{language}\n(.*?)^ *```$", page, re.M | re.S)]
+
+
+def bring(project: Path, schema: str, *, audit: bool) -> Path:
+    """Do to a project what the page says; `shop` is how the page calls it."""
+    profile, settings = (yaml.safe_load(block) for block in blocks("yaml"))
+    (copy,) = blocks("sh")
+    path = project / "dbt_project.yml"
+    own = yaml.safe_load(path.read_text())
+    profile["default"]["outputs"]["prod"]["schema"] = schema
+    (project / "profiles.yml").write_text(yaml.safe_dump({own["profile"]: profile["default"]}))
+    if audit:
+        (project.parent / "dbt_project").symlink_to(PROJECT)
+        command = ["bash", "-e", "-c", copy.replace("shop", project.name)]
+        subprocess.run(command, cwd=project.parent, check=True)
+        path.write_text(yaml.safe_dump({**own, **settings, "vars": {**own.get("vars", {}), **settings["vars"]}}))
+    return project
+
+
+def entry(name: str, project_name: str) -> dict[str, Any]:
+    """What is added to pipelines.yml."""
+    return {
+        "dag_name": f"{name}_daily",
+        "project_name": project_name,
+        "redshift_connection_id": f"{name}_redshift",
+        "secret_name": f"{name}/dbt_user",
+        "target_database": "dev",
+        "target_schema": name,
+        "schedule": None,
+    }
+
+
+@dataclass
+class Scene:
+    """The running stand-ins, and the ended runs."""
+
+    checkout: Checkout
+    artefact: Artefact
+    airflow: Airflow
+    runs: Mapping[str, str]
+
+    def state(self, name: str) -> str | None:
+        # A busy machine may take longer than a minute to answer; the test's own time-out ends the wait.
+        with contextlib.suppress(NoAnswerError):
+            return self.airflow.run_state(f"{name}_daily", self.runs[name])
+        return None
+
+    def tasks(self, name: str) -> dict[str, str]:
+        return {task["task_id"]: task["state"] for task in self.airflow.tasks(f"{name}_daily", self.runs[name])}
+
+    def query(self, text: str, *parameters: str) -> list[tuple[Any, ...]]:
+        password = Passwords.load(self.checkout.state).awsuser
+        with contextlib.closing(connect(self.checkout.settings, "awsuser", password)) as connection:
+            return rows(connection, text, parameters)[1]
+
+    def nodes(self, name: str) -> set[str]:
+        """Whatever of a project's release dbt builds or tests."""
+        project = OTHERS[name].project_name
+        (release,) = [each for each in self.artefact.releases if each.project_name == project]
+        manifest = json.loads((self.artefact.folder / release.prefix / "manifest.json").read_bytes())
+        kept = [node for node in manifest["nodes"].values() if node["resource_type"] in ("model", "seed", "test")]
+        return {node["unique_id"] for node in kept if node["config"]["materialized"] != "ephemeral"}
+
+
+def prepare(checkout: Checkout, projects: Mapping[str, Path]) -> Artefact:
+    """What a person does: for each project a user, a secret, a connection and an entry; then a release."""
+    settings = checkout.settings
+    manager = seed.client(settings, "secretsmanager")
+    seed.let_tasks_read(settings, "*/dbt_user")
+    address = {"conn_type": "redshift", "host": HOST, "port": settings.warehouse_port, "schema": "dev"}
+    with contextlib.closing(connect(settings, "awsuser", Passwords.load(checkout.state).awsuser)) as admin:
+        admin.autocommit = True
+        for statement in sqlparse.split((projects["sandbox"] / "postgres-initdb" / "init.sql").read_text()):
+            admin.cursor().execute(statement)
+        for name in PIPELINES:
+            password = f"Aa1{secrets.token_hex(16)}"
+            source = OTHERS[name].source_schema if name in OTHERS else "raw"
+            apply_grants(admin, f"{name}_user", password, source, name)
+            login = {"username": f"{name}_user", "password": password}
+            manager.create_secret(Name=f"{name}/dbt_user", SecretString=json.dumps(login))
+            connection = json.dumps({**address, "extra": {"sslmode": "disable"}})
+            manager.create_secret(Name=f"airflow/connections/{name}_redshift", SecretString=connection)
+    folder = checkout.state / "artefact"
+    build(folder, [PROJECT, *projects.values()])
+    entries = [entry(name, OTHERS[name].project_name if name in OTHERS else "cafe") for name in PIPELINES]
+    with (folder / "dags" / "pipelines.yml").open("a") as pipelines:
+        pipelines.write(textwrap.indent(yaml.safe_dump(entries, sort_keys=False), "  "))
+    apply(Artefact.read(folder), Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3")))
+    return Artefact.read(folder)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    checkout = new_checkout(tmp_path_factory.mktemp("second") / "state")
+    folder = tmp_path_factory.mktemp("projects")
+    for name, content in CAFE.items():
+        (folder / "cafe" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "cafe" / name).write_text(content)
+    projects = {"cafe": bring(folder / "cafe", "cafe", audit=False)}
+    for name, other in OTHERS.items():
+        projects[name] = bring(other.fetch(folder / f"{name}.archive"), name, audit=True)
+    try:
+        up = checkout.command("up")
+        assert up.returncode == 0, up.stdout + up.stderr
+        artefact = prepare(checkout, projects)
+        password = Passwords.load(checkout.state).airflow_admin
+        with contextlib.closing(Airflow(checkout.settings.airflow_port, password)) as airflow:
+            expected, until = {f"{name}_daily" for name in PIPELINES}, time.monotonic() + 300
+            while not expected <= {dag["dag_id"] for dag in airflow.call("GET", "/dags")["dags"]}:
+                assert time.monotonic() < until, airflow.call("GET", "/importErrors")["import_errors"]
+                time.sleep(1)
+            made = Scene(checkout, artefact, airflow, {name: airflow.trigger(f"{name}_daily") for name in PIPELINES})
+            while not all(made.state(name) in FINAL for name in PIPELINES):
+                time.sleep(2)
+            yield made
+    finally:
+        checkout.command("down")
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_it_runs_without_a_change_to_the_dags(scene: Scene, name: str) -> None:
+    assert scene.state(name) == "success", scene.tasks(name)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_node_is_in_the_audit_table(scene: Scene, name: str) -> None:
+    run_id, expected = scene.runs[name], scene.nodes(name)
+    states = dict(
+        scene.query(f"select unique_id, status from {name}.audit_table where airflow_run_id = %s", run_id),
+    )
+    assert len(expected) > 15
+    assert set(states) == expected
+    assert set(states.values()) <= {"success", "pass"}
+    password = Passwords.load(scene.checkout.state).awsuser
+    with contextlib.closing(connect(scene.checkout.settings, "awsuser", password)) as connection:
+        assert audited(connection, name, run_id) == reported(scene.airflow, f"{name}_daily", run_id)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_answers_from_the_audit_table_stays_a_view(scene: Scene, name: str) -> None:
+    # Whatever the project's models are by default; as a table it would keep what it said when it was built.
+    tables = "select table_name from information_schema.tables where table_schema = %s and table_type = 'BASE TABLE'"
+    assert [table for (table,) in scene.query(tables, name) if table.startswith("audit_")] == ["audit_table"]
+    run = f"select airflow_run_id, outcome from {name}.audit_runs"
+    assert scene.query(run) == [(scene.runs[name], "passed")]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        (
+            "select name, orders, spent::float from cafe.customers order by 1",
+            [("Ada", 2, 12.5), ("Ben", 1, 9), ("Cem", 0, 0)],
+        ),
+        ("select count(*), sum(number_of_orders), count(first_order) from jaffles.customers", [(100, 99, 62)]),
+        ("select count(*), min(payment_method) from sandbox.transactions", [(113, "bank_transfer")]),
+        ("select count(*), sum(order_count) from orders.customer_summary", [(5, 10)]),
+    ],
+)
+def test_it_has_built_what_it_says(scene: Scene, query: str, expected: list[tuple[Any, ...]]) -> None:
+    assert [tuple(row) for row in scene.query(query)] == expected

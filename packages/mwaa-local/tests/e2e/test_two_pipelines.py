@@ -1,0 +1,283 @@
+"""Two pipelines on two databases from one file, a third entry that is wrong, and runs with parameters."""
+
+import contextlib
+import json
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+import redshift_connector
+
+from mwaa_local.aws import seed
+from mwaa_local.mwaa.api import FINAL, Airflow
+from mwaa_local.settings import REPOSITORY, Passwords
+from mwaa_local.stack import connect, rows
+from mwaa_local.testing.audit import audited, reported
+from mwaa_local.testing.checkout import Checkout, new_checkout
+from mwaa_release.apply import apply
+from mwaa_release.bucket import Bucket
+from mwaa_release.build import build
+from mwaa_release.redshift import apply_grants
+from mwaa_release.release import Artefact
+from redshift_local.pytest_plugin import Warehouse, start_warehouse, stop_warehouse
+
+# Stand-ins, a second warehouse and several runs, beside whatever else the machine does.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+FLIGHTS, SMALL, HASTY = "flights_pipeline", "small_pipeline", "hasty_pipeline"
+ENTRIES = """
+  - dag_name: small_pipeline
+    project_name: small
+    redshift_connection_id: small_redshift
+    secret_name: small/dbt_user
+    target_database: dev
+    target_schema: small_marts
+    schedule: [flights_pipeline]
+    execution_mode: local
+    test_behavior: build
+    vars: {answer: 42}
+  - dag_name: hasty_pipeline
+    project_name: small
+    redshift_connection_id: hasty_redshift
+    secret_name: hasty/not_there
+    target_database: dev
+    target_schema: small_marts
+    schedule: null
+    retry_delay_seconds: 3600
+    deadline_minutes: 1
+    run_timeout_minutes: 2
+    sns_lambda_function_name: sns_notification
+  - dag_name: wrong_pipeline
+    project_name: flights
+    redshift_connection_id: flights_redshift
+    target_database: dev
+    target_schema: analytics
+"""
+MODEL = "{{ config(materialized='table') }} select {{ var('answer', 0) }} as id"
+PROPERTIES = "models: [{name: one, columns: [{name: id, data_tests: [not_null]}]}]\n"
+
+
+def small_project(folder: Path) -> Path:
+    """The sample project with nothing but the audit and one model, under a name of its own."""
+    unwanted = shutil.ignore_patterns("target", "logs", "staging", "marts", "seeds", "snapshots", "analyses")
+    shutil.copytree(REPOSITORY / "dbt_project", folder, ignore=unwanted)
+    for test in (folder / "tests").glob("*.sql"):
+        test.unlink()
+    settings = folder / "dbt_project.yml"
+    text = (
+        settings.read_text().replace("flights", "small").replace("prod_schema: analytics", "prod_schema: small_marts")
+    )
+    settings.write_text(text)
+    profiles = folder / "profiles.yml"
+    profiles.write_text(profiles.read_text().replace("flights:", "small:"))
+    (folder / "models" / "one.sql").write_text(MODEL)
+    (folder / "models" / "one.yml").write_text(PROPERTIES)
+    return folder
+
+
+class Scene:
+    """Running stand-ins, the second warehouse beside them, and a client of Airflow."""
+
+    def __init__(self, checkout: Checkout, second: Warehouse, airflow: Airflow) -> None:
+        self.checkout, self.second, self.airflow = checkout, second, airflow
+        self.passwords = Passwords.load(checkout.state)
+        self.small_password = f"Aa1{secrets.token_hex(16)}"
+
+    def prepare(self) -> None:
+        settings = self.checkout.settings
+        with contextlib.closing(self.second.connect()) as admin:
+            admin.autocommit = True
+            admin.cursor().execute("create schema raw")
+            apply_grants(admin, "small_user", self.small_password, "raw", "small_marts")
+        login = {"username": "small_user", "password": self.small_password}
+        address = {"conn_type": "redshift", "host": self.second.host, "port": self.second.port, "schema": "dev"}
+        manager = seed.client(settings, "secretsmanager")
+        seed.let_tasks_read(settings, "*/dbt_user")
+        manager.create_secret(Name="small/dbt_user", SecretString=json.dumps(login))
+        connection = json.dumps({**address, "extra": {"sslmode": "disable"}})
+        for name in ("small_redshift", "hasty_redshift"):
+            manager.create_secret(Name=f"airflow/connections/{name}", SecretString=connection)
+        projects = [REPOSITORY / "dbt_project", small_project(self.checkout.state / "small")]
+        folder = self.checkout.state / "artefact"
+        build(folder, projects)
+        pipelines = folder / "dags" / "pipelines.yml"
+        # A run that is due would come before those that are started here.
+        text = pipelines.read_text().replace(
+            f"dag_name: {FLIGHTS}\n", f"dag_name: {FLIGHTS}\n    schedule: null\n    deadline_minutes: 2\n"
+        )
+        assert "schedule: null" in text
+        pipelines.write_text(text + ENTRIES)
+        apply(Artefact.read(folder), Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3")))
+
+    def wait(self, there: Callable[[], Any], seconds: float = 1200) -> Any:
+        until = time.monotonic() + seconds
+        while not (found := there()):
+            assert time.monotonic() < until
+            time.sleep(1)
+        return found
+
+    def dag(self, dag_id: str) -> dict[str, Any] | None:
+        with contextlib.suppress(httpx.HTTPStatusError):
+            return self.airflow.call("GET", f"/dags/{dag_id}/details")
+        return None
+
+    def start(self, dag_id: str, **conf: Any) -> str:
+        run = self.airflow.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})
+        self.airflow.call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
+        return run["dag_run_id"]
+
+    def end(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        path = f"/dags/{dag_id}/dagRuns/{run_id}"
+        return self.wait(lambda: (run := self.airflow.call("GET", path))["state"] in FINAL and run)
+
+    def audited(self, connection: redshift_connector.Connection, schema: str, run_id: str) -> list[str]:
+        query = f"select distinct name from {schema}.audit_table where airflow_run_id = %s order by 1"
+        return [name for (name,) in rows(connection, query, (run_id,))[1]]
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    checkout = new_checkout(tmp_path_factory.mktemp("two") / "state")
+    second = start_warehouse(tmp_path_factory.mktemp("second"))
+    try:
+        up = checkout.command("up")
+        assert up.returncode == 0, up.stdout + up.stderr
+        passwords = Passwords.load(checkout.state)
+        with contextlib.closing(Airflow(checkout.settings.airflow_port, passwords.airflow_admin)) as airflow:
+            made = Scene(checkout, second, airflow)
+            made.prepare()
+            made.wait(lambda: made.dag(SMALL), 120)
+            yield made
+    finally:
+        stop_warehouse(second)
+        checkout.command("down")
+
+
+@pytest.fixture(scope="module")
+def runs(scene: Scene) -> dict[str, dict[str, Any]]:
+    """One run of each pipeline, started together; that of the flights builds one view."""
+    for dag_id in (FLIGHTS, SMALL):
+        scene.airflow.end_open_runs(dag_id)
+    started = {FLIGHTS: scene.start(FLIGHTS, select=["stg_airlines"]), SMALL: scene.start(SMALL)}
+    return {dag_id: scene.end(dag_id, run_id) for dag_id, run_id in started.items()}
+
+
+def test_the_wrong_entry_is_an_import_error_and_takes_no_other_dag_out_of_service(scene: Scene) -> None:
+    errors = scene.wait(lambda: scene.airflow.call("GET", "/importErrors")["import_errors"], 120)
+    (error,) = errors
+    assert error["filename"] == "pipelines_errors.py"
+    said = "redshift_connection_id: 'flights_redshift' is that of the pipeline flights_pipeline; give each its own"
+    assert error["stack_trace"].strip().endswith(f"pipelines.yml: pipeline wrong_pipeline: {said}")
+    assert scene.dag("wrong_pipeline") is None
+    for dag_id in (FLIGHTS, SMALL):
+        dag = scene.dag(dag_id)
+        assert (dag["is_stale"], dag["has_import_errors"]) == (False, False)
+
+
+def test_both_run_side_by_side(runs: dict[str, dict[str, Any]]) -> None:
+    assert {dag_id: run["state"] for dag_id, run in runs.items()} == {FLIGHTS: "success", SMALL: "success"}
+    one, other = runs.values()
+    assert one["start_date"] < other["end_date"]
+    assert other["start_date"] < one["end_date"]
+
+
+def test_each_has_written_to_its_own_database_only(scene: Scene, runs: dict[str, dict[str, Any]]) -> None:
+    first = connect(scene.checkout.settings, "awsuser", scene.passwords.awsuser)
+    with contextlib.closing(first), contextlib.closing(scene.second.connect()) as second:
+        assert "one" in scene.audited(second, "small_marts", runs[SMALL]["dag_run_id"])
+        assert rows(second, "select id from small_marts.one")[1] == [(42,)]
+        assert scene.audited(second, "small_marts", runs[FLIGHTS]["dag_run_id"]) == []
+        assert scene.audited(first, "analytics", runs[SMALL]["dag_run_id"]) == []
+        users = "select distinct usename from pg_user where usename like '%user' order by 1"
+        assert [name for (name,) in rows(first, users)[1]] == ["awsuser", "dbt_user"]
+        assert [name for (name,) in rows(second, users)[1]] == ["awsuser", "small_user"]
+
+
+def test_with_a_process_for_each_task_the_audit_rows_are_what_dbt_reported(
+    scene: Scene, runs: dict[str, dict[str, Any]]
+) -> None:
+    run_id = runs[SMALL]["dag_run_id"]
+    expected = reported(scene.airflow, SMALL, run_id)
+    assert len({invocation for invocation, _, _ in expected}) > 2
+    with contextlib.closing(scene.second.connect()) as connection:
+        assert audited(connection, "small_marts", run_id) == expected
+
+
+def test_a_selection_builds_what_it_names(scene: Scene, runs: dict[str, dict[str, Any]]) -> None:
+    with contextlib.closing(connect(scene.checkout.settings, "awsuser", scene.passwords.awsuser)) as connection:
+        names = scene.audited(connection, "analytics", runs[FLIGHTS]["dag_run_id"])
+    assert "stg_airlines" in names
+    assert not {"departures", "stg_flights", "airports"} & set(names)
+
+
+def test_a_success_starts_what_waits_for_the_asset(scene: Scene, runs: dict[str, dict[str, Any]]) -> None:
+    assert runs[FLIGHTS]["state"] == "success"
+    path = f"/dags/{SMALL}/dagRuns"
+    by_asset = scene.wait(
+        lambda: [r for r in scene.airflow.call("GET", path)["dag_runs"] if r["run_type"] == "asset_triggered"], 120
+    )
+    assert scene.end(SMALL, by_asset[0]["dag_run_id"])["state"] == "success"
+
+
+def test_neither_users_grants_reach_further_than_its_own_schema(scene: Scene) -> None:
+    with contextlib.closing(scene.second.connect()) as admin:
+        apply_grants(admin, "neighbour", scene.small_password, "raw", "neighbours_marts")
+    for user, foreign in (("neighbour", "small_marts"), ("small_user", "neighbours_marts")):
+        with contextlib.closing(scene.second.connect(user, scene.small_password)) as connection:
+            connection.autocommit = True
+            for statement in (
+                f"create table {foreign}.mine (id integer)",
+                f"select * from {foreign}.audit_table",
+                f"drop schema {foreign} cascade",
+                "create schema mine",
+                "create table raw.mine (id integer)",
+            ):
+                with pytest.raises(redshift_connector.Error, match=r"permission denied|must be owner"):
+                    connection.cursor().execute(statement)
+    # And a login of one database is none at the other.
+    with pytest.raises(redshift_connector.Error):
+        connect(scene.checkout.settings, "small_user", scene.small_password)
+    with pytest.raises(redshift_connector.Error):
+        scene.second.connect("dbt_user", scene.passwords.dbt_user)
+
+
+def test_sql_in_a_parameter_is_refused_before_there_is_a_run(scene: Scene) -> None:
+    for conf in ({"start": "2013-01-01'; drop schema raw; --"}, {"select": ["x; drop schema raw"]}, {"select": "x"}):
+        with pytest.raises(httpx.HTTPStatusError) as raised:
+            scene.start(FLIGHTS, **conf)
+        assert raised.value.response.status_code == httpx.codes.BAD_REQUEST
+        assert "Invalid input for param" in raised.value.response.text
+
+
+def test_days_that_are_no_span_fail_the_run_and_the_alert_says_so(scene: Scene) -> None:
+    seed.read_alerts(scene.checkout.settings)
+    run = scene.end(FLIGHTS, scene.start(FLIGHTS, start="2013-02-01", end="2013-01-01"))
+    assert run["state"] == "failed"
+    (alert,) = seed.read_alerts(scene.checkout.settings)
+    assert "the run parameter start=2013-02-01 must be before end=2013-01-01" in alert["message"]
+    tasks = {task["task_id"]: task["state"] for task in scene.airflow.tasks(FLIGHTS, run["dag_run_id"])}
+    assert tasks["transform_data.dbt_producer_watcher"] == "upstream_failed"
+
+
+def test_a_run_that_takes_too_long_is_late_once_and_then_fails(scene: Scene) -> None:
+    over = scene.airflow.call("GET", f"/dags/{FLIGHTS}/dagRuns", state="failed", order_by="-run_after")["dag_runs"][0]
+    seed.read_alerts(scene.checkout.settings)
+    alerts: list[dict[str, str]] = []
+    run = scene.end(HASTY, scene.start(HASTY))
+    assert run["state"] == "failed"
+    scene.wait(lambda: alerts.extend(seed.read_alerts(scene.checkout.settings)) or len(alerts) > 1, 120)
+    # Airflow keeps the deadline of a run that failed, and that of the flights' has passed meanwhile.
+    assert (datetime.now(UTC) - datetime.fromisoformat(over["queued_at"])).total_seconds() > 120
+    late, failed = alerts
+    assert late["subject"] == f"LATE {HASTY}"
+    assert f"/dags/{HASTY}/runs/{quote(run['dag_run_id'])}" in late["message"]
+    assert "The run is not over after 1 minutes. It goes on;" in late["message"]
+    assert run["dag_run_id"] in failed["message"]
+    assert "the run took longer than run_timeout_minutes: 2" in failed["message"]

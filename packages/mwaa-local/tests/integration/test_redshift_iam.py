@@ -1,0 +1,96 @@
+"""dbt with the profile of a connection that says iam: it asks AWS for temporary credentials, and for no password.
+
+The warehouse is in the task's own account, or in another one and another Region, where a role asks for them.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from mwaa_local.testing.aws import Aws
+from mwaa_release.build import pipelines_package
+
+PROJECT = "name: iam\nprofile: iam\n"
+# As a task does it: in Airflow's own environment, by the DAGs' own mapping.
+WRITE_PROFILE = """
+import json, pathlib, sys
+from cosmos.config import ProfileConfig
+from mwaa_pipelines.profile import RedshiftProfileMapping
+mapping = RedshiftProfileMapping("warehouse", None, {"dbname": "dev", "schema": "analytics"})
+with ProfileConfig("iam", "prod", profile_mapping=mapping).ensure_profile() as (path, environment):
+    pathlib.Path(sys.argv[1]).write_text(pathlib.Path(path).read_text())
+    print(json.dumps(environment))
+"""
+
+
+ROLE = "arn:aws:iam::210987654321:role/flights-warehouse-login"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("role", "region"), [(None, "us-east-1"), (ROLE, "eu-west-1")])
+def test_dbt_asks_aws_for_credentials_of_the_database_user(
+    aws: Aws, airflow_python: Path, tmp_path: Path, role: str | None, region: str
+) -> None:
+    extra = {"iam": True, "cluster_identifier": "iam-test", "region": region} | ({"role_arn": role} if role else {})
+    connection = {
+        "conn_type": "redshift",
+        "host": "127.0.0.1",
+        # Nothing listens there: the answer that matters is that of AWS.
+        "port": 1,
+        "schema": "dev",
+        "login": "dbt_user",
+        "extra": json.dumps(extra),
+    }
+    environment = {**os.environ, **aws.environment(), "AIRFLOW_CONN_WAREHOUSE": json.dumps(connection)}
+    environment |= {"PYTHONPATH": str(pipelines_package().parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [airflow_python, "-c", WRITE_PROFILE, tmp_path / "profiles.yml"]
+    written = subprocess.run(
+        command, env={**environment, "AIRFLOW_HOME": str(tmp_path)}, check=True, capture_output=True, text=True
+    )
+    environment |= json.loads(written.stdout.splitlines()[-1])
+    (tmp_path / "dbt_project.yml").write_text(PROJECT)
+
+    def debug() -> str:
+        dbt = [Path(sys.executable).with_name("dbt"), "debug", "--target", "prod"]
+        folders = ["--project-dir", tmp_path, "--profiles-dir", tmp_path]
+        done = subprocess.run(
+            [*dbt, *folders], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode != 0
+        return done.stdout
+
+    said = debug()
+    assert "method: iam" in said
+    assert "ClusterNotFound" in said, said
+    redshift = of_the_warehouse(aws, role, region)
+    redshift.create_cluster(
+        ClusterIdentifier="iam-test", NodeType="ra3.large", MasterUsername="a", ManageMasterPassword=True
+    )
+    try:
+        said = debug()
+    finally:
+        redshift.delete_cluster(ClusterIdentifier="iam-test", SkipFinalClusterSnapshot=True)
+    # With them it goes on to the cluster.
+    assert "ClusterNotFound" not in said
+    assert "refused" in said.lower(), said
+
+
+def of_the_warehouse(aws: Aws, role: str | None, region: str) -> Any:
+    """A client of Redshift in the account and Region of the warehouse."""
+    if role is None:
+        return aws.client("redshift")
+    given = aws.client("sts").assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]
+    return boto3.client(
+        "redshift",
+        endpoint_url=aws.url,
+        region_name=region,
+        aws_access_key_id=given["AccessKeyId"],
+        aws_secret_access_key=given["SecretAccessKey"],
+        aws_session_token=given["SessionToken"],
+    )

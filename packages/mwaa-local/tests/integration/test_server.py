@@ -1,0 +1,111 @@
+"""The AWS stand-in as a process: it starts, holds 30 MB objects, and leaves nothing when it is told to stop."""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+
+import psutil
+import pytest
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+
+from mwaa_local.aws.seed import seed
+from mwaa_local.settings import REPOSITORY, Passwords
+from mwaa_local.testing.aws import running_aws
+
+
+@pytest.mark.parametrize("addressing", ["path", "virtual", "auto"])
+@pytest.mark.parametrize("checksum", [{}, {"ChecksumAlgorithm": "SHA256"}])
+def test_an_object_of_30_mb_comes_back_as_it_was(aws, addressing, checksum):
+    s3 = aws.client("s3", config=Config(s3={"addressing_style": addressing}))
+    s3.create_bucket(Bucket="tests-objects")
+    body = os.urandom(30 * 1024**2)
+    started = time.monotonic()
+    s3.put_object(Bucket="tests-objects", Key="flights é.csv", Body=body, **checksum)
+    answer = s3.get_object(Bucket="tests-objects", Key="flights é.csv", ChecksumMode="ENABLED")
+    # Chunked uploads with a trailing checksum must arrive without their framing: boto3 checks what it reads.
+    assert answer["Body"].read() == body
+    assert answer["ContentLength"] == len(body)
+    assert any(key.startswith("Checksum") for key in answer)
+    assert time.monotonic() - started < 30
+
+
+def test_an_upload_in_parts_comes_back_as_it_was(aws):
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket="tests-objects")
+    body = os.urandom(30 * 1024**2)
+    s3.upload_fileobj(
+        io.BytesIO(body), "tests-objects", "parts", Config=TransferConfig(multipart_threshold=8 * 1024**2)
+    )
+    assert s3.get_object(Bucket="tests-objects", Key="parts")["Body"].read() == body
+
+
+def test_two_run_side_by_side_and_know_nothing_of_each_other(aws, tmp_path):
+    with running_aws(tmp_path) as another:
+        another.client("s3").create_bucket(Bucket="tests-only-here")
+        names = [[b["Name"] for b in one.client("s3").list_buckets()["Buckets"]] for one in (another, aws)]
+    assert names[0] == ["tests-only-here"]
+    assert "tests-only-here" not in names[1]
+
+
+def test_a_busy_port_is_an_error_that_names_the_variable(aws):
+    done = subprocess.run(
+        [sys.executable, "-m", "mwaa_local.aws"],
+        cwd=REPOSITORY,
+        env={**os.environ, "LOCAL_AWS_PORT": str(aws.settings.aws_port)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "LOCAL_AWS_PORT" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_at_once_and_leaves_nothing(tmp_path, number):
+    with running_aws(tmp_path) as stand_in:
+        seed(stand_in.settings, Passwords.generate(tmp_path / "passwords"), "127.0.0.1", 5439)
+        functions = stand_in.client("lambda", config=Config(retries={"total_max_attempts": 1}))
+        functions.update_function_code(FunctionName="sns_notification", ZipFile=_sleeper())
+        waiting = threading.Thread(target=_ignoring_errors, args=(functions.invoke,), daemon=True)
+        waiting.start()
+        children = _wait_for_children(stand_in.process.pid)
+        started = time.monotonic()
+        stand_in.process.send_signal(number)
+        assert stand_in.process.wait(10) == 0
+        assert time.monotonic() - started < 5
+        assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+        waiting.join(10)
+        assert not waiting.is_alive()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["aws.log", "passwords"]
+    assert "Traceback" not in (tmp_path / "aws.log").read_text()
+
+
+def _sleeper() -> bytes:
+    code = io.BytesIO()
+    with zipfile.ZipFile(code, "w") as archive:
+        archive.writestr("handler.py", "import time\ndef lambda_handler(event, context): time.sleep(600)\n")
+    return code.getvalue()
+
+
+def _ignoring_errors(invoke) -> None:
+    with contextlib.suppress(BotoCoreError):
+        invoke(FunctionName="sns_notification", Payload=json.dumps({}))
+
+
+def _wait_for_children(pid: int) -> list[psutil.Process]:
+    deadline = time.monotonic() + 30
+    while not (children := psutil.Process(pid).children(recursive=True)):
+        assert time.monotonic() < deadline, "the function did not start"
+        time.sleep(0.05)
+    return children

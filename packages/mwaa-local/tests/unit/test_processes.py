@@ -1,0 +1,152 @@
+"""Starting, finding and stopping processes, whatever they do to hide or to resist."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mwaa_local import processes
+from mwaa_local.processes import MARK, Child, base_environment, lock_holder, marked_processes, spawn, sweep, take_lock
+from mwaa_local.settings import SetupError
+
+# Starts a process in a session of its own that does not care for SIGTERM, and ends: what is left has no parent.
+ORPHAN = """
+import subprocess, sys
+resists = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+subprocess.Popen([sys.executable, "-c", resists], start_new_session=True)
+"""
+
+
+@pytest.fixture
+def marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv(MARK, str(tmp_path))
+    monkeypatch.setattr(processes, "_GRACE_SECONDS", 1.0)
+    yield tmp_path
+    for process in marked_processes(tmp_path):
+        process.kill()
+
+
+def _wait(child: Child, text: str) -> None:
+    until = time.monotonic() + 20
+    while text not in child.log.read_text():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_sweep_finds_what_nobody_is_the_parent_of_and_kills_what_resists(marked: Path) -> None:
+    child = spawn("orphan", [sys.executable, "-c", ORPHAN], base_environment(), marked / "log")
+    _wait(child, "up")
+    assert child.process.wait(20) == 0
+    (left,) = marked_processes(marked)
+    assert sweep(marked) == 1
+    assert not left.is_running() or left.status() == psutil.STATUS_ZOMBIE
+    assert sweep(marked) == 0
+
+
+def test_sweep_leaves_other_checkouts_alone(marked: Path) -> None:
+    mine = {**base_environment(), MARK: str(marked / "other")}
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env=mine)
+    try:
+        assert sweep(marked) == 0
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_stop_kills_what_does_not_end_in_time(marked: Path) -> None:
+    resists = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+    )
+    child = spawn("stubborn", [sys.executable, "-c", resists], base_environment(), marked / "log")
+    _wait(child, "up")
+    processes.stop([child])
+    assert child.process.returncode == -9
+
+
+def test_a_process_that_ended_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
+    ends = "print('one\\ntwo [/x]'); raise SystemExit(3)"
+    child = spawn("warehouse", [sys.executable, "-c", ends], dict(os.environ), tmp_path / "w.log")
+    child.process.wait(20)
+    with pytest.raises(
+        SetupError, match=r"^warehouse ended with exit code 3; .*w\.log says:\n    one\n    two \[/x\]$"
+    ):
+        child.check()
+
+
+def test_a_process_that_was_killed_is_told_by_signal(tmp_path: Path) -> None:
+    child = spawn("aws", [sys.executable, "-c", "import time; time.sleep(600)"], dict(os.environ), tmp_path / "a.log")
+    child.process.kill()
+    child.process.wait(20)
+    with pytest.raises(SetupError, match=r"^aws was killed by signal 9; its log, .*a\.log, says nothing$"):
+        child.check()
+
+
+def test_what_is_never_ready_is_told(tmp_path: Path) -> None:
+    child = spawn("aws", [sys.executable, "-c", "import time; time.sleep(600)"], dict(os.environ), tmp_path / "a.log")
+    try:
+        with pytest.raises(SetupError, match="aws was not ready after 0 s"):
+            processes.wait_for_line(child, "ready", 0.2)
+    finally:
+        processes.stop([child])
+
+
+def test_a_lock_is_held_once_and_names_its_holder(tmp_path: Path) -> None:
+    lock = tmp_path / "state" / "lock"
+    assert lock_holder(lock) is None
+    with take_lock(lock, "no"):
+        assert lock_holder(lock) == psutil.Process()
+        with pytest.raises(SetupError, match=r"^taken$"):
+            take_lock(lock, "taken")
+        assert lock_holder(lock) == psutil.Process()
+    assert lock_holder(lock) is None
+    with take_lock(lock, "no"):
+        assert lock_holder(lock) == psutil.Process()
+
+
+def test_a_lock_dies_with_its_holder_and_not_later(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    holds = (
+        "import pathlib, subprocess, sys, time; from mwaa_local.processes import take_lock;"
+        "held = take_lock(pathlib.Path(sys.argv[1]), 'no'); subprocess.Popen(['sleep', '60']); time.sleep(600)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", holds, str(lock)], env={**os.environ, MARK: str(tmp_path)})
+    try:
+        until = time.monotonic() + 20
+        while (found := lock_holder(lock)) is None:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        assert found.pid == holder.pid
+        while len(marked_processes(tmp_path)) < 2:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        holder.kill()
+        holder.wait()
+        # Its child lives on, and holds nothing.
+        assert len(marked_processes(tmp_path)) == 1
+        take_lock(lock, "no").close()
+    finally:
+        holder.kill()
+        sweep(tmp_path)
+
+
+def test_settings_of_other_tools_do_not_reach_the_stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "AWS_PROFILE",
+        "AIRFLOW_HOME",
+        "DBT_TARGET",
+        "PYTHONPATH",
+        "REDSHIFT_HOST",
+        "VIRTUAL_ENV",
+        "MAKEFLAGS",
+    ):
+        monkeypatch.setenv(name, "elsewhere")
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://index.example")
+    kept = base_environment()
+    assert "elsewhere" not in kept.values()
+    assert kept["UV_DEFAULT_INDEX"] == "http://index.example"

@@ -1,0 +1,79 @@
+"""Settings of the stand-ins: ports, the state folder, the passwords of a start."""
+
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from mwaa_local.settings import REPOSITORY, Passwords, Settings, SetupError, check_port
+
+VARIABLES = ("LOCAL_DIR", "LOCAL_WAREHOUSE_PORT", "LOCAL_AWS_PORT", "LOCAL_AIRFLOW_PORT")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+
+
+def test_defaults() -> None:
+    assert Settings.from_environment() == Settings(REPOSITORY / ".local", 5439, 4566, 8080)
+
+
+def test_a_variable_that_is_set_but_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in VARIABLES:
+        monkeypatch.setenv(variable, "")
+    assert Settings.from_environment() == Settings(REPOSITORY / ".local", 5439, 4566, 8080)
+
+
+def test_a_relative_folder_is_below_the_repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOCAL_DIR", "elsewhere")
+    assert Settings.from_environment().state == REPOSITORY / "elsewhere"
+
+
+@pytest.mark.parametrize("variable", VARIABLES[1:])
+@pytest.mark.parametrize("text", ["http", "0", "65536", "-1", "80.5", "5439 ", "٥٤٣٩", "99999999999999999999"])
+def test_what_is_no_port_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, variable: str, text: str) -> None:
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(SetupError, match=f"{variable}='.*' is not a port; set it to a number from 1 to 65535"):
+        Settings.from_environment()
+
+
+def test_one_port_for_two_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_AWS_PORT", "8080")
+    with pytest.raises(SetupError, match="LOCAL_AWS_PORT and LOCAL_AIRFLOW_PORT are both 8080"):
+        Settings.from_environment()
+
+
+def test_a_busy_port_is_told_by_the_variable_that_moves_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(SetupError, match=f"port {port} is busy; .*: LOCAL_AWS_PORT=<port>"):
+            check_port(port, "LOCAL_AWS_PORT")
+    check_port(port, "LOCAL_AWS_PORT")
+
+
+def test_passwords_are_new_at_each_start_and_private(tmp_path: Path) -> None:
+    first = Passwords.generate(tmp_path / "state")
+    second = Passwords.generate(tmp_path / "state")
+    assert Passwords.load(tmp_path / "state") == second
+    everyone = [*vars(first).values(), *vars(second).values()]
+    assert len(set(everyone)) == len(everyone)
+    (file,) = (tmp_path / "state").iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"awsuser": "Aa1secret"}'])
+def test_damaged_passwords_are_an_error_that_shows_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / "passwords.json").write_text(content)
+    with pytest.raises(SetupError, match=r"passwords.json was damaged; start anew with: make down up") as raised:
+        Passwords.load(tmp_path)
+    assert "secret" not in str(raised.value)
+    assert raised.value.__suppress_context__
+
+
+def test_nothing_running_says_how_to_start(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="nothing runs here; start it with: make up"):
+        Passwords.load(tmp_path)

@@ -1,0 +1,21 @@
+"""What Airflow's UI shows as a DAG's documentation."""
+
+from mwaa_pipelines.release import Release
+from mwaa_pipelines.settings import Pipeline
+
+
+def documentation(pipeline: Pipeline, release: Release) -> str:
+    """Say in Markdown what the DAG builds, from what, where, and what to do when it failed."""
+    what = f"`{' '.join(pipeline.select)}` of the" if pipeline.select else "The"
+    alert = (
+        f"the Lambda function `{pipeline.sns_lambda_function_name}`" if pipeline.sns_lambda_function_name else "nobody"
+    )
+    if pipeline.deadline_minutes:
+        alert += f", and so does one that is not over after {pipeline.deadline_minutes} minutes"
+    return f"""{what} dbt project `{pipeline.project_name}`, release `{release.release_id}`, built into schema
+`{pipeline.target_schema}` of database `{pipeline.target_database}` (connection `{pipeline.redshift_connection_id}`).
+
+A failed run tells {alert}; `dbt_check` names what failed. To run it again, clear its failed tasks.
+A successful run updates the asset `{pipeline.dag_name}`.
+Every result is in `{pipeline.target_schema}.audit_table`.
+"""

@@ -1,0 +1,92 @@
+"""What a run can be started with, for backfills: checked before anything runs, then handed to each dbt process."""
+
+from typing import Any
+
+from airflow.sdk import Param
+
+from mwaa_pipelines.compatibility import AirflowFailException
+from mwaa_pipelines.settings import SELECTOR
+from mwaa_pipelines.worker import check_worker, share_parsed
+
+_REBUILDING = {"build", "run", "seed"}
+_BATCHING = {"build", "run"}
+
+
+def run_parameters() -> dict[str, Param]:
+    """The parameters of a run, as Airflow shows and checks them when somebody starts one."""
+    day = {"type": ["null", "string"], "format": "date"}
+    return {
+        "start": Param(
+            None,
+            **day,
+            description="First day to build: variable backfill_start, and --event-time-start of microbatch models.",
+        ),
+        "end": Param(
+            None,
+            **day,
+            description="Day after the last one: variable backfill_end, and --event-time-end.",
+        ),
+        "full_refresh": Param(
+            False, type="boolean", description="Build incremental models from nothing; the audit table is kept."
+        ),
+        "select": Param(
+            [],
+            type="array",
+            items={"type": "string", "pattern": SELECTOR},
+            description="dbt selectors, one a line, such as tag:mart or departures+; what they leave out is not built.",
+        ),
+    }
+
+
+def prepare(context: Any) -> None:
+    """Check worker and parameters before a task of dbt runs, and hand it the parameters.
+
+    Raises:
+        AirflowFailException: dbt is not installed, or the parameters contradict each other.
+    """
+    check_worker(context)
+    check_parameters(context["params"])
+    hand_over(context["task"], context["params"])
+    share_parsed(context["task"])
+
+
+def check_parameters(params: Any) -> None:
+    """Check what a schema cannot say of the parameters.
+
+    Raises:
+        AirflowFailException: the days are not a span; the text names the parameter.
+    """
+    start, end = params["start"], params["end"]
+    if (start is None) != (end is None):
+        raise AirflowFailException(f"the run parameters start={start} and end={end} go together: set both or none")
+    # Days written alike compare as days do.
+    if start is not None and start >= end:
+        raise AirflowFailException(f"the run parameter start={start} must be before end={end}")
+
+
+def hand_over(task: Any, params: Any) -> None:
+    """Let the dbt command of a task follow the parameters; once for each process.
+
+    Args:
+        task: an operator of Cosmos; one of the audit group keeps to itself.
+        params: the run's parameters.
+    """
+    if task.task_id.startswith("audit_dbt_task."):
+        return
+    command = task.base_cmd[0]
+    if command in _REBUILDING:
+        task.full_refresh = params["full_refresh"]
+    if params["start"] is not None:
+        task.vars = {**(task.vars or {}), "backfill_start": params["start"], "backfill_end": params["end"]}
+        span = ["--event-time-start", params["start"], "--event-time-end", params["end"]]
+        if command in _BATCHING:
+            task.dbt_cmd_flags = [*task.dbt_cmd_flags, *span]
+    if params["select"]:
+        task.select = _both(task.select, params["select"])
+
+
+def _both(own: str | None, chosen: list[str]) -> str:
+    """What a task selects, as far as the run selects it: dbt joins sets by blanks, and intersects them by commas."""
+    if not own:
+        return " ".join(chosen)
+    return " ".join(f"{selector},{other}" for selector in own.split() for other in chosen)

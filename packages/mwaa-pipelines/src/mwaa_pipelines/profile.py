@@ -1,0 +1,187 @@
+"""Credentials of a pipeline, fetched when a task runs and never when a DAG file is parsed."""
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from cosmos.profiles import RedshiftUserPasswordProfileMapping
+
+from mwaa_pipelines.compatibility import mask_secret
+from mwaa_pipelines.settings import PipelineError
+
+# The profile of AWS's config file that takes the role of a connection.
+_AWS_PROFILE = "warehouse"
+
+
+class RedshiftProfileMapping(RedshiftUserPasswordProfileMapping):
+    """The dbt profile of an Airflow connection (host, port, database), which dbt logs in to in one of three ways.
+
+    - With the login of a Secrets Manager secret.
+    - With temporary credentials of IAM, if the connection's extra says `"iam": true`, as it does for Airflow's own
+      hook, with `cluster_identifier`, or with `is_serverless` and `serverless_work_group`; and `region`. A connection
+      with a login asks for that database user; one without, for the user of the task's own role.
+    - With the connection's own login; Airflow's secrets backend may keep it.
+
+    If the connection's extra names a `role_arn`, and the `external_id` that the role may ask for, the secret or the
+    temporary credentials are those that this role gets, in its account and the extra's `region`.
+
+    A password reaches dbt through the environment of its process; the profile only names the variable.
+    """
+
+    def __init__(self, conn_id: str, secret_name: str | None, profile_args: dict[str, Any]) -> None:
+        """Keep the names; nothing is fetched.
+
+        Args:
+            conn_id: the Airflow connection.
+            secret_name: the secret, `{"username": …, "password": …}`, or None: the connection says how to log in.
+            profile_args: further keys of the dbt profile, `schema` among them.
+        """
+        super().__init__(conn_id=conn_id, profile_args=profile_args)
+        self.secret_name = secret_name
+
+    @property
+    def conn(self) -> Any:
+        """The Airflow connection, with the secret's login.
+
+        Raises:
+            PipelineError: the connection lacks a host, database or login, or the secret is missing or of another form.
+        """
+        if self._conn is None:
+            connection = super().conn
+            # Kept only when it is whole.
+            self._conn = None
+            self._complete(connection)
+            self._conn = connection
+        return self._conn
+
+    @property
+    def profile(self) -> dict[str, Any]:
+        """The dbt profile."""
+        extra = self.conn.extra_dejson
+        if not extra.get("iam"):
+            return super().profile
+        # https://docs.getdbt.com/docs/core/connect-data-platform/redshift-setup
+        keys = ("region", "sslmode", "is_serverless", "serverless_work_group", "serverless_acct_id", "db_groups")
+        profile = {
+            "type": "redshift",
+            "method": "iam" if self.conn.login else "iam_role",
+            "host": self.conn.host,
+            "port": self.conn.port or 5439,
+            "user": self.conn.login,
+            "cluster_id": extra.get("cluster_identifier"),
+            "iam_profile": _AWS_PROFILE if extra.get("role_arn") else None,
+            **{key: extra.get(key) for key in keys},
+            **self.profile_args,
+        }
+        return self.filter_null(profile)
+
+    @property
+    def env_vars(self) -> dict[str, str]:
+        """What dbt's environment holds: the password, or the way to the role that gets one."""
+        extra = self.conn.extra_dejson
+        if not extra.get("iam"):
+            return super().env_vars
+        return {"AWS_CONFIG_FILE": str(_aws_config(self.conn_id, extra))} if extra.get("role_arn") else {}
+
+    def _complete(self, connection: Any) -> None:
+        extra = connection.extra_dejson
+        needed = [("host", "host"), ("schema", "schema (the database)")]
+        if extra.get("iam"):
+            if self.secret_name:
+                raise PipelineError(
+                    f"the Airflow connection {self.conn_id!r} says iam, and the pipeline names the secret "
+                    f"{self.secret_name!r} (setting secret_name): leave one of them out"
+                )
+            if not (extra.get("is_serverless") or extra.get("cluster_identifier") or "serverless" in connection.host):
+                raise PipelineError(
+                    f"the Airflow connection {self.conn_id!r} says iam; its extra must name the cluster_identifier, or "
+                    "is_serverless and the serverless_work_group"
+                )
+        elif self.secret_name:
+            connection.login, connection.password = _login(self.secret_name, self.conn_id, extra)
+        elif extra.get("role_arn"):
+            raise PipelineError(
+                f"the Airflow connection {self.conn_id!r} names a role_arn, which gets nothing: its extra says no iam, "
+                "the pipeline no secret_name"
+            )
+        else:
+            needed += [
+                (word, f"{word}, its extra no iam, the pipeline no secret_name") for word in ("login", "password")
+            ]
+        for field, words in needed:
+            if not getattr(connection, field):
+                raise PipelineError(f"the Airflow connection {self.conn_id!r} has no {words}")
+
+
+def _aws_config(conn_id: str, extra: dict[str, Any]) -> Path:
+    """Write the config file of AWS's libraries that makes them take the role, and again whenever it expires.
+
+    A role that another one takes expires after an hour, and dbt logs in anew for each model.
+    https://docs.aws.amazon.com/sdkref/latest/guide/feature-assume-role-credentials.html
+    """
+    values = {"role_arn": extra["role_arn"], "external_id": extra.get("external_id")}
+    # Whatever else there is in such a file can start programs.
+    for key, form in (
+        ("role_arn", r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+"),
+        ("external_id", r"[\w+=,.@:/-]*"),
+    ):
+        if not re.fullmatch(form, str(values[key] or ""), re.ASCII):
+            raise PipelineError(
+                f"the Airflow connection {conn_id!r} has the {key} {values[key]!r}, which must match {form}"
+            )
+    # Where AWS's libraries look, in their order.
+    if "AWS_ACCESS_KEY_ID" in os.environ:
+        source = "Environment"
+    elif "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI" in os.environ or "AWS_CONTAINER_CREDENTIALS_FULL_URI" in os.environ:
+        # MWAA's workers.
+        source = "EcsContainer"
+    else:
+        source = "Ec2InstanceMetadata"
+    values |= {"credential_source": source, "role_session_name": conn_id[:64]}
+    lines = [f"[profile {_AWS_PROFILE}]", *(f"{key} = {value}" for key, value in values.items() if value)]
+    text = "\n".join([*lines, ""])
+    # Not where others can write, too. One file for one role, however many tasks take it.
+    folder = Path(os.environ.get("AIRFLOW_HOME", "/usr/local/airflow")) / "warehouse_roles"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
+    with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:
+        file.write(text)
+    Path(file.name).replace(path)
+    return path
+
+
+def _login(secret_name: str, conn_id: str, extra: dict[str, Any]) -> tuple[str, str]:
+    # Imported here: a DAG file that is parsed has no use for them.
+    import boto3
+    import botocore.session
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    session, region = botocore.session.get_session(), None
+    if extra.get("role_arn"):
+        session.set_config_variable("config_file", str(_aws_config(conn_id, extra)))
+        session.set_config_variable("profile", _AWS_PROFILE)
+        region = extra.get("region")
+    try:
+        client = boto3.Session(botocore_session=session, region_name=region).client("secretsmanager")
+        text = client.get_secret_value(SecretId=secret_name).get("SecretString", "")
+    except (BotoCoreError, ClientError) as error:
+        raise PipelineError(
+            f"the secret {secret_name!r} (setting secret_name) cannot be read from Secrets Manager: {error}"
+        ) from None
+    mask_secret(text)
+    try:
+        secret = json.loads(text)
+        username, password = secret["username"], secret["password"]
+    except (ValueError, KeyError, TypeError):
+        username = password = None
+    # What was found is not shown: it is a secret.
+    if not (isinstance(username, str) and username and isinstance(password, str) and password):
+        raise PipelineError(
+            f'the secret {secret_name!r} (setting secret_name) must be JSON: {{"username": "...", "password": "..."}}'
+        )
+    mask_secret(password)
+    return username, password

@@ -1,0 +1,107 @@
+"""What passed in a dbt process that was lost with its worker is kept as Airflow's sensors saw it."""
+
+import json
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from conftest import TaskInstance
+
+from mwaa_pipelines.lost_worker import MESSAGE, keep_lost, lost_results
+from mwaa_pipelines.results import LAST_WORDS_KEY, RESULTS_KEY
+from mwaa_pipelines.unwritten_rows import KEPT_RESULTS
+
+PRODUCER = "transform_data.dbt_producer_watcher"
+DEPARTURES = "model.flights.departures"
+
+
+@pytest.fixture
+def tasks(dag: Any) -> dict[str, Any]:
+    return {task.task_id: task for task in dag.tasks if "." in task.task_id}
+
+
+@pytest.fixture
+def states(tasks: dict[str, Any]) -> dict[str, str]:
+    """The worker was lost when `departures` and its tests had passed; all else ran after that, in tasks of its own."""
+    return {**dict.fromkeys(tasks, "failed"), **dict.fromkeys(("transform_data.departures.run",), "success")}
+
+
+def passed(ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str]) -> dict[str, str]:
+    return {each["unique_id"]: each["status"] for each in lost_results(ti, tasks[PRODUCER], tasks, states)}
+
+
+# Airflow gives a task that a dead scheduler had started a second try, which Cosmos skips.
+@pytest.mark.parametrize("state", ["failed", "skipped"])
+def test_a_model_that_was_seen_to_pass(
+    ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str], state: str
+) -> None:
+    states[PRODUCER] = state
+    assert passed(ti, tasks, states) == {DEPARTURES: "success"}
+
+
+def test_tests_that_were_seen_to_pass_and_those_that_ran_elsewhere(
+    ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str]
+) -> None:
+    one, *others = tasks[PRODUCER].tests_per_model[DEPARTURES]
+    states["transform_data.departures.test"] = "success"
+    ti.xcoms["transform_data.airports.test", RESULTS_KEY] = {"results": [{"unique_id": one}]}
+    assert passed(ti, tasks, states) == {DEPARTURES: "success", **dict.fromkeys(others, "pass")}
+
+
+def test_a_model_that_its_own_task_ran_is_recorded_already(
+    ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str]
+) -> None:
+    ti.xcoms["transform_data.departures.run", RESULTS_KEY] = {"results": [{"unique_id": DEPARTURES}]}
+    assert passed(ti, tasks, states) == {}
+
+
+@pytest.mark.parametrize("key", [RESULTS_KEY, LAST_WORDS_KEY])
+def test_a_dbt_that_ended_before_its_task_is_not_lost(
+    ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str], key: str
+) -> None:
+    ti.xcoms[PRODUCER, key] = ""
+    assert passed(ti, tasks, states) == {}
+
+
+def context(ti: TaskInstance, **params: Any) -> dict[str, Any]:
+    moment = datetime.fromisoformat("2026-01-01T08:00:00+02:00")
+    return {"ti": ti, "dag_run": SimpleNamespace(run_id="run", logical_date=moment), "params": params}
+
+
+def test_it_is_kept_once_for_the_next_run(
+    ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str], bucket: Any
+) -> None:
+    for _ in range(2):
+        keep_lost(context(ti), "20260101T000000Z-aaaaaaa", tasks, states)
+    (kept,) = bucket.objects.all()
+    piece = json.loads(kept.get()["Body"].read())
+    run = piece["run"]
+    assert kept.key == f"kept_results/flights_pipeline/{run['invocation_id']}.0000.json"
+    assert run["invocation_id"].startswith("lost-")
+    assert (run["airflow_run_id"], run["airflow_task_id"], run["airflow_try_number"]) == ("run", PRODUCER, "1")
+    assert (run["release_id"], run["code_version"]) == ("20260101T000000Z-aaaaaaa", "aaaaaaa")
+    assert run["airflow_logical_date"] == "2026-01-01 06:00:00"
+    assert run["model_execution_date"] == f"{datetime.now(UTC):%Y-%m-%d}"
+    (result,) = piece["results"]
+    assert (result["unique_id"], result["status"], result["message"]) == (DEPARTURES, "success", MESSAGE)
+
+
+def test_a_cleared_run_and_one_with_a_selection_are_left_alone(
+    ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str], bucket: Any
+) -> None:
+    keep_lost(context(ti, select=["departures"]), "r", tasks, states)
+    keep_lost(context(TaskInstance(try_number=2)), "r", tasks, states)
+    assert list(bucket.objects.all()) == []
+
+
+def test_what_is_wrong_is_no_reason_to_hold_back_the_report(
+    ti: TaskInstance,
+    tasks: dict[str, Any],
+    states: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv(KEPT_RESULTS, "s3://no-such-bucket/kept_results")
+    keep_lost(context(ti), "r", tasks, states)
+    assert "could not be kept" in caplog.text

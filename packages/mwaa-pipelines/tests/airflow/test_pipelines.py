@@ -1,0 +1,130 @@
+"""pipelines.yml in Airflow: each good entry is a DAG with its settings, the bad ones are one import error."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import DagBag, entries, serialized, write
+
+DAGS = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
+
+
+def bag(tmp_path: Path, text: str) -> Any:
+    for name in ("pipelines.py", "pipelines_errors.py", ".airflowignore"):
+        (tmp_path / name).write_bytes((DAGS / name).read_bytes())
+    write(tmp_path, text)
+    return DagBag(str(tmp_path))
+
+
+def test_one_bad_entry_is_an_import_error_of_its_own_and_the_other_dags_are_made(tmp_path: Path) -> None:
+    found = bag(tmp_path, entries("one", "two", "three", two="threads: many", three="thread: 1"))
+    assert list(found.dags) == ["one"]
+    ((file, error),) = found.import_errors.items()
+    assert file.endswith("pipelines_errors.py")
+    last = error[error.index("PipelineError: ") :].splitlines()
+    assert last[0].endswith(
+        "pipelines.yml: pipeline two: threads: Input should be a valid integer, unable to parse "
+        "string as an integer (found 'many')"
+    )
+    assert "pipeline three: thread: there is no such setting" in last[1]
+
+
+def test_a_file_of_no_use_is_one_import_error(tmp_path: Path) -> None:
+    found = bag(tmp_path, "pipelines: []")
+    assert found.dags == {}
+    ((file, error),) = found.import_errors.items()
+    assert file.endswith("pipelines.py")
+    assert "must hold a list under the key 'pipelines'" in error
+
+
+def test_good_entries_make_no_import_error(tmp_path: Path) -> None:
+    found = bag(tmp_path, entries("one", "two", two="schedule: [one]"))
+    assert found.import_errors == {}
+    assert sorted(found.dags) == ["one", "two"]
+
+
+def test_settings_reach_the_dag(tmp_path: Path) -> None:
+    lines = """timezone: America/New_York
+    schedule: "30 6 * * *"
+    start_date: 2026-03-01
+    catchup: true
+    select: ["+departures", "tag:staging"]
+    exclude: ["departures"]
+    vars: {look_back_days: 7}
+    task_timeout_minutes: 90"""
+    dag = bag(tmp_path, entries("one", one=lines)).dags["one"]
+    data = serialized(dag)["dag"]
+    assert data["timezone"] == "America/New_York"
+    assert data["timetable"]["__var"]["expression"] == "30 6 * * *"
+    assert data["timetable"]["__var"]["timezone"] == "America/New_York"
+    assert dag.start_date.isoformat() == "2026-03-01T05:00:00+00:00"
+    assert dag.catchup is True
+    names = {task_id for task_id in dag.task_ids if task_id.startswith("transform_data.")}
+    assert "transform_data.stg_flights.run" in names
+    assert not [name for name in names if ".departures." in name or ".daily_performance." in name]
+    producer = dag.get_task("transform_data.dbt_producer_watcher")
+    assert producer.select.split() == ["+departures", "tag:staging"]
+    assert producer.exclude.split()[0] == "tag:audit"
+    assert producer.exclude.split()[-1] == "departures"
+    assert producer.vars == {"look_back_days": 7}
+    assert producer.execution_timeout.total_seconds() == 5400
+
+
+def test_a_pipeline_is_scheduled_on_assets(tmp_path: Path) -> None:
+    dag = bag(tmp_path, entries("one", "two", two="schedule: [one, elsewhere]")).dags["two"]
+    text = json.dumps(serialized(dag)["dag"]["timetable"])
+    assert '"name": "one"' in text
+    assert '"name": "elsewhere"' in text
+
+
+@pytest.mark.parametrize(
+    ("lines", "tasks"),
+    [
+        ("execution_mode: local", {"departures.run", "departures.test"}),
+        ("execution_mode: local\n    test_behavior: build", {"departures_model_build"}),
+        ("execution_mode: local\n    test_behavior: none", {"departures_run"}),
+        ("test_behavior: none", {"departures_run", "dbt_producer_watcher", "dbt_producer_watcher_done"}),
+    ],
+)
+def test_modes_of_execution_and_of_tests(tmp_path: Path, lines: str, tasks: set[str]) -> None:
+    found = bag(tmp_path, entries("one", one=lines))
+    assert found.import_errors == {}
+    dag = found.dags["one"]
+    names = {task_id.removeprefix("transform_data.") for task_id in dag.task_ids}
+    assert {name for name in names if name.startswith(("departures", "dbt_producer"))} == tasks
+    local = "local" in lines
+    dbt = [task for task in dag.tasks if hasattr(task, "project_dir")]
+    assert [task for task in dbt if hasattr(task, "producer_task_id")] == ([] if local else dbt[2:])
+    if local:
+        from mwaa_pipelines.parameters import prepare
+
+        assert {task._pre_execute_hook for task in dbt} == {prepare}
+
+
+# --- for editors --------------------------------------------------------------------------------------------------
+
+
+def test_the_json_schema_is_that_of_the_model() -> None:
+    command = [sys.executable, "-m", "mwaa_pipelines.settings"]
+    printed = subprocess.run(command, cwd=DAGS, capture_output=True, text=True, check=True).stdout
+    written = (DAGS / "pipelines.schema.json").read_text()
+    assert written == printed, "write it anew: cd dags && python -m mwaa_pipelines.settings > pipelines.schema.json"
+
+
+def test_the_sample_is_valid_by_the_json_schema_and_a_wrong_setting_is_not() -> None:
+    import jsonschema
+
+    schema = json.loads((DAGS / "pipelines.schema.json").read_text())
+    text = (DAGS / "pipelines.yml").read_text()
+    assert text.startswith("# yaml-language-server: $schema=pipelines.schema.json\n")
+    # JSON knows no dates.
+    content = json.loads(json.dumps(yaml.safe_load(text), default=str))
+    jsonschema.validate(content, schema)
+    for wrong in ({"threads": "many"}, {"thread": 1}, {"test_behavior": "after_all"}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**content, "defaults": wrong}, schema)

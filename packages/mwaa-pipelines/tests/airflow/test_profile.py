@@ -1,0 +1,217 @@
+"""The dbt profile: the connection's address, and one of three ways to log in, asked for when a task runs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from conftest import redact
+from cosmos.config import ProfileConfig
+
+from mwaa_pipelines.profile import RedshiftProfileMapping
+from mwaa_pipelines.settings import PipelineError
+
+PROFILE = {"dbname": "dev", "schema": "analytics", "threads": 4}
+
+
+def mapping(*secret_name: str | None) -> RedshiftProfileMapping:
+    (name,) = secret_name or ("flights/dbt_user",)
+    return RedshiftProfileMapping("flights_redshift", name, dict(PROFILE))
+
+
+def put(text: str) -> None:
+    boto3.client("secretsmanager").put_secret_value(SecretId="flights/dbt_user", SecretString=text)
+
+
+def test_address_and_login_are_joined_and_the_password_is_only_in_the_environment(
+    redshift: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = ProfileConfig(profile_name="flights", target_name="prod", profile_mapping=mapping())
+    with config.ensure_profile() as (path, environment):
+        text = Path(path).read_text()
+        profile = config.profile_mapping.profile
+    assert list(environment.values()) == ["Pa55-one"]
+    (variable,) = environment
+    assert profile == {
+        "type": "redshift",
+        "host": "cluster.example",
+        "port": 5439,
+        "user": "dbt_user",
+        "password": f"{{{{ env_var('{variable}') }}}}",
+        **PROFILE,
+    }
+    assert "Pa55-one" not in text + caplog.text
+
+
+def test_making_one_asks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    made = mapping()
+    assert (made.conn_id, made.secret_name) == ("flights_redshift", "flights/dbt_user")
+
+
+def test_a_rotated_secret_reaches_the_next_task(redshift: str) -> None:
+    assert list(mapping().env_vars.values()) == ["Pa55-one"]
+    put('{"username": "dbt_user_clone", "password": "Pa55-two"}')
+    # Every task parses the DAG file anew.
+    after = mapping()
+    assert list(after.env_vars.values()) == ["Pa55-two"]
+    assert after.profile["user"] == "dbt_user_clone"
+
+
+def test_without_a_secret_the_connection_logs_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_FLIGHTS_REDSHIFT", "redshift://somebody:Pa55-own@cluster.example:5439/dev")
+    made = mapping(None)
+    assert made.profile["user"] == "somebody"
+    assert list(made.env_vars.values()) == ["Pa55-own"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        ("redshift://:5439/dev", "the Airflow connection 'flights_redshift' has no host"),
+        ("redshift://cluster.example:5439", "the Airflow connection 'flights_redshift' has no schema (the database)"),
+    ],
+)
+def test_half_a_connection_is_named(monkeypatch: pytest.MonkeyPatch, redshift: str, uri: str, words: str) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_FLIGHTS_REDSHIFT", uri)
+    made = mapping()
+    for _ in range(2):
+        with pytest.raises(PipelineError) as raised:
+            _ = made.profile
+        assert words in str(raised.value)
+
+
+def test_a_connection_without_a_login_and_no_secret_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_FLIGHTS_REDSHIFT", "redshift://cluster.example:5439/dev")
+    with pytest.raises(PipelineError, match=r"'flights_redshift' has no login.*secret_name"):
+        _ = mapping(None).profile
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("words", "", '"dbt_user"', "[]", "{}", '{"username": "dbt_user"}', '{"password": "Pa55-one"}'),
+        *('{"username": "dbt_user", "password": ""}', '{"username": "", "password": "Pa55-one"}'),
+        *('{"username": "dbt_user", "password": null}', '{"username": "dbt_user", "password": 7}'),
+    ],
+)
+def test_a_secret_of_another_form_is_named_and_not_shown(redshift: str, text: str) -> None:
+    put(text or " ")
+    with pytest.raises(PipelineError) as raised:
+        _ = mapping().profile
+    assert "the secret 'flights/dbt_user' (setting secret_name) must be JSON" in str(raised.value)
+    assert "Pa55-one" not in str(raised.value)
+    assert raised.value.__cause__ is None
+
+
+def test_a_missing_secret_is_named(redshift: str) -> None:
+    with pytest.raises(PipelineError, match=r"the secret 'flights/none' \(setting secret_name\) cannot be read.*find"):
+        _ = mapping("flights/none").profile
+
+
+def test_a_binary_secret_is_named(redshift: str) -> None:
+    boto3.client("secretsmanager").put_secret_value(SecretId="flights/dbt_user", SecretBinary=b"\xff")
+    with pytest.raises(PipelineError, match=r"'flights/dbt_user' \(setting secret_name\) must be JSON"):
+        _ = mapping().profile
+
+
+def test_without_a_way_to_secrets_manager_the_secret_is_named(redshift: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises(PipelineError, match="cannot be read from Secrets Manager: Could not connect"):
+        _ = mapping().profile
+
+
+CLUSTER = '{"iam": true, "cluster_identifier": "flights", "region": "eu-west-1"}'
+SERVERLESS = '{"iam": true, "is_serverless": true, "serverless_work_group": "flights", "region": "eu-west-1"}'
+
+
+@pytest.mark.parametrize(
+    ("login", "extra", "method", "keys"),
+    [
+        ("dbt_user", CLUSTER, "iam", {"user": "dbt_user", "cluster_id": "flights"}),
+        (None, CLUSTER, "iam_role", {"cluster_id": "flights"}),
+        (
+            "dbt_user",
+            SERVERLESS,
+            "iam",
+            {"user": "dbt_user", "is_serverless": True, "serverless_work_group": "flights"},
+        ),
+        (None, SERVERLESS, "iam_role", {"is_serverless": True, "serverless_work_group": "flights"}),
+    ],
+)
+def test_with_iam_there_is_no_password_anywhere(
+    monkeypatch: pytest.MonkeyPatch, login: str | None, extra: str, method: str, keys: dict[str, Any]
+) -> None:
+    content = {"conn_type": "redshift", "host": "cluster.example", "schema": "dev", "login": login, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_FLIGHTS_REDSHIFT", json.dumps(content))
+    # Nothing is asked of AWS here: dbt does that, and it is dbt's process that holds what it gets.
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    config = ProfileConfig(profile_name="flights", target_name="prod", profile_mapping=mapping(None))
+    with config.ensure_profile() as (path, environment):
+        text = Path(path).read_text()
+    assert environment == {}
+    assert "password" not in text
+    address = {"type": "redshift", "host": "cluster.example", "port": 5439, "region": "eu-west-1"}
+    assert config.profile_mapping.profile == {**address, "method": method, **keys, **PROFILE}
+
+
+@pytest.mark.parametrize(
+    ("extra", "secret_name", "words"),
+    [
+        (
+            CLUSTER,
+            "flights/dbt_user",
+            r"says iam, and .*'flights/dbt_user' \(setting secret_name\): leave one of them out",
+        ),
+        ('{"iam": true}', None, "says iam; its extra must name the cluster_identifier, or is_serverless and"),
+    ],
+)
+def test_iam_that_cannot_be_is_named(
+    monkeypatch: pytest.MonkeyPatch, extra: str, secret_name: str | None, words: str
+) -> None:
+    content = {"conn_type": "redshift", "host": "cluster.example", "schema": "dev", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_FLIGHTS_REDSHIFT", json.dumps(content))
+    with pytest.raises(PipelineError, match=f"'flights_redshift' {words}"):
+        _ = mapping(secret_name).profile
+
+
+def test_the_connection_may_come_from_secrets_manager_with_its_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The third way: Airflow's own backend, and lookup patterns that say which connections it is asked for."""
+    from airflow.providers.amazon.aws.secrets.secrets_manager import SecretsManagerBackend
+
+    content = {
+        "conn_type": "redshift",
+        "host": "cluster.example",
+        "schema": "dev",
+        "login": "a",
+        "password": "Pa55-own",
+    }
+    client = boto3.client("secretsmanager")
+    names = ("flights_redshift", "other_redshift")
+    for name in names:
+        client.create_secret(Name=f"airflow/connections/{name}", SecretString=json.dumps(content))
+    try:
+        backend = SecretsManagerBackend("airflow/connections", connections_lookup_pattern="^flights_.*$")
+        values = {name: backend.get_conn_value(name) for name in names}
+    finally:
+        for name in names:
+            client.delete_secret(SecretId=f"airflow/connections/{name}", ForceDeleteWithoutRecovery=True)
+    assert values["other_redshift"] is None
+    monkeypatch.setenv("AIRFLOW_CONN_FLIGHTS_REDSHIFT", values["flights_redshift"])
+    made = mapping(None)
+    assert list(made.env_vars.values()) == ["Pa55-own"]
+    assert made.profile["user"] == "a"
+
+
+def test_characters_of_every_kind_survive(redshift: str) -> None:
+    password = "'\"\\ä{{x}}%$ #:"
+    put(json.dumps({"username": "dbt_user", "password": password}))
+    assert list(mapping().env_vars.values()) == [password]
+
+
+def test_the_password_is_masked_in_logs(redshift: str) -> None:
+    _ = mapping().profile
+    shown: Any = redact({"message": "Pa55-one is wrong"})
+    assert "Pa55-one" not in str(shown)

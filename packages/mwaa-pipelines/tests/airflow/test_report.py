@@ -1,0 +1,272 @@
+"""dbt_check names what failed, from what dbt and Airflow reported, and nothing that passed in the end."""
+
+import json
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.execution_time.context import set_current_context
+from conftest import TaskInstance
+
+from mwaa_pipelines.compatibility import AirflowFailException
+from mwaa_pipelines.results import ERROR_KEY, LAST_WORDS_KEY, RESULTS_KEY
+from mwaa_pipelines.run_outcome import ALERT_NODES, ALERT_TASK, SUCCESS_TASK, check_dbt, nodes_to_report
+
+PRODUCER = "transform_data.dbt_producer_watcher"
+AUDIT = "audit_dbt_task.audit_table_model_build"
+DEPARTURES, WEATHER = "model.flights.departures", "model.flights.weather_delays"
+HOOK = "operation.flights.flights-on-run-end-0"
+
+
+class Reports:
+    """A run whose tasks have reported: made by hand, read by the report."""
+
+    def __init__(self, dag: Any) -> None:
+        self.dag, self.ti = dag, TaskInstance()
+        self.tasks = {task.task_id: task for task in dag.tasks if "." in task.task_id}
+        self.ti.states = dict.fromkeys(self.tasks, "success")
+        self._processes = 0
+
+    def dbt(self, task_id: str, statuses: dict[str, str], *, state: str = "success", try_number: int = 1) -> None:
+        self._processes += 1
+        self.ti.states[task_id] = state
+        self.ti.xcoms[task_id, RESULTS_KEY] = {
+            "invocation_id": f"invocation {self._processes}",
+            "generated_at": f"2026-01-01T00:00:{self._processes:02}Z",
+            "try_number": try_number,
+            "results": [
+                {"unique_id": node, "status": status, "message": f"{status} of {node}", "execution_time": 1.0}
+                for node, status in statuses.items()
+            ],
+        }
+
+    def failed(self, task_id: str, message: str | None = None, try_number: int = 1) -> None:
+        self.ti.states[task_id] = "failed"
+        if message is not None:
+            self.ti.xcoms[task_id, ERROR_KEY] = {"message": message, "try_number": try_number}
+
+    def found(self) -> list[tuple[str, str, str, int]]:
+        nodes, _ = nodes_to_report(self.ti, self.tasks, self.ti.states)
+        return [(node["unique_id"], node["status"], node["message"], node["try_number"]) for node in nodes]
+
+
+@pytest.fixture
+def reports(dag: Any) -> Reports:
+    return Reports(dag)
+
+
+def test_nothing_failed(reports: Reports) -> None:
+    reports.dbt(PRODUCER, {DEPARTURES: "success", WEATHER: "success", HOOK: "success", "test.flights.a": "warn"})
+    assert reports.found() == []
+
+
+def test_a_model_that_failed_and_what_was_skipped_for_it(reports: Reports) -> None:
+    skipped_test = "test.flights.not_null_weather_delays"
+    statuses = {WEATHER: "skipped", DEPARTURES: "error", skipped_test: "skipped", HOOK: "success"}
+    reports.dbt(PRODUCER, statuses, state="failed")
+    reports.failed("transform_data.departures.run", "dbt model 'departures' failed")
+    reports.failed("transform_data.departures.test", "not run, because transform_data.departures.run failed")
+    reports.ti.states[f"{PRODUCER}_done"] = "upstream_failed"
+    assert reports.found() == [
+        (DEPARTURES, "error", f"error of {DEPARTURES}", 1),
+        (WEATHER, "skipped", "not built: something it depends on failed", 1),
+    ]
+
+
+def test_a_test_that_failed(reports: Reports, dag: Any) -> None:
+    test = dag.get_task(PRODUCER).tests_per_model[DEPARTURES][0]
+    reports.dbt(PRODUCER, {DEPARTURES: "success", test: "fail"}, state="failed")
+    reports.failed("transform_data.departures.test", "tests failed")
+    assert reports.found() == [(test, "fail", f"fail of {test}", 1)]
+
+
+def test_what_passed_on_a_further_try_is_fine_though_the_dbt_process_failed(reports: Reports, dag: Any) -> None:
+    test = dag.get_task(PRODUCER).tests_per_model[DEPARTURES][0]
+    reports.dbt(PRODUCER, {DEPARTURES: "error", test: "skipped", WEATHER: "skipped"}, state="failed")
+    reports.ti.states[f"{PRODUCER}_done"] = "upstream_failed"
+    reports.dbt("transform_data.departures.run", {DEPARTURES: "success", HOOK: "success"}, try_number=2)
+    reports.dbt("transform_data.departures.test", {test: "pass", HOOK: "success"})
+    reports.dbt("transform_data.weather_delays.run", {WEATHER: "success", HOOK: "success"})
+    assert reports.found() == []
+
+
+def test_what_failed_on_every_try_is_reported_once_with_its_last_words(reports: Reports) -> None:
+    reports.dbt(PRODUCER, {DEPARTURES: "error"}, state="failed")
+    reports.dbt("transform_data.departures.run", {DEPARTURES: "runtime error"}, state="failed", try_number=3)
+    assert reports.found() == [(DEPARTURES, "runtime error", f"runtime error of {DEPARTURES}", 3)]
+
+
+def test_a_dbt_that_died_before_anything(reports: Reports) -> None:
+    reports.failed(PRODUCER, "dbt command failed. The command returned a non-zero exit code 2.")
+    reports.failed("transform_data.departures.run", "producer failed", 2)
+    assert reports.found() == [
+        (PRODUCER, "failed", "dbt command failed. The command returned a non-zero exit code 2.", 1),
+        ("transform_data.departures.run", "failed", "producer failed", 2),
+    ]
+
+
+def test_tests_of_a_model_that_failed_without_a_word_of_dbt_say_nothing_more(reports: Reports) -> None:
+    for node in ("run", "test"):
+        reports.failed(f"transform_data.departures.{node}", f"message of {node}", try_number=2)
+    assert reports.found() == [("transform_data.departures.run", "failed", "message of run", 2)]
+    # The model was cleared alone since.
+    reports.ti.states["transform_data.departures.run"] = "success"
+    assert reports.found() == [("transform_data.departures.test", "failed", "message of test", 2)]
+
+
+def test_a_dbt_that_could_not_log_in_is_told_in_its_own_words(reports: Reports) -> None:
+    reports.failed(PRODUCER, "dbt command failed. The command returned a non-zero exit code 2.")
+    reports.ti.xcoms[PRODUCER, LAST_WORDS_KEY] = "Database Error FATAL: password authentication failed"
+    assert reports.found() == [(PRODUCER, "failed", "Database Error FATAL: password authentication failed", 1)]
+
+
+def test_a_dbt_that_was_killed_is_red_though_every_model_was_built_after_it(reports: Reports) -> None:
+    reports.failed(PRODUCER)
+    reports.dbt("transform_data.departures.run", {DEPARTURES: "success"}, try_number=2)
+    assert reports.found() == [
+        (PRODUCER, "failed", "ended without a word, as when its worker is lost; see its log in Airflow", 1)
+    ]
+
+
+def test_a_task_that_failed_though_its_node_passed(reports: Reports) -> None:
+    reports.dbt(PRODUCER, {DEPARTURES: "success"})
+    reports.failed("transform_data.departures.run", "Timeout, PID: 7")
+    assert reports.found() == [("transform_data.departures.run", "failed", "Timeout, PID: 7", 1)]
+
+
+def test_a_failed_hook_stays_failed_whatever_later_hooks_did(reports: Reports) -> None:
+    reports.dbt(PRODUCER, {DEPARTURES: "error", HOOK: "error"}, state="failed")
+    reports.dbt("transform_data.departures.run", {DEPARTURES: "success", HOOK: "success"}, try_number=2)
+    assert reports.found() == [(HOOK, "error", f"error of {HOOK}", 1)]
+
+
+def test_a_failed_audit_task_stands_for_what_never_started(reports: Reports) -> None:
+    reports.ti.states = dict.fromkeys(reports.tasks, "upstream_failed")
+    reports.failed(AUDIT, "startup.sh: FAILED, pip could not install dbt")
+    assert reports.found() == [(AUDIT, "failed", "startup.sh: FAILED, pip could not install dbt", 1)]
+
+
+def check(reports: Reports, *, alerts: bool = True, warnings: str = "ignore") -> list[str]:
+    dag_run = SimpleNamespace(run_id="run", logical_date=None)
+    context: Any = {"ti": reports.ti, "dag_run": dag_run, "dag": reports.dag}
+    with set_current_context(context):
+        return check_dbt(["audit_dbt_task", "transform_data"], "20260101T000000Z-aaaaaaa", alerts, warnings)
+
+
+def alert(reports: Reports) -> dict[str, Any]:
+    return json.loads(reports.ti.xcoms["dbt_check", "alert"])
+
+
+def test_a_clean_run_passes_without_an_alert(reports: Reports) -> None:
+    reports.dbt(PRODUCER, {DEPARTURES: "success"})
+    assert check(reports) == [SUCCESS_TASK]
+    assert ("dbt_check", "alert") not in reports.ti.xcoms
+
+
+def test_the_alert_says_what_people_need(reports: Reports) -> None:
+    reports.dbt(PRODUCER, {DEPARTURES: "error", "test.flights.a": "warn"}, state="failed")
+    with pytest.raises(AirflowFailException, match=rf"^1 failed or skipped:\n{DEPARTURES} \(error, try 1\): error of"):
+        check(reports)
+    entry = {"try_number": 1, "execution_time": 1.0}
+    assert alert(reports) == {
+        "dag_name": "flights_pipeline",
+        "run_id": "run",
+        "logical_date": None,
+        "release_id": "20260101T000000Z-aaaaaaa",
+        "log_url": "http://airflow/log",
+        "status": "failed",
+        "failed": [{"unique_id": DEPARTURES, "status": "error", "message": f"error of {DEPARTURES}", **entry}],
+        "warned": [{"unique_id": "test.flights.a", "status": "warn", "message": "warn of test.flights.a", **entry}],
+        "again": False,
+        "last_success": None,
+    }
+
+
+def run_of(day: int, state: str) -> Any:
+    moment = datetime(2026, 1, day, 6, tzinfo=UTC)
+    return SimpleNamespace(logical_date=moment, run_after=moment, state=state)
+
+
+def test_a_failure_like_the_one_before_says_when_all_was_well(reports: Reports) -> None:
+    reports.ti.runs = [run_of(1, "success"), run_of(2, "failed"), run_of(3, "failed")]
+    reports.dbt(PRODUCER, {DEPARTURES: "error"}, state="failed")
+    with pytest.raises(AirflowFailException):
+        check(reports)
+    assert (alert(reports)["again"], alert(reports)["last_success"]) == (True, "2026-01-01T06:00:00+00:00")
+
+
+def test_history_that_is_not_to_be_had_holds_no_alert_back(reports: Reports) -> None:
+    def fails(**_: Any) -> None:
+        raise RuntimeError("the API server is gone")
+
+    reports.ti.get_previous_dagrun = fails
+    reports.dbt(PRODUCER, {DEPARTURES: "error"}, state="failed")
+    with pytest.raises(AirflowFailException, match="1 failed or skipped"):
+        check(reports)
+    assert [node["unique_id"] for node in alert(reports)["failed"]] == [DEPARTURES]
+    assert "again" not in alert(reports)
+
+
+@pytest.mark.parametrize("way", ["the run before failed", "this run failed and was cleared"])
+def test_when_all_is_well_again_people_are_told(reports: Reports, way: str) -> None:
+    if "before" in way:
+        reports.ti.runs = [run_of(1, "success"), run_of(2, "failed")]
+    else:
+        reports.ti.try_number = 2
+    reports.dbt(PRODUCER, {DEPARTURES: "success"})
+    assert check(reports) == [SUCCESS_TASK, ALERT_TASK]
+    assert (alert(reports)["status"], alert(reports)["failed"]) == ("recovered", [])
+    assert check(reports, alerts=False) == [SUCCESS_TASK]
+
+
+def test_a_warning_is_told_if_the_pipeline_says_so(reports: Reports) -> None:
+    reports.dbt(PRODUCER, {DEPARTURES: "success", "test.flights.a": "warn"})
+    assert check(reports, warnings="ignore") == [SUCCESS_TASK]
+    assert ("dbt_check", "alert") not in reports.ti.xcoms
+    assert check(reports, warnings="alert") == [SUCCESS_TASK, ALERT_TASK]
+    assert alert(reports)["status"] == "warned"
+    assert [node["unique_id"] for node in alert(reports)["warned"]] == ["test.flights.a"]
+    assert check(reports, alerts=False, warnings="alert") == [SUCCESS_TASK]
+
+
+def test_a_warning_that_passed_on_a_further_try_is_none(reports: Reports, dag: Any) -> None:
+    test = dag.get_task(PRODUCER).tests_per_model[DEPARTURES][0]
+    other = dag.get_task(PRODUCER).tests_per_model[DEPARTURES][1]
+    reports.dbt(PRODUCER, {DEPARTURES: "success", test: "warn", other: "fail"}, state="failed")
+    reports.dbt("transform_data.departures.test", {test: "pass", other: "pass"}, try_number=2)
+    assert check(reports, warnings="alert") == [SUCCESS_TASK]
+
+
+def test_five_hundred_failures_stay_within_bounds(reports: Reports) -> None:
+    names = {f"model.flights.größe_{number}_{'x' * 200}": "error" for number in range(500)}
+    reports.dbt(PRODUCER, names, state="failed")
+    for result in reports.ti.xcoms[PRODUCER, RESULTS_KEY]["results"]:
+        result["message"] = "größer 寿司 " * 50
+    with pytest.raises(AirflowFailException) as raised:
+        check(reports)
+    lines = str(raised.value).splitlines()
+    assert lines[0] == "500 failed or skipped:"
+    assert lines[-1] == "... and 300 more"
+    assert len(lines) == ALERT_NODES + 2
+    alert = reports.ti.xcoms["dbt_check", "alert"]
+    assert len(json.loads(alert)["failed"]) == ALERT_NODES
+    # Lambda takes 6 MB when it is invoked and waited for.
+    # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+    assert len(alert.encode()) < 6_000_000
+
+
+def render(reports: Reports) -> Any:
+    task = reports.dag.get_task("sns_notification_for_failure")
+    context = {"ti": reports.ti, "dag": reports.dag, "run_id": "run"}
+    return json.loads(task.render_template(task.payload, context))
+
+
+def test_the_payload_is_what_the_check_left(reports: Reports) -> None:
+    awkward = "{{ 1 }} größer \\ \" ' </script> \u2028"
+    reports.ti.xcoms["dbt_check", "alert"] = json.dumps({"dag_name": "flights_pipeline", "failed": awkward})
+    assert render(reports) == {"dag_name": "flights_pipeline", "failed": awkward}
+
+
+def test_a_check_that_left_nothing_still_sends_an_alert(reports: Reports) -> None:
+    assert render(reports) == {"dag_name": "flights_pipeline", "run_id": "run"}

@@ -1,0 +1,114 @@
+"""What dbt reported reaches the failure report, and whatever is wrong with it never hides dbt's own error."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TaskInstance
+
+from mwaa_pipelines.results import ERROR_KEY, LAST_WORDS_KEY, RESULTS_KEY, first_error_line, keep_error, keep_results
+
+RESULT = {"unique_id": "model.flights.a", "status": "error", "message": "Database Error in model a (a.sql)\n  broken"}
+
+
+def write(folder: Path, content: Any) -> None:
+    (folder / "target").mkdir()
+    text = content if isinstance(content, str) else json.dumps(content)
+    (folder / "target" / "run_results.json").write_text(text)
+
+
+def test_results_are_kept_short(tmp_path: Path, ti: TaskInstance) -> None:
+    metadata = {"invocation_id": "i", "generated_at": "2026-01-01T00:00:00Z", "env": {"secret": "x"}}
+    result = {**RESULT, "execution_time": 1.5, "compiled_code": "select 1", "adapter_response": {}}
+    write(tmp_path, {"metadata": metadata, "results": [result], "args": {}})
+    ti.try_number = 2
+    assert keep_results(str(tmp_path), {"ti": ti}) is None
+    assert ti.xcoms["dbt_check", RESULTS_KEY] == {
+        "invocation_id": "i",
+        "generated_at": "2026-01-01T00:00:00Z",
+        "try_number": 2,
+        "results": [{**RESULT, "message": "broken", "execution_time": 1.5}],
+    }
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", {"metadata": {}}, {"metadata": None, "results": []}])
+def test_nothing_that_is_wrong_with_results_is_raised(
+    tmp_path: Path, ti: TaskInstance, caplog: pytest.LogCaptureFixture, content: Any
+) -> None:
+    write(tmp_path, content)
+    keep_results(str(tmp_path), {"ti": ti})
+    assert ti.xcoms == {}
+    assert len(caplog.records) == 1
+
+
+def test_a_lost_connection_to_airflow_is_not_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(**_: Any) -> None:
+        raise ConnectionError("the API server is gone")
+
+    ti = TaskInstance()
+    monkeypatch.setattr(ti, "xcom_push", broken)
+    write(tmp_path, {"metadata": {"invocation_id": "i", "generated_at": "now"}, "results": []})
+    keep_results(str(tmp_path), {"ti": ti})
+    keep_error({"ti": ti, "exception": ValueError("broken")})
+    assert [str(record.exc_info[1]) for record in caplog.records] == ["the API server is gone"] * 2
+
+
+def event(level: str, message: str) -> str:
+    return json.dumps({"data": {}, "info": {"level": level, "msg": message, "name": "MainEncounteredError"}})
+
+
+def test_the_last_words_of_a_dbt_that_ran_nothing_are_kept(tmp_path: Path, ti: TaskInstance) -> None:
+    (tmp_path / "logs").mkdir()
+    words = 'Encountered an error:\nDatabase Error\n  FATAL: password authentication failed for user "dbt_user"'
+    lines = [event("info", "Running with dbt"), event("error", "first"), event("error", words), event("debug", "over")]
+    (tmp_path / "logs" / "dbt.log").write_text("\n".join([*lines, '{"data": {"half']))
+    keep_results(str(tmp_path), {"ti": ti})
+    assert ti.xcoms == {
+        ("dbt_check", LAST_WORDS_KEY): 'Database Error FATAL: password authentication failed for user "dbt_user"'
+    }
+
+
+@pytest.mark.parametrize("content", [None, "", "words", '{"level": "error"}', event("info", "fine")])
+def test_without_last_words_it_is_kept_that_there_were_none(
+    tmp_path: Path, ti: TaskInstance, content: str | None
+) -> None:
+    if content is not None:
+        (tmp_path / "logs").mkdir()
+        (tmp_path / "logs" / "dbt.log").write_text(content)
+    keep_results(str(tmp_path), {"ti": ti})
+    assert ti.xcoms == {("dbt_check", LAST_WORDS_KEY): ""}
+
+
+@pytest.mark.parametrize(
+    ("exception", "message"),
+    [
+        (ValueError("one\ntwo"), "one"),
+        (ValueError(), ""),
+        ("text", "text"),
+        (ValueError("ä" * 2000), "ä" * 500),
+        (ValueError("Database Error in model a (a.sql)\n\n  größer"), "größer"),
+    ],
+)
+def test_the_error_of_a_task_is_kept(ti: TaskInstance, exception: Any, message: str) -> None:
+    keep_error({"ti": ti, "exception": exception})
+    assert ti.xcoms["dbt_check", ERROR_KEY] == {"message": message, "try_number": 1}
+
+
+def test_of_a_task_that_was_lost_with_its_worker_nothing_is_pushed(ti: TaskInstance) -> None:
+    keep_error({"ti": ti})
+    assert ti.xcoms == {}
+
+
+@pytest.mark.parametrize("context", [{}, {"ti": None}, {"exception": ValueError()}])
+def test_half_a_context_raises_nothing(context: dict[str, Any], tmp_path: Path) -> None:
+    keep_error(context)
+    write(tmp_path, {"metadata": {"invocation_id": "i", "generated_at": "now"}, "results": []})
+    keep_results(str(tmp_path), context)
+
+
+@pytest.mark.parametrize("message", ["", None, "\n \n"])
+def test_no_message_is_an_empty_line(message: str | None) -> None:
+    assert first_error_line(message) == ""

@@ -1,0 +1,146 @@
+"""The sensors on every path of a failure: while dbt runs, after it, what dbt skipped, what another node held up."""
+
+from pathlib import Path
+
+import pytest
+from airflow.providers.standard.triggers.external_task import WorkflowTrigger
+from cosmos.operators._watcher.triggerer import WatcherTrigger
+from sensor_run import MODEL, PRODUCER, RUN_DEPARTURES, Run, deferral, model_status
+
+from mwaa_pipelines.compatibility import AirflowException, AirflowFailException
+from mwaa_pipelines.results import RESULTS_KEY
+
+
+def test_a_first_try_watches(run: Run) -> None:
+    sensor = run.sensor("transform_data.departures.run")
+    run.producer("running")
+    assert isinstance(deferral(lambda: sensor.execute(run.context)).trigger, WatcherTrigger)
+
+
+def test_a_failure_is_seen_while_dbt_still_runs(run: Run) -> None:
+    sensor = run.sensor("transform_data.departures.run")
+    run.producer("running", **model_status("error"))
+    with pytest.raises(AirflowException, match=r"departures.*failed"):
+        sensor.execute_complete(run.context, {"status": "failed", "reason": "node_failed"})
+    assert run.commands() == []
+
+
+@pytest.mark.parametrize("state", ["running", "queued", "scheduled"])
+def test_a_second_try_waits_until_dbt_is_over(run: Run, state: str) -> None:
+    sensor = run.sensor("transform_data.departures.run", try_number=2)
+    run.producer(state, **model_status("error"))
+    waiting = deferral(lambda: sensor.execute(run.context))
+    assert isinstance(waiting.trigger, WorkflowTrigger)
+    _, arguments = waiting.trigger.serialize()
+    assert arguments["external_task_ids"] == [PRODUCER]
+    assert arguments["run_ids"] == ["run"]
+    assert set(arguments["allowed_states"]) == {"success", "failed", "skipped", "upstream_failed", "removed"}
+    run.producer("failed", {MODEL: "error"})
+    getattr(sensor, waiting.method_name)(run.context, {"status": "success"})
+    assert run.commands() == [RUN_DEPARTURES]
+
+
+def test_a_second_try_after_dbt_runs_the_model(run: Run) -> None:
+    sensor = run.sensor("transform_data.departures.run", try_number=2)
+    run.producer("failed", {MODEL: "error"}, **model_status("error"))
+    sensor.execute(run.context)
+    assert run.commands() == [RUN_DEPARTURES]
+
+
+def test_a_second_try_of_a_sensor_that_got_lost_builds_nothing_twice(run: Run) -> None:
+    sensor = run.sensor("transform_data.departures.run", try_number=2)
+    run.producer("success", {}, **model_status("success"))
+    sensor.dbt_is_over(run.context, {"status": "success"})
+    assert run.commands() == []
+
+
+def test_what_dbt_skipped_runs_on_its_first_try(run: Run) -> None:
+    sensor = run.sensor("transform_data.departures.run")
+    run.producer("failed", {"model.flights.stg_flights": "error", MODEL: "skipped"}, **model_status("failed"))
+    sensor.execute(run.context)
+    assert run.commands() == [RUN_DEPARTURES]
+
+
+def test_what_a_dead_dbt_never_reached_is_run(run: Run) -> None:
+    sensor = run.sensor("transform_data.departures.run", try_number=2)
+    run.producer("failed")
+    sensor.execute(run.context)
+    assert run.commands() == [RUN_DEPARTURES]
+
+
+@pytest.mark.parametrize("try_number", [1, 2])
+def test_what_a_guard_without_a_task_held_up_is_not_run(run: Run, try_number: int) -> None:
+    sensor = run.sensor("transform_data.departures.run", try_number)
+    run.producer("failed", {"test.flights.source_not_null": "fail", MODEL: "skipped"}, **model_status("failed"))
+    with pytest.raises(AirflowFailException, match=r"not run again, because test.flights.source_not_null failed"):
+        sensor.execute(run.context)
+    assert run.commands() == []
+
+
+def test_a_failed_hook_holds_nothing_up(run: Run) -> None:
+    sensor = run.sensor("transform_data.departures.run")
+    run.producer("failed", {"operation.flights.on-run-end-0": "error"}, **model_status("failed"))
+    sensor.execute(run.context)
+    assert run.commands() == [RUN_DEPARTURES]
+
+
+def test_a_retry_keeps_what_its_dbt_reported_failed_or_not(run: Run) -> None:
+    run.dbt(code=1, status="error")
+    sensor = run.sensor("transform_data.departures.run", try_number=2)
+    run.producer("failed", {MODEL: "error"}, **model_status("error"))
+    with pytest.raises(AirflowException, match="non-zero exit code 1"):
+        sensor.execute(run.context)
+    kept = run.ti.xcoms["transform_data.departures.run", RESULTS_KEY]
+    assert (kept["invocation_id"], kept["try_number"]) == ("second", 2)
+    assert [(result["unique_id"], result["status"]) for result in kept["results"]] == [(MODEL, "error")]
+
+
+def test_a_retry_without_dbt_says_what_startup_said(run: Run, venv: Path) -> None:
+    venv.with_name("dbt_venv.error").write_text("startup.sh: FAILED, pip could not install dbt\n")
+    sensor = run.sensor("transform_data.departures.run", try_number=2)
+    run.producer("failed", {MODEL: "error"}, **model_status("error"))
+    with pytest.raises(AirflowFailException, match="pip could not install dbt"):
+        sensor.execute(run.context)
+    assert run.commands() == []
+
+
+# --- a run that was started with parameters --------------------------------------------------------------------------
+
+
+def test_a_retry_follows_the_parameters_of_the_run(run: Run) -> None:
+    run.params = {"start": "2013-01-01", "end": "2013-02-01", "full_refresh": True, "select": ["tag:mart", "x+"]}
+    sensor = run.sensor("transform_data.departures.run", try_number=2)
+    run.producer("failed", {MODEL: "error"}, **model_status("error"))
+    sensor.execute(run.context)
+    ((name, _, select, _, variables, *flags),) = run.commands()
+    assert (name, select) == ("run", "fqn:flights.marts.departures,tag:mart fqn:flights.marts.departures,x+")
+    assert variables == "backfill_end: '2013-02-01'\nbackfill_start: '2013-01-01'\n"
+    assert flags == ["--full-refresh", "--event-time-start", "2013-01-01", "--event-time-end", "2013-02-01"]
+
+
+@pytest.mark.parametrize("try_number", [1, 2])
+def test_what_the_run_left_out_is_not_built_when_dbt_failed(run: Run, try_number: int) -> None:
+    run.params = {"select": ["weather_delays"]}
+    sensor = run.sensor("transform_data.departures.run", try_number)
+    run.producer("failed", {"model.flights.weather_delays": "error"})
+    sensor.execute(run.context)
+    sensor.execute_complete(run.context, {"status": "failed", "reason": "producer_failed"})
+    assert run.commands() == []
+
+
+def test_what_the_run_left_out_is_green_without_a_trigger_once_dbt_is_over(run: Run) -> None:
+    run.params = {"select": ["weather_delays"]}
+    for kind in ("run", "test"):
+        sensor = run.sensor(f"transform_data.departures.{kind}")
+        run.producer("success", {"model.flights.weather_delays": "success"})
+        assert sensor.execute(run.context) is None
+    assert run.commands() == []
+
+
+def test_without_a_word_of_dbt_what_a_run_left_out_is_for_dbt_to_say(run: Run) -> None:
+    run.params = {"select": ["weather_delays"]}
+    sensor = run.sensor("transform_data.departures.run", try_number=2)
+    run.producer("failed")
+    sensor.execute(run.context)
+    ((_, _, select),) = run.commands()
+    assert select == "fqn:flights.marts.departures,weather_delays"

@@ -1,0 +1,123 @@
+"""The DAG reads like its diagram: audit, transform, check, then alert or success."""
+
+import itertools
+from typing import Any
+
+from mwaa_pipelines.parameters import prepare
+from mwaa_pipelines.results import keep_error, keep_results
+from mwaa_pipelines.unwritten_rows import forget_kept, hand_over_kept, keep_unrecorded
+
+PRODUCER = "transform_data.dbt_producer_watcher"
+
+
+def _sensors(dag: Any) -> list[Any]:
+    return [task for task in dag.tasks if hasattr(task, "producer_task_id")]
+
+
+def test_four_groups_of_tasks_in_order(dag: Any) -> None:
+    audit = dag.get_task("audit_dbt_task.audit_table_model_build")
+    check = dag.get_task("dbt_check")
+    transform = {task.task_id for task in dag.tasks if task.task_id.startswith("transform_data.")}
+    assert {task.task_id for task in dag.tasks} - transform == {
+        "audit_dbt_task.audit_table_model_build",
+        "dbt_check",
+        "pipeline_succeeded",
+        "sns_notification_for_failure",
+    }
+    assert audit.upstream_task_ids == set()
+    roots = {task_id for task_id in transform if not dag.get_task(task_id).upstream_task_ids & transform}
+    assert audit.downstream_task_ids == roots
+    leaves = {task_id for task_id in transform if not dag.get_task(task_id).downstream_task_ids & transform}
+    assert check.upstream_task_ids == leaves
+    assert check.downstream_task_ids == {"pipeline_succeeded", "sns_notification_for_failure"}
+
+
+def test_a_failure_makes_the_run_fail_whatever_the_alert_does(dag: Any) -> None:
+    assert {task.task_id for task in dag.tasks if not task.downstream_task_ids} == {
+        "pipeline_succeeded",
+        "sns_notification_for_failure",
+    }
+    succeeded = dag.get_task("pipeline_succeeded")
+    assert succeeded.trigger_rule == "all_success"
+    assert [asset.name for asset in succeeded.outlets] == [dag.dag_id]
+    # Not one_failed: warnings are told, too, and that all is well again. If there is nothing, dbt_check skips it.
+    assert dag.get_task("sns_notification_for_failure").trigger_rule == "all_done"
+    check = dag.get_task("dbt_check")
+    assert (check.trigger_rule, check.retries) == ("all_done", 0)
+
+
+def test_the_rules_inside_the_groups_are_the_default_ones(dag: Any) -> None:
+    rules = {task.task_id: task.trigger_rule for task in dag.tasks if "." in task.task_id}
+    # Cosmos's own gate behind the producer.
+    assert rules.pop(f"{PRODUCER}_done") == "none_failed"
+    assert set(rules.values()) == {"all_success"}
+
+
+def test_every_node_is_a_task_beside_that_of_its_tests_and_both_come_before_what_reads_it(
+    dag: Any, manifest: dict[str, Any]
+) -> None:
+    nodes = [node for node in manifest["nodes"].values() if "audit" not in node["tags"]]
+    tests = [node for node in nodes if node["resource_type"] == "test"]
+    built = {node["unique_id"]: node for node in nodes if node["resource_type"] in {"model", "seed", "snapshot"}}
+    assert len(built) > 10
+    verb = {"model": "run", "seed": "seed", "snapshot": "snapshot"}
+    tasks: dict[str, set[str]] = {}
+    for unique_id, node in built.items():
+        name, suffix = f"transform_data.{node['name']}", verb[node["resource_type"]]
+        own = {test["unique_id"] for test in tests if unique_id in test["depends_on"]["nodes"]}
+        tasks[unique_id] = {f"{name}.{suffix}", f"{name}.test"} if own else {f"{name}_{suffix}"}
+        assert set(dag.get_task(PRODUCER).tests_per_model.get(unique_id, [])) == own
+    assert {task.task_id for task in _sensors(dag)} == set().union(*tasks.values())
+    for unique_id, node in built.items():
+        parents = [tasks[parent] for parent in node["depends_on"].get("nodes", []) if parent in built]
+        upstream = set().union(*parents) or {"audit_dbt_task.audit_table_model_build"}
+        for task_id in tasks[unique_id]:
+            assert dag.get_task(task_id).model_unique_id == unique_id
+            assert dag.get_task(task_id).upstream_task_ids == upstream
+
+
+def test_one_dbt_process_builds_what_is_not_the_audit(dag: Any) -> None:
+    producer = dag.get_task(PRODUCER)
+    assert producer.retries == 0
+    assert producer.base_cmd == ["build"]
+    assert producer.exclude.split()[0] == "tag:audit"
+    assert not producer.select
+    assert {task.producer_task_id for task in _sensors(dag)} == {PRODUCER}
+
+
+def test_of_what_needs_a_worker_only_the_last_two_can_be_side_by_side(dag: Any) -> None:
+    # Sensors need one for a moment at most, before Airflow 3.3, or to run again what failed.
+    watched = {task.task_id for task in _sensors(dag)}
+    # Airflow ends what does nothing by itself, unless it updates an asset.
+    workers = {task.task_id for task in dag.tasks if not task.inherits_from_empty_operator or task.outlets} - watched
+    one_by_one = ["audit_dbt_task.audit_table_model_build", PRODUCER, "dbt_check"]
+    last = {"pipeline_succeeded", "sns_notification_for_failure"}
+    assert workers == {*one_by_one, *last}
+    for before, after in itertools.pairwise(one_by_one):
+        assert after in dag.get_task(before).get_flat_relative_ids(upstream=False)
+    assert dag.get_task("dbt_check").downstream_task_ids == last
+
+
+def test_failures_are_retried_as_the_settings_say(dag: Any) -> None:
+    retried = [*_sensors(dag), dag.get_task("audit_dbt_task.audit_table_model_build")]
+    assert {task.retries for task in retried} == {1}
+    assert {task.retry_delay.total_seconds() for task in retried} == {30}
+
+
+def test_every_task_of_dbt_keeps_results_and_errors(dag: Any) -> None:
+    dbt = [task for task in dag.tasks if hasattr(task, "project_dir")]
+    assert len(dbt) == len(_sensors(dag)) + 2
+    for task in dbt:
+        # Sensors, too: a retry of theirs is a dbt process.
+        assert task.callback == [keep_results, keep_unrecorded], task.task_id
+        assert task.on_failure_callback == [keep_error], task.task_id
+        assert task.install_deps is False, task.task_id
+        assert task.env["DBT_RELEASE_ID"] in dag.doc_md, task.task_id
+        assert task.env["DBT_LOG_FORMAT_FILE"] == "json", task.task_id
+    # Airflow calls the hook for a task that resumes, too. A sensor needs no dbt until it retries; it asks then.
+    assert {task.task_id for task in dbt if task._pre_execute_hook is prepare} == {
+        "audit_dbt_task.audit_table_model_build",
+        PRODUCER,
+    }
+    audit = dag.get_task("audit_dbt_task.audit_table_model_build")
+    assert (audit.on_execute_callback, audit.on_success_callback) == ([hand_over_kept], [forget_kept])

@@ -1,0 +1,168 @@
+"""A run that takes too long tells people by a callback: no task is left to do so, or all are still at work."""
+
+import asyncio
+import inspect
+import json
+import os
+import uuid
+import zipfile
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import pytest
+from airflow import __version__
+from conftest import DagBag, entries, serialized, write
+
+from mwaa_pipelines.late_run import tell
+from mwaa_pipelines.run_alerts import alert_of_timeout
+from mwaa_pipelines.settings import Pipeline
+
+ENTRY = {
+    "dag_name": "flights_pipeline",
+    "project_name": "flights",
+    "redshift_connection_id": "flights_redshift",
+    "target_database": "dev",
+    "target_schema": "analytics",
+}
+# Tells what it got by leaving it where the test can read it.
+CODE = """
+import boto3, json
+def run(event, context):
+    if event["run_id"] == "broken":
+        raise RuntimeError("no such topic")
+    boto3.client("secretsmanager").create_secret(Name=f"got/{event['run_id']}", SecretString=json.dumps(event))
+"""
+DAGS = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
+HAS_DEADLINES = not __version__.startswith("3.0.")
+CONTEXT = {"dag": SimpleNamespace(dag_id="flights_pipeline"), "reason": "timed_out"}
+
+
+def callback(**settings: Any) -> Any:
+    return alert_of_timeout(Pipeline.model_validate({**ENTRY, **settings}))
+
+
+@pytest.fixture(scope="module")
+def function() -> Iterator[str]:
+    code = BytesIO()
+    with zipfile.ZipFile(code, "w") as archive:
+        archive.writestr("task.py", CODE)
+    iam = boto3.client("iam")
+    trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    role = iam.create_role(RoleName="timeouts", AssumeRolePolicyDocument=json.dumps({"Statement": trust}))
+    right = {"Effect": "Allow", "Action": "secretsmanager:CreateSecret", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": right})
+    iam.put_role_policy(RoleName="timeouts", PolicyName="tell", PolicyDocument=policy)
+    client = boto3.client("lambda")
+    arguments = {"Runtime": "python3.12", "Handler": "task.run", "Code": {"ZipFile": code.getvalue()}}
+    client.create_function(FunctionName="timeouts", Role=role["Role"]["Arn"], **arguments)
+    yield "timeouts"
+    client.delete_function(FunctionName="timeouts")
+
+
+@pytest.mark.parametrize("settings", [{}, {"run_timeout_minutes": 5}, {"sns_lambda_function_name": "alert"}])
+def test_without_a_limit_or_an_alert_there_is_nothing_to_call(settings: dict[str, Any]) -> None:
+    assert callback(**settings) is None
+
+
+def test_the_alert_says_what_the_run_was_given(function: str) -> None:
+    run_id = uuid.uuid4().hex
+    callback(run_timeout_minutes=5, sns_lambda_function_name=function)({**CONTEXT, "run_id": run_id})
+    got = json.loads(boto3.client("secretsmanager").get_secret_value(SecretId=f"got/{run_id}")["SecretString"])
+    words = "the run took longer than run_timeout_minutes: 5; Airflow ended its tasks"
+    node = {"unique_id": "flights_pipeline", "status": "timed out", "message": words}
+    assert got == {"dag_name": "flights_pipeline", "run_id": run_id, "logical_date": None, "failed": [node]}
+
+
+def test_a_failure_of_another_kind_has_its_alert_already() -> None:
+    made = callback(run_timeout_minutes=5, sns_lambda_function_name="nowhere")
+    made({**CONTEXT, "reason": "task_failure", "run_id": "one"})
+    with pytest.raises(Exception, match="nowhere"):
+        made({**CONTEXT, "run_id": "one"})
+
+
+def test_an_alert_that_fails_is_no_silent_one(function: str) -> None:
+    made = callback(run_timeout_minutes=5, sns_lambda_function_name=function)
+    with pytest.raises(RuntimeError, match=r"the Lambda function timeouts failed: .*no such topic"):
+        made({**CONTEXT, "run_id": "broken"})
+
+
+# --- a run that is late, and goes on ------------------------------------------------------------------------------
+
+
+def bag(tmp_path: Path, lines: str) -> Any:
+    for name in ("pipelines.py", "pipelines_errors.py", ".airflowignore"):
+        (tmp_path / name).write_bytes((DAGS / name).read_bytes())
+    write(tmp_path, entries("one", "two", one=lines))
+    return DagBag(str(tmp_path))
+
+
+def late(**run: Any) -> dict[str, Any]:
+    shown = {"dag_id": "flights_pipeline", "dag_run_id": "manual__a+b", "logical_date": None, "state": "running"}
+    return {"dag_run": {**shown, **run}}
+
+
+def test_a_deadline_reaches_the_dag_where_airflow_has_them_and_is_refused_elsewhere(tmp_path: Path) -> None:
+    found = bag(tmp_path, "sns_lambda_function_name: alert\n    deadline_minutes: 90")
+    if not HAS_DEADLINES:
+        assert list(found.dags) == ["two"]
+        (error,) = found.import_errors.values()
+        said = f"pipeline one: deadline_minutes: needs Airflow 3.1 or newer, and this is {__version__}; leave it out"
+        assert error.strip().endswith(said)
+        return
+    assert found.import_errors == {}
+    (deadline,) = found.dags["one"].deadline
+    assert deadline.interval.total_seconds() == 5400
+    assert deadline.reference.reference_name == "DagRunQueuedAtDeadline"
+    assert deadline.callback.path == f"{tell.__module__}.{tell.__qualname__}"
+    assert {"context", *deadline.callback.kwargs} == set(inspect.signature(tell).parameters)
+    assert "90 minutes" in found.dags["one"].doc_md
+    assert deadline.callback.path in json.dumps(serialized(found.dags["one"]))
+    assert not serialized(found.dags["two"])["dag"].get("deadline")
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("deadline_minutes: 90", "deadline_minutes needs sns_lambda_function_name, which tells people"),
+        (
+            "sns_lambda_function_name: alert\n    deadline_minutes: 90\n    run_timeout_minutes: 90",
+            "deadline_minutes must be less than run_timeout_minutes, which ends the run",
+        ),
+    ],
+)
+def test_a_deadline_that_nobody_would_hear_of_is_refused(tmp_path: Path, lines: str, said: str) -> None:
+    (error,) = bag(tmp_path, lines).import_errors.values()
+    assert error.strip().endswith(f"pipeline one: {said}")
+
+
+def test_the_alert_says_that_the_run_is_late(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example/")
+    run_id = f"manual__{uuid.uuid4().hex}"
+    asyncio.run(tell(function, "one-release", 90, late(dag_run_id=run_id, state="queued")))
+    got = json.loads(boto3.client("secretsmanager").get_secret_value(SecretId=f"got/{run_id}")["SecretString"])
+    assert got == {
+        "dag_name": "flights_pipeline",
+        "run_id": run_id,
+        "logical_date": None,
+        "release_id": "one-release",
+        "log_url": f"https://airflow.example/dags/flights_pipeline/runs/{run_id}",
+        "status": "late",
+        "deadline_minutes": 90,
+    }
+
+
+def test_a_run_that_is_over_is_not_late() -> None:
+    # Airflow forgets the deadline of a run that succeeded, but not that of one that failed.
+    for state in ("success", "failed"):
+        asyncio.run(tell("nowhere", "one-release", 90, late(state=state)))
+    with pytest.raises(Exception, match="nowhere"):
+        asyncio.run(tell("nowhere", "one-release", 90, late()))
+
+
+def test_an_alert_of_lateness_that_fails_is_in_the_log(function: str) -> None:
+    with pytest.raises(RuntimeError, match=r"the Lambda function timeouts failed: .*no such topic"):
+        asyncio.run(tell(function, "one-release", 90, late(dag_run_id="broken")))

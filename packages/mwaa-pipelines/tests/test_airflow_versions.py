@@ -1,0 +1,78 @@
+"""Runs tests/airflow in Airflow's own environment, and in older versions, against a release that was just built."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mwaa_local.processes import base_environment
+from mwaa_local.settings import REPOSITORY
+from mwaa_local.testing.aws import running_aws
+from mwaa_local.testing.project import sample_project
+from mwaa_release.build import build
+
+VERSIONS = REPOSITORY / "packages" / "mwaa-pipelines" / "tests" / "airflow" / "versions"
+
+
+def test_the_dags_in_airflows_own_environment(airflow_python: Path, tmp_path: Path) -> None:
+    _run_tests(airflow_python, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("version", ["3.0.6", "3.2.1"])
+def test_the_dags_in_the_older_versions_that_mwaa_offers(version: str, tmp_path: Path) -> None:
+    python = _environment_of(version)
+    shown = [python, "-c", "import airflow, cosmos; print(airflow.__version__, cosmos.__version__)"]
+    done = subprocess.run(shown, cwd=tmp_path, env=base_environment(), capture_output=True, text=True, check=True)
+    pinned = (REPOSITORY / "requirements.txt").read_text().split("astronomer-cosmos==")[1].split()[0]
+    assert done.stdout.splitlines()[-1] == f"{version} {pinned}"
+    _run_tests(python, tmp_path)
+
+
+def _environment_of(version: str) -> Path:
+    """Python of an environment with this version of Airflow, under the checkout's `.local`; installed on first use."""
+    requirements = VERSIONS / f"{version}.txt"
+    venv = REPOSITORY / ".local" / "venvs" / f"mwaa-{version}"
+    ready = venv / ".ready"
+    if not ready.is_file() or ready.read_text() != requirements.read_text():
+        own = REPOSITORY / ".local" / "venvs" / "uv" / "bin" / "uv"
+        uv = str(own) if own.exists() else "uv"
+        environment = {**base_environment(), "VIRTUAL_ENV": str(venv)}
+        for command in (["venv", "--clear", "--python", sys.executable, venv], ["pip", "sync", requirements]):
+            subprocess.run([uv, *command], env=environment, check=True, capture_output=True)
+        ready.write_text(requirements.read_text())
+    return venv / "bin" / "python"
+
+
+def _run_tests(airflow_python: Path, tmp_path: Path) -> None:
+    artefact = build(tmp_path / "airflow", [sample_project(tmp_path / "project")])
+    (release,) = artefact.releases
+    dags = tmp_path / "airflow" / "dags"
+    (dags / "dbt" / release.project_name / "CURRENT").write_text(f"{release.release_id}\n")
+    environment = {
+        **base_environment(),
+        **_startup_environment(tmp_path / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "TMPDIR": str(tmp_path),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    command = [airflow_python, "-m", "pytest", "-q", REPOSITORY / "packages" / "mwaa-pipelines" / "tests" / "airflow"]
+    # An account of their own: they make and delete the secret that other tests have, too.
+    with running_aws(tmp_path) as aws:
+        environment |= aws.environment()
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.fail(done.stdout + done.stderr, pytrace=False)
+
+
+def _startup_environment(home: Path) -> dict[str, str]:
+    """The variables that startup.sh exports; on a web server it installs nothing."""
+    command = ["bash", "-c", 'source "$1" && env -0', "startup", str(REPOSITORY / "startup.sh")]
+    environment = {"PATH": os.environ["PATH"], "AIRFLOW_HOME": str(home), "MWAA_AIRFLOW_COMPONENT": "webserver"}
+    output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    pairs = dict(entry.split("=", 1) for entry in output.split("\0") if entry)
+    return {name: value for name, value in pairs.items() if name.startswith(("AIRFLOW", "DBT_", "PYTHONPATH"))}

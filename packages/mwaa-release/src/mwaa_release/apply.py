@@ -1,0 +1,189 @@
+"""Brings a bucket to what an artefact says, in an order in which everything that is live works at every moment."""
+
+import base64
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from mwaa_release.bucket import Bucket, in_parallel
+from mwaa_release.errors import DeployError, SetupError, from_aws
+from mwaa_release.lock import LEASE_SECONDS, locked
+from mwaa_release.mwaa_update import update_environment
+from mwaa_release.plan import OWN_MARK, Plan, ProjectPlan, damaged_files, make_plan, read_project, read_release
+from mwaa_release.progress import Progress, no_progress
+from mwaa_release.release import CURRENT, DAGS, LAMBDA_ZIP, PROJECTS, RELEASE_FILE, ROOT_FILES, Artefact, File, sha256
+
+
+@dataclass
+class Applied:
+    """What an apply did. `releases` are the live ones afterwards, by project, whether new or not."""
+
+    plan: Plan
+    releases: dict[str, str] = field(default_factory=dict)
+    uploaded: int = 0
+    copied: int = 0
+    deleted: int = 0
+    environment_updated: bool = False
+    functions_updated: list[str] = field(default_factory=list)
+
+    @property
+    def changed(self) -> bool:
+        """False when everything was as it should be already."""
+        return not self.plan.is_empty or bool(self.functions_updated) or self.environment_updated
+
+
+def apply(
+    artefact: Artefact,
+    bucket: Bucket,
+    progress: Progress = no_progress,
+    lambda_client: Any = None,
+    lambda_functions: Sequence[str] = (),
+    mwaa_client: Any = None,
+    environment: str | None = None,
+    lease_seconds: float = LEASE_SECONDS,
+) -> Applied:
+    """Upload what is new, make it live, then delete what is old.
+
+    The order: files of the dbt projects, each closed by its release.json; requirements.txt and startup.sh, and MWAA
+    taking them over; DAG files; the functions' code; CURRENT; deletions. Interrupted anywhere, what was live is live
+    and whole, and the next apply does the rest. A project whose content is what is live already gets no new release.
+
+    Args:
+        artefact: what `build` made.
+        bucket: where to.
+        progress: called with what is being done, how many objects are done, and how many there are.
+        lambda_client: boto3 client for Lambda, with `lambda_functions`.
+        lambda_functions: names of the functions that get the code of `lambda/`, the same for all.
+        mwaa_client: boto3 client for MWAA, with `environment`.
+        environment: name of the MWAA environment that takes over requirements.txt and startup.sh; None: left alone.
+        lease_seconds: how long a release that was killed keeps the next one waiting.
+
+    Raises:
+        DeployError, SetupError: AWS refused a request; the text names it.
+    """
+    with locked(bucket, progress, lease_seconds) as lease:
+        progress(f"comparing with s3://{bucket.name}", 0, 1)
+        plan = make_plan(artefact, bucket)
+        applied = Applied(plan)
+        for project in plan.projects:
+            _upload_release(artefact, bucket, project, applied, progress)
+        # Code comes after what it imports: first requirements, then the parts, then pipelines.py.
+        changed = plan.added + plan.changed
+        _upload_files(artefact, bucket, [file for file in changed if file.path in ROOT_FILES], applied, progress)
+        if environment:
+            applied.environment_updated = update_environment(mwaa_client, environment, bucket, progress)
+        parts = [file for file in changed if file.path.count("/") > DAGS.count("/")]
+        _upload_files(artefact, bucket, parts, applied, progress)
+        dag_files = [file for file in changed if file.path.count("/") == DAGS.count("/")]
+        _upload_files(artefact, bucket, dag_files, applied, progress)
+        applied.functions_updated = [
+            name for name in lambda_functions if _update_function(artefact, lambda_client, name)
+        ]
+        lease.check()
+        for project in plan.projects:
+            if project.switch:
+                _set_current(bucket, project.project_name, project.release_id)
+            applied.releases[project.project_name] = project.release_id
+        old = [key for project in plan.projects for key in project.removed] + plan.deleted
+        if old:
+            progress("deleting what is old", 0, len(old))
+            bucket.delete(old)
+            applied.deleted = len(old)
+    return applied
+
+
+def _upload_release(
+    artefact: Artefact, bucket: Bucket, project: ProjectPlan, applied: Applied, progress: Progress
+) -> None:
+    release = project.new
+    if release is None:
+        return
+
+    def upload(file: File) -> bool:
+        key = release.prefix + file.path
+        data = artefact.read_bytes(key)
+        if sha256(data) != file.sha256:
+            raise DeployError(f"{artefact.folder / key} is not what {RELEASE_FILE} lists: it was changed; build again")
+        bucket.put(key, data, file.sha256)
+        return True
+
+    def copy(file: File, source: str) -> bool:
+        return not bucket.copy(source, release.prefix + file.path, file.sha256) and upload(file)
+
+    jobs: list[Callable[[], bool]] = [partial(upload, file) for file in project.uploads]
+    jobs += [partial(copy, file, source) for file, source in project.copies]
+    uploaded = in_parallel(
+        jobs, lambda done: progress(f"release {project.project_name}/{release.release_id}", done, len(jobs))
+    )
+    applied.uploaded += sum(uploaded) + 1
+    applied.copied += len(uploaded) - sum(uploaded)
+    data = artefact.read_bytes(release.prefix + RELEASE_FILE)
+    bucket.put(release.prefix + RELEASE_FILE, data, sha256(data))
+
+
+def _upload_files(artefact: Artefact, bucket: Bucket, files: list[File], applied: Applied, progress: Progress) -> None:
+    mark = {OWN_MARK: artefact.releases[0].release_id}
+    jobs = [partial(bucket.put, file.path, artefact.read_bytes(file.path), file.sha256, mark) for file in files]
+    in_parallel(jobs, lambda done: progress("DAG files", done, len(jobs)))
+    applied.uploaded += len(files)
+
+
+def _set_current(bucket: Bucket, project_name: str, release_id: str) -> None:
+    data = f"{release_id}\n".encode()
+    bucket.put(f"{PROJECTS}{project_name}/{CURRENT}", data, sha256(data))
+
+
+def _update_function(artefact: Artefact, lambda_client: Any, name: str) -> bool:
+    path = artefact.folder / LAMBDA_ZIP
+    if not path.is_file():
+        raise SetupError(f"{artefact.folder} holds no {LAMBDA_ZIP}, as the repository has no lambda/ folder")
+    code = path.read_bytes()
+    try:
+        wanted = base64.b64encode(hashlib.sha256(code).digest()).decode()
+        if lambda_client.get_function_configuration(FunctionName=name)["CodeSha256"] == wanted:
+            return False
+        lambda_client.update_function_code(FunctionName=name, ZipFile=code)
+    except (BotoCoreError, ClientError) as error:
+        raise from_aws(error, f"updating the code of Lambda function {name}") from error
+    return True
+
+
+def rollback(bucket: Bucket, project_name: str, release_id: str | None = None) -> tuple[str, str]:
+    """Make an earlier release live by writing CURRENT; nothing is uploaded or deleted.
+
+    Args:
+        bucket: the bucket.
+        project_name: the project.
+        release_id: which release; None: the newest complete one before the live one.
+
+    Returns:
+        The release that was live and the one that is now.
+
+    Raises:
+        DeployError: there is no such release, or it is not complete.
+    """
+    with locked(bucket):
+        sizes = bucket.sizes(f"{PROJECTS}{project_name}/")
+        state = read_project(bucket, project_name, sizes)
+        if not state.complete:
+            raise SetupError(f"s3://{bucket.name}/{PROJECTS}{project_name}/ holds no release; is it the right bucket?")
+        earlier = [name for name in state.complete if state.live_id is None or name < state.live_id]
+        wanted = release_id or (earlier[0] if earlier else None)
+        if wanted is None:
+            raise DeployError(f"{project_name}: there is no release before {state.live_id}")
+        if wanted not in state.complete:
+            raise DeployError(
+                f"{project_name}: release {wanted} is not in s3://{bucket.name}; there are: {', '.join(state.complete)}"
+            )
+        release = read_release(bucket, project_name, wanted)
+        damaged = damaged_files(release, sizes) if release else []
+        if damaged:
+            raise DeployError(
+                f"{project_name}: release {wanted} is damaged, {damaged[0]} is missing or has another size"
+            )
+        _set_current(bucket, project_name, wanted)
+    return state.live_id or "none", wanted

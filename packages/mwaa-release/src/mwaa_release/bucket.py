@@ -1,0 +1,185 @@
+"""The bucket: reads, writes, copies and deletes objects, each checked by SHA-256, each error in words."""
+
+import base64
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from mwaa_release.errors import DeployError, from_aws
+
+PARALLEL = 16
+
+
+def aws_client(service: str) -> Any:
+    """A boto3 client with the retries and time-outs that a release wants, for what AWS_* and the profile say.
+
+    Raises:
+        SetupError: no Region is set.
+    """
+    config = Config(
+        max_pool_connections=PARALLEL,
+        retries={"mode": "standard", "max_attempts": 5},
+        connect_timeout=10,
+        read_timeout=60,
+    )
+    try:
+        return boto3.client(service, config=config)
+    except BotoCoreError as error:
+        raise from_aws(error, f"reaching {service}") from error
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """One S3 bucket. Every method raises DeployError or SetupError, with the bucket and the key in the text."""
+
+    name: str
+    s3: Any
+
+    @contextmanager
+    def _doing(self, what: str, key: str = "") -> Iterator[None]:
+        try:
+            yield
+        except (BotoCoreError, ClientError) as error:
+            raise from_aws(error, f"{what} s3://{self.name}/{key}") from error
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """The keys that begin with `prefix`, with their sizes in bytes."""
+        found: dict[str, int] = {}
+        with self._doing("listing", prefix):
+            for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
+                found |= {entry["Key"]: entry["Size"] for entry in page.get("Contents", [])}
+        return found
+
+    def read(self, key: str) -> bytes | None:
+        """The bytes under `key`, or None."""
+        return (self.read_tagged(key) or (None, ""))[0]
+
+    def read_tagged(self, key: str) -> tuple[bytes, str] | None:
+        """The bytes under `key` and the ETag of that content, or None."""
+        with self._doing("reading", key):
+            try:
+                answer = self.s3.get_object(Bucket=self.name, Key=key)
+                return answer["Body"].read(), answer["ETag"]
+            except ClientError as error:
+                if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+                    return None
+                raise
+
+    def describe(self, key: str) -> dict[str, Any] | None:
+        """`sha256` in hex (None when S3 has none, as for files put by other tools), `metadata`, `version`; or None."""
+        with self._doing("reading", key):
+            try:
+                head = self.s3.head_object(Bucket=self.name, Key=key, ChecksumMode="ENABLED")
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                    return None
+                raise
+        return {
+            "sha256": _hex(head.get("ChecksumSHA256")),
+            "metadata": head.get("Metadata", {}),
+            "version": None if head.get("VersionId") == "null" else head.get("VersionId"),
+        }
+
+    def put(self, key: str, data: bytes, sha256: str, metadata: dict[str, str] | None = None) -> None:
+        """Upload; S3 compares the SHA-256 and refuses other bytes."""
+        with self._doing("uploading", key):
+            self.s3.put_object(
+                Bucket=self.name,
+                Key=key,
+                Body=data,
+                ChecksumAlgorithm="SHA256",
+                ChecksumSHA256=base64.b64encode(bytes.fromhex(sha256)).decode(),
+                Metadata=metadata or {},
+            )
+
+    def put_if(self, key: str, data: bytes, if_match: str | None) -> str | None:
+        """Write if the object still has the ETag `if_match`, or, with None, if there is no object yet.
+
+        Returns:
+            The new ETag, or None if another writer was faster.
+        """
+        condition = {"IfNoneMatch": "*"} if if_match is None else {"IfMatch": if_match}
+        with self._doing("writing", key):
+            try:
+                return self.s3.put_object(Bucket=self.name, Key=key, Body=data, **condition)["ETag"]
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in (
+                    "PreconditionFailed",
+                    "ConditionalRequestConflict",
+                    "NoSuchKey",
+                ):
+                    raise
+        # When the answer to a first try was lost, boto3's second try finds what the first has written.
+        there = self.read_tagged(key)
+        return there[1] if there and there[0] == data else None
+
+    def copy(self, source: str, key: str, sha256: str) -> bool:
+        """Copy inside S3. False if what S3 then holds is something else, as when `source` was changed by hand."""
+        with self._doing("copying", f"{source} to {key}"):
+            try:
+                answer = self.s3.copy_object(
+                    Bucket=self.name,
+                    Key=key,
+                    CopySource={"Bucket": self.name, "Key": source},
+                    ChecksumAlgorithm="SHA256",
+                )
+            except ClientError as error:
+                if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+                    return False
+                raise
+        return _hex(answer["CopyObjectResult"].get("ChecksumSHA256")) == sha256
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete keys, a thousand a request."""
+        remaining = list(keys)
+        while remaining:
+            batch, remaining = remaining[:1000], remaining[1000:]
+            with self._doing("deleting in", batch[0]):
+                answer = self.s3.delete_objects(
+                    Bucket=self.name, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
+                )
+            for failed in answer.get("Errors", []):
+                raise DeployError(
+                    f"deleting s3://{self.name}/{failed['Key']}: {failed.get('Code')}: {failed.get('Message')}"
+                )
+
+
+def _hex(checksum: str | None) -> str | None:
+    # A multipart checksum ends in -<parts> and is no SHA-256 of the content.
+    return base64.b64decode(checksum).hex() if checksum and "-" not in checksum else None
+
+
+def in_parallel(jobs: list[Callable[[], Any]], done: Callable[[int], None] = lambda _count: None) -> list[Any]:
+    """Run jobs, PARALLEL at a time; after a failure, or Ctrl-C, none is begun any more.
+
+    Args:
+        jobs: what to run.
+        done: called with the number of finished jobs.
+
+    Returns:
+        What the jobs returned, in their order.
+
+    Raises:
+        The first failure.
+    """
+    finished = 0
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        futures = [pool.submit(job) for job in jobs]
+        pending = set(futures)
+        try:
+            while pending:
+                ready, pending = wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
+                for future in ready:
+                    future.result()
+                finished += len(ready)
+                done(finished)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return [future.result() for future in futures]

@@ -1,0 +1,164 @@
+"""Builds an artefact: everything that goes to the bucket, made once and the same for every environment."""
+
+import importlib.metadata
+import importlib.util
+import shutil
+import subprocess
+import zipfile
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+
+from mwaa_release.errors import BuildError, SetupError
+from mwaa_release.manifest import build_manifest, project_name
+from mwaa_release.progress import Progress, no_progress
+from mwaa_release.release import DAGS, LAMBDA_ZIP, PROJECTS, RELEASE_FILE, ROOT_FILES, Artefact, Release, list_files
+from mwaa_release.repository import REPOSITORY
+
+# The package that DAG files import. It travels with them.
+PIPELINES_PACKAGE = "mwaa_pipelines"
+
+# What is made by running things, or is private to a machine. `tests` of a dbt project are tests that dbt runs.
+_EXCLUDED_NAMES = {
+    *("__pycache__", ".DS_Store", ".git", ".ruff_cache", ".pytest_cache"),
+    *(".venv", "venv", ".env", ".envrc"),
+}
+_EXCLUDED_IN_PROJECT = {
+    *("target", "logs", "dbt_packages", "profiles.yml", ".user.yml", RELEASE_FILE, "manifest.json"),
+    *(".sqlfluff", ".sqlfluffignore", ".gitignore", ".gitattributes"),
+}
+
+
+def find_projects(repository: Path = REPOSITORY) -> list[Path]:
+    """The dbt projects of a repository: `dbt_project/` and its siblings that hold a dbt_project.yml."""
+    return sorted(path.parent for path in repository.glob("*/dbt_project.yml"))
+
+
+def build(
+    output: Path,
+    project_dirs: list[Path] | None = None,
+    repository: Path = REPOSITORY,
+    progress: Progress = no_progress,
+) -> Artefact:
+    """Build the artefact of a repository into `output`, replacing what an earlier build left there.
+
+    Nothing is written into the repository. dbt parses the very files that are shipped, without a warehouse.
+
+    Args:
+        output: folder for the artefact.
+        project_dirs: dbt projects; default: all of the repository. May lie elsewhere, such as an altered copy.
+        repository: where `dags/`, `lambda/`, requirements.txt and startup.sh are.
+        progress: called with what is being done, how many steps are done, and how many there are.
+
+    Raises:
+        BuildError: a dbt project does not parse; the text is dbt's own message.
+        SetupError: something is missing.
+    """
+    projects = [path.resolve() for path in (project_dirs or find_projects(repository))]
+    if not projects:
+        raise SetupError(f"there is no dbt project in {repository}: no folder in it holds a dbt_project.yml")
+    named: dict[str, Path] = {}
+    for project in projects:
+        name = project_name(project)
+        if name in named:
+            raise BuildError(f"{named[name]} and {project} are both called {name!r}; change `name:` in one of them")
+        named[name] = project
+
+    now = datetime.now(UTC)
+    git_sha, dirty = git_state(repository, projects)
+    release_id = f"{now:%Y%m%dT%H%M%SZ}-{git_sha[:7]}{'-dirty' if dirty else ''}"
+    half = output.with_name(f"{output.name}.half")
+    shutil.rmtree(half, ignore_errors=True)
+    try:
+        half.mkdir(parents=True)
+        if (repository / DAGS).is_dir():
+            _copy(repository / DAGS, half / DAGS, _EXCLUDED_NAMES)
+            # The place of the releases, whatever a developer keeps there.
+            shutil.rmtree(half / PROJECTS, ignore_errors=True)
+            _copy(pipelines_package(), half / DAGS / PIPELINES_PACKAGE, _EXCLUDED_NAMES)
+            _ignore_in_airflow(half / DAGS / ".airflowignore")
+        for file in ROOT_FILES:
+            if (repository / file).is_file():
+                shutil.copyfile(repository / file, half / file)
+        if (repository / "lambda").is_dir():
+            _zip(repository / "lambda", half / LAMBDA_ZIP)
+        for number, (name, project) in enumerate(named.items()):
+            progress(f"dbt parse: {name}", number, len(named))
+            folder = half / PROJECTS / name / release_id
+            _copy(project, folder, _EXCLUDED_NAMES | _EXCLUDED_IN_PROJECT)
+            (folder / "manifest.json").write_bytes(build_manifest(folder, project / "profiles.yml"))
+            release = Release(
+                release_id=release_id,
+                project_name=name,
+                git_sha=git_sha,
+                built_at=now.isoformat(timespec="seconds"),
+                dbt_version=importlib.metadata.version("dbt-core"),
+                files=list_files(folder),
+            )
+            (folder / RELEASE_FILE).write_bytes(release.to_json())
+        shutil.rmtree(output, ignore_errors=True)
+        half.rename(output)
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+    progress("built", len(named), len(named))
+    return Artefact.read(output)
+
+
+def pipelines_package() -> Path:
+    """Return the folder of the installed `mwaa_pipelines` package, which the DAG files import.
+
+    Raises:
+        SetupError: the package is not installed.
+    """
+    # Found, not imported: it needs Airflow, which is not installed here.
+    spec = importlib.util.find_spec(PIPELINES_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise SetupError(f"the package {PIPELINES_PACKAGE} is not installed; install it with: make deps")
+    return Path(spec.submodule_search_locations[0])
+
+
+def _ignore_in_airflow(path: Path) -> None:
+    """Keep Airflow from looking for DAGs in the package and in the releases."""
+    lines = path.read_text().splitlines() if path.is_file() else []
+    path.write_text("\n".join([*lines, f"{PIPELINES_PACKAGE}/", f"{PurePosixPath(PROJECTS).name}/"]) + "\n")
+
+
+def _copy(source: Path, target: Path, excluded: set[str]) -> None:
+    def ignore(_folder: str, names: list[str]) -> set[str]:
+        return {name for name in names if name in excluded or name.endswith((".pyc", "~", ".swp"))}
+
+    shutil.copytree(source, target, ignore=ignore, dirs_exist_ok=True)
+
+
+def _zip(source: Path, target: Path) -> None:
+    # The same sources make the same bytes: one date, one mode, one order.
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(source.rglob("*")):
+            inside = path.relative_to(source)
+            if path.is_file() and path.suffix != ".pyc" and not _EXCLUDED_NAMES & set(inside.parts):
+                entry = zipfile.ZipInfo(inside.as_posix(), (1980, 1, 1, 0, 0, 0))
+                entry.external_attr = 0o644 << 16
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(entry, path.read_bytes())
+
+
+def git_state(repository: Path, projects: list[Path]) -> tuple[str, bool]:
+    """The commit, or `unknown` outside of git, and whether what is shipped differs from it."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            run = subprocess.run(
+                ["git", "-C", repository, *arguments],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        except FileNotFoundError:
+            return None
+        return run.stdout.strip() if run.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    if commit is None:
+        return "unknown", False
+    shipped = [DAGS, "lambda", *ROOT_FILES, *(str(path) for path in projects if path.is_relative_to(repository))]
+    elsewhere = any(not path.is_relative_to(repository) for path in projects)
+    return commit, elsewhere or bool(git("status", "--porcelain", "--", *shipped))

@@ -1,0 +1,122 @@
+"""Asks the warehouse how fresh a pipeline's sources are: `dbt source freshness`, as the pipeline's own database user.
+
+The pipeline's entry in `dags/pipelines.yml` says which secret, connection, database and schema.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from botocore.exceptions import BotoCoreError, ClientError
+
+from mwaa_release.build import find_projects
+from mwaa_release.errors import DeployError, SetupError, from_aws
+from mwaa_release.manifest import project_name
+from mwaa_release.repository import REPOSITORY
+
+PIPELINES = REPOSITORY / "dags" / "pipelines.yml"
+_CONNECTIONS = "airflow/connections"
+
+
+def _pipeline(path: Path, dag_name: str) -> dict[str, Any]:
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for entry in content["pipelines"]:
+        pipeline = {**content.get("defaults", {}), **entry}
+        if pipeline.get("dag_name") == dag_name:
+            if not pipeline.get("secret_name"):
+                raise SetupError(f"{dag_name} has no secret_name in {path.name}; freshness is asked with a password")
+            return pipeline
+    raise SetupError(f"there is no pipeline {dag_name!r} in {path.name}")
+
+
+def _secret(secretsmanager: Any, name: str, *keys: str) -> dict[str, Any]:
+    try:
+        content = json.loads(secretsmanager.get_secret_value(SecretId=name)["SecretString"])
+        return {key: content[key] for key in keys} | content
+    except (BotoCoreError, ClientError) as error:
+        raise from_aws(error, f"reading the secret {name}") from error
+    except (ValueError, KeyError, TypeError):
+        # Without the cause: it would show the secret.
+        raise SetupError(f"secret {name} must be JSON with {' and '.join(keys)}") from None
+
+
+def warehouse_environment(secretsmanager: Any, dag_name: str, pipelines: Path = PIPELINES) -> dict[str, str]:
+    """Return the REDSHIFT_* variables with which dbt reaches a pipeline's warehouse, as the pipeline's own user.
+
+    Args:
+        secretsmanager: boto3 client.
+        dag_name: the pipeline.
+        pipelines: the file that describes it.
+
+    Raises:
+        SetupError: a setting is missing or wrong.
+        DeployError: a secret cannot be read.
+    """
+    pipeline = _pipeline(pipelines, dag_name)
+    where = _secret(secretsmanager, f"{_CONNECTIONS}/{pipeline['redshift_connection_id']}", "host", "port")
+    extra = where.get("extra") or {}
+    extra = json.loads(extra) if isinstance(extra, str) else extra
+    if extra.get("role_arn"):
+        raise SetupError(
+            f"{dag_name} reads its secret with a role of another account ({extra['role_arn']}), which is the tasks' to "
+            "take; ask for freshness in that account, with REDSHIFT_* and dbt source freshness"
+        )
+    login = _secret(secretsmanager, pipeline["secret_name"], "username", "password")
+    return {
+        "REDSHIFT_HOST": str(where["host"]),
+        "REDSHIFT_PORT": str(where["port"]),
+        "REDSHIFT_USER": login["username"],
+        "REDSHIFT_PASSWORD": login["password"],
+        "REDSHIFT_DATABASE": pipeline["target_database"],
+        "REDSHIFT_SCHEMA": pipeline["target_schema"],
+        "REDSHIFT_SSLMODE": extra.get("sslmode", "verify-full"),
+    }
+
+
+def check_freshness(secretsmanager: Any, dag_name: str, pipelines: Path = PIPELINES) -> list[str]:
+    """Run `dbt source freshness`; its results reach the audit table too.
+
+    Args:
+        secretsmanager: boto3 client.
+        dag_name: the pipeline.
+        pipelines: the file that describes it.
+
+    Returns:
+        A line for each source, stale or not.
+
+    Raises:
+        SetupError: a setting is missing or wrong.
+        DeployError: a source is staler than it may be, or dbt could not ask; the text says which.
+    """
+    variables = warehouse_environment(secretsmanager, dag_name, pipelines)
+    name = _pipeline(pipelines, dag_name)["project_name"]
+    project = next((path for path in find_projects() if project_name(path) == name), None)
+    if project is None:
+        raise SetupError(f"there is no dbt project called {name!r} in the repository")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DBT_", "REDSHIFT_"))}
+    environment = kept | variables
+    with tempfile.TemporaryDirectory(prefix="dbt-freshness-") as scratch:
+        command = [str(Path(sys.executable).with_name("dbt")), "--no-use-colors", "source", "freshness"]
+        command += ["--target", "prod", f"--project-dir={project}", f"--profiles-dir={project}"]
+        command += [f"--target-path={scratch}", f"--log-path={scratch}"]
+        done = subprocess.run(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+        found = Path(scratch) / "sources.json"
+        results = json.loads(found.read_bytes())["results"] if found.is_file() else []
+    lines = [f"{result['unique_id'].split('.', 2)[2]}: {_age(result)}" for result in results]
+    if done.returncode:
+        stale = [line for line, result in zip(lines, results, strict=True) if "error" in result["status"]]
+        raise DeployError("\n  ".join([f"{dag_name}: sources are stale", *stale]) if stale else done.stdout)
+    return lines
+
+
+def _age(result: dict[str, Any]) -> str:
+    if "max_loaded_at_time_ago_in_s" not in result:
+        return f"{result['status']}: {result.get('error')}"
+    return f"{result['status']}, newest row {result['max_loaded_at_time_ago_in_s'] / 3600:,.1f} hours old"

@@ -1,0 +1,138 @@
+"""Runs the real `dbt parse` on a dbt project and keeps of its manifest what does not change from run to run."""
+
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mwaa_release.errors import BuildError, SetupError
+
+# Times, ids and the machine of one run of dbt. Neither Cosmos nor dbt's `--state` reads them.
+_RUN_METADATA = ("generated_at", "invocation_id", "invocation_started_at", "user_id", "run_started_at", "env")
+_PARSE_TIMEOUT_SECONDS = 600
+_DEPS_HINT = (
+    "\nA release takes its packages along, so whoever builds it must reach what packages.yml names; "
+    "a copy within the project, named as `local: <folder>`, needs no network"
+)
+
+
+def project_name(project: Path) -> str:
+    """The `name:` in a project's dbt_project.yml.
+
+    Raises:
+        BuildError: there is none, or it is not a name that dbt takes.
+    """
+    path = project / "dbt_project.yml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SetupError(f"{project} is not a dbt project: it has no dbt_project.yml") from error
+    except yaml.YAMLError as error:
+        raise BuildError(f"{path} is not valid YAML: {error}") from error
+    name = content.get("name") if isinstance(content, dict) else None
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w*", name):
+        raise BuildError(f"{path}: `name` must be letters, digits and underscores, not {name!r}")
+    return name
+
+
+def build_manifest(project: Path, profiles: Path) -> bytes:
+    """Parse a dbt project without a warehouse and return its manifest, the same bytes for the same source.
+
+    Args:
+        project: the folder with dbt_project.yml. Only dbt_packages/ is written in it, when the project has packages.
+        profiles: the profiles.yml to parse with; its target `prod` is taken.
+
+    Returns:
+        A manifest without times, ids of the run and paths of this machine.
+
+    Raises:
+        BuildError: dbt refused; the text is dbt's own, with file and line.
+        SetupError: dbt is not installed, or there is no profiles.yml.
+    """
+    if not profiles.is_file():
+        raise SetupError(
+            f"{profiles} is missing; dbt needs it to parse, with a target `prod` that works without secrets"
+        )
+    with tempfile.TemporaryDirectory(prefix="dbt-parse-") as scratch:
+        # dbt leaves files beside the profile it reads.
+        shutil.copy(profiles, scratch)
+        if any(_has_packages(project / name) for name in ("packages.yml", "dependencies.yml")):
+            _dbt("deps", project, Path(scratch))
+            _copy_what_is_linked(project)
+        _dbt("parse", project, Path(scratch))
+        manifest = json.loads((Path(scratch) / "target" / "manifest.json").read_bytes())
+    return json.dumps(_timeless(manifest), sort_keys=True, separators=(",", ":")).encode()
+
+
+def _has_packages(path: Path) -> bool:
+    return path.is_file() and bool((yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("packages"))
+
+
+def _copy_what_is_linked(project: Path) -> None:
+    """Put a package of the project's own, which dbt only links to, in the place of its link: a bucket has no links."""
+    settings = yaml.safe_load((project / "dbt_project.yml").read_text(encoding="utf-8"))
+    packages = project / (settings.get("packages-install-path") or "dbt_packages")
+    for link in [path for path in packages.glob("*") if path.is_symlink()]:
+        package = link.resolve()
+        link.unlink()
+        shutil.copytree(package, link)
+
+
+def _dbt(command: str, project: Path, scratch: Path) -> None:
+    executable = Path(sys.executable).with_name("dbt")
+    if not executable.exists():
+        raise SetupError(f"{executable} is missing; the release tool runs in the environment of: make deps")
+    # What a developer has exported for a warehouse of their own must not get into a release. Where packages are got
+    # from, and with which token, cannot: dbt knows neither once it has got them.
+    fetching = ("DBT_PACKAGE_HUB_URL", "DBT_ENV_SECRET_") if command == "deps" else ()
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("DBT_", "REDSHIFT_")) or name.startswith(fetching)
+    }
+    environment |= {"DBT_SEND_ANONYMOUS_USAGE_STATS": "false", "PYTHONHASHSEED": "0"}
+    arguments = ["--project-dir", str(project), "--profiles-dir", str(scratch), "--target", "prod"]
+    if command == "parse":
+        arguments += ["--no-partial-parse", "--target-path", str(scratch / "target")]
+    # In a session of its own, so that Ctrl-C stops dbt through this process and only once.
+    run = subprocess.run(
+        [executable, "--no-use-colors", "--log-path", scratch / "logs", command, *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=_PARSE_TIMEOUT_SECONDS,
+        check=False,
+    )
+    if run.returncode != 0:
+        hint = _DEPS_HINT if command == "deps" else ""
+        raise BuildError(f"dbt {command} failed for project {project_name(project)!r}:\n{_readable(run.stdout)}{hint}")
+
+
+def _readable(output: str) -> str:
+    # "09:04:23  Running with dbt=…": the clock and the greeting help nobody.
+    lines = [re.sub(r"^\d\d:\d\d:\d\d\s\s?", "", line) for line in output.splitlines()]
+    # What dbt did not foresee comes with hundreds of lines of its own stack, below the message.
+    said = itertools.takewhile(lambda line: line != "Traceback (most recent call last):", lines)
+    return "\n".join(line for line in said if not line.startswith(("Running with dbt=", "Registered adapter")))
+
+
+def _timeless(manifest: dict[str, Any]) -> dict[str, Any]:
+    for name in _RUN_METADATA:
+        manifest["metadata"].pop(name, None)
+    for resources in manifest.values():
+        for entry in resources.values():
+            # `disabled` maps each id to a list of its versions.
+            for resource in entry if isinstance(entry, list) else [entry]:
+                if isinstance(resource, dict):
+                    resource.pop("created_at", None)
+                    resource.pop("root_path", None)
+    return manifest

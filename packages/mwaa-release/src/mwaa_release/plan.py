@@ -1,0 +1,230 @@
+"""What an apply would change in a bucket, found by comparing contents (SHA-256), never times."""
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+from mwaa_release.bucket import in_parallel
+from mwaa_release.errors import DeployError
+from mwaa_release.release import (
+    CURRENT,
+    DAGS,
+    PROJECTS,
+    RELEASE_FILE,
+    RELEASE_ID,
+    ROOT_FILES,
+    Artefact,
+    File,
+    Release,
+    sha256,
+)
+
+KEPT_RELEASES = 5
+# Put on every file that this tool uploads in place; a file without it is somebody else's and is never deleted.
+OWN_MARK = "release-id"
+
+
+class Store(Protocol):
+    """What a plan is made against: a bucket, or what one would be after another artefact was applied."""
+
+    @property
+    def name(self) -> str:
+        """Its name, for people."""
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """The keys that begin with `prefix`, with their sizes in bytes."""
+
+    def read(self, key: str) -> bytes | None:
+        """The bytes under `key`, or None."""
+
+    def describe(self, key: str) -> dict[str, Any] | None:
+        """`sha256` and `metadata` of what is under `key`, or None."""
+
+
+class AppliedArtefact:
+    """The bucket that an artefact would make of an empty one: says what a merge changes, without any AWS."""
+
+    def __init__(self, artefact: Artefact) -> None:
+        self.name = str(artefact.folder)
+        self._content: dict[str, bytes] = {key: artefact.read_bytes(key) for key in artefact.files}
+        for release in artefact.releases:
+            for path in (*(file.path for file in release.files), RELEASE_FILE):
+                self._content[release.prefix + path] = artefact.read_bytes(release.prefix + path)
+            current = f"{PROJECTS}{release.project_name}/{CURRENT}"
+            self._content[current] = f"{release.release_id}\n".encode()
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """The keys that begin with `prefix`, with their sizes in bytes."""
+        return {key: len(data) for key, data in self._content.items() if key.startswith(prefix)}
+
+    def read(self, key: str) -> bytes | None:
+        """The bytes under `key`, or None."""
+        return self._content.get(key)
+
+    def describe(self, key: str) -> dict[str, Any] | None:
+        """`sha256` and `metadata` of what is under `key`, or None."""
+        data = self._content.get(key)
+        return None if data is None else {"sha256": sha256(data), "metadata": {OWN_MARK: "applied"}}
+
+
+@dataclass(frozen=True)
+class ProjectState:
+    """One project in the bucket: the release that is live, and all folders beside it."""
+
+    project_name: str
+    live: Release | None
+    live_id: str | None
+    complete: tuple[str, ...]
+    incomplete: tuple[str, ...]
+
+
+@dataclass
+class ProjectPlan:
+    """What happens to one project. `release_id` is the one that is live afterwards."""
+
+    project_name: str
+    before: str | None
+    release_id: str
+    new: Release | None = None
+    uploads: list[File] = field(default_factory=list)
+    copies: list[tuple[File, str]] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    switch: bool = False
+
+
+@dataclass
+class Plan:
+    """All that an apply would do, in the order in which it would."""
+
+    bucket: str
+    projects: list[ProjectPlan] = field(default_factory=list)
+    added: list[File] = field(default_factory=list)
+    changed: list[File] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+    drifted: list[str] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        """True when the bucket already is what the artefact says."""
+        return not (self.added or self.changed or self.deleted or any(_changes(project) for project in self.projects))
+
+    @property
+    def needs_environment_update(self) -> list[str]:
+        """The changed files that MWAA only takes over by update-environment."""
+        return [file.path for file in self.added + self.changed if file.path in ROOT_FILES]
+
+
+def _changes(project: ProjectPlan) -> bool:
+    return bool(project.new or project.removed or project.switch)
+
+
+def read_project(bucket: Store, project_name: str, sizes: dict[str, int]) -> ProjectState:
+    """Read what the bucket has of a project.
+
+    Args:
+        bucket: the bucket.
+        project_name: the project.
+        sizes: the listing of `dags/`, so that it is made once.
+    """
+    folder = f"{PROJECTS}{project_name}/"
+    found = {key.removeprefix(folder).split("/")[0] for key in sizes if key.startswith(folder)}
+    release_ids = sorted((name for name in found if RELEASE_ID.fullmatch(name)), reverse=True)
+    complete = [name for name in release_ids if f"{folder}{name}/{RELEASE_FILE}" in sizes]
+    current = bucket.read(f"{folder}{CURRENT}") if f"{folder}{CURRENT}" in sizes else None
+    live_id = current.decode(errors="replace").strip() if current is not None else None
+    live = read_release(bucket, project_name, live_id) if live_id in complete else None
+    return ProjectState(
+        project_name, live, live_id, tuple(complete), tuple(name for name in release_ids if name not in complete)
+    )
+
+
+def read_release(bucket: Store, project_name: str, release_id: str) -> Release | None:
+    """Read a release.json from the bucket; None if it is not there."""
+    key = f"{PROJECTS}{project_name}/{release_id}/{RELEASE_FILE}"
+    data = bucket.read(key)
+    return None if data is None else Release.from_json(data, f"s3://{bucket.name}/{key}")
+
+
+def damaged_files(release: Release, sizes: dict[str, int]) -> list[str]:
+    """The keys of a release that the bucket lacks, or has with another size."""
+    return [release.prefix + file.path for file in release.files if sizes.get(release.prefix + file.path) != file.size]
+
+
+def changed_by_hand(release: Release, bucket: Store, sizes: dict[str, int]) -> list[str]:
+    """The keys of a release whose content in the bucket, as S3's own SHA-256 tells, is not what was released."""
+    damaged = set(damaged_files(release, sizes))
+    whole = [file for file in release.files if release.prefix + file.path not in damaged]
+    stored = in_parallel([partial(bucket.describe, release.prefix + file.path) for file in whole])
+    for file, found in zip(whole, stored, strict=True):
+        if not found or found["sha256"] != file.sha256:
+            damaged.add(release.prefix + file.path)
+    return sorted(damaged)
+
+
+def make_plan(artefact: Artefact, bucket: Store) -> Plan:
+    """Compare an artefact with a bucket. Reads only.
+
+    Raises:
+        DeployError, SetupError: the bucket cannot be read.
+    """
+    sizes = bucket.sizes(DAGS)
+    plan = Plan(bucket.name)
+    for release in artefact.releases:
+        state = read_project(bucket, release.project_name, sizes)
+        drifted = changed_by_hand(state.live, bucket, sizes) if state.live else []
+        plan.projects.append(_plan_project(release, state, bucket, sizes, bool(drifted)))
+        plan.drifted += drifted
+    _plan_files(artefact, bucket, sizes, plan)
+    return plan
+
+
+def _plan_project(
+    release: Release, state: ProjectState, bucket: Store, sizes: dict[str, int], damaged: bool
+) -> ProjectPlan:
+    live = state.live
+    if live and live.content_sha256 == release.content_sha256 and not damaged:
+        plan = ProjectPlan(release.project_name, live.release_id, live.release_id)
+    else:
+        switch = state.live_id != release.release_id
+        plan = ProjectPlan(release.project_name, state.live_id, release.release_id, switch=switch)
+        there = read_release(bucket, release.project_name, release.release_id)
+        if there and there.content_sha256 != release.content_sha256:
+            raise DeployError(f"s3://{bucket.name}/{release.prefix} holds another release of the same id; build again")
+        if not there or changed_by_hand(there, bucket, sizes):
+            plan.new = release
+            sources = {file.sha256: live.prefix + file.path for file in live.files} if live and not damaged else {}
+            for file in release.files:
+                if file.sha256 in sources:
+                    plan.copies.append((file, sources[file.sha256]))
+                else:
+                    plan.uploads.append(file)
+    plan.removed = _old_keys(plan, state, sizes)
+    return plan
+
+
+def _old_keys(plan: ProjectPlan, state: ProjectState, sizes: dict[str, int]) -> list[str]:
+    newest = sorted({*state.complete, plan.release_id}, reverse=True)[:KEPT_RELEASES]
+    keep = {*newest, plan.release_id, state.live_id}
+    gone = [name for name in (*state.complete, *state.incomplete) if name not in keep]
+    folder = f"{PROJECTS}{plan.project_name}/"
+    keys = [key for key in sizes if key.startswith(tuple(f"{folder}{name}/" for name in gone))]
+    # Without its release.json a release is none, so half of it is never taken for one.
+    return sorted(keys, key=lambda key: (not key.endswith(f"/{RELEASE_FILE}"), key))
+
+
+def _plan_files(artefact: Artefact, bucket: Store, sizes: dict[str, int], plan: Plan) -> None:
+    others = [key for key in sizes if not key.startswith(PROJECTS) and not key.endswith("/")]
+    known = sorted({*artefact.files, *others})
+    described = in_parallel([partial(bucket.describe, key) for key in known])
+    for key, stored in zip(known, described, strict=True):
+        file = artefact.files.get(key)
+        if file and not stored:
+            plan.added.append(file)
+        elif file and stored and stored["sha256"] != file.sha256:
+            plan.changed.append(file)
+            # This tool marks all that it puts; other tools and people do not.
+            if OWN_MARK not in stored["metadata"]:
+                plan.drifted.append(key)
+        elif not file and stored:
+            (plan.deleted if OWN_MARK in stored["metadata"] else plan.foreign).append(key)

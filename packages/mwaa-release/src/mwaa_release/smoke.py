@@ -1,0 +1,147 @@
+"""Runs a pipeline on an MWAA environment once, from the release that was just applied, and tells how that ended.
+
+Everything goes through MWAA's InvokeRestApi, so it works for an environment whose web server is private.
+https://docs.aws.amazon.com/mwaa/latest/userguide/access-mwaa-apache-airflow-rest-api.html
+"""
+
+import secrets
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from mwaa_release.errors import DeployError, SetupError, from_aws
+from mwaa_release.progress import Progress, no_progress
+
+# MWAA copies the bucket every 30 seconds, and Airflow looks at a DAG file anew within minutes.
+PARSED_SECONDS = 900.0
+RUN_SECONDS = 3600.0
+_PATH_CHARACTERS = 64
+
+
+class _Airflow:
+    """Airflow's REST API of an environment."""
+
+    def __init__(self, mwaa: Any, environment: str) -> None:
+        self._mwaa, self.environment = mwaa, environment
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
+        """Call the API; None if there is no such thing.
+
+        Raises:
+            DeployError, SetupError: AWS or Airflow refused; the text is theirs.
+        """
+        doing = f"calling Airflow of MWAA environment {self.environment} ({method} {path})"
+        if len(path) > _PATH_CHARACTERS:
+            raise SetupError(
+                f"{doing}: MWAA takes paths of at most {_PATH_CHARACTERS} characters; shorten the DAG's name"
+            )
+        call = {"Name": self.environment, "Method": method, "Path": path}
+        try:
+            return self._mwaa.invoke_rest_api(**call, **({"Body": body} if body is not None else {}))["RestApiResponse"]
+        except ClientError as error:
+            status = error.response.get("RestApiStatusCode")
+            if status == 404:
+                return None
+            if error.response["Error"]["Code"] == "ResourceNotFoundException":
+                raise SetupError(
+                    f"there is no MWAA environment {self.environment} in this account and Region"
+                ) from error
+            if status:
+                raise DeployError(f"{doing}: {status}: {error.response.get('RestApiResponse')}") from error
+            raise from_aws(error, doing) from error
+        except BotoCoreError as error:
+            raise from_aws(error, doing) from error
+
+
+def smoke(
+    mwaa: Any,
+    environment: str,
+    dag_id: str,
+    release_id: str,
+    progress: Progress = no_progress,
+    poll_seconds: float = 10.0,
+    parsed_seconds: float = PARSED_SECONDS,
+    run_seconds: float = RUN_SECONDS,
+) -> str:
+    """Wait until the DAG is parsed from a release, run it, and wait for the end. A paused DAG is switched on.
+
+    Whatever failed in dbt ends the run failed: the pipeline's own dbt_check sees to that, from the results that are in
+    the audit table.
+
+    Args:
+        mwaa: boto3 client.
+        environment: the MWAA environment.
+        dag_id: the pipeline.
+        release_id: the release that must run.
+        progress: told what is being waited for.
+        poll_seconds: how often to ask.
+        parsed_seconds: how long the release may take to arrive.
+        run_seconds: how long the run may take.
+
+    Returns:
+        The run's id, which is the audit rows' `airflow_run_id`.
+
+    Raises:
+        SetupError: there is no such environment.
+        DeployError: the release did not arrive, or the run failed; the text names the tasks that did.
+    """
+    airflow = _Airflow(mwaa, environment)
+    dag = _wait_for_release(airflow, dag_id, release_id, progress, poll_seconds, parsed_seconds)
+    # Short, as the path that asks for it has a limit.
+    run_id = f"smoke-{secrets.token_hex(4)}"
+    started = time.monotonic()
+    # Switched on, a DAG begins with the run that its schedule has due. This run takes its place, to wait for none.
+    due = dag.get("next_dagrun_logical_date") if dag["is_paused"] else None
+    due = due if due and datetime.fromisoformat(due) <= datetime.now(UTC) else None
+    airflow.call("POST", f"/dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": due})
+    if dag["is_paused"]:
+        airflow.call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
+    while True:
+        run = airflow.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")
+        state = run["state"] if run else "gone"
+        if state == "success":
+            return run_id
+        elapsed = time.monotonic() - started
+        if state not in ("queued", "running"):
+            raise DeployError(f"{dag_id} on {environment}: run {run_id} is {state}{_failed(airflow, dag_id, run_id)}")
+        if elapsed > run_seconds:
+            raise DeployError(
+                f"{dag_id} on {environment}: run {run_id} is still {state} after {elapsed / 60:.0f} minutes; "
+                "another run may be before it. Look at it in Airflow"
+            )
+        progress(f"run {run_id} of {dag_id}: {state}", int(elapsed), int(run_seconds))
+        time.sleep(poll_seconds)
+
+
+def _wait_for_release(
+    airflow: _Airflow, dag_id: str, release_id: str, progress: Progress, poll_seconds: float, parsed_seconds: float
+) -> dict[str, Any]:
+    started = time.monotonic()
+    while True:
+        dag = airflow.call("GET", f"/dags/{dag_id}/details")
+        # The DAG's documentation names the release that it was parsed from.
+        if dag and release_id in (dag["doc_md"] or ""):
+            return dag
+        elapsed = time.monotonic() - started
+        if elapsed > parsed_seconds:
+            shown = (dag["doc_md"] or "nothing") if dag else "no such DAG"
+            raise DeployError(
+                f"{dag_id} on {airflow.environment} does not run {release_id} after {elapsed / 60:.0f} minutes; "
+                f"Airflow shows {shown}{_import_errors(airflow)}"
+            )
+        progress(f"waiting until Airflow has parsed {dag_id} from {release_id}", int(elapsed), int(parsed_seconds))
+        time.sleep(poll_seconds)
+
+
+def _import_errors(airflow: _Airflow) -> str:
+    errors = (airflow.call("GET", "/importErrors") or {}).get("import_errors", [])
+    return "".join(f"\n  {each['filename']}: {each['stack_trace'].strip().splitlines()[-1]}" for each in errors)
+
+
+def _failed(airflow: _Airflow, dag_id: str, run_id: str) -> str:
+    wanted = {"dag_ids": [dag_id], "dag_run_ids": [run_id], "state": ["failed"]}
+    answer = airflow.call("POST", "/dags/~/dagRuns/~/taskInstances/list", wanted)
+    tasks = sorted(task["task_id"] for task in (answer or {}).get("task_instances", []))
+    return f"; failed: {', '.join(tasks)}. Their logs, and the audit table, say why" if tasks else ""

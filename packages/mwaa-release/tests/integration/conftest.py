@@ -1,0 +1,139 @@
+"""A bucket of each test's own on the AWS stand-in, and artefacts that need no dbt."""
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from botocore.config import Config
+
+from mwaa_local.testing.artefacts import MANIFEST
+from mwaa_local.testing.stacks import Stacks
+from mwaa_release.bucket import Bucket
+from mwaa_release.release import RELEASE_FILE, Artefact, Release, list_files
+
+REPOSITORY = Path(__file__).parents[4]
+
+
+@pytest.fixture
+def stacks(aws) -> Stacks:
+    return Stacks(aws)
+
+
+@pytest.fixture
+def deploy(aws, tmp_path) -> Callable[..., tuple[int, str]]:
+    """Runs `python -m mwaa_release`; returns exit code and output."""
+
+    def run(*arguments: str, input: str = "", **environment: str) -> tuple[int, str]:  # noqa: A002 - as subprocess
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "REDSHIFT_"))}
+        done = subprocess.run(
+            [sys.executable, "-m", "mwaa_release", *arguments],
+            cwd=REPOSITORY,
+            env={**clean, **aws.environment(), "LOCAL_DIR": str(tmp_path), "COLUMNS": "200", **environment},
+            input=input,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+@pytest.fixture
+def s3(aws):
+    # A test that injects a failure must see it, not boto3's second try.
+    return aws.client("s3", config=Config(retries={"total_max_attempts": 1}, max_pool_connections=16))
+
+
+@pytest.fixture
+def bucket(s3) -> Bucket:
+    name = f"mwaa-{secrets.token_hex(6)}"
+    s3.create_bucket(Bucket=name)
+    s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    return Bucket(name, s3)
+
+
+@pytest.fixture
+def make_artefact(tmp_path) -> Callable[..., Artefact]:
+    """Makes an artefact as `build` does: files of the project `flights`, files in place, and a release_id."""
+
+    def make(second: int, project: dict[str, str], files: dict[str, str], name: str = "flights") -> Artefact:
+        release_id = f"20260101T0000{second:02}Z-abcdef1"
+        folder = tmp_path / f"artefact-{secrets.token_hex(4)}"
+        release_folder = folder / "dags/dbt" / name / release_id
+        project = {path: text.replace(MANIFEST, MANIFEST.replace("flights", name)) for path, text in project.items()}
+        for root, content in ((release_folder, project), (folder, files)):
+            for path, text in content.items():
+                (root / path).parent.mkdir(parents=True, exist_ok=True)
+                (root / path).write_text(text)
+        release = Release(release_id, name, "abcdef1" * 5, "2026-01-01", "1.11.16", list_files(release_folder))
+        (release_folder / RELEASE_FILE).write_bytes(release.to_json())
+        return Artefact.read(folder)
+
+    return make
+
+
+@pytest.fixture
+def contents() -> Callable[[Bucket], dict[str, bytes]]:
+    """All that a bucket holds, by key."""
+
+    def read(bucket: Bucket) -> dict[str, bytes]:
+        return {key: bucket.read(key) or b"" for key in bucket.sizes("")}
+
+    return read
+
+
+@pytest.fixture
+def live_release() -> Callable[[Bucket], str]:
+    """The release that MWAA would run, after proving that every byte of it is as its release.json says."""
+
+    def check(bucket: Bucket, name: str = "flights") -> str:
+        current = (bucket.read(f"dags/dbt/{name}/CURRENT") or b"").decode().strip()
+        key = f"dags/dbt/{name}/{current}/{RELEASE_FILE}"
+        release = Release.from_json(bucket.read(key) or b"", key)
+        assert release.release_id == current
+        for file in release.files:
+            stored = bucket.describe(release.prefix + file.path)
+            assert stored, file.path
+            assert stored["sha256"] == file.sha256, file.path
+        return current
+
+    return check
+
+
+@pytest.fixture
+def toy_repository(tmp_path) -> Path:
+    """A small repository with all that a release has, outside of git."""
+    root = tmp_path / "repository"
+    files = {
+        "dbt_project/dbt_project.yml": "name: toy\nversion: '1.0'\nprofile: toy\n",
+        "dbt_project/profiles.yml": "toy:\n  target: prod\n  outputs:\n    prod:\n      type: redshift\n"
+        "      host: nowhere.invalid\n      port: 5439\n      user: nobody\n      password: none\n"
+        "      dbname: dev\n      schema: \"{{ env_var('REDSHIFT_SCHEMA', 'analytics') }}\"\n",
+        "dbt_project/models/first.sql": "select 1 as id\n",
+        "dbt_project/models/second.sql": "select id from {{ ref('first') }} join {{ ref('codes') }} using (id)\n",
+        "dbt_project/models/first.yml": "models:\n  - name: first\n    columns:\n      - name: id\n"
+        "        data_tests: [not_null]\n",
+        "dbt_project/seeds/codes.csv": "id\n1\n",
+        "dbt_project/tests/no_rows.sql": "select 1 from {{ ref('first') }} where id is null\n",
+        "dbt_project/target/old.json": "{}",
+        "dbt_project/logs/dbt.log": "x",
+        "dags/pipelines.py": "print('DAG')\n",
+        "dags/.airflowignore": "dbt/\n",
+        "dags/parts/__init__.py": "",
+        "dags/parts/__pycache__/x.pyc": "x",
+        "dags/dbt/left/over.txt": "x",
+        "lambda/handler.py": "def lambda_handler(event, context):\n    return {}\n",
+        "requirements.txt": "astronomer-cosmos==1.15.1\n",
+        "startup.sh": "#!/bin/sh\n",
+        "local/never.txt": "x",
+    }
+    for path, text in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+    return root

@@ -1,0 +1,228 @@
+"""A build parses with the real dbt, ships what it parsed, and gives the same manifest for the same source."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from mwaa_release.apply import apply
+from mwaa_release.build import build, find_projects, git_state
+from mwaa_release.errors import BuildError, SetupError
+from mwaa_release.release import RELEASE_ID, Artefact
+
+REPOSITORY = Path(__file__).parents[4]
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_artefact_holds_what_runs_and_nothing_else(toy_repository, tmp_path, monkeypatch):
+    # What a developer exported must not get into a release.
+    monkeypatch.setenv("REDSHIFT_SCHEMA", "dbt_jane")
+    # Where developers of many projects keep their logins.
+    (toy_repository / "dbt_project" / ".env").write_text("REDSHIFT_PASSWORD=hers")
+    before = snapshot(toy_repository)
+    said = []
+    artefact = build(
+        tmp_path / "out", repository=toy_repository, progress=lambda what, done, total: said.append((what, done, total))
+    )
+    assert snapshot(toy_repository) == before
+    assert said[0] == ("dbt parse: toy", 0, 1)
+    (release,) = artefact.releases
+    assert RELEASE_ID.fullmatch(release.release_id)
+    assert release.release_id.endswith("-unknown")
+    assert {file.path for file in release.files} == {
+        "dbt_project.yml",
+        "manifest.json",
+        "models/first.sql",
+        "models/first.yml",
+        "models/second.sql",
+        "seeds/codes.csv",
+        "tests/no_rows.sql",
+    }
+    assert set(artefact.files) == {
+        "dags/.airflowignore",
+        "dags/parts/__init__.py",
+        "dags/pipelines.py",
+        "requirements.txt",
+        "startup.sh",
+    }
+    manifest = (artefact.folder / release.prefix / "manifest.json").read_text()
+    assert json.loads(manifest)["nodes"]["model.toy.first"]["schema"] == "analytics"
+    for private in (str(tmp_path), str(REPOSITORY), "nobody", "dbt_jane"):
+        assert private not in manifest
+    assert zipfile.ZipFile(artefact.folder / "lambda.zip").namelist() == ["handler.py"]
+
+    # The same source is the same content, whenever and wherever it is built.
+    again = build(tmp_path / "again", repository=toy_repository)
+    assert again.releases[0].content_sha256 == release.content_sha256
+    assert (again.folder / "lambda.zip").read_bytes() == (artefact.folder / "lambda.zip").read_bytes()
+
+
+def test_a_broken_model_is_reported_in_dbts_words_and_leaves_the_earlier_artefact(toy_repository, tmp_path):
+    earlier = tmp_path / "out" / "earlier.txt"
+    earlier.parent.mkdir()
+    earlier.write_text("x")
+    for text, said in (
+        ("select *\nfrom {{ ref('nowhere') }}\n", r"(?s)broken\.sql.*nowhere"),
+        ("select *\nfrom {{ ref('first' }}\n", r"(?s)broken.*line 2"),
+    ):
+        (toy_repository / "dbt_project/models/broken.sql").write_text(text)
+        with pytest.raises(BuildError, match=said):
+            build(tmp_path / "out", repository=toy_repository)
+        assert earlier.exists()
+        assert not (tmp_path / "out.half").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: 7up\n", "`name` must be"),
+        ("name: [\n", "is not valid YAML"),
+        ("- a\n", "`name` must be"),
+        ("name: toy\nprofile: other\n", "other"),
+    ],
+)
+def test_a_wrong_project_file_is_named(toy_repository, tmp_path, text, said):
+    (toy_repository / "dbt_project/dbt_project.yml").write_text(text)
+    with pytest.raises(BuildError, match=re.escape(said)):
+        build(tmp_path / "out", repository=toy_repository)
+
+
+def test_two_projects_of_one_name_are_refused(toy_repository, tmp_path):
+    (toy_repository / "second").mkdir()
+    (toy_repository / "second/dbt_project.yml").write_text("name: toy\n")
+    with pytest.raises(BuildError, match="both called 'toy'"):
+        build(tmp_path / "out", repository=toy_repository)
+
+
+def test_what_is_missing_is_named(toy_repository, tmp_path):
+    (toy_repository / "dbt_project/profiles.yml").unlink()
+    with pytest.raises(SetupError, match=r"profiles\.yml is missing"):
+        build(tmp_path / "out", repository=toy_repository)
+    (toy_repository / "dbt_project/dbt_project.yml").unlink()
+    with pytest.raises(SetupError, match="there is no dbt project"):
+        build(tmp_path / "out", repository=toy_repository)
+    with pytest.raises(SetupError, match="make one: python -m mwaa_release build"):
+        Artefact.read(tmp_path / "out")
+
+
+def test_the_release_says_which_commit_and_whether_it_is_dirty(toy_repository, tmp_path):
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", "user.name=x", "-c", "user.email=x@example.com", *arguments]
+        return subprocess.run(command, cwd=toy_repository, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "x")
+    commit = git("rev-parse", "HEAD")
+    projects = [toy_repository / "dbt_project"]
+    assert git_state(toy_repository, projects) == (commit, False)
+    (toy_repository / "notes.txt").write_text("a file that is not shipped")
+    assert git_state(toy_repository, projects) == (commit, False)
+    assert git_state(toy_repository, [tmp_path / "altered copy"]) == (commit, True)
+    (toy_repository / "dags/pipelines.py").write_text("x")
+    assert git_state(toy_repository, projects) == (commit, True)
+
+
+def test_the_repository_itself_can_be_released(bucket, tmp_path, live_release):
+    assert REPOSITORY / "dbt_project" in find_projects()
+    artefact = build(tmp_path / "out")
+    apply(artefact, bucket)
+    assert live_release(bucket) == artefact.releases[0].release_id
+    # What reaches the function is importable as it is.
+    names = zipfile.ZipFile(io.BytesIO((artefact.folder / "lambda.zip").read_bytes())).namelist()
+    assert "handler.py" in names
+
+
+def test_a_further_project_is_released_beside_the_first_and_dbt_reads_the_manifest_as_state(
+    toy_repository, tmp_path, bucket, live_release
+):
+    second = toy_repository / "dbt_second"
+    second.mkdir()
+    (second / "dbt_project.yml").write_text("name: second\nversion: '1.0'\nprofile: toy\n")
+    (second / "profiles.yml").write_text((toy_repository / "dbt_project/profiles.yml").read_text())
+    (second / "models").mkdir()
+    (second / "models/only.sql").write_text("select 1 as id\n")
+    artefact = build(tmp_path / "out", repository=toy_repository)
+    apply(artefact, bucket)
+    assert live_release(bucket, "toy") == live_release(bucket, "second")
+
+    # Slim CI compares a branch with the released manifest.
+    (state,) = (artefact.folder / release.prefix for release in artefact.releases if release.project_name == "toy")
+    project = toy_repository / "dbt_project"
+    (project / "models/second.sql").write_text("select 2 as id from {{ ref('first') }}\n")
+    run = subprocess.run(
+        [Path(sys.executable).with_name("dbt"), "-q", "ls", "--select", "state:modified", "--state", state],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.stdout.split() == ["toy.second"], run.stdout + run.stderr
+
+
+def test_packages_travel_with_the_release(toy_repository, tmp_path):
+    project = toy_repository / "dbt_project"
+    for name, text in {
+        "packages.yml": "packages:\n  - local: own/money\n",
+        "own/money/dbt_project.yml": "name: money\nversion: '1.0'\n",
+        "own/money/macros/dollars.sql": "{% macro dollars(cents) %}{{ cents }} / 100.0{% endmacro %}\n",
+        "models/paid.sql": "select {{ money.dollars(250) }} as paid\n",
+    }.items():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(text)
+    (release,) = build(tmp_path / "out", repository=toy_repository).releases
+    files = {file.path for file in release.files}
+    assert {"dbt_packages/money/dbt_project.yml", "dbt_packages/money/macros/dollars.sql"} <= files
+    assert not (project / "dbt_packages").exists()
+
+
+def test_packages_are_got_from_a_hub_of_ones_own_with_ones_own_token(toy_repository, tmp_path, monkeypatch):
+    asked = []
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"[]")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as hub:
+        threading.Thread(target=hub.serve_forever, daemon=True).start()
+        monkeypatch.setenv("DBT_PACKAGE_HUB_URL", f"http://127.0.0.1:{hub.server_port}/")
+        monkeypatch.setenv("DBT_ENV_SECRET_TOKEN", "t0ken")
+        packages = toy_repository / "dbt_project" / "packages.yml"
+        packages.write_text("packages:\n  - {package: acme/money, version: 1.0.0}\n")
+        with pytest.raises(BuildError, match="acme/money was not found in the package index"):
+            build(tmp_path / "out", repository=toy_repository)
+        url = f"http://127.0.0.1:{hub.server_port}/{{{{ env_var('DBT_ENV_SECRET_TOKEN') }}}}.tar.gz"
+        packages.write_text(f'packages:\n  - {{name: money, tarball: "{url}"}}\n')
+        with pytest.raises(BuildError) as raised:
+            build(tmp_path / "again", repository=toy_repository)
+        hub.shutdown()
+    assert asked[-1] == "/t0ken.tar.gz"
+    assert "t0ken" not in str(raised.value)
+
+
+def test_packages_that_cannot_be_fetched_are_said_in_a_few_lines(toy_repository, tmp_path):
+    packages = toy_repository / "dbt_project" / "packages.yml"
+    packages.write_text("packages:\n  - {name: money, tarball: 'http://127.0.0.1:1/money.tar.gz'}\n")
+    with pytest.raises(BuildError) as raised:
+        build(tmp_path / "out", repository=toy_repository)
+    first, *said = str(raised.value).splitlines()
+    assert first == "dbt deps failed for project 'toy':"
+    assert "/money.tar.gz" in "\n".join(said)
+    assert len(said) < 5
+    assert said[-1].endswith("a copy within the project, named as `local: <folder>`, needs no network")

@@ -1,0 +1,133 @@
+"""An apply that breaks at any request leaves what is live whole, and the next apply finishes."""
+
+import threading
+
+import pytest
+from botocore.awsrequest import AWSResponse
+from botocore.exceptions import EndpointConnectionError
+
+from mwaa_local.testing.artefacts import MANIFEST
+from mwaa_release.apply import apply
+from mwaa_release.errors import DeployError, SetupError
+from mwaa_release.lock import KEY, LockLostError, locked
+
+OLD = {f"models/model_{number}.sql": f"select {number}" for number in range(4)} | {"manifest.json": MANIFEST}
+NEW = OLD | {"models/model_3.sql": "select 33", "models/model_4.sql": "select 4"}
+OLD_FILES = {"dags/pipelines.py": "1", "dags/old.py": "old", "startup.sh": "s"}
+NEW_FILES = {"dags/pipelines.py": "2", "startup.sh": "s2"}
+ONE, TWO = "20260101T000001Z-abcdef1", "20260101T000002Z-abcdef1"
+
+
+class Fault:
+    """Breaks the request number `at` of a client: before it is sent, or after it took effect."""
+
+    def __init__(self, s3, kind: str) -> None:
+        self.at, self.count, self.kind, self._lock = 0, 0, kind, threading.Lock()
+        self.hit = ""
+        s3.meta.events.register("before-send.s3", self.before)
+        s3.meta.events.register("after-call.s3", self.after)
+
+    def arm(self, at: int) -> None:
+        self.at, self.count, self.hit = at, 0, ""
+
+    def _now(self, request: str) -> bool:
+        with self._lock:
+            self.count += 1
+            if self.count == self.at:
+                self.hit = request
+            return self.count == self.at
+
+    def before(self, request, **_more):
+        if self.kind == "after" or not self._now(f"{request.method} {request.url}"):
+            return None
+        if self.kind == "denied":
+            body = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
+            response = AWSResponse(request.url, 403, {}, None)
+            response._content = body
+            return response
+        raise EndpointConnectionError(endpoint_url=request.url)
+
+    def after(self, model, **_more):
+        if self.kind == "after" and self._now(model.name):
+            raise EndpointConnectionError(endpoint_url=model.name)
+
+
+# The nastiest every time; the others with make test-slow.
+@pytest.mark.parametrize(
+    "kind",
+    ["after", pytest.param("before", marks=pytest.mark.slow), pytest.param("denied", marks=pytest.mark.slow)],
+)
+def test_a_failure_at_every_request(bucket, make_artefact, live_release, contents, kind):
+    old, new = make_artefact(1, OLD, OLD_FILES), make_artefact(2, NEW, NEW_FILES)
+    apply(old, bucket)
+    start = contents(bucket)
+    fault = Fault(bucket.s3, kind)
+    apply(new, bucket)
+    requests, goal = fault.count, contents(bucket)
+    assert requests > 20
+    seen = set()
+    for at in range(1, requests + 1):
+        bucket.delete(contents(bucket))
+        for key, data in start.items():
+            bucket.s3.put_object(
+                Bucket=bucket.name, Key=key, Body=data, ChecksumAlgorithm="SHA256", Metadata={"release-id": "x"}
+            )
+        fault.arm(at)
+        try:
+            apply(new, bucket)
+            # Only the lock's removal may fail unnoticed: the next apply takes it over.
+            assert KEY in bucket.sizes("") or kind == "after", fault.hit
+        except (DeployError, SetupError):
+            pass
+        assert fault.hit
+        fault.arm(0)
+        live = live_release(bucket)
+        seen.add(live)
+        if live == ONE:
+            assert set(start) <= set(contents(bucket)), fault.hit
+        apply(new, bucket, lease_seconds=0.2)
+        assert live_release(bucket) == TWO
+        assert contents(bucket) == goal, fault.hit
+    assert seen == {ONE, TWO}
+
+
+def test_the_second_of_two_waits_for_the_first(bucket, make_artefact, live_release):
+    said = []
+    with locked(bucket) as lease:
+        thread = threading.Thread(
+            target=apply, args=(make_artefact(1, OLD, OLD_FILES), bucket, lambda what, *_: said.append(what))
+        )
+        thread.start()
+        thread.join(1)
+        assert thread.is_alive()
+        assert bucket.sizes("dags/") == {}
+        lease.check()
+    thread.join(20)
+    assert live_release(bucket) == ONE
+    assert any("waiting for another release" in what and "process" in what for what in said)
+
+
+def test_waiting_ends_with_an_error_that_names_the_holder(bucket):
+    holder = r"another release .* on .* \(process \d+\)"
+    with locked(bucket), pytest.raises(DeployError, match=holder), locked(bucket, wait_seconds=0):
+        pytest.fail("two at once")
+
+
+def test_the_lock_of_a_killed_release_is_taken_over(bucket):
+    bucket.s3.put_object(Bucket=bucket.name, Key=KEY, Body=b"left by a release that was killed")
+    with locked(bucket, lease_seconds=0.3):
+        assert b"killed" not in bucket.read(KEY)
+    assert bucket.read(KEY) is None
+
+
+def test_a_living_holder_is_not_taken_over_and_a_robbed_one_notices(bucket):
+    with locked(bucket, lease_seconds=0.4) as lease:
+        with pytest.raises(DeployError), locked(bucket, lease_seconds=0.4, wait_seconds=1.5):
+            pytest.fail("two at once")
+        lease.check()
+        bucket.s3.put_object(Bucket=bucket.name, Key=KEY, Body=b"robbed")
+        lease._thread.join(5)
+        with pytest.raises(LockLostError):
+            lease.check()
+    # What the robber holds is not removed.
+    assert bucket.read(KEY) == b"robbed"

@@ -1,0 +1,184 @@
+"""After an apply that broke at any request, what MWAA would copy parses and runs, in Airflow's own environment.
+
+Each folder that differs from the others is parsed, as it is. A run reads the DAG files and the release that they
+choose, nothing else of the folder, so each pair of them is run once: by Airflow, in one process, each task its own dbt.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from test_faults import Fault
+
+from mwaa_local.mwaa.sync import DagsSync
+from mwaa_local.processes import base_environment
+from mwaa_local.testing.checkout import copy_repository
+from mwaa_release.apply import apply
+from mwaa_release.build import build
+from mwaa_release.errors import DeployError
+from redshift_local.pytest_plugin import Warehouse
+
+# Parses each folder as a DAG processor does, and prints its DAG's documentation, which names the release.
+PARSE = """
+import json, os, runpy, sys
+found = {}
+for folder in sys.argv[1:]:
+    os.environ["DBT_PROJECT_PATH"] = f"{folder}/dbt"
+    sys.path.insert(0, folder)
+    content = runpy.run_path(f"{folder}/pipelines.py")
+    found[folder] = [content["dag"].doc_md, len(content["dag"].tasks)]
+    sys.path.remove(folder)
+    for name in [name for name in sys.modules if name.split(".")[0] == "mwaa_pipelines"]:
+        del sys.modules[name]
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_what_mwaa_copies_parses_and_runs_after_a_fault_at_every_request(bucket, tmp_path, airflow_python, start):
+    source = copy_repository(tmp_path / "source")
+    _shrink(source / "dbt_project")
+    old = build(tmp_path / "old", repository=source)
+    (source / "dbt_project/models/one_more.sql").write_text("select 1 as id\n")
+    settings = source / "dags/mwaa_pipelines/settings.py"
+    settings.write_text(settings.read_text() + "\n# Changed by the test.\n")
+    pipelines = source / "dags/pipelines.py"
+    pipelines.write_text(pipelines.read_text() + "\n# Changed by the test.\n")
+    new = build(tmp_path / "new", repository=source)
+    apply(old, bucket)
+    keys = bucket.sizes("")
+    was = {key: (bucket.describe(key) or {}) | {"body": bucket.read(key)} for key in keys}
+    fault = Fault(bucket.s3, "after")
+    apply(new, bucket)
+    requests = fault.count
+    folders: list[Path] = []
+    # Like MWAA, it copies what changed.
+    sync = DagsSync(bucket.s3, bucket.name, tmp_path / "dags")
+    for at in range(1, requests + 1):
+        fault.arm(0)
+        bucket.delete(set(bucket.sizes("")) - set(was))
+        for key, old_file in was.items():
+            if (bucket.describe(key) or {}).get("sha256") != old_file["sha256"]:
+                bucket.put(key, old_file["body"], old_file["sha256"], old_file["metadata"])
+        fault.arm(at)
+        with contextlib.suppress(DeployError):
+            apply(new, bucket)
+        assert fault.hit
+        fault.arm(0)
+        # The same tree twice need not be parsed twice.
+        if sync.once() or not folders:
+            folders.append(tmp_path / f"dags-{at}")
+            shutil.copytree(tmp_path / "dags", folders[-1])
+    environment = {**base_environment(), "AIRFLOW_HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {"AIRFLOW__COSMOS__ENABLE_TELEMETRY": "False", "DBT_VENV_PATH": str(tmp_path / "dbt_venv")}
+    done = subprocess.run(
+        [airflow_python, "-c", PARSE, *folders], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    shown = {(doc.split("`")[3], tasks) for doc, tasks in found.values()}
+    (old_release,), (new_release,) = old.releases, new.releases
+    assert {release for release, _ in shown} == {old_release.release_id, new_release.release_id}
+    # The new model is one task more, and no folder showed anything in between.
+    (before,), (after,) = (
+        {tasks for at, tasks in shown if at == each.release_id} for each in (old_release, new_release)
+    )
+    assert after == before + 1
+    different = {_what_runs(Path(folder), doc.split("`")[3]): Path(folder) for folder, (doc, _) in found.items()}
+    # At least: all old; new parts under old DAG files; new DAG files with the old release; all new.
+    assert len(different) >= 4
+    airflow = Airflow(airflow_python, tmp_path / "airflow", start)
+    for (_, release), folder in different.items():
+        assert airflow.run(folder) == {
+            "audit_table",
+            "first",
+            *(["one_more"] if new_release.release_id in release else []),
+        }
+    print(f"{requests} requests, {len(folders)} different folders parsed, {len(different)} of them run")
+
+
+def _what_runs(folder: Path, release_id: str) -> tuple[str, str]:
+    """The DAG files of a folder, and the release that they run, each as a digest with a name."""
+    digests = []
+    release = folder / "dbt" / "flights" / release_id
+    code = [path for path in folder.rglob("*") if not path.is_relative_to(folder / "dbt")]
+    for root, paths in ((folder, code), (release, release.rglob("*"))):
+        found = sorted((str(path.relative_to(root)), path.read_bytes()) for path in paths if path.is_file())
+        digests.append(f"{root.name} {hashlib.sha256(repr(found).encode()).hexdigest()}")
+    return digests[0].split()[1], digests[1]
+
+
+class Airflow:
+    """Runs the pipeline of a folder, in one process, against a warehouse: `airflow dags test`."""
+
+    def __init__(self, python: Path, home: Path, start: Callable[..., Warehouse]) -> None:
+        self._airflow, self._home, self._warehouse = python.with_name("airflow"), home, start()
+        (home / "dbt_venv" / "bin").mkdir(parents=True)
+        (home / "dbt_venv" / "bin" / "dbt").symlink_to(Path(sys.executable).with_name("dbt"))
+        where = self._warehouse
+        connection = {
+            "conn_type": "redshift",
+            "host": where.host,
+            "port": where.port,
+            "schema": where.database,
+            "login": where.user,
+            "password": where.password,
+            "extra": {"sslmode": "disable"},
+        }
+        self._environment = {
+            **base_environment(),
+            "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__COSMOS__ENABLE_TELEMETRY": "False",
+            "AIRFLOW_CONN_FLIGHTS_REDSHIFT": json.dumps(connection),
+            "DBT_VENV_PATH": str(home / "dbt_venv"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        self._call("db", "migrate")
+
+    def run(self, folder: Path) -> set[str]:
+        """Run it once; returns the tables and views that it built."""
+        dags = self._home / "dags"
+        shutil.rmtree(dags, ignore_errors=True)
+        shutil.copytree(folder, dags)
+        # A sensor would wait for a triggerer, which one process has not; and the login is the connection's.
+        pipelines = dags / "pipelines.yml"
+        lines = [line for line in pipelines.read_text().splitlines() if not line.strip().startswith("secret_name:")]
+        pipelines.write_text("\n".join(lines).replace("defaults:\n", "defaults:\n  execution_mode: local\n", 1) + "\n")
+        with contextlib.closing(self._warehouse.connect()) as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+            cursor.execute("drop schema if exists analytics cascade")
+            self._call("dags", "test", "flights_pipeline")
+            cursor.execute("select table_name from information_schema.tables where table_schema = 'analytics'")
+            return {name for (name,) in cursor.fetchall()}
+
+    def _call(self, *arguments: str) -> None:
+        environment = self._environment | {"DBT_PROJECT_PATH": str(self._home / "dags" / "dbt")}
+        done = subprocess.run(
+            [self._airflow, *arguments], env=environment, cwd=self._home, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-5000:]
+
+
+def _shrink(project: Path) -> None:
+    """Leave a project of two models, as each file of it is a request, and each request an apply."""
+    profiles = (project / "profiles.yml").read_text()
+    shutil.rmtree(project)
+    files = {
+        "dbt_project.yml": "name: flights\nversion: '1.0'\nprofile: flights\n",
+        "profiles.yml": profiles,
+        "models/audit_table.sql": "{{ config(tags=['audit']) }} select 1 as id\n",
+        "models/first.sql": "select 1 as id\n",
+    }
+    for path, text in files.items():
+        (project / path).parent.mkdir(parents=True, exist_ok=True)
+        (project / path).write_text(text)

@@ -1,0 +1,97 @@
+"""Stale sources fail the command, by name; what is wrong with the settings is said without a secret."""
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mwaa_local.aws.roles import client_of
+from mwaa_local.testing.rights import warehouse_session
+from mwaa_release.errors import DeployError, SetupError
+from mwaa_release.freshness import PIPELINES, check_freshness
+from mwaa_release.redshift import apply_grants
+
+PROJECT = PIPELINES.parent.parent / "dbt_project"
+PASSWORD = "Freshness 1"
+TABLES = ("airlines", "airports", "flights", "planes", "weather")
+
+
+@pytest.fixture
+def secretsmanager(aws):
+    return aws.client("secretsmanager")
+
+
+def put(secretsmanager, name: str, content: str) -> None:
+    with contextlib.suppress(secretsmanager.exceptions.ResourceExistsException):
+        secretsmanager.create_secret(Name=name, SecretString="{}")
+    secretsmanager.put_secret_value(SecretId=name, SecretString=content)
+
+
+@pytest.mark.slow
+def test_a_stale_source_fails_by_name_and_reaches_the_audit_table(start, aws, secretsmanager):
+    warehouse = start()
+    with contextlib.closing(warehouse.connect()) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute("create schema raw")
+        for table in TABLES:
+            cursor.execute(f"create table raw.{table} as select getdate() as loaded_at")
+        apply_grants(connection, "dbt_user", PASSWORD, "raw", "analytics")
+        put(secretsmanager, "flights/dbt_user", json.dumps({"username": "dbt_user", "password": PASSWORD}))
+        where = {"host": warehouse.host, "port": warehouse.port, "extra": {"sslmode": "disable"}}
+        put(secretsmanager, "airflow/connections/flights_redshift", json.dumps(where))
+        environment = os.environ | {
+            "REDSHIFT_HOST": warehouse.host,
+            "REDSHIFT_PORT": str(warehouse.port),
+            "REDSHIFT_PASSWORD": PASSWORD,
+            "REDSHIFT_SSLMODE": "disable",
+            "DBT_TARGET_PATH": str(warehouse.state / "target"),
+        }
+        dbt = [Path(sys.executable).with_name("dbt"), "run", "-q", "--select", "tag:audit", "--target", "prod"]
+        places = [f"--project-dir={PROJECT}", f"--profiles-dir={PROJECT}", f"--log-path={warehouse.state}"]
+        subprocess.run([*dbt, *places], env=environment, check=True)
+
+        secretsmanager = client_of(warehouse_session(aws), aws.settings, "secretsmanager")
+        lines = check_freshness(secretsmanager, "flights_pipeline")
+        assert sorted(line.split(":")[0] for line in lines) == [f"raw.{table}" for table in TABLES]
+        assert all("pass, newest row 0.0 hours old" in line for line in lines)
+        cursor.execute("update raw.planes set loaded_at = dateadd(day, -30, getdate())")
+        with pytest.raises(DeployError) as stale:
+            check_freshness(secretsmanager, "flights_pipeline")
+        said = str(stale.value)
+        assert re.fullmatch(
+            r"flights_pipeline: sources are stale\n  raw\.planes: error, newest row 720\.\d hours old", said
+        )
+        cursor.execute("select status from analytics.audit_table where name = 'planes' order by load_id")
+        assert sorted(status for (status,) in cursor.fetchall()) == ["error", "pass"]
+
+
+def test_a_wrong_setting_is_named_and_no_secret_is_shown(secretsmanager, tmp_path):
+    with pytest.raises(SetupError, match="no pipeline 'nobody'"):
+        check_freshness(secretsmanager, "nobody")
+    content = yaml.safe_load(PIPELINES.read_text())
+    content["pipelines"][0]["secret_name"] = "freshness/broken"
+    content["pipelines"][0]["redshift_connection_id"] = "freshness_redshift"
+    put(secretsmanager, "airflow/connections/freshness_redshift", '{"host": "warehouse.example.com", "port": 5439}')
+    file = tmp_path / "pipelines.yml"
+    file.write_text(yaml.safe_dump(content))
+    with pytest.raises(DeployError, match="reading the secret freshness/broken"):
+        check_freshness(secretsmanager, "flights_pipeline", file)
+    put(secretsmanager, "freshness/broken", '{"username": "dbt_user", "passwort": "hidden"}')
+    with pytest.raises(SetupError, match="must be JSON with username and password") as refused:
+        check_freshness(secretsmanager, "flights_pipeline", file)
+    assert "hidden" not in str(refused.value)
+    extra = {"role_arn": "arn:aws:iam::210987654321:role/x"}
+    where = {"host": "warehouse.example.com", "port": 5439, "extra": extra}
+    put(secretsmanager, "airflow/connections/freshness_redshift", json.dumps(where))
+    with pytest.raises(SetupError, match="reads its secret with a role of another account"):
+        check_freshness(secretsmanager, "flights_pipeline", file)
+    del content["pipelines"][0]["secret_name"]
+    file.write_text(yaml.safe_dump(content))
+    with pytest.raises(SetupError, match="has no secret_name"):
+        check_freshness(secretsmanager, "flights_pipeline", file)

@@ -1,0 +1,229 @@
+"""A file lands and its pipeline is started once: the stack's rule, queue and function, with the stand-in's events."""
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from botocore.config import Config
+
+from mwaa_local.settings import HOST, REPOSITORY, Passwords
+from mwaa_local.testing.artefacts import MANIFEST
+from mwaa_local.testing.aws import Aws, running_aws
+from mwaa_local.testing.stacks import Stacks, listed, properties
+from mwaa_release.apply import apply
+from mwaa_release.bucket import Bucket
+
+TOPIC = "arn:aws:sns:us-east-1:123456789012:flights-alerts"
+ENVIRONMENT = {
+    "Name": "flights",
+    "ExecutionRoleArn": "arn:aws:iam::123456789012:role/mwaa",
+    "SourceBucketArn": "arn:aws:s3:::any-mwaa",
+    "DagS3Path": "dags",
+    "NetworkConfiguration": {"SubnetIds": ["subnet-a", "subnet-b"], "SecurityGroupIds": ["sg-a"]},
+}
+
+
+class Airflow(BaseHTTPRequestHandler):
+    """What of Airflow's server the function depends on: a run's id is taken once. In test_smoke.py it is a real one."""
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        runs = self.server.runs
+        if self.path == "/auth/token":
+            self.reply(201, {"access_token": "token"})
+        elif self.path != "/api/v2/dags/flights_pipeline/dagRuns":
+            self.reply(404, {"detail": "The Dag with ID: `nobody` was not found"})
+        elif self.server.broken:
+            self.reply(503, {"detail": "starting"})
+        elif any(body["dag_run_id"] == run["dag_run_id"] for run in runs):
+            self.reply(409, {"detail": "Unique constraint violation"})
+        else:
+            runs.append(body)
+            self.reply(200, body)
+
+    def reply(self, status, content):
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(json.dumps(content).encode())
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def airflow() -> Iterator[Any]:
+    server = ThreadingHTTPServer((HOST, 0), Airflow)
+    server.runs, server.broken = [], False
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def stand_in(airflow: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
+    state = tmp_path_factory.mktemp("landing")
+    Passwords.generate(state)
+    with running_aws(state, airflow.server_port) as aws:
+        aws.client("mwaa", config=Config(inject_host_prefix=False)).create_environment(**ENVIRONMENT)
+        yield aws
+
+
+class Landing:
+    """The stacks, and what has happened there."""
+
+    def __init__(self, aws: Aws, airflow: Any, **parameters: str) -> None:
+        self.aws, self.airflow, self.stacks = aws, airflow, Stacks(aws)
+        airflow.runs.clear()
+        storage = self.stacks.make("storage.yml")
+        self.bucket, self.function = storage["LandingBucketName"], f"start-{self.stacks.name}"
+        self.s3, self.sqs = aws.client("s3"), aws.client("sqs")
+        # CloudFormation of the stand-in passes over both.
+        self.s3.put_bucket_versioning(Bucket=self.bucket, VersioningConfiguration={"Status": "Enabled"})
+        self.s3.put_bucket_notification_configuration(
+            Bucket=self.bucket, NotificationConfiguration={"EventBridgeConfiguration": {}}
+        )
+        self.made = self.stacks.make(
+            "landing.yml",
+            LandingBucketName=self.bucket,
+            KeyArn=storage["KeyArn"],
+            TopicArn=TOPIC,
+            FunctionName=self.function,
+            **parameters,
+        )
+
+    def told(self) -> list[dict[str, Any]]:
+        """The messages in the queue."""
+        answer = self.sqs.receive_message(QueueUrl=self.made["QueueUrl"], MaxNumberOfMessages=10)
+        return answer.get("Messages", [])
+
+    def invoke(self, *bodies: str) -> tuple[bool, Any]:
+        """Hand messages to the function, as its source mapping does; whether it failed, and what it said."""
+        event = {"Records": [{"body": body, "eventSource": "aws:sqs"} for body in bodies]}
+        answer = self.aws.client("lambda").invoke(FunctionName=self.function, Payload=json.dumps(event))
+        return "FunctionError" in answer, json.loads(answer["Payload"].read())
+
+
+@pytest.fixture
+def landing(stand_in: Aws, airflow: Any, make_artefact: Any) -> Landing:
+    made = Landing(stand_in, airflow, Prefix="flights/", Suffix=".csv")
+    artefact = make_artefact(1, {"manifest.json": MANIFEST}, {"dags/pipelines.py": "1"})
+    shutil.make_archive(str(artefact.folder / "lambda"), "zip", REPOSITORY / "lambda")
+    made.s3.create_bucket(Bucket=f"{made.stacks.name}-mwaa")
+    functions = [made.function]
+    applied = apply(
+        artefact,
+        Bucket(f"{made.stacks.name}-mwaa", made.s3),
+        lambda_client=stand_in.client("lambda"),
+        lambda_functions=functions,
+    )
+    assert applied.functions_updated == functions
+    return made
+
+
+def test_a_file_starts_one_run_however_often_it_is_told(landing: Landing) -> None:
+    landing.s3.put_object(Bucket=landing.bucket, Key="planes/one.csv", Body=b"1")
+    landing.s3.put_object(Bucket=landing.bucket, Key="flights/2013/Jänner 1.csv", Body=b"1")
+    (message,) = landing.told()
+    results = [landing.invoke(message["Body"]) for _ in range(3)]
+    assert [failed for failed, _ in results] == [False] * 3
+    assert [result[0]["new"] for _, result in results] == [True, False, False]
+    (run,) = landing.airflow.runs
+    assert run["dag_run_id"].startswith("landing-flights-2013-J-nner-1-csv-")
+    assert run["logical_date"] is None
+    assert run["note"].startswith(f"s3://{landing.bucket}/flights/2013/Jänner 1.csv (version ")
+
+
+def test_a_new_version_of_a_file_is_another_run(landing: Landing) -> None:
+    for body in (b"1", b"2"):
+        landing.s3.put_object(Bucket=landing.bucket, Key="flights/one.csv", Body=body)
+    for message in landing.told():
+        assert landing.invoke(message["Body"])[1][0]["new"]
+    assert len({run["dag_run_id"] for run in landing.airflow.runs}) == 2
+
+
+def test_what_does_not_count_starts_nothing(landing: Landing) -> None:
+    for key in ("flights/", "flights/readme.md"):
+        landing.s3.put_object(Bucket=landing.bucket, Key=key, Body=b"")
+    messages = landing.told()
+    assert len(messages) == 2
+    for message in messages:
+        failed, (result,) = landing.invoke(message["Body"])
+        assert (failed, result["run_id"], result["new"]) == (False, None, False)
+    assert landing.airflow.runs == []
+
+
+def test_what_cannot_be_started_now_fails_and_is_started_when_it_comes_again(landing: Landing) -> None:
+    landing.s3.put_object(Bucket=landing.bucket, Key="flights/late.csv", Body=b"1")
+    (message,) = landing.told()
+    landing.airflow.broken = True
+    try:
+        failed, said = landing.invoke(message["Body"])
+    finally:
+        landing.airflow.broken = False
+    assert failed
+    assert said["errorType"] == "NotStartedError"
+    assert (
+        f"flights_pipeline of flights was not started for s3://{landing.bucket}/flights/late.csv"
+        in said["errorMessage"]
+    )
+    assert "starting" in said["errorMessage"]
+    assert landing.invoke(message["Body"])[1][0]["new"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("no JSON", "no messages of a queue"),
+        ("[]", "no event of S3 through EventBridge"),
+        ('{"detail-type": "Object Created", "detail": {"bucket": {"name": "b"}, "object": {}}}', "lacks 'key'"),
+        (
+            '{"detail-type": "Object Deleted", "detail": {"bucket": {"name": "b"}, "object": {"key": "k.csv", '
+            '"sequencer": "1"}}}',
+            "not 'Object Created'",
+        ),
+    ],
+)
+def test_another_message_is_an_error(landing: Landing, body: str, words: str) -> None:
+    failed, said = landing.invoke(body)
+    assert failed
+    assert said["errorType"] == "InvalidEventError"
+    assert words in said["errorMessage"]
+
+
+def test_the_role_may_start_runs_of_one_environment_and_read_one_queue(landing: Landing) -> None:
+    role = landing.aws.client("lambda").get_function_configuration(FunctionName=landing.function)["Role"]
+    granted = {
+        (action, resource)
+        for each in landing.stacks.policies(role)
+        for action in listed(each["Action"])
+        for resource in listed(each["Resource"])
+    }
+    queue = landing.sqs.get_queue_attributes(QueueUrl=landing.made["QueueUrl"], AttributeNames=["All"])["Attributes"]
+    assert {resource for action, resource in granted if action.startswith("sqs:")} == {queue["QueueArn"]}
+    account = "us-east-1:123456789012"
+    assert ("airflow:InvokeRestApi", f"arn:aws:airflow:{account}:role/flights/User") in granted
+    assert {action for action, _ in granted} == {
+        *("airflow:InvokeRestApi", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"),
+        *("logs:CreateLogStream", "logs:PutLogEvents", "kms:Decrypt"),
+    }
+    assert json.loads(queue["RedrivePolicy"]) == {
+        "deadLetterTargetArn": landing.made["UnstartedQueueArn"],
+        "maxReceiveCount": 30,
+    }
+
+
+def test_only_the_rule_writes_to_the_queue_and_people_hear_of_files_that_were_not_started() -> None:
+    (statement,) = properties("landing.yml", "QueuePolicy")["PolicyDocument"]["Statement"]
+    assert statement["Principal"] == {"Service": "events.amazonaws.com"}
+    assert statement["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["Rule", "Arn"]}}}
+    alarm = properties("landing.yml", "UnstartedAlarm")
+    assert alarm["Dimensions"][0]["Value"] == {"Fn::GetAtt": ["DeadLetters", "QueueName"]}
+    assert alarm["AlarmActions"] == [{"Ref": "TopicArn"}]
+    timeout, queue = (properties("landing.yml", name) for name in ("Function", "Queue"))
+    # Lambda wants six times the function's timeout. https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+    assert queue["VisibilityTimeout"] >= 6 * timeout["Timeout"]

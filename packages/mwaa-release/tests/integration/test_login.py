@@ -1,0 +1,176 @@
+"""The role that logs in to a warehouse of another account: taken by one execution role, and good for one login."""
+
+import ast
+import secrets
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from mwaa_local.aws.policies import Right, applies
+from mwaa_local.aws.roles import client_of, worker_session
+from mwaa_local.testing.aws import Aws
+from mwaa_local.testing.stacks import Stacks, listed
+
+HERE, THERE, REGION = "123456789012", "210987654321", "eu-west-1"
+EXECUTION_ROLE = f"arn:aws:iam::{HERE}:role/flights-execution"
+SECRET = f"arn:aws:secretsmanager:{REGION}:{THERE}:secret:flights/dbt_user-AbCdEf"
+KEY = f"arn:aws:kms:{REGION}:{THERE}:key/one"
+WORKGROUP = f"arn:aws:redshift-serverless:{REGION}:{THERE}:workgroup/0f1e2d3c"
+CLUSTER = f"arn:aws:redshift:{REGION}:{THERE}"
+
+
+class OtherAccount:
+    """The stand-in, seen from the warehouse's account and Region."""
+
+    def __init__(self, aws: Aws) -> None:
+        administrator = f"arn:aws:iam::{THERE}:role/administrator"
+        given = aws.client("sts").assume_role(RoleArn=administrator, RoleSessionName="test")["Credentials"]
+        self.url, self._keys = aws.url, keys(given)
+
+    def client(self, service: str) -> Any:
+        return boto3.client(service, endpoint_url=self.url, region_name=REGION, **self._keys)
+
+
+def keys(given: dict[str, str]) -> dict[str, str]:
+    return {
+        "aws_access_key_id": given["AccessKeyId"],
+        "aws_secret_access_key": given["SecretAccessKey"],
+        "aws_session_token": given["SessionToken"],
+    }
+
+
+@pytest.fixture
+def there(aws: Aws) -> OtherAccount:
+    return OtherAccount(aws)
+
+
+def login(account: OtherAccount, **parameters: str) -> tuple[str, list[dict[str, Any]]]:
+    """Make the stack; returns the role's ARN and what it may do."""
+    stacks = Stacks(account)
+    role = stacks.make("login.yml", **{"ExecutionRoleArn": EXECUTION_ROLE, **parameters})["RoleArn"]
+    assert role == f"arn:aws:iam::{THERE}:role/{parameters.get('Name', stacks.name)}-warehouse-login"
+    return role, stacks.policies(role)
+
+
+def may(statements: list[dict[str, Any]], action: str, resource: str) -> bool:
+    asked = Right(action, resource, {"kms:ViaService": f"secretsmanager.{REGION}.amazonaws.com"})
+    return any(applies(each, asked) for each in statements if each["Effect"] == "Allow")
+
+
+def test_one_role_takes_it_and_says_the_external_id(there: OtherAccount) -> None:
+    role, _ = login(there, SecretArn=SECRET, ExternalId="flights-dev")
+    shown = there.client("iam").get_role(RoleName=role.rpartition("/")[2])["Role"]["AssumeRolePolicyDocument"]
+    (statement,) = (ast.literal_eval(shown) if isinstance(shown, str) else shown)["Statement"]
+    assert statement == {
+        "Effect": "Allow",
+        "Principal": {"AWS": EXECUTION_ROLE},
+        "Action": "sts:AssumeRole",
+        "Condition": {"StringEquals": {"sts:ExternalId": "flights-dev"}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("parameters", "granted"),
+    [
+        (
+            {"ClusterIdentifier": "one"},
+            {
+                ("redshift:GetClusterCredentials", f"{CLUSTER}:{what}")
+                for what in ("dbuser:one/dbt_user", "dbname:one/dev")
+            },
+        ),
+        (
+            {"ClusterIdentifier": "one", "DbUser": "", "Database": "sales"},
+            {("redshift:GetClusterCredentialsWithIAM", f"{CLUSTER}:dbname:one/sales")},
+        ),
+        ({"WorkgroupArn": WORKGROUP}, {("redshift-serverless:GetCredentials", WORKGROUP)}),
+        ({"SecretArn": SECRET}, {("secretsmanager:GetSecretValue", SECRET)}),
+        (
+            {"SecretArn": SECRET, "SecretKeyArn": KEY},
+            {("secretsmanager:GetSecretValue", SECRET), ("kms:Decrypt", KEY)},
+        ),
+    ],
+)
+def test_it_may_do_what_its_login_takes_and_nothing_else(
+    there: OtherAccount, parameters: dict[str, str], granted: set[tuple[str, str]]
+) -> None:
+    _, statements = login(there, **parameters)
+    every = {(action, each) for s in statements for action in listed(s["Action"]) for each in listed(s["Resource"])}
+    assert every == granted
+    for action, resource in granted:
+        assert may(statements, action, resource)
+        assert not may(statements, action, resource + "-other")
+    for action, resource in (
+        ("redshift:GetClusterCredentials", f"{CLUSTER}:dbuser:one/awsuser"),
+        ("redshift:CreateClusterUser", f"{CLUSTER}:dbuser:one/dbt_user"),
+        ("redshift:JoinGroup", f"{CLUSTER}:dbgroup:one/admins"),
+        ("redshift-serverless:GetCredentials", WORKGROUP.replace("0f1e", "aaaa")),
+        ("secretsmanager:GetSecretValue", SECRET.replace("dbt_user", "awsuser")),
+        ("secretsmanager:PutSecretValue", SECRET),
+        ("sts:AssumeRole", EXECUTION_ROLE),
+    ):
+        assert not may(statements, action, resource), action
+
+
+@pytest.fixture
+def tasks(aws: Aws, there: OtherAccount) -> dict[str, Any]:
+    """STS clients of two environments' tasks, of which one may take the role, and the role."""
+    vpc = aws.client("ec2").create_vpc(CidrBlock="10.6.0.0/16")["Vpc"]["VpcId"]
+    login_name = f"t{secrets.token_hex(4)}"
+    role = f"arn:aws:iam::{THERE}:role/{login_name}-warehouse-login"
+    key = f"arn:aws:kms:us-east-1:{HERE}:key/one"
+    common = {"VpcId": vpc, "SubnetIds": "subnet-12345678,subnet-87654321", "DagsBucketName": "x", "KeyArn": key}
+    found: dict[str, Any] = {"role": role}
+    for who, parameters in (("may", {"WarehouseRoleArns": role}), ("may not", {})):
+        stacks = Stacks(aws)
+        execution = stacks.make("environment.yml", **common, **parameters)["ExecutionRoleArn"]
+        if who == "may":
+            login(there, Name=login_name, ClusterIdentifier="one", ExecutionRoleArn=execution, ExternalId="flights")
+        aws.client("mwaa", config=Config(inject_host_prefix=False)).create_environment(
+            Name=stacks.name,
+            DagS3Path="dags",
+            ExecutionRoleArn=execution,
+            SourceBucketArn="arn:aws:s3:::x",
+            NetworkConfiguration={"SubnetIds": ["subnet-a", "subnet-b"], "SecurityGroupIds": ["sg-a"]},
+        )
+        found[who] = client_of(worker_session(aws.settings, stacks.name), aws.settings, "sts")
+    return found
+
+
+def test_a_task_takes_the_role_that_its_environment_names_and_may_do_in_the_other_account_what_it_allows(
+    aws: Aws, tasks: dict[str, Any]
+) -> None:
+    wanted = {"RoleArn": tasks["role"], "RoleSessionName": "flights_redshift"}
+    with pytest.raises(ClientError, match="no resource-based policy allows the sts:AssumeRole action"):
+        tasks["may"].assume_role(**wanted)
+    given = tasks["may"].assume_role(**wanted, ExternalId="flights")
+    assert given["AssumedRoleUser"]["Arn"].startswith(f"arn:aws:sts::{THERE}:assumed-role/")
+    redshift = boto3.client("redshift", endpoint_url=aws.url, region_name=REGION, **keys(given["Credentials"]))
+    of_dbt = {"ClusterIdentifier": "one", "DbUser": "dbt_user", "DbName": "dev"}
+    # It may ask, and there is no such cluster.
+    with pytest.raises(ClientError, match="ClusterNotFound"):
+        redshift.get_cluster_credentials(**of_dbt)
+    for more, what in (
+        ({"DbUser": "awsuser"}, "redshift:GetClusterCredentials .*dbuser:one/awsuser"),
+        ({"DbName": "other"}, "redshift:GetClusterCredentials .*dbname:one/other"),
+        ({"AutoCreate": True}, "redshift:CreateClusterUser"),
+    ):
+        with pytest.raises(ClientError, match=f"AccessDenied.*{what}"):
+            redshift.get_cluster_credentials(**of_dbt | more)
+
+
+@pytest.mark.parametrize(
+    ("who", "role"),
+    [
+        ("may", f"arn:aws:iam::{THERE}:role/administrator"),
+        ("may", EXECUTION_ROLE),
+        ("may not", None),
+    ],
+)
+def test_a_task_takes_no_other_role(tasks: dict[str, Any], who: str, role: str | None) -> None:
+    wanted = role or tasks["role"]
+    with pytest.raises(ClientError, match=f"not authorized to perform: sts:AssumeRole on resource: {wanted}"):
+        tasks[who].assume_role(RoleArn=wanted, RoleSessionName="flights_redshift", ExternalId="flights")

@@ -1,0 +1,115 @@
+"""An MWAA environment takes over new requirements and start-up scripts, and only those."""
+
+import secrets
+
+import pytest
+from botocore.config import Config
+
+from mwaa_local.testing.artefacts import MANIFEST
+from mwaa_release.apply import apply
+from mwaa_release.errors import DeployError, SetupError
+from mwaa_release.mwaa_update import update_environment
+
+PROJECT = {"models/one.sql": "select 1", "manifest.json": MANIFEST}
+FILES = {"dags/pipelines.py": "1", "requirements.txt": "r", "startup.sh": "s"}
+
+
+@pytest.fixture
+def mwaa(aws):
+    return aws.client("mwaa", config=Config(inject_host_prefix=False, retries={"total_max_attempts": 1}))
+
+
+@pytest.fixture
+def environment(mwaa, bucket) -> str:
+    name = f"mwaa-{secrets.token_hex(4)}"
+    mwaa.create_environment(
+        Name=name,
+        DagS3Path="dags",
+        ExecutionRoleArn="arn:aws:iam::123456789012:role/execution",
+        SourceBucketArn=f"arn:aws:s3:::{bucket.name}",
+        NetworkConfiguration={"SubnetIds": ["subnet-a", "subnet-b"], "SecurityGroupIds": ["sg-a"]},
+    )
+    return name
+
+
+def test_the_environment_runs_what_was_released(mwaa, environment, bucket, make_artefact):
+    said = []
+
+    def release(second: int, files: dict[str, str]) -> bool:
+        artefact = make_artefact(second, PROJECT, files)
+        progress = lambda what, done, total: said.append(what)  # noqa: E731
+        return apply(artefact, bucket, progress, mwaa_client=mwaa, environment=environment).environment_updated
+
+    # Waits until the environment is made.
+    update_environment(mwaa, environment, bucket)
+    assert release(1, FILES)
+    shown = mwaa.get_environment(Name=environment)["Environment"]
+    assert shown["Status"] == "AVAILABLE"
+    for file, member in (("requirements.txt", "Requirements"), ("startup.sh", "StartupScript")):
+        assert shown[f"{member}S3Path"] == file
+        version = shown[f"{member}S3ObjectVersion"]
+        body = bucket.s3.get_object(Bucket=bucket.name, Key=file, VersionId=version)["Body"].read()
+        assert body.decode() == FILES[file]
+    assert not release(2, FILES | {"dags/pipelines.py": "2"})
+    assert release(3, FILES | {"startup.sh": "s2"})
+    assert any("UPDATING" in what for what in said)
+
+
+def test_an_update_that_fails_says_why_and_the_release_is_not_made_live(mwaa, environment, bucket, make_artefact):
+    update_environment(mwaa, environment, bucket)
+    apply(make_artefact(1, PROJECT, FILES), bucket, mwaa_client=mwaa, environment=environment)
+    before = bucket.read("dags/dbt/flights/CURRENT")
+
+    class Racing:
+        """Another hand removes the new version between the upload and MWAA's look at it."""
+
+        get_environment = staticmethod(mwaa.get_environment)
+
+        @staticmethod
+        def update_environment(**wanted):
+            answer = mwaa.update_environment(**wanted)
+            bucket.s3.delete_object(
+                Bucket=bucket.name, Key="startup.sh", VersionId=wanted["StartupScriptS3ObjectVersion"]
+            )
+            return answer
+
+    changed = make_artefact(2, PROJECT | {"models/one.sql": "select 2"}, FILES | {"startup.sh": "s2"})
+    with pytest.raises(DeployError, match=r"UPDATE_FAILED: INCORRECT_CONFIGURATION: .*startup\.sh"):
+        apply(changed, bucket, mwaa_client=Racing, environment=environment)
+    assert bucket.read("dags/dbt/flights/CURRENT") == before
+    # The next apply makes up for it.
+    assert apply(changed, bucket, mwaa_client=mwaa, environment=environment).environment_updated
+    assert mwaa.get_environment(Name=environment)["Environment"]["Status"] == "AVAILABLE"
+
+
+def test_an_update_by_somebody_else_is_waited_for(mwaa, environment, bucket, make_artefact):
+    update_environment(mwaa, environment, bucket)
+    mwaa.update_environment(Name=environment, MaxWorkers=3)
+    said = []
+    files = FILES | {"requirements.txt": "r2"}
+    progress = lambda what, done, total: said.append(what)  # noqa: E731
+    apply(make_artefact(1, PROJECT, files), bucket, progress, mwaa_client=mwaa, environment=environment)
+    shown = mwaa.get_environment(Name=environment)["Environment"]
+    assert (shown["Status"], shown["MaxWorkers"]) == ("AVAILABLE", 3)
+    assert shown["RequirementsS3Path"] == "requirements.txt"
+    assert any("UPDATING, 0 min of up to 30" in what for what in said)
+
+
+def test_a_wrong_environment_is_refused(mwaa, environment, bucket, s3):
+    with pytest.raises(SetupError, match="no MWAA environment nobody"):
+        update_environment(mwaa, "nobody", bucket)
+    other = type(bucket)(f"other-{secrets.token_hex(4)}", s3)
+    with pytest.raises(SetupError, match=rf"reads arn:aws:s3:::{bucket.name}, not"):
+        update_environment(mwaa, environment, other)
+
+
+def test_a_bucket_without_versions_is_refused(mwaa, s3, bucket, environment):
+    s3.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Suspended"})
+    s3.put_object(Bucket=bucket.name, Key="requirements.txt", Body=b"x")
+    with pytest.raises(SetupError, match="turn versioning on"):
+        update_environment(mwaa, environment, bucket)
+
+
+def test_waiting_has_an_end(mwaa, environment, bucket):
+    with pytest.raises(DeployError, match="is still CREATING"):
+        update_environment(mwaa, environment, bucket, poll_seconds=0.01, timeout_seconds=0)

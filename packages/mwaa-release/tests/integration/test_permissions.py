@@ -1,0 +1,256 @@
+"""A release with the role of infra/github.yml, which the stand-in holds to its policies: it has what it needs, no more.
+
+The role is taken as a job on GitHub takes it. What a task may do is tested where tasks are, in tests/airflow.
+"""
+
+import json
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from mwaa_local.aws import roles, seed
+from mwaa_local.settings import ENVIRONMENT
+from mwaa_local.testing.artefacts import MANIFEST
+from mwaa_local.testing.aws import Aws, running_aws
+from mwaa_local.testing.rights import denied, each_taken_away
+from mwaa_release.apply import apply, rollback
+from mwaa_release.bucket import Bucket
+from mwaa_release.errors import DeployError
+from mwaa_release.freshness import warehouse_environment
+from mwaa_release.lock import KEY as LOCK
+from mwaa_release.release import LAMBDA_ZIP, Artefact
+from mwaa_release.smoke import smoke
+
+ROLE = seed.RELEASE_ROLE_ARN.rpartition("/")[2]
+DAGS, ACCOUNT = f"arn:aws:s3:::{seed.DAGS_BUCKET}", "us-east-1:123456789012"
+ADDED = {"FunctionName": seed.FUNCTION, "StatementId": "x", "Action": "lambda:InvokeFunction", "Principal": "*"}
+MakeArtefact = Callable[..., Artefact]
+
+
+@dataclass
+class Account:
+    """An account with all that `make run` has, but for Airflow."""
+
+    aws: Aws
+    releases: int = 0
+
+    def session(self, role: str = seed.RELEASE_ROLE_ARN, subject: str = roles.RELEASE_JOB) -> boto3.Session:
+        return roles.job_session(self.aws.settings, role, subject)
+
+    def client(self, service: str, **options: str) -> Any:
+        return roles.client_of(self.session(**options), self.aws.settings, service)
+
+    def release(self, make_artefact: MakeArtefact) -> str:
+        """Do all that the workflows do with the role; returns what failed.
+
+        Two releases that change every part, after one that was killed; a rollback; and the first call of a smoke test,
+        which no Airflow answers.
+        """
+        s3, functions, mwaa = (self.client(service) for service in ("s3", "lambda", "mwaa"))
+        bucket = Bucket(seed.DAGS_BUCKET, s3)
+        try:
+            for number in range(2):
+                self.releases += 1
+                new = secrets.token_hex(4)
+                project = {
+                    "models/one.sql": f"select '{new}'",
+                    "models/same.sql": "select 1",
+                    "manifest.json": MANIFEST,
+                }
+                files = {"dags/pipelines.py": new, "dags/parts/x.py": new, "requirements.txt": new, "startup.sh": new}
+                artefact = make_artefact(
+                    self.releases, project, files | ({f"dags/old_{new}.py": "1"} if number else {})
+                )
+                (artefact.folder / LAMBDA_ZIP).write_bytes(seed._zipped_handler() + new.encode())
+                self.aws.client("s3").put_object(Bucket=bucket.name, Key=LOCK, Body=b"{}")
+                apply(artefact, bucket, _said_nothing, functions, [seed.FUNCTION], mwaa, ENVIRONMENT, lease_seconds=0.4)
+                if Bucket(bucket.name, self.aws.client("s3")).read(LOCK) is not None:
+                    return "the lock was left"
+            rollback(bucket, "flights")
+            smoke(mwaa, ENVIRONMENT, "flights_pipeline", "x")
+        except DeployError as error:
+            return "" if "InternalServerException" in str(error) else str(error)
+        raise AssertionError("no Airflow, and a smoke test that passed")
+
+
+def _said_nothing(*_: Any, **__: Any) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+    with running_aws(tmp_path_factory.mktemp("guarded")) as aws:
+        seed.seed(aws.settings, SimpleNamespace(dbt_user="Aa1"), "warehouse.example.com", 5439)
+        yield Account(aws)
+
+
+def test_the_role_has_what_a_release_a_rollback_and_a_smoke_test_need(account: Account, make_artefact) -> None:
+    before = denied(account.aws)
+    assert account.release(make_artefact) == ""
+    assert denied(account.aws) == before
+    log = (account.aws.settings.state / "aws.log").read_text()
+    assert log.count(f"allowed: arn:aws:sts::123456789012:assumed-role/{ROLE}/release s3:ListBucket on {DAGS}\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("service", "call", "arguments", "needed"),
+    [
+        ("s3", "put_object", {"Key": "plugins.zip", "Body": b"x"}, f"s3:PutObject on resource: {DAGS}/plugins.zip"),
+        ("s3", "put_object", {"Bucket": "prod", "Key": "dags/x"}, "s3:PutObject on resource: arn:aws:s3:::prod/dags/x"),
+        ("s3", "get_object", {"Bucket": "prod", "Key": "dags/x"}, "s3:GetObject on resource: arn:aws:s3:::prod/dags/x"),
+        ("s3", "list_objects_v2", {"Bucket": "prod"}, "s3:ListBucket on resource: arn:aws:s3:::prod"),
+        ("s3", "get_object", {"Key": "kept_results/x"}, f"s3:GetObject on resource: {DAGS}/kept_results/x"),
+        ("s3", "delete_object", {"Key": "startup.sh"}, f"s3:DeleteObject on resource: {DAGS}/startup.sh"),
+        (
+            "s3",
+            "delete_object",
+            {"Key": "dags/x", "VersionId": "1"},
+            f"s3:DeleteObjectVersion on resource: {DAGS}/dags/x",
+        ),
+        ("s3", "delete_objects", {"Delete": {"Objects": [{"Key": "dags/x"}, {"Key": "y"}]}}, f"resource: {DAGS}/y"),
+        ("s3", "copy_object", {"Key": "dags/x", "CopySource": "prod/secret"}, "resource: arn:aws:s3:::prod/secret"),
+        ("s3", "create_multipart_upload", {"Key": "big"}, f"s3:PutObject on resource: {DAGS}/big"),
+        ("s3", "delete_bucket", {}, f"s3:DeleteBucket on resource: {DAGS}"),
+        ("s3", "put_bucket_policy", {"Policy": "{}"}, f"s3:PutBucketPolicy on resource: {DAGS}"),
+        ("s3", "list_buckets", {}, "s3:ListAllMyBuckets"),
+        ("secretsmanager", "get_secret_value", {"SecretId": seed.DBT_SECRET}, "secret:flights/dbt_user-"),
+        ("lambda", "invoke", {"FunctionName": seed.FUNCTION}, "lambda:InvokeFunction"),
+        ("lambda", "update_function_code", {"FunctionName": "other", "ZipFile": b"x"}, f"{ACCOUNT}:function:other"),
+        ("lambda", "add_permission", ADDED, "lambda:AddPermission"),
+        ("sns", "publish", {"TopicArn": f"arn:aws:sns:{ACCOUNT}:{seed.TOPIC}", "Message": "x"}, "sns:Publish"),
+        ("iam", "put_role_policy", {"RoleName": ROLE, "PolicyName": "x", "PolicyDocument": "{}"}, "iam:PutRolePolicy"),
+        ("sts", "assume_role", {"RoleArn": seed.WAREHOUSE_ROLE_ARN, "RoleSessionName": "xx"}, "sts:AssumeRole"),
+        (
+            "mwaa",
+            "get_environment",
+            {"Name": "prod"},
+            f"airflow:GetEnvironment on resource: arn:aws:airflow:{ACCOUNT}:",
+        ),
+        ("mwaa", "delete_environment", {"Name": ENVIRONMENT}, "airflow:DeleteEnvironment"),
+        ("mwaa", "invoke_rest_api", {"Name": "prod", "Method": "GET", "Path": "/dags"}, "role/prod/User"),
+        ("kms", "decrypt", {"CiphertextBlob": b"x", "KeyId": "alias/flights"}, "kms:Decrypt"),
+        ("dynamodb", "list_tables", {}, "dynamodb:ListTables on resource: \\*"),
+    ],
+)
+def test_it_may_do_nothing_else_and_is_told_what_it_may_not(
+    account: Account, service: str, call: str, arguments: dict[str, Any], needed: str
+) -> None:
+    if service == "s3" and call != "list_buckets":
+        arguments = {"Bucket": seed.DAGS_BUCKET, **arguments}
+    with pytest.raises(ClientError, match=f"User: arn:aws:sts::123456789012:assumed-role/{ROLE}/release .*{needed}"):
+        getattr(account.client(service), call)(**arguments)
+
+
+def test_who_may_not_list_is_not_told_that_an_object_is_missing(account: Account) -> None:
+    missing = {"Bucket": seed.DAGS_BUCKET, "Key": "dags/missing"}
+    with pytest.raises(ClientError, match="NoSuchKey"):
+        account.client("s3").get_object(**missing)
+    for taken in each_taken_away(account.aws, ROLE):
+        if taken.action == "s3:ListBucket":
+            with pytest.raises(ClientError, match=taken.words):
+                account.client("s3").get_object(**missing)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "repo:acme/data:environment:prod",
+        "repo:acme/data:environment:dev-warehouse",
+        "repo:acme/data:ref:refs/heads/main",
+        "repo:acme/data:pull_request",
+        "repo:mallory/data:environment:dev",
+        "repo:acme/data:environment:DEV",
+    ],
+)
+def test_no_other_job_gets_the_role(account: Account, subject: str) -> None:
+    with pytest.raises(ClientError, match="Not authorized to perform sts:AssumeRoleWithWebIdentity"):
+        account.session(subject=subject)
+
+
+def test_nobody_else_gets_it_and_no_secret_passes_for_another(account: Account) -> None:
+    sts = account.aws.client("sts")
+    with pytest.raises(ClientError, match=f"administrator is not authorized to perform: sts:AssumeRole .*{ROLE}"):
+        sts.assume_role(RoleArn=seed.RELEASE_ROLE_ARN, RoleSessionName="person")
+    given = account.session().get_credentials()
+    for key, secret, token, code in (
+        (given.access_key, "x", given.token, "SignatureDoesNotMatch"),
+        (given.access_key, given.secret_key, "x", "InvalidAccessKeyId"),
+        ("ASIAABCDEFGHIJKLMNOP", given.secret_key, given.token, "InvalidAccessKeyId"),
+    ):
+        forged = roles.client_of(boto3.Session(key, secret, token), account.aws.settings, "s3")
+        with pytest.raises(ClientError, match=code):
+            forged.list_objects_v2(Bucket=seed.DAGS_BUCKET)
+
+
+def test_the_policy_of_the_bucket_is_looked_at_too(account: Account) -> None:
+    s3 = account.aws.client("s3")
+    deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": f"{DAGS}/*"}
+    policy = {"Version": "2012-10-17", "Statement": [deny]}
+    s3.put_bucket_policy(Bucket=seed.DAGS_BUCKET, Policy=json.dumps(policy))
+    try:
+        with pytest.raises(ClientError, match="with an explicit deny in a resource-based policy"):
+            account.client("s3").get_object(Bucket=seed.DAGS_BUCKET, Key="dags/pipelines.py")
+        # As infra/storage.yml has it: a service's own address is never without TLS.
+        deny["Condition"] = {"Bool": {"aws:SecureTransport": "false"}}
+        s3.put_bucket_policy(Bucket=seed.DAGS_BUCKET, Policy=json.dumps(policy))
+        account.client("s3").list_objects_v2(Bucket=seed.DAGS_BUCKET)
+        # What cannot be decided is denied.
+        deny["Condition"] = {"NumericLessThan": {"s3:signatureAge": "1"}}
+        s3.put_bucket_policy(Bucket=seed.DAGS_BUCKET, Policy=json.dumps(policy))
+        with pytest.raises(ClientError, match="cannot decide by a policy with the condition NumericLessThan"):
+            account.client("s3").get_object(Bucket=seed.DAGS_BUCKET, Key="dags/pipelines.py")
+    finally:
+        s3.delete_bucket_policy(Bucket=seed.DAGS_BUCKET)
+
+
+def test_freshness_reads_its_two_secrets_and_nothing_else(account: Account) -> None:
+    role = {"role": seed.WAREHOUSE_ROLE_ARN, "subject": "repo:acme/data:environment:dev-warehouse"}
+    manager = account.client("secretsmanager", **role)
+    found = warehouse_environment(manager, "flights_pipeline")
+    assert (found["REDSHIFT_HOST"], found["REDSHIFT_PASSWORD"]) == ("warehouse.example.com", "Aa1")
+    account.aws.client("secretsmanager").create_secret(Name="airflow/connections/other", SecretString="x")
+    for service, call, arguments in (
+        ("secretsmanager", "get_secret_value", {"SecretId": "airflow/connections/other"}),
+        ("secretsmanager", "put_secret_value", {"SecretId": seed.DBT_SECRET, "SecretString": "x"}),
+        ("s3", "get_object", {"Bucket": seed.DAGS_BUCKET, "Key": "dags/pipelines.py"}),
+        ("mwaa", "get_environment", {"Name": ENVIRONMENT}),
+    ):
+        with pytest.raises(ClientError, match="flights-warehouse-dev/release is not authorized to perform"):
+            getattr(account.client(service, **role), call)(**arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_it_has_nothing_that_these_do_without(account: Account, make_artefact) -> None:
+    assert account.release(make_artefact) == ""
+    idle = []
+    for taken in each_taken_away(account.aws, ROLE):
+        before = denied(account.aws)
+        if account.release(make_artefact):
+            assert re.search(f"{ROLE}/release {taken.words}", denied(account.aws).removeprefix(before))
+        else:
+            idle.append(taken)
+    assert idle == []
+
+
+def test_freshness_and_alerts_miss_each_right_of_their_roles(account: Account) -> None:
+    role = {"role": seed.WAREHOUSE_ROLE_ARN, "subject": "repo:acme/data:environment:dev-warehouse"}
+    for taken in each_taken_away(account.aws, "flights-warehouse-dev"):
+        with pytest.raises(DeployError, match=taken.words):
+            warehouse_environment(account.client("secretsmanager", **role), "flights_pipeline")
+    idle = []
+    for taken in each_taken_away(account.aws, seed.ROLE):
+        answer = account.aws.client("lambda").invoke(FunctionName=seed.FUNCTION, Payload='{"dag_name": "x"}')
+        said = answer["Payload"].read().decode()
+        if "FunctionError" in answer:
+            assert re.search(f"{seed.ROLE}/{seed.FUNCTION} {taken.words}", said)
+        else:
+            idle.append(taken.action)
+    # Lambda itself has use for these: for the log, and for an alert that it could not deliver.
+    assert idle == ["sqs:SendMessage", "logs:CreateLogStream", "logs:PutLogEvents"]

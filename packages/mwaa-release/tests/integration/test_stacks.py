@@ -1,0 +1,259 @@
+"""The stacks are made on the AWS stand-in and read back there; what it cannot make is read in the template."""
+
+import ast
+import json
+
+import pytest
+
+from mwaa_local.testing.stacks import INFRA, NOT_MADE, Stacks, listed, load, properties
+
+
+@pytest.fixture
+def storage(stacks) -> dict[str, str]:
+    return stacks.make("storage.yml")
+
+
+def test_the_buckets_are_versioned_encrypted_private_and_tls_only(aws, storage):
+    s3 = aws.client("s3")
+    for name in ("DagsBucket", "LandingBucket"):
+        encryption = s3.get_bucket_encryption(Bucket=storage[f"{name}Name"])["ServerSideEncryptionConfiguration"]
+        assert encryption["Rules"][0]["ApplyServerSideEncryptionByDefault"] == {
+            "SSEAlgorithm": "aws:kms",
+            "KMSMasterKeyID": storage["KeyArn"],
+        }
+        bucket = properties("storage.yml", name)
+        assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+        assert list(bucket["PublicAccessBlockConfiguration"].values()) == [True] * 4
+        (deny,) = properties("storage.yml", f"{name}Policy")["PolicyDocument"]["Statement"]
+        assert (deny["Effect"], deny["Principal"], deny["Action"]) == ("Deny", "*", "s3:*")
+        assert deny["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+        assert len(deny["Resource"]) == 2
+
+
+def test_what_holds_data_outlives_its_stack():
+    for file in INFRA.glob("[!.]*.yml"):
+        for name, resource in load(file.name)["Resources"].items():
+            if resource["Type"] in ("AWS::S3::Bucket", "AWS::KMS::Key", "AWS::Logs::LogGroup"):
+                assert resource["DeletionPolicy"] == resource["UpdateReplacePolicy"] == "Retain", name
+
+
+def test_the_function_publishes_to_its_topic_and_an_alert_that_fails_is_kept(aws, stacks, storage):
+    function = f"notify-{stacks.name}"
+    made = stacks.make("notification.yml", KeyArn=storage["KeyArn"], FunctionName=function, Email="people@example.com")
+    shown = aws.client("lambda").get_function_configuration(FunctionName=function)
+    assert shown["Environment"]["Variables"] == {"TOPIC_ARN": made["TopicArn"]}
+    assert shown["Handler"] == "handler.lambda_handler"
+    assert properties("notification.yml", "Function")["DeadLetterConfig"] == {
+        "TargetArn": {"Fn::GetAtt": ["DeadLetters", "Arn"]}
+    }
+    (publish,) = (each for each in stacks.policies(shown["Role"]) if each["Action"] == "sns:Publish")
+    assert publish["Resource"] == made["TopicArn"]
+    (group,) = aws.client("logs").describe_log_groups(logGroupNamePrefix=f"/aws/lambda/{function}")["logGroups"]
+    assert group["retentionInDays"] == 90
+    for alarm, metric in (("FailedAlarm", "Errors"), ("UndeliveredAlarm", "ApproximateNumberOfMessagesVisible")):
+        shown = properties("notification.yml", alarm)
+        assert (shown["MetricName"], shown["Threshold"], shown["AlarmActions"]) == (metric, 0, [{"Ref": "Topic"}])
+
+
+def copies(statements: list[dict]) -> set[tuple[str, str]]:
+    return {
+        (action, resource)
+        for each in statements
+        for action in listed(each["Action"])
+        for resource in listed(each["Resource"])
+    }
+
+
+def trust_of(aws, role_arn: str) -> list[dict]:
+    document = aws.client("iam").get_role(RoleName=role_arn.rpartition("/")[2])["Role"]["AssumeRolePolicyDocument"]
+    # The stand-in keeps the policy of a stack's role as Python writes it, and AWS::NoValue in a list as None.
+    statements = (ast.literal_eval(document) if isinstance(document, str) else document)["Statement"]
+    return [each for each in statements if each]
+
+
+def test_copy_reads_the_landing_bucket_and_nothing_else(stacks, storage):
+    bucket = f"arn:aws:s3:::{storage['LandingBucketName']}"
+    assert copies(stacks.policies(storage["CopyRoleArn"])) == {
+        ("s3:GetObject", f"{bucket}/*"),
+        ("s3:ListBucket", bucket),
+        ("s3:GetBucketLocation", bucket),
+        ("kms:Decrypt", storage["KeyArn"]),
+    }
+
+
+def test_a_warehouse_of_another_account_may_take_the_role_of_copy_only_if_it_is_named(aws, stacks, storage):
+    assert len(trust_of(aws, storage["CopyRoleArn"])) == 1
+    other = "arn:aws:iam::210987654321:role/warehouse"
+    chained = Stacks(aws).make("storage.yml", WarehouseRoleArn=other)
+    assert {"AWS": other} in [each["Principal"] for each in trust_of(aws, chained["CopyRoleArn"])]
+
+
+def test_private_subnets_reach_what_mwaa_and_the_pipelines_use(aws, stacks):
+    ec2 = aws.client("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
+    subnets = [
+        ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.9.{number}.0/24", AvailabilityZone=f"us-east-1{zone}")["Subnet"]
+        for number, zone in enumerate("ab")
+    ]
+    table = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
+    made = stacks.make(
+        "network.yml",
+        VpcId=vpc,
+        VpcCidr="10.9.0.0/16",
+        SubnetIds=",".join(each["SubnetId"] for each in subnets),
+        RouteTableIds=table,
+        LoginService="redshift-serverless",
+    )
+    found = ec2.describe_vpc_endpoints(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["VpcEndpoints"]
+    services = {each["ServiceName"].removeprefix("com.amazonaws.us-east-1."): each for each in found}
+    assert set(services) == {
+        *("s3", "airflow.api", "airflow.env", "logs", "monitoring", "sqs", "kms"),
+        *("secretsmanager", "lambda", "sts", "redshift-serverless"),
+    }
+    assert services["s3"]["VpcEndpointType"] == "Gateway"
+    assert services["s3"]["RouteTableIds"] == [table]
+    (group,) = ec2.describe_security_groups(GroupIds=[made["EndpointsSecurityGroupId"]])["SecurityGroups"]
+    (rule,) = group["IpPermissions"]
+    assert (rule["FromPort"], rule["ToPort"], rule["IpRanges"][0]["CidrIp"]) == (443, 443, "10.9.0.0/16")
+
+
+def test_the_optional_warehouse_is_private_encrypted_and_keeps_a_last_snapshot():
+    namespace, workgroup = (properties("redshift.yml", name) for name in ("Namespace", "Workgroup"))
+    assert namespace["ManageAdminPassword"] is True
+    assert {"KmsKeyId", "AdminPasswordSecretKmsKeyId", "FinalSnapshotName"} <= set(namespace)
+    assert (workgroup["PubliclyAccessible"], workgroup["EnhancedVpcRouting"]) == (False, True)
+    assert {"ParameterKey": "require_ssl", "ParameterValue": "true"} in workgroup["ConfigParameters"]
+
+
+def test_the_dbt_users_password_is_rotated_by_a_hosted_function():
+    rotation = properties("rotation.yml", "Rotation")
+    assert rotation["HostedRotationLambda"]["RotationType"] == "RedshiftSingleUser"
+    assert rotation["RotateImmediatelyOnUpdate"] is False
+    # What that function looks for in the secret.
+    # https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_secret_json_structure.html
+    secret = filled(properties("warehouse.yml", "DbtUserSecret")["GenerateSecretString"]["SecretStringTemplate"])
+    assert json.loads(secret) == {
+        "username": "dbt_user",
+        "engine": "redshift",
+        "host": "warehouse.example.com",
+        "port": 5439,
+        "dbname": "dev",
+    }
+
+
+def filled(template: dict) -> str:
+    text = template["Fn::Sub"]
+    values = {"Host": "warehouse.example.com", "Port": "5439", "Database": "dev", "DbtUser": "dbt_user"}
+    for name, value in values.items():
+        text = text.replace(f"${{{name}}}", value)
+    return text
+
+
+def test_the_secret_and_the_connection_are_what_the_pipeline_reads():
+    made = properties("warehouse.yml", "DbtUserSecret")["GenerateSecretString"]
+    assert {*json.loads(filled(made["SecretStringTemplate"])), made["GenerateStringKey"]} >= {"username", "password"}
+    assert json.loads(filled(properties("warehouse.yml", "Connection")["SecretString"])) == {
+        "conn_type": "redshift",
+        "host": "warehouse.example.com",
+        "port": 5439,
+        "schema": "dev",
+        "extra": {"sslmode": "verify-full"},
+    }
+
+
+def test_the_release_role_is_one_environments_and_reaches_only_what_a_release_touches(aws, stacks, storage):
+    made = stacks.make(
+        "github.yml",
+        Repository="acme/data",
+        GitHubEnvironment="prod",
+        ProviderArn="arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com",
+        DagsBucketName=storage["DagsBucketName"],
+        KeyArn=storage["KeyArn"],
+    )
+    (statement,) = trust_of(aws, made["RoleArn"])
+    assert statement["Condition"] == {
+        "StringEquals": {
+            "token.actions.githubusercontent.com:aud": "sts.amazonaws.com",
+            "token.actions.githubusercontent.com:sub": "repo:acme/data:environment:prod",
+        }
+    }
+    bucket = f"arn:aws:s3:::{storage['DagsBucketName']}"
+    account = "us-east-1:123456789012"
+    assert {resource for each in stacks.policies(made["RoleArn"]) for resource in listed(each["Resource"])} == {
+        bucket,
+        f"{bucket}/dags/*",
+        f"{bucket}/requirements.txt",
+        f"{bucket}/startup.sh",
+        f"{bucket}/mwaa_release.lock",
+        storage["KeyArn"],
+        f"arn:aws:lambda:{account}:function:sns_notification",
+        f"arn:aws:airflow:{account}:environment/flights",
+    }
+
+
+def test_on_dev_the_release_role_may_run_a_pipeline_and_another_role_asks_the_warehouse(aws, stacks, storage):
+    made = stacks.make(
+        "github.yml",
+        Repository="acme/data",
+        GitHubEnvironment="dev",
+        ProviderArn="arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com",
+        DagsBucketName=storage["DagsBucketName"],
+        KeyArn=storage["KeyArn"],
+        Freshness="true",
+    )
+    account = "us-east-1:123456789012"
+    granted = copies(stacks.policies(made["RoleArn"]))
+    assert ("airflow:InvokeRestApi", f"arn:aws:airflow:{account}:role/flights/User") in granted
+    assert not any(action.startswith("secretsmanager:") for action, _ in granted)
+    secret = f"arn:aws:secretsmanager:{account}:secret:"
+    assert copies(stacks.policies(made["WarehouseRoleArn"])) == {
+        ("secretsmanager:GetSecretValue", f"{secret}flights/dbt_user-??????"),
+        ("secretsmanager:GetSecretValue", f"{secret}airflow/connections/flights_redshift-??????"),
+        ("kms:Decrypt", storage["KeyArn"]),
+    }
+    (statement,) = trust_of(aws, made["WarehouseRoleArn"])
+    subject = statement["Condition"]["StringEquals"]["token.actions.githubusercontent.com:sub"]
+    assert subject == "repo:acme/data:environment:dev-warehouse"
+
+
+def test_what_the_stand_in_cannot_make_is_listed_and_nothing_else():
+    types = {resource["Type"] for file in INFRA.glob("[!.]*.yml") for resource in load(file.name)["Resources"].values()}
+    assert types >= NOT_MADE
+    # Of these two stacks it can make nothing that is worth reading back.
+    assert all(
+        resource["Type"] in NOT_MADE or resource["Type"] == "AWS::EC2::SecurityGroup"
+        for file in ("redshift.yml", "rotation.yml")
+        for resource in load(file)["Resources"].values()
+    )
+
+
+def test_the_execution_role_reads_two_kinds_of_secrets_and_calls_one_function(aws, stacks, storage):
+    ec2 = aws.client("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.8.0.0/16")["Vpc"]
+    made = stacks.make(
+        "environment.yml",
+        VpcId=vpc["VpcId"],
+        SubnetIds="subnet-12345678,subnet-87654321",
+        DagsBucketName=storage["DagsBucketName"],
+        KeyArn=storage["KeyArn"],
+    )
+    statements = stacks.policies(made["ExecutionRoleArn"])
+    prefix = "arn:aws:secretsmanager:us-east-1:123456789012:secret:"
+    reads = [each["Resource"] for each in statements if each["Action"] == "secretsmanager:GetSecretValue"]
+    assert reads == [[f"{prefix}flights/dbt_user-??????", f"{prefix}airflow/connections/*"]]
+    calls = [each["Resource"] for each in statements if each["Action"] == "lambda:InvokeFunction"]
+    assert calls == ["arn:aws:lambda:us-east-1:123456789012:function:sns_notification"]
+    # What AWS cannot narrow to a resource, and nothing else, has the wildcard.
+    everywhere = {action for each in statements if each["Resource"] == "*" for action in listed(each["Action"])}
+    assert everywhere == {"logs:DescribeLogGroups", "s3:GetAccountPublicAccessBlock", "cloudwatch:PutMetricData"}
+
+
+def test_the_environment_is_what_the_dags_expect():
+    environment = properties("environment.yml", "Environment")
+    root = INFRA.parent
+    assert (root / environment["RequirementsS3Path"]).is_file()
+    assert (root / environment["StartupScriptS3Path"]).is_file()
+    assert environment["DagS3Path"] == "dags"
+    assert f"apache-airflow=={environment['AirflowVersion']}" in (root / "pyproject.toml").read_text()
+    kwargs = json.loads(environment["AirflowConfigurationOptions"]["secrets.backend_kwargs"])
+    assert kwargs["connections_prefix"] == "airflow/connections"

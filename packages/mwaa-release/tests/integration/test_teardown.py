@@ -1,0 +1,108 @@
+"""An environment is taken away whole, in order, after a question; what was interrupted is finished by the next call."""
+
+import json
+
+import pytest
+from botocore.exceptions import ClientError
+
+from mwaa_local.testing.stacks import properties
+from mwaa_release.bucket import Bucket
+from mwaa_release.errors import DeployError, SetupError
+from mwaa_release.teardown import find_stacks, teardown
+
+
+@pytest.fixture
+def environment(aws, stacks):
+    """Stacks as infra/README.md brings them up."""
+    storage = stacks.make("storage.yml")
+    # The stand-in keeps the policy of a stack's key as an object, and then cannot read it itself.
+    policy = json.dumps(properties("storage.yml", "Key")["KeyPolicy"])
+    aws.client("kms").put_key_policy(KeyId=storage["KeyArn"], PolicyName="default", Policy=policy)
+    function = f"notify-{stacks.name}"
+    stacks.make("notification.yml", KeyArn=storage["KeyArn"], FunctionName=function)
+    stacks.make("warehouse.yml", KeyArn=storage["KeyArn"], Host="warehouse.example.com")
+    return storage
+
+
+@pytest.fixture
+def filled(aws, environment) -> Bucket:
+    """Its DAGs bucket with versions and a delete marker."""
+    bucket = Bucket(environment["DagsBucketName"], aws.client("s3"))
+    # CloudFormation of the stand-in passes over a bucket's versioning.
+    bucket.s3.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
+    for body in (b"1", b"2"):
+        bucket.s3.put_object(Bucket=bucket.name, Key="dags/x.py", Body=body)
+    bucket.s3.delete_object(Bucket=bucket.name, Key="dags/x.py")
+    bucket.s3.put_object(Bucket=bucket.name, Key="requirements.txt", Body=b"r")
+    return bucket
+
+
+def exists(s3, bucket: str) -> bool:
+    return bucket in {each["Name"] for each in s3.list_buckets()["Buckets"]}
+
+
+def test_nothing_is_left_but_the_key_that_waits(aws, stacks, environment, filled):
+    found = find_stacks(aws.client("cloudformation"), stacks.name)
+    assert [stack.name.removeprefix(f"{stacks.name}-") for stack in found] == ["warehouse", "notification", "storage"]
+    said = []
+    teardown(aws.client, found, lambda what, *_: said.append(what))
+    for name in ("DagsBucketName", "LandingBucketName"):
+        assert not exists(filled.s3, environment[name])
+    with pytest.raises(ClientError, match="ResourceNotFound"):
+        aws.client("lambda").get_function(FunctionName=f"notify-{stacks.name}")
+    groups = aws.client("logs").describe_log_groups(logGroupNamePrefix=f"/aws/lambda/notify-{stacks.name}")
+    assert groups["logGroups"] == []
+    key = aws.client("kms").describe_key(KeyId=environment["KeyArn"])["KeyMetadata"]
+    assert key["KeyState"] == "PendingDeletion"
+    assert f"emptying s3://{filled.name}" in said
+    with pytest.raises(SetupError, match=rf"there is no stack {stacks.name}-network"):
+        find_stacks(aws.client("cloudformation"), stacks.name)
+
+
+def test_what_was_interrupted_is_finished_by_the_next_one(aws, stacks, environment, filled):
+    def broken(service: str):
+        client = aws.client(service)
+        if service == "kms":
+            client.meta.events.register("before-call.kms", lambda **_: (_ for _ in ()).throw(KeyboardInterrupt))
+        return client
+
+    with pytest.raises(KeyboardInterrupt):
+        teardown(broken, find_stacks(aws.client("cloudformation"), stacks.name))
+    assert not exists(filled.s3, filled.name)
+    remaining = find_stacks(aws.client("cloudformation"), stacks.name)
+    assert [stack.name for stack in remaining] == [f"{stacks.name}-storage"]
+    teardown(aws.client, remaining)
+    key = aws.client("kms").describe_key(KeyId=environment["KeyArn"])["KeyMetadata"]
+    assert key["KeyState"] == "PendingDeletion"
+
+
+def test_a_stack_that_cannot_go_is_named(aws, stacks, environment):
+    def denied(service: str):
+        client = aws.client(service)
+
+        def refuse(**_more):
+            raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "DeleteStack")
+
+        if service == "cloudformation":
+            client.meta.events.register("before-call.cloudformation.DeleteStack", refuse)
+        return client
+
+    with pytest.raises(DeployError, match=rf"deleting the stack {stacks.name}-warehouse: access denied"):
+        teardown(denied, find_stacks(aws.client("cloudformation"), stacks.name))
+
+
+def test_it_shows_what_goes_and_asks_for_the_name(deploy, aws, stacks, environment, filled):
+    code, text = deploy("teardown", stacks.name, input="yes\n")
+    assert code == 2
+    assert "nothing was removed" in text
+    shown = [line.strip() for line in text.splitlines() if line.startswith("  ")]
+    assert f"bucket {filled.name}: every object and every version in it" in shown
+    assert shown[-1].startswith(f"stack {stacks.name}-storage: ")
+    assert exists(filled.s3, filled.name)
+    code, text = deploy("teardown", stacks.name, "--account", "999999999999", "--yes")
+    assert (code, exists(filled.s3, filled.name)) == (2, True)
+    code, text = deploy("teardown", stacks.name, input=f"{stacks.name}\n")
+    assert code == 0, text
+    assert f"{stacks.name} is gone" in text
+    assert not exists(filled.s3, filled.name)
+    assert deploy("teardown", stacks.name, "--yes")[0] == 2

@@ -1,0 +1,208 @@
+"""The database user has the rights it needs and no others; the sample data arrives whole, again and again."""
+
+import secrets
+
+import boto3
+import pytest
+import redshift_connector
+
+from mwaa_release import sample_data
+from mwaa_release.errors import DeployError, SetupError
+from mwaa_release.redshift import apply_grants, error_code
+from mwaa_release.sample_data import load_sample, upload_sample
+
+ROWS = {"airlines": 16, "airports": 1458, "planes": 3322, "weather": 26115, "flights": 336776}
+PASSWORD = 'it\'s \\ "n" é; -- $$'
+
+
+@pytest.fixture
+def admin(warehouse):
+    connection = warehouse.connect()
+    connection.autocommit = True
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def s3(landing):
+    return boto3.client(
+        "s3",
+        endpoint_url=landing["AWS_ENDPOINT_URL"],
+        region_name=landing["AWS_DEFAULT_REGION"],
+        aws_access_key_id=landing["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=landing["AWS_SECRET_ACCESS_KEY"],
+    )
+
+
+@pytest.fixture
+def landing_bucket(s3) -> str:
+    name = f"landing-{secrets.token_hex(6)}"
+    s3.create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("sample")
+
+
+def run(connection: redshift_connector.Connection, query: str):
+    with connection.cursor() as cursor:
+        cursor.execute(query)
+        return cursor.fetchall() if cursor.description else None
+
+
+class Pipeline:
+    """Names of one test's own, and its user."""
+
+    def __init__(self, warehouse, admin) -> None:
+        self.id = secrets.token_hex(4)
+        self.user, self.source, self.target = f"dbt_{self.id}", f"source_{self.id}", f"marts_{self.id}"
+        self.warehouse, self.admin = warehouse, admin
+        run(admin, f"create schema {self.source}")
+        run(admin, f"create table {self.source}.before (a integer)")
+        run(admin, f"insert into {self.source}.before values (1)")
+
+    def grant(self, password: str = PASSWORD, **more) -> None:
+        apply_grants(self.admin, self.user, password, self.source, self.target, **more)
+
+    def connect(self, password: str = PASSWORD) -> redshift_connector.Connection:
+        connection = self.warehouse.connect(self.user, password)
+        connection.autocommit = True
+        return connection
+
+
+@pytest.fixture
+def pipeline(warehouse, admin):
+    return Pipeline(warehouse, admin)
+
+
+def test_the_user_reads_its_sources_those_made_later_too_and_builds_in_its_schema(pipeline):
+    pipeline.grant()
+    run(pipeline.admin, f"create table {pipeline.source}.after (a integer)")
+    user = pipeline.connect()
+    assert run(user, f"select a from {pipeline.source}.before") == ([1],)
+    assert run(user, f"select a from {pipeline.source}.after") == ()
+    run(user, f"create table {pipeline.target}.built as select a from {pipeline.source}.before")
+    run(user, f"create temporary table staged as select a from {pipeline.target}.built")
+    run(user, f"alter table {pipeline.target}.built rename to renamed")
+    run(user, f"drop table {pipeline.target}.renamed")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "create schema own_{id}",
+        "create table public.own_{id} (a integer)",
+        "create table {source}.own (a integer)",
+        "insert into {source}.before values (2)",
+        "delete from {source}.before",
+        "update {source}.before set a = 2",
+        "drop table {source}.before",
+        "select a from {other}.secret",
+        "create user own_{id} with password 'Abcdefg1'",
+        "create database own_{id}",
+        "alter schema {source} owner to {user}",
+    ],
+)
+def test_the_user_may_do_nothing_else(pipeline, statement):
+    pipeline.grant()
+    other = f"other_{pipeline.id}"
+    run(pipeline.admin, f"create schema {other}")
+    run(pipeline.admin, f"create table {other}.secret (a integer)")
+    user = pipeline.connect()
+    with pytest.raises(redshift_connector.Error) as refused:
+        run(user, statement.format(**vars(pipeline), other=other))
+    assert error_code(refused.value) == "42501", refused.value
+    assert run(pipeline.admin, f"select a from {pipeline.source}.before") == ([1],)
+
+
+def test_a_second_time_changes_the_password_and_nothing_else(pipeline):
+    pipeline.grant()
+    user = pipeline.connect()
+    run(user, f"create table {pipeline.target}.kept as select 1 as a")
+    pipeline.grant("Another1password")
+    with pytest.raises(redshift_connector.Error):
+        pipeline.connect()
+    assert run(pipeline.connect("Another1password"), f"select a from {pipeline.target}.kept") == ([1],)
+
+
+def test_no_error_shows_a_password_and_the_connection_stays_as_it_was(pipeline):
+    pipeline.admin.autocommit = False
+    with pytest.raises(DeployError, match=r"source_schema\.sql.*nowhere") as refused:
+        apply_grants(pipeline.admin, pipeline.user, PASSWORD, "nowhere", pipeline.target)
+    assert "sha256" not in str(refused.value)
+    assert pipeline.admin.autocommit is False
+    pipeline.admin.autocommit = True
+    pipeline.grant()
+    with pytest.raises(DeployError, match="create group") as refused:
+        apply_grants(pipeline.connect(), "other", PASSWORD, pipeline.source, "other")
+    assert PASSWORD not in str(refused.value)
+
+
+def test_names_may_hold_anything(warehouse, admin):
+    name = f"odd \"name'; drop schema public; -- {secrets.token_hex(3)}"
+    source = f"src {secrets.token_hex(3)}"
+    run(admin, f'create schema "{source}"')
+    apply_grants(admin, name, PASSWORD, source, f"{name} marts")
+    connection = warehouse.connect(name, PASSWORD)
+    assert run(connection, "select current_user") == ([name],)
+
+
+def test_the_sample_data_is_loaded_whole_and_again(admin, s3, landing_bucket, cache):
+    said = []
+    uploaded = upload_sample(s3, landing_bucket, cache, lambda what, done, total: said.append((done, total)))
+    assert sorted(uploaded) == sorted(f"nycflights13/{table}/{table}.csv.gz" for table in ROWS)
+    assert said[-1] == (5, 5)
+    assert upload_sample(s3, landing_bucket, cache) == []
+    admin.autocommit = False
+    assert load_sample(s3, admin, landing_bucket) == ROWS
+    assert load_sample(s3, admin, landing_bucket, "arn:aws:iam::123456789012:role/copy") == ROWS
+    # 'NA' is null, times are times, and every row says when it was loaded.
+    query = 'select count(*) - count(dep_time), min(time_hour)::varchar, count(loaded_at) from "raw".flights'
+    (row,) = run(admin, query)
+    assert row == [8255, "2013-01-01 10:00:00", 336776]
+    (row,) = run(admin, 'select count(*) - count(wind_gust), count(*) - count(temp) from "raw".weather')
+    assert row == [20778, 1]
+
+
+def test_a_landed_file_that_was_changed_is_put_back(s3, landing_bucket, cache):
+    upload_sample(s3, landing_bucket, cache)
+    key = "nycflights13/airlines/airlines.csv.gz"
+    s3.put_object(Bucket=landing_bucket, Key=key, Body=b"x")
+    assert upload_sample(s3, landing_bucket, cache) == [key]
+
+
+def test_an_empty_landing_bucket_is_named_with_the_command_that_fills_it(admin, s3, landing_bucket):
+    with pytest.raises(
+        SetupError, match=rf"s3://{landing_bucket}/nycflights13/airlines/ is empty.*python -m mwaa_release"
+    ):
+        load_sample(s3, admin, landing_bucket)
+    with pytest.raises(SetupError, match=r"no-such-landing-bucket.*does not exist"):
+        load_sample(s3, admin, "no-such-landing-bucket")
+
+
+def test_a_load_that_fails_changes_nothing(admin, s3, landing_bucket, cache):
+    upload_sample(s3, landing_bucket, cache)
+    admin.autocommit = False
+    load_sample(s3, admin, landing_bucket)
+    s3.put_object(Bucket=landing_bucket, Key="nycflights13/flights/flights.csv.gz", Body=b"this is no gzip")
+    with pytest.raises(DeployError, match=r"flights\.sql: Redshift refused"):
+        load_sample(s3, admin, landing_bucket)
+    for table, count in ROWS.items():
+        assert run(admin, f'select count(*) from "raw".{table}') == ([count],)
+
+
+@pytest.mark.parametrize("role", ["", "x", "default; drop table x", "arn:aws:iam::1:role/x", "'default'"])
+def test_a_role_that_is_none_is_refused(admin, s3, landing_bucket, role):
+    with pytest.raises(SetupError, match="IAM role"):
+        load_sample(s3, admin, landing_bucket, role)
+
+
+def test_the_csvs_are_the_same_bytes_every_time_and_made_once(tmp_path):
+    first = sample_data.compressed("airports", tmp_path / "one")
+    second = sample_data.compressed("airports", tmp_path / "two")
+    assert first.name == second.name
+    assert first.read_bytes() == second.read_bytes()
+    made = first.stat().st_mtime_ns
+    assert sample_data.compressed("airports", tmp_path / "one").stat().st_mtime_ns == made

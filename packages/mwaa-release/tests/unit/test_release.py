@@ -1,0 +1,101 @@
+"""release.json, release ids, and errors of AWS in words."""
+
+import threading
+import time
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, NoRegionError
+
+from mwaa_release.bucket import PARALLEL, in_parallel
+from mwaa_release.errors import DeployError, SetupError, from_aws
+from mwaa_release.release import RELEASE_ID, File, Release
+
+RELEASE = Release(
+    "20260101T000001Z-abcdef1", "flights", "abcdef1", "now", "1.11", (File("b", 2, "22"), File("a", 1, "1"))
+)
+
+
+def test_release_json_reads_back():
+    assert Release.from_json(RELEASE.to_json(), "x") == RELEASE
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[]", b'{"files": 1}', b"\xff"])
+def test_what_is_no_release_json_is_named(text):
+    with pytest.raises(DeployError, match=r"here is not a release\.json"):
+        Release.from_json(text, "here")
+
+
+def test_content_is_paths_and_hashes_in_any_order_and_nothing_else():
+    def content(*files: File) -> str:
+        return Release("other", "flights", "other", "later", "2", files).content_sha256
+
+    first, second = RELEASE.files
+    assert content(second, first) == RELEASE.content_sha256
+    assert content(first) != RELEASE.content_sha256
+    assert content(first, File("a", 1, "2")) != RELEASE.content_sha256
+    assert content(first, File("c", 1, "1")) != RELEASE.content_sha256
+
+
+@pytest.mark.parametrize(
+    ("name", "valid"),
+    [
+        ("20260101T000001Z-abcdef1", True),
+        ("20260101T000001Z-abcdef1-dirty", True),
+        ("20260101T000001Z-unknown", True),
+        ("CURRENT", False),
+        ("20260101T000001Z-ABCDEF1", False),
+        ("../20260101T000001Z-abcdef1", False),
+        ("20260101T000001Z-abcdef1\n", False),
+    ],
+)
+def test_release_ids(name, valid):
+    assert bool(RELEASE_ID.fullmatch(name)) is valid
+
+
+def client_error(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "words"}}, "PutObject")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (NoCredentialsError(), SetupError, "sign in first"),
+        (NoRegionError(), SetupError, "set AWS_REGION"),
+        (EndpointConnectionError(endpoint_url="http://x"), SetupError, "check the network"),
+        (client_error("NoSuchBucket"), SetupError, "--bucket"),
+        (client_error("AccessDenied"), SetupError, r"access denied by AWS \(PutObject\)"),
+        (client_error("ExpiredToken"), SetupError, "expired"),
+        (client_error("SlowDown"), DeployError, "SlowDown: words"),
+    ],
+)
+def test_errors_of_aws_say_where_and_what_to_do(error, kind, said):
+    found = from_aws(error, "uploading s3://b/k")
+    assert type(found) is kind
+    with pytest.raises(kind, match=f"^uploading s3://b/k: .*{said}"):
+        raise found
+
+
+def test_jobs_return_in_order_and_report_progress():
+    counts = []
+    assert in_parallel([lambda n=n: n for n in range(50)], counts.append) == list(range(50))
+    assert counts[-1] == 50
+
+
+def test_after_a_failure_no_further_job_begins():
+    begun = []
+    gate = threading.Event()
+
+    def job(number: int) -> None:
+        begun.append(number)
+        if number == 0:
+            raise ValueError("first")
+        gate.wait(5)
+
+    def open_later() -> None:
+        time.sleep(0.3)
+        gate.set()
+
+    threading.Thread(target=open_later).start()
+    with pytest.raises(ValueError, match="first"):
+        in_parallel([lambda n=n: job(n) for n in range(200)])
+    assert len(begun) <= 2 * PARALLEL

@@ -1,0 +1,187 @@
+"""CREATE and ALTER of tables and views: what is stored where falls away, keys are recorded and not enforced.
+
+https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_TABLE_NEW.html
+"""
+
+from sqlglot import exp
+
+from redshift_local import datatypes
+from redshift_local.dialect import generate
+from redshift_local.plan import HELPERS, Plan, Refused, block, literal, unsupported
+from redshift_local.storage import WITHOUT_EFFECT, Storage
+
+_KEYS = (exp.PrimaryKey, exp.ForeignKey, exp.UniqueColumnConstraint)
+_COLUMN_KEYS = (exp.PrimaryKeyColumnConstraint, exp.UniqueColumnConstraint, exp.Reference)
+
+
+def create(tree: exp.Create) -> Plan:
+    """Translate CREATE TABLE, VIEW, SCHEMA and the like; types in expressions are done already."""
+    storage = Storage()
+    if properties := tree.args.get("properties"):
+        if properties.find(exp.ExternalProperty, exp.LocationProperty):
+            raise unsupported("external tables", "load the files with COPY instead")
+        for each in properties.expressions:
+            storage.of_property(each)
+        kept = [each for each in properties.expressions if not isinstance(each, WITHOUT_EFFECT)]
+        properties.set("expressions", kept)
+    name = _table_of(tree)
+    if tree.kind == "TABLE" and name is not None and name.name.startswith("#"):
+        # A name that begins with # makes a temporary table.
+        tree.set("properties", exp.Properties(expressions=[exp.TemporaryProperty()]))
+    if tree.args.get("no_schema_binding"):
+        tree.set("no_schema_binding", None)
+        return late_binding_view(tree)
+    keys = _take_keys(tree.this, storage) if isinstance(tree.this, exp.Schema) and tree.kind == "TABLE" else []
+    sql = generate(tree)
+    steps = [f"PERFORM {HELPERS}.record_key({literal(generate(name))}, {literal(key)})" for key in keys]
+    steps += [
+        f"PERFORM {HELPERS}.copy_storage({literal(generate(name))}, {literal(generate(like.this))})"
+        for like in tree.this.find_all(exp.LikeProperty)
+    ]
+    steps += storage.steps(generate(name)) if name is not None else []
+    if not steps:
+        return Plan(sql)
+    if tree.args.get("exists"):
+        # Of a table that is there already, nothing is recorded.
+        exists = f"to_regclass({literal(generate(name))}) IS NOT NULL"
+        steps = [f"IF {exists} THEN {sql}; ELSE {'; '.join([sql, *steps])}; END IF"]
+    else:
+        steps.insert(0, sql)
+    return Plan(block(*steps), tag="SELECT" if tree.expression else "CREATE TABLE")
+
+
+def late_binding_view(tree: exp.Create) -> Plan:
+    """A view WITH NO SCHEMA BINDING: a text that is bound to tables when it is read (sql/5_views.sql)."""
+    reads = []
+    for table in tables(tree.expression):
+        if not table.db:
+            text = "All the relation names inside should be qualified when creating VIEW WITH NO SCHEMA BINDING."
+            raise Refused(text, "42601", f"write <schema>.{table.name}")
+        reads.append(".".join(generate(exp.to_identifier(part.name.lower(), quoted=True)) for part in table.parts[-2:]))
+    columns = ""
+    if isinstance(tree.this, exp.Schema):
+        columns = f"({', '.join(generate(each) for each in tree.this.expressions)})"
+    name = _table_of(tree)
+    arguments = [literal(generate(name)), literal(columns), literal(generate(tree.expression))]
+    arguments += [f"ARRAY[{', '.join(literal(each) for each in reads)}]::text[]", str(bool(tree.args.get("replace")))]
+    call = f"PERFORM {HELPERS}.create_late_binding_view({', '.join(arguments)})"
+    return Plan(block(call), tag="CREATE VIEW", makes_late_view=name.name.lower())
+
+
+def tables(tree: exp.Expr) -> list[exp.Table]:
+    """The tables and views that a statement names, without those that it defines itself by WITH."""
+    own = {each.alias.lower() for each in tree.find_all(exp.CTE)}
+    found = [each for each in tree.find_all(exp.Table) if isinstance(each.this, exp.Identifier)]
+    return [each for each in found if each.db or each.name.lower() not in own]
+
+
+def read_by(tree: exp.Expr) -> list[exp.Table]:
+    """The tables and views whose rows a statement reads or changes; what is made, altered or dropped is none."""
+    if isinstance(tree, exp.Create):
+        return tables(tree.expression) if tree.expression else []
+    return [] if isinstance(tree, (exp.Alter, exp.Drop)) else tables(tree)
+
+
+def written_by(tree: exp.Expr) -> str:
+    """The relation that a statement inserts rows into, as PostgreSQL text; nothing if it inserts none."""
+    fills = isinstance(tree, exp.Create) and tree.kind == "TABLE" and tree.expression
+    if not fills and not isinstance(tree, (exp.Insert, exp.Merge)):
+        return ""
+    target = tree.this.this if isinstance(tree.this, exp.Schema) else tree.this
+    return ".".join(generate(part) for part in target.parts[-2:]) if isinstance(target, exp.Table) else ""
+
+
+def alter(tree: exp.Alter) -> Plan:
+    """Translate ALTER TABLE; what only concerns storage or keys changes nothing in PostgreSQL."""
+    name, kept, changes, renames, storage = generate(tree.this), [], [], None, Storage()
+    for action in tree.args["actions"]:
+        if isinstance(action, (exp.AlterDistStyle, exp.AlterSortKey)):
+            storage.of_action(action)
+            continue
+        if isinstance(action, exp.AddConstraint):
+            changes += [("record_key", generate(each)) for each in action.expressions]
+            continue
+        if isinstance(action, exp.Drop) and action.args.get("kind") == "CONSTRAINT":
+            changes.append(("forget_key", action.find(exp.Identifier).name))
+            continue
+        if isinstance(action, exp.ColumnDef):
+            _column(action, storage)
+        if isinstance(action, exp.AlterRename):
+            renames = tree.this.name.lower(), action.this.name.lower()
+        kept.append(action)
+    if not kept:
+        steps = [f"PERFORM {HELPERS}.{change}({literal(name)}, {literal(key)})" for change, key in changes]
+        steps += storage.steps(name)
+        return Plan(block(f"PERFORM {literal(name)}::regclass", *steps), tag="ALTER TABLE")
+    tree.set("actions", kept)
+    return Plan(generate(tree), renames=renames)
+
+
+def _table_of(tree: exp.Create) -> exp.Table | None:
+    found = tree.this.this if isinstance(tree.this, exp.Schema) else tree.this
+    return found if isinstance(found, exp.Table) else None
+
+
+def _take_keys(schema: exp.Schema, storage: Storage) -> list[str]:
+    """Take the keys out of a table's definition; columns of a primary key stay NOT NULL, which Redshift enforces."""
+    keys, not_null = [], set()
+    for part in list(schema.expressions):
+        inner = part.expressions[0] if isinstance(part, exp.Constraint) and part.expressions else part
+        if isinstance(inner, _KEYS):
+            keys.append(generate(part))
+            if isinstance(inner, exp.PrimaryKey):
+                not_null |= {each.name.lower() for each in inner.expressions}
+            part.pop()
+        elif isinstance(part, exp.ColumnDef):
+            keys += _column(part, storage)
+    for part in schema.find_all(exp.ColumnDef):
+        if part.name.lower() in not_null:
+            _require(part)
+    return keys
+
+
+def _column(column: exp.ColumnDef, storage: Storage) -> list[str]:
+    """Make a column's definition PostgreSQL's; returns the keys that it declared."""
+    keys = []
+    for constraint in list(column.args.get("constraints") or []):
+        kind = constraint.kind
+        if isinstance(kind, exp.CollateColumnConstraint):
+            if "case_insensitive" in kind.this.name.lower():
+                raise unsupported("COLLATE CASE_INSENSITIVE", "compare lower(x) instead")
+            constraint.pop()
+        elif isinstance(kind, (exp.GeneratedAsIdentityColumnConstraint, exp.DefaultColumnConstraint)):
+            constraint.set("kind", _identity(kind))
+        elif isinstance(kind, exp.EncodeColumnConstraint):
+            storage.of_column(column.name, kind.name)
+            constraint.pop()
+        elif isinstance(kind, _COLUMN_KEYS):
+            constraint.pop()
+            name = generate(exp.to_identifier(column.name, quoted=True))
+            if isinstance(kind, exp.Reference):
+                keys.append(f"FOREIGN KEY ({name}) {generate(kind)}")
+            elif isinstance(kind, exp.PrimaryKeyColumnConstraint):
+                keys.append(f"PRIMARY KEY ({name})")
+                _require(column)
+            else:
+                keys.append(f"UNIQUE ({name})")
+    if column.kind is not None:
+        datatypes.store(column.kind)
+    return keys
+
+
+def _identity(kind: exp.Expr) -> exp.Expr:
+    """An identity may begin at 0 or go down, as PostgreSQL has to be told. DEFAULT IDENTITY (…) takes other values."""
+    if isinstance(kind, exp.DefaultColumnConstraint):
+        if not isinstance(kind.this, exp.Anonymous) or kind.this.name.lower() != "identity":
+            return kind
+        start, step = kind.this.expressions
+        kind = exp.GeneratedAsIdentityColumnConstraint(this=False, start=start, increment=step)
+    if start := kind.args.get("start"):
+        kind.set("maxvalue" if isinstance(kind.args.get("increment"), exp.Neg) else "minvalue", start.copy())
+    return kind
+
+
+def _require(column: exp.ColumnDef) -> None:
+    constraints = column.args.get("constraints") or []
+    if not any(isinstance(each.kind, exp.NotNullColumnConstraint) for each in constraints):
+        column.append("constraints", exp.ColumnConstraint(kind=exp.NotNullColumnConstraint()))

@@ -1,0 +1,110 @@
+"""What sqlglot's Redshift parser and PostgreSQL generator do differently for us.
+
+Function calls keep their names: what Redshift has and PostgreSQL lacks are functions in the database (install.sql), so
+that one place defines each. Only calls with a grammar of their own are parsed as more than a name and arguments.
+"""
+
+from typing import ClassVar
+
+from sqlglot import ErrorLevel, exp
+from sqlglot.dialects.redshift import Redshift
+from sqlglot.generators.postgres import PostgresGenerator
+from sqlglot.parsers.redshift import RedshiftParser
+from sqlglot.tokens import TokenType
+
+from redshift_local.plan import Refused
+
+_OWN_GRAMMAR = ("CAST", "CONVERT", "DECODE", "EXTRACT", "POSITION", "SUBSTRING", "TRIM", "TRY_CAST")
+
+
+def _attribute(parser: RedshiftParser, word: str) -> exp.Expr:
+    """A column's storage attribute, which `storage` reads."""
+    if word == "encode":
+        word += f" {parser._advance_any().text.lower()}"
+    return parser.expression(exp.EncodeColumnConstraint(this=exp.var(word)))
+
+
+def _identity(parser: RedshiftParser) -> exp.Expr:
+    """IDENTITY and IDENTITY (seed, step)."""
+    wrapped = parser._curr and parser._curr.token_type == TokenType.L_PAREN
+    start, step = (parser._parse_wrapped_csv(parser._parse_unary) if wrapped else None) or (None, None)
+    return parser.expression(exp.GeneratedAsIdentityColumnConstraint(this=True, start=start, increment=step))
+
+
+def _sort_key(parser: RedshiftParser, *, word: str = "", compound: bool = True) -> exp.Expr:
+    """SORTKEY (…) and SORTKEY AUTO, of which `word` is still to be read."""
+    if word:
+        parser._match_text_seq(word)
+    keys = [] if parser._match_text_seq("AUTO") else parser._parse_wrapped_csv(parser._parse_id_var)
+    return parser.expression(exp.SortKeyProperty(this=exp.Tuple(expressions=keys), compound=compound))
+
+
+def _encode_auto(parser: RedshiftParser) -> exp.Expr:
+    parser._match_text_seq("AUTO")
+    return parser.expression(exp.BackupProperty(this=exp.var("auto")))
+
+
+class Parser(RedshiftParser):
+    """Redshift's grammar, with function calls left as they are."""
+
+    FUNCTIONS: ClassVar = {}
+    FUNCTION_PARSERS: ClassVar = {k: v for k, v in RedshiftParser.FUNCTION_PARSERS.items() if k in _OWN_GRAMMAR}
+    NO_PAREN_FUNCTION_PARSERS: ClassVar = {
+        "ANY": RedshiftParser.NO_PAREN_FUNCTION_PARSERS["ANY"],
+        "CASE": RedshiftParser.NO_PAREN_FUNCTION_PARSERS["CASE"],
+        "SYSDATE": lambda self: self.expression(exp.Anonymous(this="sysdate")),
+        # `approximate count(distinct x)` is exact here, which is within what Redshift promises.
+        "APPROXIMATE": lambda self: self._parse_function(),
+    }
+    PROPERTY_PARSERS: ClassVar = {
+        **RedshiftParser.PROPERTY_PARSERS,
+        "SORTKEY": _sort_key,
+        "COMPOUND": lambda self: _sort_key(self, word="SORTKEY"),
+        "INTERLEAVED": lambda self: _sort_key(self, word="SORTKEY", compound=False),
+        "ENCODE": _encode_auto,
+    }
+    CONSTRAINT_PARSERS: ClassVar = {
+        **RedshiftParser.CONSTRAINT_PARSERS,
+        "ENCODE": lambda self: _attribute(self, "encode"),
+        "DISTKEY": lambda self: _attribute(self, "distkey"),
+        "SORTKEY": lambda self: _attribute(self, "sortkey"),
+        "IDENTITY": _identity,
+    }
+
+
+class Generator(PostgresGenerator):
+    """PostgreSQL's grammar, with names of functions as they were written."""
+
+    TRANSFORMS: ClassVar = {
+        **PostgresGenerator.TRANSFORMS,
+        exp.EncodeColumnConstraint: lambda *_: "",
+        exp.CurrentUserId: lambda *_: "pg_redshift.current_user_id()",
+        exp.Placeholder: lambda _, node: f"${node.name.removeprefix('bound')}",
+    }
+
+
+class LocalRedshift(Redshift):
+    """Redshift as the warehouse reads it."""
+
+    INDEX_OFFSET = 0
+    Parser = Parser
+
+    class Tokenizer(Redshift.Tokenizer):
+        """Redshift's words. No statement is swallowed whole: those without a tree are read word by word."""
+
+        COMMANDS: ClassVar = set()
+
+
+def generate(tree: exp.Expr) -> str:
+    """Write `tree` as PostgreSQL text.
+
+    Raises:
+        sqlglot.UnsupportedError: PostgreSQL has no such construct, as far as sqlglot knows.
+        Refused: a string in it holds what no string can.
+    """
+    sql = Generator(
+        dialect="postgres", normalize_functions=False, unsupported_level=ErrorLevel.RAISE, comments=False
+    ).generate(tree)
+    if "\0" in sql:
+        raise Refused('invalid byte sequence for encoding "UTF8": 0x00', "22021")
+    return sql

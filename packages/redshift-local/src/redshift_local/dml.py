@@ -1,0 +1,71 @@
+"""DELETE, MERGE and names, where the two grammars differ."""
+
+import string
+
+from sqlglot import exp
+
+from redshift_local import longnames
+from redshift_local.dialect import generate
+from redshift_local.plan import Plan, block
+
+_FOLDED = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+# The last one begins the mark that stands for a long literal (longtext.py).
+_NOT_JSON_YET = ("{", "[", '"', "\x01")
+
+
+def delete(node: exp.Delete) -> None:
+    """FROM may be left out. https://docs.aws.amazon.com/redshift/latest/dg/r_DELETE.html"""
+    if not node.this and (names := node.args.get("tables")):
+        node.set("this", names[0])
+        node.set("tables", None)
+
+
+def merge_insert(node: exp.When) -> None:
+    """INSERT VALUES without a list of columns. https://docs.aws.amazon.com/redshift/latest/dg/r_MERGE.html"""
+    then = node.args["then"]
+    if isinstance(then, exp.Insert) and isinstance(then.this, exp.Tuple) and not then.expression:
+        [values] = then.this.expressions
+        if isinstance(values, exp.Anonymous):
+            then.set("this", None)
+            then.set("expression", exp.Tuple(expressions=[each.copy() for each in values.expressions]))
+
+
+def remove_duplicates(tree: exp.Merge) -> Plan:
+    """MERGE … REMOVE DUPLICATES: what matches is replaced by the source's rows, each kept once."""
+    target, source, matches = (generate(tree.args[name]) for name in ("this", "using", "on"))
+    return Plan(
+        block(
+            f"DELETE FROM {target} USING {source} WHERE {matches}",  # noqa: S608 - written by sqlglot from its tree
+            f"INSERT INTO {target} SELECT DISTINCT * FROM {source}",  # noqa: S608
+        ),
+        tag="MERGE",
+    )
+
+
+def identifier(node: exp.Identifier) -> None:
+    """Quoted names, too, are folded to lower case; one that begins with # is a temporary table's, to be quoted here.
+
+    https://docs.aws.amazon.com/redshift/latest/dg/r_names.html
+    """
+    if node.quoted:
+        node.set("this", node.name.translate(_FOLDED))
+    elif node.name.startswith("#"):
+        node.set("quoted", True)
+    if longnames.is_long(node.name):
+        node.set("this", longnames.shortened(node.name))
+        node.set("quoted", True)
+
+
+def stored(node: exp.Insert | exp.Update) -> None:
+    """A string that looks like JSON is a string, in a SUPER column too; read as PostgreSQL does, it would be parsed.
+
+    What begins so is no literal of any other type that a column could have.
+    """
+    values = [each.expression for each in node.expressions] if isinstance(node, exp.Update) else []
+    rows = node.expression.expressions if isinstance(node, exp.Insert) and node.expression else []
+    for row in rows:
+        values += row.expressions if isinstance(row, exp.Tuple) else [row.unalias()]
+    for value in values:
+        if isinstance(value, exp.Literal) and value.is_string and value.name.lstrip()[:1] in _NOT_JSON_YET:
+            value.replace(exp.cast(value.copy(), exp.DType.TEXT))

@@ -1,0 +1,186 @@
+"""The TCP server that Redshift's clients connect to: start-up, login, cancel; then a Session takes over."""
+
+import asyncio
+import contextlib
+import logging
+import struct
+
+import psycopg
+
+from redshift_local import login, wire
+from redshift_local.journal import Journal, Who
+from redshift_local.postgres import Postgres
+from redshift_local.session import Session, Stream
+from redshift_local.settings import HOST
+
+# What Redshift reports; its connector behaves differently with PostgreSQL's own version.
+SERVER_VERSION = "8.0.2"
+_LOGIN_SECONDS = 60
+# Of a client's start-up parameters, those that PostgreSQL shall see. Redshift's own ones, such as
+# client_protocol_version, it refuses.
+_PASSED_ON = ("application_name", "datestyle", "extra_float_digits", "options")
+
+Server = tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]
+
+
+class Gateway:
+    """Accepts clients on one port and serves each from `postgres`."""
+
+    def __init__(self, postgres: Postgres, port: int) -> None:
+        """Prepare; nothing listens yet."""
+        self.postgres, self.port = postgres, port
+        self.journal = Journal(postgres)
+        self._writing: asyncio.Task | None = None
+        self._server: asyncio.Server | None = None
+        self._clients: set[asyncio.Task] = set()
+        self._late_views: dict[str, set[str]] = {}
+
+    async def start(self) -> None:
+        """Listen. Raises OSError when the port is taken."""
+        self._server = await asyncio.start_server(self._client, HOST, self.port, limit=1 << 20)
+        self._writing = asyncio.create_task(self.journal.run())
+
+    async def stop(self) -> None:
+        """Stop listening and end every session."""
+        if self._server is not None:
+            self._server.close()
+        for task in self._clients:
+            task.cancel()
+        await asyncio.gather(*self._clients, return_exceptions=True)
+        if self._writing is not None:
+            self._writing.cancel()
+        await self.journal.stop()
+
+    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        self._clients.add(task)
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, TimeoutError):
+                await self._serve(reader, writer)
+        except wire.ProtocolError as problem:
+            writer.write(wire.error("08P01", str(problem), severity="FATAL"))
+        except Exception as problem:
+            # A defect of ours ends its session, not the warehouse; the client is told, the log has the rest.
+            logging.exception("a session ended unexpectedly")
+            text = f"internal error of the local warehouse: {type(problem).__name__}: {problem}"
+            writer.write(wire.error("XX000", text, severity="FATAL"))
+        except asyncio.CancelledError:
+            writer.write(wire.error("57P01", "the local warehouse is shutting down", severity="FATAL"))
+        finally:
+            self._clients.discard(task)
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with asyncio.timeout(_LOGIN_SECONDS):
+            parameters = await self._startup(reader, writer)
+            if parameters is None:
+                return
+            server = await self._login(reader, writer, parameters)
+        if server is None:
+            return
+        try:
+            await self.converse((reader, writer), server, parameters)
+        finally:
+            # Without a word of farewell, as from a client that vanished: PostgreSQL rolls back.
+            server[1].close()
+
+    async def converse(self, client: Stream, server: Server, parameters: dict[str, str]) -> None:
+        """Serve a client that has logged in, until one side leaves.
+
+        Args:
+            client: its connection.
+            server: PostgreSQL's, and the process id and secret that cancel what runs there.
+            parameters: of the client's start-up message.
+        """
+        pid = struct.unpack_from("!I", server[2])[0]
+        who = Who(parameters["user"].lower(), parameters.get("database", parameters["user"]).lower(), pid)
+        late_views = await self._late_views_of(who.database)
+        session = Session(client, server[:2], self.journal, who, late_views)
+        try:
+            await session.run()
+        finally:
+            if session.busy:  # the client vanished in the middle of a statement
+                await self._cancel(server[2])
+
+    async def _startup(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> dict[str, str] | None:
+        """Read requests until one starts a session; returns its parameters, or nothing for a cancel request."""
+        while True:
+            code, rest = await wire.read_startup(reader)
+            if code in (wire.SSL_REQUEST, wire.GSS_REQUEST):
+                writer.write(b"N")
+                await writer.drain()
+            elif code == wire.CANCEL_REQUEST:
+                await self._cancel(rest)
+                return None
+            elif code >> 16 == 3:
+                return wire.parameters_of(rest)
+            else:
+                raise wire.ProtocolError(f"unsupported frontend protocol {code >> 16}.{code & 0xFFFF}")
+
+    async def _cancel(self, key: bytes) -> None:
+        """Have PostgreSQL cancel what the session with this process id and secret runs."""
+        with contextlib.suppress(OSError):
+            _, server = await asyncio.open_unix_connection(self.postgres.socket)
+            server.write(struct.pack("!II", len(key) + 8, wire.CANCEL_REQUEST) + key)
+            await server.drain()
+            server.close()
+
+    async def _login(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, parameters: dict[str, str]
+    ) -> Server | None:
+        user = parameters.get("user", "").lower()
+        writer.write(wire.message(b"R", struct.pack("!I", 3)))  # AuthenticationCleartextPassword; loopback only
+        await writer.drain()
+        kind, payload = await wire.read_message(reader)
+        if kind != b"p" or isinstance(payload, int):
+            raise wire.ProtocolError(f"expected password response, got message type {kind[0]}")
+        try:
+            kept = await self._verifier(user)
+            if not login.matches(kept, user, wire.string_at(payload, 0)[0]):
+                text = f'password authentication failed for user "{user}"'
+                writer.write(wire.error("28000", text, severity="FATAL"))
+                return None
+            server = await asyncio.open_unix_connection(self.postgres.socket, limit=1 << 20)
+        except (OSError, psycopg.OperationalError):
+            text = "the PostgreSQL server of the local warehouse does not answer"
+            hint = f"see {self.postgres.log}, then start the warehouse again"
+            writer.write(wire.error("57P03", text, hint, severity="FATAL"))
+            return None
+        passed = {key: value for key, value in parameters.items() if key.lower() in _PASSED_ON}
+        server[1].write(wire.startup_message(user, parameters.get("database", user).lower(), passed))
+        if (key := await self._greet(server[0], writer)) is not None:
+            return *server, key
+        server[1].close()
+        return None
+
+    async def _late_views_of(self, database: str) -> set[str]:
+        if database not in self._late_views:
+            question = "select c.relname from pg_redshift.late_binding_views v join pg_class c on c.oid = v.view"
+            async with await psycopg.AsyncConnection.connect(self.postgres.conninfo(database)) as connection:
+                found = {row[0] async for row in await connection.execute(question)}
+            self._late_views.setdefault(database, set()).update(found)
+        return self._late_views[database]
+
+    async def _verifier(self, user: str) -> str | None:
+        connection = await psycopg.AsyncConnection.connect(self.postgres.conninfo("postgres"), autocommit=True)
+        async with connection:
+            question = (
+                "select rolpassword from pg_authid where rolname = %s and rolcanlogin"
+                " and coalesce(rolvaliduntil > now(), true)"
+            )
+            row = await (await connection.execute(question, (user,))).fetchone()
+        return row[0] if row else None
+
+    async def _greet(self, server: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
+        """Pass on what PostgreSQL says until it is ready for queries; returns its process id and secret if it is."""
+        key = None
+        while True:
+            kind, payload = await wire.read_message(server)
+            if kind == b"S" and payload.startswith(b"server_version\0"):
+                payload = f"server_version\0{SERVER_VERSION}\0".encode()
+            if kind == b"K":
+                key = payload
+            writer.write(wire.message(kind, payload))
+            if kind in b"ZE":
+                await writer.drain()
+                return key if kind == b"Z" else None

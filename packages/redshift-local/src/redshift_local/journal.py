@@ -1,0 +1,109 @@
+"""Remembers statements and load errors, for sys_query_history, stl_load_errors and their relatives.
+
+Written in batches, and at once when somebody is about to read them.
+"""
+
+import asyncio
+import itertools
+import re
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import psycopg
+
+from redshift_local.plan import Plan
+from redshift_local.postgres import Postgres
+from redshift_local.rows import BadField
+
+_SECONDS = 1.0
+_MANY = 2000
+# Statements that read what is kept here.
+READS = re.compile(r"\b(?:sys|stl|svl|stv|svcs|svv_query)_\w+|pg_last_(?:query_id|copy_id)", re.IGNORECASE)
+_QUERY = """INSERT INTO pg_redshift.queries (query_id, user_name, session_id, query_label, query_text, start_time,
+ end_time, returned_rows, tag, error_code, error_message, target)
+ VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
+_LOAD_ERROR = """INSERT INTO pg_redshift.load_errors (query_id, session_id, user_name, table_name, start_time,
+ file_name, line_number, column_name, type, length, raw_line, raw_value, error_code, error_message)
+ VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
+
+
+@dataclass(frozen=True)
+class Who:
+    """Whose statement it is."""
+
+    user: str
+    database: str
+    pid: int
+
+
+class Journal:
+    """The statements of all sessions, until they are written into their databases."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        """Start numbering where no earlier start has been."""
+        self._postgres = postgres
+        self._numbers = itertools.count(int(time.time() * 1000))
+        self._waiting: dict[str, list[tuple[str, tuple]]] = {}
+        self._lock = asyncio.Lock()
+        self._connections: dict[str, psycopg.AsyncConnection] = {}
+
+    def next_id(self) -> int:
+        """A number for a query."""
+        return next(self._numbers)
+
+    def query(
+        self, who: Who, number: int, label: str, plan: Plan, started: float, tag: str, error: dict[str, str] | None
+    ) -> None:
+        """Remember a statement that has ended."""
+        rows = int(tag.split()[-1]) if tag[-1:].isdigit() else 0
+        fields = error or {}
+        times = (datetime.fromtimestamp(started, UTC), datetime.fromtimestamp(time.time(), UTC))
+        row = (number, who.user, who.pid, label, plan.text[:65535].replace("\0", ""), *times, rows, tag)
+        self._remember(who, _QUERY, (*row, fields.get("C"), fields.get("M"), plan.writes))
+
+    def load_errors(self, who: Who, number: int, table: str, found: list[BadField]) -> None:
+        """Remember rows that a COPY could not load."""
+        for bad in found:
+            row = (number, who.pid, who.user, table, datetime.now(UTC), *bad.as_row())
+            self._remember(who, _LOAD_ERROR, row)
+
+    def _remember(self, who: Who, statement: str, row: tuple) -> None:
+        self._waiting.setdefault(who.database, []).append((statement, row))
+
+    async def write(self) -> None:
+        """Write what has been remembered so far. A database that is gone takes its statements along."""
+        async with self._lock:
+            waiting, self._waiting = self._waiting, {}
+            for database, rows in waiting.items():
+                try:
+                    connection = await self._connection(database)
+                    for statement in (_QUERY, _LOAD_ERROR):
+                        if some := [row for kind, row in rows if kind is statement]:
+                            async with connection.cursor() as cursor:
+                                await cursor.executemany(statement, some)
+                except psycopg.Error:
+                    if found := self._connections.pop(database, None):
+                        await found.close()
+
+    async def _connection(self, database: str) -> psycopg.AsyncConnection:
+        found = self._connections.get(database)
+        if found is None or found.closed:
+            conninfo = self._postgres.conninfo(database)
+            found = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+            await found.execute("SET application_name = 'pg_redshift journal'")
+            self._connections[database] = found
+        return found
+
+    async def run(self) -> None:
+        """Write every second, until cancelled."""
+        while True:
+            await asyncio.sleep(_SECONDS)
+            if self._waiting:
+                await self.write()
+
+    async def stop(self) -> None:
+        """Write the rest and close."""
+        await self.write()
+        for connection in self._connections.values():
+            await connection.close()

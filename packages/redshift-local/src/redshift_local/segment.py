@@ -1,0 +1,162 @@
+"""What PostgreSQL still has to answer, and what the client gets of it.
+
+Answers belong to segments: everything up to one ReadyForQuery. A segment is the client's, or one of our own
+statements in the client's session, whose answers the client does not see.
+"""
+
+import asyncio
+import re
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from redshift_local import wire
+from redshift_local.bind import of_bytes
+from redshift_local.plan import Plan, unsupported
+from redshift_local.retype import Row
+
+# Fields of an error that say where in PostgreSQL, in our helpers or in the translated text it happened.
+_NOT_FOR_CLIENTS = "PpqWFLR"
+_NO_SYSTEM_VIEW = re.compile(
+    r'relation "(?:pg_catalog\.)?((?:svv|svl|stl|stv|sys|svcs)_\w+|pg_\w+_info)" does not exist'
+)
+
+
+@dataclass
+class Segment:
+    """Answers up to one ReadyForQuery.
+
+    Attributes:
+        own: collects an own statement's answers; the client sees none of them.
+        ready: whether the client gets the ReadyForQuery.
+        plans: statements whose completion is awaited, in order, each with the time it was sent.
+        described: what is awaited in answer to Describe messages: the plan whose columns come.
+        parsed: the statement parsed last, to which an error belongs that comes before any is run.
+        tag: the last command tag, `rows` the data rows of an own statement.
+        failed: fields of the error that ended it.
+        done: set when the ReadyForQuery has come.
+        copying: set when PostgreSQL waits for the data of a COPY, or will not any more.
+        data: takes the pieces of a COPY to us.
+    """
+
+    own: bool = False
+    ready: bool = True
+    plans: deque[tuple[Plan, float]] = field(default_factory=deque)
+    described: deque[Plan] = field(default_factory=deque)
+    parsed: Plan | None = None
+    tag: str = ""
+    rows: list[bytes] = field(default_factory=list)
+    failed: dict[str, str] | None = None
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+    copying: asyncio.Event = field(default_factory=asyncio.Event)
+    data: Callable[[bytes], None] | None = None
+
+    def await_completion(self, plan: Plan) -> None:
+        """Note that `plan` was sent to be run."""
+        self.plans.append((plan, time.time()))
+
+    def end(self) -> None:
+        """Wake whoever waits for it."""
+        self.done.set()
+        self.copying.set()
+
+
+class Answers:
+    """Turns the server's messages into the client's.
+
+    Args:
+        completed: called with each statement that ended: plan, start in seconds since 1970, tag, error fields.
+    """
+
+    def __init__(self, completed: Callable[[Plan, float, str, dict[str, str] | None], None]) -> None:
+        """Begin with nothing asked."""
+        self.segments: deque[Segment] = deque()
+        self.status = b"I"
+        self._completed = completed
+        self._retype: Row | None = None
+
+    def take(self, buffer: bytearray) -> bytes:
+        """Remove the complete messages from `buffer`; returns what the client gets of them."""
+        out, position = [], 0
+        for kind, start, end in wire.complete(buffer):
+            part = bytes(memoryview(buffer)[start:end])
+            position = end
+            if kind != 68:
+                out.append(self._one(part))
+            elif self.segments and self.segments[0].own:
+                self.segments[0].rows += wire.split(part)
+            else:
+                out.append(self._retype.rewrite(part) if self._retype else part)
+        del buffer[:position]
+        return b"".join(out)
+
+    def _one(self, part: bytes) -> bytes:
+        if not self.segments:
+            return part
+        segment, kind = self.segments[0], part[:1]
+        if kind == b"Z":
+            self.status = part[5:]
+            self._retype = None
+            self.segments.popleft().end()
+            return part if segment.ready else b""
+        if kind == b"E":
+            return self._error(segment, part)
+        if kind in b"NSA":
+            return part
+        if segment.own:
+            self._own(segment, kind, part)
+            return b""
+        if kind == b"t" and segment.described:
+            segment.described[0].takes_bytes = of_bytes(part)
+        elif kind in b"Tn" and segment.described:
+            plan = segment.described.popleft()
+            if kind == b"T":
+                plan.columns, part = Row.of(part)
+        elif kind == b"T":
+            self._retype, part = Row.of(part)
+        elif kind in b"CIs":
+            return self._complete(segment, kind, part)
+        elif kind == b"2":  # BindComplete: the rows of a described statement follow
+            self._retype = segment.plans[0][0].columns if segment.plans else None
+        return part
+
+    def _own(self, segment: Segment, kind: bytes, part: bytes) -> None:
+        if kind == b"G":
+            segment.copying.set()
+        elif kind == b"C":
+            segment.tag = part[5:-1].decode()
+        elif kind == b"d" and segment.data:
+            segment.data(part[5:])
+
+    def _error(self, segment: Segment, part: bytes) -> bytes:
+        segment.failed = wire.fields_of(part[5:])
+        plan, started = segment.plans[0] if segment.plans else (segment.parsed, time.time())
+        segment.plans.clear()
+        segment.described.clear()
+        if segment.own:
+            return b""
+        if plan is not None:
+            self._completed(plan, started, "", segment.failed)
+        fields = segment.failed
+        if fields.get("C") == "23502" and "c" in fields:
+            fields["M"] = f"Cannot insert a NULL value into column {fields['c']}"  # Redshift's words
+        if fields.get("C") == "42P01" and (name := _NO_SYSTEM_VIEW.match(fields.get("M", ""))):
+            refusal = unsupported(
+                f"the system view {name[1]}", "ask the cluster; what it would show does not exist here"
+            )
+            fields |= {"C": refusal.code, "M": refusal.text, "H": refusal.hint}
+        elif fields.get("M", "").startswith("cross-database references are not implemented"):
+            fields["M"] = "not supported by the local warehouse: tables of another database"
+            fields["H"] = "connect to that database"
+        return wire.error_of({key: value for key, value in fields.items() if key not in _NOT_FOR_CLIENTS})
+
+    def _complete(self, segment: Segment, kind: bytes, part: bytes) -> bytes:
+        self._retype = None
+        if not segment.plans or kind == b"s":
+            return part
+        plan, started = segment.plans.popleft()
+        if kind == b"I":
+            return part
+        self._completed(plan, started, part[5:-1].decode(), None)
+        return wire.message(b"C", plan.tag.encode() + b"\0") if plan.tag else part

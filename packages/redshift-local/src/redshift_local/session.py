@@ -1,0 +1,298 @@
+"""One client's connection: its messages go to PostgreSQL translated, PostgreSQL's answers come back."""
+
+import asyncio
+import contextlib
+import struct
+import time
+from collections.abc import Callable
+
+from redshift_local import wire
+from redshift_local.bind import as_hexadecimal, inferred
+from redshift_local.journal import READS, Journal, Who
+from redshift_local.plan import Plan, Refused, raising
+from redshift_local.rows import BadField
+from redshift_local.segment import Answers, Segment
+from redshift_local.settle import settled
+from redshift_local.translate import translate, translate_long
+
+_CHUNK = 256 * 1024
+_CACHED_LENGTH = 32768  # characters; a longer text is not worth its place in the cache
+_TOO_LARGE = "Statement is too large. Statement Size: {} bytes. Maximum Allowed: {} bytes"
+
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Session:
+    """A connection after login. `run` serves it until one side leaves."""
+
+    def __init__(self, client: Stream, server: Stream, journal: Journal, who: Who, late_views: set[str]) -> None:
+        """Take over both connections after the login."""
+        self.client_reader, self.client_writer = client
+        self.server_reader, self.server_writer = server
+        self.journal, self.who = journal, who
+        self.late_views = late_views  # names in this database; shared by its sessions
+        self.label = "default"  # the query group
+        self._answers = Answers(self._completed)
+        self._open: Segment | None = None  # the extended-protocol segment that no Sync has closed yet
+        self._statements: dict[str, Plan] = {}
+        self._portals: dict[str, Plan] = {}
+        self._skipping = False  # an own job failed: what follows is ignored until Sync, as PostgreSQL does
+
+    @property
+    def busy(self) -> bool:
+        """Whether PostgreSQL still works for the session."""
+        return bool(self._answers.segments)
+
+    async def run(self) -> None:
+        """Serve until the client or the server leaves.
+
+        Raises:
+            ProtocolError: the client sent garbage.
+        """
+        tasks = [asyncio.create_task(self._from_client()), asyncio.create_task(self._from_server())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _from_client(self) -> None:
+        handlers: dict[bytes, Callable] = {
+            b"Q": self._query,
+            b"P": self._parse,
+            b"B": self._bind,
+            b"D": self._describe,
+            b"E": self._execute,
+            b"S": self._sync,
+            b"C": self._close,
+            b"H": self._flush,
+        }
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                kind, payload = await wire.read_message(self.client_reader)
+                if kind == b"X":
+                    return
+                if kind in b"dcf" or (self._skipping and kind not in b"SQ"):
+                    continue  # d, c, f: data of a COPY that has failed already
+                if kind not in handlers:
+                    raise wire.ProtocolError(f"invalid frontend message type {kind[0]}")
+                await handlers[kind](payload)
+                await self.server_writer.drain()
+
+    async def _from_server(self) -> None:
+        buffer = bytearray()
+        try:
+            while chunk := await self.server_reader.read(_CHUNK):
+                buffer += chunk
+                self.client_writer.write(self._answers.take(buffer))
+                await self.client_writer.drain()
+        finally:
+            for segment in self._answers.segments:
+                segment.failed = segment.failed or {"C": "57P01", "M": "PostgreSQL closed the connection"}
+                segment.end()
+
+    def _completed(self, plan: Plan, started: float, tag: str, error: dict[str, str] | None) -> None:
+        if plan.label is not None and error is None:
+            self.label = plan.label
+        self.journal.query(self.who, self.journal.next_id(), self.label, plan, started, tag, error)
+
+    def _send(self, kind: bytes, payload: bytes) -> None:
+        self.server_writer.write(wire.message(kind, payload))
+
+    async def _plans(self, text: str) -> tuple[Plan, ...]:
+        if READS.search(text):
+            await self.journal.write()
+        plans = translate(text) if len(text) < _CACHED_LENGTH else translate_long(text)
+        return tuple([await settled(self, plan) for plan in plans])
+
+    # Simple protocol
+
+    async def _query(self, payload: bytes | int) -> None:
+        self._skipping = False
+        if isinstance(payload, int):
+            plans: tuple[Plan, ...] = (_too_large(payload),)
+        else:
+            plans = await self._plans(wire.string_at(payload, 0)[0])
+        group: list[Plan] = []
+        for plan in plans:
+            if not plan.job:
+                group.append(plan)
+                continue
+            if (group and not await self._several(group)) or not await self._job(plan):
+                self._answers.segments.append(Segment())
+                self._send(b"S", b"")
+                return
+            group = []
+        segment = Segment()
+        self._answers.segments.append(segment)
+        if group or not plans:
+            self._several_to(segment, group)
+        else:
+            self._send(b"S", b"")  # answered with nothing but ReadyForQuery
+
+    async def _several(self, plans: list[Plan]) -> bool:
+        """Run statements before a job of ours; returns whether they succeeded."""
+        segment = Segment(ready=False)
+        self._answers.segments.append(segment)
+        self._several_to(segment, plans)
+        await segment.done.wait()
+        return segment.failed is None
+
+    def _several_to(self, segment: Segment, plans: list[Plan]) -> None:
+        for plan in plans:
+            segment.await_completion(plan)
+        self._send(b"Q", ";\n".join(plan.sql for plan in plans).encode() + b"\0")
+
+    # Extended protocol
+
+    def _extended(self) -> Segment:
+        if self._open is None:
+            self._open = Segment()
+            self._answers.segments.append(self._open)
+        return self._open
+
+    async def _parse(self, payload: bytes | int) -> None:
+        if isinstance(payload, int):
+            name, rest, plan = "", b"\0\0", _too_large(payload)
+        else:
+            name, position = wire.string_at(payload, 0)
+            text, position = wire.string_at(payload, position)
+            rest, size = payload[position:], position - len(name.encode()) - 2
+            plans = await self._plans(text) if size <= wire.STATEMENT_LIMIT else (_too_large(size),)
+            plan = plans[0] if plans else Plan("", text=text)
+            if len(plans) > 1:
+                plan = raising(Refused("cannot insert multiple commands into a prepared statement", "42601"))
+                plan.text = text
+        self._extended().parsed = plan
+        self._statements[name] = plan
+        sql = "" if plan.job else plan.sql
+        rest = inferred(rest, used=not plan.job and not plan.refused)
+        self._send(b"P", name.encode() + b"\0" + sql.encode() + b"\0" + rest)
+
+    async def _bind(self, payload: bytes) -> None:
+        self._extended()
+        portal, position = wire.string_at(payload, 0)
+        name, position = wire.string_at(payload, position)
+        if plan := self._statements.get(name):
+            self._portals[portal] = plan
+            if plan.takes_bytes:
+                try:
+                    payload = as_hexadecimal(payload, position, plan.takes_bytes)
+                except struct.error as problem:
+                    raise wire.ProtocolError("invalid Bind message") from problem
+        self._send(b"B", payload)
+
+    async def _describe(self, payload: bytes) -> None:
+        name, _ = wire.string_at(payload, 1)
+        plan = (self._statements if payload[:1] == b"S" else self._portals).get(name)
+        self._extended().described.append(plan or Plan(""))
+        self._send(b"D", payload)
+
+    async def _execute(self, payload: bytes) -> None:
+        segment = self._extended()
+        plan = self._portals.get(wire.string_at(payload, 0)[0], Plan(""))
+        if not plan.job:
+            segment.await_completion(plan)
+            self._send(b"E", payload)
+            return
+        if not await self._cut() or not await self._job(plan):
+            self._skipping = True
+
+    async def _cut(self) -> bool:
+        """Have everything that was sent answered, so that we can talk to the session; returns whether all went well."""
+        segment = self._extended()
+        self._open = None
+        segment.ready = False
+        self._send(b"S", b"")
+        await segment.done.wait()
+        return segment.failed is None
+
+    async def _sync(self, payload: bytes) -> None:
+        self._skipping = False
+        self._extended()
+        self._open = None
+        self._send(b"S", payload)
+
+    async def _flush(self, payload: bytes) -> None:
+        self._extended()
+        self._send(b"H", payload)
+
+    async def _close(self, payload: bytes) -> None:
+        self._extended()
+        name, _ = wire.string_at(payload, 1)
+        (self._statements if payload[:1] == b"S" else self._portals).pop(name, None)
+        self._send(b"C", payload)
+
+    # What the gateway does itself, in the client's session
+
+    async def _job(self, plan: Plan) -> bool:
+        """Run a plan's job; tells the client how it ended and returns whether it succeeded."""
+        started, tag, error = time.time(), "", None
+        try:
+            tag = await plan.job.run(self)
+        except Refused as refusal:
+            error = {"C": refusal.code, "M": refusal.text}
+            self.client_writer.write(wire.error(refusal.code, refusal.text, refusal.hint))
+        else:
+            self.client_writer.write(wire.message(b"C", tag.split()[0].encode() + b"\0"))
+        self._completed(plan, started, tag, error)
+        return error is None
+
+    async def ask(self, sql: str) -> list[list[str | None]]:
+        """Run a statement of ours between two of the client's; as `own_or_raise`."""
+        if self._open is not None:
+            await self._cut()
+        return await self.own_or_raise(sql)
+
+    async def own(self, sql: str, *, wait: bool = True, data: Callable[[bytes], None] | None = None) -> Segment:
+        """Run a statement of ours, inside the client's transaction if one is open."""
+        segment = Segment(own=True, ready=False, data=data)
+        self._answers.segments.append(segment)
+        self._send(b"Q", sql.encode() + b"\0")
+        await self.server_writer.drain()
+        if wait:
+            await segment.done.wait()
+        return segment
+
+    async def own_or_raise(self, sql: str) -> list[list[str | None]]:
+        """Run a statement of ours; returns its rows, as text.
+
+        Raises:
+            Refused: it failed, with PostgreSQL's fields.
+        """
+        segment = await self.own(sql)
+        if segment.failed is not None:
+            raise Refused(segment.failed.get("M", ""), segment.failed.get("C", "XX000"), segment.failed.get("H", ""))
+        return [wire.row_of(part) for part in segment.rows]
+
+    async def own_copy_failed(self, segment: Segment) -> None:
+        """Give up a COPY of ours that still waits for data."""
+        if segment.failed is None:
+            self._send(b"f", b"given up\0")
+            await self.server_writer.drain()
+        await segment.done.wait()
+
+    @property
+    def failed(self) -> bool:
+        """Whether the client has a transaction open that can only be rolled back."""
+        return self._answers.status == b"E"
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the client has a transaction open."""
+        return self._answers.status != b"I"
+
+    def notice(self, text: str) -> None:
+        """Tell the client something, as Redshift does after a COPY."""
+        self.client_writer.write(wire.notice(text))
+
+    def load_errors(self, table: str, found: list[BadField]) -> None:
+        """Remember rows that a COPY could not load."""
+        self.journal.load_errors(self.who, self.journal.next_id(), table, found)
+
+
+def _too_large(size: int) -> Plan:
+    return raising(Refused(_TOO_LARGE.format(size, wire.STATEMENT_LIMIT), "54000"))

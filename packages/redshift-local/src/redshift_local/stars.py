@@ -1,0 +1,124 @@
+"""What depends on the columns of a table: `* EXCLUDE (…)`. And GROUP BY ALL, which depends on the select list.
+
+https://docs.aws.amazon.com/redshift/latest/dg/r_EXCLUDE_list.html
+"""
+
+from sqlglot import exp
+
+from redshift_local.dialect import generate
+from redshift_local.plan import Refused, unsupported
+
+Columns = dict[str, list[str]]  # of tables by their names as PostgreSQL text
+_AGGREGATES = frozenset({
+    "any_value", "avg", "bit_and", "bit_or", "bool_and", "bool_or", "count", "listagg", "max", "median", "min",
+    "percentile_cont", "percentile_disc", "stddev", "stddev_pop", "stddev_samp", "sum", "var_pop", "var_samp",
+    "variance",
+})  # fmt: skip
+
+
+def tables(tree: exp.Expr) -> list[str]:
+    """The tables whose columns have to be known to leave some out."""
+    found: list[str] = []
+    for select in _excluding(tree):
+        for source in _sources(select).values():
+            names_of(source, tree, {}, found)
+    return found
+
+
+def rewrite(tree: exp.Expr, columns: Columns) -> None:
+    """Write the columns that are left in the place of stars.
+
+    Args:
+        columns: those of the tables that `tables` names.
+    """
+    for select in reversed(_excluding(tree)):
+        sources = _sources(select)
+        out = {each.name.lower() for each in _excluded(select)}
+        made: list[exp.Expr] = []
+        for each in select.expressions:
+            star = each.this if isinstance(each, exp.Column) else each
+            if not isinstance(star, exp.Star):
+                if each.alias_or_name.lower() not in out:
+                    made.append(each)
+                continue
+            for name, source in sources.items():
+                if isinstance(each, exp.Column) and each.table.lower() != name:
+                    continue
+                found = names_of(source, tree, columns, [])
+                if not found:
+                    raise Refused(f'relation "{source.name}" does not exist', "42P01")
+                made += [exp.column(exp.to_identifier(own, quoted=True), name) for own in found if own not in out]
+        select.set("expressions", made)
+        select.set("exclude", None)
+
+
+def group_by_all(select: exp.Select) -> None:
+    """GROUP BY ALL: by everything in the select list that is no aggregate."""
+    group = select.args.get("group")
+    if not group or not group.args.get("all") or group.expressions:
+        return
+    places = []
+    for place, each in enumerate(select.expressions, 1):
+        if each.find(exp.Star) and not each.find(exp.Anonymous):
+            raise unsupported("GROUP BY ALL with *", "name the columns")
+        calls = {str(call.this).lower() for call in each.find_all(exp.Anonymous)}
+        if not calls & _AGGREGATES and not each.find(exp.Window):
+            places.append(exp.Literal.number(place))
+    select.set("group", exp.Group(expressions=places) if places else None)
+
+
+def _excluded(select: exp.Select) -> list[exp.Expr]:
+    """The columns after EXCLUDE, which ends a select list."""
+    found, ended = list(select.args.get("exclude") or []), False
+    for each in select.expressions:
+        star = each.this if isinstance(each, exp.Column) else each
+        if ended:
+            found.append(each)
+        elif isinstance(star, exp.Star) and star.args.get("except_"):
+            found += star.args["except_"]
+            ended = True
+    return found
+
+
+def _excluding(tree: exp.Expr) -> list[exp.Select]:
+    return [select for select in tree.find_all(exp.Select) if _excluded(select)]
+
+
+def _sources(select: exp.Select) -> dict[str, exp.Expr]:
+    joins = select.args.get("joins") or []
+    if any(join.args.get("using") or join.method for join in joins):
+        raise unsupported("EXCLUDE over a join with USING", "name the columns")
+    sources = [select.args["from_"].this, *(join.this for join in joins)]
+    for number, each in enumerate(sources):
+        if not each.alias_or_name:
+            each.set("alias", exp.TableAlias(this=exp.to_identifier(f"pg_source{number}")))
+    return {each.alias_or_name.lower(): each for each in sources}
+
+
+def names_of(source: exp.Expr, tree: exp.Expr, columns: Columns, missing: list[str]) -> list[str]:
+    """Names of a source's columns; tables of which nothing is known are added to `missing`."""
+    if isinstance(source, exp.Subquery):
+        return _selected(source.this, tree, columns, missing)
+    if not source.db:
+        for cte in tree.find_all(exp.CTE):
+            if cte.alias.lower() == source.name.lower():
+                named = [each.name.lower() for each in cte.args["alias"].args.get("columns") or []]
+                return named or _selected(cte.this, tree, columns, missing)
+    name = generate(exp.Table(this=source.this.copy(), db=source.args.get("db") and source.args["db"].copy()))
+    if name not in columns and name not in missing:
+        missing.append(name)
+    return columns.get(name, [])
+
+
+def _selected(query: exp.Expr, tree: exp.Expr, columns: Columns, missing: list[str]) -> list[str]:
+    while isinstance(query, (exp.SetOperation, exp.Subquery)):
+        query = query.this
+    names = []
+    for each in query.expressions:
+        if not (isinstance(each, exp.Star) or (isinstance(each, exp.Column) and isinstance(each.this, exp.Star))):
+            names.append(each.alias_or_name.lower() or str(each.this).lower())
+        elif query.args.get("joins"):
+            raise unsupported("PIVOT and EXCLUDE of * over a join", "name the columns")
+        else:
+            names += names_of(query.args["from_"].this, tree, columns, missing)
+    return names

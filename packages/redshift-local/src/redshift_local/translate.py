@@ -1,0 +1,207 @@
+"""From a client's Redshift text to statements that PostgreSQL runs."""
+
+import functools
+import logging
+import re
+from collections.abc import Callable
+
+from sqlglot import ParseError, TokenError, UnsupportedError, exp
+from sqlglot.tokens import Token, TokenType
+
+from redshift_local import (
+    aliases,
+    catalog,
+    commands,
+    datatypes,
+    ddl,
+    dml,
+    functions,
+    load,
+    longnames,
+    longtext,
+    outer_joins,
+    paths,
+    pivot,
+    qualify,
+    refusals,
+    stars,
+)
+from redshift_local.dialect import LocalRedshift, generate
+from redshift_local.plan import Plan, Refused, raising, unsupported
+from redshift_local.udf import function
+from redshift_local.unload import unload
+from redshift_local.utility import utility
+from redshift_local.words import Words
+
+# sqlglot warns where it gives up on a statement; we refuse those ourselves.
+logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
+
+_DIALECT = LocalRedshift()
+_PARAMETER = re.compile(
+    r"""'[^'\\]*(?:(?:\\.|'')[^'\\]*)*'|"[^"]*"|--[^\n]*|/\*.*?\*/|\$([A-Za-z_]\w*|)\$.*?\$\1\$|\$(\d+)""", re.DOTALL
+)
+# What is rewritten, by kind of node; children come before their parents.
+_REWRITES: dict[type[exp.Expr], Callable] = {
+    exp.Anonymous: functions.call,
+    exp.WithinGroup: functions.within_group,
+    exp.Window: functions.window,
+    exp.Extract: functions.extract,
+    exp.Delete: dml.delete,
+    exp.Insert: dml.stored,
+    exp.Update: dml.stored,
+    exp.When: dml.merge_insert,
+    exp.Identifier: dml.identifier,
+    exp.DataType: datatypes.adapt,
+    exp.Cast: datatypes.to_super,
+    exp.Select: qualify.with_star,
+    exp.Table: catalog.table,
+    exp.Column: catalog.column,
+    exp.Dot: catalog.function,
+}
+
+
+def translate_long(text: str) -> tuple[Plan, ...]:
+    """Translate a statement that is not worth its place in the cache."""
+    if rows := longtext.rows_of(text):
+        [plan] = translate.__wrapped__(rows[0])
+        if not plan.refused and plan.sql.endswith(" VALUES (NULL)"):
+            plan.sql, plan.text = plan.sql.removesuffix(" (NULL)") + rows[1], text
+            return (plan,)
+    short, values = longtext.taken_out(text)
+    plans = translate.__wrapped__(short)
+    for plan in plans:
+        plan.checks = tuple(longtext.put_back(check, values) for check in plan.checks)
+        for each in (plan, plan.aliased) if plan.aliased else (plan,):
+            each.sql = longtext.put_back(each.sql, values)
+            each.text = longtext.put_back(each.text, values)
+    return plans
+
+
+@functools.lru_cache(maxsize=4096)
+def translate(text: str) -> tuple[Plan, ...]:
+    """Translate every statement of `text`. What is refused becomes a statement that fails, in its place."""
+    # sqlglot takes `$1,$` for the beginning of a dollar-quoted string. It has another word for bound values, `:name`.
+    text = _PARAMETER.sub(lambda found: f" :bound{found[2]} " if found[2] else found[0], text) if "$1" in text else text
+    try:
+        tokens = _DIALECT.tokenize(text)
+    except TokenError as problem:
+        plan = raising(Refused(f"syntax error: {problem}", "42601"))
+        plan.text = text
+        return (plan,)
+    plans, start = [], 0
+    for index in range(len(tokens) + 1):
+        if index == len(tokens) or tokens[index].token_type == TokenType.SEMICOLON:
+            if part := tokens[start:index]:
+                # Comments in front belong to it: dbt says there whose statement it is.
+                begin = tokens[start - 1].end + 1 if start else 0
+                plans.append(_one(text[begin : part[-1].end + 1].strip(), text, part))
+            start = index + 1
+    return tuple(plans)
+
+
+def _one(own: str, text: str, tokens: list[Token]) -> Plan:
+    try:
+        plan = _plan(text, tokens)
+    except Refused as refusal:
+        plan = raising(refusal)
+    except UnsupportedError as problem:
+        plan = raising(unsupported(str(problem), "write it in another way"))
+    except Exception as problem:
+        # Whatever a statement does to the translation, only that statement fails.
+        logging.getLogger(__name__).exception("a statement could not be translated")
+        text = f"internal error of the local warehouse: {type(problem).__name__}: {problem}"
+        plan = raising(Refused(text, "XX000"))
+    plan.text = own
+    if plan.aliased:
+        plan.aliased.text = own
+    return plan
+
+
+def _plan(text: str, tokens: list[Token]) -> Plan:
+    if not tokens:
+        raise Refused("syntax error at end of input", "42601")
+    if any(token.token_type == TokenType.CONNECT_BY for token in tokens):
+        raise unsupported("CONNECT BY", "write WITH RECURSIVE")
+    if any(token.token_type == TokenType.VARBINARY and token.text.lower() == "bytea" for token in tokens):
+        raise Refused('type "bytea" does not exist', "42704", "Redshift's is VARBYTE")
+    words = Words(text, tokens)
+    if plan := commands.command(words):
+        return plan
+    if plan := function(words, translate):
+        return plan
+    if words.take("copy"):
+        return load.copy(words)
+    if words.take("unload"):
+        return unload(words, translate)
+    if words.take("merge") and [token.text.lower() for token in tokens[-2:]] == ["remove", "duplicates"]:
+        return dml.remove_duplicates(
+            _DIALECT.parse(f"{text[tokens[0].start : tokens[-2].start]} when matched then delete")[0]
+        )
+    words.position = 0
+    if plan := utility(words, lambda left: _plan(text, left.tokens[left.position :])):
+        return plan
+    try:
+        [tree] = _DIALECT.parser().parse(tokens, text)
+    except ParseError as problem:
+        own = text[tokens[0].start : tokens[-1].end + 1]
+        if "pg_catalog." in own:
+            # What psql asks for \d and the like.
+            return Plan(catalog.raw(own))
+        found = problem.errors[0] if problem.errors else {}
+        near = f'syntax error at or near "{found.get("highlight", "")}"'
+        raise Refused(near, "42601", found.get("description", "")) from problem
+    if isinstance(tree, exp.Command):
+        raise unsupported(f"the statement {words.peek().upper()}", "it is understood on a cluster only")
+    outer_joins.rewrite(tree)
+    for select in tree.find_all(exp.Select):
+        stars.group_by_all(select)
+    if wants := pivot.tables(tree) + stars.tables(tree):
+        plan = raising(unsupported("PIVOT or EXCLUDE of a whole table in this statement", "name its columns"))
+        plan.wants, plan.finish = wants, lambda columns: _with_columns(tree.copy(), columns)
+        return plan
+    return _with_columns(tree, {})
+
+
+def _with_columns(tree: exp.Expr, columns: stars.Columns) -> Plan:
+    pivot.rewrite(tree, columns)
+    stars.rewrite(tree, columns)
+    return _with_aliases(tree)
+
+
+def _with_aliases(tree: exp.Expr) -> Plan:
+    other, uses = aliases.inlined(tree)
+    if not uses:
+        return _rewritten(tree)
+    query = (tree.expression if isinstance(tree, exp.Create) else tree).copy()
+    checks = [query.copy(), *(aliases.inlined(query, use)[0] for use in aliases.inlined(query)[1])]
+    plan = _rewritten(tree)
+    plan.aliased, plan.checks = _rewritten(other), tuple(_rewritten(check).sql for check in checks)
+    return plan
+
+
+def _rewritten(tree: exp.Expr) -> Plan:
+    reads = frozenset((each.db.lower(), each.name.lower()) for each in ddl.read_by(tree))
+    nodes = list(tree.walk())
+    refusals.check(nodes, reads)
+    if reads and refusals.only_catalog(reads):
+        for each in [node for node in nodes if isinstance(node, exp.EQ)]:
+            longnames.literal(each.expression)
+    if any(isinstance(node, (exp.Bracket, exp.Dot, exp.Unnest, exp.Column, exp.AtIndex)) for node in nodes):
+        paths.rewrite(tree)
+        nodes = list(tree.walk())
+    for select in [node for node in nodes if isinstance(node, exp.Select)]:
+        named = [(each, functions.name_of(each)) for each in select.expressions]
+        select.set("expressions", [exp.alias_(each, name) if name else each for each, name in named])
+    for node in reversed(list(tree.walk())):
+        rewrite = _REWRITES.get(type(node))
+        if rewrite and (other := rewrite(node)) is not None:
+            node.replace(other)
+            tree = other if node is tree else tree
+    if isinstance(tree, exp.Create):
+        plan = ddl.create(tree)
+    elif isinstance(tree, exp.Alter):
+        plan = ddl.alter(tree)
+    else:
+        plan = Plan(generate(tree))
+    plan.reads, plan.writes = reads, ddl.written_by(tree)
+    return plan

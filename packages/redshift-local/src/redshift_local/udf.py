@@ -1,0 +1,88 @@
+"""User-defined functions in SQL: their one SELECT is translated as any other; those in Python need a cluster.
+
+https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_FUNCTION.html
+"""
+
+from collections.abc import Callable
+
+from sqlglot import ParseError, exp, parse_one
+
+from redshift_local import datatypes
+from redshift_local.dialect import LocalRedshift, generate
+from redshift_local.plan import Plan, Refused, literal, unsupported
+from redshift_local.words import Words
+
+_VOLATILITY = ("volatile", "stable", "immutable")
+_CLAUSES = ("from_", "into", "where", "group", "order", "limit")
+
+
+def function(words: Words, translate: Callable[[str], tuple[Plan, ...]]) -> Plan | None:
+    """Translate CREATE FUNCTION and DROP FUNCTION; nothing if it is another statement.
+
+    Args:
+        words: the statement.
+        translate: translates a statement.
+    """
+    if words.take("drop", "function"):
+        exists = "IF EXISTS " if words.take("if", "exists") else ""
+        return Plan(f"DROP FUNCTION {exists}{'.'.join(words.dotted())}{_arguments(words)} {words.rest()}")
+    if not (words.take("create", "function") or words.take("create", "or", "replace", "function")):
+        return None
+    replace = "OR REPLACE " if words.tokens[1].text.lower() == "or" else ""
+    spoken = [token.text.lower() for token in words.tokens]
+    if "language" in spoken[:-1] and (language := spoken[spoken.index("language") + 1]) != "sql":
+        raise unsupported(f"functions in {language}", "write it in SQL, or test it on a cluster")
+    name = ".".join(words.dotted())
+    arguments = _arguments(words)
+    if not words.take("returns"):
+        raise words.error()
+    returns = _type(words, _VOLATILITY)
+    volatility = words.source()
+    if not words.take("as"):
+        raise words.error()
+    body = words.string()
+    if not words.take("language", "sql"):
+        raise words.error()
+    plans = translate(body)
+    if len(plans) == 1 and (plans[0].refused or plans[0].job):
+        return plans[0]
+    if len(plans) != 1 or not _allowed(plans[0].sql):
+        text = "A SQL function is one SELECT without FROM, WHERE, GROUP BY, ORDER BY and LIMIT"
+        raise Refused(text, "0A000", "https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_FUNCTION.html")
+    # PostgreSQL wants the very type that is declared.
+    value = literal(f"SELECT CAST(({plans[0].sql}) AS {returns})")
+    return Plan(f"CREATE {replace}FUNCTION {name}{arguments} RETURNS {returns} LANGUAGE sql {volatility} AS {value}")
+
+
+def _arguments(words: Words) -> str:
+    """The types of the arguments, in parentheses; they have no names."""
+    if not words.take("("):
+        raise words.error()
+    kinds = []
+    while not words.take(")"):
+        kinds.append(_type(words, (",", ")")))
+        words.take(",")
+    return f"({', '.join(kinds)})"
+
+
+def _type(words: Words, ends: tuple[str, ...]) -> str:
+    """Step over a type, up to one of `ends` outside of parentheses."""
+    first, depth = words.position, 0
+    while words.left and (depth or words.peek() not in ends):
+        depth += {"(": 1, ")": -1}.get(words.peek(), 0)
+        words.position += 1
+    if not words.left or first == words.position:
+        raise words.error()
+    text = words.text[words.tokens[first].start : words.tokens[words.position - 1].end + 1]
+    try:
+        kind = exp.DataType.build(text, dialect=LocalRedshift)
+    except ParseError as problem:
+        raise Refused(f'type "{text}" does not exist', "42704") from problem
+    datatypes.adapt(kind)
+    return generate(kind)
+
+
+def _allowed(select: str) -> bool:
+    """Whether a function may consist of it: one SELECT that reads nothing."""
+    tree = parse_one(select, dialect="postgres")
+    return isinstance(tree, exp.Select) and not any(tree.args.get(clause) for clause in _CLAUSES)

@@ -1,0 +1,185 @@
+"""Statements that are about sessions, cursors, transactions and upkeep. Statements inside them are translated too."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from redshift_local.plan import HELPERS, Plan, Refused, block, literal, unsupported
+from redshift_local.show import SETTINGS, show
+from redshift_local.words import Words
+
+_SETTINGS_NOT_HERE = {"enable_case_sensitive_identifier": ("on", "true"), "metadata_catalog": ()}
+Translate = Callable[[Words], Plan]
+
+
+def utility(words: Words, translate: Translate) -> Plan | None:
+    """Translate the statement if it is one of these.
+
+    Args:
+        words: the statement.
+        translate: translates what is left of it as a statement of its own.
+    """
+    if handler := _HANDLERS.get(words.peek()):
+        words.position += 1
+        return handler(words, translate)
+    return None
+
+
+def _set(words: Words, _: Translate) -> Plan:
+    """https://docs.aws.amazon.com/redshift/latest/dg/r_SET.html"""
+    scope = "SESSION " if words.take("session") else "LOCAL " if words.take("local") else ""
+    if words.peek() == "authorization":
+        words.position += 1
+        who = "DEFAULT" if words.take("default") else words.string() if words.at_string() else words.name()
+        return Plan(f"SET SESSION AUTHORIZATION {who}")
+    if scope == "SESSION " and words.take("characteristics"):
+        return Plan(f"SET SESSION CHARACTERISTICS {words.rest()}")
+    name = words.peek()
+    if name not in SETTINGS:
+        return Plan(f"SET {scope}{words.rest()}")
+    words.position += 1
+    if not (words.take("to") or words.take("=")):
+        raise words.error()
+    value = words.string() if words.at_string() else words.rest()
+    if words.left:
+        raise words.error()
+    if value.lower() in _SETTINGS_NOT_HERE.get(name, ()):
+        raise unsupported(f"SET {name} TO {value}", "names are folded to lower case here")
+    plan = Plan(f"SET {scope}{HELPERS}.{name} TO {literal(value)}")
+    if name == "query_group":
+        plan.label = "default" if value.lower() == "default" else value
+    return plan
+
+
+def _reset(words: Words, _: Translate) -> Plan:
+    name = words.peek()
+    if name not in SETTINGS:
+        return Plan(f"RESET {words.rest()}")
+    return Plan(f"RESET {HELPERS}.{name}", label="default" if name == "query_group" else None)
+
+
+def _vacuum(words: Words, _: Translate) -> Plan:
+    """https://docs.aws.amazon.com/redshift/latest/dg/r_VACUUM_command.html"""
+    for start in (("full",), ("sort", "only"), ("delete", "only"), ("reindex",), ("recluster",)):
+        words.take(*start)
+    name = ".".join(words.dotted()) if words.left and words.peek() != "to" else ""
+    return Plan(f"VACUUM {name}", tag="VACUUM")
+
+
+def _analyze(words: Words, _: Translate) -> Plan:
+    if words.take("compression"):
+        raise unsupported("ANALYZE COMPRESSION", "nothing is compressed here; ask a cluster")
+    words.take("verbose")
+    name = ".".join(words.dotted()) if words.left and words.peek() not in ("predicate", "all") else ""
+    columns = ""
+    if words.take("("):
+        columns = " (" + words.name()
+        while words.take(","):
+            columns += ", " + words.name()
+        columns += ")"
+    return Plan(f"ANALYZE {name}{columns}")
+
+
+def _lock(words: Words, _: Translate) -> Plan:
+    words.take("table")
+    # In a block, so that it may stand outside of a transaction.
+    return Plan(block(f"LOCK TABLE {words.rest()} IN ACCESS EXCLUSIVE MODE"), tag="LOCK TABLE")
+
+
+def _inner(before: str, words: Words, translate: Translate) -> Plan:
+    inner = translate(words)
+    if finish := inner.finish:
+        inner.finish = lambda columns: Plan(f"{before} {finish(columns).sql}")
+    if inner.job or inner.refused:
+        return inner
+    return Plan(f"{before} {inner.sql}", reads=inner.reads)
+
+
+def _declare(words: Words, translate: Translate) -> Plan:
+    """https://docs.aws.amazon.com/redshift/latest/dg/declare.html"""
+    name = words.name()
+    if not words.take("cursor", "for"):
+        raise words.error()
+    return _inner(f"DECLARE {name} CURSOR FOR", words, translate)
+
+
+def _prepare(words: Words, translate: Translate) -> Plan:
+    before = f"PREPARE {words.name()}"
+    if words.take("("):
+        before += "(" + words.source()
+        while not words.take(")"):
+            before += " " + words.source()
+        before += ")"
+    if not words.take("as"):
+        raise words.error()
+    return _inner(f"{before} AS", words, translate)
+
+
+def _explain(words: Words, translate: Translate) -> Plan:
+    words.take("verbose")
+    return _inner("EXPLAIN", words, translate)
+
+
+@dataclass
+class Truncate:
+    """TRUNCATE commits the transaction that it stands in. https://docs.aws.amazon.com/redshift/latest/dg/r_TRUNCATE.html"""
+
+    name: str
+
+    async def run(self, session) -> str:
+        """Empty the table and commit; returns the command tag."""
+        await session.own_or_raise(f"TRUNCATE TABLE {self.name}")
+        if session.in_transaction:
+            await session.own_or_raise("COMMIT")
+        return "TRUNCATE TABLE"
+
+
+def _truncate(words: Words, _: Translate) -> Plan:
+    words.take("table")
+    name = ".".join(words.dotted())
+    if words.left:
+        raise words.error()
+    return Plan("", job=Truncate(name))
+
+
+def _cancel(words: Words, _: Translate) -> Plan:
+    pid = words.source()
+    if not pid.isdecimal():
+        raise Refused(f'syntax error at or near "{pid}"', "42601")
+    return Plan(f"SELECT pg_cancel_backend({pid})", tag="CANCEL")
+
+
+def _as_it_is(verb: str) -> Callable[[Words, Translate], Plan]:
+    return lambda words, _: Plan(f"{verb} {words.rest()}")
+
+
+def _refresh(words: Words, _: Translate) -> Plan:
+    if not words.take("materialized", "view"):
+        raise words.error()
+    name = ".".join(words.dotted())
+    for word in ("restrict", "cascade"):
+        words.take(word)
+    return Plan(f"REFRESH MATERIALIZED VIEW {name}")
+
+
+def _call(words: Words, _: Translate) -> Plan:
+    raise unsupported("the statement CALL", "stored procedures run on a cluster only")
+
+
+_HANDLERS: dict[str, Callable[[Words, Translate], Plan]] = {
+    verb: _as_it_is(verb.upper())
+    for verb in "begin start commit end rollback abort fetch close deallocate execute comment".split()  # noqa: SIM905
+} | {
+    "analyze": _analyze,
+    "call": _call,
+    "cancel": _cancel,
+    "declare": _declare,
+    "explain": _explain,
+    "lock": _lock,
+    "prepare": _prepare,
+    "refresh": _refresh,
+    "reset": _reset,
+    "set": _set,
+    "show": lambda words, _: show(words),
+    "truncate": _truncate,
+    "vacuum": _vacuum,
+}

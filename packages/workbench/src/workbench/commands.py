@@ -1,0 +1,103 @@
+"""build, test-models, show, compile, docs and dev: what each command does."""
+
+import contextlib
+import shutil
+import webbrowser
+from collections.abc import Iterator
+from pathlib import Path
+
+import redshift_connector
+from rich.syntax import Syntax
+
+from mwaa_local.progress import console
+from mwaa_local.query import show_rows
+from mwaa_local.settings import Settings
+from mwaa_local.stack import PROJECT
+from workbench.build import Builder
+from workbench.problems import Problem, ProjectError, near
+from workbench.project import BUILT, Project
+from workbench.relations import existing
+from workbench.warehouse import make_schema, warehouse
+
+PROJECT_FAILED = 1
+
+
+@contextlib.contextmanager
+def project(settings: Settings, folder: Path = PROJECT) -> Iterator[tuple[Project, redshift_connector.Connection]]:
+    """The parsed project and a connection to the local warehouse."""
+    with warehouse(settings) as connection:
+        found = Project(folder, settings, settings.state / "develop")
+        with console.status("Reading the project ..."):
+            found.parse()
+        yield found, connection
+
+
+def build(settings: Settings, models: str, full_refresh: bool = False, folder: Path = PROJECT) -> int:
+    """Build models with their tests, show what changed, and return the exit code."""
+    with project(settings, folder) as (found, connection):
+        ids = selected(found, models or "*")
+        return PROJECT_FAILED if Builder(found, connection, settings).build(ids, full_refresh) else 0
+
+
+def check(settings: Settings, models: str, folder: Path = PROJECT) -> int:
+    """Run the tests and unit tests of models, and return the exit code."""
+    with project(settings, folder) as (found, connection):
+        ids = [unique_id for unique_id in selected(found, models or "*") if found.kind(unique_id) not in BUILT]
+        if not ids:
+            raise ProjectError(Problem(f"{models} has no tests", hint="write some under data_tests in its YAML"))
+        return PROJECT_FAILED if Builder(found, connection, settings).build(ids) else 0
+
+
+def show(settings: Settings, model: str, rows: int, folder: Path = PROJECT) -> int:
+    """Print the first rows that a model's SQL gives now, and return the exit code."""
+    with project(settings, folder) as (found, connection):
+        _with_what_it_reads(found, connection, settings, model)
+        table = found.show(model, rows)
+        show_rows(list(table.column_names), [tuple(row) for row in table.rows])
+        return 0
+
+
+def compile_model(settings: Settings, model: str, folder: Path = PROJECT) -> int:
+    """Print the SQL that dbt makes of a model, and return the exit code."""
+    with project(settings, folder) as (found, connection):
+        _with_what_it_reads(found, connection, settings, model)
+        sql = found.compile(model)
+        if console.is_terminal:
+            console.print(Syntax(sql, "postgresql", word_wrap=True, background_color="default"))
+        else:
+            print(sql)
+        return 0
+
+
+def docs(settings: Settings, output: Path, folder: Path = PROJECT) -> int:
+    """Write dbt's documentation into one HTML file, print its path, and return the exit code."""
+    with project(settings, folder) as (found, _), console.status("Writing the documentation ..."):
+        make_schema(settings, found.schema)
+        shutil.copyfile(found.docs(), output)
+    print(output)
+    if console.is_terminal:
+        webbrowser.open(output.as_uri())
+    return 0
+
+
+def _with_what_it_reads(
+    found: Project, connection: redshift_connector.Connection, settings: Settings, model: str
+) -> None:
+    ids = [unique_id for unique_id in selected(found, model) if found.kind(unique_id) == "model"]
+    if len(ids) != 1:
+        raise ProjectError(Problem(f"{model} names {len(ids)} models", hint="give the name of one"))
+    builder = Builder(found, connection, settings)
+    if missing := found.missing(ids, existing(connection, found.schema)):
+        builder.build(missing)
+
+
+def selected(found: Project, models: str) -> list[str]:
+    """What dbt selectors, separated by spaces, name of what can be built or tested.
+
+    Raises:
+        ProjectError: nothing.
+    """
+    ids = [unique_id for unique_id in found.select(*models.split()) if found.can_run(unique_id)]
+    if not ids:
+        raise ProjectError(Problem(f"there is no model {models}", hint=near(models.strip("+@"), found.names())))
+    return ids

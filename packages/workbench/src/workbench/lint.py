@@ -1,0 +1,71 @@
+"""Runs all linters side by side, each over what it knows, and says which found something."""
+
+import os
+import re
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import yaml
+
+from mwaa_local.progress import console
+from mwaa_local.settings import REPOSITORY
+
+
+def _tracked(*patterns: str) -> list[str]:
+    """Files that git tracks or would track, by pattern: what is generated or ignored is nobody's to lint.
+
+    What was written elsewhere is named once, for `git commit` and for this.
+    """
+    hooks = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns]
+    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.split("\n")
+    kept = {name for name in listed if name and not re.search(hooks.get("exclude", "^$"), name)}
+    return sorted(name for name in kept if (REPOSITORY / name).is_file())
+
+
+def lint(binaries: Path) -> int:
+    """Run every linter, print what each finds, and return how many found something.
+
+    Args:
+        binaries: folder of the linters.
+    """
+    # A name with a dot in front is a tool's settings.
+    templates = [name for name in _tracked("infra/*.yml", "infra/*.yaml") if not Path(name).name.startswith(".")]
+    python = ["pyproject.toml", *_tracked("*.py")]
+    commands = {
+        # First what takes longest.
+        "conventions": ["python", "-m", "workbench.check_conventions"],
+        "sqlfluff": ["sqlfluff", "lint", "--disable-progress-bar", "dbt_project"],
+        "cfn-lint": ["cfn-lint", *templates] if templates else [],
+        "zizmor": ["zizmor", "--offline", "--persona=pedantic", "--no-progress", "--quiet", ".github"],
+        "yamllint": ["yamllint", "--strict", *_tracked("*.yml", "*.yaml")],
+        "shellcheck": ["shellcheck", "startup.sh", ".ci/run", *_tracked("*.sh")],
+        "ruff": ["ruff", "check", "--quiet", "--force-exclude", *python],
+        "ruff format": ["ruff", "format", "--check", "--quiet", "--force-exclude", *python],
+    }
+    environment = {**os.environ, "NO_COLOR": "1"}
+
+    def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+        tool, *arguments = command
+        return subprocess.run(
+            [str(binaries / tool), *arguments],
+            cwd=REPOSITORY,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+    failed = 0
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        runs = {name: pool.submit(run, command) for name, command in commands.items() if command}
+        for name, running in runs.items():
+            with console.status(name):
+                done = running.result()
+            console.print(f"{'[green]✓[/]' if done.returncode == 0 else '[red]✗[/]'} {name}")
+            if done.returncode:
+                failed += 1
+                console.print(done.stdout.rstrip(), markup=False, soft_wrap=True)
+    return failed

@@ -1,0 +1,162 @@
+"""Writes a new model's SQL and YAML as the conventions want them: `python -m workbench.new_model NAME LAYER`."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from sqlfluff.dialects.dialect_redshift_keywords import redshift_reserved_keywords
+
+from mwaa_local.progress import console, errors
+from mwaa_local.settings import REPOSITORY, SetupError
+
+PROJECT = REPOSITORY / "dbt_project"
+_TYPE = "make new-model NAME=<name> LAYER=staging|marts, such as NAME=late_carriers LAYER=marts"
+# Redshift takes 127 bytes, the local warehouse 63; dbt adds to a name while it builds.
+_LONGEST = 50
+_RESERVED = {word.lower() for word in redshift_reserved_keywords.split()}
+
+# What follows is filled in by str.format, so a brace that stays is doubled.
+_STAGING_SQL = """\
+select
+{columns}
+from {{{{ source('{source}', '{table}') }}}}
+"""
+_STAGING_YAML = """\
+models:
+  - name: {name}
+    description: {description}
+    columns:
+"""
+_COLUMN_YAML = """\
+      - name: {name}
+        description: {description}
+"""
+# A guess, which the tests check: what a table has first is mostly its key.
+_KEY_YAML = "        data_tests: [unique, not_null]\n"
+_MART_SQL = """\
+{{# Read other models by {{{{ ref('<model>') }}}}, and name each column here and in the YAML. #}}
+select cast('change me' as varchar(32)) as {name}_key
+"""
+_MART_YAML = """\
+models:
+  - name: {name}
+    description: One row for each … (say what, and from when to when).
+    constraints:
+      - type: primary_key
+        columns: [{name}_key]
+        # Redshift trusts it and plans with it, the tests below check it.
+        warn_unenforced: false
+    columns:
+      - name: {name}_key
+        description: Key of the row.
+        data_type: varchar(32)
+        constraints:
+          - type: not_null
+        data_tests: [unique, not_null]
+"""
+
+
+def new_model(project: Path, name: str, layer: str) -> list[Path]:
+    """Write the two files, and return their paths.
+
+    Args:
+        project: the dbt project.
+        name: of the model.
+        layer: `staging` or `marts`.
+
+    Raises:
+        SetupError: there can be no such model; nothing was written.
+    """
+    _check(project, name, layer)
+    folder = project / "models" / layer
+    if layer == "staging":
+        sql, properties = _staging(project, name)
+    else:
+        sql, properties = _MART_SQL.format(name=name), _MART_YAML.format(name=name)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [folder / f"{name}.sql", folder / f"{name}.yml"]
+    for path, text in zip(written, (sql, properties), strict=True):
+        path.write_text(text)
+    return written
+
+
+def _check(project: Path, name: str, layer: str) -> None:
+    if layer not in {"staging", "marts"}:
+        raise SetupError(f"LAYER={layer!r}: a layer is staging or marts; type: {_TYPE}")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or len(name) > _LONGEST:
+        raise SetupError(
+            f"NAME={name!r}: a name has lower-case letters, digits and underscores, begins with a letter, "
+            f"and is no longer than {_LONGEST}; type: {_TYPE}"
+        )
+    if name in _RESERVED:
+        raise SetupError(f"NAME={name}: a reserved word of Redshift; choose another, such as {name}_facts")
+    if layer == "staging" and not name.startswith("stg_"):
+        raise SetupError(f"NAME={name}: a staging model is named after its source; type: NAME=stg_{name}")
+    if layer == "marts" and name.startswith(("stg_", "audit_")):
+        raise SetupError(f"NAME={name}: names of other layers begin so; type: NAME={name.split('_', 1)[1]}")
+    if name == yaml.safe_load((project / "dbt_project.yml").read_text())["name"]:
+        raise SetupError(f"NAME={name}: the project has that name, and `--select {name}` would mean all of it")
+    there = [path for path in project.rglob(f"{name}.*") if path.suffix in {".sql", ".yml", ".csv", ".py"}]
+    if there := [path for path in there if path.relative_to(project).parts[0] in {"models", "seeds", "snapshots"}]:
+        raise SetupError(f"NAME={name}: {there[0].relative_to(project.parent)} is there already; choose another name")
+
+
+def _staging(project: Path, name: str) -> tuple[str, str]:
+    table_name = name.removeprefix("stg_")
+    sources = _sources(project)
+    if table_name not in sources:
+        raise SetupError(
+            f"no source has a table {table_name}; there are: {', '.join(sorted(sources)) or 'none'}. Add it, with its "
+            "columns, to models/staging/sources.yml: docs/how-to/add-a-source.md has an example"
+        )
+    source, table = sources[table_name]
+    if not (columns := table.get("columns")):
+        raise SetupError(f"the source table {source}.{table_name} lists no columns; add `columns:` to it first")
+    sql = _STAGING_SQL.format(
+        columns=",\n".join(f"    {_quoted(column['name'])}" for column in columns), source=source, table=table_name
+    )
+    properties = _STAGING_YAML.format(name=name, description=_description(table))
+    for number, column in enumerate(columns):
+        properties += _COLUMN_YAML.format(name=column["name"], description=_description(column))
+        properties += "" if number else _KEY_YAML
+    return sql, properties
+
+
+def _sources(project: Path) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Each source table's source and properties."""
+    found = {}
+    for path in sorted(project.glob("models/**/*.yml")):
+        for source in (yaml.safe_load(path.read_text()) or {}).get("sources") or []:
+            for table in source.get("tables") or []:
+                found[table["name"]] = (source["name"], table)
+    return found
+
+
+def _quoted(column: str) -> str:
+    return f'"{column}"' if column.lower() in _RESERVED else column
+
+
+def _description(properties: dict[str, Any]) -> str:
+    text = properties.get("description") or f"{properties['name']}, as the source has it."
+    # As YAML, on one line, without the end of a document that PyYAML gives a bare value.
+    return yaml.safe_dump(text.strip(), width=sys.maxsize, allow_unicode=True).removesuffix("\n").removesuffix("\n...")
+
+
+def main() -> int:
+    """Write what the arguments name, and return the exit code."""
+    name, layer = (*sys.argv[1:], "", "")[:2]
+    try:
+        written = new_model(PROJECT, name, layer)
+    except SetupError as error:
+        errors.print(str(error), style="red", markup=False)
+        return 2
+    for path in written:
+        console.print(f"wrote {path.relative_to(REPOSITORY)}", markup=False)
+    console.print(f"Next: say in both what a row is, then type: make build M={name}", markup=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,237 @@
+"""The dbt project, run in this process: dbt is imported once, and reads anew only the files that changed."""
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from dbt.artifacts.schemas.results import NodeResult, NodeStatus
+from dbt.cli.main import dbtRunner
+from dbt.contracts.graph.manifest import Manifest
+
+from mwaa_local.settings import HOST, Passwords, Settings
+from mwaa_local.stack import DATABASE
+from workbench.problems import ProjectError, of_exception, of_result
+from workbench.relations import Relation
+
+SCHEMA = "dbt_local"
+# What other nodes can read, so what must be there before they are built.
+BUILT = {"model", "seed", "snapshot"}
+FAILED = {NodeStatus.Error, NodeStatus.Fail, NodeStatus.RuntimeErr, NodeStatus.PartialSuccess}
+
+OnEvent = Callable[[Any], None]
+
+
+class Project:
+    """A dbt project and the schema of the local warehouse that it is built in.
+
+    Args:
+        folder: the project.
+        settings: where the warehouse is.
+        state: folder for what dbt writes.
+        schema: the target schema.
+    """
+
+    def __init__(self, folder: Path, settings: Settings, state: Path, schema: str = SCHEMA) -> None:
+        self.folder = folder
+        self.schema = schema
+        self.state = state
+        self.manifest: Manifest | None = None
+        self._settings = settings
+
+    def parse(self) -> None:
+        """Read the project's files; those that did not change since the last time are not read again.
+
+        Raises:
+            ProjectError: a file is wrong.
+        """
+        self.manifest = None
+        self.manifest = self._dbt("parse")
+
+    def select(self, *selectors: str, base: Path | None = None) -> list[str]:
+        """The unique ids that dbt's selectors name.
+
+        Args:
+            selectors: as of `dbt ls --select`, joined by "or".
+            base: folder of the manifest that `state:modified` compares with.
+
+        Raises:
+            ProjectError: a selector is not one.
+        """
+        state = ["--state", str(base)] if base else []
+        listed = self._dbt("ls", "--select", *selectors, *state, "--output", "json", "--output-keys", "unique_id")
+        return [json.loads(line)["unique_id"] for line in listed]
+
+    def build(self, unique_ids: Iterable[str], on_event: OnEvent, full_refresh: bool = False) -> list[NodeResult]:
+        """Build or test what the ids name, in the order of the graph.
+
+        Args:
+            unique_ids: models, seeds, snapshots, tests and unit tests.
+            on_event: called with each of dbt's events, from dbt's threads.
+            full_refresh: make incremental models anew.
+
+        Raises:
+            ProjectError: dbt could not begin.
+        """
+        wanted = set(unique_ids)
+        refresh = ["--full-refresh"] if full_refresh else []
+        # A model's name is the beginning of its unit tests' names, for a selector.
+        others = [self._selectors([unit_test])[0] for unit_test in self.manifest.unit_tests if unit_test not in wanted]
+        select = ["--select", *self._selectors(wanted), "--indirect-selection", "empty"]
+        exclude = ["--exclude", *others] if others else []
+        # `build` runs a unit test only with its model.
+        models = any(self.kind(unique_id) in BUILT for unique_id in wanted)
+        command = ["build", *refresh] if models else ["test"]
+        ended = self._dbt(*command, *select, *exclude, on_event=on_event)
+        return [result for result in ended.results if self.kind(result.node.unique_id) != "operation"]
+
+    def show(self, name: str, rows: int) -> Any:
+        """The first rows of a model, as its SQL gives them now: an agate table.
+
+        Raises:
+            ProjectError: the model does not compile, or the warehouse refused it.
+        """
+        return self._one("show", name, "--limit", str(rows)).agate_table
+
+    def compile(self, name: str) -> str:
+        """The SQL that dbt makes of a model.
+
+        Raises:
+            ProjectError: the model does not compile.
+        """
+        return self._one("compile", name).node.compiled_code
+
+    def docs(self) -> Path:
+        """Write dbt's documentation as one HTML file, and return its path.
+
+        Raises:
+            ProjectError: dbt could not.
+        """
+        self._dbt("docs", "generate", "--static")
+        return self.state / "target" / "static_index.html"
+
+    def keep_manifest(self, folder: Path) -> None:
+        """Keep the manifest of the last `parse` in `folder`, as what `select` compares with."""
+        folder.mkdir(parents=True, exist_ok=True)
+        os.replace(self.state / "target" / "manifest.json", folder / "manifest.json")
+
+    def kind(self, unique_id: str) -> str:
+        """What an id names: model, test, unit_test ..."""
+        return unique_id.split(".", 1)[0]
+
+    def has(self, unique_id: str) -> bool:
+        """Whether the project still has what an id names."""
+        return unique_id in self.manifest.nodes or unique_id in self.manifest.unit_tests
+
+    def can_run(self, unique_id: str) -> bool:
+        """Whether dbt builds or tests what an id names: exposures and the like it does not."""
+        return self.kind(unique_id) in {*BUILT, "test", "unit_test"}
+
+    def node_name(self, unique_id: str) -> str:
+        """The name that selectors use."""
+        return self.manifest.nodes[unique_id].name
+
+    def reads(self, unique_id: str) -> list[str]:
+        """The models, seeds and snapshots that a node reads, or a unit test tests."""
+        node = self.manifest.nodes.get(unique_id) or self.manifest.unit_tests.get(unique_id)
+        return [parent for parent in node.depends_on_nodes if self.kind(parent) in BUILT] if node else []
+
+    def relation(self, unique_id: str) -> Relation | None:
+        """The table or view of a model, seed or snapshot; None for what has none."""
+        node: Any = self.manifest.nodes.get(unique_id)
+        if node is None or node.resource_type not in BUILT or node.is_ephemeral_model:
+            return None
+        return Relation(node.schema, node.identifier)
+
+    def is_there(self, unique_id: str, there: set[str]) -> bool:
+        """Whether a node's relation is among those in the schema; what has none needs none."""
+        relation = self.relation(unique_id)
+        return relation is None or relation.name in there
+
+    def key(self, unique_id: str) -> list[str]:
+        """The columns that tell a model's rows apart, as its constraints or tests say; empty if nothing does."""
+        node: Any = self.manifest.nodes[unique_id]
+        for constraint in getattr(node, "constraints", ()):
+            if constraint.type == "primary_key" and constraint.columns:
+                return list(constraint.columns)
+        for column in node.columns.values():
+            if any(constraint.type == "primary_key" for constraint in column.constraints):
+                return [column.name]
+        for test in self.manifest.nodes.values():
+            metadata: Any = getattr(test, "test_metadata", None)
+            if metadata and metadata.name == "unique" and getattr(test, "attached_node", None) == unique_id:
+                return [metadata.kwargs["column_name"]]
+        return []
+
+    def missing(self, unique_ids: Iterable[str], there: set[str]) -> list[str]:
+        """What the ids read, directly or not, that is not in the schema yet.
+
+        Args:
+            unique_ids: what shall be built; not among the answer.
+            there: names of the relations in the schema.
+        """
+        seen, found = set(unique_ids), set()
+        # Beyond a table that is there nothing need be made.
+        todo = list(seen)
+        while todo:
+            for parent in self.reads(todo.pop()):
+                if parent not in seen and not (self.relation(parent) and self.is_there(parent, there)):
+                    seen.add(parent)
+                    todo.append(parent)
+                    found.add(parent)
+        return sorted(found)
+
+    def names(self) -> list[str]:
+        """Names of the models, seeds and snapshots as files tell them, so also of a project that cannot be parsed."""
+        folders = {"models": ".sql", "seeds": ".csv", "snapshots": ".sql"}
+        return sorted(
+            path.stem for folder, suffix in folders.items() for path in (self.folder / folder).rglob(f"*{suffix}")
+        )
+
+    def _selectors(self, unique_ids: Iterable[str]) -> list[str]:
+        nodes = [self.manifest.nodes.get(unique_id) or self.manifest.unit_tests[unique_id] for unique_id in unique_ids]
+        return [f"fqn:{'.'.join(node.fqn)}" for node in nodes]
+
+    def _one(self, command: str, name: str, *arguments: str) -> NodeResult:
+        results = self._dbt(
+            command, "--select", f"{name},resource_type:model", "--indirect-selection", "empty", *arguments
+        ).results
+        if results[0].status in FAILED:
+            raise ProjectError(of_result(results[0], self.folder, self.names()))
+        return results[0]
+
+    def _dbt(self, *command: str, on_event: OnEvent | None = None) -> Any:
+        runner = dbtRunner(manifest=self.manifest, callbacks=[on_event] if on_event else [])
+        folder, state = str(self.folder), self.state
+        places = {
+            "project-dir": folder,
+            "profiles-dir": folder,
+            "target-path": state / "target",
+            "log-path": state / "logs",
+        }
+        flags = [f"--{name}={value}" for name, value in places.items()]
+        # The audit trail is of the pipeline's runs, and its table is not there before the first.
+        quiet = ["--log-level=none", "--no-version-check", "--vars={audit_enabled: false}"]
+        before = dict(os.environ)
+        os.environ.update(self._environment())
+        try:
+            ended = runner.invoke([*command, *flags, *quiet])
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+        if ended.exception:
+            raise ProjectError(of_exception(ended.exception, self.folder, self.names()))
+        return ended.result
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "DBT_TARGET": "local",
+            "REDSHIFT_HOST": HOST,
+            "REDSHIFT_PORT": str(self._settings.warehouse_port),
+            "REDSHIFT_USER": "dbt_user",
+            "REDSHIFT_PASSWORD": Passwords.load(self._settings.state).dbt_user,
+            "REDSHIFT_DATABASE": DATABASE,
+            "REDSHIFT_SCHEMA": self.schema,
+            "REDSHIFT_SSLMODE": "disable",
+        }

@@ -1,0 +1,135 @@
+"""Writes docs/reference/ from the code it tells of, and builds the site: `python -m workbench.reference`."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from dbt_score.config import Config
+from dbt_score.rule_registry import RuleRegistry
+
+from mwaa_local.settings import REPOSITORY
+from mwaa_release.cli import app
+from workbench.check_conventions import RULES
+
+PAGES = REPOSITORY / "docs" / "reference"
+_NOTE = "<!-- Written by make site; change {source}, not this page. -->\n\n"
+
+
+def _table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [headings, tuple("---" for _ in headings), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+def _type(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(_type(each) for each in schema["anyOf"]))
+    if "enum" in schema:
+        return " or ".join(f"`{value}`" for value in schema["enum"])
+    bounds = [str(schema[name]) for name in ("minimum", "maximum") if name in schema]
+    name = {"array": "list", "object": "mapping", None: "any"}.get(schema.get("type"), schema.get("type"))
+    return f"{name} ({' to '.join(bounds)})" if bounds else str(name)
+
+
+def settings() -> str:
+    """The settings of pipelines.yml, from its JSON schema."""
+    schema = json.loads((REPOSITORY / "dags" / "pipelines.schema.json").read_text())["$defs"]["Pipeline"]
+    rows = [
+        (
+            f"`{name}`",
+            _type(each),
+            "required" if name in schema["required"] else f"`{json.dumps(each.get('default'))}`",
+            each.get("description", ""),
+        )
+        for name, each in schema["properties"].items()
+    ]
+    return (
+        _NOTE.format(source="dags/mwaa_pipelines/settings.py")
+        + "# Settings of a pipeline\n\nAn entry of `dags/pipelines.yml`. What stands under `defaults` there holds for "
+        "every entry that does not say otherwise; a key that is not listed here is refused.\n\n"
+        + _table(("setting", "type", "default", "meaning"), rows)
+    )
+
+
+def audit_columns() -> str:
+    """The columns of the audit table, and what the audit views hold."""
+    project = REPOSITORY / "dbt_project"
+    types = dict(re.findall(r"\('(\w+)', '([^']+)',", (project / "macros" / "audit" / "audit_columns.sql").read_text()))
+    models = {path.stem: _model(path) for path in sorted((project / "models" / "audit").glob("*.yml"))}
+    table = models.pop("audit_table")
+    rows = [(f"`{each['name']}`", types[each["name"]], _line(each["description"])) for each in table["columns"]]
+    text = _NOTE.format(source="dbt_project/models/audit/*.yml")
+    text += f"# The audit trail\n\n## audit_table\n\n{_line(table['description'])}\n\n"
+    text += _table(("column", "type", "meaning"), rows)
+    for name, model in models.items():
+        rows = [(f"`{each['name']}`", _line(each["description"])) for each in model["columns"]]
+        text += f"\n## {name}\n\n{_line(model['description'])}\n\n" + _table(("column", "meaning"), rows)
+    variables = (project / "dbt_project.yml").read_text()
+    commented = re.findall(r"((?:^  # .+\n)+)  (audit_\w+): (.+)$", variables, re.MULTILINE)
+    rows = [(f"`{name}`", f"`{value}`", _line(comment.replace("  # ", " "))) for comment, name, value in commented]
+    text += "\n## Variables\n\nThey stand in `dbt_project/dbt_project.yml`.\n\n"
+    return text + _table(("variable", "default", "meaning"), rows)
+
+
+def commands() -> str:
+    """The targets of the Makefile, and the commands of the release tool."""
+    targets = re.findall(r"^([a-z-]+):.*?## (.+)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    makes = [(f"`make {name}`", text) for name, text in targets]
+    deploys = []
+    for command in app.registered_commands:
+        name = command.name or command.callback.__name__.replace("_", "-")
+        deploys.append((f"`python -m mwaa_release {name}`", _line(command.callback.__doc__.split("\n\n")[0])))
+    return (
+        _NOTE.format(source="the Makefile and deploy/cli.py")
+        + "# Commands\n\n"
+        + _table(("command", "does"), makes)
+        + "\n`python` of the release tool is `.local/venvs/tools/bin/python`; each command has `--help`.\n\n"
+        + _table(("command", "does"), deploys)
+    )
+
+
+def conventions() -> str:
+    """The rules that `make lint` holds models against."""
+    config = Config()
+    config.rule_namespaces = [RULES]
+    registry = RuleRegistry(config)
+    registry.load_all()
+    rows = [(f"`{name.rsplit('.', 1)[1]}`", _line(rule.description)) for name, rule in registry.rules.items()]
+    return (
+        _NOTE.format(source="local/develop/conventions.py")
+        + "# Conventions\n\n`make lint` checks them, `git commit` too after `make hooks`. What breaks one is told with "
+        "its file and what to type.\n\n" + _table(("rule", "says"), rows)
+    )
+
+
+def _model(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text())["models"][0]
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def write(folder: Path) -> None:
+    """Write the four pages into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pages = {"settings": settings, "audit": audit_columns, "commands": commands, "conventions": conventions}
+    for name, page in pages.items():
+        (folder / f"{name}.md").write_text(page())
+
+
+def main() -> int:
+    """Write the pages, build the site strictly (a link to nowhere is a mistake), and return the exit code."""
+    write(PAGES)
+    zensical = Path(sys.executable).with_name("zensical")
+    done = subprocess.run([zensical, "build", "--strict", "--clean"], cwd=REPOSITORY, check=False)
+    if done.returncode == 0:
+        print(f"file://{REPOSITORY / '.local' / 'site' / 'index.html'}")
+    return done.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

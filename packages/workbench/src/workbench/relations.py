@@ -1,0 +1,183 @@
+"""Compares what a relation held before with what it holds now: columns, rows, values."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import redshift_connector
+from redshift_connector.utils.oids import get_datatype_name
+
+from mwaa_local.stack import rows
+from mwaa_release.redshift import quote_identifier
+
+# Of larger tables only columns and the number of rows are compared, so that a build stays quick.
+MOST_ROWS = 1_000_000
+SAMPLE = 5
+# SUPER and GEOMETRY have no equality that EXCEPT could use.
+_NOT_COMPARABLE = {"super", "geometry", "geography"}
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A table or view."""
+
+    schema: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{quote_identifier(self.schema)}.{quote_identifier(self.name)}"
+
+
+@dataclass
+class Difference:
+    """What changed from one state of a relation to another."""
+
+    rows_before: int
+    rows_after: int
+    columns_added: list[str] = field(default_factory=list)
+    columns_removed: list[str] = field(default_factory=list)
+    columns_retyped: list[str] = field(default_factory=list)
+    added: int = 0
+    removed: int = 0
+    changed: int = 0
+    compared: bool = True
+    # Of each row: its key, and what it is about.
+    sample: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def is_none(self) -> bool:
+        """Nothing changed, as far as the two were compared."""
+        columns = self.columns_added or self.columns_removed or self.columns_retyped
+        return not (columns or self.added or self.removed or self.changed) and self.rows_before == self.rows_after
+
+
+def existing(connection: redshift_connector.Connection, schema: str) -> set[str]:
+    """Names of the tables and views in a schema."""
+    query = "select table_name from svv_tables where table_schema = %s"
+    return {name for (name,) in rows(connection, query, (schema,))[1]}
+
+
+def columns(connection: redshift_connector.Connection, relation: Relation) -> dict[str, str]:
+    """Name and type of each column; empty if there is no such relation, or a view that does not work any more."""
+    cursor = connection.cursor()
+    try:
+        cursor.execute(f"select * from {relation} limit 0")  # noqa: S608 - quoted
+    except redshift_connector.Error:
+        return {}
+    return {column[0]: get_datatype_name(column[1]).lower() for column in cursor.description}
+
+
+def count(connection: redshift_connector.Connection, relation: Relation) -> int:
+    """Number of rows."""
+    return rows(connection, f"select count(*) from {relation}")[1][0][0]  # noqa: S608 - quoted
+
+
+def keep(connection: redshift_connector.Connection, relation: Relation, schema: str) -> bool:
+    """Copy a relation into `schema`, so that it can be compared with after it was built anew.
+
+    Returns:
+        False if it is not there, does not work, or is too large.
+    """
+    if not columns(connection, relation) or count(connection, relation) > MOST_ROWS:
+        return False
+    copy = Relation(schema, relation.name)
+    rows(connection, f"drop table if exists {copy}")
+    rows(connection, f"create table {copy} as select * from {relation}")  # noqa: S608 - quoted
+    return True
+
+
+def compare(
+    connection: redshift_connector.Connection, before: Relation, after: Relation, key: Sequence[str] = ()
+) -> Difference | None:
+    """Say what changed from `before` to `after`.
+
+    Args:
+        connection: in autocommit.
+        before: the one.
+        after: the other.
+        key: columns that tell rows apart; without them a changed row is one removed and one added.
+
+    Returns:
+        None if one of them is not there.
+    """
+    old, new = columns(connection, before), columns(connection, after)
+    if not old or not new:
+        return None
+    found = Difference(count(connection, before), count(connection, after))
+    found.columns_added = [f"{name} ({new[name]})" for name in new if name not in old]
+    found.columns_removed = [name for name in old if name not in new]
+    both = [name for name in new if name in old]
+    found.columns_retyped = [f"{name} ({old[name]} → {new[name]})" for name in both if old[name] != new[name]]
+    same = [name for name in both if old[name] == new[name] and new[name] not in _NOT_COMPARABLE]
+    if not same or max(found.rows_before, found.rows_after) > MOST_ROWS:
+        found.compared = False
+        return found
+    keys = [name for name in key if name in same] if set(key) <= set(same) else []
+    with _differing_rows(connection, before, after, same):
+        _count_rows(connection, found, keys)
+        found.sample = _sample(connection, same, keys)
+    return found
+
+
+@contextlib.contextmanager
+def _differing_rows(
+    connection: redshift_connector.Connection, before: Relation, after: Relation, names: Sequence[str]
+) -> Iterator[None]:
+    """Make the temporary tables `gone` and `come`: rows that only one of the two has."""
+    listed = ", ".join(quote_identifier(name) for name in names)
+    for name, one, other in (("gone", before, after), ("come", after, before)):
+        rows(connection, f"drop table if exists {name}")
+        rows(
+            connection,
+            f"create temp table {name} as "  # noqa: S608 - quoted
+            f"(select {listed} from {one} except select {listed} from {other})",
+        )
+    try:
+        yield
+    finally:
+        for name in ("gone", "come"):
+            rows(connection, f"drop table {name}")
+
+
+def _count_rows(connection: redshift_connector.Connection, found: Difference, keys: Sequence[str]) -> None:
+    gone, come = (rows(connection, f"select count(*) from {name}")[1][0][0] for name in ("gone", "come"))  # noqa: S608
+    if keys:
+        joined = f"select count(*) from come join gone on {_on(keys)}"  # noqa: S608 - quoted
+        found.changed = rows(connection, joined)[1][0][0]
+    found.added, found.removed = come - found.changed, gone - found.changed
+
+
+def _on(keys: Sequence[str]) -> str:
+    return " and ".join(f"come.{quote_identifier(key)} = gone.{quote_identifier(key)}" for key in keys)
+
+
+def _sample(
+    connection: redshift_connector.Connection, names: Sequence[str], keys: Sequence[str]
+) -> list[tuple[str, str]]:
+    listed = {table: ", ".join(f"{table}.{quote_identifier(name)}" for name in names) for table in ("gone", "come")}
+    found: list[tuple[str, str]] = []
+    if keys:
+        query = f"select {listed['gone']}, {listed['come']} from come join gone on {_on(keys)} limit {SAMPLE}"  # noqa: S608
+        for row in rows(connection, query)[1]:
+            old, new = row[: len(names)], row[len(names) :]
+            changed = [
+                f"{name}: {_shown(one)} → {_shown(other)}"
+                for name, one, other in zip(names, old, new, strict=True)
+                if one != other
+            ]
+            found.append((_key(names, new, keys), ", ".join(changed)))
+    for sign, table, other in (("+", "come", "gone"), ("-", "gone", "come")):
+        only = f" where not exists (select 1 from {other} where {_on(keys)})" if keys else ""  # noqa: S608
+        for row in rows(connection, f"select {listed[table]} from {table}{only} limit {SAMPLE}")[1]:  # noqa: S608
+            values = ", ".join(f"{name}: {_shown(value)}" for name, value in zip(names, row, strict=True))
+            found.append((sign, values))
+    return found[:SAMPLE]
+
+
+def _key(names: Sequence[str], row: Sequence[Any], keys: Sequence[str]) -> str:
+    return ", ".join(str(row[names.index(key)]) for key in keys)
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value)

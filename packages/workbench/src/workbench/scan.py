@@ -1,0 +1,74 @@
+"""`make scan`: the stacks against checkov's rules, the workflows against actionlint; in an environment of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from mwaa_local.processes import base_environment
+from mwaa_local.progress import console, errors
+from mwaa_local.settings import REPOSITORY, Settings, SetupError
+
+REQUIREMENTS = REPOSITORY / "requirements" / "scan.txt"
+
+
+def environment(settings: Settings) -> Path:
+    """The folder of the scanners' executables; installed on first use and when their versions change.
+
+    Raises:
+        SetupError: uv could not install them.
+    """
+    home = settings.state / "venvs" / "scan"
+    ready, wanted = home / ".ready", REQUIREMENTS.read_text()
+    if not ready.is_file() or ready.read_text() != wanted:
+        own = settings.state / "venvs" / "uv" / "bin" / "uv"
+        uv = str(own) if own.exists() else "uv"
+        for command in (
+            [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(home)],
+            [uv, "pip", "sync", "--quiet", "--require-hashes", str(REQUIREMENTS)],
+        ):
+            if subprocess.run(command, env={**os.environ, "VIRTUAL_ENV": str(home)}, check=False).returncode:
+                raise SetupError(
+                    "the scanners could not be installed; is a package index reachable (UV_DEFAULT_INDEX)?"
+                )
+        ready.write_text(wanted)
+    return home / "bin"
+
+
+def scan(settings: Settings, repository: Path = REPOSITORY) -> int:
+    """Run both, print what each finds, and return how many found something."""
+    binaries = environment(settings)
+    workflows = sorted(str(path) for path in (repository / ".github" / "workflows").glob("*.yml"))
+    failed = 0
+    for name, arguments in (
+        ("checkov", ["--config-file", "infra/.checkov.yml", "--directory", "infra"]),
+        # The `run` lines are one command each, and shellcheck would be another thing to install.
+        ("actionlint", ["-shellcheck=", "-pyflakes=", *workflows]),
+    ):
+        done = subprocess.run(
+            [str(binaries / name), *arguments],
+            cwd=repository,
+            env={**base_environment(), "LOG_LEVEL": "ERROR", "NO_COLOR": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        console.print(f"{'[green]✓[/]' if done.returncode == 0 else '[red]✗[/]'} {name}")
+        if done.returncode:
+            failed += 1
+            console.print(done.stdout.rstrip(), markup=False)
+    return failed
+
+
+def main() -> int:
+    """Return the exit code: 1 if a scanner found something, 2 if one could not be installed."""
+    try:
+        return 1 if scan(Settings.from_environment()) else 0
+    except SetupError as error:
+        errors.print(f"Set-up failed: {error}", style="red", markup=False)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""Takes the pictures of docs/assets/screenshots/ anew: `make screenshots`, with Chromium installed.
+
+What they show is a run that it makes: the terminal as `make run` leaves it, the run's graph in Airflow, and the report.
+"""
+
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+from rich.terminal_theme import MONOKAI
+
+from mwaa_local import progress, report
+from mwaa_local.dag_run import DAG_ID
+from mwaa_local.mwaa.api import Airflow
+from mwaa_local.run_command import run as run_pipeline
+from mwaa_local.settings import REPOSITORY, Passwords, Settings
+from mwaa_local.testing.browser import Browser
+
+PICTURES = REPOSITORY / "docs" / "assets" / "screenshots"
+WIDTH = 1280
+_PAGE = """<!doctype html><meta charset="utf-8"><body style="margin:0;background:#0c0c0c">
+<pre style="margin:0;padding:16px 20px;font:14px/1.18 'DejaVu Sans Mono',monospace;color:#d9d9d9;width:max-content">
+<code style="font-family:inherit">{code}</code></pre>"""
+
+
+# A command that runs the pipeline marks what it starts from then on, and `down` would take itself for such a process.
+ENVIRONMENT = dict(os.environ)
+
+
+def local(command: str) -> None:
+    subprocess.run([sys.executable, "-m", "mwaa_local", command], cwd=REPOSITORY, env=ENVIRONMENT, check=True)
+
+
+def terminal(settings: Settings, folder: Path) -> Path:
+    """Run the pipeline as `make run` does on a terminal of 110 columns, and return what was shown, as HTML."""
+    console = progress.console
+    console.record, console.width = True, 110
+    code = run_pipeline(settings)
+    assert code == 0
+    page = folder / "terminal.html"
+    shown = console.export_html(theme=MONOKAI, code_format=_PAGE, inline_styles=True)
+    page.write_text("\n".join(shortened(shown.split("\n"))), encoding="utf-8")
+    return page
+
+
+def shortened(lines: list[str]) -> list[str]:
+    """The lines of a terminal, of long tables only the first rows and the last."""
+    kept = []
+    for is_row, group in itertools.groupby(lines, lambda line: line.startswith("│")):
+        rows = list(group)
+        kept += [*rows[:8], "  ⋮", *rows[-5:]] if is_row and len(rows) > 14 else rows
+    return kept
+
+
+def save(browser: Browser, name: str, height: int, width: int = WIDTH) -> None:
+    (PICTURES / f"{name}.png").write_bytes(browser.picture(width, height))
+    print(PICTURES / f"{name}.png")
+
+
+def airflow_graph(browser: Browser, settings: Settings) -> None:
+    password = Passwords.load(settings.state).airflow_admin
+    url = f"http://127.0.0.1:{settings.airflow_port}"
+    login = {"username": "admin", "password": password}
+    token = httpx.post(f"{url}/auth/token", json=login).raise_for_status().json()["access_token"]
+    browser.call("Network.setCookie", name="_token", value=token, url=url)
+    browser.open(url)
+    browser.run("localStorage.setItem('default_dag_view', JSON.stringify('graph'))")
+    airflow = Airflow(settings.airflow_port, password)
+    runs = airflow.call("GET", f"/dags/{DAG_ID}/dagRuns", order_by="-run_after", state="success", limit=1)["dag_runs"]
+    airflow.close()
+    browser.open(f"{url}/dags/{DAG_ID}/runs/{runs[0]['dag_run_id']}", 1600, height=900)
+    browser.wait_for("document.querySelectorAll('.react-flow__node').length > 3")
+    # The graph moves into place.
+    time.sleep(3)
+    save(browser, "airflow", 900, 1600)
+
+
+def main() -> None:
+    settings = Settings.from_environment()
+    os.environ.update(settings.aws_environment())
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        browser = Browser(folder / "profile")
+        try:
+            local("up")
+            page = terminal(settings, folder)
+            browser.open(page, 1000, height=4000)
+            save(browser, "run", browser.run("document.body.scrollHeight"), browser.run("document.body.scrollWidth"))
+            airflow_graph(browser, settings)
+            browser.open(report.write(settings, folder / "report.html", 30), WIDTH)
+            browser.wait_for("document.documentElement.dataset.ready")
+            save(browser, "report", 900)
+        finally:
+            browser.close()
+            local("down")
+
+
+if __name__ == "__main__":
+    main()

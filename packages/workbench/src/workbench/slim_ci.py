@@ -1,0 +1,177 @@
+"""What a change does: the release plan against the base, and dbt's build of what changed and what depends on it.
+
+`python -m workbench.slim_ci --base HEAD^1`. It needs git, and no credentials: the base's artefact is built from
+its commit, its manifest is dbt's state, and what the changed models read is first built from the base, in the
+production schema of the local warehouse.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mwaa_local.processes import base_environment
+from mwaa_local.settings import HOST, REPOSITORY, Passwords, Settings, SetupError
+from mwaa_local.stack import TARGET_SCHEMA
+from mwaa_release.build import build
+from mwaa_release.cli_options import print_plan
+from mwaa_release.errors import DeployError
+from mwaa_release.manifest import project_name
+from mwaa_release.plan import AppliedArtefact, make_plan
+from mwaa_release.release import Artefact
+from workbench.warehouse import make_schema, warehouse
+
+PROJECT_FOLDER = "dbt_project"
+SCHEMA = "dbt_change"
+# The audit table is the pipeline's.
+_UNAUDITED = ("--vars", '{"audit_enabled": false}')
+
+
+class DbtFailedError(Exception):
+    """dbt has said what is wrong (exit code 1)."""
+
+
+@contextmanager
+def checkout(commit: str, folder: Path) -> Iterator[Path]:
+    """The files of a commit, in `folder` until the block ends.
+
+    Raises:
+        SetupError: there is no such commit.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    _git("worktree", "prune")
+    _git("worktree", "add", "--quiet", "--detach", str(folder), commit)
+    try:
+        yield folder
+    finally:
+        _git("worktree", "remove", "--force", str(folder))
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SetupError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+class Dbt:
+    """dbt on the local warehouse."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._environment = base_environment() | {
+            "REDSHIFT_HOST": HOST,
+            "REDSHIFT_PORT": str(settings.warehouse_port),
+            "REDSHIFT_USER": "dbt_user",
+            "REDSHIFT_PASSWORD": Passwords.load(settings.state).dbt_user,
+            "REDSHIFT_SSLMODE": "disable",
+        }
+
+    def run(self, project: Path, target: str, schema: str, *arguments: str, shown: bool = True) -> str:
+        """Run dbt on a project; return what it printed.
+
+        Raises:
+            DbtFailedError: it failed, and has said why.
+        """
+        scratch = self._settings.state / "change" / schema
+        environment = self._environment | {"DBT_TARGET": target, "REDSHIFT_SCHEMA": schema}
+        command = [str(Path(sys.executable).with_name("dbt")), "--no-use-colors", *arguments]
+        command += [f"--project-dir={project}", f"--profiles-dir={project}"]
+        command += [f"--target-path={scratch / 'target'}", f"--log-path={scratch / 'logs'}"]
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdout=None if shown else subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            print(done.stdout or "", end="", flush=True)
+            raise DbtFailedError(f"dbt {arguments[0]} failed")
+        return done.stdout or ""
+
+
+def changed(dbt: Dbt, state: Path) -> dict[str, dict[str, Any]]:
+    """The nodes that differ from `state`, and all that depend on them, by unique_id."""
+    keys = ("unique_id", "name", "resource_type", "depends_on")
+    found = dbt.run(
+        *(REPOSITORY / PROJECT_FOLDER, "local", SCHEMA, "ls", "--quiet", "--select", "state:modified+"),
+        *(f"--state={state}", "--output", "json", "--output-keys", *keys),
+        shown=False,
+    )
+    nodes = [json.loads(line) for line in found.splitlines() if line.startswith("{")]
+    return {node["unique_id"]: node for node in nodes}
+
+
+def read_from_base(nodes: dict[str, dict[str, Any]], base: dict[str, Any]) -> list[str]:
+    """Names of what the nodes read and that did not change itself: main's own is taken for those."""
+    built = [node for node in nodes.values() if node["resource_type"] != "exposure"]
+    parents = {parent for node in built for parent in node["depends_on"].get("nodes", [])} - set(nodes)
+    kinds = ("model", "seed", "snapshot")
+    return sorted(base[each]["name"] for each in parents if each in base and base[each]["resource_type"] in kinds)
+
+
+def check(settings: Settings, commit: str) -> None:
+    """Show the plan, build what changed, and write dbt's documentation into the state folder.
+
+    Raises:
+        SetupError, DeployError, DbtFailedError: something is missing, or wrong in the change.
+    """
+    scratch = settings.state / "change"
+    shutil.rmtree(scratch, ignore_errors=True)
+    with checkout(commit, scratch / "base") as base_checkout:
+        base = build(scratch / "base-release", repository=base_checkout)
+        after = build(scratch / "release")
+        print("What a merge releases:", flush=True)
+        print_plan(make_plan(after, AppliedArtefact(base)))
+        sys.stdout.flush()
+        with warehouse(settings):
+            _build(settings, base, base_checkout)
+
+
+def _build(settings: Settings, base: Artefact, base_checkout: Path) -> None:
+    dbt = Dbt(settings)
+    project = REPOSITORY / PROJECT_FOLDER
+    name = project_name(base_checkout / PROJECT_FOLDER)
+    (state,) = (base.folder / release.prefix for release in base.releases if release.project_name == name)
+    nodes = changed(dbt, state)
+    print(f"Changed, or depends on what changed: {len(nodes)} of the project's nodes", flush=True)
+    for node in nodes.values():
+        print(f"  {node['resource_type']} {node['name']}", flush=True)
+    if nodes:
+        make_schema(settings, SCHEMA)
+        parents = read_from_base(nodes, json.loads((state / "manifest.json").read_bytes())["nodes"])
+        if parents:
+            print(f"Built from the base, as the change reads it: {', '.join(parents)} and what they read", flush=True)
+            names = [f"+{name}" for name in parents]
+            only = ("--exclude-resource-type", "test", "unit_test", "--quiet", *_UNAUDITED)
+            dbt.run(base_checkout / PROJECT_FOLDER, "prod", TARGET_SCHEMA, "build", "--select", *names, *only)
+        # A model that did not change is read where production has it.
+        deferred = ("--select", "state:modified+", f"--state={state}", "--defer", *_UNAUDITED)
+        dbt.run(project, "local", SCHEMA, "build", *deferred)
+    make_schema(settings, SCHEMA)
+    dbt.run(project, "local", SCHEMA, "docs", "generate", "--static", "--quiet", shown=False)
+    page = settings.state / "change" / SCHEMA / "target" / "static_index.html"
+    print(f"dbt's documentation: {page}", flush=True)
+
+
+def main() -> int:
+    """Read the arguments, and return the exit code: 1 if something in the change is wrong, 2 if the set-up is."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--base", default="origin/main", help="commit that the change starts from")
+    try:
+        check(Settings.from_environment(), parser.parse_args().base)
+    except (DbtFailedError, DeployError, SetupError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return getattr(error, "exit_code", 1 if isinstance(error, DbtFailedError) else 2)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""Runs a command and writes how it went into a Markdown file: `python -m workbench.summary Lint -- make lint`.
+
+The file is `<state>/summaries/<title>.md`; on GitHub it is also the job's summary, and part of the comment on the pull
+request. The command's output goes through unchanged, and its exit code is this one's.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import time
+
+from mwaa_local.settings import Settings
+
+# A comment on GitHub has at most 65,536 characters, and there are four of these in it.
+_LINES, _CHARACTERS = 60, 12_000
+
+
+def markdown(title: str, code: int, seconds: float, output: str) -> str:
+    """The summary: a line, and the end of the output, which cannot leave its frame whatever it holds."""
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output)
+    # Whole lines would be lost to a progress bar that goes back to the start of its line.
+    lines = [line.rsplit("\r", 1)[-1] for line in plain.rstrip().split("\n")]
+    end = "\n".join(lines[-_LINES:])[-_CHARACTERS:]
+    fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", end)), 3)
+    head = f"{'✅' if code == 0 else '❌'} **{title}** {f'exit code {code}, ' if code else ''}{seconds:.0f} s"
+    opened = " open" if code else ""
+    return f"{head}\n\n<details{opened}><summary>Output</summary>\n\n{fence}text\n{end}\n{fence}\n\n</details>\n\n"
+
+
+def main() -> int:
+    """Run the command after `--`, and return its exit code."""
+    title, separator, *command = sys.argv[1:] + [""] * 2
+    command = [word for word in command if word]
+    if separator != "--" or not command:
+        print("usage: python -m workbench.summary TITLE -- COMMAND ...", file=sys.stderr)
+        return 2
+    started = time.monotonic()
+    output = []
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as run:
+        for line in run.stdout or ():
+            print(line, end="", flush=True)
+            output.append(line)
+    text = markdown(title, run.returncode, time.monotonic() - started, "".join(output))
+    folder = Settings.from_environment().state / "summaries"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{title.lower().replace(' ', '-')}.md").write_text(text, encoding="utf-8")
+    if path := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(text)
+    return run.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

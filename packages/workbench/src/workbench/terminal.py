@@ -1,0 +1,130 @@
+"""What the commands on models print."""
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import redshift_connector
+from dbt.artifacts.schemas.results import NodeResult, NodeStatus
+from rich.markup import escape
+from rich.status import Status
+
+from mwaa_local.progress import DONE, FAILED, STOPPED, console
+from mwaa_local.query import show_rows
+from workbench.problems import Problem
+from workbench.relations import Difference
+
+_ROWS_THAT_FAIL = 5
+_SIGNS = {
+    NodeStatus.Success: DONE,
+    NodeStatus.Pass: DONE,
+    NodeStatus.NoOp: DONE,
+    NodeStatus.Warn: "[yellow]![/]",
+    NodeStatus.Skipped: STOPPED,
+}
+
+
+class Progress:
+    """How many of the nodes have ended, while dbt works. Use as a context manager."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._ended = 0
+        self._running: list[str] = []
+        self._lock = threading.Lock()
+        self._status: Status | None = console.status("dbt ...") if console.is_terminal else None
+
+    def __enter__(self) -> "Progress":
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status:
+            self._status.stop()
+
+    def on_event(self, event: Any) -> None:
+        """Take note of an event of dbt; called from its threads."""
+        if event.info.name not in {"NodeStart", "NodeFinished"} or not self._status:
+            return
+        name = event.data.node_info.node_name
+        with self._lock:
+            if event.info.name == "NodeStart":
+                self._running.append(name)
+            else:
+                self._ended += 1
+                self._running = [running for running in self._running if running != name]
+            self._status.update(f"{self._ended} of {self._total}: {escape(', '.join(self._running))}")
+
+
+def show_result(result: NodeResult, needed: bool) -> None:
+    """Print one line for a node; tests that passed are only counted."""
+    node: Any = result.node
+    if node.resource_type in ("test", "unit_test") and result.status in {NodeStatus.Pass, NodeStatus.Skipped}:
+        return
+    sign = _SIGNS.get(result.status, FAILED)
+    rows = result.adapter_response.get("rows_affected", -1) if node.resource_type not in ("test", "unit_test") else -1
+    details = [
+        node.config.materialized if node.resource_type == "model" else node.resource_type.replace("_", " "),
+        *([f"{rows:,} rows"] if rows >= 0 else []),
+        *(["skipped"] if result.status == NodeStatus.Skipped else [f"{result.execution_time:.2f} s"]),
+        *(["was missing"] if needed else []),
+    ]
+    console.print(f"{sign} {escape(node.name)} [bright_black]{', '.join(details)}[/]")
+
+
+def show_problem(problem: Problem) -> None:
+    """Print what is wrong, where, and what to do."""
+    place = f"[bold]{escape(problem.place)}[/]: " if problem.place else ""
+    console.print(f"  {place}[red]{escape(problem.message)}[/]", soft_wrap=True)
+    if problem.hint:
+        console.print(f"  → {escape(problem.hint)}", soft_wrap=True)
+
+
+def show_rows_that_fail(connection: redshift_connector.Connection, query: str) -> None:
+    """Print the first rows that a failed test found."""
+    with connection.cursor() as cursor:
+        cursor.paramstyle = "qmark"
+        cursor.execute(f"select * from (\n{query}\n) as failing limit {_ROWS_THAT_FAIL}")  # noqa: S608 - dbt's own SQL
+        show_rows([column[0] for column in cursor.description], cursor.fetchall())
+
+
+def show_difference(difference: Difference, none: str = "same rows as before") -> None:
+    """Print what changed in a relation; `none` if nothing did."""
+    if difference.is_none:
+        unknown = "too large to compare row by row; same number of rows"
+        console.print(f"    [bright_black]{none if difference.compared else unknown}[/]")
+        return
+    said = [
+        *([f"+{difference.added:,} rows"] if difference.added else []),
+        *([f"-{difference.removed:,} rows"] if difference.removed else []),
+        *([f"{difference.changed:,} rows changed"] if difference.changed else []),
+        *(f"column added: {name}" for name in difference.columns_added),
+        *(f"column removed: {name}" for name in difference.columns_removed),
+        *(f"type changed: {name}" for name in difference.columns_retyped),
+    ]
+    if not difference.compared and difference.rows_before != difference.rows_after:
+        said.append(f"{difference.rows_before:,} → {difference.rows_after:,} rows")
+    console.print(f"    [cyan]{escape(', '.join(said))}[/]", soft_wrap=True)
+    for key, what in difference.sample:
+        console.print(f"      {escape(key)}  {escape(what)}", no_wrap=True, overflow="ellipsis", style="bright_black")
+
+
+def show_summary(results: Sequence[NodeResult], seconds: float) -> None:
+    """Print how many nodes were built and tested, and how that ended."""
+    counted: Counter[str] = Counter()
+    for result in results:
+        test = result.node.resource_type in ("test", "unit_test")
+        if result.status in {NodeStatus.Success, NodeStatus.Pass, NodeStatus.NoOp}:
+            counted["tests passed" if test else "built"] += 1
+        elif result.status == NodeStatus.Warn:
+            counted["warned"] += 1
+        elif result.status == NodeStatus.Skipped:
+            counted["skipped"] += 1
+        else:
+            counted["failed"] += 1
+    style = "red" if counted["failed"] else "green"
+    order = ("built", "tests passed", "warned", "failed", "skipped")
+    said = ", ".join(f"{counted[what]} {what}" for what in order if counted[what]) or "nothing to do"
+    console.print(f"[{style}]{said}[/] in {seconds:.1f} s")

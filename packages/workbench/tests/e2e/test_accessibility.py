@@ -1,0 +1,77 @@
+"""The documentation's site and the report, checked by axe (https://github.com/dequelabs/axe-core) in a real browser."""
+
+import base64
+import hashlib
+import io
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from made_up import MADE_AT, history
+
+from audit_report.page import render
+from mwaa_local.settings import REPOSITORY
+from mwaa_local.testing.browser import Browser
+from workbench import reference
+
+pytestmark = pytest.mark.slow
+
+AXE = "axe-core@4.14.1"
+# As the npm registry states it.
+INTEGRITY = "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The checker's script, from the npm registry."""
+    if not shutil.which("npm"):
+        pytest.fail("npm is missing: apt-get install npm")
+    folder = tmp_path_factory.mktemp("axe")
+    subprocess.run(["npm", "pack", "--silent", AXE], cwd=folder, check=True, timeout=120)
+    packed = next(folder.glob("*.tgz")).read_bytes()
+    assert base64.b64encode(hashlib.sha512(packed).digest()).decode() == INTEGRITY
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        return archive.extractfile("package/axe.min.js").read().decode()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copytree(REPOSITORY / "docs", folder / "docs", ignore=shutil.ignore_patterns("reference"))
+    shutil.copy(REPOSITORY / "zensical.toml", folder)
+    reference.write(folder / "docs" / "reference")
+    zensical = Path(sys.executable).with_name("zensical")
+    subprocess.run([zensical, "build", "--strict"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    return folder / ".local" / "site"
+
+
+def violations(browser: Browser, axe: str) -> list[str]:
+    browser.run(f"{axe}; true")
+    found = browser.run("axe.run().then(found => found.violations.map(one => [one.id, one.nodes.map(n => n.html)]))")
+    return [f"{rule}: {html[:200]}" for rule, elements in found for html in elements]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("runs", [0, 40])
+def test_the_report(browser: Browser, axe: str, tmp_path: Path, scheme: str, runs: int):
+    path = tmp_path / "report.html"
+    path.write_text(render(history(runs, 8), "dev.analytics", 30, MADE_AT), encoding="utf-8")
+    browser.open(path, scheme=scheme)
+    assert violations(browser, axe) == []
+
+
+@pytest.mark.parametrize("page", ["index", "tutorial", "reference/settings", "runbooks/pipeline-failed"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_site(browser: Browser, axe: str, site: Path, page: str, width: int):
+    browser.open(site / f"{page}.html", width)
+    assert violations(browser, axe) == []
+
+
+def test_a_page_that_breaks_a_rule_is_found(browser: Browser, axe: str, tmp_path: Path):
+    path = tmp_path / "bad.html"
+    path.write_text("<title>x</title><main><h1>x</h1><img src='data:,'></main>")
+    browser.open(path)
+    assert {said.split(":")[0] for said in violations(browser, axe)} == {"html-has-lang", "image-alt"}

@@ -1,0 +1,111 @@
+"""The documentation, played in a fresh copy: its commands are typed, its files written, in the order of the site.
+
+A block of `sh` is typed, unless its first line says what it `# needs` that a laptop lacks. One with a title is a file.
+"""
+
+import json
+import os
+import re
+import subprocess
+import textwrap
+import tomllib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mwaa_local.settings import REPOSITORY
+from mwaa_local.testing.checkout import Checkout, new_checkout
+from mwaa_local.testing.repository import committed_copy
+
+# Several runs of the pipeline and drills, one after another.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400)]
+
+_BLOCK = re.compile(
+    r'^(?P<indent> *)```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^(?P=indent)```$',
+    re.MULTILINE | re.DOTALL,
+)
+IDENTITY = {f"GIT_{who}_{what}": "test@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+
+
+def pages() -> list[str]:
+    """Markdown files in the order of the site's navigation; what is written from the code has nothing to type."""
+
+    def files(entry: Any) -> Iterator[str]:
+        if isinstance(entry, str):
+            yield entry
+        else:
+            for each in entry.values() if isinstance(entry, dict) else entry:
+                yield from files(each)
+
+    nav = tomllib.loads((REPOSITORY / "zensical.toml").read_text())["project"]["nav"]
+    # Last what takes the sample away.
+    last = "how-to/start-fresh.md"
+    listed = [page for page in files(nav) if not page.startswith("reference/")]
+    return [page for page in listed if page != last] + [last]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    folder = tmp_path_factory.mktemp("documentation")
+    made = new_checkout(folder / "state", committed_copy(folder / "repository"))
+    try:
+        yield made
+    finally:
+        made.command("down")
+
+
+@pytest.fixture(scope="module")
+def typed() -> set[str]:
+    """Blocks of the pages so far; the same drill need not be played for each page that shows it."""
+    return set()
+
+
+def play(checkout: Checkout, page: str, typed: set[str]) -> None:
+    before = set(typed)
+    for block in _BLOCK.finditer((checkout.repository / "docs" / page).read_text()):
+        text = textwrap.dedent(block["text"])
+        if block["title"]:
+            (checkout.repository / block["title"]).write_text(text)
+        elif block["language"] == "sh" and not text.startswith("# needs ") and text not in before:
+            typed.add(text)
+            done = subprocess.run(
+                ["bash", "-e", "-u", "-c", text],
+                cwd=checkout.repository,
+                env={**os.environ, **checkout.environment, **IDENTITY},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, f"{page}:\n{text}\n{done.stdout}"
+
+
+def last_run(checkout: Checkout) -> dict[str, Any]:
+    return json.loads((checkout.state / "last-run.json").read_text())
+
+
+def test_the_tutorial_ends_in_a_green_run_with_the_new_model_in_the_audit_table(checkout: Checkout, typed: set[str]):
+    play(checkout, "tutorial.md", typed)
+    run = last_run(checkout)
+    assert run["state"] == "success"
+    assert run["tasks"]["transform_data.punctual_carriers.run"] == "success"
+    assert run["tasks"]["transform_data.punctual_carriers.test"] == "success"
+    up = checkout.command("up")
+    assert up.returncode == 0, up.stderr
+    query = f"select status from analytics.audit_table where airflow_run_id = '{run['run_id']}' and name = "
+    done = checkout.command("sql", f"{query} 'punctual_carriers'")
+    assert done.stdout.strip() == "success", done.stderr
+    assert checkout.command("down").returncode == 0
+
+
+@pytest.mark.parametrize("page", [page for page in pages() if page != "tutorial.md"])
+def test_what_a_page_says_can_be_typed(checkout: Checkout, typed: set[str], page: str):
+    play(checkout, page, typed)
+
+
+def test_without_the_sample_the_run_is_green_too(checkout: Checkout):
+    run = last_run(checkout)
+    assert (run["state"], run["alerts"]) == ("success", [])
+    assert not [task for task in run["tasks"] if "punctual_carriers" in task or "stg_" in task]

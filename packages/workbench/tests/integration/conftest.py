@@ -1,0 +1,88 @@
+"""A small project, and a warehouse for it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mwaa_local.settings import REPOSITORY, Passwords, Settings
+from mwaa_release.redshift import apply_grants
+from workbench.warehouse import drop_schemas
+
+_FILES = {
+    "dbt_project.yml": """
+name: shop
+version: "1.0.0"
+profile: shop
+flags: {send_anonymous_usage_stats: false}
+vars: {dear: 10}
+models: {shop: {marts: {+materialized: table, +contract: {enforced: true}}}}
+seeds: {shop: {+column_types: {amount: integer}}}
+""",
+    "seeds/sales.csv": "sale_id,item,amount\n1,pen,5\n2,desk,100\n3,lamp,20\n",
+    "models/staging/stg_sales.sql": "select sale_id, item, amount from {{ ref('sales') }}\n",
+    "models/staging/stg_sales.yml": (
+        "models:\n  - name: stg_sales\n    columns:\n      - {name: sale_id, data_tests: [unique]}\n"
+    ),
+    "models/marts/items.sql": (
+        "select\n    item,\n    cast(sum(amount) as bigint) as amount\nfrom {{ ref('stg_sales') }}\ngroup by 1\n"
+    ),
+    "models/marts/items.yml": """
+models:
+  - name: items
+    columns:
+      - {name: item, data_type: varchar, data_tests: [unique, not_null]}
+      - {name: amount, data_type: bigint}
+unit_tests:
+  - name: items_add_up
+    model: items
+    given:
+      - {input: ref('stg_sales'), rows: [{sale_id: 1, item: pen, amount: 2}, {sale_id: 2, item: pen, amount: 3}]}
+    expect: {rows: [{item: pen, amount: 5}]}
+""",
+    "models/marts/dear_items.sql": ("select item, amount from {{ ref('items') }} where amount > {{ var('dear') }}\n"),
+    "models/marts/dear_items.yml": """
+models:
+  - name: dear_items
+    columns:
+      - {name: item, data_type: varchar}
+      - {name: amount, data_type: bigint}
+""",
+}
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("template") / "shop"
+    for name, text in _FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text.lstrip())
+    profiles = (REPOSITORY / "dbt_project" / "profiles.yml").read_text()
+    (folder / "profiles.yml").write_text(profiles.replace("\nflights:", "\nshop:"))
+    return folder
+
+
+@pytest.fixture
+def folder(template: Path) -> Path:
+    """The project's folder, for a test to change; always the same one, so that dbt need not read it all anew."""
+    folder = template.with_name("copy") / "shop"
+    shutil.rmtree(folder, ignore_errors=True)
+    return shutil.copytree(template, folder)
+
+
+@pytest.fixture(scope="session")
+def warehouse_settings(start) -> Settings:
+    """Of a warehouse with the user that models are built as."""
+    warehouse = start()
+    with warehouse.connect() as connection:
+        connection.autocommit = True
+        connection.run("create schema raw")
+        apply_grants(connection, "dbt_user", Passwords.load(warehouse.state).dbt_user)
+    return Settings(warehouse.state, warehouse.port, 1, 2)
+
+
+@pytest.fixture
+def settings(warehouse_settings: Settings) -> Settings:
+    """Of a running warehouse in which nothing is built."""
+    drop_schemas(warehouse_settings, "dbt_", but="")
+    return warehouse_settings

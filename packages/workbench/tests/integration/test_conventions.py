@@ -1,0 +1,204 @@
+"""Each convention, broken once in a project made of mistakes: what is found, and what the message tells to type."""
+
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from dbt_score.config import Config
+from dbt_score.rule_registry import RuleRegistry
+
+from workbench.check_conventions import RULES, parse, problems
+
+CONFIG = """
+name: shop
+version: "1.0"
+profile: shop
+models:
+  shop:
+    staging: {+materialized: view}
+    marts: {+materialized: table, +contract: {enforced: true}}
+"""
+PROFILE = """
+shop:
+  target: local
+  outputs:
+    local: {type: redshift, host: 127.0.0.1, port: 1, user: u, password: not-set, dbname: dev, schema: s}
+"""
+OWNED = "config: {meta: {owner: sales}}"
+GOOD_COLUMN = "columns: [{name: id, description: Key., data_type: integer, data_tests: [unique, not_null]}]"
+PRIMARY_KEY = "constraints: [{type: primary_key, columns: [id], warn_unenforced: false}]"
+SOURCES = """
+sources:
+  - name: till
+    tables:
+      - name: sales
+        columns: [{name: id}]
+      - name: shops
+        description: One row for each shop.
+        config: {meta: {owner: sales}, freshness: {warn_after: {count: 1, period: day}}, loaded_at_field: at}
+"""
+
+
+def model(name: str, *lines: str) -> str:
+    return "\n    ".join([f"models:\n  - name: {name}", *lines]) + "\n"
+
+
+# Each file of the project; what is wrong with it is in its name, or in EXPECTED.
+FILES = {
+    "dbt_project.yml": CONFIG,
+    "profiles.yml": PROFILE,
+    "models/staging/sources.yml": SOURCES,
+    "models/staging/stg_sales.sql": "select id from {{ source('till', 'sales') }}",
+    "models/staging/stg_sales.yml": model("stg_sales", "description: Sales.", OWNED, GOOD_COLUMN),
+    "models/staging/stg_bare.sql": "select id from {{ source('till', 'sales') }}",
+    "models/staging/stg_reads_model.sql": "select id from {{ ref('stg_sales') }}",
+    "models/staging/stg_reads_model.yml": model("stg_reads_model", "description: D.", OWNED, GOOD_COLUMN),
+    "models/staging/no_prefix.sql": "select id from {{ source('till', 'sales') }}",
+    "models/staging/no_prefix.yml": model("no_prefix", "description: D.", OWNED, GOOD_COLUMN),
+    "models/marts/good.sql": "-- from nowhere.special\nselect id from {{ ref('stg_sales') }}",
+    "models/marts/good.yml": model("good", "description: D.", OWNED, PRIMARY_KEY, GOOD_COLUMN),
+    "models/marts/undescribed_column.sql": "select id, shop from {{ ref('stg_sales') }}",
+    "models/marts/undescribed_column.yml": model(
+        "undescribed_column",
+        "description: D.",
+        OWNED,
+        PRIMARY_KEY,
+        GOOD_COLUMN[:-1] + ", {name: shop, data_type: integer}]",
+    ),
+    "models/marts/no_contract.sql": "{{ config(contract={'enforced': false}) }}\nselect id from {{ ref('stg_sales') }}",
+    "models/marts/no_contract.yml": model("no_contract", "description: D.", OWNED, GOOD_COLUMN),
+    "models/marts/no_primary_key.sql": "select id from {{ ref('stg_sales') }}",
+    "models/marts/no_primary_key.yml": model("no_primary_key", "description: D.", OWNED, GOOD_COLUMN),
+    "models/marts/reads_source.sql": "select id from {{ source('till', 'sales') }}",
+    "models/marts/reads_source.yml": model("reads_source", "description: D.", OWNED, PRIMARY_KEY, GOOD_COLUMN),
+    "models/marts/reads_by_name.sql": "select id from {{ ref('good') }} join analytics.orders using (id)",
+    "models/marts/reads_by_name.yml": model("reads_by_name", "description: D.", OWNED, PRIMARY_KEY, GOOD_COLUMN),
+    "models/marts/shop.sql": "select id from {{ ref('good') }}",
+    "models/marts/shop.yml": model("shop", "description: D.", OWNED, PRIMARY_KEY, GOOD_COLUMN),
+    "models/marts/Capital.sql": "select id from {{ ref('good') }}",
+    "models/marts/Capital.yml": model("Capital", "description: D.", OWNED, PRIMARY_KEY, GOOD_COLUMN),
+    "models/marts/stg_in_marts.sql": "select id from {{ ref('good') }}",
+    "models/marts/stg_in_marts.yml": model("stg_in_marts", "description: D.", OWNED, PRIMARY_KEY, GOOD_COLUMN),
+    "models/elsewhere.sql": "select id from {{ ref('good') }}",
+    "models/elsewhere.yml": model("elsewhere", "description: D.", OWNED, GOOD_COLUMN),
+    "models/marts/elsewhere_described.sql": "select id from {{ ref('good') }}",
+    "models/marts/many.yml": model("elsewhere_described", "description: D.", OWNED, PRIMARY_KEY, GOOD_COLUMN),
+    "seeds/bare_seed.csv": "id\n1\n",
+    "snapshots/bare_snapshot.yml": (
+        "snapshots:\n  - name: bare_snapshot\n    relation: ref('good')\n"
+        "    config: {strategy: check, unique_key: id, check_cols: all}\n"
+    ),
+}
+
+# File, rule, and what the message says.
+EXPECTED = [
+    ("models/staging/stg_bare.sql", "model_is_described", "add `description: <what one row is>` to stg_bare"),
+    (
+        "models/staging/stg_bare.sql",
+        "model_is_keyed",
+        "add `data_tests: [unique, not_null]` to the column that is the key",
+    ),
+    ("models/staging/stg_bare.sql", "model_is_owned", "add `config: {meta: {owner: <team>}}` to stg_bare"),
+    ("models/staging/stg_bare.sql", "model_has_its_own_yaml", "has no YAML; its place is models/staging/stg_bare.yml"),
+    (
+        "models/marts/elsewhere_described.sql",
+        "model_has_its_own_yaml",
+        "is described in models/marts/many.yml; its place is",
+    ),
+    ("models/marts/undescribed_column.sql", "model_is_described", "columns without description: shop; add"),
+    ("models/marts/no_contract.sql", "mart_has_an_enforced_contract", "remove `contract` from its config"),
+    ("models/marts/no_primary_key.sql", "mart_has_an_enforced_contract", "add `constraints: [{type: primary_key"),
+    (
+        "models/marts/reads_source.sql",
+        "model_reads_the_layer_below",
+        "reads source till.sales; read it in a staging model",
+    ),
+    (
+        "models/staging/stg_reads_model.sql",
+        "model_reads_the_layer_below",
+        "reads stg_sales; a staging model reads one source",
+    ),
+    ("models/marts/reads_by_name.sql", "model_names_relations_through_dbt", "write {{ ref('orders') }}"),
+    ("models/marts/Capital.sql", "model_is_in_a_layer", "lower-case letters, digits and underscores; rename"),
+    ("models/marts/shop.sql", "model_is_in_a_layer", "has the name of the project"),
+    ("models/marts/stg_in_marts.sql", "model_is_in_a_layer", "named as those in models/staging/ are; move it there"),
+    ("models/staging/no_prefix.sql", "model_is_in_a_layer", "its name begins with stg_: stg_no_prefix"),
+    ("models/elsewhere.sql", "model_is_in_a_layer", "is in no layer; move it into models/staging/, models/marts/"),
+    ("models/staging/sources.yml", "source_is_described", "add `description: <what one row is>` to sales"),
+    ("models/staging/sources.yml", "source_is_owned", "add `config: {meta: {owner: <team>}}` to sales"),
+    ("models/staging/sources.yml", "source_has_freshness", "freshness: {warn_after: {count: 36, period: hour}}"),
+    ("models/staging/sources.yml", "source_is_read_by_one_model", "make new-model NAME=stg_shops LAYER=staging"),
+    (
+        "models/staging/sources.yml",
+        "source_is_read_by_one_model",
+        "is read by no_prefix, reads_source, stg_bare, stg_sales",
+    ),
+    (
+        "seeds/bare_seed.csv",
+        "seed_is_described",
+        "add `description: <what one row is>` to bare_seed in seeds/bare_seed.yml",
+    ),
+    ("seeds/bare_seed.csv", "seed_is_keyed", "seeds/bare_seed.yml"),
+    ("seeds/bare_seed.csv", "seed_is_owned", "add `config: {meta: {owner: <team>}}` to bare_seed"),
+    ("snapshots/bare_snapshot.yml", "snapshot_is_described", "to bare_snapshot in snapshots/bare_snapshot.yml"),
+    ("snapshots/bare_snapshot.yml", "snapshot_is_owned", "to bare_snapshot"),
+]
+
+
+def write(folder: Path, files: dict[str, str]) -> Path:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory) -> list[str]:
+    folder = write(tmp_path_factory.mktemp("project"), FILES)
+    manifest = parse(folder, folder / "target")
+    assert manifest
+    return problems(manifest)
+
+
+@pytest.mark.parametrize(("file", "rule", "message"), EXPECTED)
+def test_what_breaks_a_convention_is_found_with_what_to_type(found, file, rule, message):
+    assert [line for line in found if line.startswith(f"{file}: ") and message in line and line.endswith(f"[{rule}]")]
+
+
+def test_nothing_else_is_found(found):
+    expected = defaultdict(int)
+    for file, rule, _ in EXPECTED:
+        expected[file, rule] += 1
+    told = defaultdict(int)
+    for line in found:
+        told[line.split(": ", 1)[0], line.rsplit("[", 1)[1].rstrip("]")] += 1
+    assert dict(told) == dict(expected)
+
+
+def test_each_convention_is_broken_here():
+    config = Config()
+    config.rule_namespaces = [RULES]
+    registry = RuleRegistry(config)
+    registry.load_all()
+    assert {name.rsplit(".", 1)[1] for name in registry.rules} == {rule for _, rule, _ in EXPECTED}
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"models/marts/lost.sql": "select 1 as id from {{ ref('gone') }}"}, ("models/marts/lost.sql", "'gone'")),
+        ({"models/marts/open.sql": "select {{ 1"}, ("models/marts/open.sql", "unexpected end of template")),
+        ({"models/marts/ghost.yml": model("ghost", "description: D.")}, ("models/marts/ghost.yml", "ghost")),
+        (
+            {"models/a/same.sql": "select 1", "models/b/same.sql": "select 1"},
+            ("models/a/same.sql", "models/b/same.sql"),
+        ),
+    ],
+    ids=["a model that is not there", "does not compile", "YAML without a model", "a name twice"],
+)
+def test_what_dbt_cannot_read_is_told_with_its_file(tmp_path, capfd, files, words):
+    folder = write(tmp_path, {"dbt_project.yml": CONFIG, "profiles.yml": PROFILE, **files})
+    assert parse(folder, folder / "target") is None
+    told = capfd.readouterr().out
+    assert all(word in told for word in words), told

@@ -1,0 +1,28 @@
+"""Settings of editors: valid, about files that are there, and the same tools in the container as beside it."""
+
+import json
+import re
+
+from mwaa_local.settings import REPOSITORY
+
+
+def test_the_settings_lead_to_what_is_there():
+    text = (REPOSITORY / ".vscode" / "settings.json").read_text()
+    paths = re.findall(r"\$\{workspaceFolder\}/([^\":]+)", text)
+    assert paths
+    assert [path for path in paths if not (REPOSITORY / path).exists()] == []
+    for schema, file in json.loads(text)["yaml.schemas"].items():
+        assert (REPOSITORY / schema).is_file()
+        assert f"$schema={schema.removeprefix('dags/')}" in (REPOSITORY / file).read_text()
+
+
+def test_the_container_is_what_a_laptop_is():
+    container = json.loads((REPOSITORY / ".devcontainer" / "devcontainer.json").read_text())
+    version = (REPOSITORY / ".python-version").read_text().strip()
+    assert f"python:{version}-" in container["image"]
+    recommended = json.loads((REPOSITORY / ".vscode" / "extensions.json").read_text())["recommendations"]
+    assert container["customizations"]["vscode"]["extensions"] == recommended
+    targets = re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    program, *made = container["postCreateCommand"].split()
+    assert program == "make"
+    assert set(made) <= set(targets)

@@ -1,0 +1,99 @@
+"""What `make hooks` installs, in a repository of its own: a bad model is refused with what to do, a good one is not."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mwaa_local.testing.repository import committed_copy, git
+
+pytestmark = pytest.mark.slow
+
+MODEL = "dbt_project/models/marts/punctual_carriers"
+YAML = """\
+models:
+  - name: punctual_carriers
+    description: One row for each airline.
+    constraints:
+      - type: primary_key
+        columns: [carrier_code]
+        warn_unenforced: false
+    columns:
+      - name: carrier_code
+        description: Airline.
+        data_type: varchar(8)
+        data_tests: [unique, not_null]
+"""
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory) -> Path:
+    folder = committed_copy(tmp_path_factory.mktemp("hooks") / "repository")
+    prek = Path(sys.executable).with_name("prek")
+    subprocess.run([prek, "validate-config", ".pre-commit-config.yaml"], cwd=folder, check=True)
+    subprocess.run([prek, "install", "--quiet"], cwd=folder, check=True)
+    return folder
+
+
+def commit(repository: Path, files: dict[str, str]) -> tuple[int, str]:
+    for name, content in files.items():
+        (repository / name).parent.mkdir(exist_ok=True)
+        (repository / name).write_text(content)
+        git(repository, "add", name)
+    done = git(repository, "commit", "-m", "a change")
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_bad_model_is_refused_and_the_mended_one_is_not(repository):
+    code, told = commit(repository, {f"{MODEL}.sql": "SELECT cast('UA' as varchar(8)) as carrier_code\n"})
+    assert code == 1
+    assert "CP01" in told
+    assert f"has no YAML; its place is models/marts/{Path(MODEL).name}.yml" in told
+    good = {f"{MODEL}.sql": "select cast('UA' as varchar(8)) as carrier_code\n", f"{MODEL}.yml": YAML}
+    code, told = commit(repository, good)
+    assert code == 0, told
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("local/wrong.py", "import os\n", "D100"),
+        ("dags/wrong.yml", "a:   1\n", "too many spaces"),
+        ("wrong.sh", "#!/bin/sh\nread x; echo $x\n", "SC2162"),
+        (
+            ".github/workflows/wrong.yml",
+            "on: push\njobs: {a: {runs-on: x, steps: [{uses: a/b@v1}]}}\n",
+            "unpinned-uses",
+        ),
+        ("infra/wrong.yml", "Resources: {A: {Type: AWS::S3::Buckett}}\n", "E3006"),
+    ],
+)
+def test_each_kind_of_file_has_its_linter(repository, name, content, words):
+    code, told = commit(repository, {name: content})
+    assert code == 1
+    assert words in told
+    git(repository, "rm", "--quiet", "--force", name)
+
+
+def lint(repository: Path) -> str:
+    command = [sys.executable, "-m", "mwaa_local", "lint"]
+    return subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False).stdout
+
+
+def test_a_project_that_was_brought_along_keeps_its_habits_where_the_exclusion_says_so(repository):
+    project = {
+        "shop/dbt_project.yml": "name:   shop\n",
+        "shop/load.py": "import os\n",
+        "shop/run.sh": "read x; echo $x\n",
+    }
+    code, told = commit(repository, project)
+    assert code == 1
+    for words in ("too many spaces", "D100", "SC2162"):
+        assert words in told
+    assert "shop/" in lint(repository)
+    hooks = (repository / ".pre-commit-config.yaml").read_text()
+    excluded = hooks.replace("\nexclude: ^report/uplot/\n", "\nexclude: ^(report/uplot|shop)/\n")
+    code, told = commit(repository, {".pre-commit-config.yaml": excluded})
+    assert code == 0, told
+    assert "shop/" not in lint(repository)

@@ -1,0 +1,109 @@
+"""`make new-model`: what it writes is as the conventions and the linters want it; names that cannot be are refused."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mwaa_local.settings import REPOSITORY, SetupError
+from mwaa_local.testing.project import sample_project
+from workbench.check_conventions import parse, problems
+from workbench.new_model import new_model
+
+BINARIES = Path(sys.executable).parent
+ORDERS = """
+sources:
+  - name: shop
+    description: The shop's till.
+    config:
+      loaded_at_field: loaded_at
+      freshness: {warn_after: {count: 1, period: day}}
+      meta: {owner: shop}
+    tables:
+      - name: orders
+        description: "One row for each order: paid or not."
+        columns:
+          - {name: order_id, description: "Key, made by the till."}
+          - {name: order, description: What was ordered.}
+          - {name: loaded_at, description: 'When "loaded", UTC.'}
+      - name: no_columns
+        description: Listed without columns.
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    folder = sample_project(tmp_path_factory.mktemp("repository") / "dbt_project")
+    (folder / "models" / "staging" / "shop.yml").write_text(ORDERS)
+    return folder
+
+
+def test_what_it_writes_passes_the_linters_and_the_conventions(project):
+    written = new_model(project, "stg_orders", "staging") + new_model(project, "late_carriers", "marts")
+    assert [path.name for path in written] == [
+        "stg_orders.sql",
+        "stg_orders.yml",
+        "late_carriers.sql",
+        "late_carriers.yml",
+    ]
+    assert '"order",' in written[0].read_text()
+    manifest = parse(project, project.parent / "target")
+    assert manifest
+    told = problems(manifest)
+    # The other table of the source has no reader, which is none of the two models' fault.
+    assert [line for line in told if "no_columns" not in line] == []
+    for command in (
+        ["sqlfluff", "lint", "--disable-progress-bar", written[0], written[2]],
+        ["yamllint", "--strict", "-c", REPOSITORY / ".yamllint.yml", written[1], written[3]],
+    ):
+        done = subprocess.run(
+            [BINARIES / command[0], *command[1:]], cwd=project, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "words"),
+    [
+        ("late carriers", "marts", "lower-case letters, digits and underscores"),
+        ("LateCarriers", "marts", "lower-case letters, digits and underscores"),
+        ("late-carriers", "marts", "lower-case letters, digits and underscores"),
+        ("../outside", "marts", "lower-case letters, digits and underscores"),
+        ("1st", "marts", "begins with a letter"),
+        ("a" * 51, "marts", "no longer than 50"),
+        ("", "marts", "make new-model NAME=<name> LAYER=staging|marts"),
+        ("late_carriers", "", "a layer is staging or marts"),
+        ("late_carriers", "gold", "a layer is staging or marts"),
+        ("order", "marts", "a reserved word of Redshift"),
+        ("departures", "marts", "dbt_project/models/marts/departures"),
+        ("territory_airports", "marts", "dbt_project/seeds/territory_airports"),
+        ("flights", "marts", "the project has that name"),
+        ("stg_flights_two", "marts", "NAME=flights_two"),
+        ("orders_two", "staging", "NAME=stg_orders_two"),
+        ("stg_unknown", "staging", "no source has a table unknown; there are: airlines, airports, flights"),
+        ("stg_no_columns", "staging", "lists no columns"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_nothing_is_written(project, name, layer, words):
+    before = sorted(project.rglob("*"))
+    with pytest.raises(SetupError, match=re.escape(words)) as refused:
+        new_model(project, name, layer)
+    assert "\n" not in str(refused.value)
+    assert sorted(project.rglob("*")) == before
+
+
+def test_make_hands_a_name_over_as_it_is():
+    made = subprocess.run(
+        ["make", "--silent", "new-model", "LAYER=marts"],
+        cwd=REPOSITORY,
+        env={**os.environ, "NAME": "a'; touch x; '$(touch y)"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 2
+    assert "lower-case letters" in made.stderr
+    assert not [name for name in ("x", "y") if (REPOSITORY / name).exists()]

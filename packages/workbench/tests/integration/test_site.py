@@ -1,0 +1,41 @@
+"""`make site`: the reference is written from the code, and a link to nowhere stops the build."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from mwaa_local.settings import REPOSITORY
+from workbench import reference
+
+
+def build(folder: Path) -> subprocess.CompletedProcess[str]:
+    zensical = Path(sys.executable).with_name("zensical")
+    return subprocess.run(
+        [zensical, "build", "--strict", "--clean"], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+def test_every_link_leads_somewhere_and_the_reference_is_there(tmp_path):
+    shutil.copytree(REPOSITORY / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("reference"))
+    shutil.copy(REPOSITORY / "zensical.toml", tmp_path)
+    reference.write(tmp_path / "docs" / "reference")
+    done = build(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    site = tmp_path / ".local" / "site"
+    pages = {path.relative_to(tmp_path / "docs").with_suffix(".html") for path in (tmp_path / "docs").rglob("*.md")}
+    assert [page for page in pages if not (site / page).is_file()] == []
+    assert "https://fonts" not in (site / "index.html").read_text()
+
+    (tmp_path / "docs" / "index.md").write_text("# Start\n\n[nowhere](how-to/gone.md)\n")
+    done = build(tmp_path)
+    assert done.returncode != 0
+    assert "index.md" in done.stdout + done.stderr
+
+
+def test_the_reference_says_what_the_code_says():
+    assert "| `threads` | integer (1 to 32) | `4` | Models that dbt builds at once. |" in reference.settings()
+    assert "| `load_id` | varchar(1024) | Key of the row" in reference.audit_columns()
+    assert "| `make site` |" in reference.commands()
+    assert "| `python -m mwaa_release rollback` | Make an earlier release live again" in reference.commands()
+    assert "| `model_is_keyed` |" in reference.conventions()

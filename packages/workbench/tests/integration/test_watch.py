@@ -1,0 +1,63 @@
+"""What `make dev` builds after a file was saved."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mwaa_local.settings import Settings
+from workbench.build import Builder
+from workbench.commands import build, project
+from workbench.watch import Loop
+
+Save = Callable[[str, str], str]
+
+
+@pytest.fixture
+def save(settings: Settings, folder: Path, capsys):
+    """Writes a file, and returns what the loop shows."""
+    assert build(settings, "", folder=folder) == 0
+    with project(settings, folder) as (found, connection):
+        loop = Loop(found, Builder(found, connection, settings))
+        capsys.readouterr()
+
+        def go(name: str, text: str) -> str:
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(text)
+            loop.saved({folder / name})
+            return capsys.readouterr().out
+
+        yield go
+
+
+def test_a_saved_model_is_built_with_its_children_and_tests(save: Save):
+    shown = save(
+        "models/marts/items.sql",
+        "select item, cast(sum(amount) as bigint) as amount\nfrom {{ ref('stg_sales') }} group by 1\n",
+    )
+    assert "items.sql" in shown
+    assert "2 built, 3 tests passed" in shown
+    assert "same rows as before" in shown
+
+
+def test_what_failed_is_built_again_after_the_next_save(save: Save):
+    right = "select item, cast(sum(amount) as bigint) as amount from {{ ref('stg_sales') }} group by 1\n"
+    shown = save("models/marts/items.sql", right.replace("sum(amount)", "sum(amont)"))
+    assert 'column "amont" does not exist' in shown
+    # A project that cannot be read: what changed meanwhile is not forgotten.
+    assert "unexpected" in save("models/marts/dear_items.sql", "select {{ 1\n")
+    assert "1 failed" in save("models/marts/dear_items.sql", "select item, amount from {{ ref('items') }}\n")
+    shown = save("models/marts/items.sql", right)
+    assert "2 built, 3 tests passed" in shown
+    assert "+1 rows" in shown
+
+
+def test_a_new_model_a_macro_a_test_and_a_description(save: Save):
+    assert "1 built" in save("models/staging/stg_new.sql", "select 1 as a\n")
+    assert "1 tests passed" in save(
+        "models/staging/stg_new.yml", "models: [{name: stg_new, columns: [{name: a, data_tests: [unique]}]}]\n"
+    )
+    assert "Nothing to build" in save("macros/one.sql", "{% macro one() %}1{% endmacro %}\n")
+    assert "1 built" in save("models/staging/stg_new.sql", "select {{ one() }} as a\n")
+    shown = save("macros/one.sql", "{% macro one() %}2{% endmacro %}\n")
+    assert "+1 rows, -1 rows" in shown or "1 rows changed" in shown

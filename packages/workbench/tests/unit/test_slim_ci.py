@@ -1,0 +1,50 @@
+"""What a pull request is told: summaries that nothing can break out of, and what a change reads from its base."""
+
+import subprocess
+import sys
+
+from workbench.slim_ci import read_from_base
+from workbench.summary import markdown
+
+
+def test_no_output_leaves_its_frame() -> None:
+    text = markdown("Lint", 1, 2.0, "a\n````\n</details> @everybody\n\x1b[31mred\x1b[0m\nhalf\rwhole\n")
+    fences = [line for line in text.splitlines() if line.startswith("`")]
+    assert fences == ["`````text", "````", "`````"]
+    assert "\x1b" not in text
+    assert "\nwhole\n" in text
+    assert "half" not in text
+    assert text.startswith("❌ **Lint** exit code 1, 2 s")
+
+
+def test_a_long_output_is_cut_at_its_beginning() -> None:
+    text = markdown("Test", 0, 1.0, "".join(f"line {number} {'x' * 300}\n" for number in range(1000)))
+    assert len(text) < 13_000
+    assert "line 999" in text
+    assert text.startswith("✅ **Test** 1 s")
+
+
+def test_output_and_exit_code_go_through(tmp_path) -> None:
+    command = [sys.executable, "-m", "workbench.summary", "A title", "--", "sh", "-c", "echo said; exit 3"]
+    environment = {"LOCAL_DIR": str(tmp_path), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "said\n")
+    written = (tmp_path / "summaries" / "a-title.md").read_text()
+    assert "exit code 3" in written
+    assert (tmp_path / "summary").read_text() == written
+
+
+def test_only_what_did_not_change_is_taken_from_the_base() -> None:
+    def node(kind: str, *parents: str) -> dict:
+        return {"resource_type": kind, "depends_on": {"nodes": list(parents)}}
+
+    nodes = {
+        "model.p.new": node("model", "model.p.old", "source.p.raw.t"),
+        "model.p.child": node("model", "model.p.new", "seed.p.codes"),
+        "exposure.p.page": node("exposure", "model.p.far"),
+    }
+    base = {
+        key: {"name": key.split(".")[-1], "resource_type": key.split(".")[0]}
+        for key in ("model.p.old", "model.p.new", "model.p.far", "seed.p.codes")
+    }
+    assert read_from_base(nodes, base) == ["codes", "old"]
