@@ -7,22 +7,6 @@
 export DBT_VENV_PATH="${AIRFLOW_HOME:-/usr/local/airflow}/dbt_venv"
 export DBT_PROJECT_PATH="${AIRFLOW_HOME:-/usr/local/airflow}/dags/dbt"
 
-# The triggerer imports the sensors' trigger from the DAGs folder, which is not on its path. MWAA's image replaces PYTHONPATH
-# after this script, so a .pth file adds the folder. (images/airflow/3.3.1/python/mwaa/config/setup_environment.py in
-# aws/amazon-mwaa-docker-images, read 2026-11)
-_dbt_triggerer_path() {
-    local site
-    site="$(python3 -c 'import site, sysconfig; print(site.getusersitepackages() if site.ENABLE_USER_SITE else sysconfig.get_path("purelib"))')" || return 1
-    mkdir -p "${site}" || return 1
-    echo 'import os, sys; sys.path.append(os.path.join(os.environ.get("AIRFLOW_HOME", "/usr/local/airflow"), "dags"))' >"${site}/mwaa_pipelines.pth"
-}
-if _dbt_triggerer_path; then
-    export AIRFLOW__DBT__START_IN_TRIGGERER=True
-else
-    echo "startup.sh: mwaa_pipelines.pth could not be written; sensors will start on workers" >&2
-fi
-unset -f _dbt_triggerer_path
-
 # Nothing is sent to Cosmos's or dbt's makers.
 export AIRFLOW__COSMOS__ENABLE_TELEMETRY=False
 export DBT_SEND_ANONYMOUS_USAGE_STATS=False
@@ -32,6 +16,16 @@ export AIRFLOW__COSMOS__ENABLE_WATCHER_RELIABLE_RETRY=False
 export AIRFLOW__COSMOS__ENABLE_CACHE=False
 # The release's name is in each DAG's documentation; hashing the project's files at every parse would say the same again.
 export AIRFLOW__COSMOS__ENABLE_DAG_VERSIONING=False
+
+# The triggerer imports the sensors' trigger from the DAGs folder, which is not on its path. MWAA's image replaces PYTHONPATH
+# after this script, so a .pth file adds the folder. (images/airflow/3.3.1/python/mwaa/config/setup_environment.py in
+# aws/amazon-mwaa-docker-images, read 2026-11)
+_dbt_triggerer_path() {
+    local site
+    site="$(python3 -c 'import site, sysconfig; print(site.getusersitepackages() if site.ENABLE_USER_SITE else sysconfig.get_path("purelib"))')" || return 1
+    mkdir -p "${site}" || return 1
+    echo 'import os, sys; sys.path.append(os.path.join(os.environ.get("AIRFLOW_HOME", "/usr/local/airflow"), "dags"))' >"${site}/mwaa_pipelines.pth"
+}
 
 _dbt_pins() {
     cat <<'PINS'
@@ -135,6 +129,11 @@ _dbt_install() {
 
 # The web server runs no dbt, and on a private web server a download would only time out.
 if [ "${MWAA_AIRFLOW_COMPONENT:-}" != "webserver" ]; then
+    if _dbt_triggerer_path 2>/dev/null; then
+        export AIRFLOW__DBT__START_IN_TRIGGERER=True
+    else
+        echo "startup.sh: mwaa_pipelines.pth cannot be written; tasks that wait for dbt will start on workers"
+    fi
     _dbt_problem=""
     rm -f "${DBT_VENV_PATH}.error" || true
     if ! _dbt_install; then
@@ -142,4 +141,4 @@ if [ "${MWAA_AIRFLOW_COMPONENT:-}" != "webserver" ]; then
     fi
     unset _dbt_problem
 fi
-unset -f _dbt_pins _dbt_install
+unset -f _dbt_triggerer_path _dbt_pins _dbt_install

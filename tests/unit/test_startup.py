@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,11 @@ PROGRAMS = ("cat", "cksum", "env", "grep", "rm", "tail", "tee")
 
 # Makes a virtual environment whose python answers as pip, and whose dbt answers with its version.
 PYTHON = """#!/bin/bash
+if [ "$1" = -c ]; then
+    if [ -n "$SITE_FAILS" ]; then exit 1; fi
+    echo "$AIRFLOW_HOME/site"
+    exit
+fi
 echo "python3 $*" >>"$CALLS"
 if [ -n "$VENV_FAILS" ]; then echo "Error: $VENV_FAILS"; exit 1; fi
 mkdir -p "${@: -1}/bin"
@@ -114,6 +120,24 @@ def test_dbt_is_installed_once(container: Container, options: str) -> None:
     second = container.start()
     assert "dbt is ready" in second.stdout
     assert len(container.calls) == 2
+
+
+def test_the_triggerer_finds_the_dags_folder(container: Container) -> None:
+    assert variables(container.start())["AIRFLOW__DBT__START_IN_TRIGGERER"] == "True"
+    line = (container.home / "site" / "mwaa_pipelines.pth").read_text()
+    code = f"import site; site.addsitedir({str(container.home / 'site')!r}); import sys; print(sys.path[-1])"
+    environment = {**os.environ, "AIRFLOW_HOME": "/somewhere", "PYTHONPATH": "/python"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "/somewhere/dags", line
+
+
+@SHELLS
+def test_an_unwritable_site_leaves_sensors_to_workers(container: Container, options: str) -> None:
+    container.options, container.more = options, {"SITE_FAILS": "yes"}
+    done = container.start()
+    assert "AIRFLOW__DBT__START_IN_TRIGGERER" not in variables(done)
+    assert "mwaa_pipelines.pth cannot be written" in done.stdout
+    assert container.marker is None
 
 
 def test_another_set_of_pins_is_installed_anew(container: Container) -> None:

@@ -57,6 +57,7 @@ def _run_tests(airflow_python: Path, tmp_path: Path) -> None:
         **_startup_environment(tmp_path / "airflow"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__DBT__START_IN_TRIGGERER": "True",
         "TMPDIR": str(tmp_path),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
@@ -75,4 +76,4 @@ def _startup_environment(home: Path) -> dict[str, str]:
     environment = {"PATH": os.environ["PATH"], "AIRFLOW_HOME": str(home), "MWAA_AIRFLOW_COMPONENT": "webserver"}
     output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     pairs = dict(entry.split("=", 1) for entry in output.split("\0") if entry)
-    return {name: value for name, value in pairs.items() if name.startswith(("AIRFLOW", "DBT_", "PYTHONPATH"))}
+    return {name: value for name, value in pairs.items() if name.startswith(("AIRFLOW", "DBT_"))}

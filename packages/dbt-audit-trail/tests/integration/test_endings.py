@@ -1,8 +1,9 @@
 """Audit rows of invocations that end before their time, and of nodes and schemas with names that need quotes."""
 
 import pytest
-from dags.mwaa_pipelines.unwritten_rows import unrecorded
 from test_audit import assert_same
+
+from mwaa_pipelines.unwritten_rows import unrecorded
 
 HOOKS = 'on-run-start: "{{ begin_audit() }}"'
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from dags.mwaa_pipelines.unwritten_rows import pieces, unrecorded
 from test_audit import AIRFLOW, assert_same
 
 from mwaa_local.settings import REPOSITORY
+from mwaa_pipelines.unwritten_rows import pieces, unrecorded
 
 # A run of its own: what one try of a task has written is not written again.
 RUN = "manual__refused"

@@ -53,7 +53,7 @@ class Reported:
 
         monkeypatch.setattr(WatcherTrigger, "_get_producer_task_status", state)
         monkeypatch.setattr(WatcherTrigger, "get_xcom_val", value)
-        monkeypatch.setattr("node_trigger._POKE_SECONDS", 0.0)
+        monkeypatch.setattr("mwaa_pipelines.node_trigger._POKE_SECONDS", 0.0)
 
 
 def ended(is_test_sensor: bool = False, **more: Any) -> TriggerEvent:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import redshift_connector
 
-from redshift_local.pytest_plugin import REPOSITORY, start_warehouse, stop_warehouse
+from redshift_local.pytest_plugin import start_warehouse, stop_warehouse
 
 
 def ours(state: Path) -> list[psutil.Process]:
@@ -114,7 +114,7 @@ def test_it_ends_with_the_process_that_started_it(state):
         port = probe.getsockname()[1]
     environment = {**os.environ, "LOCAL_DIR": str(state), "LOCAL_WAREHOUSE_PORT": str(port)}
     out = state / "out"
-    parent = subprocess.Popen([sys.executable, "-c", code, str(out)], cwd=REPOSITORY, env=environment)
+    parent = subprocess.Popen([sys.executable, "-c", code, str(out)], env=environment)
     until = time.monotonic() + 60
     while not (out.exists() and "accepts connections" in out.read_text()):
         assert time.monotonic() < until
@@ -127,7 +127,6 @@ def test_it_ends_with_the_process_that_started_it(state):
 def refused_start(environment: dict[str, str]) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, "-m", "redshift_local"],
-        cwd=REPOSITORY,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,

@@ -12,6 +12,7 @@ from dbt_score.config import Config
 from dbt_score.rule_registry import RuleRegistry
 
 from mwaa_local.settings import REPOSITORY
+from mwaa_release.build import pipelines_package
 from mwaa_release.cli import app
 from workbench.check_conventions import RULES
 
@@ -36,7 +37,7 @@ def _type(schema: dict[str, Any]) -> str:
 
 def settings() -> str:
     """The settings of pipelines.yml, from its JSON schema."""
-    schema = json.loads((REPOSITORY / "dags" / "pipelines.schema.json").read_text())["$defs"]["Pipeline"]
+    schema = json.loads((pipelines_package() / "pipelines.schema.json").read_text())["$defs"]["Pipeline"]
     rows = [
         (
             f"`{name}`",
@@ -47,7 +48,7 @@ def settings() -> str:
         for name, each in schema["properties"].items()
     ]
     return (
-        _NOTE.format(source="dags/mwaa_pipelines/settings.py")
+        _NOTE.format(source="mwaa_pipelines/settings.py")
         + "# Settings of a pipeline\n\nAn entry of `dags/pipelines.yml`. What stands under `defaults` there holds for "
         "every entry that does not say otherwise; a key that is not listed here is refused.\n\n"
         + _table(("setting", "type", "default", "meaning"), rows)

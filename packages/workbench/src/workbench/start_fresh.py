@@ -23,7 +23,10 @@ _EMPTY = ("models/staging", "models/marts", "seeds", "snapshots")
 AUDIT_ONLY = ("models/audit", "macros", "tests/generic")
 _BLOCK = re.compile(r"^[^\n]*sample: begin[^\n]*\n.*?^[^\n]*sample: end[^\n]*\n", re.DOTALL | re.MULTILINE)
 # Tests of this command and of the tutorial, which have no more to work on.
-_DELETED = ("tests/integration/develop/test_start_fresh.py", "tests/e2e/test_documentation.py")
+_DELETED = (
+    "packages/workbench/tests/integration/test_start_fresh.py",
+    "packages/workbench/tests/e2e/test_documentation.py",
+)
 
 
 def _git(repository: Path, *arguments: str) -> str:

@@ -13,7 +13,7 @@ def test_the_settings_lead_to_what_is_there():
     assert [path for path in paths if not (REPOSITORY / path).exists()] == []
     for schema, file in json.loads(text)["yaml.schemas"].items():
         assert (REPOSITORY / schema).is_file()
-        assert f"$schema={schema.removeprefix('dags/')}" in (REPOSITORY / file).read_text()
+        assert f"$schema={'../' + schema}" in (REPOSITORY / file).read_text()
 
 
 def test_the_container_is_what_a_laptop_is():

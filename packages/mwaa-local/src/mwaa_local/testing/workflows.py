@@ -111,8 +111,8 @@ class Runner:
             (checkout / ".local/venvs").mkdir(parents=True)
             (checkout / ".local/venvs/tools").symlink_to(sys.prefix)
             (checkout / ".local/venvs/scan").symlink_to(Path(sys.prefix).with_name("scan"))
-            with (checkout / "requirements/tools.txt").open("rb") as tools:
-                wanted = subprocess.run(["cksum"], stdin=tools, capture_output=True, check=True)
+            digest = "cat requirements/tools.txt packages/*/pyproject.toml | cksum"
+            wanted = subprocess.run(["sh", "-c", digest], cwd=checkout, capture_output=True, check=True)
             assert Path(sys.prefix, ".ready").read_bytes() == wanted.stdout, "the tools are out of date: make deps"
         elif action.startswith("./.github/actions/"):
             content = yaml.safe_load((checkout / action / "action.yml").read_text())
