@@ -11,6 +11,8 @@ import pytest
 import yaml
 from conftest import DagBag, entries, serialized, write
 
+from mwaa_pipelines import settings
+
 DAGS = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
 
 
