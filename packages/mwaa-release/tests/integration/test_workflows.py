@@ -66,7 +66,7 @@ def test_a_merge_reaches_dev_and_prod_with_the_same_bytes_and_rolls_back(
     assert runner.roles == [given["dev"], given["prod"]]
     first = {environment: contents(bucket) for environment, bucket in buckets.items()}
     assert first["dev"] == first["prod"]
-    assert first["dev"]["dags/.airflowignore"] == (source / "dags/.airflowignore").read_bytes()
+    assert first["dev"]["dags/.airflowignore"] == b"mwaa_pipelines/\ndbt/\n"
     assert first["dev"]["startup.sh"] == (source / "startup.sh").read_bytes()
     release = live_release(buckets["prod"])
     assert release in runner.summary
