@@ -17,8 +17,8 @@ from benchmarks import Figure, interleaved
 from benchmarks.warehouse.stand_ins import StandIns, seconds
 from mwaa_local.processes import base_environment
 from mwaa_local.settings import HOST, Passwords, SetupError
-from redshift_local.gateway import Gateway
-from redshift_local.postgres import Postgres
+from redshift_local.server.gateway import Gateway
+from redshift_local.server.postgres import Postgres
 
 _MODELS = 100
 _ROWS = 10_000  # few, so that the gateway's part shows

@@ -12,7 +12,7 @@ import psutil
 
 from mwaa_local.processes import base_environment, mark_this_command, spawn, stop, wait_for_line
 from mwaa_local.settings import HOST, REPOSITORY, Passwords, Settings
-from redshift_local.postgres import Postgres
+from redshift_local.server.postgres import Postgres
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from benchmarks import Figure, interleaved
 from benchmarks.warehouse.stand_ins import StandIns, seconds
 from mwaa_local.aws import seed
 from mwaa_release.sample_data import compressed
-from redshift_local.postgres import BINARIES, OWNER
+from redshift_local.server.postgres import BINARIES, OWNER
 
 _TURNS = 400
 _ROWS = 1_000_000

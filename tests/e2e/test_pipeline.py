@@ -17,7 +17,7 @@ from mwaa_local.settings import REPOSITORY, Passwords
 from mwaa_local.stack import PROJECT, connect, rows
 from mwaa_local.testing.audit import audited, reported
 from mwaa_local.testing.checkout import Checkout, new_checkout
-from redshift_local.postgres import Postgres
+from redshift_local.server.postgres import Postgres
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -9,9 +9,9 @@ import os
 import signal
 import sys
 
-from redshift_local.gateway import Gateway
-from redshift_local.install import install
-from redshift_local.postgres import Postgres
+from redshift_local.server.gateway import Gateway
+from redshift_local.server.install import install
+from redshift_local.server.postgres import Postgres
 from redshift_local.settings import ADMIN, HOST, Settings, SetupError, check_port
 
 DATABASE = "dev"

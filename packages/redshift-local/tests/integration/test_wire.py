@@ -15,7 +15,7 @@ import redshift_connector
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from redshift_local.postgres import BINARIES
+from redshift_local.server.postgres import BINARIES
 
 LIMIT = 16 * 1024 * 1024
 

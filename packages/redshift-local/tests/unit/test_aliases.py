@@ -3,7 +3,7 @@
 import pytest
 from sqlglot import parse_one
 
-from redshift_local.aliases import inlined
+from redshift_local.translate.aliases import inlined
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from redshift_local.longtext import rows_of
+from redshift_local.translate.longtext import rows_of
 
 
 def test_an_insert_of_values_is_cut():

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redshift_local import login, wire
-from redshift_local.longtext import rows_of
-from redshift_local.translate import translate, translate_long
+from redshift_local.protocol import login, wire
+from redshift_local.translate.longtext import rows_of
+from redshift_local.translate.translator import translate, translate_long
 
 
 def sql(text: str) -> str:

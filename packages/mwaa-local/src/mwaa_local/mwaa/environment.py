@@ -18,7 +18,7 @@ from mwaa_local.mwaa.image import Image, read, run
 from mwaa_local.mwaa.sync import DagsSync
 from mwaa_local.processes import Child, base_environment, how_it_ended, spawn, tail
 from mwaa_local.settings import HOST, Passwords, Settings, SetupError
-from redshift_local.postgres import OWNER, PORT, Postgres
+from redshift_local.server.postgres import OWNER, PORT, Postgres
 
 SYNC_SECONDS = 2.0  # MWAA: 30
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")

@@ -5,7 +5,7 @@ https://docs.aws.amazon.com/redshift/latest/dg/r_EXCLUDE_list.html
 
 from sqlglot import exp
 
-from redshift_local.dialect import generate
+from redshift_local.parse.dialect import generate
 from redshift_local.plan import Refused, unsupported
 
 Columns = dict[str, list[str]]  # of tables by their names as PostgreSQL text

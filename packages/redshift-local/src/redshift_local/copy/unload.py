@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 
 import botocore.exceptions
 
-from redshift_local import objects
+from redshift_local.copy import objects
+from redshift_local.parse.words import Words
 from redshift_local.plan import HELPERS, Plan, Refused, literal, unsupported
-from redshift_local.words import Words
 
 _NOT_HERE = ("parquet", "fixedwidth", "encrypted", "partition", "zstd", "kms_key_id", "master_symmetric_key")
 _FLAGS = ("header", "addquotes", "escape", "allowoverwrite", "cleanpath", "manifest", "verbose", "gzip", "bzip2")

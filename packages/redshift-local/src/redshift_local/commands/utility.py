@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from redshift_local.commands.show import SETTINGS, show
+from redshift_local.parse.words import Words
 from redshift_local.plan import HELPERS, Plan, Refused, block, literal, unsupported
-from redshift_local.show import SETTINGS, show
-from redshift_local.words import Words
 
 _SETTINGS_NOT_HERE = {"enable_case_sensitive_identifier": ("on", "true"), "metadata_catalog": ()}
 Translate = Callable[[Words], Plan]

@@ -1,8 +1,8 @@
 # ruff: noqa: S608 - names are quoted, literals escaped; translating SQL is what this package does
 """SHOW, of settings and of the catalog."""
 
+from redshift_local.parse.words import Words
 from redshift_local.plan import HELPERS, Plan, literal, unsupported
-from redshift_local.words import Words
 
 # Settings of Redshift that PostgreSQL does not know, and their defaults. They change nothing unless said below.
 # https://docs.aws.amazon.com/redshift/latest/dg/cm_chap_ConfigurationRef.html

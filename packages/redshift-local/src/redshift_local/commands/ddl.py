@@ -5,10 +5,10 @@ https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_TABLE_NEW.html
 
 from sqlglot import exp
 
-from redshift_local import datatypes
-from redshift_local.dialect import generate
+from redshift_local.catalog.storage import WITHOUT_EFFECT, Storage
+from redshift_local.parse import datatypes
+from redshift_local.parse.dialect import generate
 from redshift_local.plan import HELPERS, Plan, Refused, block, literal, unsupported
-from redshift_local.storage import WITHOUT_EFFECT, Storage
 
 _KEYS = (exp.PrimaryKey, exp.ForeignKey, exp.UniqueColumnConstraint)
 _COLUMN_KEYS = (exp.PrimaryKeyColumnConstraint, exp.UniqueColumnConstraint, exp.Reference)

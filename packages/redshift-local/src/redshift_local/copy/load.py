@@ -9,11 +9,12 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from redshift_local import objects, wire
-from redshift_local.copy_options import Options, authorization, option
+from redshift_local.copy import objects
+from redshift_local.copy.options import Options, authorization, option
+from redshift_local.copy.rows import Column, LoadError, Reader
+from redshift_local.parse.words import Words
 from redshift_local.plan import HELPERS, Plan, Refused, identifier, literal, unsupported
-from redshift_local.rows import Column, LoadError, Reader
-from redshift_local.words import Words
+from redshift_local.protocol import wire
 
 
 def copy(words: Words) -> Plan:

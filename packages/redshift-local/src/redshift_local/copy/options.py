@@ -6,8 +6,8 @@ https://docs.aws.amazon.com/redshift/latest/dg/r_COPY-parameters.html
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from redshift_local.parse.words import Words
 from redshift_local.plan import Refused, unsupported
-from redshift_local.words import Words
 
 # Options that say how Redshift stores, computes or reaches things. They change no row.
 _WITHOUT_EFFECT = ("statupdate", "compupdate", "region", "comprows", "readratio", "encoding", "secret_access_key")

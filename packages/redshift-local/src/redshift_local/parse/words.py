@@ -2,7 +2,7 @@
 
 from sqlglot.tokens import Token, TokenType
 
-from redshift_local import longnames
+from redshift_local.parse import longnames
 from redshift_local.plan import Refused, identifier, literal
 
 # Quoted, and dollar-quoted as dbt writes comments.

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from redshift_local.fields import Bad
+from redshift_local.copy.fields import Bad
 
 csv.field_size_limit(16 * 1024 * 1024)
 

@@ -4,8 +4,8 @@ import string
 
 from sqlglot import exp
 
-from redshift_local import longnames
-from redshift_local.dialect import generate
+from redshift_local.parse import longnames
+from redshift_local.parse.dialect import generate
 from redshift_local.plan import Plan, block
 
 _FOLDED = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)

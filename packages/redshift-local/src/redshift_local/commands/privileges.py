@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from redshift_local.parse.words import Words
 from redshift_local.plan import Plan, block, literal, unsupported
-from redshift_local.words import Words
 
 _NOT_GRANTED = ("procedure", "assumerole", "datashare", "external", "language", "model", "copy", "library")
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from sqlglot import exp
 
-from redshift_local import dateparts, windows
 from redshift_local.plan import HELPERS, Refused, unsupported
+from redshift_local.translate import dateparts, windows
 
 # PostgreSQL has functions of these names that do something else; Redshift's are in our schema (sql/*.sql).
 _OURS_INSTEAD = frozenset({

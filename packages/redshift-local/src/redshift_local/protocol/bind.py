@@ -3,7 +3,7 @@
 import re
 import struct
 
-from redshift_local.wire import ProtocolError
+from redshift_local.protocol.wire import ProtocolError
 
 _UNKNOWN, _TEXT, _BYTES, _TO_BE_INFERRED = 705, 25, 17, 0
 _DIGITS = re.compile(rb"(?:[0-9a-fA-F]{2})*")

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Any
 
-from redshift_local.fields import Bad, BadField, Column, converted
-from redshift_local.records import decoded, lines_of, records
+from redshift_local.copy.fields import Bad, BadField, Column, converted
+from redshift_local.copy.records import decoded, lines_of, records
 
 _BATCH = 1 << 20  # characters
 _ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from redshift_local import privileges
-from redshift_local.login import verifier
+from redshift_local.catalog.storage import Storage
+from redshift_local.commands import privileges
+from redshift_local.parse.words import Words
 from redshift_local.plan import HELPERS, Plan, Refused, bare, block, literal, unsupported
-from redshift_local.storage import Storage
-from redshift_local.words import Words
+from redshift_local.protocol.login import verifier
 
 
 def _user(words: Words, *, create: bool) -> Plan:

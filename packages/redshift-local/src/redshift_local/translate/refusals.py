@@ -2,7 +2,7 @@
 
 from sqlglot import exp
 
-from redshift_local import longnames
+from redshift_local.parse import longnames
 from redshift_local.plan import Refused, unsupported
 
 _CATALOG, _SYSTEM = ("pg_catalog", "information_schema"), ("pg_", "svv_", "svl_", "stl_", "stv_", "sys_")

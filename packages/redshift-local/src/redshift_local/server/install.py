@@ -6,11 +6,11 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from redshift_local.login import verifier
-from redshift_local.postgres import Postgres
+from redshift_local.protocol.login import verifier
+from redshift_local.server.postgres import Postgres
 from redshift_local.settings import SetupError
 
-_SCRIPTS = sorted((Path(__file__).parent / "sql").glob("*.sql"))
+_SCRIPTS = sorted((Path(__file__).parents[1] / "sql").glob("*.sql"))
 
 
 def install(postgres: Postgres, database: str, admin: str, password: str) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from redshift_local.formats import DATE_GUESSES, TIME_GUESSES, parse
+from redshift_local.copy.formats import DATE_GUESSES, TIME_GUESSES, parse
 
 _INTEGERS = {"int2": 15, "int4": 31, "int8": 63}
 _TRUE, _FALSE = {"1", "t", "true", "y", "yes"}, {"0", "f", "false", "n", "no"}

@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from redshift_local import wire
-from redshift_local.bind import of_bytes
 from redshift_local.plan import Plan, unsupported
-from redshift_local.retype import Row
+from redshift_local.protocol import wire
+from redshift_local.protocol.bind import of_bytes
+from redshift_local.protocol.retype import Row
 
 # Fields of an error that say where in PostgreSQL, in our helpers or in the translated text it happened.
 _NOT_FOR_CLIENTS = "PpqWFLR"

@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 
 import psycopg
 
+from redshift_local.copy.rows import BadField
 from redshift_local.plan import Plan
-from redshift_local.postgres import Postgres
-from redshift_local.rows import BadField
+from redshift_local.server.postgres import Postgres
 
 _SECONDS = 1.0
 _MANY = 2000

@@ -6,14 +6,14 @@ import struct
 import time
 from collections.abc import Callable
 
-from redshift_local import wire
-from redshift_local.bind import as_hexadecimal, inferred
-from redshift_local.journal import READS, Journal, Who
+from redshift_local.catalog.bind_late import settled
+from redshift_local.copy.rows import BadField
 from redshift_local.plan import Plan, Refused, raising
-from redshift_local.rows import BadField
-from redshift_local.segment import Answers, Segment
-from redshift_local.settle import settled
-from redshift_local.translate import translate, translate_long
+from redshift_local.protocol import wire
+from redshift_local.protocol.bind import as_hexadecimal, inferred
+from redshift_local.server.journal import READS, Journal, Who
+from redshift_local.server.segment import Answers, Segment
+from redshift_local.translate.translator import translate, translate_long
 
 _CHUNK = 256 * 1024
 _CACHED_LENGTH = 32768  # characters; a longer text is not worth its place in the cache

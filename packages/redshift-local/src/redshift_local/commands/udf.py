@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from sqlglot import ParseError, exp, parse_one
 
-from redshift_local import datatypes
-from redshift_local.dialect import LocalRedshift, generate
+from redshift_local.parse import datatypes
+from redshift_local.parse.dialect import LocalRedshift, generate
+from redshift_local.parse.words import Words
 from redshift_local.plan import Plan, Refused, literal, unsupported
-from redshift_local.words import Words
 
 _VOLATILITY = ("volatile", "stable", "immutable")
 _CLAUSES = ("from_", "into", "where", "group", "order", "limit")

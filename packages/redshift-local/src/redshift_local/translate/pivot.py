@@ -5,9 +5,9 @@ https://docs.aws.amazon.com/redshift/latest/dg/r_FROM_clause-pivot-unpivot-examp
 
 from sqlglot import exp
 
-from redshift_local.dialect import generate
+from redshift_local.parse.dialect import generate
 from redshift_local.plan import Refused
-from redshift_local.stars import Columns, names_of
+from redshift_local.translate.stars import Columns, names_of
 
 _AGGREGATES = ("count", "sum", "min", "max", "avg")
 _INPUT = "pg_input"

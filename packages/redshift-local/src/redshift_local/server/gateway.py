@@ -7,10 +7,10 @@ import struct
 
 import psycopg
 
-from redshift_local import login, wire
-from redshift_local.journal import Journal, Who
-from redshift_local.postgres import Postgres
-from redshift_local.session import Session, Stream
+from redshift_local.protocol import login, wire
+from redshift_local.server.journal import Journal, Who
+from redshift_local.server.postgres import Postgres
+from redshift_local.server.session import Session, Stream
 from redshift_local.settings import HOST
 
 # What Redshift reports; its connector behaves differently with PostgreSQL's own version.

@@ -8,16 +8,20 @@ from collections.abc import Callable
 from sqlglot import ParseError, TokenError, UnsupportedError, exp
 from sqlglot.tokens import Token, TokenType
 
-from redshift_local import (
+from redshift_local.catalog import system_catalog
+from redshift_local.commands import administration, ddl
+from redshift_local.commands.udf import function
+from redshift_local.commands.utility import utility
+from redshift_local.copy import load
+from redshift_local.copy.unload import unload
+from redshift_local.parse import datatypes, longnames
+from redshift_local.parse.dialect import LocalRedshift, generate
+from redshift_local.parse.words import Words
+from redshift_local.plan import Plan, Refused, raising, unsupported
+from redshift_local.translate import (
     aliases,
-    catalog,
-    commands,
-    datatypes,
-    ddl,
     dml,
     functions,
-    load,
-    longnames,
     longtext,
     outer_joins,
     paths,
@@ -26,12 +30,6 @@ from redshift_local import (
     refusals,
     stars,
 )
-from redshift_local.dialect import LocalRedshift, generate
-from redshift_local.plan import Plan, Refused, raising, unsupported
-from redshift_local.udf import function
-from redshift_local.unload import unload
-from redshift_local.utility import utility
-from redshift_local.words import Words
 
 # sqlglot warns where it gives up on a statement; we refuse those ourselves.
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
@@ -54,9 +52,9 @@ _REWRITES: dict[type[exp.Expr], Callable] = {
     exp.DataType: datatypes.adapt,
     exp.Cast: datatypes.to_super,
     exp.Select: qualify.with_star,
-    exp.Table: catalog.table,
-    exp.Column: catalog.column,
-    exp.Dot: catalog.function,
+    exp.Table: system_catalog.table,
+    exp.Column: system_catalog.column,
+    exp.Dot: system_catalog.function,
 }
 
 
@@ -125,7 +123,7 @@ def _plan(text: str, tokens: list[Token]) -> Plan:
     if any(token.token_type == TokenType.VARBINARY and token.text.lower() == "bytea" for token in tokens):
         raise Refused('type "bytea" does not exist', "42704", "Redshift's is VARBYTE")
     words = Words(text, tokens)
-    if plan := commands.command(words):
+    if plan := administration.command(words):
         return plan
     if plan := function(words, translate):
         return plan
@@ -146,7 +144,7 @@ def _plan(text: str, tokens: list[Token]) -> Plan:
         own = text[tokens[0].start : tokens[-1].end + 1]
         if "pg_catalog." in own:
             # What psql asks for \d and the like.
-            return Plan(catalog.raw(own))
+            return Plan(system_catalog.raw(own))
         found = problem.errors[0] if problem.errors else {}
         near = f'syntax error at or near "{found.get("highlight", "")}"'
         raise Refused(near, "42601", found.get("description", "")) from problem

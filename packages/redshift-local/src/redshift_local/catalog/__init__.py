@@ -1,0 +1,1 @@
+"""Redshift's catalog: system tables, storage attributes, late-binding views."""

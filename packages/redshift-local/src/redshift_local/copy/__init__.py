@@ -1,0 +1,1 @@
+"""COPY and UNLOAD: options, files in S3, rows and fields."""

@@ -1,0 +1,1 @@
+"""Redshift's syntax: the sqlglot dialect, tokens, identifiers and data types."""

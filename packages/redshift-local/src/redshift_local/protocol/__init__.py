@@ -1,0 +1,1 @@
+"""Redshift's wire protocol: messages, login, bound values, result rows."""

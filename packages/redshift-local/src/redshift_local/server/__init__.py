@@ -1,0 +1,1 @@
+"""The running warehouse: PostgreSQL, the gateway and its sessions."""

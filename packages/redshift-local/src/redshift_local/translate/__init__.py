@@ -1,0 +1,1 @@
+"""Translation of Redshift's SQL into PostgreSQL's."""
