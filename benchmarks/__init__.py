@@ -13,8 +13,8 @@ from pathlib import Path
 
 from rich.table import Table
 
-from mwaa_local.progress import Steps, console
 from mwaa_local.settings import SetupError
+from mwaa_release.progress import Steps, console
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,12 @@ from benchmarks.pipelines.projects import PASSWORD, Size, write_project
 from mwaa_local.aws import seed
 from mwaa_local.mwaa.api import FINAL, Airflow
 from mwaa_local.processes import base_environment, mark_this_command
-from mwaa_local.progress import Steps
 from mwaa_local.settings import HOST, Passwords, Settings, SetupError
 from mwaa_local.stack import Stack, connect, rows
 from mwaa_release.apply import apply
 from mwaa_release.bucket import Bucket
 from mwaa_release.build import build
+from mwaa_release.progress import Steps
 from mwaa_release.redshift import apply_grants
 from mwaa_release.release import Artefact
 

@@ -13,8 +13,8 @@ for _number in (signal.SIGINT, signal.SIGTERM):
 
 import typer  # noqa: E402
 
-from mwaa_local.progress import errors  # noqa: E402
 from mwaa_local.settings import Settings, SetupError  # noqa: E402
+from mwaa_release.progress import errors  # noqa: E402
 
 RUN_FAILED = 1
 SETUP_FAILED = 2

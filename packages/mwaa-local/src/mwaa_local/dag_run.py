@@ -15,9 +15,9 @@ from rich.table import Table
 
 from mwaa_local.aws import seed
 from mwaa_local.mwaa.api import FINAL, Airflow, NoAnswerError
-from mwaa_local.progress import Steps, console
 from mwaa_local.settings import Passwords, Settings
 from mwaa_local.stack import TARGET_SCHEMA, connect, rows
+from mwaa_release.progress import Steps, console
 
 DAG_ID = "flights_pipeline"
 _COLOURS = {"success": "green", "failed": "red", "upstream_failed": "dark_orange", "skipped": "bright_black"}

@@ -9,9 +9,9 @@ import redshift_connector
 from rich.table import Column, Table
 from rich.text import Text
 
-from mwaa_local.progress import console, errors
 from mwaa_local.settings import Settings, SetupError
 from mwaa_local.stack import PROJECT, TARGET_SCHEMA, connect
+from mwaa_release.progress import console, errors
 from mwaa_release.redshift import error_text
 
 STATEMENT_FAILED = 1

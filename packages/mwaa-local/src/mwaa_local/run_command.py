@@ -10,11 +10,11 @@ from mwaa_local import drill, up
 from mwaa_local.aws import seed
 from mwaa_local.dag_run import Outcome, end_runs, run_pipeline, show
 from mwaa_local.processes import RUN_LOCK, take_lock
-from mwaa_local.progress import Steps, console, errors
 from mwaa_local.settings import HOST, Passwords, Settings, SetupError
 from mwaa_local.stack import PROJECT, Stack
 from mwaa_release.apply import rollback
 from mwaa_release.bucket import Bucket, aws_client
+from mwaa_release.progress import Steps, console, errors
 from mwaa_release.release import CURRENT, PROJECTS
 
 RUN_FAILED = 1

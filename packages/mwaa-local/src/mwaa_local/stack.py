@@ -25,11 +25,11 @@ from mwaa_local.processes import (
     take_lock,
     wait_for_line,
 )
-from mwaa_local.progress import Steps, console
 from mwaa_local.settings import HOST, REPOSITORY, Passwords, Settings, check_port
 from mwaa_release.apply import apply
 from mwaa_release.bucket import Bucket
 from mwaa_release.build import build
+from mwaa_release.progress import Steps, console
 from mwaa_release.redshift import apply_grants
 from mwaa_release.sample_data import load_sample, upload_sample
 

@@ -21,9 +21,9 @@ from mwaa_local.processes import (
     mark_this_command,
     tail,
 )
-from mwaa_local.progress import Steps, console
 from mwaa_local.settings import HOST, REPOSITORY, Passwords, Settings, SetupError
 from mwaa_local.stack import DATABASE, Stack, clean
+from mwaa_release.progress import Steps, console
 
 SETUP_FAILED = 2
 _START_SECONDS = 600.0

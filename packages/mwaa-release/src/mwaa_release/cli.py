@@ -15,7 +15,7 @@ from mwaa_release.build import build as build_artefact
 from mwaa_release.cli_options import ARTEFACT, AccountOption, ArtefactOption, BucketOption, open_bucket, out, print_plan
 from mwaa_release.errors import DeployError, SetupError
 from mwaa_release.plan import AppliedArtefact, damaged_files, make_plan, read_project
-from mwaa_release.progress import shown
+from mwaa_release.progress import show_progress
 from mwaa_release.release import DAGS, PROJECTS, Artefact
 
 app = typer.Typer(
@@ -40,7 +40,7 @@ def build(
     output: Annotated[Path, typer.Option(help="Folder for the artefact; replaced.")] = ARTEFACT,
 ) -> None:
     """Parse the dbt projects and put together all that goes to the bucket. Needs no AWS and no warehouse."""
-    with shown() as progress:
+    with show_progress() as progress:
         artefact = build_artefact(output, projects, progress=progress)
     for release in artefact.releases:
         out.print(f"{release.project_name}: release {release.release_id}, {len(release.files)} files", markup=False)
@@ -59,7 +59,7 @@ def plan(
     """Show what `apply` would change. Changes nothing."""
     if not (bucket or against):
         raise SetupError("name what to compare with: --bucket (DEPLOY_BUCKET), or --against")
-    with shown() as progress:
+    with show_progress() as progress:
         progress(f"comparing with {against or f's3://{bucket}'}", 0, 1)
         there = AppliedArtefact(Artefact.read(against)) if against else open_bucket(bucket or "", account)
         found = make_plan(Artefact.read(artefact), there)
@@ -84,7 +84,7 @@ def apply(
     account: AccountOption = None,
 ) -> None:
     """Upload what changed, make it live, delete what is old."""
-    with shown() as progress:
+    with show_progress() as progress:
         applied = apply_artefact(
             Artefact.read(artefact),
             open_bucket(bucket, account),

@@ -8,7 +8,7 @@ from mwaa_release.account import check_account
 from mwaa_release.bucket import aws_client
 from mwaa_release.cli_options import ARTEFACT, AccountOption, ArtefactOption, out
 from mwaa_release.errors import SetupError
-from mwaa_release.progress import shown
+from mwaa_release.progress import show_progress
 from mwaa_release.release import Artefact
 from mwaa_release.smoke import smoke as run_pipeline
 from mwaa_release.teardown import describe, find_stacks
@@ -29,7 +29,7 @@ def teardown(
     # The name and not "y": whoever types it has read which environment it is.
     if not yes and typer.prompt(f"Type {name} to go on", default="", show_default=False) != name:
         raise SetupError(f"nothing was removed, as the answer was not {name}")
-    with shown() as progress:
+    with show_progress() as progress:
         tear_down(aws_client, stacks, progress)
     out.print(f"{name} is gone.", markup=False)
 
@@ -44,6 +44,6 @@ def smoke(
     """Run a pipeline once on an environment, from the release that was applied, and fail if it does."""
     check_account(aws_client("sts") if account else None, account)
     wanted = release or Artefact.read(artefact).releases[0].release_id
-    with shown() as progress:
+    with show_progress() as progress:
         run_id = run_pipeline(aws_client("mwaa"), environment, dag, wanted, progress)
     out.print(f"{dag} on {environment}: run {run_id} of release {wanted} succeeded", markup=False)

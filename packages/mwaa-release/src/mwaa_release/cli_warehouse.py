@@ -16,7 +16,7 @@ from mwaa_release.bucket import aws_client
 from mwaa_release.cli_options import AccountOption, out
 from mwaa_release.errors import SetupError, from_aws
 from mwaa_release.freshness import check_freshness
-from mwaa_release.progress import shown
+from mwaa_release.progress import show_progress
 from mwaa_release.publish import publish_report
 from mwaa_release.redshift import apply_grants, error_text
 from mwaa_release.sample_data import load_sample, upload_sample
@@ -105,7 +105,7 @@ def sample_data(
 ) -> None:
     """Put the sample data into the landing bucket and load it into schema raw. Safe to run again."""
     s3 = aws_client("s3")
-    with shown() as progress:
+    with show_progress() as progress:
         if upload:
             uploaded = upload_sample(s3, bucket, CACHE, progress)
             typer.echo(f"s3://{bucket}: {len(uploaded)} files uploaded")

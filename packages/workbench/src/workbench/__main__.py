@@ -9,7 +9,7 @@ from mwaa_local.command import RUN_FAILED, checkout_settings  # isort: skip
 
 import typer
 
-from mwaa_local.progress import console
+from mwaa_release.progress import console
 from workbench.cli import add_commands
 
 app = typer.Typer(

@@ -9,10 +9,10 @@ from pathlib import Path
 import redshift_connector
 from rich.syntax import Syntax
 
-from mwaa_local.progress import console
 from mwaa_local.query import show_rows
 from mwaa_local.settings import Settings
 from mwaa_local.stack import PROJECT
+from mwaa_release.progress import console
 from workbench.build import Builder
 from workbench.problems import Problem, ProjectError, near
 from workbench.project import BUILT, Project

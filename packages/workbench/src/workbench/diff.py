@@ -8,9 +8,9 @@ from pathlib import Path
 
 import redshift_connector
 
-from mwaa_local.progress import console
 from mwaa_local.settings import Settings, SetupError
 from mwaa_local.stack import PROJECT
+from mwaa_release.progress import console
 from workbench.build import Builder
 from workbench.commands import project, selected
 from workbench.problems import Problem, ProjectError

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from mwaa_local.progress import console
 from mwaa_local.settings import REPOSITORY
+from mwaa_release.progress import console
 
 
 def _tracked(*patterns: str) -> list[str]:

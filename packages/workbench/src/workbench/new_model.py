@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 from sqlfluff.dialects.dialect_redshift_keywords import redshift_reserved_keywords
 
-from mwaa_local.progress import console, errors
 from mwaa_local.settings import REPOSITORY, SetupError
+from mwaa_release.progress import console, errors
 
 PROJECT = REPOSITORY / "dbt_project"
 _TYPE = "make new-model NAME=<name> LAYER=staging|marts, such as NAME=late_carriers LAYER=marts"

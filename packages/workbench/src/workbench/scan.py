@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from mwaa_local.processes import base_environment
-from mwaa_local.progress import console, errors
 from mwaa_local.settings import REPOSITORY, Settings, SetupError
+from mwaa_release.progress import console, errors
 
 REQUIREMENTS = REPOSITORY / "requirements" / "scan.txt"
 

@@ -14,12 +14,13 @@ from pathlib import Path
 import httpx
 from rich.terminal_theme import MONOKAI
 
-from mwaa_local import progress, report
+from mwaa_local import report
 from mwaa_local.dag_run import DAG_ID
 from mwaa_local.mwaa.api import Airflow
 from mwaa_local.run_command import run as run_pipeline
 from mwaa_local.settings import REPOSITORY, Passwords, Settings
 from mwaa_local.testing.browser import Browser
+from mwaa_release.progress import console
 
 PICTURES = REPOSITORY / "docs" / "assets" / "screenshots"
 WIDTH = 1280
@@ -38,7 +39,6 @@ def local(command: str) -> None:
 
 def terminal(settings: Settings, folder: Path) -> Path:
     """Run the pipeline as `make run` does on a terminal of 110 columns, and return what was shown, as HTML."""
-    console = progress.console
     console.record, console.width = True, 110
     code = run_pipeline(settings)
     assert code == 0

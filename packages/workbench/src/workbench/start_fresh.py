@@ -11,8 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mwaa_local.progress import console, errors
 from mwaa_local.settings import REPOSITORY, SetupError
+from mwaa_release.progress import console, errors
 
 KEPT = Path("tests", "sample")
 # The sample, within the dbt project. What the rest of macros/ and tests/generic/ holds is of use to any project.

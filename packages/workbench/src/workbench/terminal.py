@@ -8,10 +8,9 @@ from typing import Any
 import redshift_connector
 from dbt.artifacts.schemas.results import NodeResult, NodeStatus
 from rich.markup import escape
-from rich.status import Status
 
-from mwaa_local.progress import DONE, FAILED, STOPPED, console
 from mwaa_local.query import show_rows
+from mwaa_release.progress import DONE, FAILED, STOPPED, Steps, console
 from workbench.problems import Problem
 from workbench.relations import Difference
 
@@ -33,20 +32,20 @@ class Progress:
         self._ended = 0
         self._running: list[str] = []
         self._lock = threading.Lock()
-        self._status: Status | None = console.status("dbt ...") if console.is_terminal else None
+        self._steps = Steps(transient=True)
 
     def __enter__(self) -> "Progress":
-        if self._status:
-            self._status.start()
+        self._steps.__enter__()
+        self._step = self._steps.begin("dbt")
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._status:
-            self._status.stop()
+        self._step.end(DONE)
+        self._steps.__exit__()
 
     def on_event(self, event: Any) -> None:
-        """Take note of an event of dbt; called from its threads."""
-        if event.info.name not in {"NodeStart", "NodeFinished"} or not self._status:
+        """Show the start or the end of a node; dbt calls this from its threads."""
+        if event.info.name not in {"NodeStart", "NodeFinished"}:
             return
         name = event.data.node_info.node_name
         with self._lock:
@@ -55,7 +54,7 @@ class Progress:
             else:
                 self._ended += 1
                 self._running = [running for running in self._running if running != name]
-            self._status.update(f"{self._ended} of {self._total}: {escape(', '.join(self._running))}")
+            self._step.say(f"{self._ended} of {self._total}: {', '.join(self._running)}")
 
 
 def show_result(result: NodeResult, needed: bool) -> None:

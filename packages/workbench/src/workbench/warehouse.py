@@ -6,9 +6,9 @@ from multiprocessing import resource_tracker
 
 import redshift_connector
 
-from mwaa_local.progress import Steps
 from mwaa_local.settings import Passwords, Settings, SetupError
 from mwaa_local.stack import Stack, connect, rows
+from mwaa_release.progress import Steps
 from mwaa_release.redshift import quote_identifier
 
 

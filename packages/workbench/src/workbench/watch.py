@@ -7,9 +7,9 @@ from pathlib import Path
 import watchfiles
 from rich.markup import escape
 
-from mwaa_local.progress import console
 from mwaa_local.settings import Settings
 from mwaa_local.stack import PROJECT
+from mwaa_release.progress import console
 from workbench.build import Builder
 from workbench.commands import project
 from workbench.problems import ProjectError

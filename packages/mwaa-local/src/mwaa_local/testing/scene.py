@@ -13,13 +13,13 @@ import psutil
 from mwaa_local.aws import seed
 from mwaa_local.mwaa.api import FINAL, Airflow, NoAnswerError
 from mwaa_local.processes import marked_processes, spawn, stop
-from mwaa_local.progress import Steps
 from mwaa_local.settings import REPOSITORY, Passwords
 from mwaa_local.stack import Stack, connect, rows
 from mwaa_local.testing.checkout import Checkout, new_checkout
 from mwaa_release.apply import apply
 from mwaa_release.bucket import Bucket
 from mwaa_release.build import build
+from mwaa_release.progress import Steps
 from mwaa_release.release import Artefact
 
 DAG = "flights_pipeline"
