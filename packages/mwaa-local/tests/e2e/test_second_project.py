@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import sqlparse
 import yaml
+from foreign_projects import OthersProject
 
 from mwaa_local.aws import seed
 from mwaa_local.mwaa.api import FINAL, Airflow, NoAnswerError
@@ -22,7 +23,6 @@ from mwaa_local.settings import HOST, REPOSITORY, Passwords
 from mwaa_local.stack import PROJECT, connect, rows
 from mwaa_local.testing.audit import audited, reported
 from mwaa_local.testing.checkout import Checkout, new_checkout
-from mwaa_local.testing.others import OthersProject
 from mwaa_release.apply import apply
 from mwaa_release.bucket import Bucket
 from mwaa_release.build import build
