@@ -1,5 +1,6 @@
-"""The workflows give away nothing: pinned actions, least permissions, time limits, no value from outside in a shell."""
+"""The workflows are safe: pinned actions, least permissions, time limits, and no untrusted value in a shell."""
 
+import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ GITHUB = Path(__file__).parents[3] / ".github"
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
 ACTIONS = sorted((GITHUB / "actions").glob("*/action.yml"))
 
-# Each was looked up once; a newer one comes by Dependabot with its version in the comment.
+# Dependabot updates the SHA and the version in the comment together.
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
 
 
@@ -34,20 +35,20 @@ def steps(path: Path) -> list[dict[str, Any]]:
     return [step for job in content["jobs"].values() for step in job.get("steps", [])]
 
 
-def test_there_are_the_workflows_that_the_manual_speaks_of():
+def test_documented_workflows_exist():
     assert {path.stem for path in WORKFLOWS} >= {"ci", "release", "apply", "rollback"}
 
 
 @pytest.mark.parametrize("path", WORKFLOWS + ACTIONS, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_every_action_is_pinned_by_sha_with_its_version(path):
+def test_actions_are_pinned_by_sha_with_their_version(path):
     for line in path.read_text().splitlines():
-        used = re.search(r"\buses: (.+)", line)
-        if used and not used[1].startswith("./"):
-            assert PINNED.fullmatch(used[1]), line
+        action = re.search(r"\buses: (.+)", line)
+        if action and not action[1].startswith("./"):
+            assert PINNED.fullmatch(action[1]), line
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_nothing_is_permitted_by_default_and_no_trigger_runs_foreign_code_with_secrets(path):
+def test_workflows_grant_nothing_by_default_and_expose_no_secret(path):
     content = load(path)
     assert content["permissions"] == {}
     # YAML 1.1 reads the key `on` as true.
@@ -57,10 +58,10 @@ def test_nothing_is_permitted_by_default_and_no_trigger_runs_foreign_code_with_s
 
 
 @pytest.mark.parametrize(("file", "name", "job"), jobs())
-def test_a_job_has_a_time_limit_and_only_the_permissions_it_uses(file, name, job):
+def test_jobs_have_a_time_limit_and_least_permissions(file, name, job):
     if name == "comment":
         assert job["permissions"] == {"pull-requests": "write"}
-        # Who may write runs nothing of what was sent in.
+        # A job with a write permission runs no code of the pull request.
         assert not any("checkout" in step.get("uses", "") or "./" in step.get("uses", "") for step in job["steps"])
         assert "head.repo.full_name == github.repository" in job["if"]
         return
@@ -68,37 +69,60 @@ def test_a_job_has_a_time_limit_and_only_the_permissions_it_uses(file, name, job
     if "uses" in job:
         return
     assert job["timeout-minutes"] <= 120
-    takes_role = any("configure-aws-credentials" in step.get("uses", "") for step in job["steps"])
-    assert ("id-token" in job["permissions"]) == takes_role
-    # A role is an environment's, so its reviewers and branches stand before it.
-    assert ("environment" in job) == takes_role
+    assumes_role = any("configure-aws-credentials" in step.get("uses", "") for step in job["steps"])
+    assert ("id-token" in job["permissions"]) == assumes_role
+    # The environment's reviewers and branch rules protect the role.
+    assert ("environment" in job) == assumes_role
 
 
 @pytest.mark.parametrize("path", WORKFLOWS + ACTIONS, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_no_value_is_pasted_into_a_shell_and_no_failure_hides_in_a_pipe(path):
+def test_shell_steps_have_no_expression_and_no_pipe(path):
     for step in steps(path):
         run = step.get("run", "")
         assert "${{" not in run, run
         assert "|" not in run, run
-        assert len(run.splitlines()) <= 1, "logic belongs into the release tool, where it runs on a laptop too"
+        assert len(run.splitlines()) <= 1, "put logic into a Python module, which also runs on a laptop"
 
 
-def test_pull_requests_need_no_credentials_and_releases_never_overlap():
-    ci, release, rollback = (load(GITHUB / "workflows" / f"{name}.yml") for name in ("ci", "release", "rollback"))
+def test_steps_use_only_make_and_installed_modules():
+    # A copy of the template has no packages/, so no step can call a script of the repository.
+    commands = re.compile(
+        r"(\.local/venvs/tools/bin/python -m workbench[. ]summary \w+ -- )?"
+        r"(make [\w-]+|\.local/venvs/tools/bin/python -m (?P<module>[\w.]+).*)"
+    )
+    exceptions = ("cat summaries/*.md", "gh pr comment")
+    for path in WORKFLOWS + ACTIONS:
+        for run in (step["run"] for step in steps(path) if "run" in step):
+            match = commands.fullmatch(run)
+            assert match or run.startswith(exceptions), f"{path.name}: {run}"
+            if match and match["module"]:
+                assert importlib.util.find_spec(match["module"]), f"{path.name}: {run}"
+
+
+def test_pull_requests_are_checked_without_credentials():
+    ci = load(GITHUB / "workflows" / "ci.yml")
     assert set(ci[True]) == {"pull_request", "merge_group"}
     assert not any("id-token" in job["permissions"] for job in ci["jobs"].values())
     assert all(job["permissions"] == {"contents": "read"} for name, job in ci["jobs"].items() if name != "comment")
     assert ci["concurrency"]["cancel-in-progress"] is True
-    for content in (release, rollback):
-        assert content["concurrency"] == {"group": "release", "cancel-in-progress": False}
-    assert release[True] == {"push": {"branches": ["main"]}}
-    assert release["jobs"]["prod"]["needs"] == "dev"
-    # What prod gets has run on dev.
-    assert release["jobs"]["dev"]["with"] == {"environment": "dev", "smoke": True}
+
+
+def test_releases_run_one_at_a_time_and_reach_prod_after_dev():
+    release = load(GITHUB / "workflows" / "release.yml")
+    assert release["concurrency"] == {"group": "release", "cancel-in-progress": False}
+    assert release[True] == {"push": {"branches": ["main"]}, "workflow_dispatch": None}
     assert release["jobs"]["dev"]["needs"] == "build"
+    assert release["jobs"]["dev"]["with"] == {"environment": "dev", "smoke": True}
+    assert release["jobs"]["prod"]["needs"] == "dev"
 
 
-def test_checkouts_leave_no_token_behind():
+def test_rollback_does_not_wait_for_a_release():
+    rollback, release = (load(GITHUB / "workflows" / f"{name}.yml") for name in ("rollback", "release"))
+    assert rollback["concurrency"] == {"group": "rollback-${{ inputs.environment }}", "cancel-in-progress": False}
+    assert not rollback["concurrency"]["group"].startswith(release["concurrency"]["group"])
+
+
+def test_checkouts_keep_no_token():
     for path in WORKFLOWS:
         for step in steps(path):
             if step.get("uses", "").startswith("actions/checkout@"):
