@@ -35,8 +35,8 @@ def parse(home: Path, python: Path, say: Callable[[str], None]) -> list[Figure]:
     """
     say(f"parse of {_SIZES[1].models:,} models: making the manifest")
     dags = home / "dags"
-    artefact = build(home, [write_project(home.with_name(f"{home.name}-{size.name}"), size, 1, "u") for size in _SIZES])
-    for release in artefact.releases:
+    artifact = build(home, [write_project(home.with_name(f"{home.name}-{size.name}"), size, 1, "u") for size in _SIZES])
+    for release in artifact.releases:
         (dags / "dbt" / release.project_name / "CURRENT").write_text(f"{release.release_id}\n")
     for size in _SIZES:
         (home / size.name).mkdir()

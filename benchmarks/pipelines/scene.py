@@ -28,7 +28,7 @@ from mwaa_release.bucket import Bucket
 from mwaa_release.build import build
 from mwaa_release.progress import Steps
 from mwaa_release.redshift import apply_grants
-from mwaa_release.release import Artefact
+from mwaa_release.release import Artifact
 
 _USER = "bench_user"
 _POLL_SECONDS = 1.0
@@ -248,7 +248,7 @@ def _let_in(settings: Settings, sizes: list[Size], password: str) -> None:
 
 
 def _release(settings: Settings, wanted: list[tuple[Size, list[str]]], folders: dict[str, Path]) -> None:
-    folder = settings.state / "artefact"
+    folder = settings.state / "artifact"
     build(folder, list(folders.values()))
     write_dag_files(folder / "dags", wanted)
-    apply(Artefact.read(folder), Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3")))
+    apply(Artifact.read(folder), Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3")))

@@ -21,7 +21,7 @@ from mwaa_local.settings import HOST, REPOSITORY, Settings, SetupError
 from mwaa_release.apply import apply
 from mwaa_release.bucket import PARALLEL, Bucket
 from mwaa_release.plan import make_plan
-from mwaa_release.release import RELEASE_FILE, Artefact, Release, list_files
+from mwaa_release.release import RELEASE_FILE, Artifact, Release, list_files
 
 _MODELS = 1000
 _ALTERNATIVE = "aws s3 sync"
@@ -35,7 +35,7 @@ def run(say: Callable[[str], None]) -> list[Figure]:
         SetupError: S3 did not start, or the AWS CLI could not be installed.
     """
     with _s3() as settings:
-        first, second = (_artefact(settings.state / name, second) for second, name in enumerate(("one", "two")))
+        first, second = (_artifact(settings.state / name, second) for second, name in enumerate(("one", "two")))
         s3 = seed.client(settings, "s3")
         counted = _Counted(settings)
         say(f"the first release of {_MODELS} models, and {_ALTERNATIVE} of the same files")
@@ -127,7 +127,7 @@ def _s3() -> Iterator[Settings]:
         shutil.rmtree(state, ignore_errors=True)
 
 
-def _artefact(folder: Path, changed: int) -> Artefact:
+def _artifact(folder: Path, changed: int) -> Artifact:
     """A release of so many models as `build` makes it, without dbt; `changed` is a part of one model's text."""
     release_id = f"20260101T00000{changed}Z-abcdef1"
     project = folder / "dags/dbt/bench" / release_id
@@ -147,7 +147,7 @@ def _artefact(folder: Path, changed: int) -> Artefact:
     (folder / "dags/pipelines.py").write_text("# the same in both\n")
     release = Release(release_id, "bench", "abcdef1" * 5, "2026-01-01", "1.11.16", list_files(project))
     (project / RELEASE_FILE).write_bytes(release.to_json())
-    return Artefact.read(folder)
+    return Artifact.read(folder)
 
 
 def _awscli(settings: Settings, say: Callable[[str], None]) -> Callable[[Path, str], None]:

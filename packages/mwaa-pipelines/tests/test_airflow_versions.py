@@ -48,8 +48,8 @@ def _environment_of(version: str) -> Path:
 
 
 def _run_tests(airflow_python: Path, tmp_path: Path) -> None:
-    artefact = build(tmp_path / "airflow", [sample_project(tmp_path / "project")])
-    (release,) = artefact.releases
+    artifact = build(tmp_path / "airflow", [sample_project(tmp_path / "project")])
+    (release,) = artifact.releases
     dags = tmp_path / "airflow" / "dags"
     (dags / "dbt" / release.project_name / "CURRENT").write_text(f"{release.release_id}\n")
     environment = {

@@ -29,15 +29,15 @@ def write(settings: Settings, path: Path, days: int) -> Path:
     with contextlib.closing(connection):
         found = source.read(connection, schema, days)
     page = render(found, f"{database}.{schema}", days, datetime.datetime.now(datetime.UTC))
-    half = path.with_name(f"{path.name}.half")
+    partial = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Whoever looks at an earlier report never sees a part of this one.
-        half.write_text(page, encoding="utf-8")
-        half.replace(path)
+        partial.write_text(page, encoding="utf-8")
+        partial.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
-            half.unlink()
+            partial.unlink()
         raise SetupError(f"{path} cannot be written ({error.strerror}); name another with --output") from None
     return path
 

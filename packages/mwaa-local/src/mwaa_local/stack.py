@@ -54,7 +54,7 @@ def clean(settings: Settings) -> int:
     found = sweep(settings.state)
     for name in ("passwords.json", "stack.json"):
         (settings.state / name).unlink(missing_ok=True)
-    for name in ("mwaa/tmp", "release.half"):
+    for name in ("mwaa/tmp", "release.partial"):
         shutil.rmtree(settings.state / name, ignore_errors=True)
     return found
 
@@ -184,12 +184,12 @@ class Stack:
         """
         with steps.step("Release: build the manifest, upload to S3") as step:
             folder = self.settings.state / "release"
-            artefact = build(folder, [project], progress=lambda what, *_, **__: step.say(what))
+            artifact = build(folder, [project], progress=lambda what, *_, **__: step.say(what))
             # As a job on GitHub does it: with the role of infra/github.yml.
             s3 = roles.client_of(roles.job_session(self.settings, seed.RELEASE_ROLE_ARN), self.settings, "s3")
-            applied = apply(artefact, Bucket(seed.DAGS_BUCKET, s3), lambda what, *_, **__: step.say(what))
+            applied = apply(artifact, Bucket(seed.DAGS_BUCKET, s3), lambda what, *_, **__: step.say(what))
             shutil.rmtree(folder, ignore_errors=True)
-            return applied.releases[artefact.releases[0].project_name]
+            return applied.releases[artifact.releases[0].project_name]
 
     def stop(self) -> None:
         """Stop everything. A further Ctrl-C is not heard meanwhile, so that nothing is left.

@@ -16,7 +16,7 @@ from mwaa_local.testing.project import sample_project
 from mwaa_release.apply import apply
 from mwaa_release.bucket import Bucket
 from mwaa_release.build import build
-from mwaa_release.release import Artefact
+from mwaa_release.release import Artifact
 
 # Stand-ins, a release and a run whose dbt is slow on purpose, beside whatever else the machine does.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -62,14 +62,14 @@ def run(checkout: Checkout) -> dict[str, Any]:
     for name, sql in MODELS.items():
         (project / "models" / "retries" / f"{name}.sql").write_text(sql)
     (project / "models" / "retries" / "retries.yml").write_text(PROPERTIES)
-    build(checkout.state / "artefact", [project])
-    pipelines = checkout.state / "artefact" / "dags" / "pipelines.yml"
+    build(checkout.state / "artifact", [project])
+    pipelines = checkout.state / "artifact" / "dags" / "pipelines.yml"
     before = pipelines.read_text()
     pipelines.write_text(before.replace("retry_delay_seconds: 30", "retry_delay_seconds: 1"))
     assert pipelines.read_text() != before
     settings = checkout.settings
-    artefact = Artefact.read(checkout.state / "artefact")
-    applied = apply(artefact, Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3")))
+    artifact = Artifact.read(checkout.state / "artifact")
+    applied = apply(artifact, Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3")))
     passwords = Passwords.load(checkout.state)
     with contextlib.closing(Airflow(settings.airflow_port, passwords.airflow_admin)) as airflow:
         airflow.wait_for_dag(DAG_ID, applied.releases["flights"], 120)

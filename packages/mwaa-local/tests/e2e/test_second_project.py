@@ -27,7 +27,7 @@ from mwaa_release.apply import apply
 from mwaa_release.bucket import Bucket
 from mwaa_release.build import build
 from mwaa_release.redshift import apply_grants
-from mwaa_release.release import Artefact
+from mwaa_release.release import Artifact
 
 # Stand-ins, a release and a run of each, beside whatever else the machine does.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -138,7 +138,7 @@ class Scene:
     """The running stand-ins, and the ended runs."""
 
     checkout: Checkout
-    artefact: Artefact
+    artifact: Artifact
     airflow: Airflow
     runs: Mapping[str, str]
 
@@ -159,13 +159,13 @@ class Scene:
     def nodes(self, name: str) -> set[str]:
         """Whatever of a project's release dbt builds or tests."""
         project = OTHERS[name].project_name
-        (release,) = [each for each in self.artefact.releases if each.project_name == project]
-        manifest = json.loads((self.artefact.folder / release.prefix / "manifest.json").read_bytes())
+        (release,) = [each for each in self.artifact.releases if each.project_name == project]
+        manifest = json.loads((self.artifact.folder / release.prefix / "manifest.json").read_bytes())
         kept = [node for node in manifest["nodes"].values() if node["resource_type"] in ("model", "seed", "test")]
         return {node["unique_id"] for node in kept if node["config"]["materialized"] != "ephemeral"}
 
 
-def prepare(checkout: Checkout, projects: Mapping[str, Path]) -> Artefact:
+def prepare(checkout: Checkout, projects: Mapping[str, Path]) -> Artifact:
     """What a person does: for each project a user, a secret, a connection and an entry; then a release."""
     settings = checkout.settings
     manager = seed.client(settings, "secretsmanager")
@@ -183,13 +183,13 @@ def prepare(checkout: Checkout, projects: Mapping[str, Path]) -> Artefact:
             manager.create_secret(Name=f"{name}/dbt_user", SecretString=json.dumps(login))
             connection = json.dumps({**address, "extra": {"sslmode": "disable"}})
             manager.create_secret(Name=f"airflow/connections/{name}_redshift", SecretString=connection)
-    folder = checkout.state / "artefact"
+    folder = checkout.state / "artifact"
     build(folder, [PROJECT, *projects.values()])
     entries = [entry(name, OTHERS[name].project_name if name in OTHERS else "cafe") for name in PIPELINES]
     with (folder / "dags" / "pipelines.yml").open("a") as pipelines:
         pipelines.write(textwrap.indent(yaml.safe_dump(entries, sort_keys=False), "  "))
-    apply(Artefact.read(folder), Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3")))
-    return Artefact.read(folder)
+    apply(Artifact.read(folder), Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3")))
+    return Artifact.read(folder)
 
 
 @pytest.fixture(scope="module")
@@ -205,14 +205,14 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     try:
         up = checkout.command("up")
         assert up.returncode == 0, up.stdout + up.stderr
-        artefact = prepare(checkout, projects)
+        artifact = prepare(checkout, projects)
         password = Passwords.load(checkout.state).airflow_admin
         with contextlib.closing(Airflow(checkout.settings.airflow_port, password)) as airflow:
             expected, until = {f"{name}_daily" for name in PIPELINES}, time.monotonic() + 300
             while not expected <= {dag["dag_id"] for dag in airflow.call("GET", "/dags")["dags"]}:
                 assert time.monotonic() < until, airflow.call("GET", "/importErrors")["import_errors"]
                 time.sleep(1)
-            made = Scene(checkout, artefact, airflow, {name: airflow.trigger(f"{name}_daily") for name in PIPELINES})
+            made = Scene(checkout, artifact, airflow, {name: airflow.trigger(f"{name}_daily") for name in PIPELINES})
             while not all(made.state(name) in FINAL for name in PIPELINES):
                 time.sleep(2)
             yield made

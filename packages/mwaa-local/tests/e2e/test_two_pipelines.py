@@ -25,7 +25,7 @@ from mwaa_release.apply import apply
 from mwaa_release.bucket import Bucket
 from mwaa_release.build import build
 from mwaa_release.redshift import apply_grants
-from mwaa_release.release import Artefact
+from mwaa_release.release import Artifact
 from redshift_local.pytest_plugin import Warehouse, start_warehouse, stop_warehouse
 
 # Stand-ins, a second warehouse and several runs, beside whatever else the machine does.
@@ -105,7 +105,7 @@ class Scene:
         for name in ("small_redshift", "hasty_redshift"):
             manager.create_secret(Name=f"airflow/connections/{name}", SecretString=connection)
         projects = [REPOSITORY / "dbt_project", small_project(self.checkout.state / "small")]
-        folder = self.checkout.state / "artefact"
+        folder = self.checkout.state / "artifact"
         build(folder, projects)
         pipelines = folder / "dags" / "pipelines.yml"
         # A run that is due would come before those that are started here.
@@ -114,7 +114,7 @@ class Scene:
         )
         assert "schedule: null" in text
         pipelines.write_text(text + ENTRIES)
-        apply(Artefact.read(folder), Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3")))
+        apply(Artifact.read(folder), Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3")))
 
     def wait(self, there: Callable[[], Any], seconds: float = 1200) -> Any:
         until = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""Brings a bucket to what an artefact says, in an order in which everything that is live works at every moment."""
+"""Brings a bucket to what an artifact says, in an order in which everything that is live works at every moment."""
 
 import base64
 import hashlib
@@ -13,9 +13,9 @@ from mwaa_release.bucket import Bucket, in_parallel
 from mwaa_release.errors import DeployError, SetupError, from_aws
 from mwaa_release.lock import LEASE_SECONDS, locked
 from mwaa_release.mwaa_update import update_environment
-from mwaa_release.plan import OWN_MARK, Plan, ProjectPlan, damaged_files, make_plan, read_project, read_release
+from mwaa_release.plan import MANAGED_METADATA, Plan, ProjectPlan, damaged_files, make_plan, read_project, read_release
 from mwaa_release.progress import Progress, no_progress
-from mwaa_release.release import CURRENT, DAGS, LAMBDA_ZIP, PROJECTS, RELEASE_FILE, ROOT_FILES, Artefact, File, sha256
+from mwaa_release.release import CURRENT, DAGS, LAMBDA_ZIP, PROJECTS, RELEASE_FILE, ROOT_FILES, Artifact, File, sha256
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Applied:
 
 
 def apply(
-    artefact: Artefact,
+    artifact: Artifact,
     bucket: Bucket,
     progress: Progress = no_progress,
     lambda_client: Any = None,
@@ -53,7 +53,7 @@ def apply(
     and whole, and the next apply does the rest. A project whose content is what is live already gets no new release.
 
     Args:
-        artefact: what `build` made.
+        artifact: what `build` made.
         bucket: where to.
         progress: called with what is being done, how many objects are done, and how many there are.
         lambda_client: boto3 client for Lambda, with `lambda_functions`.
@@ -67,21 +67,21 @@ def apply(
     """
     with locked(bucket, progress, lease_seconds) as lease:
         progress(f"comparing with s3://{bucket.name}", 0, 1)
-        plan = make_plan(artefact, bucket)
+        plan = make_plan(artifact, bucket)
         applied = Applied(plan)
         for project in plan.projects:
-            _upload_release(artefact, bucket, project, applied, progress)
+            _upload_release(artifact, bucket, project, applied, progress)
         # Code comes after what it imports: first requirements, then the parts, then pipelines.py.
         changed = plan.added + plan.changed
-        _upload_files(artefact, bucket, [file for file in changed if file.path in ROOT_FILES], applied, progress)
+        _upload_files(artifact, bucket, [file for file in changed if file.path in ROOT_FILES], applied, progress)
         if environment:
             applied.environment_updated = update_environment(mwaa_client, environment, bucket, progress)
         parts = [file for file in changed if file.path.count("/") > DAGS.count("/")]
-        _upload_files(artefact, bucket, parts, applied, progress)
+        _upload_files(artifact, bucket, parts, applied, progress)
         dag_files = [file for file in changed if file.path.count("/") == DAGS.count("/")]
-        _upload_files(artefact, bucket, dag_files, applied, progress)
+        _upload_files(artifact, bucket, dag_files, applied, progress)
         applied.functions_updated = [
-            name for name in lambda_functions if _update_function(artefact, lambda_client, name)
+            name for name in lambda_functions if _update_function(artifact, lambda_client, name)
         ]
         lease.check()
         for project in plan.projects:
@@ -97,7 +97,7 @@ def apply(
 
 
 def _upload_release(
-    artefact: Artefact, bucket: Bucket, project: ProjectPlan, applied: Applied, progress: Progress
+    artifact: Artifact, bucket: Bucket, project: ProjectPlan, applied: Applied, progress: Progress
 ) -> None:
     release = project.new
     if release is None:
@@ -105,9 +105,9 @@ def _upload_release(
 
     def upload(file: File) -> bool:
         key = release.prefix + file.path
-        data = artefact.read_bytes(key)
+        data = artifact.read_bytes(key)
         if sha256(data) != file.sha256:
-            raise DeployError(f"{artefact.folder / key} is not what {RELEASE_FILE} lists: it was changed; build again")
+            raise DeployError(f"{artifact.folder / key} is not what {RELEASE_FILE} lists: it was changed; build again")
         bucket.put(key, data, file.sha256)
         return True
 
@@ -121,13 +121,13 @@ def _upload_release(
     )
     applied.uploaded += sum(uploaded) + 1
     applied.copied += len(uploaded) - sum(uploaded)
-    data = artefact.read_bytes(release.prefix + RELEASE_FILE)
+    data = artifact.read_bytes(release.prefix + RELEASE_FILE)
     bucket.put(release.prefix + RELEASE_FILE, data, sha256(data))
 
 
-def _upload_files(artefact: Artefact, bucket: Bucket, files: list[File], applied: Applied, progress: Progress) -> None:
-    mark = {OWN_MARK: artefact.releases[0].release_id}
-    jobs = [partial(bucket.put, file.path, artefact.read_bytes(file.path), file.sha256, mark) for file in files]
+def _upload_files(artifact: Artifact, bucket: Bucket, files: list[File], applied: Applied, progress: Progress) -> None:
+    mark = {MANAGED_METADATA: artifact.releases[0].release_id}
+    jobs = [partial(bucket.put, file.path, artifact.read_bytes(file.path), file.sha256, mark) for file in files]
     in_parallel(jobs, lambda done: progress("DAG files", done, len(jobs)))
     applied.uploaded += len(files)
 
@@ -137,10 +137,10 @@ def _set_current(bucket: Bucket, project_name: str, release_id: str) -> None:
     bucket.put(f"{PROJECTS}{project_name}/{CURRENT}", data, sha256(data))
 
 
-def _update_function(artefact: Artefact, lambda_client: Any, name: str) -> bool:
-    path = artefact.folder / LAMBDA_ZIP
+def _update_function(artifact: Artifact, lambda_client: Any, name: str) -> bool:
+    path = artifact.folder / LAMBDA_ZIP
     if not path.is_file():
-        raise SetupError(f"{artefact.folder} holds no {LAMBDA_ZIP}, as the repository has no lambda/ folder")
+        raise SetupError(f"{artifact.folder} holds no {LAMBDA_ZIP}, as the repository has no lambda/ folder")
     code = path.read_bytes()
     try:
         wanted = base64.b64encode(hashlib.sha256(code).digest()).decode()

@@ -1,4 +1,4 @@
-"""Builds an artefact: everything that goes to the bucket, made once and the same for every environment."""
+"""Builds an artifact: everything that goes to the bucket, made once and the same for every environment."""
 
 import importlib.metadata
 import importlib.util
@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from mwaa_release.errors import BuildError, SetupError
 from mwaa_release.manifest import build_manifest, project_name
 from mwaa_release.progress import Progress, no_progress
-from mwaa_release.release import DAGS, LAMBDA_ZIP, PROJECTS, RELEASE_FILE, ROOT_FILES, Artefact, Release, list_files
+from mwaa_release.release import DAGS, LAMBDA_ZIP, PROJECTS, RELEASE_FILE, ROOT_FILES, Artifact, Release, list_files
 from mwaa_release.repository import REPOSITORY
 
 # The package that DAG files import. It travels with them.
@@ -38,13 +38,13 @@ def build(
     project_dirs: list[Path] | None = None,
     repository: Path = REPOSITORY,
     progress: Progress = no_progress,
-) -> Artefact:
-    """Build the artefact of a repository into `output`, replacing what an earlier build left there.
+) -> Artifact:
+    """Build the artifact of a repository into `output`, replacing what an earlier build left there.
 
     Nothing is written into the repository. dbt parses the very files that are shipped, without a warehouse.
 
     Args:
-        output: folder for the artefact.
+        output: folder for the artifact.
         project_dirs: dbt projects; default: all of the repository. May lie elsewhere, such as an altered copy.
         repository: where `dags/`, `lambda/`, requirements.txt and startup.sh are.
         progress: called with what is being done, how many steps are done, and how many there are.
@@ -66,24 +66,24 @@ def build(
     now = datetime.now(UTC)
     git_sha, dirty = git_state(repository, projects)
     release_id = f"{now:%Y%m%dT%H%M%SZ}-{git_sha[:7]}{'-dirty' if dirty else ''}"
-    half = output.with_name(f"{output.name}.half")
-    shutil.rmtree(half, ignore_errors=True)
+    partial = output.with_name(f"{output.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
     try:
-        half.mkdir(parents=True)
+        partial.mkdir(parents=True)
         if (repository / DAGS).is_dir():
-            _copy(repository / DAGS, half / DAGS, _EXCLUDED_NAMES)
+            _copy(repository / DAGS, partial / DAGS, _EXCLUDED_NAMES)
             # The place of the releases, whatever a developer keeps there.
-            shutil.rmtree(half / PROJECTS, ignore_errors=True)
-            _copy(pipelines_package(), half / DAGS / PIPELINES_PACKAGE, _EXCLUDED_NAMES)
-            _ignore_in_airflow(half / DAGS / ".airflowignore")
+            shutil.rmtree(partial / PROJECTS, ignore_errors=True)
+            _copy(pipelines_package(), partial / DAGS / PIPELINES_PACKAGE, _EXCLUDED_NAMES)
+            _ignore_in_airflow(partial / DAGS / ".airflowignore")
         for file in ROOT_FILES:
             if (repository / file).is_file():
-                shutil.copyfile(repository / file, half / file)
+                shutil.copyfile(repository / file, partial / file)
         if (repository / "lambda").is_dir():
-            _zip(repository / "lambda", half / LAMBDA_ZIP)
+            _zip(repository / "lambda", partial / LAMBDA_ZIP)
         for number, (name, project) in enumerate(named.items()):
             progress(f"dbt parse: {name}", number, len(named))
-            folder = half / PROJECTS / name / release_id
+            folder = partial / PROJECTS / name / release_id
             _copy(project, folder, _EXCLUDED_NAMES | _EXCLUDED_IN_PROJECT)
             (folder / "manifest.json").write_bytes(build_manifest(folder, project / "profiles.yml"))
             release = Release(
@@ -96,11 +96,11 @@ def build(
             )
             (folder / RELEASE_FILE).write_bytes(release.to_json())
         shutil.rmtree(output, ignore_errors=True)
-        half.rename(output)
+        partial.rename(output)
     finally:
-        shutil.rmtree(half, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
     progress("built", len(named), len(named))
-    return Artefact.read(output)
+    return Artifact.read(output)
 
 
 def pipelines_package() -> Path:

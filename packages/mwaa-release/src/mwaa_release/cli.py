@@ -8,15 +8,15 @@ from typing import Annotated
 import typer
 
 from mwaa_release import cli_environment, cli_warehouse
-from mwaa_release.apply import apply as apply_artefact
+from mwaa_release.apply import apply as apply_artifact
 from mwaa_release.apply import rollback as roll_back
 from mwaa_release.bucket import aws_client
-from mwaa_release.build import build as build_artefact
-from mwaa_release.cli_options import ARTEFACT, AccountOption, ArtefactOption, BucketOption, open_bucket, out, print_plan
+from mwaa_release.build import build as build_artifact
+from mwaa_release.cli_options import ARTIFACT, AccountOption, ArtifactOption, BucketOption, open_bucket, out, print_plan
 from mwaa_release.errors import DeployError, SetupError
-from mwaa_release.plan import AppliedArtefact, damaged_files, make_plan, read_project
+from mwaa_release.plan import AppliedArtifact, damaged_files, make_plan, read_project
 from mwaa_release.progress import show_progress
-from mwaa_release.release import DAGS, PROJECTS, Artefact
+from mwaa_release.release import DAGS, PROJECTS, Artifact
 
 app = typer.Typer(
     name="deploy",
@@ -37,22 +37,22 @@ def build(
     projects: Annotated[
         list[Path] | None, typer.Argument(help="Folders of dbt projects; default: all in the repository.")
     ] = None,
-    output: Annotated[Path, typer.Option(help="Folder for the artefact; replaced.")] = ARTEFACT,
+    output: Annotated[Path, typer.Option(help="Folder for the artifact; replaced.")] = ARTIFACT,
 ) -> None:
     """Parse the dbt projects and put together all that goes to the bucket. Needs no AWS and no warehouse."""
     with show_progress() as progress:
-        artefact = build_artefact(output, projects, progress=progress)
-    for release in artefact.releases:
+        artifact = build_artifact(output, projects, progress=progress)
+    for release in artifact.releases:
         out.print(f"{release.project_name}: release {release.release_id}, {len(release.files)} files", markup=False)
-    out.print(f"{len(artefact.files)} DAG and root files; all in {artefact.folder}", markup=False)
+    out.print(f"{len(artifact.files)} DAG and root files; all in {artifact.folder}", markup=False)
 
 
 @app.command()
 def plan(
     bucket: Annotated[str | None, typer.Option("--bucket", envvar="DEPLOY_BUCKET", help="The bucket.")] = None,
-    artefact: ArtefactOption = ARTEFACT,
+    artifact: ArtifactOption = ARTIFACT,
     against: Annotated[
-        Path | None, typer.Option(help="Instead of a bucket: another artefact, such as that of main. Needs no AWS.")
+        Path | None, typer.Option(help="Instead of a bucket: another artifact, such as that of main. Needs no AWS.")
     ] = None,
     account: AccountOption = None,
 ) -> None:
@@ -61,15 +61,15 @@ def plan(
         raise SetupError("name what to compare with: --bucket (DEPLOY_BUCKET), or --against")
     with show_progress() as progress:
         progress(f"comparing with {against or f's3://{bucket}'}", 0, 1)
-        there = AppliedArtefact(Artefact.read(against)) if against else open_bucket(bucket or "", account)
-        found = make_plan(Artefact.read(artefact), there)
+        there = AppliedArtifact(Artifact.read(against)) if against else open_bucket(bucket or "", account)
+        found = make_plan(Artifact.read(artifact), there)
     print_plan(found)
 
 
 @app.command()
 def apply(
     bucket: BucketOption,
-    artefact: ArtefactOption = ARTEFACT,
+    artifact: ArtifactOption = ARTIFACT,
     lambda_function: Annotated[
         list[str] | None,
         typer.Option(
@@ -85,8 +85,8 @@ def apply(
 ) -> None:
     """Upload what changed, make it live, delete what is old."""
     with show_progress() as progress:
-        applied = apply_artefact(
-            Artefact.read(artefact),
+        applied = apply_artifact(
+            Artifact.read(artifact),
             open_bucket(bucket, account),
             progress,
             aws_client("lambda") if lambda_function else None,

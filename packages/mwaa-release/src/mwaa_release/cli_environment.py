@@ -6,10 +6,10 @@ import typer
 
 from mwaa_release.account import check_account
 from mwaa_release.bucket import aws_client
-from mwaa_release.cli_options import ARTEFACT, AccountOption, ArtefactOption, out
+from mwaa_release.cli_options import ARTIFACT, AccountOption, ArtifactOption, out
 from mwaa_release.errors import SetupError
 from mwaa_release.progress import show_progress
-from mwaa_release.release import Artefact
+from mwaa_release.release import Artifact
 from mwaa_release.smoke import smoke as run_pipeline
 from mwaa_release.teardown import describe, find_stacks
 from mwaa_release.teardown import teardown as tear_down
@@ -37,13 +37,13 @@ def teardown(
 def smoke(
     environment: Annotated[str, typer.Option(envvar="DEPLOY_ENVIRONMENT", help="The MWAA environment.")],
     dag: Annotated[str, typer.Option(envvar="DEPLOY_SMOKE_DAG", help="The pipeline to run.")] = "flights_pipeline",
-    release: Annotated[str | None, typer.Option(help="The release that must run; default: the artefact's.")] = None,
-    artefact: ArtefactOption = ARTEFACT,
+    release: Annotated[str | None, typer.Option(help="The release that must run; default: the artifact's.")] = None,
+    artifact: ArtifactOption = ARTIFACT,
     account: AccountOption = None,
 ) -> None:
     """Run a pipeline once on an environment, from the release that was applied, and fail if it does."""
     check_account(aws_client("sts") if account else None, account)
-    wanted = release or Artefact.read(artefact).releases[0].release_id
+    wanted = release or Artifact.read(artifact).releases[0].release_id
     with show_progress() as progress:
         run_id = run_pipeline(aws_client("mwaa"), environment, dag, wanted, progress)
     out.print(f"{dag} on {environment}: run {run_id} of release {wanted} succeeded", markup=False)

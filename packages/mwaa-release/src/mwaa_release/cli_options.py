@@ -14,14 +14,14 @@ from mwaa_release.plan import Plan
 # Recorded for the summary of a GitHub run.
 out = Console(soft_wrap=True, highlight=False, record=True)
 
-ARTEFACT = Path(os.environ.get("LOCAL_DIR", ".local")) / "release"
+ARTIFACT = Path(os.environ.get("LOCAL_DIR", ".local")) / "release"
 
 BucketOption = Annotated[str, typer.Option("--bucket", envvar="DEPLOY_BUCKET", help="The bucket that MWAA reads.")]
 AccountOption = Annotated[
     str | None,
     typer.Option("--account", envvar="DEPLOY_ACCOUNT_ID", help="Id of the AWS account that is meant; refuses others."),
 ]
-ArtefactOption = Annotated[Path, typer.Option("--artefact", help="The folder that `build` made.")]
+ArtifactOption = Annotated[Path, typer.Option("--artifact", help="The folder that `build` made.")]
 
 
 def open_bucket(name: str, account: str | None) -> Bucket:
@@ -61,7 +61,7 @@ def print_plan(found: Plan, updated: bool = False) -> None:
     removed = [key for project in found.projects for key in project.removed]
     if removed:
         out.print(f"- {len(removed)} files of releases that are no longer kept", markup=False)
-    for key in found.foreign:
+    for key in found.unmanaged:
         out.print(f"? {key}: not from this repository, left alone", markup=False)
     for key in found.drifted:
         out.print(f"! {key}: changed in the bucket, not by a release", markup=False)

@@ -13,7 +13,7 @@ from mwaa_release.release import (
     RELEASE_FILE,
     RELEASE_ID,
     ROOT_FILES,
-    Artefact,
+    Artifact,
     File,
     Release,
     sha256,
@@ -21,11 +21,11 @@ from mwaa_release.release import (
 
 KEPT_RELEASES = 5
 # Put on every file that this tool uploads in place; a file without it is somebody else's and is never deleted.
-OWN_MARK = "release-id"
+MANAGED_METADATA = "release-id"
 
 
 class Store(Protocol):
-    """What a plan is made against: a bucket, or what one would be after another artefact was applied."""
+    """What a plan is made against: a bucket, or what one would be after another artifact was applied."""
 
     @property
     def name(self) -> str:
@@ -41,15 +41,15 @@ class Store(Protocol):
         """`sha256` and `metadata` of what is under `key`, or None."""
 
 
-class AppliedArtefact:
-    """The bucket that an artefact would make of an empty one: says what a merge changes, without any AWS."""
+class AppliedArtifact:
+    """The bucket that an artifact would make of an empty one: says what a merge changes, without any AWS."""
 
-    def __init__(self, artefact: Artefact) -> None:
-        self.name = str(artefact.folder)
-        self._content: dict[str, bytes] = {key: artefact.read_bytes(key) for key in artefact.files}
-        for release in artefact.releases:
+    def __init__(self, artifact: Artifact) -> None:
+        self.name = str(artifact.folder)
+        self._content: dict[str, bytes] = {key: artifact.read_bytes(key) for key in artifact.files}
+        for release in artifact.releases:
             for path in (*(file.path for file in release.files), RELEASE_FILE):
-                self._content[release.prefix + path] = artefact.read_bytes(release.prefix + path)
+                self._content[release.prefix + path] = artifact.read_bytes(release.prefix + path)
             current = f"{PROJECTS}{release.project_name}/{CURRENT}"
             self._content[current] = f"{release.release_id}\n".encode()
 
@@ -64,7 +64,7 @@ class AppliedArtefact:
     def describe(self, key: str) -> dict[str, Any] | None:
         """`sha256` and `metadata` of what is under `key`, or None."""
         data = self._content.get(key)
-        return None if data is None else {"sha256": sha256(data), "metadata": {OWN_MARK: "applied"}}
+        return None if data is None else {"sha256": sha256(data), "metadata": {MANAGED_METADATA: "applied"}}
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,12 @@ class Plan:
     added: list[File] = field(default_factory=list)
     changed: list[File] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
-    foreign: list[str] = field(default_factory=list)
+    unmanaged: list[str] = field(default_factory=list)
     drifted: list[str] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
-        """True when the bucket already is what the artefact says."""
+        """True when the bucket already is what the artifact says."""
         return not (self.added or self.changed or self.deleted or any(_changes(project) for project in self.projects))
 
     @property
@@ -162,20 +162,20 @@ def changed_by_hand(release: Release, bucket: Store, sizes: dict[str, int]) -> l
     return sorted(damaged)
 
 
-def make_plan(artefact: Artefact, bucket: Store) -> Plan:
-    """Compare an artefact with a bucket. Reads only.
+def make_plan(artifact: Artifact, bucket: Store) -> Plan:
+    """Compare an artifact with a bucket. Reads only.
 
     Raises:
         DeployError, SetupError: the bucket cannot be read.
     """
     sizes = bucket.sizes(DAGS)
     plan = Plan(bucket.name)
-    for release in artefact.releases:
+    for release in artifact.releases:
         state = read_project(bucket, release.project_name, sizes)
         drifted = changed_by_hand(state.live, bucket, sizes) if state.live else []
         plan.projects.append(_plan_project(release, state, bucket, sizes, bool(drifted)))
         plan.drifted += drifted
-    _plan_files(artefact, bucket, sizes, plan)
+    _plan_files(artifact, bucket, sizes, plan)
     return plan
 
 
@@ -213,18 +213,18 @@ def _old_keys(plan: ProjectPlan, state: ProjectState, sizes: dict[str, int]) -> 
     return sorted(keys, key=lambda key: (not key.endswith(f"/{RELEASE_FILE}"), key))
 
 
-def _plan_files(artefact: Artefact, bucket: Store, sizes: dict[str, int], plan: Plan) -> None:
+def _plan_files(artifact: Artifact, bucket: Store, sizes: dict[str, int], plan: Plan) -> None:
     others = [key for key in sizes if not key.startswith(PROJECTS) and not key.endswith("/")]
-    known = sorted({*artefact.files, *others})
+    known = sorted({*artifact.files, *others})
     described = in_parallel([partial(bucket.describe, key) for key in known])
     for key, stored in zip(known, described, strict=True):
-        file = artefact.files.get(key)
+        file = artifact.files.get(key)
         if file and not stored:
             plan.added.append(file)
         elif file and stored and stored["sha256"] != file.sha256:
             plan.changed.append(file)
             # This tool marks all that it puts; other tools and people do not.
-            if OWN_MARK not in stored["metadata"]:
+            if MANAGED_METADATA not in stored["metadata"]:
                 plan.drifted.append(key)
         elif not file and stored:
-            (plan.deleted if OWN_MARK in stored["metadata"] else plan.foreign).append(key)
+            (plan.deleted if MANAGED_METADATA in stored["metadata"] else plan.unmanaged).append(key)

@@ -1,6 +1,6 @@
 """What a release is: the files of a dbt project under one id, listed with size and SHA-256 in its release.json.
 
-An artefact is a folder laid out as the bucket is: `dags/dbt/<project_name>/<release_id>/…`, `dags/…`,
+An artifact is a folder laid out as the bucket is: `dags/dbt/<project_name>/<release_id>/…`, `dags/…`,
 `requirements.txt`, `startup.sh`; and beside them `lambda.zip`, which goes to the function and not to the bucket.
 """
 
@@ -107,19 +107,19 @@ def list_files(folder: Path) -> tuple[File, ...]:
 
 
 @dataclass(frozen=True)
-class Artefact:
-    """A built artefact: its folder, the releases in it, and the other files by their key in the bucket."""
+class Artifact:
+    """A built artifact: its folder, the releases in it, and the other files by their key in the bucket."""
 
     folder: Path
     releases: tuple[Release, ...]
     files: dict[str, File]
 
     @classmethod
-    def read(cls, folder: Path) -> "Artefact":
+    def read(cls, folder: Path) -> "Artifact":
         """Read what `build` made.
 
         Raises:
-            SetupError: `folder` holds no artefact.
+            SetupError: `folder` holds no artifact.
             DeployError: it was damaged after it was built.
         """
         found = sorted((folder / PROJECTS).glob(f"*/*/{RELEASE_FILE}"))

@@ -66,12 +66,12 @@ def compressed(table: str, cache: Path) -> Path:
     path = cache / f"{table}-{_sha256(source).hex()[:16]}.csv.gz"
     if not path.is_file():
         cache.mkdir(parents=True, exist_ok=True)
-        half = path.with_suffix(".half")
-        with _open(source) as rows, half.open("wb") as file:
+        partial = path.with_suffix(".partial")
+        with _open(source) as rows, partial.open("wb") as file:
             for chunk in _gzip(rows):
                 file.write(chunk)
         # A file that an interrupted run left half written never gets the name that is looked for.
-        half.replace(path)
+        partial.replace(path)
     return path
 
 

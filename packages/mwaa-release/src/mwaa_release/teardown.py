@@ -15,8 +15,8 @@ from mwaa_release.progress import Progress, no_progress
 
 # What is brought up first is taken down last.
 STACKS = (
-    *("network", "storage", "redshift", "notification", "warehouse"),
-    *("github", "environment", "login", "landing", "rotation"),
+    *("network", "storage", "redshift", "notification", "credentials"),
+    *("github", "environment", "warehouse-role", "landing", "rotation"),
 )
 # The shortest time that AWS keeps a key is 7 days; in 30, somebody who needs it will have noticed.
 KEY_DAYS = 30

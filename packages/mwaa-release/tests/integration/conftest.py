@@ -1,4 +1,4 @@
-"""A bucket of each test's own on the AWS stand-in, and artefacts that need no dbt."""
+"""A bucket of each test's own on the AWS stand-in, and artifacts that need no dbt."""
 
 import os
 import secrets
@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from botocore.config import Config
 
-from mwaa_local.testing.artefacts import MANIFEST
+from mwaa_local.testing.artifacts import MANIFEST
 from mwaa_local.testing.stacks import Stacks
 from mwaa_release.bucket import Bucket
-from mwaa_release.release import RELEASE_FILE, Artefact, Release, list_files
+from mwaa_release.release import RELEASE_FILE, Artifact, Release, list_files
 
 REPOSITORY = Path(__file__).parents[4]
 
@@ -59,12 +59,12 @@ def bucket(s3) -> Bucket:
 
 
 @pytest.fixture
-def make_artefact(tmp_path) -> Callable[..., Artefact]:
-    """Makes an artefact as `build` does: files of the project `flights`, files in place, and a release_id."""
+def make_artifact(tmp_path) -> Callable[..., Artifact]:
+    """Makes an artifact as `build` does: files of the project `flights`, files in place, and a release_id."""
 
-    def make(second: int, project: dict[str, str], files: dict[str, str], name: str = "flights") -> Artefact:
+    def make(second: int, project: dict[str, str], files: dict[str, str], name: str = "flights") -> Artifact:
         release_id = f"20260101T0000{second:02}Z-abcdef1"
-        folder = tmp_path / f"artefact-{secrets.token_hex(4)}"
+        folder = tmp_path / f"artifact-{secrets.token_hex(4)}"
         release_folder = folder / "dags/dbt" / name / release_id
         project = {path: text.replace(MANIFEST, MANIFEST.replace("flights", name)) for path, text in project.items()}
         for root, content in ((release_folder, project), (folder, files)):
@@ -73,7 +73,7 @@ def make_artefact(tmp_path) -> Callable[..., Artefact]:
                 (root / path).write_text(text)
         release = Release(release_id, name, "abcdef1" * 5, "2026-01-01", "1.11.16", list_files(release_folder))
         (release_folder / RELEASE_FILE).write_bytes(release.to_json())
-        return Artefact.read(folder)
+        return Artifact.read(folder)
 
     return make
 

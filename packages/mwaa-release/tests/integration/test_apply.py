@@ -2,7 +2,7 @@
 
 import pytest
 
-from mwaa_local.testing.artefacts import MANIFEST
+from mwaa_local.testing.artifacts import MANIFEST
 from mwaa_release.apply import apply, rollback
 from mwaa_release.errors import DeployError, SetupError
 from mwaa_release.plan import make_plan
@@ -12,47 +12,47 @@ FILES = {"dags/pipelines.py": "1", "dags/parts/__init__.py": "", "requirements.t
 ONE, TWO = "20260101T000001Z-abcdef1", "20260101T000002Z-abcdef1"
 
 
-def test_first_apply_puts_exactly_what_the_artefact_holds(bucket, make_artefact, contents, live_release):
-    artefact = make_artefact(1, PROJECT, FILES)
-    applied = apply(artefact, bucket)
+def test_first_apply_puts_exactly_what_the_artifact_holds(bucket, make_artifact, contents, live_release):
+    artifact = make_artifact(1, PROJECT, FILES)
+    applied = apply(artifact, bucket)
     assert live_release(bucket) == ONE == applied.releases["flights"]
     wanted = {path: text.encode() for path, text in FILES.items()}
     wanted |= {f"dags/dbt/flights/{ONE}/{path}": text.encode() for path, text in PROJECT.items()}
-    wanted[f"dags/dbt/flights/{ONE}/release.json"] = artefact.read_bytes(f"dags/dbt/flights/{ONE}/release.json")
+    wanted[f"dags/dbt/flights/{ONE}/release.json"] = artifact.read_bytes(f"dags/dbt/flights/{ONE}/release.json")
     wanted["dags/dbt/flights/CURRENT"] = f"{ONE}\n".encode()
     assert contents(bucket) == wanted
     assert applied.plan.needs_environment_update == ["requirements.txt", "startup.sh"]
 
 
-def test_the_same_content_makes_no_new_release_and_no_upload(bucket, make_artefact, contents):
-    apply(make_artefact(1, PROJECT, FILES), bucket)
+def test_the_same_content_makes_no_new_release_and_no_upload(bucket, make_artifact, contents):
+    apply(make_artifact(1, PROJECT, FILES), bucket)
     before = contents(bucket)
-    again = apply(make_artefact(2, PROJECT, FILES), bucket)
+    again = apply(make_artifact(2, PROJECT, FILES), bucket)
     assert not again.changed
     assert again.uploaded == again.copied == again.deleted == 0
     assert again.releases == {"flights": ONE}
     assert contents(bucket) == before
 
 
-def test_one_changed_model_is_one_upload_and_the_rest_is_copied_inside_s3(bucket, make_artefact, live_release):
-    apply(make_artefact(1, PROJECT, FILES), bucket)
-    artefact = make_artefact(2, PROJECT | {"models/model_3.sql": "select 33"}, FILES)
-    plan = make_plan(artefact, bucket)
+def test_one_changed_model_is_one_upload_and_the_rest_is_copied_inside_s3(bucket, make_artifact, live_release):
+    apply(make_artifact(1, PROJECT, FILES), bucket)
+    artifact = make_artifact(2, PROJECT | {"models/model_3.sql": "select 33"}, FILES)
+    plan = make_plan(artifact, bucket)
     assert [file.path for file in plan.projects[0].uploads] == ["models/model_3.sql"]
-    applied = apply(artefact, bucket)
+    applied = apply(artifact, bucket)
     # The model and release.json; CURRENT is not counted.
     assert applied.uploaded == 2
     assert applied.copied == len(PROJECT) - 1
     assert live_release(bucket) == TWO
 
 
-def test_a_dag_file_that_went_away_is_deleted_but_not_one_that_somebody_else_put(bucket, make_artefact, contents):
-    apply(make_artefact(1, PROJECT, FILES | {"dags/old.py": "old"}), bucket)
+def test_a_dag_file_that_went_away_is_deleted_but_not_one_that_somebody_else_put(bucket, make_artifact, contents):
+    apply(make_artifact(1, PROJECT, FILES | {"dags/old.py": "old"}), bucket)
     bucket.s3.put_object(Bucket=bucket.name, Key="dags/theirs.py", Body=b"theirs")
-    applied = apply(make_artefact(2, PROJECT, FILES | {"dags/pipelines.py": "2"}), bucket)
+    applied = apply(make_artifact(2, PROJECT, FILES | {"dags/pipelines.py": "2"}), bucket)
     found = contents(bucket)
     assert applied.plan.deleted == ["dags/old.py"]
-    assert applied.plan.foreign == ["dags/theirs.py"]
+    assert applied.plan.unmanaged == ["dags/theirs.py"]
     assert [file.path for file in applied.plan.changed] == ["dags/pipelines.py"]
     assert "dags/old.py" not in found
     assert found["dags/theirs.py"] == b"theirs"
@@ -60,9 +60,9 @@ def test_a_dag_file_that_went_away_is_deleted_but_not_one_that_somebody_else_put
     assert applied.releases == {"flights": ONE}
 
 
-def test_five_releases_are_kept_and_the_live_one_always(bucket, make_artefact, live_release):
+def test_five_releases_are_kept_and_the_live_one_always(bucket, make_artifact, live_release):
     for second in range(1, 9):
-        apply(make_artefact(second, PROJECT | {"models/new.sql": str(second)}, FILES), bucket)
+        apply(make_artifact(second, PROJECT | {"models/new.sql": str(second)}, FILES), bucket)
     kept = {key.split("/")[3] for key in bucket.sizes("dags/dbt/flights/") if key.count("/") > 3}
     assert kept == {f"20260101T0000{second:02}Z-abcdef1" for second in (4, 5, 6, 7, 8)}
     rollback(bucket, "flights", "20260101T000004Z-abcdef1")
@@ -70,11 +70,11 @@ def test_five_releases_are_kept_and_the_live_one_always(bucket, make_artefact, l
 
 
 def test_rollback_goes_one_back_byte_for_byte_and_forward_again_without_uploads(
-    bucket, make_artefact, contents, live_release
+    bucket, make_artifact, contents, live_release
 ):
-    apply(make_artefact(1, PROJECT, FILES), bucket)
+    apply(make_artifact(1, PROJECT, FILES), bucket)
     before = contents(bucket)
-    second = make_artefact(2, PROJECT | {"models/model_3.sql": "select 33"}, FILES)
+    second = make_artifact(2, PROJECT | {"models/model_3.sql": "select 33"}, FILES)
     apply(second, bucket)
     assert rollback(bucket, "flights") == (TWO, ONE)
     assert live_release(bucket) == ONE
@@ -85,15 +85,15 @@ def test_rollback_goes_one_back_byte_for_byte_and_forward_again_without_uploads(
     assert live_release(bucket) == TWO
 
 
-def test_rollback_to_what_is_not_there_names_what_is(bucket, make_artefact, live_release):
+def test_rollback_to_what_is_not_there_names_what_is(bucket, make_artifact, live_release):
     with pytest.raises(SetupError, match="holds no release"):
         rollback(bucket, "flights")
-    apply(make_artefact(1, PROJECT, FILES), bucket)
+    apply(make_artifact(1, PROJECT, FILES), bucket)
     with pytest.raises(DeployError, match="no release before"):
         rollback(bucket, "flights")
     with pytest.raises(DeployError, match=f"20250101T000000Z-abcdef1 is not in .*{ONE}"):
         rollback(bucket, "flights", "20250101T000000Z-abcdef1")
-    apply(make_artefact(2, PROJECT | {"models/model_3.sql": "x"}, FILES), bucket)
+    apply(make_artifact(2, PROJECT | {"models/model_3.sql": "x"}, FILES), bucket)
     bucket.delete([f"dags/dbt/flights/{ONE}/models/model_1.sql"])
     with pytest.raises(DeployError, match=r"damaged.*model_1\.sql"):
         rollback(bucket, "flights", ONE)
@@ -101,42 +101,42 @@ def test_rollback_to_what_is_not_there_names_what_is(bucket, make_artefact, live
 
 
 @pytest.mark.parametrize("damage", [b"select 4", None], ids=["same size", "gone"])
-def test_a_file_of_the_live_release_changed_by_hand_is_shown_and_mended(bucket, make_artefact, live_release, damage):
-    apply(make_artefact(1, PROJECT, FILES), bucket)
+def test_a_file_of_the_live_release_changed_by_hand_is_shown_and_mended(bucket, make_artifact, live_release, damage):
+    apply(make_artifact(1, PROJECT, FILES), bucket)
     key = f"dags/dbt/flights/{ONE}/models/model_3.sql"
     if damage is None:
         bucket.delete([key])
     else:
         bucket.s3.put_object(Bucket=bucket.name, Key=key, Body=damage)
-    assert make_plan(make_artefact(2, PROJECT, FILES), bucket).drifted == [key]
-    apply(make_artefact(3, PROJECT, FILES), bucket)
+    assert make_plan(make_artifact(2, PROJECT, FILES), bucket).drifted == [key]
+    apply(make_artifact(3, PROJECT, FILES), bucket)
     assert live_release(bucket) == "20260101T000003Z-abcdef1"
 
 
-def test_a_dag_file_changed_by_hand_is_put_back(bucket, make_artefact, contents):
-    apply(make_artefact(1, PROJECT, FILES), bucket)
+def test_a_dag_file_changed_by_hand_is_put_back(bucket, make_artifact, contents):
+    apply(make_artifact(1, PROJECT, FILES), bucket)
     bucket.s3.put_object(Bucket=bucket.name, Key="dags/pipelines.py", Body=b"x")
-    plan = make_plan(make_artefact(2, PROJECT, FILES), bucket)
+    plan = make_plan(make_artifact(2, PROJECT, FILES), bucket)
     assert [file.path for file in plan.changed] == plan.drifted == ["dags/pipelines.py"]
     # What a release changes is no drift.
-    assert make_plan(make_artefact(2, PROJECT, FILES | {"requirements.txt": "r2"}), bucket).drifted == plan.drifted
-    apply(make_artefact(2, PROJECT, FILES), bucket)
+    assert make_plan(make_artifact(2, PROJECT, FILES | {"requirements.txt": "r2"}), bucket).drifted == plan.drifted
+    apply(make_artifact(2, PROJECT, FILES), bucket)
     assert contents(bucket)["dags/pipelines.py"] == b"1"
 
 
-def test_another_project_in_the_bucket_is_left_alone(bucket, make_artefact, contents):
-    apply(make_artefact(1, PROJECT, FILES, name="other"), bucket)
+def test_another_project_in_the_bucket_is_left_alone(bucket, make_artifact, contents):
+    apply(make_artifact(1, PROJECT, FILES, name="other"), bucket)
     before = contents(bucket)
-    apply(make_artefact(2, PROJECT, FILES), bucket)
+    apply(make_artifact(2, PROJECT, FILES), bucket)
     after = contents(bucket)
     assert {key: after[key] for key in before} == before
 
 
-def test_an_artefact_that_was_changed_after_its_build_is_refused(make_artefact):
-    artefact = make_artefact(1, PROJECT, FILES)
-    (artefact.folder / artefact.releases[0].prefix / "manifest.json").write_text("{ }")
+def test_an_artifact_that_was_changed_after_its_build_is_refused(make_artifact):
+    artifact = make_artifact(1, PROJECT, FILES)
+    (artifact.folder / artifact.releases[0].prefix / "manifest.json").write_text("{ }")
     with pytest.raises(DeployError, match="it was changed; build again"):
-        type(artefact).read(artefact.folder)
+        type(artifact).read(artifact.folder)
 
 
 @pytest.mark.parametrize(
@@ -151,25 +151,25 @@ def test_an_artefact_that_was_changed_after_its_build_is_refused(make_artefact):
         ),
     ],
 )
-def test_a_manifest_that_does_not_match_its_project_is_refused(make_artefact, manifest, said):
+def test_a_manifest_that_does_not_match_its_project_is_refused(make_artifact, manifest, said):
     with pytest.raises(DeployError, match=said):
-        make_artefact(1, PROJECT | {"manifest.json": manifest}, FILES)
+        make_artifact(1, PROJECT | {"manifest.json": manifest}, FILES)
 
 
-def test_a_missing_bucket_is_named(bucket, make_artefact):
+def test_a_missing_bucket_is_named(bucket, make_artifact):
     gone = type(bucket)("no-such-bucket-here", bucket.s3)
     with pytest.raises(SetupError, match=r"no-such-bucket-here.*does not exist"):
-        apply(make_artefact(1, PROJECT, FILES), gone)
+        apply(make_artifact(1, PROJECT, FILES), gone)
 
 
-def test_each_function_gets_its_code_once(aws, bucket, make_artefact, deploy):
+def test_each_function_gets_its_code_once(aws, bucket, make_artifact, deploy):
     from mwaa_local.aws.seed import seed  # the function as the stand-in makes it
     from mwaa_local.settings import Passwords
 
     aws.settings.state.mkdir(exist_ok=True)
     seed(aws.settings, Passwords.generate(aws.settings.state), "127.0.0.1", 1)
-    artefact = make_artefact(1, PROJECT, FILES)
-    (artefact.folder / "lambda.zip").write_bytes(b"PK\x05\x06" + bytes(18))
+    artifact = make_artifact(1, PROJECT, FILES)
+    (artifact.folder / "lambda.zip").write_bytes(b"PK\x05\x06" + bytes(18))
     client = aws.client("lambda")
     role = client.get_function_configuration(FunctionName="sns_notification")["Role"]
     client.create_function(
@@ -180,10 +180,10 @@ def test_each_function_gets_its_code_once(aws, bucket, make_artefact, deploy):
         Code={"ZipFile": b"PK\x05\x06" + bytes(18)},
     )
     names = ["sns_notification"]
-    assert apply(artefact, bucket, lambda_client=client, lambda_functions=names).functions_updated == names
-    assert apply(artefact, bucket, lambda_client=client, lambda_functions=names).functions_updated == []
-    (artefact.folder / "lambda.zip").write_bytes(b"PK\x05\x06" + bytes(16) + b"\x01\x00x")
-    command = ["apply", f"--bucket={bucket.name}", f"--artefact={artefact.folder}"]
+    assert apply(artifact, bucket, lambda_client=client, lambda_functions=names).functions_updated == names
+    assert apply(artifact, bucket, lambda_client=client, lambda_functions=names).functions_updated == []
+    (artifact.folder / "lambda.zip").write_bytes(b"PK\x05\x06" + bytes(16) + b"\x01\x00x")
+    command = ["apply", f"--bucket={bucket.name}", f"--artifact={artifact.folder}"]
     for state in ("updated", "unchanged"):
         code, said = deploy(*command, DEPLOY_LAMBDA_FUNCTION="sns_notification second")
         assert code == 0, said
@@ -193,4 +193,4 @@ def test_each_function_gets_its_code_once(aws, bucket, make_artefact, deploy):
     assert code == 0, said
     assert "code un" not in said
     with pytest.raises(DeployError, match=r"Lambda function nobody: ResourceNotFound"):
-        apply(artefact, bucket, lambda_client=client, lambda_functions=["nobody"])
+        apply(artifact, bucket, lambda_client=client, lambda_functions=["nobody"])

@@ -15,7 +15,7 @@ import pytest
 from mwaa_release.apply import apply
 from mwaa_release.build import build, find_projects, git_state
 from mwaa_release.errors import BuildError, SetupError
-from mwaa_release.release import RELEASE_ID, Artefact
+from mwaa_release.release import RELEASE_ID, Artifact
 
 REPOSITORY = Path(__file__).parents[4]
 
@@ -24,19 +24,19 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_artefact_holds_what_runs_and_nothing_else(toy_repository, tmp_path, monkeypatch):
+def test_the_artifact_holds_what_runs_and_nothing_else(toy_repository, tmp_path, monkeypatch):
     # What a developer exported must not get into a release.
     monkeypatch.setenv("REDSHIFT_SCHEMA", "dbt_jane")
     # Where developers of many projects keep their logins.
     (toy_repository / "dbt_project" / ".env").write_text("REDSHIFT_PASSWORD=hers")
     before = snapshot(toy_repository)
     said = []
-    artefact = build(
+    artifact = build(
         tmp_path / "out", repository=toy_repository, progress=lambda what, done, total: said.append((what, done, total))
     )
     assert snapshot(toy_repository) == before
     assert said[0] == ("dbt parse: toy", 0, 1)
-    (release,) = artefact.releases
+    (release,) = artifact.releases
     assert RELEASE_ID.fullmatch(release.release_id)
     assert release.release_id.endswith("-unknown")
     assert {file.path for file in release.files} == {
@@ -48,30 +48,30 @@ def test_the_artefact_holds_what_runs_and_nothing_else(toy_repository, tmp_path,
         "seeds/codes.csv",
         "tests/no_rows.sql",
     }
-    package = {file for file in artefact.files if file.startswith("dags/mwaa_pipelines/")}
+    package = {file for file in artifact.files if file.startswith("dags/mwaa_pipelines/")}
     assert {"dags/mwaa_pipelines/__init__.py", "dags/mwaa_pipelines/sensors.py"} <= package
     assert not [file for file in package if "__pycache__" in file]
-    assert (artefact.folder / "dags/.airflowignore").read_text() == "dbt/\nmwaa_pipelines/\ndbt/\n"
-    assert set(artefact.files) - package == {
+    assert (artifact.folder / "dags/.airflowignore").read_text() == "dbt/\nmwaa_pipelines/\ndbt/\n"
+    assert set(artifact.files) - package == {
         "dags/.airflowignore",
         "dags/parts/__init__.py",
         "dags/pipelines.py",
         "requirements.txt",
         "startup.sh",
     }
-    manifest = (artefact.folder / release.prefix / "manifest.json").read_text()
+    manifest = (artifact.folder / release.prefix / "manifest.json").read_text()
     assert json.loads(manifest)["nodes"]["model.toy.first"]["schema"] == "analytics"
     for private in (str(tmp_path), str(REPOSITORY), "nobody", "dbt_jane"):
         assert private not in manifest
-    assert zipfile.ZipFile(artefact.folder / "lambda.zip").namelist() == ["handler.py"]
+    assert zipfile.ZipFile(artifact.folder / "lambda.zip").namelist() == ["handler.py"]
 
     # The same source is the same content, whenever and wherever it is built.
     again = build(tmp_path / "again", repository=toy_repository)
     assert again.releases[0].content_sha256 == release.content_sha256
-    assert (again.folder / "lambda.zip").read_bytes() == (artefact.folder / "lambda.zip").read_bytes()
+    assert (again.folder / "lambda.zip").read_bytes() == (artifact.folder / "lambda.zip").read_bytes()
 
 
-def test_a_broken_model_is_reported_in_dbts_words_and_leaves_the_earlier_artefact(toy_repository, tmp_path):
+def test_a_broken_model_is_reported_in_dbts_words_and_leaves_the_earlier_artifact(toy_repository, tmp_path):
     earlier = tmp_path / "out" / "earlier.txt"
     earlier.parent.mkdir()
     earlier.write_text("x")
@@ -83,7 +83,7 @@ def test_a_broken_model_is_reported_in_dbts_words_and_leaves_the_earlier_artefac
         with pytest.raises(BuildError, match=said):
             build(tmp_path / "out", repository=toy_repository)
         assert earlier.exists()
-        assert not (tmp_path / "out.half").exists()
+        assert not (tmp_path / "out.partial").exists()
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_what_is_missing_is_named(toy_repository, tmp_path):
     with pytest.raises(SetupError, match="there is no dbt project"):
         build(tmp_path / "out", repository=toy_repository)
     with pytest.raises(SetupError, match="make one: python -m mwaa_release build"):
-        Artefact.read(tmp_path / "out")
+        Artifact.read(tmp_path / "out")
 
 
 def test_the_release_says_which_commit_and_whether_it_is_dirty(toy_repository, tmp_path):
@@ -139,11 +139,11 @@ def test_the_release_says_which_commit_and_whether_it_is_dirty(toy_repository, t
 
 def test_the_repository_itself_can_be_released(bucket, tmp_path, live_release):
     assert REPOSITORY / "dbt_project" in find_projects()
-    artefact = build(tmp_path / "out")
-    apply(artefact, bucket)
-    assert live_release(bucket) == artefact.releases[0].release_id
+    artifact = build(tmp_path / "out")
+    apply(artifact, bucket)
+    assert live_release(bucket) == artifact.releases[0].release_id
     # What reaches the function is importable as it is.
-    names = zipfile.ZipFile(io.BytesIO((artefact.folder / "lambda.zip").read_bytes())).namelist()
+    names = zipfile.ZipFile(io.BytesIO((artifact.folder / "lambda.zip").read_bytes())).namelist()
     assert "handler.py" in names
 
 
@@ -156,12 +156,12 @@ def test_a_further_project_is_released_beside_the_first_and_dbt_reads_the_manife
     (second / "profiles.yml").write_text((toy_repository / "dbt_project/profiles.yml").read_text())
     (second / "models").mkdir()
     (second / "models/only.sql").write_text("select 1 as id\n")
-    artefact = build(tmp_path / "out", repository=toy_repository)
-    apply(artefact, bucket)
+    artifact = build(tmp_path / "out", repository=toy_repository)
+    apply(artifact, bucket)
     assert live_release(bucket, "toy") == live_release(bucket, "second")
 
     # Slim CI compares a branch with the released manifest.
-    (state,) = (artefact.folder / release.prefix for release in artefact.releases if release.project_name == "toy")
+    (state,) = (artifact.folder / release.prefix for release in artifact.releases if release.project_name == "toy")
     project = toy_repository / "dbt_project"
     (project / "models/second.sql").write_text("select 2 as id from {{ ref('first') }}\n")
     run = subprocess.run(

@@ -2,7 +2,7 @@
 
 import typer
 
-from mwaa_local.testing.artefacts import MANIFEST
+from mwaa_local.testing.artifacts import MANIFEST
 from mwaa_release.account import only_buckets_of
 from mwaa_release.cli import app
 from mwaa_release.release import sha256
@@ -12,22 +12,22 @@ FILES = {"dags/pipelines.py": "1", "requirements.txt": "r"}
 ONE = "20260101T000001Z-abcdef1"
 
 
-def test_plan_apply_status_rollback(deploy, bucket, make_artefact):
-    one, two = make_artefact(1, PROJECT, FILES), make_artefact(2, PROJECT | {"models/one.sql": "select 2"}, FILES)
-    code, text = deploy("plan", "--bucket", bucket.name, "--artefact", str(one.folder))
+def test_plan_apply_status_rollback(deploy, bucket, make_artifact):
+    one, two = make_artifact(1, PROJECT, FILES), make_artifact(2, PROJECT | {"models/one.sql": "select 2"}, FILES)
+    code, text = deploy("plan", "--bucket", bucket.name, "--artifact", str(one.folder))
     assert code == 0
     assert f"flights: none → {ONE}: 2 files to upload" in text
     assert "+ dags/pipelines.py" in text
     assert "requirements.txt: in force only after an update of the environment" in text
     assert bucket.sizes("") == {}
-    code, text = deploy("apply", "--bucket", bucket.name, "--artefact", str(one.folder))
+    code, text = deploy("apply", "--bucket", bucket.name, "--artifact", str(one.folder))
     assert code == 0
     assert "Done: 5 uploaded, 0 copied inside S3, 0 deleted." in text
-    code, text = deploy("apply", "--bucket", bucket.name, "--artefact", str(one.folder))
+    code, text = deploy("apply", "--bucket", bucket.name, "--artifact", str(one.folder))
     assert code == 0
     assert f"nothing changed, {ONE} stays live" in text
     assert "up to date" in text
-    code, text = deploy("apply", "--bucket", bucket.name, "--artefact", str(two.folder))
+    code, text = deploy("apply", "--bucket", bucket.name, "--artifact", str(two.folder))
     assert code == 0
     assert "  ~ models/one.sql" in text
     code, text = deploy("status", "--bucket", bucket.name)
@@ -40,11 +40,11 @@ def test_plan_apply_status_rollback(deploy, bucket, make_artefact):
     assert deploy("rollback", "--bucket", bucket.name, "--project", "flights")[0] == 1
 
 
-def test_a_plan_against_another_artefact_needs_no_aws(deploy, make_artefact):
-    one = make_artefact(1, PROJECT, FILES | {"dags/old.py": "1"})
-    two = make_artefact(2, PROJECT | {"models/one.sql": "select 2"}, FILES | {"dags/pipelines.py": "2"})
+def test_a_plan_against_another_artifact_needs_no_aws(deploy, make_artifact):
+    one = make_artifact(1, PROJECT, FILES | {"dags/old.py": "1"})
+    two = make_artifact(2, PROJECT | {"models/one.sql": "select 2"}, FILES | {"dags/pipelines.py": "2"})
     nothing = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
-    code, text = deploy("plan", "--artefact", str(two.folder), "--against", str(one.folder), **nothing)
+    code, text = deploy("plan", "--artifact", str(two.folder), "--against", str(one.folder), **nothing)
     assert code == 0
     shown = [line for line in text.splitlines() if line.lstrip().startswith(("+", "-", "~", "flights"))]
     assert shown == [
@@ -55,15 +55,15 @@ def test_a_plan_against_another_artefact_needs_no_aws(deploy, make_artefact):
     ]
 
 
-def test_set_up_errors_are_one_message_and_exit_code_2(deploy, make_artefact, tmp_path):
-    artefact = ("--artefact", str(make_artefact(1, PROJECT, FILES).folder))
+def test_set_up_errors_are_one_message_and_exit_code_2(deploy, make_artifact, tmp_path):
+    artifact = ("--artifact", str(make_artifact(1, PROJECT, FILES).folder))
     for arguments, environment, said in (
-        (("plan", "--bucket", "not-there-at-all", *artefact), {}, "the bucket does not exist"),
+        (("plan", "--bucket", "not-there-at-all", *artifact), {}, "the bucket does not exist"),
         (("plan", "--bucket", "b"), {}, "make one: python -m mwaa_release build"),
-        (("plan", *artefact), {}, "--bucket (DEPLOY_BUCKET), or --against"),
+        (("plan", *artifact), {}, "--bucket (DEPLOY_BUCKET), or --against"),
         (("build", str(tmp_path)), {}, "no dbt_project.yml"),
         (
-            ("apply", "--bucket", "any", *artefact),
+            ("apply", "--bucket", "any", *artifact),
             {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""},
             "no AWS credentials",
         ),
@@ -80,16 +80,16 @@ def test_set_up_errors_are_one_message_and_exit_code_2(deploy, make_artefact, tm
         assert code == (1 if "secret" in said else 2), (arguments, text)
 
 
-def test_a_wrong_account_is_refused_before_anything_is_read_or_written(deploy, bucket, make_artefact):
-    artefact = ("--artefact", str(make_artefact(1, PROJECT, FILES).folder))
-    for command in (("plan", *artefact), ("apply", *artefact), ("status",), ("rollback", "--project", "flights")):
+def test_a_wrong_account_is_refused_before_anything_is_read_or_written(deploy, bucket, make_artifact):
+    artifact = ("--artifact", str(make_artifact(1, PROJECT, FILES).folder))
+    for command in (("plan", *artifact), ("apply", *artifact), ("status",), ("rollback", "--project", "flights")):
         code, text = deploy(*command, "--bucket", bucket.name, DEPLOY_ACCOUNT_ID="999999999999")
         assert code == 2
         assert "of account 123456789012, not 999999999999" in text
     assert bucket.sizes("") == {}
     code, text = deploy("status", "--bucket", bucket.name, "--account", "12345")
     assert (code, "has twelve digits" in text) == (2, True)
-    code, text = deploy("apply", "--bucket", bucket.name, *artefact, "--account", "123456789012")
+    code, text = deploy("apply", "--bucket", bucket.name, *artifact, "--account", "123456789012")
     assert code == 0, text
 
 

@@ -6,7 +6,7 @@ import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import EndpointConnectionError
 
-from mwaa_local.testing.artefacts import MANIFEST
+from mwaa_local.testing.artifacts import MANIFEST
 from mwaa_release.apply import apply
 from mwaa_release.errors import DeployError, SetupError
 from mwaa_release.lock import KEY, LockLostError, locked
@@ -57,8 +57,8 @@ class Fault:
     "kind",
     ["after", pytest.param("before", marks=pytest.mark.slow), pytest.param("denied", marks=pytest.mark.slow)],
 )
-def test_a_failure_at_every_request(bucket, make_artefact, live_release, contents, kind):
-    old, new = make_artefact(1, OLD, OLD_FILES), make_artefact(2, NEW, NEW_FILES)
+def test_a_failure_at_every_request(bucket, make_artifact, live_release, contents, kind):
+    old, new = make_artifact(1, OLD, OLD_FILES), make_artifact(2, NEW, NEW_FILES)
     apply(old, bucket)
     start = contents(bucket)
     fault = Fault(bucket.s3, kind)
@@ -91,11 +91,11 @@ def test_a_failure_at_every_request(bucket, make_artefact, live_release, content
     assert seen == {ONE, TWO}
 
 
-def test_the_second_of_two_waits_for_the_first(bucket, make_artefact, live_release):
+def test_the_second_of_two_waits_for_the_first(bucket, make_artifact, live_release):
     said = []
     with locked(bucket) as lease:
         thread = threading.Thread(
-            target=apply, args=(make_artefact(1, OLD, OLD_FILES), bucket, lambda what, *_: said.append(what))
+            target=apply, args=(make_artifact(1, OLD, OLD_FILES), bucket, lambda what, *_: said.append(what))
         )
         thread.start()
         thread.join(1)

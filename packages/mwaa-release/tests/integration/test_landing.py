@@ -11,7 +11,7 @@ import pytest
 from botocore.config import Config
 
 from mwaa_local.settings import HOST, REPOSITORY, Passwords
-from mwaa_local.testing.artefacts import MANIFEST
+from mwaa_local.testing.artifacts import MANIFEST
 from mwaa_local.testing.aws import Aws, running_aws
 from mwaa_local.testing.stacks import Stacks, listed, properties
 from mwaa_release.apply import apply
@@ -109,14 +109,14 @@ class Landing:
 
 
 @pytest.fixture
-def landing(stand_in: Aws, airflow: Any, make_artefact: Any) -> Landing:
+def landing(stand_in: Aws, airflow: Any, make_artifact: Any) -> Landing:
     made = Landing(stand_in, airflow, Prefix="flights/", Suffix=".csv")
-    artefact = make_artefact(1, {"manifest.json": MANIFEST}, {"dags/pipelines.py": "1"})
-    shutil.make_archive(str(artefact.folder / "lambda"), "zip", REPOSITORY / "lambda")
+    artifact = make_artifact(1, {"manifest.json": MANIFEST}, {"dags/pipelines.py": "1"})
+    shutil.make_archive(str(artifact.folder / "lambda"), "zip", REPOSITORY / "lambda")
     made.s3.create_bucket(Bucket=f"{made.stacks.name}-mwaa")
     functions = [made.function]
     applied = apply(
-        artefact,
+        artifact,
         Bucket(f"{made.stacks.name}-mwaa", made.s3),
         lambda_client=stand_in.client("lambda"),
         lambda_functions=functions,

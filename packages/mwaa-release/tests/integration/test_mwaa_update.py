@@ -5,7 +5,7 @@ import secrets
 import pytest
 from botocore.config import Config
 
-from mwaa_local.testing.artefacts import MANIFEST
+from mwaa_local.testing.artifacts import MANIFEST
 from mwaa_release.apply import apply
 from mwaa_release.errors import DeployError, SetupError
 from mwaa_release.mwaa_update import update_environment
@@ -32,13 +32,13 @@ def environment(mwaa, bucket) -> str:
     return name
 
 
-def test_the_environment_runs_what_was_released(mwaa, environment, bucket, make_artefact):
+def test_the_environment_runs_what_was_released(mwaa, environment, bucket, make_artifact):
     said = []
 
     def release(second: int, files: dict[str, str]) -> bool:
-        artefact = make_artefact(second, PROJECT, files)
+        artifact = make_artifact(second, PROJECT, files)
         progress = lambda what, done, total: said.append(what)  # noqa: E731
-        return apply(artefact, bucket, progress, mwaa_client=mwaa, environment=environment).environment_updated
+        return apply(artifact, bucket, progress, mwaa_client=mwaa, environment=environment).environment_updated
 
     # Waits until the environment is made.
     update_environment(mwaa, environment, bucket)
@@ -55,9 +55,9 @@ def test_the_environment_runs_what_was_released(mwaa, environment, bucket, make_
     assert any("UPDATING" in what for what in said)
 
 
-def test_an_update_that_fails_says_why_and_the_release_is_not_made_live(mwaa, environment, bucket, make_artefact):
+def test_an_update_that_fails_says_why_and_the_release_is_not_made_live(mwaa, environment, bucket, make_artifact):
     update_environment(mwaa, environment, bucket)
-    apply(make_artefact(1, PROJECT, FILES), bucket, mwaa_client=mwaa, environment=environment)
+    apply(make_artifact(1, PROJECT, FILES), bucket, mwaa_client=mwaa, environment=environment)
     before = bucket.read("dags/dbt/flights/CURRENT")
 
     class Racing:
@@ -73,7 +73,7 @@ def test_an_update_that_fails_says_why_and_the_release_is_not_made_live(mwaa, en
             )
             return answer
 
-    changed = make_artefact(2, PROJECT | {"models/one.sql": "select 2"}, FILES | {"startup.sh": "s2"})
+    changed = make_artifact(2, PROJECT | {"models/one.sql": "select 2"}, FILES | {"startup.sh": "s2"})
     with pytest.raises(DeployError, match=r"UPDATE_FAILED: INCORRECT_CONFIGURATION: .*startup\.sh"):
         apply(changed, bucket, mwaa_client=Racing, environment=environment)
     assert bucket.read("dags/dbt/flights/CURRENT") == before
@@ -82,13 +82,13 @@ def test_an_update_that_fails_says_why_and_the_release_is_not_made_live(mwaa, en
     assert mwaa.get_environment(Name=environment)["Environment"]["Status"] == "AVAILABLE"
 
 
-def test_an_update_by_somebody_else_is_waited_for(mwaa, environment, bucket, make_artefact):
+def test_an_update_by_somebody_else_is_waited_for(mwaa, environment, bucket, make_artifact):
     update_environment(mwaa, environment, bucket)
     mwaa.update_environment(Name=environment, MaxWorkers=3)
     said = []
     files = FILES | {"requirements.txt": "r2"}
     progress = lambda what, done, total: said.append(what)  # noqa: E731
-    apply(make_artefact(1, PROJECT, files), bucket, progress, mwaa_client=mwaa, environment=environment)
+    apply(make_artifact(1, PROJECT, files), bucket, progress, mwaa_client=mwaa, environment=environment)
     shown = mwaa.get_environment(Name=environment)["Environment"]
     assert (shown["Status"], shown["MaxWorkers"]) == ("AVAILABLE", 3)
     assert shown["RequirementsS3Path"] == "requirements.txt"

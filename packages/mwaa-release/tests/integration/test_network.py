@@ -8,7 +8,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 
-from mwaa_local.testing.artefacts import MANIFEST
+from mwaa_local.testing.artifacts import MANIFEST
 from mwaa_release.apply import apply
 from mwaa_release.bucket import Bucket
 from mwaa_release.errors import DeployError
@@ -60,9 +60,9 @@ def _no_pauses(monkeypatch):
 
 
 @pytest.mark.parametrize("how", [throttled, dropped, silent])
-def test_a_disturbance_that_passes_is_not_even_noticed(patient, bucket, make_artefact, live_release, how):
+def test_a_disturbance_that_passes_is_not_even_noticed(patient, bucket, make_artifact, live_release, how):
     network = Network(patient.s3, how, 2)
-    applied = apply(make_artefact(1, PROJECT, FILES), patient)
+    applied = apply(make_artifact(1, PROJECT, FILES), patient)
     assert applied.uploaded == len(PROJECT) + len(FILES) + 1
     assert live_release(bucket) == ONE
     assert {count for url, count in network.tries.items() if "mwaa_release.lock" not in url} == {3}
@@ -73,14 +73,14 @@ def test_a_disturbance_that_passes_is_not_even_noticed(patient, bucket, make_art
     [(throttled, "SlowDown: Please reduce"), (dropped, "Connection was closed"), (silent, "Read timeout")],
 )
 def test_one_that_stays_is_told_with_the_key_and_leaves_what_was_live(
-    patient, bucket, make_artefact, live_release, how, said
+    patient, bucket, make_artifact, live_release, how, said
 ):
-    apply(make_artefact(1, PROJECT, FILES), bucket)
+    apply(make_artifact(1, PROJECT, FILES), bucket)
     Network(patient.s3, how, float("inf"))
     key = rf"uploading s3://{bucket.name}/dags/dbt/flights/{TWO}/models/model_3\.sql: "
     with pytest.raises(DeployError, match=f"{key}.*{said}"):
-        apply(make_artefact(2, CHANGED, FILES), patient)
+        apply(make_artifact(2, CHANGED, FILES), patient)
     assert live_release(bucket) == ONE
     # The lock was given back, so the next one need not wait.
-    apply(make_artefact(2, CHANGED, FILES), bucket)
+    apply(make_artifact(2, CHANGED, FILES), bucket)
     assert live_release(bucket) == TWO

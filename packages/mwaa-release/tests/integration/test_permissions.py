@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from mwaa_local.aws import roles, seed
 from mwaa_local.settings import ENVIRONMENT
-from mwaa_local.testing.artefacts import MANIFEST
+from mwaa_local.testing.artifacts import MANIFEST
 from mwaa_local.testing.aws import Aws, running_aws
 from mwaa_local.testing.rights import denied, each_taken_away
 from mwaa_release.apply import apply, rollback
@@ -25,13 +25,13 @@ from mwaa_release.bucket import Bucket
 from mwaa_release.errors import DeployError
 from mwaa_release.freshness import warehouse_environment
 from mwaa_release.lock import KEY as LOCK
-from mwaa_release.release import LAMBDA_ZIP, Artefact
+from mwaa_release.release import LAMBDA_ZIP, Artifact
 from mwaa_release.smoke import smoke
 
 ROLE = seed.RELEASE_ROLE_ARN.rpartition("/")[2]
 DAGS, ACCOUNT = f"arn:aws:s3:::{seed.DAGS_BUCKET}", "us-east-1:123456789012"
 ADDED = {"FunctionName": seed.FUNCTION, "StatementId": "x", "Action": "lambda:InvokeFunction", "Principal": "*"}
-MakeArtefact = Callable[..., Artefact]
+MakeArtifact = Callable[..., Artifact]
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Account:
     def client(self, service: str, **options: str) -> Any:
         return roles.client_of(self.session(**options), self.aws.settings, service)
 
-    def release(self, make_artefact: MakeArtefact) -> str:
+    def release(self, make_artifact: MakeArtifact) -> str:
         """Do all that the workflows do with the role; returns what failed.
 
         Two releases that change every part, after one that was killed; a rollback; and the first call of a smoke test,
@@ -65,12 +65,12 @@ class Account:
                     "manifest.json": MANIFEST,
                 }
                 files = {"dags/pipelines.py": new, "dags/parts/x.py": new, "requirements.txt": new, "startup.sh": new}
-                artefact = make_artefact(
+                artifact = make_artifact(
                     self.releases, project, files | ({f"dags/old_{new}.py": "1"} if number else {})
                 )
-                (artefact.folder / LAMBDA_ZIP).write_bytes(seed._zipped_handler() + new.encode())
+                (artifact.folder / LAMBDA_ZIP).write_bytes(seed._zipped_handler() + new.encode())
                 self.aws.client("s3").put_object(Bucket=bucket.name, Key=LOCK, Body=b"{}")
-                apply(artefact, bucket, _said_nothing, functions, [seed.FUNCTION], mwaa, ENVIRONMENT, lease_seconds=0.4)
+                apply(artifact, bucket, _said_nothing, functions, [seed.FUNCTION], mwaa, ENVIRONMENT, lease_seconds=0.4)
                 if Bucket(bucket.name, self.aws.client("s3")).read(LOCK) is not None:
                     return "the lock was left"
             rollback(bucket, "flights")
@@ -90,9 +90,9 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
         yield Account(aws)
 
 
-def test_the_role_has_what_a_release_a_rollback_and_a_smoke_test_need(account: Account, make_artefact) -> None:
+def test_the_role_has_what_a_release_a_rollback_and_a_smoke_test_need(account: Account, make_artifact) -> None:
     before = denied(account.aws)
-    assert account.release(make_artefact) == ""
+    assert account.release(make_artifact) == ""
     assert denied(account.aws) == before
     log = (account.aws.settings.state / "aws.log").read_text()
     assert log.count(f"allowed: arn:aws:sts::123456789012:assumed-role/{ROLE}/release s3:ListBucket on {DAGS}\n") == 1
@@ -227,12 +227,12 @@ def test_freshness_reads_its_two_secrets_and_nothing_else(account: Account) -> N
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_it_has_nothing_that_these_do_without(account: Account, make_artefact) -> None:
-    assert account.release(make_artefact) == ""
+def test_it_has_nothing_that_these_do_without(account: Account, make_artifact) -> None:
+    assert account.release(make_artifact) == ""
     idle = []
     for taken in each_taken_away(account.aws, ROLE):
         before = denied(account.aws)
-        if account.release(make_artefact):
+        if account.release(make_artifact):
             assert re.search(f"{ROLE}/release {taken.words}", denied(account.aws).removeprefix(before))
         else:
             idle.append(taken)

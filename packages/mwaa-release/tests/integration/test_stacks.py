@@ -131,7 +131,7 @@ def test_the_dbt_users_password_is_rotated_by_a_hosted_function():
     assert rotation["RotateImmediatelyOnUpdate"] is False
     # What that function looks for in the secret.
     # https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_secret_json_structure.html
-    secret = filled(properties("warehouse.yml", "DbtUserSecret")["GenerateSecretString"]["SecretStringTemplate"])
+    secret = filled(properties("credentials.yml", "DbtUserSecret")["GenerateSecretString"]["SecretStringTemplate"])
     assert json.loads(secret) == {
         "username": "dbt_user",
         "engine": "redshift",
@@ -150,9 +150,9 @@ def filled(template: dict) -> str:
 
 
 def test_the_secret_and_the_connection_are_what_the_pipeline_reads():
-    made = properties("warehouse.yml", "DbtUserSecret")["GenerateSecretString"]
+    made = properties("credentials.yml", "DbtUserSecret")["GenerateSecretString"]
     assert {*json.loads(filled(made["SecretStringTemplate"])), made["GenerateStringKey"]} >= {"username", "password"}
-    assert json.loads(filled(properties("warehouse.yml", "Connection")["SecretString"])) == {
+    assert json.loads(filled(properties("credentials.yml", "Connection")["SecretString"])) == {
         "conn_type": "redshift",
         "host": "warehouse.example.com",
         "port": 5439,

@@ -20,7 +20,7 @@ def environment(aws, stacks):
     aws.client("kms").put_key_policy(KeyId=storage["KeyArn"], PolicyName="default", Policy=policy)
     function = f"notify-{stacks.name}"
     stacks.make("notification.yml", KeyArn=storage["KeyArn"], FunctionName=function)
-    stacks.make("warehouse.yml", KeyArn=storage["KeyArn"], Host="warehouse.example.com")
+    stacks.make("credentials.yml", KeyArn=storage["KeyArn"], Host="warehouse.example.com")
     return storage
 
 
@@ -43,7 +43,7 @@ def exists(s3, bucket: str) -> bool:
 
 def test_nothing_is_left_but_the_key_that_waits(aws, stacks, environment, filled):
     found = find_stacks(aws.client("cloudformation"), stacks.name)
-    assert [stack.name.removeprefix(f"{stacks.name}-") for stack in found] == ["warehouse", "notification", "storage"]
+    assert [stack.name.removeprefix(f"{stacks.name}-") for stack in found] == ["credentials", "notification", "storage"]
     said = []
     teardown(aws.client, found, lambda what, *_: said.append(what))
     for name in ("DagsBucketName", "LandingBucketName"):
@@ -87,7 +87,7 @@ def test_a_stack_that_cannot_go_is_named(aws, stacks, environment):
             client.meta.events.register("before-call.cloudformation.DeleteStack", refuse)
         return client
 
-    with pytest.raises(DeployError, match=rf"deleting the stack {stacks.name}-warehouse: access denied"):
+    with pytest.raises(DeployError, match=rf"deleting the stack {stacks.name}-credentials: access denied"):
         teardown(denied, find_stacks(aws.client("cloudformation"), stacks.name))
 
 

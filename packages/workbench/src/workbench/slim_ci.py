@@ -1,6 +1,6 @@
 """What a change does: the release plan against the base, and dbt's build of what changed and what depends on it.
 
-`python -m workbench.slim_ci --base HEAD^1`. It needs git, and no credentials: the base's artefact is built from
+`python -m workbench.slim_ci --base HEAD^1`. It needs git, and no credentials: the base's artifact is built from
 its commit, its manifest is dbt's state, and what the changed models read is first built from the base, in the
 production schema of the local warehouse.
 """
@@ -22,8 +22,8 @@ from mwaa_release.build import build
 from mwaa_release.cli_options import print_plan
 from mwaa_release.errors import DeployError
 from mwaa_release.manifest import project_name
-from mwaa_release.plan import AppliedArtefact, make_plan
-from mwaa_release.release import Artefact
+from mwaa_release.plan import AppliedArtifact, make_plan
+from mwaa_release.release import Artifact
 from workbench.warehouse import make_schema, warehouse
 
 PROJECT_FOLDER = "dbt_project"
@@ -129,13 +129,13 @@ def check(settings: Settings, commit: str) -> None:
         base = build(scratch / "base-release", repository=base_checkout)
         after = build(scratch / "release")
         print("What a merge releases:", flush=True)
-        print_plan(make_plan(after, AppliedArtefact(base)))
+        print_plan(make_plan(after, AppliedArtifact(base)))
         sys.stdout.flush()
         with warehouse(settings):
             _build(settings, base, base_checkout)
 
 
-def _build(settings: Settings, base: Artefact, base_checkout: Path) -> None:
+def _build(settings: Settings, base: Artifact, base_checkout: Path) -> None:
     dbt = Dbt(settings)
     project = REPOSITORY / PROJECT_FOLDER
     name = project_name(base_checkout / PROJECT_FOLDER)

@@ -110,7 +110,7 @@ class Checkout:
                     probe.bind(("127.0.0.1", int(self.environment[name])))
                 except OSError:
                     found.append(f"{name} is held")
-        private = ("passwords.json", "stack.json", "mwaa/tmp", "release.half")
+        private = ("passwords.json", "stack.json", "mwaa/tmp", "release.partial")
         found += [name for name in private if (self.state / name).exists()]
         return found + [str(path) for path in Path(self.environment["TMPDIR"]).iterdir()]
 

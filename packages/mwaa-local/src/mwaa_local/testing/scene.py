@@ -20,7 +20,7 @@ from mwaa_release.apply import apply
 from mwaa_release.bucket import Bucket
 from mwaa_release.build import build
 from mwaa_release.progress import Steps
-from mwaa_release.release import Artefact
+from mwaa_release.release import Artifact
 
 DAG = "flights_pipeline"
 AUDIT, PRODUCER = "audit_dbt_task.audit_table_model_build", "transform_data.dbt_producer_watcher"
@@ -68,7 +68,7 @@ class Scene(Stack):
 
     def release(self, steps: Steps, project: Path) -> str:
         """Release the project with short waits and no schedule, and return the release_id."""
-        folder = self.settings.state / "artefact"
+        folder = self.settings.state / "artifact"
         build(folder, [project])
         pipelines = folder / "dags" / "pipelines.yml"
         text = pipelines.read_text().replace("retry_delay_seconds: 30", "retry_delay_seconds: 1")
@@ -76,7 +76,7 @@ class Scene(Stack):
         with (folder / "startup.sh").open("a") as startup:
             for name, value in self.options.items():
                 startup.write(f"export AIRFLOW__{name.replace('.', '__').upper()}={value}\n")
-        applied = apply(Artefact.read(folder), Bucket(seed.DAGS_BUCKET, seed.client(self.settings, "s3")))
+        applied = apply(Artifact.read(folder), Bucket(seed.DAGS_BUCKET, seed.client(self.settings, "s3")))
         return applied.releases["flights"]
 
     # --- parts ----------------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ def there(aws: Aws) -> OtherAccount:
 def login(account: OtherAccount, **parameters: str) -> tuple[str, list[dict[str, Any]]]:
     """Make the stack; returns the role's ARN and what it may do."""
     stacks = Stacks(account)
-    role = stacks.make("login.yml", **{"ExecutionRoleArn": EXECUTION_ROLE, **parameters})["RoleArn"]
+    role = stacks.make("warehouse-role.yml", **{"ExecutionRoleArn": EXECUTION_ROLE, **parameters})["RoleArn"]
     assert role == f"arn:aws:iam::{THERE}:role/{parameters.get('Name', stacks.name)}-warehouse-login"
     return role, stacks.policies(role)
 
