@@ -54,9 +54,13 @@ def started() -> Iterator[StandIns]:
     environment |= {"LOCAL_WAREHOUSE_PORT": str(warehouse_port), "LOCAL_AWS_PORT": str(aws_port)}
     children = []
     try:
-        for name, arguments, line in (("warehouse", ["--with-parent"], "accepts connections"), ("aws", [], "ready")):
-            command = [sys.executable, "-m", f"local.{name}", *arguments]
-            children.append(spawn(name, command, environment, state / f"{name}.log", REPOSITORY))
+        serve = ["serve", "--with-parent", f"--port={warehouse_port}", f"--folder={state}"]
+        for module, arguments, line in (
+            ("redshift_local", serve, "accepts connections"),
+            ("mwaa_local.aws", [], "ready"),
+        ):
+            command = [sys.executable, "-m", module, *arguments]
+            children.append(spawn(module, command, environment, state / f"{module}.log", REPOSITORY))
             wait_for_line(children[-1], line, 120)
         yield StandIns(settings, psutil.Process(children[0].process.pid))
     finally:

@@ -117,9 +117,9 @@ class Finished:
 
 
 @pytest.fixture(scope="session")
-def database(start) -> Database:
+def database(start_redshift) -> Database:
     """Schema raw with the slice, schema analytics owned by dbt_user."""
-    database = Database(start())
+    database = Database(start_redshift())
     for table, rows in sample_slice().items():
         for statement in statements(
             INFRASTRUCTURE / "sample" / f"{table}.sql", {"source_url": "", "source_region": ""}, {"iam_role": "default"}

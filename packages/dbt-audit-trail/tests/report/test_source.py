@@ -46,20 +46,20 @@ def report(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.Co
 
 
 @pytest.fixture(scope="module")
-def audited(warehouse, tmp_path_factory):
+def audited(redshift, tmp_path_factory):
     """The audit table and views, and in them the invocation that made them."""
     project = sample_project(tmp_path_factory.mktemp("project") / "dbt_project")
     for chosen in ("tag:audit", "tag:audit_view"):
         done = subprocess.run(
             [Path(sys.executable).with_name("dbt"), "--no-use-colors", "run", "--target", "prod", "--select", chosen],
             cwd=project,
-            env={**os.environ, **address(warehouse)},
+            env={**os.environ, **address(redshift)},
             capture_output=True,
             text=True,
             check=False,
         )
         assert done.returncode == 0, done.stdout
-    return warehouse
+    return redshift
 
 
 def test_rows_of_every_view_are_read(audited):
@@ -108,8 +108,8 @@ def test_the_command_writes_a_page_and_prints_its_path(audited, tmp_path):
         ({"REDSHIFT_HOST": ""}, "make up; or name a warehouse with REDSHIFT_HOST"),
     ],
 )
-def test_what_is_missing_is_said_in_one_message(warehouse, tmp_path, changed, said):
-    done = report(tmp_path, **{**address(warehouse), **changed})
+def test_what_is_missing_is_said_in_one_message(redshift, tmp_path, changed, said):
+    done = report(tmp_path, **{**address(redshift), **changed})
     assert done.returncode == 2
     assert done.stderr.startswith("Set-up failed: ")
     assert said in done.stderr

@@ -142,7 +142,9 @@ class Stack:
         Raises:
             SetupError: it ended, or did not start in time.
         """
-        wait_for_line(self._python("redshift_local", "--with-parent"), "accepts connections", 120)
+        options = [f"--port={self.settings.warehouse_port}", f"--folder={self.settings.state}"]
+        child = self._python("redshift_local", "serve", "--with-parent", *options)
+        wait_for_line(child, "accepts connections", 120)
 
     def start_for_models(self, steps: Steps) -> None:
         """Start the warehouse for work on models: no Airflow, and no AWS once the sample sources are loaded.

@@ -43,7 +43,7 @@ print(json.dumps(found))
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_what_mwaa_copies_parses_and_runs_after_a_fault_at_every_request(bucket, tmp_path, airflow_python, start):
+def test_dags_parse_and_run_after_a_fault_at_every_request(bucket, tmp_path, airflow_python, start_redshift):
     source = copy_repository(tmp_path / "source")
     _shrink(source / "dbt_project")
     old = build(tmp_path / "old", repository=source)
@@ -95,7 +95,7 @@ def test_what_mwaa_copies_parses_and_runs_after_a_fault_at_every_request(bucket,
     different = {_what_runs(Path(folder), doc.split("`")[3]): Path(folder) for folder, (doc, _) in found.items()}
     # At least: all old; new parts under old DAG files; new DAG files with the old release; all new.
     assert len(different) >= 4
-    airflow = Airflow(airflow_python, tmp_path / "airflow", start)
+    airflow = Airflow(airflow_python, tmp_path / "airflow", start_redshift)
     for (_, release), folder in different.items():
         assert airflow.run(folder) == {
             "audit_table",
@@ -119,8 +119,8 @@ def _what_runs(folder: Path, release_id: str) -> tuple[str, str]:
 class Airflow:
     """Runs the pipeline of a folder, in one process, against a warehouse: `airflow dags test`."""
 
-    def __init__(self, python: Path, home: Path, start: Callable[..., Warehouse]) -> None:
-        self._airflow, self._home, self._warehouse = python.with_name("airflow"), home, start()
+    def __init__(self, python: Path, home: Path, start_redshift: Callable[..., Warehouse]) -> None:
+        self._airflow, self._home, self._warehouse = python.with_name("airflow"), home, start_redshift()
         (home / "dbt_venv" / "bin").mkdir(parents=True)
         (home / "dbt_venv" / "bin" / "dbt").symlink_to(Path(sys.executable).with_name("dbt"))
         where = self._warehouse

@@ -34,8 +34,8 @@ def put(secretsmanager, name: str, content: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_stale_source_fails_by_name_and_reaches_the_audit_table(start, aws, secretsmanager):
-    warehouse = start()
+def test_a_stale_source_fails_by_name_and_reaches_the_audit_table(start_redshift, aws, secretsmanager):
+    warehouse = start_redshift()
     with contextlib.closing(warehouse.connect()) as connection, connection.cursor() as cursor:
         connection.autocommit = True
         cursor.execute("create schema raw")

@@ -15,6 +15,11 @@ ROWS = {"airlines": 16, "airports": 1458, "planes": 3322, "weather": 26115, "fli
 PASSWORD = 'it\'s \\ "n" é; -- $$'
 
 
+@pytest.fixture(scope="session")
+def warehouse(redshift_with_s3):
+    return redshift_with_s3
+
+
 @pytest.fixture
 def admin(warehouse):
     connection = warehouse.connect()
@@ -24,13 +29,13 @@ def admin(warehouse):
 
 
 @pytest.fixture
-def s3(landing):
+def s3(redshift_s3):
     return boto3.client(
         "s3",
-        endpoint_url=landing["AWS_ENDPOINT_URL"],
-        region_name=landing["AWS_DEFAULT_REGION"],
-        aws_access_key_id=landing["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=landing["AWS_SECRET_ACCESS_KEY"],
+        endpoint_url=redshift_s3["AWS_ENDPOINT_URL"],
+        region_name=redshift_s3["AWS_DEFAULT_REGION"],
+        aws_access_key_id=redshift_s3["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=redshift_s3["AWS_SECRET_ACCESS_KEY"],
     )
 
 

@@ -1,6 +1,5 @@
-"""Fixtures: the warehouse stand-in, started once per test session on a free port."""
+"""Fixtures for anyone who installs the package: a warehouse on a free port, started once per test session."""
 
-import json
 import os
 import socket
 import subprocess
@@ -14,19 +13,19 @@ from pathlib import Path
 import pytest
 import redshift_connector
 
-ADMIN = "awsuser"
+from redshift_local.settings import ADMIN, DATABASE, HOST, admin_password, dsn
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on."""
+    """Return a port of 127.0.0.1 that nothing listens on."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((HOST, 0))
         return probe.getsockname()[1]
 
 
 @dataclass(frozen=True)
 class Warehouse:
-    """A running `python -m redshift_local`."""
+    """A running `redshift-local serve`."""
 
     host: str
     port: int
@@ -35,6 +34,11 @@ class Warehouse:
     password: str
     state: Path
     process: subprocess.Popen
+
+    @property
+    def dsn(self) -> str:
+        """The admin's address: `redshift://awsuser:<password>@127.0.0.1:<port>/dev`."""
+        return dsn(self.port, self.password)
 
     def connect(
         self, user: str | None = None, password: str | None = None, database: str | None = None
@@ -51,63 +55,67 @@ class Warehouse:
 
 
 def start_warehouse(state: Path, environment: dict[str, str] | None = None) -> Warehouse:
-    """Start a warehouse whose state lives in `state`, and wait until it accepts connections.
+    """Start a warehouse whose data lives in `state`, and wait until it accepts connections.
 
     Args:
-        state: its LOCAL_DIR; used again, it still has what was committed.
-        environment: more variables, such as the AWS_* ones that its COPY shall use.
+        state: the folder to serve; committed data of an earlier start is still there.
+        environment: more variables, such as the AWS_* variables for COPY and UNLOAD.
     """
     port = free_port()
-    variables = {**os.environ, **(environment or {}), "LOCAL_DIR": str(state), "LOCAL_WAREHOUSE_PORT": str(port)}
     state.mkdir(parents=True, exist_ok=True)
-    with (state / "warehouse.out").open("wb") as out:
+    log = state / "warehouse.out"
+    with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "redshift_local", "--with-parent"],
-            env=variables,
-            stdout=out,
-            stderr=out,
+            [sys.executable, "-m", "redshift_local", "serve", "--with-parent", f"--port={port}", f"--folder={state}"],
+            env={**os.environ, **(environment or {})},
+            stdout=output,
+            stderr=output,
         )
-    until = time.monotonic() + 60
-    while "accepts connections" not in (said := (state / "warehouse.out").read_text()):
-        if process.poll() is not None or time.monotonic() > until:
+    deadline = time.monotonic() + 60
+    while "accepts connections" not in (text := log.read_text()):
+        if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
-            raise RuntimeError(f"the warehouse did not start: {said}")
+            raise RuntimeError(f"the warehouse did not start: {text}")
         time.sleep(0.05)
-    password = json.loads((state / "passwords.json").read_text())[ADMIN]
-    return Warehouse("127.0.0.1", port, "dev", ADMIN, password, state, process)
+    return Warehouse(HOST, port, DATABASE, ADMIN, admin_password(state), state, process)
 
 
 def stop_warehouse(warehouse: Warehouse) -> int:
-    """Stop it as Ctrl-C does; returns its exit code."""
+    """Stop it and return its exit code."""
     warehouse.process.terminate()
     return warehouse.process.wait(30)
 
 
 @pytest.fixture(scope="session")
-def start() -> Iterator[Callable[..., Warehouse]]:
-    """Starts further warehouses, each in a folder of its own; all are stopped when the tests end."""
-    started: list[Warehouse] = []
+def start_redshift() -> Iterator[Callable[..., Warehouse]]:
+    """Starts more warehouses: `start_redshift(state=folder, environment={...})`. They stop when the tests end."""
+    warehouses: list[Warehouse] = []
 
-    def go(**options) -> Warehouse:
-        state = options.pop("state", None) or Path(tempfile.mkdtemp(prefix="warehouse-"))
-        started.append(start_warehouse(state, **options))
-        return started[-1]
+    def start(state: Path | None = None, environment: dict[str, str] | None = None) -> Warehouse:
+        warehouses.append(start_warehouse(state or Path(tempfile.mkdtemp(prefix="redshift-")), environment))
+        return warehouses[-1]
 
-    yield go
-    for each in started:
-        if each.process.poll() is None:
-            stop_warehouse(each)
+    yield start
+    for warehouse in warehouses:
+        if warehouse.process.poll() is None:
+            stop_warehouse(warehouse)
 
 
 @pytest.fixture(scope="session")
-def landing() -> Iterator[dict[str, str]]:
-    """An S3 of the warehouse's own, so that COPY has something to read: the AWS_* variables that lead to it.
+def redshift(start_redshift: Callable[..., Warehouse]) -> Warehouse:
+    """A warehouse that all tests of the session share: `redshift.dsn`, `redshift.connect()`."""
+    return start_redshift()
 
-    moto keeps all accounts' buckets of one process together, whichever server they came through; tests name their own.
+
+@pytest.fixture(scope="session")
+def redshift_s3() -> Iterator[dict[str, str]]:
+    """The AWS_* variables of an S3 stand-in (moto) for COPY and UNLOAD.
+
+    moto shares buckets among all its servers of one process, so give each test's bucket a unique name.
     """
     from moto.server import ThreadedMotoServer
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server = ThreadedMotoServer(ip_address=HOST, port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     yield {
@@ -120,6 +128,6 @@ def landing() -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def warehouse(start: Callable[..., Warehouse], landing: dict[str, str]) -> Warehouse:
-    """The warehouse that most tests share. Its COPY and UNLOAD use the S3 of `landing`."""
-    return start(environment=landing)
+def redshift_with_s3(start_redshift: Callable[..., Warehouse], redshift_s3: dict[str, str]) -> Warehouse:
+    """A shared warehouse whose COPY and UNLOAD use the buckets of `redshift_s3`."""
+    return start_redshift(environment=redshift_s3)

@@ -1,19 +1,20 @@
-"""Where the warehouse keeps its state, which port it listens on, and the password of its admin."""
+"""Ports, the admin's password, and the address that clients use."""
 
 import errno
 import json
 import os
 import secrets
 import socket
-from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 HOST = "127.0.0.1"
 ADMIN = "awsuser"
+DATABASE = "dev"
 
 
 class SetupError(Exception):
-    """The environment is wrong. The text says what failed, and which setting to change."""
+    """The warehouse cannot start. The message says what failed and which setting to change."""
 
 
 def read_port(variable: str, default: int) -> int:
@@ -64,35 +65,24 @@ def write_passwords(state: Path, passwords: dict[str, str]) -> None:
     partial.replace(state / "passwords.json")
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Folder and port of one warehouse."""
+def admin_password(folder: Path) -> str:
+    """Return the admin's password from `passwords.json` under `folder`; the first start generates it.
 
-    state: Path
-    port: int
+    Raises:
+        SetupError: the file is damaged.
+    """
+    path = folder / "passwords.json"
+    try:
+        return str(json.loads(path.read_text())[ADMIN])
+    except FileNotFoundError:
+        password = generate_password()
+        write_passwords(folder, {ADMIN: password})
+        return password
+    except (ValueError, TypeError, KeyError):
+        # Without the cause: it could show a password.
+        raise SetupError(f"{path} is damaged; delete it and start the warehouse again") from None
 
-    @classmethod
-    def from_environment(cls) -> "Settings":
-        """Read `LOCAL_DIR` (default: `.local`) and `LOCAL_WAREHOUSE_PORT` (default: 5439).
 
-        Raises:
-            SetupError: the port is not a number from 1 to 65535.
-        """
-        return cls(Path(os.environ.get("LOCAL_DIR") or ".local").resolve(), read_port("LOCAL_WAREHOUSE_PORT", 5439))
-
-    def admin_password(self) -> str:
-        """Return the admin's password from `passwords.json`; the first start generates it.
-
-        Raises:
-            SetupError: the file is damaged.
-        """
-        path = self.state / "passwords.json"
-        try:
-            return str(json.loads(path.read_text())[ADMIN])
-        except FileNotFoundError:
-            password = generate_password()
-            write_passwords(self.state, {ADMIN: password})
-            return password
-        except (ValueError, TypeError, KeyError):
-            # Without the cause: it could show a password.
-            raise SetupError(f"{path} is damaged; delete it and start the warehouse again") from None
+def dsn(port: int, password: str) -> str:
+    """Return the admin's address."""
+    return f"redshift://{ADMIN}:{quote(password, safe='')}@{HOST}:{port}/{DATABASE}"

@@ -12,10 +12,10 @@ BUCKET = "warehouse-load"
 
 
 @pytest.fixture(scope="module")
-def s3(landing):
+def s3(redshift_s3):
     client = boto3.client(
         "s3",
-        endpoint_url=landing["AWS_ENDPOINT_URL"],
+        endpoint_url=redshift_s3["AWS_ENDPOINT_URL"],
         aws_access_key_id="test",
         aws_secret_access_key="test",
         region_name="us-east-1",

@@ -1,34 +1,29 @@
 """The warehouse as a process: start, stop, what is left when something is killed."""
 
-import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
 import redshift_connector
 
-from redshift_local.pytest_plugin import start_warehouse, stop_warehouse
+from redshift_local.pytest_plugin import free_port, start_warehouse, stop_warehouse
 
 
-def ours(state: Path) -> list[psutil.Process]:
+def processes_of(state: Path) -> list[psutil.Process]:
     """Every process that runs from this state folder, PostgreSQL's included."""
-    found = []
-    for process in psutil.process_iter(["cmdline", "environ"]):
-        line = " ".join(process.info["cmdline"] or [])
-        if str(state) in line or (process.info["environ"] or {}).get("LOCAL_DIR") == str(state):
-            found.append(process)
-    return found
+    processes = psutil.process_iter(["cmdline"])
+    return [process for process in processes if str(state) in " ".join(process.info["cmdline"] or [])]
 
 
 def wait_until_gone(state: Path, seconds: float = 20) -> list[psutil.Process]:
     """Wait for the last process of a state folder; returns what is left."""
     until = time.monotonic() + seconds
-    while (left := ours(state)) and time.monotonic() < until:
+    while (left := processes_of(state)) and time.monotonic() < until:
         time.sleep(0.1)
     return left
 
@@ -44,16 +39,16 @@ def state(tmp_path):
     # Longer than a Unix socket's path may be, so that the socket has to move.
     folder = tmp_path / ("deep" * 25)
     yield folder
-    for process in ours(folder):
+    for process in processes_of(folder):
         process.kill()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_in_order(state, number):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_stops_everything_and_keeps_the_data(state, number, code):
     warehouse = start_warehouse(state)
     query(warehouse, "create table t as select 7 as a")
     warehouse.process.send_signal(number)
-    assert warehouse.process.wait(30) == 0
+    assert warehouse.process.wait(30) == code
     assert wait_until_gone(state) == []
     again = start_warehouse(state)
     assert query(again, "select a from t") == ([7],)
@@ -80,7 +75,7 @@ def test_everything_killed_at_once_is_recovered(state):
         each.kill()
     warehouse.process.kill()
     warehouse.process.wait()
-    assert ours(state), "PostgreSQL is an orphan now"
+    assert processes_of(state), "PostgreSQL is an orphan now"
     again = start_warehouse(state)
     assert query(again, "select a from t") == ([9],)
     stop_warehouse(again)
@@ -103,51 +98,65 @@ def test_a_killed_postgres_is_an_error_that_names_the_next_step(state):
     stop_warehouse(again)
 
 
-def test_it_ends_with_the_process_that_started_it(state):
+def test_it_stops_when_its_parent_is_killed(state):
     code = (
-        "import subprocess, sys; subprocess.Popen([sys.executable, '-m', 'redshift_local', '--with-parent'],"
-        " stdout=open(sys.argv[1], 'w')); import time; time.sleep(100)"
+        "import subprocess, sys, time;"
+        "subprocess.Popen([sys.executable, '-m', 'redshift_local', 'serve', '--with-parent', *sys.argv[2:]],"
+        " stdout=open(sys.argv[1], 'w')); time.sleep(100)"
     )
     state.mkdir(parents=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {**os.environ, "LOCAL_DIR": str(state), "LOCAL_WAREHOUSE_PORT": str(port)}
-    out = state / "out"
-    parent = subprocess.Popen([sys.executable, "-c", code, str(out)], env=environment)
-    until = time.monotonic() + 60
-    while not (out.exists() and "accepts connections" in out.read_text()):
-        assert time.monotonic() < until
+    log = state / "output"
+    options = [f"--port={free_port()}", f"--folder={state}"]
+    parent = subprocess.Popen([sys.executable, "-c", code, str(log), *options])
+    deadline = time.monotonic() + 60
+    while not (log.exists() and "accepts connections" in log.read_text()):
+        assert time.monotonic() < deadline
         time.sleep(0.05)
+    assert "redshift://" not in log.read_text(), "the password is in a log file"
     parent.kill()
     parent.wait()
     assert wait_until_gone(state) == []
 
 
-def refused_start(environment: dict[str, str]) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "redshift_local"],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return done.returncode, done.stderr
+def serve(*options: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "redshift_local", "serve", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_a_busy_port_is_named(warehouse, tmp_path):
-    code, text = refused_start({"LOCAL_DIR": str(tmp_path), "LOCAL_WAREHOUSE_PORT": str(warehouse.port)})
-    assert code == 2
-    assert "LOCAL_WAREHOUSE_PORT" in text
+def test_it_prints_an_address_that_clients_can_use(state):
+    command = [sys.executable, "-m", "redshift_local", "serve", f"--port={free_port()}", f"--folder={state}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        ready, address = process.stdout.readline(), process.stdout.readline().strip()
+        assert "accepts connections" in ready
+        with psycopg.connect(address.replace("redshift://", "postgresql://")) as connection:
+            assert connection.execute("select current_database()").fetchone() == ("dev",)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+
+
+def test_a_busy_port_is_an_error_that_names_the_option(warehouse, tmp_path):
+    done = serve(f"--folder={tmp_path}", f"--port={warehouse.port}")
+    assert done.returncode == 2
+    assert "choose another: --port=<port>" in done.stderr
     assert not (tmp_path / "warehouse").exists()
 
 
-def test_a_second_one_on_the_same_folder_is_refused(warehouse):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    code, text = refused_start({"LOCAL_DIR": str(warehouse.state), "LOCAL_WAREHOUSE_PORT": str(port)})
-    assert code == 2
-    assert "LOCAL_DIR" in text
+def test_a_second_warehouse_on_the_same_folder_is_refused(warehouse):
+    done = serve(f"--folder={warehouse.state}", f"--port={free_port()}")
+    assert done.returncode == 2
+    assert f"already runs from {warehouse.state}" in done.stderr
     assert query(warehouse, "select 1") == ([1],)
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "many"])
+def test_an_invalid_port_is_refused(port):
+    done = serve(f"--port={port}")
+    assert done.returncode == 2
+    assert "--port" in done.stderr
+
+
+def test_a_damaged_password_file_is_named(tmp_path):
+    (tmp_path / "passwords.json").write_text('{"awsuser"')
+    done = serve(f"--folder={tmp_path}", f"--port={free_port()}")
+    assert done.returncode == 2
+    assert f"{tmp_path / 'passwords.json'} is damaged; delete it" in done.stderr

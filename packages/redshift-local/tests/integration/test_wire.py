@@ -131,8 +131,8 @@ def test_a_statement_of_16_mb_is_taken_and_a_longer_one_refused(connection):
     assert connection.run("select 1") == ([1],)
 
 
-def test_a_million_rows_pass_in_bounded_memory(start):
-    warehouse = start()
+def test_a_million_rows_pass_in_bounded_memory(start_redshift):
+    warehouse = start_redshift()
     process = psutil.Process(warehouse.process.pid)
     url = f"host=127.0.0.1 port={warehouse.port} user=awsuser dbname=dev sslmode=disable"
     rows = peak = 0

@@ -71,11 +71,11 @@ def folder(template: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def warehouse_settings(start, tmp_path_factory) -> Settings:
+def warehouse_settings(start_redshift, tmp_path_factory) -> Settings:
     """Of a warehouse with the user that models are built as."""
     state = tmp_path_factory.mktemp("warehouse")
     Passwords.generate(state)
-    warehouse = start(state=state)
+    warehouse = start_redshift(state=state)
     with warehouse.connect() as connection:
         connection.autocommit = True
         connection.run("create schema raw")

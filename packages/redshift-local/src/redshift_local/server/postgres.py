@@ -153,7 +153,7 @@ class Postgres:
             self._lock.close()
             self._lock = None
             raise SetupError(
-                f"a warehouse already runs from {self.folder}; stop it, or choose another folder: LOCAL_DIR=<folder>"
+                f"a warehouse already runs from {self.folder}; stop it, or choose another folder"
             ) from error
 
     def _stop_orphan(self) -> None:
@@ -177,9 +177,7 @@ class Postgres:
         folder.mkdir(mode=0o700, exist_ok=True)
         owner = self._user.get("user", os.geteuid())
         if folder.is_symlink() or folder.stat().st_uid not in (owner, os.geteuid()):
-            raise SetupError(
-                f"{folder} belongs to another user; remove it, or choose another folder: LOCAL_DIR=<folder>"
-            )
+            raise SetupError(f"{folder} belongs to another user; remove it, or choose another folder")
         folder.chmod(0o700)
         if self._user:
             os.chown(folder, self._user["user"], self._user["group"])
