@@ -1,0 +1,56 @@
+"""Relative links of Markdown files lead to files and headings of this repository."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+_CODE = re.compile(r"^ *```.*?^ *```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
+
+
+def tracked_files() -> list[Path]:
+    """Paths of all files that git knows and that are there, relative to the repository."""
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, check=True, text=True)
+    return [path for name in listing.stdout.split("\0") if name and (REPOSITORY / (path := Path(name))).is_file()]
+
+
+def heading_anchors(text: str) -> set[str]:
+    """The anchors that GitHub gives to the headings of a page."""
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in _HEADING.findall(text)}
+
+
+def broken_links(page: Path, targets: set[Path]) -> list[str]:
+    """Return the relative links of a page that lead to none of the targets, or to a heading that is not there."""
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    broken = []
+    for link in _LINK.findall(_CODE.sub("", text)):
+        if "://" in link or link.startswith("mailto:"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (REPOSITORY / page.parent / name).resolve() if name else REPOSITORY / page
+        is_broken = not target.is_relative_to(REPOSITORY) or target.relative_to(REPOSITORY) not in targets
+        if is_broken or (anchor and anchor not in heading_anchors(target.read_text(encoding="utf-8"))):
+            broken.append(link)
+    return broken
+
+
+FILES = tracked_files()
+PAGES = [path for path in FILES if path.suffix == ".md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_relative_links_resolve(page: Path):
+    folders = {folder for path in FILES for folder in path.parents}
+    assert broken_links(page, {*FILES, *folders}) == []
+
+
+def test_broken_links_are_reported(tmp_path, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.REPOSITORY", tmp_path)
+    (tmp_path / "page.md").write_text(
+        "# My page!\n[a](gone.md) [b](page.md#my-page) [c](#other) [d](../x.md) `[e](f)`\n"
+    )
+    assert broken_links(Path("page.md"), {Path("page.md")}) == ["gone.md", "#other", "../x.md"]
