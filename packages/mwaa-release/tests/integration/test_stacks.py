@@ -161,8 +161,41 @@ def test_the_secret_and_the_connection_are_what_the_pipeline_reads():
     }
 
 
-def test_the_release_role_is_one_environments_and_reaches_only_what_a_release_touches(aws, stacks, storage):
-    made = stacks.make(
+def trusted_subjects(statement: dict) -> list[str]:
+    subjects = statement["Condition"]["StringEquals"]["token.actions.githubusercontent.com:sub"]
+    # moto keeps AWS::NoValue in a list as None.
+    return [subject for subject in subjects if subject is not None]
+
+
+@pytest.mark.parametrize(
+    ("ids", "subjects"),
+    [
+        ({}, ["repo:acme/data:environment:prod"]),
+        (
+            {"OwnerId": "1234", "RepositoryId": "5678"},
+            ["repo:acme/data:environment:prod", "repo:acme@1234/data@5678:environment:prod"],
+        ),
+    ],
+)
+def test_release_role_trusts_one_environment_of_one_repository(aws, stacks, storage, ids, subjects):
+    outputs = stacks.make(
+        "github.yml",
+        Repository="acme/data",
+        GitHubEnvironment="prod",
+        ProviderArn="arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com",
+        DagsBucketName=storage["DagsBucketName"],
+        KeyArn=storage["KeyArn"],
+        **ids,
+    )
+    (statement,) = trust_of(aws, outputs["RoleArn"])
+    (operator, conditions), *others = statement["Condition"].items()
+    assert (operator, others) == ("StringEquals", [])
+    assert conditions["token.actions.githubusercontent.com:aud"] == "sts.amazonaws.com"
+    assert trusted_subjects(statement) == subjects
+
+
+def test_release_role_reaches_only_what_a_release_touches(stacks, storage):
+    outputs = stacks.make(
         "github.yml",
         Repository="acme/data",
         GitHubEnvironment="prod",
@@ -170,16 +203,9 @@ def test_the_release_role_is_one_environments_and_reaches_only_what_a_release_to
         DagsBucketName=storage["DagsBucketName"],
         KeyArn=storage["KeyArn"],
     )
-    (statement,) = trust_of(aws, made["RoleArn"])
-    assert statement["Condition"] == {
-        "StringEquals": {
-            "token.actions.githubusercontent.com:aud": "sts.amazonaws.com",
-            "token.actions.githubusercontent.com:sub": "repo:acme/data:environment:prod",
-        }
-    }
     bucket = f"arn:aws:s3:::{storage['DagsBucketName']}"
     account = "us-east-1:123456789012"
-    assert {resource for each in stacks.policies(made["RoleArn"]) for resource in listed(each["Resource"])} == {
+    assert {resource for each in stacks.policies(outputs["RoleArn"]) for resource in listed(each["Resource"])} == {
         bucket,
         f"{bucket}/dags/*",
         f"{bucket}/requirements.txt",
@@ -212,8 +238,7 @@ def test_on_dev_the_release_role_may_run_a_pipeline_and_another_role_asks_the_wa
         ("kms:Decrypt", storage["KeyArn"]),
     }
     (statement,) = trust_of(aws, made["WarehouseRoleArn"])
-    subject = statement["Condition"]["StringEquals"]["token.actions.githubusercontent.com:sub"]
-    assert subject == "repo:acme/data:environment:dev-warehouse"
+    assert trusted_subjects(statement) == ["repo:acme/data:environment:dev-warehouse"]
 
 
 def test_what_the_stand_in_cannot_make_is_listed_and_nothing_else():

@@ -41,6 +41,8 @@ def test_a_merge_reaches_dev_and_prod_with_the_same_bytes_and_rolls_back(
             "github.yml",
             Name=f"t{secrets.token_hex(4)}",
             Repository=GITHUB_REPOSITORY,
+            OwnerId="1234",
+            RepositoryId="5678",
             GitHubEnvironment=environment,
             ProviderArn=PROVIDER,
             DagsBucketName=bucket.name,
@@ -75,6 +77,8 @@ def test_a_merge_reaches_dev_and_prod_with_the_same_bytes_and_rolls_back(
         == (source / "dbt_project/dbt_project.yml").read_bytes()
     )
 
+    # A repository created since July 2026 sends its ids in the subject.
+    runner.repository = "acme@1234/data@5678"
     (source / "dbt_project/models/one_more.sql").write_text("select 1 as id\n")
     runner.run("release.yml")
     second = live_release(buckets["prod"])
@@ -94,6 +98,11 @@ def test_a_merge_reaches_dev_and_prod_with_the_same_bytes_and_rolls_back(
     runner.variables["prod"] = variables | {"DEPLOY_ROLE_ARN": given["dev"]}
     with pytest.raises(ClientError, match="Not authorized to perform sts:AssumeRoleWithWebIdentity"):
         runner.run("rollback.yml", {"environment": "prod", "project": "flights"})
+    runner.variables["prod"] = variables
+    for stranger in ("acme@1234/data@9999", "acme@9999/data@5678", "other/data"):
+        runner.repository = stranger
+        with pytest.raises(ClientError, match="Not authorized to perform sts:AssumeRoleWithWebIdentity"):
+            runner.run("rollback.yml", {"environment": "prod", "project": "flights"})
 
 
 def git(folder: Path, *arguments: str) -> None:

@@ -98,6 +98,14 @@ class _Template:
         separator, parts = self.filled(argument)
         return str(separator).join(parts if isinstance(parts, list) else parts.split(","))
 
+    def _split(self, argument: list[Any]) -> list[str]:
+        separator, text = self.filled(argument)
+        return str(text).split(separator)
+
+    def _select(self, argument: list[Any]) -> Any:
+        index, parts = self.filled(argument)
+        return parts[index]
+
 
 def make(iam: Any, file: str, **values: str) -> dict[str, str]:
     """Make the roles of a template of `infra/`, or bring them up to date.

@@ -28,6 +28,7 @@ class Runner:
         variables: the variables of each GitHub environment.
         event: the values of `github.…`, by their whole name.
         extra: more environment variables for every step.
+        repository: the repository's name in the subject of GitHub's token.
     """
 
     source: Path
@@ -40,6 +41,7 @@ class Runner:
     roles: list[str] = field(default_factory=list)
     summary: str = ""
     shown: str = ""
+    repository: str = GITHUB_REPOSITORY
 
     def run(self, workflow: str, inputs: dict[str, str] | None = None) -> None:
         """Run a workflow; a step that fails fails the test."""
@@ -132,7 +134,7 @@ class Runner:
             assert job["permissions"]["id-token"] == "write"
             assert with_["allowed-account-ids"] == "123456789012"
             self.roles.append(with_["role-to-assume"])
-            subject = f"repo:{GITHUB_REPOSITORY}:environment:{self._filled(job['environment'], inputs, variables)}"
+            subject = f"repo:{self.repository}:environment:{self._filled(job['environment'], inputs, variables)}"
             shell |= self.aws.environment() | keys(job_session(self.aws.settings, with_["role-to-assume"], subject))
         else:
             pytest.fail(f"this test does not know the action {action}")
