@@ -249,7 +249,7 @@ def test_help_says_each_command_in_a_line(checkout: Checkout) -> None:
     done = checkout.command("--help")
     assert done.returncode == 0
     assert "..." not in done.stdout.partition("Commands:")[2]
-    for command in ("run", "drill", "up", "down", "warehouse", "sql", "lint", "lock"):
+    for command in ("run", "drill", "up", "down", "warehouse", "sql"):
         assert f"\n  {command} " in done.stdout
         of_it = checkout.command(command, "--help")
         assert of_it.returncode == 0
