@@ -37,22 +37,18 @@ def test_what_holds_data_outlives_its_stack():
                 assert resource["DeletionPolicy"] == resource["UpdateReplacePolicy"] == "Retain", name
 
 
-def test_the_function_publishes_to_its_topic_and_an_alert_that_fails_is_kept(aws, stacks, storage):
+def test_alert_function_publishes_to_its_topic_and_has_an_alarm(aws, stacks, storage):
     function = f"notify-{stacks.name}"
     made = stacks.make("notification.yml", KeyArn=storage["KeyArn"], FunctionName=function, Email="people@example.com")
     shown = aws.client("lambda").get_function_configuration(FunctionName=function)
     assert shown["Environment"]["Variables"] == {"TOPIC_ARN": made["TopicArn"]}
     assert shown["Handler"] == "handler.lambda_handler"
-    assert properties("notification.yml", "Function")["DeadLetterConfig"] == {
-        "TargetArn": {"Fn::GetAtt": ["DeadLetters", "Arn"]}
-    }
     (publish,) = (each for each in stacks.policies(shown["Role"]) if each["Action"] == "sns:Publish")
     assert publish["Resource"] == made["TopicArn"]
     (group,) = aws.client("logs").describe_log_groups(logGroupNamePrefix=f"/aws/lambda/{function}")["logGroups"]
     assert group["retentionInDays"] == 90
-    for alarm, metric in (("FailedAlarm", "Errors"), ("UndeliveredAlarm", "ApproximateNumberOfMessagesVisible")):
-        shown = properties("notification.yml", alarm)
-        assert (shown["MetricName"], shown["Threshold"], shown["AlarmActions"]) == (metric, 0, [{"Ref": "Topic"}])
+    alarm = properties("notification.yml", "FailedAlarm")
+    assert (alarm["MetricName"], alarm["Threshold"], alarm["AlarmActions"]) == ("Errors", 0, [{"Ref": "Topic"}])
 
 
 def copies(statements: list[dict]) -> set[tuple[str, str]]:
@@ -280,5 +276,8 @@ def test_the_environment_is_what_the_dags_expect():
     assert (root / environment["StartupScriptS3Path"]).is_file()
     assert environment["DagS3Path"] == "dags"
     assert f"apache-airflow=={environment['AirflowVersion']}" in (root / "pyproject.toml").read_text()
+    # MWAA accepts only one worker for mw1.micro.
+    assert environment["MaxWorkers"] == {"Fn::If": ["IsMicro", 1, {"Ref": "MaxWorkers"}]}
+    assert load("environment.yml")["Conditions"]["IsMicro"] == {"Fn::Equals": [{"Ref": "Class"}, "mw1.micro"]}
     kwargs = json.loads(environment["AirflowConfigurationOptions"]["secrets.backend_kwargs"])
     assert kwargs["connections_prefix"] == "airflow/connections"

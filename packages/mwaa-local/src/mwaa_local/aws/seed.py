@@ -150,9 +150,8 @@ def _make_roles(settings: Settings, key: str, topic_arn: str) -> None:
     iam = client(settings, "iam")
     github = {"Repository": roles.GITHUB_REPOSITORY, "GitHubEnvironment": "dev", "ProviderArn": roles.PROVIDER}
     roles.make(iam, "github.yml", KeyArn=key, DagsBucketName=DAGS_BUCKET, **github, Freshness="true")
-    queue = f"arn:aws:sqs:{REGION}:{ACCOUNT_ID}:flights-alerts-undelivered"
     logs = f"arn:aws:logs:{REGION}:{ACCOUNT_ID}:log-group:/aws/lambda/{FUNCTION}:*"
-    others = {"Topic": topic_arn, "DeadLetters.Arn": queue, "Logs.Arn": logs}
+    others = {"Topic": topic_arn, "Logs.Arn": logs}
     roles.make(iam, "notification.yml", KeyArn=key, **others)
     execution = _make_execution_role(settings, key)
     mwaa = client(settings, "mwaa")
