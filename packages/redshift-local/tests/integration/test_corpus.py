@@ -1,7 +1,7 @@
 """Redshift's manual as tests: every statement of corpus/*.yml, with the rows that its page gives.
 
 The same corpus runs against a real cluster when REDSHIFT_HOST, REDSHIFT_USER, REDSHIFT_PASSWORD and REDSHIFT_DATABASE
-are set (see local/README.md).
+are set (see the package's README.md).
 """
 
 import os
