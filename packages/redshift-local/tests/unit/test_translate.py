@@ -1,15 +1,22 @@
 """Translation and its neighbours, without a server."""
 
 import hashlib
+import itertools
+import re
+import struct
 import time
+from pathlib import Path
 
 import pytest
-from hypothesis import given
+import yaml
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redshift_local.protocol import login, wire
 from redshift_local.translate.longtext import rows_of
 from redshift_local.translate.translator import translate, translate_long
+
+CORPUS = Path(__file__).parents[1] / "integration" / "corpus"
 
 
 def sql(text: str) -> str:
@@ -59,16 +66,30 @@ def test_a_password_never_reaches_postgres():
     assert "sha256|" in text
 
 
-@given(value=st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=200))
-def test_any_string_survives_the_way_through(value):
-    written = value.replace("\\", "\\\\").replace("'", "''")
-    wanted = "'" + value.replace("'", "''") + "'"
-    short, long = sql(f"select '{written}'"), translate_long(f"select '{written}', '{'x' * 100}'")[0].sql
-    assert short == f"SELECT {wanted}"
-    assert long == f"SELECT {wanted}, '{'x' * 100}'"
-    # What looks like JSON is told to be a string, so that a SUPER column stores it as one.
-    row = rows_of(f"insert into t values (1, '{written}')")[1].strip()
-    assert row in {f"(1, {wanted})", f"(1, {wanted}::text)"}
+STRINGS = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=200)
+
+
+@given(value=STRINGS)
+def test_strings_keep_their_value(value):
+    escaped = value.replace("\\", "\\\\").replace("'", "''")
+    literal = "'" + value.replace("'", "''") + "'"
+    assert sql(f"select '{escaped}'") == f"SELECT {literal}"
+    # The literal of 100 characters takes the path of long statements.
+    assert translate_long(f"select '{escaped}', '{'x' * 100}'")[0].sql == f"SELECT {literal}, '{'x' * 100}'"
+
+
+@given(value=STRINGS)
+def test_inserted_strings_are_not_parsed_as_json(value):
+    escaped = value.replace("\\", "\\\\").replace("'", "''")
+    literal = "'" + value.replace("'", "''") + "'"
+    looks_like_json = value.lstrip().startswith(("{", "[", '"'))
+    cast = "::text" if looks_like_json else ""
+    assert rows_of(f"insert into t values (1, '{escaped}')")[1].strip() == f"(1, {literal}{cast})"
+
+
+@given(value=st.from_regex(r"\s*[\[{\"][a-z]*", fullmatch=True))
+def test_inserted_json_is_cast_to_text(value):
+    assert rows_of(f"insert into t values (1, '{value}')")[1].strip() == f"(1, '{value}'::text)"
 
 
 def test_an_insert_with_expressions_is_not_taken_for_plain_rows():
@@ -85,28 +106,97 @@ def test_a_large_insert_is_quick():
     assert "it''s 39999" in plan.sql
 
 
-@given(text=st.text(max_size=300))
-def test_no_text_breaks_the_translation(text):
-    for plan in translate(text):
-        assert "internal error" not in plan.sql or plan.refused
+def corpus_tokens() -> list[list[str]]:
+    """Every statement of the corpus, cut into tokens."""
+    statements = []
+    for file in sorted(CORPUS.glob("*.yml")):
+        for page in yaml.safe_load(file.read_text()):
+            statements += [re.findall(r"'[^']*'|\w+|[^\w\s]", case[0]) for case in page["cases"]]
+    return statements
+
+
+STATEMENTS = corpus_tokens()
+TOKENS = sorted({token for statement in STATEMENTS for token in statement})
+
+
+@st.composite
+def damaged_statements(draw) -> str:
+    """A statement of the corpus without some of its tokens, or with tokens that do not belong there."""
+    tokens = list(draw(st.sampled_from(STATEMENTS)))
+    for _ in range(draw(st.integers(1, 3))):
+        place = draw(st.integers(0, len(tokens)))
+        if draw(st.booleans()):
+            del tokens[place : place + 1]
+        else:
+            tokens.insert(place, draw(st.sampled_from(TOKENS)))
+    return " ".join(tokens)
+
+
+@settings(max_examples=500, deadline=None, derandomize=True)
+@given(text=st.text(max_size=300) | damaged_statements())
+def test_invalid_statements_are_no_internal_errors(text):
+    for plan in translate.__wrapped__(text):
+        assert "internal error" not in plan.sql
+
+
+PAYLOADS = st.lists(st.tuples(st.sampled_from([b"D", b"Z", b"T", b"C", b"E"]), st.binary(max_size=20)), max_size=6)
+
+
+@given(messages=PAYLOADS, cut=st.integers(0, 150))
+def test_only_complete_messages_are_taken_from_a_buffer(messages, cut):
+    framed = [wire.message(kind, payload) for kind, payload in messages]
+    buffer = bytearray(b"".join(framed)[:cut])
+    complete, size = [], 0
+    for message in framed:
+        size += len(message)
+        if size <= cut:
+            complete.append(message)
+    taken = []
+    for kind, start, end in wire.complete(buffer):
+        part = bytes(buffer[start:end])
+        assert part[0] == kind
+        taken += wire.split(part)
+    assert taken == complete
 
 
 @given(data=st.binary(max_size=400))
 def test_no_bytes_break_the_framing(data):
-    buffer = bytearray(data)
-    for _, start, end in wire.complete(buffer):
-        assert 0 <= start < end <= len(data)
-        if end - start > 10_000:
-            break
+    position = 0
+    for kind, start, end in itertools.islice(wire.complete(bytearray(data)), 1000):
+        assert (kind, start) == (data[start], position)
+        assert start + 5 <= end <= len(data)
+        position = end
+
+
+NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1, max_size=20)
+
+
+@given(user=NAMES, database=NAMES, more=st.dictionaries(NAMES, NAMES, max_size=3))
+def test_startup_parameters_arrive_as_sent(user, database, more):
+    message = wire.startup_message(user, database, more)
+    length, code = struct.unpack_from("!II", message)
+    assert (length, code) == (len(message), wire.PROTOCOL_3_0)
+    expected = {"user": user, "database": database, "client_encoding": "UTF8", **more}
+    assert wire.parameters_of(message[8:]) == expected
 
 
 @given(data=st.binary(max_size=100))
-def test_startup_parameters_are_read_or_refused(data):
+def test_startup_parameters_are_read_completely_or_refused(data):
     try:
-        found = wire.parameters_of(data)
+        parameters = wire.parameters_of(data)
     except wire.ProtocolError:
         return
-    assert all(isinstance(key, str) for key in found)
+    pairs = data[:-2].split(b"\0") if len(data) > 2 else []
+    assert data.endswith(b"\0\0") or data == b"\0"
+    assert parameters == dict(zip(map(bytes.decode, pairs[::2]), map(bytes.decode, pairs[1::2]), strict=True))
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"user\0", b"user\0me", b"user\0me\0", b"user\0me\0database\0\0", b"us\xff\0me\0\0"]
+)
+def test_incomplete_startup_parameters_are_refused(payload):
+    with pytest.raises(wire.ProtocolError, match=r"start-?up"):
+        wire.parameters_of(payload)
 
 
 def test_passwords():

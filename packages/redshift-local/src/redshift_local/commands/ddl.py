@@ -107,6 +107,8 @@ def alter(tree: exp.Alter) -> Plan:
         if isinstance(action, exp.ColumnDef):
             _column(action, storage)
         if isinstance(action, exp.AlterRename):
+            if not isinstance(action.this.this, exp.Identifier):
+                raise Refused(f'syntax error at or near "{generate(action.this.this)}"', "42601")
             renames = tree.this.name.lower(), action.this.name.lower()
         kept.append(action)
     if not kept:
@@ -144,6 +146,8 @@ def _column(column: exp.ColumnDef, storage: Storage) -> list[str]:
     """Make a column's definition PostgreSQL's; returns the keys that it declared."""
     keys = []
     for constraint in list(column.args.get("constraints") or []):
+        if not isinstance(constraint, exp.ColumnConstraint):
+            raise Refused(f'syntax error at or near "{generate(constraint)}"', "42601")
         kind = constraint.kind
         if isinstance(kind, exp.CollateColumnConstraint):
             if "case_insensitive" in kind.this.name.lower():

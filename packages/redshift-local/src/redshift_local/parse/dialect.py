@@ -20,14 +20,20 @@ _OWN_GRAMMAR = ("CAST", "CONVERT", "DECODE", "EXTRACT", "POSITION", "SUBSTRING",
 def _attribute(parser: RedshiftParser, word: str) -> exp.Expr:
     """A column's storage attribute, which `storage` reads."""
     if word == "encode":
-        word += f" {parser._advance_any().text.lower()}"
+        encoding = parser._advance_any()
+        if encoding is None:
+            parser.raise_error("Expected an encoding")
+        word += f" {encoding.text.lower()}"
     return parser.expression(exp.EncodeColumnConstraint(this=exp.var(word)))
 
 
 def _identity(parser: RedshiftParser) -> exp.Expr:
     """IDENTITY and IDENTITY (seed, step)."""
     wrapped = parser._curr and parser._curr.token_type == TokenType.L_PAREN
-    start, step = (parser._parse_wrapped_csv(parser._parse_unary) if wrapped else None) or (None, None)
+    numbers = parser._parse_wrapped_csv(parser._parse_unary) if wrapped else [None, None]
+    if len(numbers) != 2:
+        parser.raise_error("Expected IDENTITY (seed, step)")
+    start, step = numbers
     return parser.expression(exp.GeneratedAsIdentityColumnConstraint(this=True, start=start, increment=step))
 
 

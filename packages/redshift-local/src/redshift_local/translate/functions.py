@@ -57,8 +57,7 @@ def call(node: exp.Anonymous) -> exp.Expr | None:
     name = str(node.this).lower()
     name = _SAME_AS.get(name, name)
     if name in _ONLY_POSTGRES and not isinstance(node.parent, exp.Dot):  # psql calls them by pg_catalog.name
-        kinds = ", ".join("unknown" for _ in node.expressions)
-        raise Refused(f"function {name}({kinds}) does not exist", "42883", "PostgreSQL has it, Redshift does not")
+        raise _no_function(name, node, "PostgreSQL has it, Redshift does not")
     if name in _NOT_HERE or name.startswith(_PREFIXES_NOT_HERE):
         raise unsupported(f"function {name.upper()}", "it works on a cluster only")
     if name in _FIRST_IS_PART and node.expressions:
@@ -83,12 +82,20 @@ def call(node: exp.Anonymous) -> exp.Expr | None:
         ):
             return found
     if handler := _HANDLERS.get(name):
-        return handler(node)
+        try:
+            return handler(node)
+        except (IndexError, ValueError):  # the number of arguments is wrong
+            raise _no_function(name, node) from None
     if name in _DOUBLE and not isinstance(node.parent, exp.Window):
         node.set("this", name)
         return exp.cast(node.copy(), exp.DType.DOUBLE)
     node.set("this", f"{HELPERS}.{name}" if name in _OURS_INSTEAD else name)
     return None
+
+
+def _no_function(name: str, node: exp.Anonymous, hint: str = "") -> Refused:
+    kinds = ", ".join("unknown" for _ in node.expressions)
+    return Refused(f"function {name}({kinds}) does not exist", "42883", hint)
 
 
 def _as_timestamp(literal: exp.Expr) -> None:
@@ -231,6 +238,8 @@ def window(node: exp.Window) -> exp.Expr | None:
     if name == "avg":
         return _average(node, inner)
     if name == "ratio_to_report":
+        if not inner.expressions:
+            raise _no_function(name, inner)
         whole = exp.Window(
             this=exp.Anonymous(this="sum", expressions=[inner.expressions[0].copy()]),
             partition_by=[each.copy() for each in node.args.get("partition_by") or []],

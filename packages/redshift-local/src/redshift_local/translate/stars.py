@@ -88,11 +88,17 @@ def _sources(select: exp.Select) -> dict[str, exp.Expr]:
     joins = select.args.get("joins") or []
     if any(join.args.get("using") or join.method for join in joins):
         raise unsupported("EXCLUDE over a join with USING", "name the columns")
-    sources = [select.args["from_"].this, *(join.this for join in joins)]
+    sources = [_from(select), *(join.this for join in joins)]
     for number, each in enumerate(sources):
         if not each.alias_or_name:
             each.set("alias", exp.TableAlias(this=exp.to_identifier(f"pg_source{number}")))
     return {each.alias_or_name.lower(): each for each in sources}
+
+
+def _from(select: exp.Select) -> exp.Expr:
+    if not select.args.get("from_"):
+        raise Refused("SELECT * with no tables specified is not valid", "42601")
+    return select.args["from_"].this
 
 
 def names_of(source: exp.Expr, tree: exp.Expr, columns: Columns, missing: list[str]) -> list[str]:
@@ -120,5 +126,5 @@ def _selected(query: exp.Expr, tree: exp.Expr, columns: Columns, missing: list[s
         elif query.args.get("joins"):
             raise unsupported("PIVOT and EXCLUDE of * over a join", "name the columns")
         else:
-            names += names_of(query.args["from_"].this, tree, columns, missing)
+            names += names_of(_from(query), tree, columns, missing)
     return names

@@ -132,22 +132,19 @@ def _plan(text: str, tokens: list[Token]) -> Plan:
     if words.take("unload"):
         return unload(words, translate)
     if words.take("merge") and [token.text.lower() for token in tokens[-2:]] == ["remove", "duplicates"]:
-        return dml.remove_duplicates(
-            _DIALECT.parse(f"{text[tokens[0].start : tokens[-2].start]} when matched then delete")[0]
-        )
+        # sqlglot does not know REMOVE DUPLICATES, but every MERGE has a WHEN.
+        merge = f"{text[tokens[0].start : tokens[-2].start]} when matched then delete"
+        return dml.remove_duplicates(_parse(_DIALECT.tokenize(merge), merge))
     words.position = 0
     if plan := utility(words, lambda left: _plan(text, left.tokens[left.position :])):
         return plan
     try:
-        [tree] = _DIALECT.parser().parse(tokens, text)
-    except ParseError as problem:
+        tree = _parse(tokens, text)
+    except Refused:
         own = text[tokens[0].start : tokens[-1].end + 1]
-        if "pg_catalog." in own:
-            # What psql asks for \d and the like.
+        if "pg_catalog." in own:  # psql sends such queries for \d
             return Plan(system_catalog.raw(own))
-        found = problem.errors[0] if problem.errors else {}
-        near = f'syntax error at or near "{found.get("highlight", "")}"'
-        raise Refused(near, "42601", found.get("description", "")) from problem
+        raise
     if isinstance(tree, exp.Command):
         raise unsupported(f"the statement {words.peek().upper()}", "it is understood on a cluster only")
     outer_joins.rewrite(tree)
@@ -158,6 +155,23 @@ def _plan(text: str, tokens: list[Token]) -> Plan:
         plan.wants, plan.finish = wants, lambda columns: _with_columns(tree.copy(), columns)
         return plan
     return _with_columns(tree, {})
+
+
+def _parse(tokens: list[Token], text: str) -> exp.Expr:
+    """Return the tree of one statement.
+
+    Raises:
+        Refused: it is not valid SQL.
+    """
+    try:
+        [tree] = _DIALECT.parser().parse(tokens, text)
+    except ParseError as problem:
+        details = problem.errors[0] if problem.errors else {}
+        near = f'syntax error at or near "{details.get("highlight", "")}"'
+        raise Refused(near, "42601", details.get("description", "")) from problem
+    if tree is None:
+        raise Refused(f'syntax error at or near "{tokens[0].text}"', "42601")
+    return tree
 
 
 def _with_columns(tree: exp.Expr, columns: stars.Columns) -> Plan:
