@@ -1,35 +1,56 @@
 #!/bin/bash
 # MWAA sources this file with bash on every component, as user airflow, in AIRFLOW_HOME, before it installs requirements.txt,
-# and keeps the variables that it exports. It gives dbt a virtual environment of its own, because no dbt resolves together
-# with Airflow. Whatever goes wrong here is one line in the start-up log and in ${DBT_VENV_PATH}.error, which the DAGs show:
-# a command that kills this shell would kill the container, so nothing here may.
+# and keeps the exported variables. The file installs dbt into a separate virtual environment, because dbt's dependencies
+# conflict with Airflow's. Every failure becomes one line in the start-up log and in ${DBT_VENV_PATH}.error, which the DAGs
+# show. Nothing here exits the shell, because that would stop the container.
 
 export DBT_VENV_PATH="${AIRFLOW_HOME:-/usr/local/airflow}/dbt_venv"
 export DBT_PROJECT_PATH="${AIRFLOW_HOME:-/usr/local/airflow}/dags/dbt"
 
-# Nothing is sent to Cosmos's or dbt's makers.
+# Send no usage statistics.
 export AIRFLOW__COSMOS__ENABLE_TELEMETRY=False
 export DBT_SEND_ANONYMOUS_USAGE_STATS=False
-# One Variable written after every node would only serve a second try of the producer task, which has none.
+# It writes an Airflow Variable after every node, for a retry of the producer task, which is never retried.
 export AIRFLOW__COSMOS__ENABLE_WATCHER_RELIABLE_RETRY=False
-# The cache would make folders whenever a DAG file is parsed. What dbt has parsed is shared between tasks all the same.
+# The cache creates folders whenever a DAG file is parsed. Tasks share dbt's partial parse without it.
 export AIRFLOW__COSMOS__ENABLE_CACHE=False
-# The release's name is in each DAG's documentation; hashing the project's files at every parse would say the same again.
+# It hashes the project's files at every parse. The release in each DAG's documentation already identifies them.
 export AIRFLOW__COSMOS__ENABLE_DAG_VERSIONING=False
+
+# MWAA marks the container unhealthy when this file runs for 4 minutes 55 seconds. All steps together end before that.
+# (STARTUP_SCRIPT_MAX_EXECUTION_TIME in setup_environment.py of aws/amazon-mwaa-docker-images, read 2026-11)
+_dbt_seconds=240
+_dbt_deadline=$((SECONDS + _dbt_seconds))
+
+_dbt_before_deadline() {
+    local left=$((_dbt_deadline - SECONDS))
+    # macOS has no timeout and needs no limit.
+    command -v timeout >/dev/null || { "$@"; return; }
+    timeout --kill-after=5 "$((left > 0 ? left : 1))" "$@"
+}
+
+# Prints why a step failed: its exit code after "timeout", or the line that describes the error in the log.
+_dbt_reason() {
+    if [ "$1" -eq 124 ] || [ "$1" -eq 137 ]; then
+        echo "timed out ${_dbt_seconds} seconds after the start"
+    else
+        grep -m 1 '^ERROR' "$2" || tail -n 1 "$2"
+    fi
+}
 
 # The triggerer imports the sensors' trigger from the DAGs folder, which is not on its path. MWAA's image replaces PYTHONPATH
 # after this script, so a .pth file adds the folder. (images/airflow/3.3.1/python/mwaa/config/setup_environment.py in
 # aws/amazon-mwaa-docker-images, read 2026-11)
 _dbt_triggerer_path() {
     local site
-    site="$(python3 -c 'import site, sysconfig; print(site.getusersitepackages() if site.ENABLE_USER_SITE else sysconfig.get_path("purelib"))')" || return 1
+    site="$(_dbt_before_deadline python3 -c 'import site, sysconfig; print(site.getusersitepackages() if site.ENABLE_USER_SITE else sysconfig.get_path("purelib"))')" || return 1
     mkdir -p "${site}" || return 1
     echo 'import os, sys; sys.path.append(os.path.join(os.environ.get("AIRFLOW_HOME", "/usr/local/airflow"), "dags"))' >"${site}/mwaa_pipelines.pth"
 }
 
 _dbt_pins() {
     cat <<'PINS'
-# pins: begin (make lock writes what stands between these two lines)
+# pins: begin (make lock writes the lines between these two)
 agate==1.9.1
 annotated-types==0.8.0
 asn1crypto==1.5.1
@@ -102,32 +123,33 @@ PINS
 }
 
 _dbt_install() {
-    local log="${DBT_VENV_PATH}.log" pins="${DBT_VENV_PATH}.requirements.txt" wanted
+    local log="${DBT_VENV_PATH}.log" pins="${DBT_VENV_PATH}.requirements.txt" checksum
     _dbt_pins >"${pins}" || { _dbt_problem="${pins} cannot be written"; return 1; }
-    wanted="$(cksum <"${pins}")"
-    if [ "$(cat "${DBT_VENV_PATH}/.ready" 2>/dev/null)" = "${wanted}" ] && [ -x "${DBT_VENV_PATH}/bin/dbt" ]; then
+    checksum="$(cksum <"${pins}")"
+    if [ "$(cat "${DBT_VENV_PATH}/.ready" 2>/dev/null)" = "${checksum}" ] && [ -x "${DBT_VENV_PATH}/bin/dbt" ]; then
         echo "startup.sh: dbt is ready in ${DBT_VENV_PATH}"
         return 0
     fi
     echo "startup.sh: installing dbt into ${DBT_VENV_PATH} ..."
-    if ! python3 -m venv --clear "${DBT_VENV_PATH}" >"${log}" 2>&1; then
-        _dbt_problem="python3 -m venv failed: $(tail -n 1 "${log}")"
+    _dbt_before_deadline python3 -m venv --clear "${DBT_VENV_PATH}" >"${log}" 2>&1 || {
+        _dbt_problem="python3 -m venv failed: $(_dbt_reason "$?" "${log}")"
         return 1
-    fi
-    # The pins are the whole closure, so pip has nothing to resolve.
-    if ! "${DBT_VENV_PATH}/bin/python" -m pip install --no-input --disable-pip-version-check --no-deps --requirement "${pins}" >"${log}" 2>&1; then
-        _dbt_problem="pip could not install dbt: $(grep -m 1 '^ERROR' "${log}" || tail -n 1 "${log}")"
+    }
+    # The pins include all dependencies, so pip has nothing to resolve.
+    _dbt_before_deadline "${DBT_VENV_PATH}/bin/python" -m pip install \
+        --no-input --disable-pip-version-check --no-deps --requirement "${pins}" >"${log}" 2>&1 || {
+        _dbt_problem="pip could not install dbt: $(_dbt_reason "$?" "${log}")"
         return 1
-    fi
-    if ! "${DBT_VENV_PATH}/bin/dbt" --version >"${log}" 2>&1; then
-        _dbt_problem="dbt is installed but does not start: $(tail -n 1 "${log}")"
+    }
+    _dbt_before_deadline "${DBT_VENV_PATH}/bin/dbt" --version >"${log}" 2>&1 || {
+        _dbt_problem="dbt is installed but does not start: $(_dbt_reason "$?" "${log}")"
         return 1
-    fi
-    echo "${wanted}" >"${DBT_VENV_PATH}/.ready" || { _dbt_problem="${DBT_VENV_PATH} cannot be written"; return 1; }
+    }
+    echo "${checksum}" >"${DBT_VENV_PATH}/.ready" || { _dbt_problem="${DBT_VENV_PATH} cannot be written"; return 1; }
     echo "startup.sh: dbt is ready in ${DBT_VENV_PATH}"
 }
 
-# The web server runs no dbt, and on a private web server a download would only time out.
+# The web server does not run dbt, and a private web server cannot download packages.
 if [ "${MWAA_AIRFLOW_COMPONENT:-}" != "webserver" ]; then
     if _dbt_triggerer_path 2>/dev/null; then
         export AIRFLOW__DBT__START_IN_TRIGGERER=True
@@ -141,4 +163,5 @@ if [ "${MWAA_AIRFLOW_COMPONENT:-}" != "webserver" ]; then
     fi
     unset _dbt_problem
 fi
-unset -f _dbt_triggerer_path _dbt_pins _dbt_install
+unset _dbt_seconds _dbt_deadline
+unset -f _dbt_before_deadline _dbt_reason _dbt_triggerer_path _dbt_pins _dbt_install

@@ -1,21 +1,25 @@
-"""startup.sh survives whatever fails, says it in one line and leaves it for the DAGs; bash sources it, as on MWAA."""
+"""startup.sh reports every failure in one line and never stops the shell that sources it, as MWAA does."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 STARTUP = Path(__file__).parents[2] / "startup.sh"
-# What startup.sh calls besides bash itself and python3.
-PROGRAMS = ("cat", "cksum", "env", "grep", "rm", "tail", "tee")
+# The programs that startup.sh calls besides bash and python3.
+PROGRAMS = ("cat", "cksum", "env", "grep", "mkdir", "rm", "tail", "tee", "timeout")
 
-# Makes a virtual environment whose python answers as pip, and whose dbt answers with its version.
+# Creates a virtual environment with stubs for pip and dbt.
 PYTHON = """#!/bin/bash
+if [ "$HANGS" = "$2" ]; then sleep 60; fi
 if [ "$1" = -c ]; then
+    if [ "$HANGS" = site ]; then sleep 60; fi
     if [ -n "$SITE_FAILS" ]; then exit 1; fi
     echo "$AIRFLOW_HOME/site"
     exit
@@ -26,6 +30,7 @@ mkdir -p "${@: -1}/bin"
 cat >"${@: -1}/bin/python" <<'PIP'
 #!/bin/bash
 echo "pip $*" >>"$CALLS"
+if [ "$HANGS" = pip ]; then sleep 60; fi
 cat "${@: -1}" >"$CALLS.requirements"
 if [ -n "$PIP_FAILS" ]; then
     printf 'WARNING: Retrying\\nERROR: %s\\nERROR: more of it\\n' "$PIP_FAILS"
@@ -34,6 +39,7 @@ fi
 PIP
 cat >"${@: -1}/bin/dbt" <<'DBT'
 #!/bin/bash
+if [ "$HANGS" = dbt ]; then sleep 60; fi
 if [ -n "$DBT_FAILS" ]; then printf 'Traceback\\nImportError: %s\\n' "$DBT_FAILS"; exit 1; fi
 DBT
 chmod +x "${@: -1}/bin/python" "${@: -1}/bin/dbt"
@@ -42,16 +48,17 @@ chmod +x "${@: -1}/bin/python" "${@: -1}/bin/dbt"
 
 @dataclass
 class Container:
-    """A container of MWAA: its home, its programs, and what startup.sh left in them."""
+    """A container of MWAA: its home, its programs, and the files that startup.sh wrote."""
 
     folder: Path
     home: Path
     component: str = "worker"
     options: str = "set +eu"
     more: dict[str, str] = field(default_factory=dict)
+    script: Path = STARTUP
 
     def start(self) -> subprocess.CompletedProcess[str]:
-        """Source startup.sh; the last line of its output says whether the shell lived to dump its variables."""
+        """Source startup.sh, then print the line `alive` and the shell's variables."""
         environment = {
             "PATH": str(self.folder / "bin"),
             "CALLS": str(self.folder / "calls"),
@@ -59,7 +66,13 @@ class Container:
             "MWAA_AIRFLOW_COMPONENT": self.component,
             **self.more,
         }
-        command = [shutil.which("bash"), "-c", f'{self.options}; source "$1"; echo "alive"; env', "startup", STARTUP]
+        command = [
+            shutil.which("bash"),
+            "-c",
+            f'{self.options}; source "$1"; echo "alive"; env',
+            "startup",
+            self.script,
+        ]
         return subprocess.run(
             command, env=environment, cwd=self.folder, capture_output=True, text=True, check=False, timeout=60
         )
@@ -79,7 +92,7 @@ class Container:
 def container(tmp_path: Path) -> Container:
     (tmp_path / "bin").mkdir()
     (tmp_path / "home").mkdir()
-    for program in (*PROGRAMS, "mkdir", "chmod"):
+    for program in (*PROGRAMS, "chmod", "sleep"):
         (tmp_path / "bin" / program).symlink_to(shutil.which(program))
     python = tmp_path / "bin" / "python3"
     python.write_text(PYTHON)
@@ -94,7 +107,7 @@ def variables(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
 
 
 def the_failure(done: subprocess.CompletedProcess[str]) -> str:
-    """The one line that says what went wrong."""
+    """The one line that describes the failure."""
     assert done.returncode == 0
     variables(done)
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("startup.sh:")]
@@ -122,7 +135,7 @@ def test_dbt_is_installed_once(container: Container, options: str) -> None:
     assert len(container.calls) == 2
 
 
-def test_the_triggerer_finds_the_dags_folder(container: Container) -> None:
+def test_triggerer_finds_the_dags_folder(container: Container) -> None:
     assert variables(container.start())["AIRFLOW__DBT__START_IN_TRIGGERER"] == "True"
     line = (container.home / "site" / "mwaa_pipelines.pth").read_text()
     code = f"import site; site.addsitedir({str(container.home / 'site')!r}); import sys; print(sys.path[-1])"
@@ -132,7 +145,7 @@ def test_the_triggerer_finds_the_dags_folder(container: Container) -> None:
 
 
 @SHELLS
-def test_an_unwritable_site_leaves_sensors_to_workers(container: Container, options: str) -> None:
+def test_sensors_start_on_workers_without_the_pth_file(container: Container, options: str) -> None:
     container.options, container.more = options, {"SITE_FAILS": "yes"}
     done = container.start()
     assert "AIRFLOW__DBT__START_IN_TRIGGERER" not in variables(done)
@@ -140,7 +153,7 @@ def test_an_unwritable_site_leaves_sensors_to_workers(container: Container, opti
     assert container.marker is None
 
 
-def test_another_set_of_pins_is_installed_anew(container: Container) -> None:
+def test_changed_pins_are_installed_again(container: Container) -> None:
     container.start()
     (container.home / "dbt_venv" / ".ready").write_text("of another startup.sh\n")
     container.start()
@@ -156,13 +169,15 @@ def test_another_set_of_pins_is_installed_anew(container: Container) -> None:
         ("DBT_FAILS", "dbt is installed but does not start: ImportError: no space left"),
     ],
 )
-def test_a_step_that_fails(container: Container, options: str, variable: str, words: str) -> None:
+def test_failed_step_is_reported_and_repeated_at_the_next_start(
+    container: Container, options: str, variable: str, words: str
+) -> None:
     container.options, container.more = options, {variable: "no space left"}
     failed = container.start()
     line = the_failure(failed)
     assert line.endswith(words)
     assert container.marker == f"{line}\n"
-    # The next start begins anew, and takes the marker away.
+    # The next start installs again and removes the marker.
     container.more = {}
     variables(container.start())
     assert container.marker is None
@@ -170,7 +185,7 @@ def test_a_step_that_fails(container: Container, options: str, variable: str, wo
 
 
 @SHELLS
-def test_no_python(container: Container, options: str) -> None:
+def test_missing_python_is_reported(container: Container, options: str) -> None:
     container.options = options
     (container.folder / "bin" / "python3").unlink()
     line = the_failure(container.start())
@@ -179,8 +194,8 @@ def test_no_python(container: Container, options: str) -> None:
 
 
 @SHELLS
-def test_a_home_that_cannot_be_written(container: Container, options: str) -> None:
-    # A file in the place of the folder: permissions would not hold root back.
+def test_unwritable_home_is_reported(container: Container, options: str) -> None:
+    # A file instead of the folder, because permissions do not stop root.
     container.options, container.home = options, container.folder / "home.file"
     container.home.write_text("")
     assert the_failure(container.start()).endswith("dbt_venv.requirements.txt cannot be written")
@@ -188,7 +203,7 @@ def test_a_home_that_cannot_be_written(container: Container, options: str) -> No
 
 
 @SHELLS
-def test_a_web_server_gets_the_variables_and_no_dbt(container: Container, options: str) -> None:
+def test_web_server_gets_variables_but_no_dbt(container: Container, options: str) -> None:
     container.options, container.component = options, "webserver"
     done = container.start()
     assert variables(done)["DBT_PROJECT_PATH"] == str(container.home / "dags" / "dbt")
@@ -196,23 +211,53 @@ def test_a_web_server_gets_the_variables_and_no_dbt(container: Container, option
 
 
 @pytest.mark.parametrize("component", ["scheduler", "worker", "hybrid"])
-def test_every_other_component_gets_dbt(container: Container, component: str) -> None:
+def test_other_components_get_dbt(container: Container, component: str) -> None:
     container.component = component
     variables(container.start())
     assert len(container.calls) == 2
 
 
-def test_what_is_sent_home_or_written_at_parse_is_off(container: Container) -> None:
-    found = variables(container.start())
-    off = [
-        name for name, value in found.items() if name.startswith(("AIRFLOW__COSMOS__", "DBT_SEND")) and value == "False"
-    ]
-    assert {"AIRFLOW__COSMOS__ENABLE_TELEMETRY", "AIRFLOW__COSMOS__ENABLE_CACHE", "DBT_SEND_ANONYMOUS_USAGE_STATS"} <= {
-        *off
-    }
+def test_usage_statistics_and_the_cache_are_off(container: Container) -> None:
+    shell = variables(container.start())
+    for name in (
+        "AIRFLOW__COSMOS__ENABLE_TELEMETRY",
+        "AIRFLOW__COSMOS__ENABLE_CACHE",
+        "DBT_SEND_ANONYMOUS_USAGE_STATS",
+    ):
+        assert shell[name] == "False"
 
 
-def test_nothing_but_variables_is_left_in_the_shell(container: Container) -> None:
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        ("venv", "python3 -m venv failed: not done 1 seconds after the start"),
+        ("pip", "pip could not install dbt: not done 1 seconds after the start"),
+        ("dbt", "dbt is installed but does not start: not done 1 seconds after the start"),
+    ],
+)
+def test_step_that_hangs_is_stopped_and_reported(container: Container, tmp_path: Path, step: str, words: str) -> None:
+    text = STARTUP.read_text()
+    limit = re.search(r"^_dbt_seconds=(\d+)$", text, re.MULTILINE)
+    # MWAA allows 295 seconds.
+    assert int(limit[1]) <= 250
+    container.script = tmp_path / "startup.sh"
+    container.script.write_text(text.replace(limit[0], "_dbt_seconds=1"))
+    container.more = {"HANGS": step}
+    started = time.monotonic()
+    line = the_failure(container.start())
+    assert words in line
+    assert container.marker == f"{line}\n"
+    assert time.monotonic() - started < 30
+
+
+def test_start_without_the_pth_file_when_python_hangs(container: Container, tmp_path: Path) -> None:
+    container.script = tmp_path / "startup.sh"
+    container.script.write_text(STARTUP.read_text().replace("_dbt_seconds=240", "_dbt_seconds=1"))
+    container.more = {"HANGS": "site"}
+    assert "mwaa_pipelines.pth cannot be written" in container.start().stdout
+
+
+def test_only_exported_variables_stay_in_the_shell(container: Container) -> None:
     for component in ("worker", "webserver"):
         command = (
             f'MWAA_AIRFLOW_COMPONENT={component}; source "$1"; compgen -A function; compgen -v | grep _dbt_ || true'

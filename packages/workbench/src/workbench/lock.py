@@ -7,7 +7,7 @@ from mwaa_local.settings import REPOSITORY, SetupError
 
 GROUPS = ("dbt", "tools", "scan", "mwaa")
 _PINS = re.compile(r"(?<=^# pins: begin).*?\n(?=# pins: end$)", re.DOTALL | re.MULTILINE)
-_HEADER = " (make lock writes what stands between these two lines)\n"
+_HEADER = " (make lock writes the lines between these two)\n"
 
 
 def pins(requirements: str) -> str:
