@@ -67,16 +67,16 @@ docs: deps ## dbt's documentation as one HTML file
 	@$(WORKBENCH) docs
 
 new-model: deps ## SQL and YAML of a new model (NAME=late_carriers LAYER=marts)
-	@$(BIN)/python -m workbench.new_model "$$NAME" "$$LAYER"
+	@$(BIN)/python -m workbench new-model "$$NAME" "$$LAYER"
 
 start-fresh: deps ## Empty the template of its sample (YES=1: without asking)
 	@$(BIN)/python -m workbench.start_fresh $(if $(YES),--yes)
 
 site: deps ## The documentation as a site, its reference from the code
-	@$(BIN)/python -m workbench.reference
+	@$(BIN)/python -m workbench site
 
 screenshots: deps ## Take the documentation's pictures anew (needs Chromium)
-	@$(BIN)/python -m workbench.screenshots
+	@$(BIN)/python -m workbench screenshots
 
 report: deps ## The audit trail as one HTML file (DAYS=30)
 	@$(LOCAL) report $(if $(DAYS),--days "$$DAYS")
@@ -88,7 +88,7 @@ hooks: deps ## Check staged files at each git commit, in seconds
 	@$(BIN)/prek install --quiet && echo "git commit checks what is staged from now on; make lint checks everything."
 
 scan: deps ## The stacks against checkov, the workflows against actionlint
-	@$(BIN)/python -m workbench.scan
+	@$(BIN)/python -m workbench scan
 
 format: deps ## Format Python
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

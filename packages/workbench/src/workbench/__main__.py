@@ -1,15 +1,17 @@
 """The commands for work on models and on the repository: `python -m workbench --help`."""
 
+import gc
 import sys
 from pathlib import Path
 from typing import Annotated
 
 # First: it decides what a signal does while the rest is imported.
-from mwaa_local.command import RUN_FAILED, checkout_settings  # isort: skip
+from mwaa_local.command import RUN_FAILED, SETUP_FAILED, checkout_settings  # isort: skip
 
 import typer
 
-from mwaa_release.progress import console
+from mwaa_local.settings import REPOSITORY, Settings, SetupError
+from mwaa_release.progress import console, errors
 from workbench.cli import add_commands
 
 app = typer.Typer(
@@ -44,6 +46,95 @@ def lock(
         from workbench.lock import lock as resolve
 
         resolve(uv, mwaa_constraints)
+
+
+@app.command()
+def conventions() -> None:
+    """Check the conventions of the dbt project. Needs no warehouse."""
+    # dbt's imports live as long as this process: collecting garbage among them takes half a second.
+    gc.disable()
+    with checkout_settings() as settings:
+        from workbench.check_conventions import check
+
+        if check(settings):
+            raise typer.Exit(RUN_FAILED)
+
+
+@app.command("new-model")
+def new_model(
+    name: Annotated[str, typer.Argument(help="Name of the model, such as late_carriers.")] = "",
+    layer: Annotated[str, typer.Argument(help="staging or marts.")] = "",
+) -> None:
+    """Write the SQL and YAML of a new model by the conventions."""
+    from workbench.new_model import PROJECT
+    from workbench.new_model import new_model as write
+
+    try:
+        paths = write(PROJECT, name, layer)
+    except SetupError as error:
+        errors.print(str(error), style="red", markup=False)
+        raise typer.Exit(SETUP_FAILED) from None
+    for path in paths:
+        console.print(f"wrote {path.relative_to(REPOSITORY)}", markup=False)
+    console.print(f"Next: describe in both files what one row is, then type: make build M={name}", markup=False)
+
+
+@app.command()
+def site() -> None:
+    """Build the documentation as a site, with a reference generated from the code."""
+    from workbench.reference import build_site
+
+    raise typer.Exit(build_site())
+
+
+@app.command()
+def scan() -> None:
+    """Check the stacks with checkov and the workflows with actionlint."""
+    with checkout_settings() as settings:
+        from workbench.scan import scan as run_scanners
+
+        if run_scanners(settings):
+            raise typer.Exit(RUN_FAILED)
+
+
+@app.command("slim-ci")
+def slim_ci(
+    base: Annotated[str, typer.Option(help="Commit that the change starts from.")] = "origin/main",
+) -> None:
+    """Show what a change releases, and build its models with what depends on them."""
+    with checkout_settings() as settings:
+        from mwaa_release.errors import DeployError
+        from workbench.slim_ci import DbtFailedError, check
+
+        try:
+            check(settings, base)
+        except (DbtFailedError, DeployError, SetupError) as error:
+            errors.print(f"Error: {error}", markup=False, soft_wrap=True)
+            code = RUN_FAILED if isinstance(error, DbtFailedError) else getattr(error, "exit_code", SETUP_FAILED)
+            raise typer.Exit(code) from None
+
+
+@app.command()
+def summary(
+    title: Annotated[str, typer.Argument(help="Heading of the summary.")],
+    command: Annotated[list[str], typer.Argument(help="The command, after --.")],
+) -> None:
+    """Run a command, write a Markdown summary of it, and exit with its exit code.
+
+    The summary is <state>/summaries/<title>.md; on GitHub it is also the job's summary.
+    """
+    from workbench.summary import run_and_summarize
+
+    raise typer.Exit(run_and_summarize(Settings.from_environment().state, title, command))
+
+
+@app.command()
+def screenshots() -> None:
+    """Take the documentation's screenshots of a new run. Needs Chromium."""
+    with checkout_settings() as settings:
+        from workbench.screenshots import take_screenshots
+
+        take_screenshots(settings)
 
 
 if __name__ == "__main__":

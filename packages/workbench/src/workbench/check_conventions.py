@@ -1,16 +1,10 @@
-"""Checks a dbt project's conventions: `python -m workbench.check_conventions`. It needs no warehouse.
+"""Checks a dbt project's conventions: `python -m workbench conventions`. It needs no warehouse.
 
 dbt reads the project (a warning of dbt's is a mistake here), then dbt-score holds it against `conventions.py`.
 """
 
-import gc
-import sys
 from pathlib import Path
 from typing import Any
-
-if __name__ == "__main__":
-    # What importing dbt makes lives as long as this process; looking for garbage among it takes half a second.
-    gc.disable()
 
 from dbt.cli.main import dbtRunner
 from dbt_score.config import Config
@@ -77,17 +71,16 @@ def problems(manifest: Path) -> list[str]:
     return found.lines
 
 
-def main() -> int:
-    """Print what is wrong, and return the exit code: 1 if something is."""
+def check(settings: Settings) -> int:
+    """Print each broken convention of the project, and return how many there are.
+
+    A project that dbt cannot read counts as one; dbt has printed why.
+    """
     project = REPOSITORY / "dbt_project"
-    manifest = parse(project, Settings.from_environment().state / "lint")
+    manifest = parse(project, settings.state / "lint")
     if manifest is None:
         return 1
-    found = problems(manifest)
-    for problem in found:
-        print(f"{project.name}/{problem}")
-    return 1 if found else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    lines = problems(manifest)
+    for line in lines:
+        print(f"{project.name}/{line}")
+    return len(lines)

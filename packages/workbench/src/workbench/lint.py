@@ -35,7 +35,7 @@ def lint(binaries: Path) -> int:
     python = ["pyproject.toml", *_tracked("*.py")]
     commands = {
         # First what takes longest.
-        "conventions": ["python", "-m", "workbench.check_conventions"],
+        "conventions": ["python", "-m", "workbench", "conventions"],
         "sqlfluff": ["sqlfluff", "lint", "--disable-progress-bar", "dbt_project"],
         "cfn-lint": ["cfn-lint", *templates] if templates else [],
         "zizmor": ["zizmor", "--offline", "--persona=pedantic", "--no-progress", "--quiet", ".github"],

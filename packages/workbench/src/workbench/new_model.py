@@ -1,4 +1,4 @@
-"""Writes a new model's SQL and YAML as the conventions want them: `python -m workbench.new_model NAME LAYER`."""
+"""Writes a new model's SQL and YAML as the conventions want them: `python -m workbench new-model NAME LAYER`."""
 
 import re
 import sys
@@ -9,7 +9,6 @@ import yaml
 from sqlfluff.dialects.dialect_redshift_keywords import redshift_reserved_keywords
 
 from mwaa_local.settings import REPOSITORY, SetupError
-from mwaa_release.progress import console, errors
 
 PROJECT = REPOSITORY / "dbt_project"
 _TYPE = "make new-model NAME=<name> LAYER=staging|marts, such as NAME=late_carriers LAYER=marts"
@@ -142,21 +141,3 @@ def _description(properties: dict[str, Any]) -> str:
     text = properties.get("description") or f"{properties['name']}, as the source has it."
     # As YAML, on one line, without the end of a document that PyYAML gives a bare value.
     return yaml.safe_dump(text.strip(), width=sys.maxsize, allow_unicode=True).removesuffix("\n").removesuffix("\n...")
-
-
-def main() -> int:
-    """Write what the arguments name, and return the exit code."""
-    name, layer = (*sys.argv[1:], "", "")[:2]
-    try:
-        written = new_model(PROJECT, name, layer)
-    except SetupError as error:
-        errors.print(str(error), style="red", markup=False)
-        return 2
-    for path in written:
-        console.print(f"wrote {path.relative_to(REPOSITORY)}", markup=False)
-    console.print(f"Next: say in both what a row is, then type: make build M={name}", markup=False)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

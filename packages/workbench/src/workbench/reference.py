@@ -1,4 +1,4 @@
-"""Writes docs/reference/ from the code it tells of, and builds the site: `python -m workbench.reference`."""
+"""Writes docs/reference/ from the code it tells of, and builds the site: `python -m workbench site`."""
 
 import json
 import re
@@ -122,15 +122,11 @@ def write(folder: Path) -> None:
         (folder / f"{name}.md").write_text(page())
 
 
-def main() -> int:
-    """Write the pages, build the site strictly (a link to nowhere is a mistake), and return the exit code."""
+def build_site() -> int:
+    """Write the reference pages, build the site, and return zensical's exit code; a broken link is an error."""
     write(PAGES)
     zensical = Path(sys.executable).with_name("zensical")
     done = subprocess.run([zensical, "build", "--strict", "--clean"], cwd=REPOSITORY, check=False)
     if done.returncode == 0:
         print(f"file://{REPOSITORY / '.local' / 'site' / 'index.html'}")
     return done.returncode
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mwaa_local.processes import base_environment
 from mwaa_local.settings import REPOSITORY, Settings, SetupError
-from mwaa_release.progress import console, errors
+from mwaa_release.progress import console
 
 REQUIREMENTS = REPOSITORY / "requirements" / "scan.txt"
 
@@ -59,16 +59,3 @@ def scan(settings: Settings, repository: Path = REPOSITORY) -> int:
             failed += 1
             console.print(done.stdout.rstrip(), markup=False)
     return failed
-
-
-def main() -> int:
-    """Return the exit code: 1 if a scanner found something, 2 if one could not be installed."""
-    try:
-        return 1 if scan(Settings.from_environment()) else 0
-    except SetupError as error:
-        errors.print(f"Set-up failed: {error}", style="red", markup=False)
-        return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())

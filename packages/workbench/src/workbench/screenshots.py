@@ -80,9 +80,8 @@ def airflow_graph(browser: Browser, settings: Settings) -> None:
     save(browser, "airflow", 900, 1600)
 
 
-def main() -> None:
-    settings = Settings.from_environment()
-    os.environ.update(settings.aws_environment())
+def take_screenshots(settings: Settings) -> None:
+    """Run the sample pipeline, and take the pictures of it."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
@@ -99,7 +98,3 @@ def main() -> None:
         finally:
             browser.close()
             local("down")
-
-
-if __name__ == "__main__":
-    main()

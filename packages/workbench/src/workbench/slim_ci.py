@@ -1,11 +1,10 @@
 """What a change does: the release plan against the base, and dbt's build of what changed and what depends on it.
 
-`python -m workbench.slim_ci --base HEAD^1`. It needs git, and no credentials: the base's artifact is built from
+`python -m workbench slim-ci --base HEAD^1`. It needs git, and no credentials: the base's artifact is built from
 its commit, its manifest is dbt's state, and what the changed models read is first built from the base, in the
 production schema of the local warehouse.
 """
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -20,7 +19,6 @@ from mwaa_local.settings import HOST, REPOSITORY, Passwords, Settings, SetupErro
 from mwaa_local.stack import TARGET_SCHEMA
 from mwaa_release.build import build
 from mwaa_release.cli_options import print_plan
-from mwaa_release.errors import DeployError
 from mwaa_release.manifest import project_name
 from mwaa_release.plan import AppliedArtifact, make_plan
 from mwaa_release.release import Artifact
@@ -159,19 +157,3 @@ def _build(settings: Settings, base: Artifact, base_checkout: Path) -> None:
     dbt.run(project, "local", SCHEMA, "docs", "generate", "--static", "--quiet", shown=False)
     page = settings.state / "change" / SCHEMA / "target" / "static_index.html"
     print(f"dbt's documentation: {page}", flush=True)
-
-
-def main() -> int:
-    """Read the arguments, and return the exit code: 1 if something in the change is wrong, 2 if the set-up is."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--base", default="origin/main", help="commit that the change starts from")
-    try:
-        check(Settings.from_environment(), parser.parse_args().base)
-    except (DbtFailedError, DeployError, SetupError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return getattr(error, "exit_code", 1 if isinstance(error, DbtFailedError) else 2)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

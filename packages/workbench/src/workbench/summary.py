@@ -1,4 +1,4 @@
-"""Runs a command and writes how it went into a Markdown file: `python -m workbench.summary Lint -- make lint`.
+"""Runs a command and writes how it went into a Markdown file: `python -m workbench summary Lint -- make lint`.
 
 The file is `<state>/summaries/<title>.md`; on GitHub it is also the job's summary, and part of the comment on the pull
 request. The command's output goes through unchanged, and its exit code is this one's.
@@ -7,10 +7,8 @@ request. The command's output goes through unchanged, and its exit code is this 
 import os
 import re
 import subprocess
-import sys
 import time
-
-from mwaa_local.settings import Settings
+from pathlib import Path
 
 # A comment on GitHub has at most 65,536 characters, and there are four of these in it.
 _LINES, _CHARACTERS = 60, 12_000
@@ -28,30 +26,27 @@ def markdown(title: str, code: int, seconds: float, output: str) -> str:
     return f"{head}\n\n<details{opened}><summary>Output</summary>\n\n{fence}text\n{end}\n{fence}\n\n</details>\n\n"
 
 
-def main() -> int:
-    """Run the command after `--`, and return its exit code."""
-    title, separator, *command = sys.argv[1:] + [""] * 2
-    command = [word for word in command if word]
-    if separator != "--" or not command:
-        print("usage: python -m workbench.summary TITLE -- COMMAND ...", file=sys.stderr)
-        return 2
+def run_and_summarize(state: Path, title: str, command: list[str]) -> int:
+    """Run a command, write its summary, and return its exit code.
+
+    Args:
+        state: the state folder; the summary goes into its folder `summaries`.
+        title: heading and file name of the summary.
+        command: program and arguments.
+    """
     started = time.monotonic()
     output = []
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    ) as run:
-        for line in run.stdout or ():
+    ) as process:
+        for line in process.stdout or ():
             print(line, end="", flush=True)
             output.append(line)
-    text = markdown(title, run.returncode, time.monotonic() - started, "".join(output))
-    folder = Settings.from_environment().state / "summaries"
+    text = markdown(title, process.returncode, time.monotonic() - started, "".join(output))
+    folder = state / "summaries"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{title.lower().replace(' ', '-')}.md").write_text(text, encoding="utf-8")
     if path := os.environ.get("GITHUB_STEP_SUMMARY"):
         with open(path, "a", encoding="utf-8") as file:
             file.write(text)
-    return run.returncode
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return process.returncode

@@ -25,7 +25,7 @@ def test_a_long_output_is_cut_at_its_beginning() -> None:
 
 
 def test_output_and_exit_code_go_through(tmp_path) -> None:
-    command = [sys.executable, "-m", "workbench.summary", "A title", "--", "sh", "-c", "echo said; exit 3"]
+    command = [sys.executable, "-m", "workbench", "summary", "A title", "--", "sh", "-c", "echo said; exit 3"]
     environment = {"LOCAL_DIR": str(tmp_path), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (3, "said\n")
