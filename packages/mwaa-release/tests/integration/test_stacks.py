@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from mwaa_local.testing.stacks import INFRA, NOT_MADE, Stacks, listed, load, properties
+from mwaa_local.templates import INFRA, load
+from mwaa_local.testing.stacks import NOT_MADE, Stacks, listed, properties
 
 
 @pytest.fixture

@@ -6,105 +6,22 @@ GitHub's, to the letter of the policies that production gets. Not through CloudF
 
 import base64
 import json
-import re
 from typing import Any
 
 import boto3
 import botocore.session
 import httpx
-import yaml
 from botocore.config import Config
 from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
 
-from mwaa_local.settings import ACCOUNT_ID, ENVIRONMENT, REGION, REPOSITORY, Settings
+from mwaa_local.settings import ACCOUNT_ID, ENVIRONMENT, REGION, Settings
+from mwaa_local.templates import Template
 
 # Whose token the release role trusts, and for which jobs.
 ISSUER = "token.actions.githubusercontent.com"
 PROVIDER = f"arn:aws:iam::{ACCOUNT_ID}:oidc-provider/{ISSUER}"
 GITHUB_REPOSITORY = "acme/data"
 RELEASE_JOB = f"repo:{GITHUB_REPOSITORY}:environment:dev"
-_PSEUDO = {"AWS::Partition": "aws", "AWS::AccountId": ACCOUNT_ID, "AWS::Region": REGION, "AWS::NoValue": None}
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads CloudFormation's short forms, such as !Sub, as what they stand for."""
-
-
-def _short_form(loader: yaml.SafeLoader, tag: str, node: yaml.Node) -> dict[str, Any]:
-    if isinstance(node, yaml.ScalarNode):
-        return {tag: loader.construct_scalar(node)}
-    if isinstance(node, yaml.SequenceNode):
-        return {tag: loader.construct_sequence(node, deep=True)}
-    return {tag: loader.construct_mapping(node, deep=True)}  # type: ignore[arg-type]
-
-
-_Loader.add_multi_constructor("!", _short_form)
-
-
-class _Template:
-    """A template with values for its parameters and its other resources."""
-
-    def __init__(self, file: str, values: dict[str, str]) -> None:
-        self.content = yaml.load((REPOSITORY / "infra" / file).read_text(), _Loader)  # noqa: S506 - a SafeLoader
-        defaults = {name: each.get("Default") for name, each in self.content["Parameters"].items()}
-        self._values: dict[str, Any] = {**_PSEUDO, **defaults, **values}
-
-    def holds(self, condition: str | None) -> bool:
-        """Whether a condition of the template is true; no condition is."""
-        return condition is None or bool(self.filled(self.content["Conditions"][condition]))
-
-    def filled(self, part: Any) -> Any:
-        """A part of the template with its functions replaced by what they give; entries that are no value are gone."""
-        if isinstance(part, list):
-            return [each for each in map(self.filled, part) if each is not None]
-        if not isinstance(part, dict):
-            return part
-        if len(part) == 1:
-            ((name, argument),) = part.items()
-            if function := getattr(self, f"_{name.lower()}", None) if name[0].isupper() else None:
-                return function(argument)
-        filled = {name: self.filled(each) for name, each in part.items()}
-        return {name: each for name, each in filled.items() if each is not None}
-
-    def _ref(self, name: str) -> Any:
-        return self._values[name]
-
-    _getatt = _ref
-
-    def _condition(self, name: Any) -> Any:
-        # A statement has a member of the same name, which is no function.
-        return self.holds(name) if isinstance(name, str) else {"Condition": self.filled(name)}
-
-    def _sub(self, argument: Any) -> str:
-        text, more = argument if isinstance(argument, list) else (argument, {})
-        values = self._values | {name: self.filled(each) for name, each in more.items()}
-        return re.sub(r"\$\{([^}]+)\}", lambda match: str(values[match[1]]), text)
-
-    def _if(self, argument: list[Any]) -> Any:
-        condition, then, other = argument
-        return self.filled(then if self.holds(condition) else other)
-
-    def _equals(self, argument: list[Any]) -> bool:
-        one, other = map(self.filled, argument)
-        return bool(one == other)
-
-    def _not(self, argument: list[Any]) -> bool:
-        return not self.filled(argument[0])
-
-    def _and(self, argument: list[Any]) -> bool:
-        return all(map(self.filled, argument))
-
-    def _join(self, argument: list[Any]) -> str:
-        separator, parts = self.filled(argument)
-        return str(separator).join(parts if isinstance(parts, list) else parts.split(","))
-
-    def _split(self, argument: list[Any]) -> list[str]:
-        separator, text = self.filled(argument)
-        return str(text).split(separator)
-
-    def _select(self, argument: list[Any]) -> Any:
-        index, parts = self.filled(argument)
-        return parts[index]
 
 
 def make(iam: Any, file: str, **values: str) -> dict[str, str]:
@@ -119,22 +36,22 @@ def make(iam: Any, file: str, **values: str) -> dict[str, str]:
     Returns:
         The ARNs, by their names in the template. A role that the template does not name is called after the file.
     """
-    template, made = _Template(file, values), {}
+    template, arns = Template(file, values), {}
     for name, resource in template.content["Resources"].items():
         if resource["Type"] != "AWS::IAM::Role" or not template.holds(resource.get("Condition")):
             continue
-        properties = template.filled(resource["Properties"])
+        properties = template.evaluate(resource["Properties"])
         role = properties.get("RoleName", f"{file.partition('.')[0]}-{name}")
         trust = json.dumps(properties["AssumeRolePolicyDocument"])
         try:
-            made[name] = iam.create_role(RoleName=role, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+            arns[name] = iam.create_role(RoleName=role, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
         except iam.exceptions.EntityAlreadyExistsException:
             iam.update_assume_role_policy(RoleName=role, PolicyDocument=trust)
-            made[name] = iam.get_role(RoleName=role)["Role"]["Arn"]
+            arns[name] = iam.get_role(RoleName=role)["Role"]["Arn"]
         for policy in properties["Policies"]:
             document = json.dumps(policy["PolicyDocument"])
             iam.put_role_policy(RoleName=role, PolicyName=policy["PolicyName"], PolicyDocument=document)
-    return made
+    return arns
 
 
 def web_identity(subject: str) -> str:

@@ -8,16 +8,18 @@ import json
 import os
 import secrets
 import shutil
-import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mwaa_local.mwaa.api import Airflow
 from mwaa_local.mwaa.image import Image, read, run
+from mwaa_local.mwaa.startup import merge_environment, run_startup_script
 from mwaa_local.mwaa.sync import DagsSync
-from mwaa_local.processes import Child, base_environment, how_it_ended, spawn, tail
+from mwaa_local.processes import Child, base_environment, how_it_ended, spawn
 from mwaa_local.settings import HOST, Passwords, Settings, SetupError
+from mwaa_local.templates import Template
 from redshift_local.server.postgres import OWNER, PORT, Postgres
 
 SYNC_SECONDS = 2.0  # MWAA: 30
@@ -73,40 +75,25 @@ class Mwaa:
         with psycopg.connect(self._database.conninfo("postgres"), autocommit=True) as connection:
             if not connection.execute("select 1 from pg_database where datname = 'airflow'").fetchone():
                 connection.execute("create database airflow")
-        run([str(self.venv / "bin" / "airflow"), "db", "migrate"], self._airflow_environment({}), self._log("migrate"))
+        run(
+            [str(self.venv / "bin" / "airflow"), "db", "migrate"],
+            self._airflow_environment("migrate-db"),
+            self._log("migrate"),
+        )
         marker.write_text(self._image.version)
 
     def run_startup_script(self, component: str) -> dict[str, str]:
-        """Source the bucket's startup.sh as MWAA does, and return the environment that it leaves.
+        """Run the bucket's startup.sh as MWAA does, and return the environment of the component's processes.
 
         Args:
             component: value of MWAA_AIRFLOW_COMPONENT.
+
+        Raises:
+            SetupError: startup.sh would stop the container on MWAA.
         """
-        path = self._from_bucket("startup.sh")
-        exported = self.home / f"startup.{component}.env"
-        environment = {
-            **base_environment(),
-            "AIRFLOW_HOME": str(self.home),
-            "MWAA_AIRFLOW_COMPONENT": component,
-            "PATH": f"{self.venv / 'bin'}{os.pathsep}{os.environ['PATH']}",
-        }
-        with self._log(f"startup.{component}").open("wb") as log:
-            subprocess.run(
-                ["/bin/bash", "-c", 'source "$1"; env -0 > "$2"', "startup", str(path), str(exported)],
-                env=environment,
-                cwd=self.home,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                check=False,
-            )
-        if not exported.exists():
-            raise SetupError(
-                f"startup.sh ended its shell; on MWAA the container would die. It said:\n{tail(Path(log.name))}"
-            )
-        pairs = (entry.partition("=") for entry in exported.read_text().split("\0") if entry)
-        exported.unlink()
-        return {name: value for name, _, value in pairs}
+        script, log = self._from_bucket("startup.sh"), self._log(f"startup.{component}")
+        exported = run_startup_script(script, self._airflow_environment(component), log)
+        return self._airflow_environment(component, exported)
 
     def copy_dags(self) -> None:
         """Copy the bucket's dags/ once, then keep copying."""
@@ -118,8 +105,8 @@ class Mwaa:
         """Start the Airflow components; they need up to 20 seconds until they work."""
         shutil.rmtree(self.home / "tmp", ignore_errors=True)
         (self.home / "tmp").mkdir(parents=True)
-        worker = self._airflow_environment(self.run_startup_script("hybrid"))
-        webserver = self._airflow_environment(self.run_startup_script("webserver"))
+        worker = self.run_startup_script("hybrid")
+        webserver = self.run_startup_script("webserver")
         for component in COMPONENTS:
             command = [str(self.venv / "bin" / "airflow"), component]
             if component in {"scheduler", "triggerer"}:
@@ -180,54 +167,50 @@ class Mwaa:
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{name}.log"
 
-    def _airflow_environment(self, startup: dict[str, str]) -> dict[str, str]:
+    def _airflow_environment(self, component: str, startup: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return the environment of a component, with the variables that startup.sh has left."""
         users = self.home / "users.json"
         users.unlink(missing_ok=True)
         with os.fdopen(os.open(users, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
             json.dump({"admin": self._passwords.airflow_admin}, file)
         database = f"postgresql+psycopg2://{OWNER}@/airflow?host={self._database.socket_folder}&port={PORT}"
-        lookup = {
-            "connections_prefix": "airflow/connections",
-            "connections_lookup_pattern": "^(?!aws_default$).*$",
-            "variables_prefix": None,
-            "config_prefix": None,
-        }
         address = f"http://{HOST}:{self._settings.airflow_port}"
-        options = {
-            # The environment's own, as infra/ sets them on MWAA.
-            "AIRFLOW__SECRETS__BACKEND": "airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend",
-            "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps(lookup),
-            "AIRFLOW__DBT__KEPT_RESULTS": f"s3://{self._bucket}/kept_results",
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            # What MWAA decides: addresses, keys, the executor.
+        container = {
+            **base_environment(),
             "AIRFLOW_HOME": str(self.home),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(self.home / "dags"),
+            "AIRFLOW__API__BASE_URL": address,
+            # Where the image keeps its own Python modules.
+            "PYTHONPATH": "/python",
+            "PATH": f"{self.venv / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        }
+        essential = {
+            # The image sets these on MWAA.
+            "MWAA_AIRFLOW_COMPONENT": component,
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-            "AIRFLOW__CORE__PARALLELISM": os.environ.get("LOCAL_PARALLELISM", "4"),
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
             "AIRFLOW__CORE__FERNET_KEY": self._fernet_key(),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+            "AIRFLOW__API_AUTH__JWT_SECRET": self._passwords.airflow_jwt,
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
+            # Only the stand-in needs these.
+            "AIRFLOW__CORE__DAGS_FOLDER": str(self.home / "dags"),
+            "AIRFLOW__CORE__PARALLELISM": os.environ.get("LOCAL_PARALLELISM", "4"),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(users),
-            "AIRFLOW__API__BASE_URL": address,
             "AIRFLOW__API__HOST": HOST,
             "AIRFLOW__API__PORT": str(self._settings.airflow_port),
             "AIRFLOW__API__WORKERS": "1",
-            "AIRFLOW__API_AUTH__JWT_SECRET": self._passwords.airflow_jwt,
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.home / "logs" / "tasks"),
             "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(self.home / "logs" / "dag_processor"),
-            # Shorter than on MWAA, so that a laptop need not wait.
+            # Shorter than on MWAA, to shorten the wait on a laptop.
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "2",
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
-            # The image sets it after startup.sh, whatever startup.sh exports.
-            "PYTHONPATH": "/python",
             "TMPDIR": str(self.home / "tmp"),
             "NO_PROXY": HOST,
-            "PATH": f"{self.venv / 'bin'}{os.pathsep}{os.environ['PATH']}",
             **self._settings.worker_environment(),
         }
-        return {**base_environment(), **startup, **options}
+        return merge_environment(container, startup or {}, configuration_options(self._bucket), essential)
 
     def _fernet_key(self) -> str:
         """The key that Airflow encrypts with: one for all components, and as old as the database, as on MWAA."""
@@ -236,3 +219,11 @@ class Mwaa:
             path.touch(mode=0o600)
             path.write_bytes(base64.urlsafe_b64encode(secrets.token_bytes(32)))
         return path.read_text()
+
+
+def configuration_options(bucket: str) -> dict[str, str]:
+    """Return the Airflow options that `infra/environment.yml` sets, as environment variables."""
+    template = Template("environment.yml", {"DagsBucketName": bucket})
+    properties = template.content["Resources"]["Environment"]["Properties"]
+    options = template.evaluate(properties["AirflowConfigurationOptions"])
+    return {f"AIRFLOW__{name.replace('.', '__').upper()}": str(value) for name, value in options.items()}

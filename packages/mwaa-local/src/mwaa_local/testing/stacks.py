@@ -6,11 +6,8 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from cfnlint import decode
+from mwaa_local.templates import load
 
-from mwaa_local.settings import REPOSITORY
-
-INFRA = REPOSITORY / "infra"
 # Types that CloudFormation on the stand-in passes over.
 NOT_MADE = {
     "AWS::CloudWatch::Alarm",
@@ -25,12 +22,6 @@ NOT_MADE = {
     "AWS::SecretsManager::RotationSchedule",
     "AWS::SecretsManager::Secret",
 }
-
-
-def load(file: str) -> dict[str, Any]:
-    content, problems = decode.decode(INFRA / file)
-    assert not problems
-    return json.loads(json.dumps(content))
 
 
 def properties(file: str, resource: str) -> dict[str, Any]:
