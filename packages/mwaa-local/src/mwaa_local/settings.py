@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mwaa_release.repository import REPOSITORY
+from mwaa_release.repository import REPOSITORY, state_folder
 from redshift_local.settings import HOST, SetupError, check_port, generate_password, read_port, write_passwords
 
 __all__ = ["HOST", "REPOSITORY", "Passwords", "Settings", "SetupError", "check_port"]
@@ -43,8 +43,7 @@ class Settings:
         for variable, port in ports.items():
             if same := [other for other in ports if other != variable and ports[other] == port]:
                 raise SetupError(f"{variable} and {same[0]} are both {port}; choose another port for one of them")
-        # Set but empty is not set, as for the Makefile.
-        return cls((REPOSITORY / (os.environ.get("LOCAL_DIR") or ".local")).resolve(), *ports.values())
+        return cls(state_folder(), *ports.values())
 
     @property
     def aws_url(self) -> str:

@@ -1,6 +1,7 @@
 """The bucket: reads, writes, copies and deletes objects, each checked by SHA-256, each error in words."""
 
 import base64
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -16,6 +17,15 @@ from mwaa_release.errors import DeployError, from_aws
 PARALLEL = 16
 
 
+def aws_region() -> str | None:
+    """Return the Region of `AWS_REGION`, else of `AWS_DEFAULT_REGION`; None leaves it to the profile.
+
+    boto3 reads only `AWS_DEFAULT_REGION`. The AWS CLI and the other SDKs prefer `AWS_REGION`.
+    https://docs.aws.amazon.com/sdkref/latest/guide/feature-region.html
+    """
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
+
+
 def aws_client(service: str) -> Any:
     """A boto3 client with the retries and time-outs that a release wants, for what AWS_* and the profile say.
 
@@ -29,7 +39,7 @@ def aws_client(service: str) -> Any:
         read_timeout=60,
     )
     try:
-        return boto3.client(service, config=config)
+        return boto3.client(service, region_name=aws_region(), config=config)
     except BotoCoreError as error:
         raise from_aws(error, f"reaching {service}") from error
 

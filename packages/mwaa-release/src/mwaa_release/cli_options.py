@@ -1,6 +1,5 @@
 """What the commands of `python -m mwaa_release` share: their output, and options that several of them take."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +9,12 @@ from rich.console import Console
 from mwaa_release.account import check_account, only_buckets_of
 from mwaa_release.bucket import Bucket, aws_client
 from mwaa_release.plan import Plan
+from mwaa_release.repository import state_folder
 
 # Recorded for the summary of a GitHub run.
 out = Console(soft_wrap=True, highlight=False, record=True)
 
-ARTIFACT = Path(os.environ.get("LOCAL_DIR", ".local")) / "release"
+ARTIFACT = state_folder() / "release"
 
 BucketOption = Annotated[str, typer.Option("--bucket", envvar="DEPLOY_BUCKET", help="The bucket that MWAA reads.")]
 AccountOption = Annotated[

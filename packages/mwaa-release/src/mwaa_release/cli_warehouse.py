@@ -1,16 +1,15 @@
 """The commands of `python -m mwaa_release` for a warehouse: the pipeline's user, sample data, how fresh sources are."""
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import redshift_connector
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
 
+from audit_report import source
 from mwaa_release.account import check_account
 from mwaa_release.bucket import aws_client
 from mwaa_release.cli_options import AccountOption, out
@@ -18,38 +17,19 @@ from mwaa_release.errors import SetupError, from_aws
 from mwaa_release.freshness import check_freshness
 from mwaa_release.progress import show_progress
 from mwaa_release.publish import publish_report
-from mwaa_release.redshift import apply_grants, error_text
+from mwaa_release.redshift import apply_grants
+from mwaa_release.repository import state_folder
 from mwaa_release.sample_data import load_sample, upload_sample
 
-CACHE = Path(os.environ.get("LOCAL_DIR", ".local")) / "sample-data"
+CACHE = state_folder() / "sample-data"
 
 
 @contextmanager
 def _warehouse() -> Iterator[redshift_connector.Connection]:
-    """A superuser's connection, as REDSHIFT_HOST, _PORT, _USER, _PASSWORD, _DATABASE and _SSLMODE say."""
-    missing = [name for name in ("REDSHIFT_HOST", "REDSHIFT_USER", "REDSHIFT_PASSWORD") if not os.environ.get(name)]
-    if missing:
-        raise SetupError(f"set {' and '.join(missing)} to reach the warehouse as a superuser")
-    host, port = os.environ["REDSHIFT_HOST"], os.environ.get("REDSHIFT_PORT", "5439")
-    if not port.isdecimal():
-        raise SetupError(f"REDSHIFT_PORT={port!r} is not a port; set it to a number, such as 5439")
-    sslmode = os.environ.get("REDSHIFT_SSLMODE", "verify-full")
-    try:
-        connection = redshift_connector.connect(
-            host=host,
-            port=int(port),
-            user=os.environ["REDSHIFT_USER"],
-            password=os.environ["REDSHIFT_PASSWORD"],
-            database=os.environ.get("REDSHIFT_DATABASE", "dev"),
-            ssl=sslmode != "disable",
-            sslmode="verify-ca" if sslmode == "disable" else sslmode,
-            timeout=20,
-        )
-    except (redshift_connector.Error, OSError) as error:
-        text = error_text(error) if isinstance(error, redshift_connector.Error) else str(error)
-        raise SetupError(
-            f"the warehouse at {host}:{port} (REDSHIFT_HOST, REDSHIFT_PORT) refuses the connection: {text}"
-        ) from error
+    """A superuser's connection to the warehouse that the REDSHIFT_* variables name."""
+    if not source.named_warehouse():
+        raise SetupError("set REDSHIFT_HOST, REDSHIFT_USER and REDSHIFT_PASSWORD to connect as a superuser")
+    connection = source.connect()
     # Some COPY and GRANT take long; only connecting has a time limit.
     connection._usock.settimeout(None)
     try:

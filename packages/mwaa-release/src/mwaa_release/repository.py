@@ -1,5 +1,6 @@
-"""Finds the repository that a command works on."""
+"""Finds the repository that a command works on, and the folder for its state."""
 
+import os
 from pathlib import Path
 
 MARKER = Path("dags") / "pipelines.yml"
@@ -20,3 +21,11 @@ def find_repository(start: Path | None = None) -> Path:
 
 
 REPOSITORY = find_repository()
+
+
+def state_folder() -> Path:
+    """Return the folder for installed tools, logs and artifacts: `LOCAL_DIR`, or `.local` if that is unset or empty.
+
+    A relative path starts at the repository.
+    """
+    return (REPOSITORY / (os.environ.get("LOCAL_DIR") or ".local")).resolve()

@@ -73,6 +73,16 @@ def test_set_up_errors_are_one_message_and_exit_code_2(deploy, make_artifact, tm
             "check the network",
         ),
         (("sample-data", "--bucket", "any", "--no-upload"), {}, "set REDSHIFT_HOST"),
+        (
+            ("sample-data", "--bucket", "any", "--no-upload"),
+            {
+                "REDSHIFT_HOST": "127.0.0.1",
+                "REDSHIFT_USER": "u",
+                "REDSHIFT_PASSWORD": "p",
+                "REDSHIFT_SSLMODE": "verify-fulll",
+            },
+            "REDSHIFT_SSLMODE='verify-fulll'",
+        ),
         (("warehouse-user", "--secret-name", "no/such"), {}, "reading the secret no/such"),
     ):
         code, text = deploy(*arguments, **environment)
