@@ -117,9 +117,8 @@ def _s3() -> Iterator[Settings]:
     environment["LOCAL_AWS_PORT"] = str(port)
     children = []
     try:
-        children.append(
-            spawn("aws", [sys.executable, "-m", "mwaa_local.aws"], environment, state / "aws.log", REPOSITORY)
-        )
+        command = [sys.executable, "-m", "mwaa_local", "aws"]
+        children.append(spawn("aws", command, environment, state / "aws.log", REPOSITORY))
         wait_for_line(children[0], "ready", 120)
         yield settings
     finally:

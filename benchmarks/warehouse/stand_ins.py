@@ -57,7 +57,7 @@ def started() -> Iterator[StandIns]:
         serve = ["serve", "--with-parent", f"--port={warehouse_port}", f"--folder={state}"]
         for module, arguments, line in (
             ("redshift_local", serve, "accepts connections"),
-            ("mwaa_local.aws", [], "ready"),
+            ("mwaa_local", ["aws"], "ready"),
         ):
             command = [sys.executable, "-m", module, *arguments]
             children.append(spawn(module, command, environment, state / f"{module}.log", REPOSITORY))

@@ -1,22 +1,22 @@
-"""The commands of the Makefile: `python -m mwaa_local --help`."""
+"""The commands of this package: `python -m mwaa_local --help`."""
 
 from pathlib import Path
 from typing import Annotated
 
-# First: it decides what a signal does while the rest is imported.
+# First, because it decides the effect of a signal while the rest is imported.
 from mwaa_local.command import checkout_settings  # isort: skip
 
 import typer
 
-from mwaa_local.settings import Passwords, SetupError
+from mwaa_local.settings import Passwords, SetupError, check_port
 
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Stand-ins for Redshift, AWS and MWAA on this machine. The Makefile has a target for each command.",
-    epilog="Exit codes: 0 done; 1 the run, drill or statement failed; 2 the set-up failed; 130 Ctrl-C.",
+    help="Stand-ins for Redshift, AWS and MWAA on this machine. The Makefile has a target for most commands.",
+    epilog="Exit codes: 0 success; 1 the run, drill or statement failed; 2 the set-up failed; 130 Ctrl-C.",
 )
 
 
@@ -24,8 +24,7 @@ app = typer.Typer(
 def run() -> None:
     """Release this repository and run the sample pipeline.
 
-    Stand-ins that `up` keeps running are used and left running; otherwise they are started and stopped here.
-    Exit code 0: the run succeeded; 1: it failed; 2: the set-up failed.
+    Uses the stand-ins that `up` keeps running. Without them, it starts its own and stops them at the end.
     """
     with checkout_settings() as settings:
         from mwaa_local.run_command import run as run_sample
@@ -39,9 +38,9 @@ def drill(
         bool, typer.Option("--broken-lambda", help="The alert's Lambda function fails too.")
     ] = False,
 ) -> None:
-    """The same with a model that fails on purpose.
+    """Run the sample pipeline with a model that fails on purpose.
 
-    Exit code 0 only if the failure is reported everywhere it must.
+    Succeeds only if the task, the alert and the audit trail report the failure.
     """
     with checkout_settings() as settings:
         from mwaa_local.run_command import run_drill
@@ -53,7 +52,7 @@ def drill(
 def up() -> None:
     """Keep the stand-ins running in the background.
 
-    Airflow with its UI too; the sample's DAG is there, paused.
+    Airflow's UI runs too. The DAG of the sample is paused.
     """
     with checkout_settings() as settings:
         from mwaa_local.up import start
@@ -63,9 +62,9 @@ def up() -> None:
 
 @app.command()
 def down() -> None:
-    """Stop everything of this checkout that runs.
+    """Stop all stand-ins of this checkout.
 
-    In whatever terminal it was started, a `run` under way included.
+    Also stops commands that run in another terminal.
     """
     with checkout_settings() as settings:
         from mwaa_local.up import stop
@@ -75,7 +74,7 @@ def down() -> None:
 
 @app.command(hidden=True)
 def keep_running() -> None:
-    """What `up` starts in the background."""
+    """Run the stand-ins in the foreground; `up` starts this in the background."""
     with checkout_settings() as settings:
         from mwaa_local.up import keep
 
@@ -84,9 +83,9 @@ def keep_running() -> None:
 
 @app.command()
 def warehouse() -> None:
-    """The warehouse alone, in the foreground, until Ctrl-C.
+    """Serve the warehouse alone, in the foreground, until Ctrl-C.
 
-    Prints an address for dbt_user and one for awsuser (admin), each on a line, once it accepts connections.
+    Prints one address for dbt_user and one for awsuser (admin) when it accepts connections.
     """
     with checkout_settings() as settings:
         from mwaa_local.serve_warehouse import serve_warehouse
@@ -95,15 +94,29 @@ def warehouse() -> None:
 
 
 @app.command()
+def aws() -> None:
+    """Serve AWS alone, in the foreground, until Ctrl-C.
+
+    Everything is kept in memory.
+    """
+    with checkout_settings() as settings:
+        check_port(settings.aws_port, "LOCAL_AWS_PORT")
+        # moto takes a second to import, and a wrong setting must fail at once.
+        from mwaa_local.aws.server import serve
+
+        serve(settings)
+
+
+@app.command()
 def sql(
     query: Annotated[
-        str, typer.Argument(help="One statement, or the name of a question saved in dbt_project/analyses/.")
+        str, typer.Argument(help="One statement, or the name of a saved question in dbt_project/analyses/.")
     ],
     user: Annotated[str, typer.Option(help="dbt_user or awsuser (admin).")] = "dbt_user",
 ) -> None:
     """Run a statement or a saved question in the warehouse.
 
-    Its rows are a table on a terminal, tab-separated elsewhere.
+    Prints a table on a terminal, and tab-separated lines into a file or pipe.
     """
     with checkout_settings() as settings:
         from mwaa_local.query import run_query, statement
@@ -117,11 +130,11 @@ def sql(
 @app.command()
 def report(
     output: Annotated[Path | None, typer.Option(help="Default: report.html in the state folder.")] = None,
-    days: Annotated[int, typer.Option(min=1, max=3660, help="Runs of the last so many days.")] = 30,
+    days: Annotated[int, typer.Option(min=1, max=3660, help="Days of runs to show.")] = 30,
 ) -> None:
     """Write the audit report.
 
-    Of the warehouse that REDSHIFT_HOST and the like name, otherwise of the one that `up` keeps running.
+    Reads the warehouse of the REDSHIFT_* variables. Without REDSHIFT_HOST, it reads the warehouse that `up` started.
     """
     with checkout_settings() as settings:
         from mwaa_local.report import write

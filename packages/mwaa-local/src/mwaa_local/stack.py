@@ -143,7 +143,7 @@ class Stack:
             SetupError: it ended, or did not start in time.
         """
         options = [f"--port={self.settings.warehouse_port}", f"--folder={self.settings.state}"]
-        child = self._python("redshift_local", "serve", "--with-parent", *options)
+        child = self._python("warehouse", "redshift_local", "serve", "--with-parent", *options)
         wait_for_line(child, "accepts connections", 120)
 
     def start_for_models(self, steps: Steps) -> None:
@@ -217,8 +217,7 @@ class Stack:
             self._mwaa.stop_database()
         clean(self.settings)
 
-    def _python(self, module: str, *arguments: str) -> Child:
-        name = module.removeprefix("local.")
+    def _python(self, name: str, module: str, *arguments: str) -> Child:
         environment = {**base_environment(), **self.settings.aws_environment()}
         child = spawn(
             name,
@@ -232,7 +231,7 @@ class Stack:
 
     def _aws(self, steps: Steps, passwords: Passwords) -> None:
         with steps.step("AWS: S3, Secrets Manager, SNS, Lambda"):
-            child = self._python("mwaa_local.aws")
+            child = self._python("aws", "mwaa_local", "aws")
             wait_for_line(child, "ready", 60)
             seed.seed(self.settings, passwords, HOST, self.settings.warehouse_port)
 

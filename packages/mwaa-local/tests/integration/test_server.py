@@ -58,7 +58,7 @@ def test_two_run_side_by_side_and_know_nothing_of_each_other(aws, tmp_path):
 
 def test_a_busy_port_is_an_error_that_names_the_variable(aws):
     done = subprocess.run(
-        [sys.executable, "-m", "mwaa_local.aws"],
+        [sys.executable, "-m", "mwaa_local", "aws"],
         cwd=REPOSITORY,
         env={**os.environ, "LOCAL_AWS_PORT": str(aws.settings.aws_port)},
         capture_output=True,
