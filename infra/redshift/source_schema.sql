@@ -1,11 +1,13 @@
--- What a pipeline's dbt user may do with one schema of sources: look in, and read every table, those made later included.
--- Run as a superuser once for each source schema; running it again changes nothing.
+-- Lets a pipeline's dbt user read one schema of sources: all existing tables, and tables that are created later.
+-- Run it as a superuser, once for each source schema. Running it again changes nothing.
 --
 --   psql -v readers=… -v source_schema=… -v loading_user=… -f source_schema.sql
 --
--- Redshift ties the privileges of future tables to the user that will make them: loading_user is who creates tables in
--- this schema. Several loaders need one run each.
+-- Redshift ties the privileges on future tables to the user that creates them: loading_user creates the tables in this
+-- schema. Run the file once for each loading user.
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_ALTER_DEFAULT_PRIVILEGES.html
+
+create schema if not exists :"source_schema";
 
 grant usage on schema :"source_schema" to group :"readers";
 

@@ -156,28 +156,31 @@ def apply_grants(
     loading_user: str | None = None,
     close_public: bool = True,
 ) -> None:
-    """Make the database user of a pipeline, or bring it up to date; a second call changes nothing but the password.
+    """Create or update the database user of a pipeline. A second call changes only the password.
 
-    The source schemas must be there. The user may read their tables, those made later by `loading_user` included; owns
-    `target_schema`; may make temporary tables; and may do nothing else.
+    The user can read the tables of the source schemas, including tables that `loading_user` creates later. It owns
+    `target_schema`, can create temporary tables, and can do nothing else. Missing schemas are created.
 
     Args:
-        connection: of a superuser, to the database in which the pipeline builds. Is set to autocommit meanwhile.
+        connection: a superuser's connection to the database in which the pipeline builds. Autocommit is on meanwhile.
         dbt_user: name of the user.
         dbt_password: clear text; only its salted hash is sent.
         source_schema: schemas to read.
-        target_schema: the schema to build in; becomes the user's own.
-        readers: the group that holds the grants; default `<dbt_user>_readers`.
-        loading_user: who creates the tables in the source schemas; default: the connection's user.
-        close_public: take `create` in schema public away from everyone in the database.
+        target_schema: schema to build in; the user becomes its owner.
+        readers: group that holds the grants; default `<dbt_user>_readers`.
+        loading_user: user that creates the tables in the source schemas; default: the connection's user.
+        close_public: revoke `create` on schema public from all users of the database.
 
     Raises:
-        SetupError: a setting that cannot be.
-        DeployError: Redshift refused a statement, such as for a source schema that does not exist.
+        SetupError: a setting is not allowed.
+        DeployError: Redshift refused a statement.
     """
     sources = [source_schema] if isinstance(source_schema, str) else source_schema
     if target_schema.lower() in {*_RESERVED_SCHEMAS, *(name.lower() for name in sources)}:
-        raise SetupError(f"target schema {target_schema!r} would become {dbt_user}'s own; name one made for dbt alone")
+        raise SetupError(
+            f"{dbt_user} cannot become the owner of schema {target_schema!r}, which others use; "
+            "choose a target schema that only dbt writes to"
+        )
     if not dbt_password:
         raise SetupError(f"the password of {dbt_user} is empty; set it in the secret")
     before = connection.autocommit

@@ -110,7 +110,7 @@ def test_the_password_goes_out_as_a_salted_hash():
 
 @pytest.mark.parametrize("target", ["raw", "RAW", "public", "pg_catalog"])
 def test_a_schema_that_is_not_dbts_is_never_given_away(target):
-    with pytest.raises(SetupError, match="name one made for dbt alone"):
+    with pytest.raises(SetupError, match="choose a target schema that only dbt writes to"):
         apply_grants(None, "dbt_user", "Abcdefg1", "raw", target)
 
 
