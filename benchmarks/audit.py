@@ -15,10 +15,12 @@ from pathlib import Path
 
 import yaml
 
+from audit_report import DBT_PACKAGE
 from benchmarks import Figure, interleaved
 from benchmarks.warehouse.stand_ins import StandIns, seconds, started
 from mwaa_local.processes import base_environment
 from mwaa_local.settings import HOST, REPOSITORY, Passwords, SetupError
+from mwaa_release.manifest import install_packages
 
 _NODES = 500
 _PAIRS = 5
@@ -27,9 +29,12 @@ _SOME = 100
 _VALUES = r"""
 {% macro log_values(results) %}
     {%- set rows = [] -%}
-    {%- for row in audit_columns(results, audit_run()) -%}
+    {%- set run = audit_trail.audit_run() -%}
+    {%- for text in audit_trail.parse_dbt_results(results, run, {}) -%}
+        {%- set row = dict(fromjson(text), **run) -%}
         {%- set cells = [] -%}
-        {%- for _, _, value in row -%}
+        {%- for column in audit_trail.audit_columns() -%}
+            {%- set value = row[column] -%}
             {%- set text = (value | string).replace('\\', '\\\\').replace("'", "''") -%}
             {%- do cells.append('null' if value is none else "'" ~ text ~ "'") -%}
         {%- endfor -%}
@@ -38,9 +43,12 @@ _VALUES = r"""
     {%- do run_query('insert into ' ~ ref('audit_table') ~ ' values ' ~ rows | join(', ')) -%}
 {% endmacro %}
 
-{% macro log_as_told(results) %}
-    {%- set all = results * var('times') if execute else results -%}
-    {{ log_values(all) if var('values') else log_audit_table(all) }}
+{% macro log_many(results) %}
+    {%- if execute and var('times') > 1 -%}
+        {%- set all = results * var('times') -%}
+        {%- set run = audit_trail.audit_run() -%}
+        {%- do log_values(all) if var('values') else audit_trail.insert_audit_rows(ref('audit_table'), all, run) -%}
+    {%- endif -%}
 {% endmacro %}
 """
 
@@ -59,25 +67,24 @@ def run(say: Callable[[str], None]) -> list[Figure]:
 
 
 class _Project:
-    """The shipped audit, and models that do nothing."""
+    """The audit trail, and models that do nothing."""
 
     def __init__(self, bench: StandIns) -> None:
         self.folder = bench.settings.state / "project"
         self._bench = bench
         shipped = REPOSITORY / "dbt_project"
         (self.folder / "models" / "nodes").mkdir(parents=True)
-        shutil.copytree(shipped / "macros" / "audit", self.folder / "macros")
+        (self.folder / "macros").mkdir()
         shutil.copy(shipped / "profiles.yml", self.folder)
-        for suffix in ("sql", "yml"):
-            shutil.copy(shipped / "models" / "audit" / f"audit_table.{suffix}", self.folder / "models")
-        settings = yaml.safe_load((shipped / "dbt_project.yml").read_text())
-        settings = {name: settings[name] for name in ("name", "version", "profile", "flags", "vars", "on-run-start")}
-        settings["on-run-end"] = "{{ log_as_told(results) }}"
-        settings["vars"] |= {"times": 1, "values": False}
+        settings = {"name": "nodes", "version": "1.0.0", "profile": "flights", "on-run-end": "{{ log_many(results) }}"}
+        settings["vars"] = {"times": 1, "values": False}
+        packages = {"packages": [{"local": str(DBT_PACKAGE)}]}
+        (self.folder / "packages.yml").write_text(yaml.safe_dump(packages))
         (self.folder / "dbt_project.yml").write_text(yaml.safe_dump(settings))
         (self.folder / "macros" / "values.sql").write_text(_VALUES)
         for number in range(_NODES):
             (self.folder / "models" / "nodes" / f"node_{number}.sql").write_text(f"select {number} as number\n")
+        install_packages(self.folder)
 
     def dbt(self, *arguments: str, **variables: object) -> Path:
         """Run dbt with these vars; return its target folder, one for each choice of vars, parsed once."""
@@ -135,7 +142,9 @@ def _hooks(project: _Project, say: Callable[[str], None]) -> list[Figure]:
         select = [f"node_{number}" for number in range(nodes)]
         target = project.dbt("run", "--select", *select, **variables)
         results = json.loads((target / "run_results.json").read_text())["results"]
-        return next(each["execution_time"] for each in results if "-on-run-end-" in each["unique_id"])
+        package = "nodes" if "times" in variables else "audit_trail"
+        hook = f"operation.{package}.{package}-on-run-end-0"
+        return next(each["execution_time"] for each in results if each["unique_id"] == hook)
 
     figures = [
         Figure(f"hook, {nodes} result{'s' if nodes > 1 else ''}", statistics.median(hook(nodes) for _ in range(3)), "s")

@@ -11,6 +11,7 @@ from cosmos.airflow.task_group import DbtTaskGroup
 from cosmos.config import ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
 from cosmos.constants import ExecutionMode, InvocationMode, LoadMode, TestBehavior
 
+from mwaa_pipelines.audit_views import record_audit_views, select_audit_views
 from mwaa_pipelines.config_file import read_pipelines
 from mwaa_pipelines.documentation import documentation
 from mwaa_pipelines.parameters import prepare, run_parameters
@@ -23,7 +24,10 @@ from mwaa_pipelines.unwritten_rows import forget_kept, hand_over_kept, keep_unre
 from mwaa_pipelines.worker import dbt_executable
 
 # The audit group's; and what is no task, of which Cosmos would warn, node by node, at every parse.
-NEVER_TASKS = ("tag:audit", "resource_type:analysis", "resource_type:exposure", "resource_type:operation")
+NEVER_TASKS = (
+    *("tag:audit", "tag:audit_view"),
+    *("resource_type:analysis", "resource_type:exposure", "resource_type:operation"),
+)
 
 # A task makes its own DAG only. Entries that cannot be made are told by pipelines_errors.py.
 only = get_parsing_context().dag_id
@@ -98,8 +102,9 @@ for pipeline, release in read_pipelines(Path(__file__).with_name("pipelines.yml"
             ),
             operator_args={
                 **operator_args,
+                "callback": [*operator_args["callback"], record_audit_views],
                 "pre_execute": prepare,
-                "on_execute_callback": hand_over_kept,
+                "on_execute_callback": [hand_over_kept, select_audit_views],
                 "on_success_callback": forget_kept,
             },
         )

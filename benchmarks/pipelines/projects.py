@@ -1,12 +1,13 @@
-"""dbt projects to measure: the shipped audit, and models that do little, each with a test."""
+"""dbt projects to measure: the audit trail, and models that do little, each with a test."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from mwaa_local.settings import HOST, REPOSITORY
+from audit_report import DBT_PACKAGE
+from mwaa_local.settings import HOST
+from mwaa_release.manifest import install_packages
 
 PASSWORD = "BENCH_PASSWORD"  # noqa: S105 - a variable's name
 _LAYERS = 4
@@ -42,15 +43,11 @@ def write_project(folder: Path, size: Size, port: int, user: str) -> Path:
 
     The models stand in four layers, each model on one of the layer before.
     """
-    shipped = REPOSITORY / "dbt_project"
     nodes = folder / "models" / "nodes"
     nodes.mkdir(parents=True)
-    shutil.copytree(shipped / "macros" / "audit", folder / "macros")
-    for suffix in ("sql", "yml"):
-        shutil.copy(shipped / "models" / "audit" / f"audit_table.{suffix}", folder / "models")
-    settings = yaml.safe_load((shipped / "dbt_project.yml").read_text())
-    settings = {name: settings[name] for name in ("version", "flags", "vars", "on-run-start", "on-run-end")}
-    _write(folder / "dbt_project.yml", {**settings, "name": size.name, "profile": size.name})
+    _write(folder / "dbt_project.yml", {"name": size.name, "version": "1.0.0", "profile": size.name})
+    _write(folder / "packages.yml", {"packages": [{"local": str(DBT_PACKAGE)}]})
+    install_packages(folder)
     target = {"type": "redshift", "host": HOST, "port": port, "user": user, "dbname": "dev", "sslmode": "disable"}
     target |= {
         "password": f"{{{{ env_var('{PASSWORD}', 'not set') }}}}",

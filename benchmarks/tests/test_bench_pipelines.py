@@ -17,7 +17,7 @@ from mwaa_release.build import pipelines_package
 SIZE = Size("slow", 8, 2, 3)
 
 
-def test_a_project_has_models_in_layers_each_with_a_test_and_the_shipped_audit(tmp_path: Path) -> None:
+def test_a_project_has_tested_models_in_layers_and_the_audit_trail(tmp_path: Path) -> None:
     folder = write_project(tmp_path / "slow", SIZE, 5439, "somebody")
     nodes = folder / "models" / "nodes"
     assert len(list(nodes.glob("slow_*.sql"))) == 8
@@ -26,8 +26,7 @@ def test_a_project_has_models_in_layers_each_with_a_test_and_the_shipped_audit(t
     assert "pg_sleep(2)" in (nodes / "slow_7.sql").read_text()
     tested = yaml.safe_load((nodes / "nodes.yml").read_text())["models"]
     assert [model["columns"][0]["data_tests"] for model in tested] == [["not_null"]] * 8
-    assert (folder / "models" / "audit_table.sql").is_file()
-    assert "log_audit_table" in (folder / "dbt_project.yml").read_text()
+    assert (folder / "dbt_packages" / "audit_trail" / "models" / "audit_table.sql").is_file()
     (target,) = yaml.safe_load((folder / "profiles.yml").read_text())["slow"]["outputs"].values()
     assert (target["schema"], target["threads"]) == ("bench_slow", 3)
 

@@ -8,9 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from mwaa_release.manifest import install_packages
+
 REPOSITORY = Path(__file__).parents[3]
 PROJECT = REPOSITORY / "dbt_project"
 DBT = Path(sys.executable).with_name("dbt")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _packages():
+    install_packages(PROJECT)
 
 
 def dbt(target: Path, *arguments: str, project: Path = PROJECT, **variables: str) -> subprocess.CompletedProcess:
@@ -46,36 +53,32 @@ def test_nothing_has_the_name_of_the_project(manifest):
     assert "flights" not in {node["name"] for node in nodes}
 
 
-def test_nothing_is_written_into_the_project(manifest):
-    assert not [path for name in ("target", "logs", "dbt_packages") if (path := PROJECT / name).exists()]
+def test_dbt_generates_only_ignored_files(manifest):
+    assert not [path for name in ("target", "logs") if (path := PROJECT / name).exists()]
+    ignored = ["git", "check-ignore", "dbt_packages", "package-lock.yml"]
+    assert subprocess.run(ignored, cwd=PROJECT, capture_output=True, check=False).returncode == 0
 
 
-def test_the_audit_group_holds_one_model_and_the_views_are_built_by_the_other(manifest):
-    tags = {name: node["tags"] for name, node in models(manifest).items() if name.startswith("audit_")}
+def test_audit_models_come_from_the_package_alone(manifest):
+    audit = [node for node in models(manifest).values() if node["name"].startswith("audit_")]
+    assert {node["package_name"] for node in audit} == {"audit_trail"}
+    tags = {node["name"]: node["tags"] for node in audit}
     assert tags.pop("audit_table") == ["audit"]
-    assert tags
-    assert all(each == ["audit_view"] for each in tags.values())
+    assert len(tags) == 9
+    assert set(map(tuple, tags.values())) == {("audit_view",)}
 
 
-def test_the_audit_uses_what_a_project_takes_over_with_it_and_nothing_else(manifest):
-    # docs/how-to/bring-a-project.md says what to copy.
-    taken = ("macros/audit/", "models/audit/", "tests/generic/unique_combination.sql")
-    audit = [node for node in manifest["nodes"].values() if node["original_file_path"].startswith("models/audit/")]
-    assert {node["resource_type"] for node in audit} == {"model", "test"}
-    macros, looked_at = manifest["macros"], set()
-    left = {name for node in audit for name in node["depends_on"]["macros"]}
-    left |= {"macro.flights.begin_audit", "macro.flights.log_audit_table"}
-    while left:
-        looked_at |= left
-        left = {name for each in left for name in macros[each]["depends_on"]["macros"]} - looked_at
-    own = {name: macros[name]["original_file_path"] for name in looked_at if macros[name]["package_name"] == "flights"}
-    assert {name: path for name, path in own.items() if not path.startswith(taken)} == {}
-    assert {model for node in audit for model in node["depends_on"]["nodes"]} <= {node["unique_id"] for node in audit}
-
-
-def test_the_project_needs_no_package(manifest):
-    assert not list(PROJECT.glob("packages.yml")) + list(PROJECT.glob("dependencies.yml"))
-    assert manifest["metadata"]["project_name"] == "flights"
+def test_the_audit_trail_uses_nothing_of_the_project(manifest):
+    nodes = [node for node in manifest["nodes"].values() if node["package_name"] == "audit_trail"]
+    assert {node["resource_type"] for node in nodes} == {"model", "test", "analysis", "operation"}
+    used = {unique_id for node in nodes for unique_id in node["depends_on"]["nodes"]}
+    macros, unseen = set(), {macro for node in nodes for macro in node["depends_on"]["macros"]}
+    while unseen:
+        macros |= unseen
+        unseen = {macro for name in unseen for macro in manifest["macros"][name]["depends_on"]["macros"]} - macros
+    used |= macros
+    # dbt asks the project for the schema of every node.
+    assert {name for name in used if ".flights." in name} <= {"macro.flights.generate_schema_name"}
 
 
 def test_a_second_pipeline_builds_in_a_schema_of_its_own(tmp_path):

@@ -1,10 +1,11 @@
 """Every result of every invocation leaves one row in the audit table, whatever happened and whatever it says."""
 
 import json
+import re
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 FIRST_TEN = [
@@ -57,7 +58,7 @@ def test_every_result_of_a_build_is_a_row(built, database):
     kinds = {row["resource_type"] for row in rows.values()}
     assert {"model", "test", "seed", "snapshot", "unit_test", "exposure"} <= kinds
     # The invocation that makes the table records that it did.
-    assert rows["model.flights.audit_table"]["status"] == "success"
+    assert rows["model.audit_trail.audit_table"]["status"] == "success"
     mart = rows["model.flights.carriers"]
     assert (mart["database_name"], mart["schema_name"], mart["name"]) == ("dev", "analytics", "carriers")
     assert (mart["materialization"], mart["owner"]) == ("table", "analytics-engineering")
@@ -204,12 +205,13 @@ def test_a_user_who_may_not_insert_is_told(built, dbt, database):
     test = ("test", "--select", "unique_carriers_carrier_code")
     finished = dbt(*test, user="reader")
     assert finished.code != 0
-    assert "user reader may not write to it, so 1 results were not recorded" in finished.output
+    assert "1 results were not recorded" in finished.output
+    assert "user reader has no INSERT permission on it" in finished.output
     # What dbt found out is not lost: it is in run_results.json.
     assert [result["status"] for result in finished.nodes.values()] == ["pass"]
     warned = dbt(*test, "--vars", "audit_failure: warn", user="reader")
     assert warned.code == 0, warned.output
-    assert "user reader may not write to it, so 1 results were not recorded" in warned.output
+    assert "1 results were not recorded" in warned.output
     assert not database.audit_rows(warned.invocation_id)
 
 
@@ -217,7 +219,7 @@ def test_without_the_table_an_invocation_fails_and_says_what_to_do(built, dbt, d
     database.add_user("newcomer", "newcomer")
     finished = dbt("run", "--select", "stg_airlines", user="newcomer", schema="newcomer")
     assert finished.code != 0
-    assert "dbt run --select tag:audit" in finished.output
+    assert "dbt run --select audit_table" in finished.output
     assert not database.run("select 1 from pg_tables where schemaname = 'newcomer' and tablename = 'audit_table'")
     off = dbt("run", "--select", "stg_airlines", "--vars", "audit_enabled: false", user="newcomer", schema="newcomer")
     assert off.code == 0, off.output
@@ -232,7 +234,7 @@ def test_an_older_table_is_used_as_it_is_and_then_gains_the_columns(built, dbt, 
     database.run("insert into veteran.audit_table (load_id, remark) values ('old', 'kept')")
     before = dbt("run", "--select", "stg_airlines", user="veteran", schema="veteran")
     assert before.code == 0, before.output
-    assert "older than this project: unique_id, " in before.output
+    assert "has no column unique_id, materialization, " in before.output
     (row,) = database.audit_rows(before.invocation_id, "veteran")
     assert (row["name"], row["status"]) == ("stg_airlines", "success")
 
@@ -240,7 +242,7 @@ def test_an_older_table_is_used_as_it_is_and_then_gains_the_columns(built, dbt, 
     assert after.code == 0, after.output
     (row,) = database.audit_rows(after.invocation_id, "veteran")
     assert list(row)[:11] == [*FIRST_TEN, "remark"]
-    assert row["unique_id"] == "model.flights.audit_table"
+    assert row["unique_id"] == "model.audit_trail.audit_table"
     old = database.dictionaries("select * from veteran.audit_table where load_id = 'old'")
     assert (old[0]["remark"], old[0]["unique_id"]) == ("kept", None)
 
@@ -261,14 +263,15 @@ def test_old_rows_are_deleted_by_the_audit_model_and_by_hand(built, dbt, databas
     assert database.audit_rows(built.invocation_id)
 
 
-@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# Each example is a dbt process, so a failing one is not shrunk.
+@settings(max_examples=2, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(texts=st.lists(st.text(max_size=200), min_size=40, max_size=60))
 def test_any_text_comes_back_as_it_went_in(built, dbt, database, texts):
     database.run("delete from analytics.audit_table where unique_id in (" + ",".join(f"'{n}'" for n in range(60)) + ")")
     finished = dbt("run-operation", "write_texts", "--args", json.dumps({"texts": json.dumps(texts)}))
     assert finished.code == 0, finished.output
     stored = database.run("select unique_id, name, message from analytics.audit_table where length(unique_id) <= 2")
-    expected = [text.replace("\0", "") for text in texts]
+    expected = [re.sub("[\0-\x08\x0b\x0c\x0e-\x1f]", "", text) for text in texts]
     assert sorted((int(number), message) for number, _, message in stored) == list(enumerate(expected))
     for number, name, _ in stored:
         wanted = expected[int(number)].encode()

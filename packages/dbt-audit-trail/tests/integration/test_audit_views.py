@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from audit_database import Database
 
-from mwaa_local.settings import REPOSITORY
+from audit_report import DBT_PACKAGE
 
 # Four runs of one pipeline, the third started by hand. Times are seconds after ten o'clock of the run's day.
 #
@@ -115,15 +115,13 @@ def history(built, dbt, database):
         )
     compiled = dbt("compile", "--select", "resource_type:analysis", user="historian", schema="history")
     assert compiled.code == 0, compiled.output
-    folder = compiled.target / "compiled" / "flights" / "analyses"
+    folder = compiled.target / "compiled" / "audit_trail" / "analyses"
 
     def ask(question: str) -> list[dict]:
         path = folder / f"{question}.sql"
         return database.dictionaries(path.read_text() if path.exists() else f"select * from history.{question}")
 
-    ask.views = {path.stem for path in (REPOSITORY / "dbt_project" / "models" / "audit").glob("*.sql")} - {
-        "audit_table"
-    }
+    ask.views = {path.stem for path in (DBT_PACKAGE / "models").glob("*.sql")} - {"audit_table"}
     ask.questions = {path.stem for path in Path(folder).glob("*.sql")}
     return ask
 

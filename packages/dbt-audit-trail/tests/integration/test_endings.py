@@ -5,7 +5,7 @@ from test_audit import assert_same
 
 from mwaa_pipelines.unwritten_rows import unrecorded
 
-HOOKS = 'on-run-start: "{{ begin_audit() }}"'
+VARS = "\nvars:\n"
 
 
 @pytest.fixture
@@ -13,8 +13,8 @@ def broken_start(dbt):
     """An on-run-start hook of the project that fails."""
     path = dbt.project / "dbt_project.yml"
     shipped = path.read_text()
-    assert HOOKS in shipped
-    path.write_text(shipped.replace(HOOKS, 'on-run-start: ["{{ begin_audit() }}", "select * from no_such_table"]'))
+    assert shipped.count(VARS) == 1
+    path.write_text(shipped.replace(VARS, f'\non-run-start: "select * from no_such_table"\n{VARS}'))
     yield
     path.write_text(shipped)
 
@@ -24,10 +24,10 @@ def test_a_hook_that_fails_at_the_start_is_a_row_beside_the_nodes(built, dbt, da
     assert finished.code != 0
     rows = {row["name"]: row for row in database.audit_rows(finished.invocation_id)}
     assert {name: row["status"] for name, row in rows.items()} == {
-        "flights-on-run-start-1": "error",
+        "flights-on-run-start-0": "error",
         "carriers": "success",
     }
-    hook = rows["flights-on-run-start-1"]
+    hook = rows["flights-on-run-start-0"]
     assert hook["resource_type"] == "operation"
     assert "no_such_table" in hook["message"]
 

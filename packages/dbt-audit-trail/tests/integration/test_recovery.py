@@ -56,7 +56,7 @@ def test_what_the_database_refused_is_written_later_and_once(built, dbt, databas
     finally:
         database.run("grant insert on analytics.audit_table to dbt_user")
     assert failed.code != 0
-    assert "may not write to it" in failed.output
+    assert "has no INSERT permission on it" in failed.output
     assert not database.audit_rows(failed.invocation_id)
 
     handed = kept(failed.target)

@@ -144,7 +144,7 @@ def test_the_report_of_a_pipelines_warehouse_is_published(audited, aws, tmp_path
     assert page["ContentType"] == "text/html; charset=utf-8"
     text = page["Body"].read().decode()
     assert f"{audited.database}.{SCHEMA}" in text
-    assert "model.flights.audit_table" in text
+    assert "model.audit_trail.audit_table" in text
     assert audited.password not in text
     with pytest.raises(
         DeployError, match=r"is not authorized to perform: s3:PutObject on resource: .*:published/index"

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from mwaa_local.dag_run import Outcome
+from mwaa_release.manifest import install_packages
 
 MODEL = "drill_fails"
 DEPENDENT = "drill_reads_what_fails"
@@ -21,7 +22,8 @@ def altered_project(project: Path, folder: Path) -> Path:
     """Copy `project` into `folder`, replacing what is there, add the models, and return the copy's path."""
     copy = folder / project.name
     shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(project, copy, ignore=shutil.ignore_patterns("target", "logs", "dbt_packages"))
+    install_packages(project)
+    shutil.copytree(project, copy, symlinks=True, ignore=shutil.ignore_patterns("target", "logs"))
     models = copy / "models" / "drill"
     models.mkdir()
     (models / f"{MODEL}.sql").write_text(_MODEL)

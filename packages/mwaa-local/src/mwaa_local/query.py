@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import redshift_connector
 from rich.table import Column, Table
 from rich.text import Text
 
+from audit_report import DBT_PACKAGE
 from mwaa_local.settings import Settings, SetupError
 from mwaa_local.stack import PROJECT, TARGET_SCHEMA, connect
 from mwaa_release.progress import console, errors
@@ -18,15 +20,19 @@ STATEMENT_FAILED = 1
 _REF = re.compile(r"\{\{\s*ref\('(\w+)'\)\s*\}\}")
 
 
-def statement(text: str, analyses: Path = PROJECT / "analyses") -> str:
-    """What `make sql` shall run: a statement as it is, or the one that a name of dbt_project/analyses/ stands for.
+# Saved questions: the project's, and those of the audit trail.
+_ANALYSES = (PROJECT / "analyses", DBT_PACKAGE / "analyses")
 
-    A saved question is asked of the pipeline's own schema, which is where its audit trail is.
+
+def statement(text: str, folders: Sequence[Path] = _ANALYSES) -> str:
+    """Return what `make sql` runs: the statement itself, or the saved question of that name.
+
+    A saved question reads the pipeline's schema, where the audit trail is.
 
     Raises:
         SetupError: there is no statement, or no question of that name.
     """
-    saved = {path.stem: path for path in sorted(analyses.glob("*.sql"))}
+    saved = {path.stem: path for folder in folders for path in sorted(folder.glob("*.sql"))}
     name = text.strip()
     if name in saved:
         return _REF.sub(rf"{TARGET_SCHEMA}.\1", saved[name].read_text())
@@ -35,8 +41,8 @@ def statement(text: str, analyses: Path = PROJECT / "analyses") -> str:
         wrong = f"there is no saved question {name}" if name else "there is no statement"
         questions = "".join(f"\n  {question}" for question in saved)
         raise SetupError(
-            f'{wrong}; give a statement, such as make sql Q="select 1", or the name of a question that is saved in '
-            f"dbt_project/analyses/:{questions or ' (none)'}"
+            f'{wrong}; give a statement, such as make sql Q="select 1", or the name of a saved question:'
+            f"{questions or ' (none)'}"
         )
     return text
 

@@ -21,6 +21,7 @@ from mwaa_local.settings import REPOSITORY, Passwords
 from mwaa_local.stack import connect, rows
 from mwaa_local.testing.audit import audited, reported
 from mwaa_local.testing.checkout import Checkout, new_checkout
+from mwaa_local.testing.project import sample_project
 from mwaa_release.apply import apply
 from mwaa_release.bucket import Bucket
 from mwaa_release.build import build
@@ -66,8 +67,10 @@ PROPERTIES = "models: [{name: one, columns: [{name: id, data_tests: [not_null]}]
 
 def small_project(folder: Path) -> Path:
     """The sample project with nothing but the audit and one model, under a name of its own."""
-    unwanted = shutil.ignore_patterns("target", "logs", "staging", "marts", "seeds", "snapshots", "analyses")
-    shutil.copytree(REPOSITORY / "dbt_project", folder, ignore=unwanted)
+    sample_project(folder)
+    for name in ("models", "seeds", "snapshots"):
+        shutil.rmtree(folder / name)
+    (folder / "models").mkdir()
     for test in (folder / "tests").glob("*.sql"):
         test.unlink()
     settings = folder / "dbt_project.yml"

@@ -17,5 +17,5 @@ def documentation(pipeline: Pipeline, release: Release) -> str:
 
 A failed run tells {alert}; `dbt_check` names what failed. To run it again, clear its failed tasks.
 A successful run updates the asset `{pipeline.dag_name}`.
-Every result is in `{pipeline.target_schema}.audit_table`.
+If the project has the audit trail, every result is in `{pipeline.target_schema}.audit_table`.
 """

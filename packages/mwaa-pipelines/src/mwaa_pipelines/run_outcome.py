@@ -50,6 +50,11 @@ def check_dbt(groups: list[str], release_id: str, alerts: bool, warnings: str) -
         for task_id, task in context["dag"].task_dict.items()
         if task_id.split(".", maxsplit=1)[0] in groups
     }
+    if not any(task_id.startswith("audit_dbt_task.") for task_id in tasks):
+        log.warning(
+            "This run wrote no audit rows: its dbt project has no audit trail. "
+            "To get one, list the package audit_trail in the project's packages.yml."
+        )
     keep_lost(context, release_id, tasks, states)
     failed, warned = nodes_to_report(ti, tasks, states)
     alert = {

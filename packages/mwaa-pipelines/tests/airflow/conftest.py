@@ -59,7 +59,9 @@ class TaskInstance(SimpleNamespace):
         # XComs are JSON: what is not would fail on a real one, too.
         self.xcoms[self.task_id, key] = json.loads(json.dumps(value))
 
-    def xcom_pull(self, task_ids: str | None = None, key: str = "return_value") -> Any:
+    def xcom_pull(
+        self, task_ids: str | None = None, key: str = "return_value", include_prior_dates: bool = False
+    ) -> Any:
         return self.xcoms.get((task_ids or self.task_id, key))
 
     def get_previous_dagrun(self, state: str | None = None) -> Any:

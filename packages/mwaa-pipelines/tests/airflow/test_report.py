@@ -164,6 +164,16 @@ def test_a_clean_run_passes_without_an_alert(reports: Reports) -> None:
     assert ("dbt_check", "alert") not in reports.ti.xcoms
 
 
+def test_a_run_without_an_audit_trail_says_so_once(reports: Reports, caplog: pytest.LogCaptureFixture) -> None:
+    check(reports)
+    assert "audit trail" not in caplog.text
+    tasks = {task_id: task for task_id, task in reports.dag.task_dict.items() if task_id != AUDIT}
+    reports.dag = SimpleNamespace(task_dict=tasks)
+    assert check(reports) == [SUCCESS_TASK]
+    assert caplog.text.count("This run wrote no audit rows") == 1
+    assert "list the package audit_trail in the project's packages.yml" in caplog.text
+
+
 def test_the_alert_says_what_people_need(reports: Reports) -> None:
     reports.dbt(PRODUCER, {DEPARTURES: "error", "test.flights.a": "warn"}, state="failed")
     with pytest.raises(AirflowFailException, match=rf"^1 failed or skipped:\n{DEPARTURES} \(error, try 1\): error of"):

@@ -3,6 +3,7 @@
 import itertools
 from typing import Any
 
+from mwaa_pipelines.audit_views import record_audit_views, select_audit_views
 from mwaa_pipelines.parameters import prepare
 from mwaa_pipelines.results import keep_error, keep_results
 from mwaa_pipelines.unwritten_rows import forget_kept, hand_over_kept, keep_unrecorded
@@ -56,7 +57,7 @@ def test_the_rules_inside_the_groups_are_the_default_ones(dag: Any) -> None:
 def test_every_node_is_a_task_beside_that_of_its_tests_and_both_come_before_what_reads_it(
     dag: Any, manifest: dict[str, Any]
 ) -> None:
-    nodes = [node for node in manifest["nodes"].values() if "audit" not in node["tags"]]
+    nodes = [node for node in manifest["nodes"].values() if node["package_name"] != "audit_trail"]
     tests = [node for node in nodes if node["resource_type"] == "test"]
     built = {node["unique_id"]: node for node in nodes if node["resource_type"] in {"model", "seed", "snapshot"}}
     assert len(built) > 10
@@ -80,7 +81,7 @@ def test_one_dbt_process_builds_what_is_not_the_audit(dag: Any) -> None:
     producer = dag.get_task(PRODUCER)
     assert producer.retries == 0
     assert producer.base_cmd == ["build"]
-    assert producer.exclude.split()[0] == "tag:audit"
+    assert producer.exclude.split()[:2] == ["tag:audit", "tag:audit_view"]
     assert not producer.select
     assert {task.producer_task_id for task in _sensors(dag)} == {PRODUCER}
 
@@ -109,7 +110,7 @@ def test_every_task_of_dbt_keeps_results_and_errors(dag: Any) -> None:
     assert len(dbt) == len(_sensors(dag)) + 2
     for task in dbt:
         # Sensors, too: a retry of theirs is a dbt process.
-        assert task.callback == [keep_results, keep_unrecorded], task.task_id
+        assert task.callback[:2] == [keep_results, keep_unrecorded], task.task_id
         assert task.on_failure_callback == [keep_error], task.task_id
         assert task.install_deps is False, task.task_id
         assert task.env["DBT_RELEASE_ID"] in dag.doc_md, task.task_id
@@ -120,4 +121,6 @@ def test_every_task_of_dbt_keeps_results_and_errors(dag: Any) -> None:
         PRODUCER,
     }
     audit = dag.get_task("audit_dbt_task.audit_table_model_build")
-    assert (audit.on_execute_callback, audit.on_success_callback) == ([hand_over_kept], [forget_kept])
+    assert audit.on_execute_callback == [hand_over_kept, select_audit_views]
+    assert audit.on_success_callback == [forget_kept]
+    assert audit.callback[2:] == [record_audit_views]

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from mwaa_release.errors import BuildError, SetupError
-from mwaa_release.manifest import build_manifest, project_name
+from mwaa_release.manifest import PACKAGES_MARKER, build_manifest, install_packages, project_name
 from mwaa_release.progress import Progress, no_progress
 from mwaa_release.release import DAGS, LAMBDA_ZIP, PROJECTS, RELEASE_FILE, ROOT_FILES, Artifact, Release, list_files
 from mwaa_release.repository import REPOSITORY
@@ -23,7 +23,8 @@ _EXCLUDED_NAMES = {
     *(".venv", "venv", ".env", ".envrc"),
 }
 _EXCLUDED_IN_PROJECT = {
-    *("target", "logs", "dbt_packages", "profiles.yml", ".user.yml", RELEASE_FILE, "manifest.json"),
+    *("target", "logs", "profiles.yml", ".user.yml", RELEASE_FILE, "manifest.json"),
+    *("package-lock.yml", PACKAGES_MARKER),
     *(".sqlfluff", ".sqlfluffignore", ".gitignore", ".gitattributes"),
 }
 
@@ -41,7 +42,8 @@ def build(
 ) -> Artifact:
     """Build the artifact of a repository into `output`, replacing what an earlier build left there.
 
-    Nothing is written into the repository. dbt parses the very files that are shipped, without a warehouse.
+    Only a project's dbt_packages/ is written into the repository, if it lists packages. dbt parses the very files that
+    are shipped, without a warehouse.
 
     Args:
         output: folder for the artifact.
@@ -84,6 +86,8 @@ def build(
         for number, (name, project) in enumerate(named.items()):
             progress(f"dbt parse: {name}", number, len(named))
             folder = partial / PROJECTS / name / release_id
+            install_packages(project)
+            # A package of the repository is a link in dbt_packages/. The copy has its files.
             _copy(project, folder, _EXCLUDED_NAMES | _EXCLUDED_IN_PROJECT)
             (folder / "manifest.json").write_bytes(build_manifest(folder, project / "profiles.yml"))
             release = Release(

@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from mwaa_release.build import find_projects
 from mwaa_release.errors import DeployError, SetupError, from_aws
-from mwaa_release.manifest import project_name
+from mwaa_release.manifest import install_packages, project_name
 from mwaa_release.repository import REPOSITORY
 
 PIPELINES = REPOSITORY / "dags" / "pipelines.yml"
@@ -98,6 +98,7 @@ def check_freshness(secretsmanager: Any, dag_name: str, pipelines: Path = PIPELI
     project = next((path for path in find_projects() if project_name(path) == name), None)
     if project is None:
         raise SetupError(f"there is no dbt project called {name!r} in the repository")
+    install_packages(project)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DBT_", "REDSHIFT_"))}
     environment = kept | variables
     with tempfile.TemporaryDirectory(prefix="dbt-freshness-") as scratch:

@@ -1,5 +1,6 @@
 """Runs the real `dbt parse` on a dbt project and keeps of its manifest what does not change from run to run."""
 
+import fcntl
 import itertools
 import json
 import os
@@ -18,6 +19,9 @@ from mwaa_release.errors import BuildError, SetupError
 # Times, ids and the machine of one run of dbt. Neither Cosmos nor dbt's `--state` reads them.
 _RUN_METADATA = ("generated_at", "invocation_id", "invocation_started_at", "user_id", "run_started_at", "env")
 _PARSE_TIMEOUT_SECONDS = 600
+_PACKAGE_LISTS = ("packages.yml", "dependencies.yml")
+# Beside the installed packages: the text of the lists that they were installed from.
+PACKAGES_MARKER = ".installed"
 _DEPS_HINT = (
     "\nA release takes its packages along, so whoever builds it must reach what packages.yml names; "
     "a copy within the project, named as `local: <folder>`, needs no network"
@@ -47,7 +51,7 @@ def build_manifest(project: Path, profiles: Path) -> bytes:
     """Parse a dbt project without a warehouse and return its manifest, the same bytes for the same source.
 
     Args:
-        project: the folder with dbt_project.yml. Only dbt_packages/ is written in it, when the project has packages.
+        project: the folder with dbt_project.yml, with its packages installed. Nothing is written into it.
         profiles: the profiles.yml to parse with; its target `prod` is taken.
 
     Returns:
@@ -64,26 +68,37 @@ def build_manifest(project: Path, profiles: Path) -> bytes:
     with tempfile.TemporaryDirectory(prefix="dbt-parse-") as scratch:
         # dbt leaves files beside the profile it reads.
         shutil.copy(profiles, scratch)
-        if any(_has_packages(project / name) for name in ("packages.yml", "dependencies.yml")):
-            _dbt("deps", project, Path(scratch))
-            _copy_what_is_linked(project)
         _dbt("parse", project, Path(scratch))
         manifest = json.loads((Path(scratch) / "target" / "manifest.json").read_bytes())
     return json.dumps(_timeless(manifest), sort_keys=True, separators=(",", ":")).encode()
 
 
+def install_packages(project: Path) -> None:
+    """Install the packages that a dbt project lists into its dbt_packages/, unless it has them already.
+
+    Git ignores the files that this writes.
+
+    Raises:
+        BuildError: a package cannot be installed; the text is dbt's own.
+        SetupError: dbt is not installed.
+    """
+    listings = [path for name in _PACKAGE_LISTS if _has_packages(path := project / name)]
+    if not listings:
+        return
+    settings = yaml.safe_load((project / "dbt_project.yml").read_text(encoding="utf-8")) or {}
+    marker = project / (settings.get("packages-install-path") or "dbt_packages") / PACKAGES_MARKER
+    with listings[0].open() as lock:
+        # Two commands can need the packages at the same time.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        wanted = "\n".join(path.read_text(encoding="utf-8") for path in listings)
+        if not marker.is_file() or marker.read_text(encoding="utf-8") != wanted:
+            with tempfile.TemporaryDirectory(prefix="dbt-deps-") as scratch:
+                _dbt("deps", project, Path(scratch))
+            marker.write_text(wanted, encoding="utf-8")
+
+
 def _has_packages(path: Path) -> bool:
     return path.is_file() and bool((yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("packages"))
-
-
-def _copy_what_is_linked(project: Path) -> None:
-    """Put a package of the project's own, which dbt only links to, in the place of its link: a bucket has no links."""
-    settings = yaml.safe_load((project / "dbt_project.yml").read_text(encoding="utf-8"))
-    packages = project / (settings.get("packages-install-path") or "dbt_packages")
-    for link in [path for path in packages.glob("*") if path.is_symlink()]:
-        package = link.resolve()
-        link.unlink()
-        shutil.copytree(package, link)
 
 
 def _dbt(command: str, project: Path, scratch: Path) -> None:

@@ -187,7 +187,14 @@ def test_packages_travel_with_the_release(toy_repository, tmp_path):
     (release,) = build(tmp_path / "out", repository=toy_repository).releases
     files = {file.path for file in release.files}
     assert {"dbt_packages/money/dbt_project.yml", "dbt_packages/money/macros/dollars.sql"} <= files
-    assert not (project / "dbt_packages").exists()
+    assert not any(file.startswith("dbt_packages/.") or file == "package-lock.yml" for file in files)
+    # A changed list is installed again, an unchanged one is not.
+    installed = (project / "dbt_packages" / "money").lstat().st_mtime_ns
+    build(tmp_path / "out", repository=toy_repository)
+    assert (project / "dbt_packages" / "money").lstat().st_mtime_ns == installed
+    (project / "packages.yml").write_text("packages:\n  - {local: own/money}\n")
+    build(tmp_path / "out", repository=toy_repository)
+    assert (project / "dbt_packages" / "money").lstat().st_mtime_ns != installed
 
 
 def test_packages_are_got_from_a_hub_of_ones_own_with_ones_own_token(toy_repository, tmp_path, monkeypatch):

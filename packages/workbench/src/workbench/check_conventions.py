@@ -15,6 +15,7 @@ from dbt_score.rule_registry import RuleRegistry
 from dbt_score.scoring import Score, Scorer
 
 from mwaa_local.settings import REPOSITORY, Settings
+from mwaa_release.manifest import install_packages
 
 RULES = "workbench.conventions"
 # A folder of dbt_project.yml that has no model yet is no mistake.
@@ -77,6 +78,7 @@ def check(settings: Settings) -> int:
     A project that dbt cannot read counts as one; dbt has printed why.
     """
     project = REPOSITORY / "dbt_project"
+    install_packages(project)
     manifest = parse(project, settings.state / "lint")
     if manifest is None:
         return 1

@@ -20,6 +20,8 @@ from workbench.relations import existing
 from workbench.warehouse import make_schema, warehouse
 
 PROJECT_FAILED = 1
+# All nodes of the project itself, without those of its packages.
+_OWN_NODES = "package:this"
 
 
 @contextlib.contextmanager
@@ -35,14 +37,14 @@ def project(settings: Settings, folder: Path = PROJECT) -> Iterator[tuple[Projec
 def build(settings: Settings, models: str, full_refresh: bool = False, folder: Path = PROJECT) -> int:
     """Build models with their tests, show what changed, and return the exit code."""
     with project(settings, folder) as (found, connection):
-        ids = selected(found, models or "*")
+        ids = selected(found, models or _OWN_NODES)
         return PROJECT_FAILED if Builder(found, connection, settings).build(ids, full_refresh) else 0
 
 
 def check(settings: Settings, models: str, folder: Path = PROJECT) -> int:
     """Run the tests and unit tests of models, and return the exit code."""
     with project(settings, folder) as (found, connection):
-        ids = [unique_id for unique_id in selected(found, models or "*") if found.kind(unique_id) not in BUILT]
+        ids = [unique_id for unique_id in selected(found, models or _OWN_NODES) if found.kind(unique_id) not in BUILT]
         if not ids:
             raise ProjectError(Problem(f"{models} has no tests", hint="write some under data_tests in its YAML"))
         return PROJECT_FAILED if Builder(found, connection, settings).build(ids) else 0

@@ -11,7 +11,7 @@ from dbt_score import Model, RuleViolation, Seed, Snapshot, Source, rule
 from dbt_score.models import Evaluable
 
 # Where a model may live, and how its name begins there; `""` is any name that is no other layer's.
-LAYERS = {"staging": "stg_", "marts": "", "audit": "audit_"}
+LAYERS = {"staging": "stg_", "marts": ""}
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _JINJA = re.compile(r"\{[{%#].*?[}%#]\}", re.DOTALL)
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
@@ -97,8 +97,8 @@ def model_has_its_own_yaml(model: Model) -> RuleViolation | None:
 
 @rule
 def model_is_keyed(model: Model) -> RuleViolation | None:
-    """A model has a key, and tests that it is one. Tests of this repository do that for the audit's views."""
-    return None if _layer(model) == "audit" else _keyed(model)
+    """A model has a key, and tests that it is one."""
+    return _keyed(model)
 
 
 @rule
@@ -205,7 +205,7 @@ def model_reads_the_layer_below(model: Model) -> RuleViolation | None:
 def model_names_relations_through_dbt(model: Model) -> RuleViolation | None:
     """What a model reads it names by `ref` or `source`, so that dbt knows the order and the schema."""
     sql = _COMMENT.sub(" ", _JINJA.sub(" ", model.raw_code))
-    if _layer(model) != "audit" and (found := _RELATION.search(sql)):
+    if found := _RELATION.search(sql):
         schema, name = found.groups()
         return RuleViolation(
             f"reads {schema}.{name} by name; write {{{{ ref('{name}') }}}} or {{{{ source('{schema}', '{name}') }}}}"

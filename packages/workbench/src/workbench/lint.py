@@ -11,6 +11,9 @@ import yaml
 from mwaa_local.settings import REPOSITORY
 from mwaa_release.progress import console
 
+# dbt packages of this repository. A copy of the template has none.
+_PACKAGES = [str(path.parent.relative_to(REPOSITORY)) for path in REPOSITORY.glob("packages/*/src/*/dbt_project.yml")]
+
 
 def _tracked(*patterns: str) -> list[str]:
     """Files that git tracks or would track, by pattern: what is generated or ignored is nobody's to lint.
@@ -36,7 +39,7 @@ def lint(binaries: Path) -> int:
     commands = {
         # First what takes longest.
         "conventions": ["python", "-m", "workbench", "conventions"],
-        "sqlfluff": ["sqlfluff", "lint", "--disable-progress-bar", "dbt_project"],
+        "sqlfluff": ["sqlfluff", "lint", "--disable-progress-bar", "dbt_project", *_PACKAGES],
         "cfn-lint": ["cfn-lint", *templates] if templates else [],
         "zizmor": ["zizmor", "--offline", "--persona=pedantic", "--no-progress", "--quiet", ".github"],
         "yamllint": ["yamllint", "--strict", *_tracked("*.yml", "*.yaml")],

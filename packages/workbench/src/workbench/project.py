@@ -12,6 +12,7 @@ from dbt.contracts.graph.manifest import Manifest
 
 from mwaa_local.settings import HOST, Passwords, Settings
 from mwaa_local.stack import DATABASE
+from mwaa_release.manifest import install_packages
 from workbench.problems import ProjectError, of_exception, of_result
 from workbench.relations import Relation
 
@@ -47,6 +48,7 @@ class Project:
             ProjectError: a file is wrong.
         """
         self.manifest = None
+        install_packages(self.folder)
         self.manifest = self._dbt("parse")
 
     def select(self, *selectors: str, base: Path | None = None) -> list[str]:

@@ -11,6 +11,7 @@ import yaml
 from dbt_score.config import Config
 from dbt_score.rule_registry import RuleRegistry
 
+from audit_report import DBT_PACKAGE
 from mwaa_local.settings import REPOSITORY
 from mwaa_release.build import pipelines_package
 from mwaa_release.cli import app
@@ -56,22 +57,21 @@ def settings() -> str:
 
 
 def audit_columns() -> str:
-    """The columns of the audit table, and what the audit views hold."""
-    project = REPOSITORY / "dbt_project"
-    types = dict(re.findall(r"\('(\w+)', '([^']+)',", (project / "macros" / "audit" / "audit_columns.sql").read_text()))
-    models = {path.stem: _model(path) for path in sorted((project / "models" / "audit").glob("*.yml"))}
+    """The columns of the audit table and its views, and the variables of the audit trail."""
+    types = dict(re.findall(r"'(\w+)': '([^']+)',", (DBT_PACKAGE / "macros" / "audit_columns.sql").read_text()))
+    models = {path.stem: _model(path) for path in sorted((DBT_PACKAGE / "models").glob("*.yml"))}
     table = models.pop("audit_table")
     rows = [(f"`{each['name']}`", types[each["name"]], _line(each["description"])) for each in table["columns"]]
-    text = _NOTE.format(source="dbt_project/models/audit/*.yml")
+    text = _NOTE.format(source="the dbt package audit_trail")
     text += f"# The audit trail\n\n## audit_table\n\n{_line(table['description'])}\n\n"
     text += _table(("column", "type", "meaning"), rows)
     for name, model in models.items():
         rows = [(f"`{each['name']}`", _line(each["description"])) for each in model["columns"]]
         text += f"\n## {name}\n\n{_line(model['description'])}\n\n" + _table(("column", "meaning"), rows)
-    variables = (project / "dbt_project.yml").read_text()
+    variables = (DBT_PACKAGE / "dbt_project.yml").read_text()
     commented = re.findall(r"((?:^  # .+\n)+)  (audit_\w+): (.+)$", variables, re.MULTILINE)
     rows = [(f"`{name}`", f"`{value}`", _line(comment.replace("  # ", " "))) for comment, name, value in commented]
-    text += "\n## Variables\n\nThey stand in `dbt_project/dbt_project.yml`.\n\n"
+    text += "\n## Variables\n\nSet other values under `vars:` in your project's `dbt_project.yml`.\n\n"
     return text + _table(("variable", "default", "meaning"), rows)
 
 

@@ -19,7 +19,7 @@ from mwaa_local.settings import HOST, REPOSITORY, Passwords, Settings, SetupErro
 from mwaa_local.stack import TARGET_SCHEMA
 from mwaa_release.build import build
 from mwaa_release.cli_options import print_plan
-from mwaa_release.manifest import project_name
+from mwaa_release.manifest import install_packages, project_name
 from mwaa_release.plan import AppliedArtifact, make_plan
 from mwaa_release.release import Artifact
 from workbench.warehouse import make_schema, warehouse
@@ -76,6 +76,7 @@ class Dbt:
         Raises:
             DbtFailedError: it failed, and has said why.
         """
+        install_packages(project)
         scratch = self._settings.state / "change" / schema
         environment = self._environment | {"DBT_TARGET": target, "REDSHIFT_SCHEMA": schema}
         command = [str(Path(sys.executable).with_name("dbt")), "--no-use-colors", *arguments]

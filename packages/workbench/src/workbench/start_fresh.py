@@ -19,8 +19,6 @@ KEPT = Path("tests", "sample")
 MOVED = ("models/staging", "models/marts", "seeds", "snapshots", "tests/*.sql", "macros/minutes_after_midnight.sql")
 # Folders that stay, empty.
 _EMPTY = ("models/staging", "models/marts", "seeds", "snapshots")
-# What is never the sample's own, so that `tests/sample/` does without.
-AUDIT_ONLY = ("models/audit", "macros", "tests/generic")
 _BLOCK = re.compile(r"^[^\n]*sample: begin[^\n]*\n.*?^[^\n]*sample: end[^\n]*\n", re.DOTALL | re.MULTILINE)
 # Tests of this command and of the tutorial, which have no more to work on.
 _DELETED = (

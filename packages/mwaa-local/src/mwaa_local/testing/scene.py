@@ -13,9 +13,10 @@ import psutil
 from mwaa_local.aws import seed
 from mwaa_local.mwaa.api import FINAL, Airflow, NoAnswerError
 from mwaa_local.processes import marked_processes, spawn, stop
-from mwaa_local.settings import REPOSITORY, Passwords
+from mwaa_local.settings import Passwords
 from mwaa_local.stack import Stack, connect, rows
 from mwaa_local.testing.checkout import Checkout, new_checkout
+from mwaa_local.testing.project import sample_project
 from mwaa_release.apply import apply
 from mwaa_release.bucket import Bucket
 from mwaa_release.build import build
@@ -29,15 +30,13 @@ ENDED = {"success", "failed", "skipped", "upstream_failed"}
 
 
 def small_project(folder: Path, models: Mapping[str, str]) -> Path:
-    """The sample project with nothing but its audit table and `models`: contents by file name."""
-    project = REPOSITORY / "dbt_project"
-    unwanted = shutil.ignore_patterns("target", "logs", "models", "seeds", "snapshots", "analyses")
-    shutil.copytree(project, folder, ignore=unwanted)
+    """The sample project with nothing but its audit trail and `models`: contents by file name."""
+    sample_project(folder)
+    for name in ("models", "seeds", "snapshots"):
+        shutil.rmtree(folder / name)
     for test in (folder / "tests").glob("*.sql"):
         test.unlink()
     (folder / "models").mkdir()
-    for path in (project / "models" / "audit").glob("audit_table.*"):
-        shutil.copy(path, folder / "models")
     for name, content in models.items():
         (folder / "models" / name).write_text(content)
     return folder

@@ -11,5 +11,5 @@
             'execution_time': 0, 'failures': none, 'thread_id': none
         }) -%}
     {%- endfor -%}
-    {%- do insert_audit_rows(ref('audit_table'), results, audit_run()) -%}
+    {%- do audit_trail.insert_audit_rows(ref('audit_table'), results, audit_trail.audit_run()) -%}
 {% endmacro %}

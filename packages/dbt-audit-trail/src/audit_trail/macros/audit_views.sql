@@ -1,12 +1,12 @@
-{# What the audit views share. Each macro gives a SQL expression over the columns of audit_table. #}
+{# SQL expressions that several audit views use, over the columns of audit_table. #}
 
-{# The run that a row belongs to: the Airflow run, or the invocation itself where dbt was started by hand. #}
+{# The run that a row belongs to: the Airflow run, or the invocation if dbt was not started by Airflow. #}
 {% macro audit_run_key() -%}
     coalesce(airflow_dag_id || '/' || airflow_run_id, invocation_id)
 {%- endmacro %}
 
 
-{# dbt's many words for how a node ended, as four: passed, warned, failed, skipped. #}
+{# The outcome of a node in one of four words: passed, warned, failed, skipped. #}
 {% macro audit_outcome() -%}
     case
         when status in ('success', 'pass', 'no-op') then 'passed'
@@ -17,7 +17,7 @@
 {%- endmacro %}
 
 
-{# Seconds between two timestamps, with their fractions. #}
+{# Seconds between two timestamps, to the millisecond. #}
 {% macro audit_seconds_between(earlier, later) -%}
     datediff(millisecond, {{ earlier }}, {{ later }}) / 1000.0
 {%- endmacro %}

@@ -1,8 +1,9 @@
 {{ config(materialized='view', bind=false, tags=['audit_view']) }}
 
--- dbt begins what it sends for a node with a comment that names the node. Where that is several statements, only the first has
--- the comment, so it leads to the session, and the node has what its session ran between the node's start and end.
--- sys_query_history shows each user their own queries, of about the last seven days; a superuser sees all.
+-- dbt starts the SQL of a node with a comment that names the node. If the SQL has several statements, only the first has the
+-- comment. The comment therefore identifies the session, and all queries of that session between the node's start and end
+-- belong to the node.
+-- sys_query_history shows users their own queries of about the last seven days, and superusers all queries.
 -- https://docs.aws.amazon.com/redshift/latest/dg/SYS_QUERY_HISTORY.html
 with queries as (
     select

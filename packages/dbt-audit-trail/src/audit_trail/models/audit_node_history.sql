@@ -1,6 +1,6 @@
 {{ config(materialized='view', bind=false, tags=['audit_view']) }}
 
--- One row for each node in each run. Of several tries the last one counts.
+-- One row for each node in each run. Only the last of several tries counts.
 with tries as (
     select
         {{ audit_run_key() }} as run_key,
@@ -33,7 +33,7 @@ last_tries as (
     where tries.tries_from_last = 1
 ),
 
--- Runs in which a node really ran; a skipped or failed one says nothing about duration and rows.
+-- Only successful runs: skipped and failed ones say nothing about duration and rows.
 compared as (
     select
         run_key,

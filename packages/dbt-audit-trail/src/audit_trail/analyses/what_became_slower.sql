@@ -6,6 +6,6 @@ select
 from {{ ref('audit_node_statistics') }}
 where
     last_times_usual >= 1.5
-    -- Of what takes no time, half a second is many times as much.
+    -- For very short nodes, half a second is many times the usual duration.
     and last_execution_time >= 1
 order by last_times_usual desc

@@ -42,7 +42,7 @@ select
     last_outcome,
     last_failures,
     last_passed_at,
-    -- In order: a test that changed its mind three times says more about itself than about the data.
+    -- The first match counts: a test whose outcome changed three times is flaky, whatever it says now.
     case
         when changes >= 3 then 'flaky'
         when runs = warned_runs then 'always warning'

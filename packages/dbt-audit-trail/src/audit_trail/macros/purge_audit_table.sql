@@ -1,8 +1,8 @@
 {#
-  Deletes the audit rows of days that lie more than `days` days back, and returns how many days that were; 0 deletes nothing.
-  One statement and one transaction a day, so that a hook that waits to insert waits for one day's delete at most.
+  Deletes the audit rows of days that are more than `days` days ago. 0 deletes nothing.
+  Deletes one day per transaction, so an invocation that inserts rows meanwhile waits for one day's delete at most.
 
-  Runs once whenever the audit model runs. By hand: dbt run-operation purge_audit_table --args 'days: 90'
+  Runs each time the audit table is built. By hand: dbt run-operation audit_trail.purge_audit_table --args 'days: 90'
 #}
 {% macro purge_audit_table(days=none) %}
     {%- set days = (var('audit_retention_days') if days is none else days) | int -%}

@@ -1,0 +1,48 @@
+{#
+  Writes the rows that earlier invocations could not write. Rows that the table already has are not written again.
+  The stored results arrive in environment variables, in chunks: Jinja cannot read files, and with other vars dbt would parse the
+  project again. Each chunk is JSON: `run`, from audit_run() of the earlier invocation, and `results`, as in run_results.json.
+
+  Runs each time the audit table is built.
+#}
+{% macro recover_audit_rows() %}
+    {%- set to_datetime = modules.datetime.datetime.fromisoformat -%}
+    {%- for number in range(100) if execute and env_var('DBT_AUDIT_KEPT_' ~ number, '') -%}
+        {%- set stored = fromjson(env_var('DBT_AUDIT_KEPT_' ~ number)) -%}
+        {%- set run = stored.run -%}
+        {#- The current release may have other code than the release that ran. -#}
+        {%- set is_other_release = run.release_id != (env_var('DBT_RELEASE_ID', '') or none) -%}
+        {%- if is_other_release -%}
+            {%- do run.update({'node_checksum': none}) -%}
+        {%- endif -%}
+        {#- The invocation is not always known: Airflow can lose a task whose dbt still writes its rows. -#}
+        {%- set _, cursor = adapter.add_query(
+            'select unique_id from ' ~ this ~ ' where invocation_id = %s or (airflow_dag_id = %s and airflow_run_id = %s'
+            ~ ' and airflow_task_id = %s and airflow_try_number = %s)',
+            auto_begin=false,
+            bindings=[
+                run.invocation_id, run.airflow_dag_id or '', run.airflow_run_id or '', run.airflow_task_id or '',
+                (run.airflow_try_number or 0) | int
+            ]
+        ) -%}
+        {%- set present = cursor.fetchall() | map(attribute=0) | list -%}
+        {%- set results = [] -%}
+        {%- for result in stored.results if result.unique_id not in present -%}
+            {#- Used only if the graph no longer has the node. -#}
+            {%- set words = result.unique_id.split('.') -%}
+            {%- set node = {'unique_id': result.unique_id, 'resource_type': words[0], 'name': words[-1] if words[0] == 'source' else words[2]} -%}
+            {%- set timing = [] -%}
+            {%- for step in result.timing if step.started_at and step.completed_at -%}
+                {%- do timing.append({
+                    'started_at': to_datetime(step.started_at).replace(tzinfo=none),
+                    'completed_at': to_datetime(step.completed_at).replace(tzinfo=none),
+                }) -%}
+            {%- endfor -%}
+            {%- do results.append(dict(result, node=node, timing=timing)) -%}
+        {%- endfor -%}
+        {%- if results -%}
+            {%- do audit_trail.insert_audit_rows(this, results, run) -%}
+            {%- do log(results | length ~ ' audit rows of invocation ' ~ run.invocation_id ~ ' recovered', info=true) -%}
+        {%- endif -%}
+    {%- endfor -%}
+{% endmacro %}
