@@ -12,7 +12,7 @@ from cosmos.config import ExecutionConfig, ProfileConfig, ProjectConfig, RenderC
 from cosmos.constants import ExecutionMode, InvocationMode, LoadMode, TestBehavior
 
 from mwaa_pipelines.audit_views import record_audit_views, select_audit_views
-from mwaa_pipelines.config_file import read_pipelines
+from mwaa_pipelines.config_file import load_pipelines
 from mwaa_pipelines.documentation import documentation
 from mwaa_pipelines.parameters import prepare, run_parameters
 from mwaa_pipelines.profile import RedshiftProfileMapping
@@ -31,7 +31,7 @@ NEVER_TASKS = (
 
 # A task makes its own DAG only. Entries that cannot be made are told by pipelines_errors.py.
 only = get_parsing_context().dag_id
-for pipeline, release in read_pipelines(Path(__file__).with_name("pipelines.yml"), only).pipelines:
+for pipeline, release in load_pipelines(Path(__file__).with_name("pipelines.yml"), only).pipelines:
     watched = pipeline.execution_mode == "watcher"
     profile_config = ProfileConfig(
         profile_name=pipeline.project_name,

@@ -7,11 +7,11 @@ and the DAGs of good entries are in pipelines.py.
 # Airflow looks into files that hold the words airflow and DAG.
 from pathlib import Path
 
-from mwaa_pipelines.config_file import read_pipelines
+from mwaa_pipelines.config_file import load_pipelines
 from mwaa_pipelines.settings import PipelineError
 
 try:
-    problems = read_pipelines(Path(__file__).with_name("pipelines.yml")).problems
+    problems = load_pipelines(Path(__file__).with_name("pipelines.yml")).problems
 except PipelineError:
     # The file as a whole: pipelines.py says so, and there is no DAG to protect.
     problems = []

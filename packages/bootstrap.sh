@@ -57,4 +57,6 @@ VIRTUAL_ENV=$venv "$uv" pip sync --quiet --compile-bytecode --require-hashes req
 # shellcheck disable=SC2046 # one word for each package
 VIRTUAL_ENV=$venv "$uv" pip install --quiet --no-deps $(printf -- '-e %s ' packages/*/) ||
   fail "the packages in packages/ could not be installed; is a package index reachable (UV_DEFAULT_INDEX)?"
+"$venv/bin/python" -m mwaa_pipelines.settings > "$state/pipelines.schema.json" ||
+  fail "the editor schema $state/pipelines.schema.json could not be written"
 printf '%s\n' "$wanted" > "$venv/.ready"

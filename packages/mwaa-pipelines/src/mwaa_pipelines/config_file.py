@@ -1,87 +1,129 @@
-"""Reads pipelines.yml: the pipelines that can be made, each with its release, and what is wrong with the others."""
+"""Reads pipelines.yml. `read_pipelines` needs no Airflow, so command-line tools use it, too.
+
+read_pipelines(path)  validates every entry
+load_pipelines(path)  also finds each pipeline's release; for DAG files
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
-from airflow import __version__
 from pydantic import ValidationError
 
-from mwaa_pipelines.compatibility import DeadlineAlert
 from mwaa_pipelines.release import Release, current_release
-from mwaa_pipelines.settings import Pipeline, PipelineError, problem
+from mwaa_pipelines.settings import Pipeline, PipelineError, describe_error
 
-# Settings that are one pipeline's own: who runs another's DAG must not get at its database.
-_OWN = ("redshift_connection_id", "secret_name")
+# If two pipelines shared these, anyone who may run one DAG could reach the other's database.
+_EXCLUSIVE_SETTINGS = ("redshift_connection_id", "secret_name")
+_FIRST_AIRFLOW_WITH_DEADLINES = (3, 1)
 
 
 @dataclass
-class Listing:
-    """The entries of a pipelines file."""
+class PipelinesFile:
+    """The valid entries of a pipelines file, and one message for each problem with the others."""
+
+    pipelines: list[Pipeline] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass
+class LoadedPipelines:
+    """The pipelines that a DAG can be created for, and one message for each problem with the others."""
 
     pipelines: list[tuple[Pipeline, Release]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
-def read_pipelines(path: Path, only: str | None = None) -> Listing:
-    """Read and validate a pipelines file; an entry that does not fit spoils none but itself.
+def read_pipelines(path: Path, airflow_version: str | None = None) -> PipelinesFile:
+    """Read and validate a pipelines file. An invalid entry becomes a problem and does not affect other entries.
 
     Args:
         path: the YAML file.
-        only: the one pipeline that is asked for, by dag_name; for None, all.
+        airflow_version: reject settings that this version of Airflow does not support; None accepts all settings.
 
     Raises:
-        PipelineError: the file as a whole is unusable; the text names it and says why.
+        PipelineError: the whole file is unusable; the message names the file and the reason.
     """
     entries, defaults = _content(path)
-    listing = Listing()
-    valid: list[Pipeline] = []
+    file = PipelinesFile()
+    unique: dict[str, Pipeline] = {}
     for number, entry in enumerate(entries, start=1):
-        name = entry.get("dag_name", f"number {number}") if isinstance(entry, dict) else f"number {number}"
         try:
-            valid.append(_pipeline(entry, defaults))
+            pipeline = _pipeline(entry, defaults)
         except PipelineError as error:
-            listing.problems.append(f"{path}: pipeline {name}: {error}")
-    refused = _twice(entries) | _taken(valid) | _cyclic(valid) | _too_new(valid)
-    for pipeline in valid:
-        if only not in {None, pipeline.dag_name}:
+            file.problems.append(f"{path}: pipeline {_name(entry, number)}: {error}")
             continue
-        reason = refused.get(pipeline.dag_name)
-        if reason is None:
+        if unique.setdefault(pipeline.dag_name, pipeline) is not pipeline:
+            file.problems.append(
+                f"{path}: pipeline {pipeline.dag_name}: dag_name must be unique; another entry uses it already. "
+                "Only the first one is used"
+            )
+    pipelines = list(unique.values())
+    rejected = (
+        _shared_credentials(pipelines)
+        | _schedule_cycles(pipelines)
+        | _unsupported_deadlines(pipelines, airflow_version)
+    )
+    file.pipelines = [pipeline for pipeline in pipelines if pipeline.dag_name not in rejected]
+    file.problems += [f"{path}: pipeline {name}: {reason}" for name, reason in rejected.items()]
+    # Two entries can have the same problem.
+    file.problems = list(dict.fromkeys(file.problems))
+    return file
+
+
+def load_pipelines(path: Path, dag_id: str | None = None) -> LoadedPipelines:
+    """Read a pipelines file and find the release of each valid pipeline.
+
+    Args:
+        path: the YAML file.
+        dag_id: load only this pipeline; None loads all of them.
+
+    Raises:
+        PipelineError: the whole file is unusable; the message names the file and the reason.
+    """
+    # Imported here because command-line tools import this module without Airflow.
+    from airflow import __version__
+
+    file = read_pipelines(path, __version__)
+    loaded = LoadedPipelines(problems=file.problems)
+    for pipeline in file.pipelines:
+        if dag_id in {None, pipeline.dag_name}:
             try:
-                listing.pipelines.append((pipeline, current_release(pipeline.project_name)))
+                loaded.pipelines.append((pipeline, current_release(pipeline.project_name)))
             except PipelineError as error:
-                reason = str(error)
-        if reason is not None:
-            listing.problems.append(f"{path}: pipeline {pipeline.dag_name}: {reason}")
-    # Two entries of one name have one and the same problem.
-    listing.problems = list(dict.fromkeys(listing.problems))
-    return listing
+                loaded.problems.append(f"{path}: pipeline {pipeline.dag_name}: {error}")
+    return loaded
 
 
 def _content(path: Path) -> tuple[list[Any], dict[str, Any]]:
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise PipelineError(f"{path} is missing; it lists the pipelines") from None
+        raise PipelineError(f"{path} is missing. Create it with one entry for each pipeline") from None
     except OSError as error:
         raise PipelineError(f"{path} cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise PipelineError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(content, dict) or not isinstance(content.get("pipelines"), list) or not content["pipelines"]:
-        raise PipelineError(f"{path} must hold a list under the key 'pipelines', with one entry or more")
-    unknown = sorted(map(str, set(content) - {"defaults", "pipelines"}))
+        raise PipelineError(f"{path} must contain a list under the key 'pipelines', with at least one entry")
+    unknown = set(content) - {"defaults", "pipelines"}
+    # An empty `defaults:` is None in YAML.
     defaults = content.get("defaults") or {}
     if unknown or not isinstance(defaults, dict):
         raise PipelineError(
-            f"{path} may hold 'defaults' (a mapping) and 'pipelines' (a list) only; found {sorted(map(str, content))}"
+            f"{path} can contain only 'defaults' (a mapping) and 'pipelines' (a list), "
+            f"but contains {sorted(map(str, content))}"
         )
     if unknown := sorted(map(str, set(defaults) - set(Pipeline.model_fields))):
         raise PipelineError(
-            f"{path}: defaults: there is no setting {', '.join(unknown)}; there are {', '.join(Pipeline.model_fields)}"
+            f"{path}: defaults: unknown setting {', '.join(unknown)}. Settings: {', '.join(Pipeline.model_fields)}"
         )
     return content["pipelines"], defaults
+
+
+def _name(entry: Any, number: int) -> str:
+    return entry.get("dag_name", f"number {number}") if isinstance(entry, dict) else f"number {number}"
 
 
 def _pipeline(entry: Any, defaults: dict[str, Any]) -> Pipeline:
@@ -90,52 +132,44 @@ def _pipeline(entry: Any, defaults: dict[str, Any]) -> Pipeline:
     try:
         return Pipeline.model_validate({**defaults, **entry})
     except ValidationError as error:
-        raise PipelineError("; ".join(dict.fromkeys(problem(detail) for detail in error.errors()))) from None
+        raise PipelineError("; ".join(dict.fromkeys(describe_error(detail) for detail in error.errors()))) from None
 
 
-def _twice(entries: list[Any]) -> dict[str, str]:
-    """Which of two entries is meant, nobody can tell: neither is made."""
-    names = [
-        entry["dag_name"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("dag_name"), str)
-    ]
-    return {
-        name: "dag_name must be unique; this one stands there more than once" for name in names if names.count(name) > 1
-    }
-
-
-def _taken(pipelines: list[Pipeline]) -> dict[str, str]:
-    """A connection or a secret is that of the first pipeline that names it."""
-    found: dict[str, str] = {}
+def _shared_credentials(pipelines: list[Pipeline]) -> dict[str, str]:
+    """Reject each pipeline that uses a connection or secret of an earlier pipeline."""
+    rejected: dict[str, str] = {}
     owners: dict[tuple[str, str], str] = {}
     for pipeline in pipelines:
-        for setting in _OWN:
+        for setting in _EXCLUSIVE_SETTINGS:
             value = getattr(pipeline, setting)
             owner = owners.setdefault((setting, value), pipeline.dag_name)
             if value and owner != pipeline.dag_name:
-                found[pipeline.dag_name] = f"{setting}: {value!r} is that of the pipeline {owner}; give each its own"
-    return found
+                rejected[pipeline.dag_name] = f"{setting}: {value!r} is already used by pipeline {owner}"
+    return rejected
 
 
-def _too_new(pipelines: list[Pipeline]) -> dict[str, str]:
-    """Who asks to be told of late runs must not wait for an alert that never comes."""
-    said = f"deadline_minutes: needs Airflow 3.1 or newer, and this is {__version__}; leave it out"
-    return {pipeline.dag_name: said for pipeline in pipelines if pipeline.deadline_minutes and not DeadlineAlert}
+def _unsupported_deadlines(pipelines: list[Pipeline], airflow_version: str | None) -> dict[str, str]:
+    """Reject deadline_minutes where Airflow would ignore it: people would wait for an alert that never comes."""
+    if not airflow_version or tuple(map(int, airflow_version.split(".")[:2])) >= _FIRST_AIRFLOW_WITH_DEADLINES:
+        return {}
+    reason = f"deadline_minutes: needs Airflow 3.1 or newer, but this is Airflow {airflow_version}. Remove the setting"
+    return {pipeline.dag_name: reason for pipeline in pipelines if pipeline.deadline_minutes}
 
 
-def _cyclic(pipelines: list[Pipeline]) -> dict[str, str]:
-    """Pipelines that wait for each other's assets would never run, or never stop."""
-    waits_for = {pipeline.dag_name: pipeline.schedule for pipeline in pipelines if isinstance(pipeline.schedule, tuple)}
-    found = {}
+def _schedule_cycles(pipelines: list[Pipeline]) -> dict[str, str]:
+    """Reject pipelines that wait for each other's assets: they would never run, or never stop."""
+    waits_for = {pipeline.dag_name: pipeline.schedule for pipeline in pipelines if pipeline.scheduled_on_assets}
+    rejected = {}
     for start in waits_for:
-        # Ways from an asset to the pipelines that it waits for, the shortest first.
-        ways = [(start,)]
-        seen: set[str] = set()
-        while ways and start not in found:
-            way = ways.pop(0)
-            for name in waits_for.get(way[-1], ()):
+        # Breadth-first, so that the message shows the shortest cycle.
+        paths = [(start,)]
+        visited: set[str] = set()
+        while paths and start not in rejected:
+            path = paths.pop(0)
+            for name in waits_for.get(path[-1], ()):
                 if name == start:
-                    found[start] = f"schedule: is a cycle of assets: {' waits for '.join([*way, start])}"
-                elif name not in seen:
-                    seen.add(name)
-                    ways.append((*way, name))
-    return found
+                    rejected[start] = f"schedule: the assets form a cycle: {' waits for '.join([*path, start])}"
+                elif name not in visited:
+                    visited.add(name)
+                    paths.append((*path, name))
+    return rejected

@@ -1,4 +1,4 @@
-"""The settings of a pipeline, as a typed model; `python -m mwaa_pipelines.settings` prints the JSON schema of them."""
+"""The settings of a pipeline as a typed model. `python -m mwaa_pipelines.settings` prints their JSON schema."""
 
 import json
 from datetime import date, timedelta
@@ -17,33 +17,34 @@ from pydantic import (
     model_validator,
 )
 
-# Airflow's own rule for the key of a DAG, and one that is safe as a folder's name.
+# Airflow's rule for DAG ids. It is also safe as a folder name.
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.\-]{1,200}$")]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_$\-]{0,126}$")]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
-# What both Cosmos and dbt select by. https://docs.getdbt.com/reference/node-selection/syntax
-_METHOD = r"(?:path|tag|fqn|resource_type|source|exposure|package|config\.[a-z_.]+):"
+# The selector syntax that Cosmos and dbt have in common. Cosmos knows only these config keys.
+# https://docs.getdbt.com/reference/node-selection/syntax
+_METHOD = r"(?:path|tag|fqn|resource_type|source|exposure|package|config\.(?:materialized|schema|tags|meta\.[\w.]+)):"
 _NODES = rf"(?:@|\d*\+)?(?:{_METHOD})?[\w./*][\w./*\-]*(?:\+\d*)?"
 SELECTOR = rf"^{_NODES}(?:,{_NODES})*$"
 Selector = Annotated[str, StringConstraints(pattern=SELECTOR)]
 
 
 class PipelineError(Exception):
-    """A pipeline cannot be made. Its text names the file or setting to change."""
+    """A pipeline cannot be created. The message names the file or setting to change."""
 
 
 def _cron(text: str) -> str:
-    # Airflow's own names, such as @daily, are cron expressions to croniter, too.
+    # croniter also accepts Airflow's presets, such as @daily.
     if not croniter.is_valid(text):
         raise ValueError("must be a cron expression of five fields, such as '0 6 * * *', or a list of assets")
     return text
 
 
 def _schedule(value: Any) -> Any:
-    # One message, where pydantic would have one for each kind of schedule.
+    # Without this check, pydantic reports one error for each type of the union.
     if not isinstance(value, str | list | tuple | None):
-        # pydantic makes a ValidationError of this kind only.
+        # pydantic turns only a ValueError into a ValidationError.
         raise ValueError("must be a cron expression, a list of assets, or null")  # noqa: TRY004
     return value
 
@@ -52,7 +53,7 @@ def _timezone(text: str) -> str:
     try:
         ZoneInfo(text)
     except (ValueError, LookupError, OSError):
-        raise ValueError("must be a name of the IANA time zone database, such as Europe/Berlin") from None
+        raise ValueError("must be a time zone of the IANA database, such as Europe/Berlin") from None
     return text
 
 
@@ -70,111 +71,117 @@ class Pipeline(BaseModel):
     dag_name: Key = Field(description="Name of the DAG, and of the asset that a successful run updates.")
     project_name: Key = Field(description="Folder of the dbt project under DBT_PROJECT_PATH.")
     redshift_connection_id: Key = Field(
-        description="Airflow connection that holds host, port and database; no other pipeline may name it."
+        description="Airflow connection with host, port and database. Pipelines cannot share it."
     )
     target_database: Identifier = Field(description="Redshift database that dbt builds in.")
-    target_schema: Identifier = Field(description="Schema that dbt builds in; the audit table lives there too.")
+    target_schema: Identifier = Field(description="Schema that dbt builds in. It also contains the audit table.")
     secret_name: Text | None = Field(
         None,
-        description="Secrets Manager secret {username, password}, which no other pipeline may name; without it the "
-        "connection's own login is used, or IAM.",
+        description="Secrets Manager secret {username, password}. Pipelines cannot share it. Without it, dbt logs in "
+        "with the connection's login or with IAM.",
     )
     sns_lambda_function_name: Text | None = Field(
-        None, description="Lambda function that a failed run invokes; without it there is no alert."
+        None, description="Lambda function that sends alerts. Without it, no alerts are sent."
     )
 
     schedule: Schedule = Field(
         None,
-        description="Cron expression; or a list of assets (names of pipelines), each of which must be new; or null.",
+        description="Cron expression; or a list of assets (pipeline names), which starts a run when all are updated; "
+        "or null.",
     )
     timezone: Annotated[str, AfterValidator(_timezone)] = Field(
         "UTC", description="Time zone of schedule and start_date."
     )
-    start_date: date = Field(date(2026, 1, 1), description="First day that the schedule holds for.")
-    catchup: bool = Field(False, description="Run once for every time that the schedule missed since start_date.")
+    start_date: date = Field(date(2026, 1, 1), description="First day of the schedule.")
+    catchup: bool = Field(False, description="Start a run for each scheduled time since start_date that was missed.")
     owner: Text = Field("airflow", description="Owner shown in Airflow.")
-    tags: tuple[Text, ...] = Field((), description="Tags shown in Airflow, besides dbt.")
+    tags: tuple[Text, ...] = Field((), description="Tags shown in Airflow, in addition to dbt.")
 
-    select: tuple[Selector, ...] = Field((), description="dbt selectors of what to build; all if there is none.")
-    exclude: tuple[Selector, ...] = Field((), description="dbt selectors of what not to build.")
-    vars: dict[Identifier, JsonValue] = Field(
-        {}, description="dbt variables. The release's manifest is made without them: none may decide which nodes exist."
+    select: tuple[Selector, ...] = Field(
+        (), description="dbt selectors of the nodes to build. An empty list builds all nodes."
     )
-    threads: int = Field(4, ge=1, le=32, description="Models that dbt builds at once.")
+    exclude: tuple[Selector, ...] = Field((), description="dbt selectors of the nodes to leave out.")
+    vars: dict[Identifier, JsonValue] = Field(
+        {},
+        description="dbt variables. They cannot change which nodes exist, because the manifest is built without them.",
+    )
+    threads: int = Field(4, ge=1, le=32, description="Number of models that dbt builds in parallel.")
     execution_mode: Literal["watcher", "local"] = Field(
-        "watcher", description="watcher: one dbt process builds all, the fastest; local: one for each task, isolated."
+        "watcher",
+        description="watcher: one dbt process builds all nodes (fastest); local: one dbt process for each task.",
     )
     test_behavior: Literal["after_each", "build", "none"] = Field(
         "after_each",
-        description="after_each: a model's tests are a task of their own; build: they are part of its task "
-        "(local only); none: no tests.",
+        description="after_each: a separate task for each model's tests; build: tests run in the model's task "
+        "(execution_mode local only); none: no tests.",
     )
     warnings: Literal["ignore", "alert"] = Field(
-        "ignore", description="alert: a test that only warns sends an alert, too; the run succeeds all the same."
+        "ignore", description="alert: send an alert when a test warns. The run still succeeds."
     )
-    retries: int = Field(1, ge=0, le=10, description="Further tries of a failed model or test.")
-    retry_delay_seconds: int = Field(30, ge=0, le=3600, description="Seconds between two tries.")
+    retries: int = Field(1, ge=0, le=10, description="Number of retries of a failed model or test.")
+    retry_delay_seconds: int = Field(30, ge=0, le=3600, description="Seconds to wait before a retry.")
     task_timeout_minutes: int | None = Field(
         None,
         ge=1,
         le=10080,
-        description="What dbt may take at most in one task; under watcher that is the whole build.",
+        description="Time limit of one dbt task. With execution_mode watcher, one task is the whole build.",
     )
     run_timeout_minutes: int | None = Field(
-        None, ge=1, le=10080, description="What a run may take at most; then it fails, and the alert is sent."
+        None, ge=1, le=10080, description="Time limit of a run. A run that exceeds it fails, and an alert is sent."
     )
     deadline_minutes: int | None = Field(
         None,
         ge=1,
         le=10080,
-        description="What a run should take at most; then the alert says that it is late, and it goes on. From "
-        "Airflow 3.1 on.",
+        description="Send an alert when a run is not finished this long after it was queued. The run continues. "
+        "Needs Airflow 3.1 or newer.",
     )
 
     @property
     def scheduled_on_assets(self) -> bool:
-        """Whether it runs when assets are new, not at certain times."""
+        """Whether updates of assets start the runs, not a cron expression."""
         return isinstance(self.schedule, tuple)
 
     @property
     def task_timeout(self) -> timedelta | None:
-        """What dbt may take at most in one task."""
+        """Time limit of one dbt task."""
         return timedelta(minutes=self.task_timeout_minutes) if self.task_timeout_minutes else None
 
     @property
     def run_timeout(self) -> timedelta | None:
-        """What a run may take at most."""
+        """Time limit of a run."""
         return timedelta(minutes=self.run_timeout_minutes) if self.run_timeout_minutes else None
 
     @model_validator(mode="after")
-    def _deadline_is_told(self) -> "Pipeline":
+    def _deadline_can_be_met(self) -> "Pipeline":
         if self.deadline_minutes and not self.sns_lambda_function_name:
-            raise ValueError("deadline_minutes needs sns_lambda_function_name, which tells people")
+            raise ValueError("deadline_minutes needs sns_lambda_function_name, which sends the alert")
         if self.deadline_minutes and self.run_timeout_minutes and self.deadline_minutes >= self.run_timeout_minutes:
             raise ValueError("deadline_minutes must be less than run_timeout_minutes, which ends the run")
         return self
 
     @model_validator(mode="after")
-    def _tests_can_be_watched(self) -> "Pipeline":
+    def _test_behavior_fits_execution_mode(self) -> "Pipeline":
         if self.test_behavior == "build" and self.execution_mode != "local":
-            raise ValueError("test_behavior: build needs execution_mode: local; under watcher it is after_each or none")
+            raise ValueError("test_behavior: build needs execution_mode: local. With watcher, use after_each or none")
         return self
 
 
-def problem(detail: Any) -> str:
-    """What is wrong with a setting, in one line: its key, the rule, and what was found."""
-    # The last part of a schedule's key is the name of one of its kinds.
+def describe_error(detail: Any) -> str:
+    """Return one line about an error that pydantic found in a setting: its key, the rule and the value."""
+    # For a union such as schedule, the last part of the location is the name of one of its types.
     key = ".".join(str(part) for part in detail["loc"] if not str(part).startswith(("function-", "tuple[")))
     if detail["type"] == "extra_forbidden":
-        return f"{key}: there is no such setting; there are {', '.join(Pipeline.model_fields)}"
-    said = detail["msg"].removeprefix("Value error, ")
-    # A missing key is not "found": pydantic's input is the whole entry then.
-    found = f" (found {detail['input']!r})" if key and detail["type"] != "missing" else ""
-    return f"{key}: {said}{found}" if key else f"{said}"
+        return f"{key}: unknown setting. Settings: {', '.join(Pipeline.model_fields)}"
+    message = detail["msg"].removeprefix("Value error, ")
+    if not key:
+        return message
+    # If a key is missing, pydantic's input is the whole entry.
+    return f"{key}: {message}" + ("" if detail["type"] == "missing" else f" (value: {detail['input']!r})")
 
 
 def json_schema() -> str:
-    """The JSON schema of pipelines.yml, for editors."""
+    """Return the JSON schema of pipelines.yml, which editors use for completion."""
     entry = Pipeline.model_json_schema()
     defaults = {"type": "object", "additionalProperties": False, "properties": entry["properties"]}
     schema = {
@@ -184,7 +191,7 @@ def json_schema() -> str:
         "additionalProperties": False,
         "required": ["pipelines"],
         "properties": {
-            "defaults": {**defaults, "description": "Holds for every pipeline that does not say otherwise."},
+            "defaults": {**defaults, "description": "Default settings of all pipelines."},
             "pipelines": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/Pipeline"}},
         },
         "$defs": {**entry.pop("$defs", {}), "Pipeline": entry},

@@ -110,7 +110,10 @@ def test_a_deadline_reaches_the_dag_where_airflow_has_them_and_is_refused_elsewh
     if not HAS_DEADLINES:
         assert list(found.dags) == ["two"]
         (error,) = found.import_errors.values()
-        said = f"pipeline one: deadline_minutes: needs Airflow 3.1 or newer, and this is {__version__}; leave it out"
+        said = (
+            f"pipeline one: deadline_minutes: needs Airflow 3.1 or newer, but this is Airflow {__version__}. "
+            "Remove the setting"
+        )
         assert error.strip().endswith(said)
         return
     assert found.import_errors == {}
@@ -127,7 +130,7 @@ def test_a_deadline_reaches_the_dag_where_airflow_has_them_and_is_refused_elsewh
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        ("deadline_minutes: 90", "deadline_minutes needs sns_lambda_function_name, which tells people"),
+        ("deadline_minutes: 90", "deadline_minutes needs sns_lambda_function_name, which sends the alert"),
         (
             "sns_lambda_function_name: alert\n    deadline_minutes: 90\n    run_timeout_minutes: 90",
             "deadline_minutes must be less than run_timeout_minutes, which ends the run",

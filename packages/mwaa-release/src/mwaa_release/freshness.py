@@ -11,9 +11,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import yaml
 from botocore.exceptions import BotoCoreError, ClientError
 
+from mwaa_pipelines.config_file import read_pipelines
+from mwaa_pipelines.settings import Pipeline, PipelineError
 from mwaa_release.build import find_projects
 from mwaa_release.errors import DeployError, SetupError, from_aws
 from mwaa_release.manifest import install_packages, project_name
@@ -23,15 +24,18 @@ PIPELINES = REPOSITORY / "dags" / "pipelines.yml"
 _CONNECTIONS = "airflow/connections"
 
 
-def _pipeline(path: Path, dag_name: str) -> dict[str, Any]:
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    for entry in content["pipelines"]:
-        pipeline = {**content.get("defaults", {}), **entry}
-        if pipeline.get("dag_name") == dag_name:
-            if not pipeline.get("secret_name"):
-                raise SetupError(f"{dag_name} has no secret_name in {path.name}; freshness is asked with a password")
-            return pipeline
-    raise SetupError(f"there is no pipeline {dag_name!r} in {path.name}")
+def _pipeline(path: Path, dag_name: str) -> Pipeline:
+    try:
+        file = read_pipelines(path)
+    except PipelineError as error:
+        raise SetupError(str(error)) from None
+    pipeline = next((pipeline for pipeline in file.pipelines if pipeline.dag_name == dag_name), None)
+    if pipeline is None:
+        problems = [problem for problem in file.problems if f": pipeline {dag_name}: " in problem]
+        raise SetupError("\n".join(problems) or f"{path} has no pipeline {dag_name!r}. Check the dag_name")
+    if not pipeline.secret_name:
+        raise SetupError(f"{path}: pipeline {dag_name} has no secret_name, which the freshness check needs to log in")
+    return pipeline
 
 
 def _secret(secretsmanager: Any, name: str, *keys: str) -> dict[str, Any]:
@@ -58,7 +62,7 @@ def warehouse_environment(secretsmanager: Any, dag_name: str, pipelines: Path = 
         DeployError: a secret cannot be read.
     """
     pipeline = _pipeline(pipelines, dag_name)
-    where = _secret(secretsmanager, f"{_CONNECTIONS}/{pipeline['redshift_connection_id']}", "host", "port")
+    where = _secret(secretsmanager, f"{_CONNECTIONS}/{pipeline.redshift_connection_id}", "host", "port")
     extra = where.get("extra") or {}
     extra = json.loads(extra) if isinstance(extra, str) else extra
     if extra.get("role_arn"):
@@ -66,14 +70,14 @@ def warehouse_environment(secretsmanager: Any, dag_name: str, pipelines: Path = 
             f"{dag_name} reads its secret with a role of another account ({extra['role_arn']}), which is the tasks' to "
             "take; ask for freshness in that account, with REDSHIFT_* and dbt source freshness"
         )
-    login = _secret(secretsmanager, pipeline["secret_name"], "username", "password")
+    login = _secret(secretsmanager, pipeline.secret_name, "username", "password")
     return {
         "REDSHIFT_HOST": str(where["host"]),
         "REDSHIFT_PORT": str(where["port"]),
         "REDSHIFT_USER": login["username"],
         "REDSHIFT_PASSWORD": login["password"],
-        "REDSHIFT_DATABASE": pipeline["target_database"],
-        "REDSHIFT_SCHEMA": pipeline["target_schema"],
+        "REDSHIFT_DATABASE": pipeline.target_database,
+        "REDSHIFT_SCHEMA": pipeline.target_schema,
         "REDSHIFT_SSLMODE": extra.get("sslmode", "verify-full"),
     }
 
@@ -94,7 +98,7 @@ def check_freshness(secretsmanager: Any, dag_name: str, pipelines: Path = PIPELI
         DeployError: a source is staler than it may be, or dbt could not ask; the text says which.
     """
     variables = warehouse_environment(secretsmanager, dag_name, pipelines)
-    name = _pipeline(pipelines, dag_name)["project_name"]
+    name = _pipeline(pipelines, dag_name).project_name
     project = next((path for path in find_projects() if project_name(path) == name), None)
     if project is None:
         raise SetupError(f"there is no dbt project called {name!r} in the repository")

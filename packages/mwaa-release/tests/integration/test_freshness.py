@@ -75,6 +75,8 @@ def test_a_wrong_setting_is_named_and_no_secret_is_shown(secretsmanager, tmp_pat
     with pytest.raises(SetupError, match="no pipeline 'nobody'"):
         check_freshness(secretsmanager, "nobody")
     content = yaml.safe_load(PIPELINES.read_text())
+    # An empty `defaults:` is None in YAML.
+    content["defaults"] = None
     content["pipelines"][0]["secret_name"] = "freshness/broken"
     content["pipelines"][0]["redshift_connection_id"] = "freshness_redshift"
     put(secretsmanager, "airflow/connections/freshness_redshift", '{"host": "warehouse.example.com", "port": 5439}')

@@ -13,7 +13,7 @@ from dbt_score.rule_registry import RuleRegistry
 
 from audit_report import DBT_PACKAGE
 from mwaa_local.settings import REPOSITORY
-from mwaa_release.build import pipelines_package
+from mwaa_pipelines.settings import json_schema
 from mwaa_release.cli import app
 from workbench.check_conventions import RULES
 
@@ -38,7 +38,7 @@ def _type(schema: dict[str, Any]) -> str:
 
 def settings() -> str:
     """The settings of pipelines.yml, from its JSON schema."""
-    schema = json.loads((pipelines_package() / "pipelines.schema.json").read_text())["$defs"]["Pipeline"]
+    schema = json.loads(json_schema())["$defs"]["Pipeline"]
     rows = [
         (
             f"`{name}`",

@@ -1,0 +1,204 @@
+"""Errors in pipelines.yml name the file, the entry and the setting, and do not affect other entries."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import entries, write
+
+from mwaa_pipelines.config_file import load_pipelines, read_pipelines
+from mwaa_pipelines.settings import Pipeline, PipelineError
+
+GOOD = entries("one")
+
+
+def load(tmp_path: Path, text: str, dag_id: str | None = None) -> list[Pipeline]:
+    loaded = load_pipelines(write(tmp_path, text), dag_id)
+    assert loaded.problems == []
+    return [pipeline for pipeline, _ in loaded.pipelines]
+
+
+def message(tmp_path: Path, text: str) -> str:
+    """Return the error that makes the whole file unusable."""
+    with pytest.raises(PipelineError) as raised:
+        load(tmp_path, text)
+    assert str(tmp_path / "pipelines.yml") in str(raised.value)
+    return str(raised.value)
+
+
+def problems(tmp_path: Path, text: str, good: tuple[str, ...] = ()) -> list[str]:
+    """Return the problems of a file in which only the pipelines `good` can be created."""
+    path = write(tmp_path, text)
+    loaded = load_pipelines(path)
+    assert tuple(pipeline.dag_name for pipeline, _ in loaded.pipelines) == good
+    assert loaded.problems
+    return [problem.removeprefix(f"{path}: ") for problem in loaded.problems]
+
+
+def test_entries_override_defaults(tmp_path: Path) -> None:
+    defaults = "defaults: {threads: 8, owner: team}\n"
+    one, two = load(tmp_path, defaults + entries("one", "two", two="threads: 2"))
+    assert (one.dag_name, one.threads, one.owner, one.secret_name) == ("one", 8, "team", None)
+    assert (two.dag_name, two.threads, two.owner) == ("two", 2, "team")
+
+
+def test_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match=r"pipelines\.yml is missing"):
+        read_pipelines(tmp_path / "pipelines.yml")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"pipelines: [\xe4]"], ids=["binary", "latin-1"])
+def test_file_that_is_not_utf8_is_an_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "pipelines.yml").write_bytes(content)
+    with pytest.raises(PipelineError, match=r"pipelines\.yml is not valid YAML"):
+        read_pipelines(tmp_path / "pipelines.yml")
+
+
+def test_directory_instead_of_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "pipelines.yml").mkdir()
+    with pytest.raises(PipelineError, match=r"pipelines\.yml cannot be read"):
+        read_pipelines(tmp_path / "pipelines.yml")
+
+
+def test_yaml_error_names_the_line(tmp_path: Path) -> None:
+    messages = message(tmp_path, "pipelines:\n  - dag_name: [one\n")
+    assert "not valid YAML" in messages
+    assert "line 3" in messages
+
+
+@pytest.mark.parametrize("text", ["", "[]", "pipelines:", "pipelines: []", "pipelines: {}", "defaults: {}", "words"])
+def test_file_without_list_of_pipelines_is_an_error(tmp_path: Path, text: str) -> None:
+    assert "must contain a list under the key 'pipelines', with at least one entry" in message(tmp_path, text)
+
+
+@pytest.mark.parametrize("more", ["default: {threads: 2}\n", "defaults: [threads]\n"])
+def test_unknown_top_level_key_is_an_error(tmp_path: Path, more: str) -> None:
+    assert "can contain only 'defaults' (a mapping) and 'pipelines' (a list)" in message(tmp_path, more + GOOD)
+
+
+@pytest.mark.parametrize("entry", ["- words", "- [1, 2]", "- 7", "-"])
+def test_entry_must_be_a_mapping(tmp_path: Path, entry: str) -> None:
+    (messages,) = problems(tmp_path, f"{GOOD}  {entry}\n", good=("one",))
+    assert messages.startswith("pipeline number 2: must be a mapping of settings")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("project: flights", ("project: unknown setting", "project_name")),
+        ("threads: many", ("threads", "valid integer", "'many'")),
+        ("threads: 0", ("threads", "greater than or equal to 1", "value: 0")),
+        ("retries: 99", ("retries", "less than or equal to 10")),
+        ("start_date: tomorrow", ("start_date", "valid date", "'tomorrow'")),
+        ("schedule: 'every day'", ("schedule", "cron", "'every day'")),
+        ("schedule: 6", ("schedule", "must be a cron expression, a list of assets, or null", "value: 6")),
+        ("schedule: []", ("schedule", "at least 1 item")),
+        ("schedule: [a b]", ("schedule.0", "match pattern", "'a b'")),
+        ("timezone: Europe/Bonn", ("timezone", "IANA", "'Europe/Bonn'")),
+        ("timezone: ../etc", ("timezone", "IANA")),
+        ("catchup: perhaps", ("catchup", "valid boolean", "'perhaps'")),
+        ("select: tag:mart", ("select", "valid tuple", "'tag:mart'")),
+        ("select: ['tag:a --full-refresh']", ("select.0", "match pattern")),
+        ("select: ['config.group:finance']", ("select.0", "match pattern")),
+        ("exclude: ['-f']", ("exclude.0", "match pattern")),
+        ("exclude: ['state:modified']", ("exclude.0", "match pattern")),
+        ("vars: [a]", ("vars", "valid dictionary")),
+        ("vars: {a b: 1}", ("vars.a b", "match pattern")),
+        ("execution_mode: kubernetes", ("execution_mode", "'watcher' or 'local'", "'kubernetes'")),
+        ("test_behavior: build", ("test_behavior: build needs execution_mode: local",)),
+        ("task_timeout_minutes: 0", ("task_timeout_minutes", "greater than or equal to 1")),
+        ("tags: flights", ("tags", "valid tuple")),
+        ("secret_name: ''", ("secret_name", "at least 1 character")),
+        ("target_schema: 'a; drop schema b'", ("target_schema", "match pattern", "'a; drop schema b'")),
+        ("target_database:", ("target_database", "valid string", "None")),
+        ("project_name: ../other", ("project_name", "match pattern")),
+        ("7: seven", ("7: Keys should be strings",)),
+    ],
+)
+def test_invalid_setting_is_named_with_entry_and_value(tmp_path: Path, line: str, words: tuple[str, ...]) -> None:
+    key = line.split(":")[0]
+    kept = "".join(f"{row}\n" for row in GOOD.splitlines() if not row.strip().startswith(f"{key}:"))
+    messages = problems(tmp_path, f"{kept}    {line}\n")
+    assert all(text.startswith("pipeline one: ") for text in messages)
+    for word in words:
+        assert word in "".join(messages)
+
+
+def test_missing_setting_is_named(tmp_path: Path) -> None:
+    messages = problems(tmp_path, GOOD.replace("    project_name: flights\n", ""))
+    assert messages == ["pipeline one: project_name: Field required"]
+
+
+def test_entry_without_dag_name_is_numbered(tmp_path: Path) -> None:
+    messages = problems(tmp_path, GOOD.replace("dag_name: one", "threads: 1"))
+    assert messages == ["pipeline number 1: dag_name: Field required"]
+
+
+def test_unknown_default_is_reported_once(tmp_path: Path) -> None:
+    messages = message(tmp_path, "defaults: {thread: 8}\n" + entries("one", "two"))
+    assert "defaults: unknown setting thread. Settings: dag_name, " in messages
+
+
+def test_first_of_two_entries_with_the_same_dag_name_is_used(tmp_path: Path) -> None:
+    text = entries("one", "two", "one").replace("redshift_one", "redshift_first", 1)
+    messages = problems(tmp_path, text, good=("one", "two"))
+    assert messages == [
+        "pipeline one: dag_name must be unique; another entry uses it already. Only the first one is used"
+    ]
+    first, _ = load_pipelines(tmp_path / "pipelines.yml").pipelines[0]
+    assert first.redshift_connection_id == "redshift_first"
+
+
+def test_empty_defaults_are_valid(tmp_path: Path) -> None:
+    (pipeline,) = load(tmp_path, "defaults:\n" + GOOD)
+    assert pipeline.dag_name == "one"
+
+
+def test_dag_name_must_be_a_string(tmp_path: Path) -> None:
+    text = (
+        entries("one", "two", "three")
+        .replace("dag_name: one", "dag_name: [a]")
+        .replace("dag_name: two", "dag_name: [a]")
+    )
+    messages = problems(tmp_path, text, good=("three",))
+    assert messages == ["pipeline ['a']: dag_name: Input should be a valid string (value: ['a'])"]
+
+
+@pytest.mark.parametrize("setting", ["redshift_connection_id", "secret_name"])
+def test_pipelines_cannot_share_credentials(tmp_path: Path, setting: str) -> None:
+    content = yaml.safe_load(entries("one", "two", "three"))
+    for entry in content["pipelines"][:2]:
+        entry[setting] = "somebodys"
+    text = yaml.safe_dump(content)
+    messages = problems(tmp_path, text, good=("one", "three"))
+    assert messages == [f"pipeline two: {setting}: 'somebodys' is already used by pipeline one"]
+
+
+def test_pipelines_without_secret_are_valid(tmp_path: Path) -> None:
+    assert len(load(tmp_path, entries("one", "two"))) == 2
+
+
+def test_cycle_of_schedules_is_rejected(tmp_path: Path) -> None:
+    waits = {"one": "schedule: [three]", "two": "schedule: [one]", "three": "schedule: [elsewhere, two]"}
+    messages = problems(
+        tmp_path, entries("one", "two", "three", "four", **waits, four="schedule: [two]"), good=("four",)
+    )
+    assert messages[0] == (
+        "pipeline one: schedule: the assets form a cycle: one waits for three waits for two waits for one"
+    )
+    assert len(messages) == 3
+
+
+def test_pipeline_cannot_wait_for_itself(tmp_path: Path) -> None:
+    (messages,) = problems(tmp_path, entries("one", one="schedule: [one]"))
+    assert "one waits for one" in messages
+
+
+def test_missing_project_affects_only_its_own_pipeline(tmp_path: Path) -> None:
+    text = entries("one", "two").replace("project_name: flights", "project_name: trains", 1)
+    (messages,) = problems(tmp_path, text, good=("two",))
+    assert messages.startswith("pipeline one: the dbt project 'trains' has no release in ")
+
+
+def test_only_the_requested_pipeline_is_loaded(tmp_path: Path) -> None:
+    assert [pipeline.dag_name for pipeline in load(tmp_path, entries("one", "two"), dag_id="two")] == ["two"]
