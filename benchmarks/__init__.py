@@ -22,7 +22,7 @@ class Figure:
     """One measured figure.
 
     Attributes:
-        name: what was measured.
+        name: the name of the figure.
         value: the median, in `unit`.
         unit: such as "s", "ms" or "MB".
         against: the alternative measured in the same run, or None where there is none.

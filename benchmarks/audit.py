@@ -144,7 +144,7 @@ def _hooks(project: _Project, say: Callable[[str], None]) -> list[Figure]:
         results = json.loads((target / "run_results.json").read_text())["results"]
         package = "nodes" if "times" in variables else "audit_trail"
         hook = f"operation.{package}.{package}-on-run-end-0"
-        return next(each["execution_time"] for each in results if each["unique_id"] == hook)
+        return next(result["execution_time"] for result in results if result["unique_id"] == hook)
 
     figures = [
         Figure(f"hook, {nodes} result{'s' if nodes > 1 else ''}", statistics.median(hook(nodes) for _ in range(3)), "s")

@@ -1,4 +1,4 @@
-"""Benchmarks of what those who write models wait for: the result of a saved model, and the documentation."""
+"""Benchmarks of the waits of people who write models: the result of a saved model, and the documentation."""
 
 import shutil
 import signal
@@ -73,9 +73,9 @@ class _Developer:
             def saved() -> float:
                 start = time.perf_counter()
                 model.write_text(f"{text}-- {start}\n")
-                said = _until(watching, " in ")
-                if "failed" in said:
-                    raise SetupError(f"the saved model failed: {said}")
+                output = _until(watching, " in ")
+                if "failed" in output:
+                    raise SetupError(f"the saved model failed: {output}")
                 return time.perf_counter() - start
 
             saved()
@@ -129,9 +129,9 @@ def _run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
 
 
 def _until(process: "subprocess.Popen[str]", text: str) -> str:
-    said = ""
+    output = ""
     for line in process.stdout:
-        said += line
+        output += line
         if text in line:
-            return said
-    raise SetupError(f"the command that is measured ended: {said}")
+            return output
+    raise SetupError(f"the command that is measured ended: {output}")

@@ -1,4 +1,4 @@
-"""Benchmarks of the guard rails: what `git commit` of one model waits for, and `make lint` of a larger project."""
+"""Benchmarks of the checks: the wait of a `git commit` of one model, and `make lint` of a larger project."""
 
 import os
 import shutil

@@ -23,7 +23,7 @@ class Size:
     Attributes:
         name: of the project, of our pipeline, and what the names of its models begin with.
         models: how many there are.
-        seconds: what each takes in the warehouse.
+        seconds: the time of each model in the warehouse.
         threads: models that dbt builds at once.
     """
 
@@ -34,7 +34,7 @@ class Size:
 
     @property
     def schema(self) -> str:
-        """The schema that it is built in, the same for whoever builds it."""
+        """The schema that it is built in, the same in every build."""
         return f"bench_{self.name}"
 
 

@@ -1,4 +1,4 @@
-"""Benchmarks of the warehouse: what the gateway costs, against the same PostgreSQL without it.
+"""Benchmarks of the warehouse: the cost of the gateway, against the same PostgreSQL without it.
 
 They start a warehouse and an S3 of their own, and stop them.
 """

@@ -109,9 +109,7 @@ def aws() -> None:
 
 @app.command()
 def sql(
-    query: Annotated[
-        str, typer.Argument(help="One statement, or the name of a saved question of the audit trail.")
-    ],
+    query: Annotated[str, typer.Argument(help="One statement, or the name of a saved question of the audit trail.")],
     user: Annotated[str, typer.Option(help="dbt_user or awsuser (admin).")] = "dbt_user",
 ) -> None:
     """Run a statement or a saved question in the warehouse.

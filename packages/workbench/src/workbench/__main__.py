@@ -41,7 +41,7 @@ def lock(
     mwaa_constraints: Annotated[str, typer.Argument(help="Path or URL of the constraints of MWAA's Airflow.")],
     uv: Annotated[str, typer.Option(help="The uv executable.")] = "uv",
 ) -> None:
-    """Resolve the requirement files anew."""
+    """Resolve the requirement files again."""
     with checkout_settings():
         from workbench.lock import lock as resolve
 
@@ -101,7 +101,7 @@ def scan() -> None:
 def slim_ci(
     base: Annotated[str, typer.Option(help="Commit that the change starts from.")] = "origin/main",
 ) -> None:
-    """Show what a change releases, and build its models with what depends on them."""
+    """Show the release plan of a change, and build its models with their children."""
     with checkout_settings() as settings:
         from mwaa_release.errors import DeployError
         from workbench.slim_ci import DbtFailedError, check

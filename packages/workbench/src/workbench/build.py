@@ -52,26 +52,26 @@ class Builder:
         """Build or test the nodes, after what they read and is not there yet; show results and changes.
 
         Returns:
-            What failed or was skipped.
+            The nodes that failed or were skipped.
 
         Raises:
             ProjectError: dbt could not begin.
         """
         started = time.monotonic()
-        there = existing(self._connection, self.project.schema)
-        wanted = self._testable(set(unique_ids), there)
-        missing = self.project.missing(wanted, there)
-        kept = self._keep(wanted, there) if self._compares else {}
+        built = existing(self._connection, self.project.schema)
+        to_run = self._testable(set(unique_ids), built)
+        missing = self.project.missing(to_run, built)
+        snapshots = self._keep(to_run, built) if self._compares else {}
         results: list[NodeResult] = []
-        with Progress(len(wanted) + len(missing)) as progress:
+        with Progress(len(to_run) + len(missing)) as progress:
             if missing:
                 results += self.project.build(missing, progress.on_event, full_refresh)
             if not any(result.status in FAILED for result in results):
-                late = self._need_their_model(wanted, there)
-                results += self.project.build(wanted - late, progress.on_event, full_refresh) if wanted - late else []
+                late = self._need_their_model(to_run, built)
+                results += self.project.build(to_run - late, progress.on_event, full_refresh) if to_run - late else []
                 if late and not any(result.status in FAILED for result in results):
                     results += self.project.build(late, progress.on_event)
-        self._show(results, set(missing), kept)
+        self._show(results, set(missing), snapshots)
         show_summary(results, time.monotonic() - started)
         return {result.node.unique_id for result in results if result.status in {*FAILED, NodeStatus.Skipped}}
 

@@ -43,7 +43,7 @@ class _Problems(Formatter):
 
 
 def parse(project: Path, target: Path) -> Path | None:
-    """Let dbt read a project, only what changed since the last time, and return the manifest's path.
+    """Let dbt read the files of a project that changed since the last time, and return the manifest's path.
 
     Returns:
         None if dbt found a mistake, which it has printed with its file.
@@ -54,22 +54,22 @@ def parse(project: Path, target: Path) -> Path | None:
 
 
 def problems(manifest: Path) -> list[str]:
-    """What breaks a convention: one line for each, beginning with the file.
+    """Return one line for each broken convention, beginning with the file.
 
     Args:
         manifest: dbt's manifest of the project.
 
     Raises:
-        Exception: whatever a rule that is wrong itself raises.
+        Exception: a rule has a bug.
     """
     config = Config()
     config.rule_namespaces = [RULES]
     registry = RuleRegistry(config)
     registry.load_all()
     loader = ManifestLoader(manifest)
-    found = _Problems(loader, config)
-    Evaluation(registry, loader, found, Scorer(config), config).evaluate()
-    return found.lines
+    formatter = _Problems(loader, config)
+    Evaluation(registry, loader, formatter, Scorer(config), config).evaluate()
+    return formatter.lines
 
 
 def check(settings: Settings) -> int:

@@ -26,7 +26,7 @@ def add_commands(app: typer.Typer, settings_of_checkout: Callable[[], AbstractCo
 
     @contextlib.contextmanager
     def project() -> Iterator[Settings]:
-        # What is wrong in the project is one message.
+        # An error in the project is one message.
         with settings_of_checkout() as settings:
             from workbench.problems import ProjectError
             from workbench.terminal import show_problem
@@ -51,7 +51,7 @@ def add_commands(app: typer.Typer, settings_of_checkout: Callable[[], AbstractCo
     @app.command()
     def build(
         models: _Models = "",
-        full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Make incremental models anew.")] = False,
+        full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Rebuild incremental models.")] = False,
     ) -> None:
         """Build models on the local warehouse, with their tests.
 

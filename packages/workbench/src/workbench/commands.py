@@ -1,4 +1,4 @@
-"""build, test-models, show, compile, docs and dev: what each command does."""
+"""build, test-models, show, compile, docs and dev."""
 
 import contextlib
 import shutil
@@ -28,42 +28,46 @@ _OWN_NODES = "package:this"
 def project(settings: Settings, folder: Path = PROJECT) -> Iterator[tuple[Project, redshift_connector.Connection]]:
     """The parsed project and a connection to the local warehouse."""
     with warehouse(settings) as connection:
-        found = Project(folder, settings, settings.state / "develop")
+        dbt_project = Project(folder, settings, settings.state / "develop")
         with console.status("Reading the project ..."):
-            found.parse()
-        yield found, connection
+            dbt_project.parse()
+        yield dbt_project, connection
 
 
 def build(settings: Settings, models: str, full_refresh: bool = False, folder: Path = PROJECT) -> int:
     """Build models with their tests, show what changed, and return the exit code."""
-    with project(settings, folder) as (found, connection):
-        ids = selected(found, models or _OWN_NODES)
-        return PROJECT_FAILED if Builder(found, connection, settings).build(ids, full_refresh) else 0
+    with project(settings, folder) as (dbt_project, connection):
+        ids = selected(dbt_project, models or _OWN_NODES)
+        return PROJECT_FAILED if Builder(dbt_project, connection, settings).build(ids, full_refresh) else 0
 
 
 def check(settings: Settings, models: str, folder: Path = PROJECT) -> int:
     """Run the tests and unit tests of models, and return the exit code."""
-    with project(settings, folder) as (found, connection):
-        ids = [unique_id for unique_id in selected(found, models or _OWN_NODES) if found.kind(unique_id) not in BUILT]
+    with project(settings, folder) as (dbt_project, connection):
+        ids = [
+            unique_id
+            for unique_id in selected(dbt_project, models or _OWN_NODES)
+            if dbt_project.kind(unique_id) not in BUILT
+        ]
         if not ids:
             raise ProjectError(Problem(f"{models} has no tests", hint="write some under data_tests in its YAML"))
-        return PROJECT_FAILED if Builder(found, connection, settings).build(ids) else 0
+        return PROJECT_FAILED if Builder(dbt_project, connection, settings).build(ids) else 0
 
 
 def show(settings: Settings, model: str, rows: int, folder: Path = PROJECT) -> int:
     """Print the first rows that a model's SQL gives now, and return the exit code."""
-    with project(settings, folder) as (found, connection):
-        _with_what_it_reads(found, connection, settings, model)
-        table = found.show(model, rows)
+    with project(settings, folder) as (dbt_project, connection):
+        _with_what_it_reads(dbt_project, connection, settings, model)
+        table = dbt_project.show(model, rows)
         show_rows(list(table.column_names), [tuple(row) for row in table.rows])
         return 0
 
 
 def compile_model(settings: Settings, model: str, folder: Path = PROJECT) -> int:
     """Print the SQL that dbt makes of a model, and return the exit code."""
-    with project(settings, folder) as (found, connection):
-        _with_what_it_reads(found, connection, settings, model)
-        sql = found.compile(model)
+    with project(settings, folder) as (dbt_project, connection):
+        _with_what_it_reads(dbt_project, connection, settings, model)
+        sql = dbt_project.compile(model)
         if console.is_terminal:
             console.print(Syntax(sql, "postgresql", word_wrap=True, background_color="default"))
         else:
@@ -73,9 +77,9 @@ def compile_model(settings: Settings, model: str, folder: Path = PROJECT) -> int
 
 def docs(settings: Settings, output: Path, folder: Path = PROJECT) -> int:
     """Write dbt's documentation into one HTML file, print its path, and return the exit code."""
-    with project(settings, folder) as (found, _), console.status("Writing the documentation ..."):
-        make_schema(settings, found.schema)
-        shutil.copyfile(found.docs(), output)
+    with project(settings, folder) as (dbt_project, _), console.status("Writing the documentation ..."):
+        make_schema(settings, dbt_project.schema)
+        shutil.copyfile(dbt_project.docs(), output)
     print(output)
     if console.is_terminal:
         webbrowser.open(output.as_uri())
@@ -94,7 +98,7 @@ def _with_what_it_reads(
 
 
 def selected(found: Project, models: str) -> list[str]:
-    """What dbt selectors, separated by spaces, name of what can be built or tested.
+    """Return the nodes that dbt selectors, separated by spaces, select and that can be built or tested.
 
     Raises:
         ProjectError: nothing.

@@ -35,7 +35,7 @@ def _named_after_its_file(name: str, file: str) -> bool:
 def _described(node: Model | Seed | Snapshot | Source) -> RuleViolation | None:
     where = node.original_file_path if isinstance(node, Source) else yaml_path(node)
     if not node.description.strip():
-        return RuleViolation(f"has no description; add `description: <what one row is>` to {node.name} in {where}")
+        return RuleViolation(f"has no description; add `description: <meaning of one row>` to {node.name} in {where}")
     if missing := [column.name for column in node.columns if not column.description.strip()]:
         return RuleViolation(
             f"has columns without description: {', '.join(missing)}; add `description:` to each in {where}"
@@ -109,7 +109,7 @@ def seed_is_keyed(seed: Seed) -> RuleViolation | None:
 
 @rule
 def mart_has_an_enforced_contract(model: Model) -> RuleViolation | None:
-    """What people query has a contract, with its primary key in it."""
+    """A model that people query has a contract, with its primary key in it."""
     if _layer(model) != "marts":
         return None
     if not model.config.get("contract", {}).get("enforced"):
@@ -161,7 +161,7 @@ def source_has_freshness(source: Source) -> RuleViolation | None:
 
 @rule
 def source_is_read_by_one_model(source: Source) -> RuleViolation | None:
-    """A source table is read by one staging model: what all need to know of it is said once."""
+    """A source table is read by one staging model: its description is in one place."""
     readers = [child.name for child in source.children if isinstance(child, Model)]
     if len(readers) == 1:
         return None
@@ -203,10 +203,10 @@ def model_reads_the_layer_below(model: Model) -> RuleViolation | None:
 
 @rule
 def model_names_relations_through_dbt(model: Model) -> RuleViolation | None:
-    """What a model reads it names by `ref` or `source`, so that dbt knows the order and the schema."""
+    """A model names its inputs by `ref` or `source`, so that dbt knows the order and the schema."""
     sql = _COMMENT.sub(" ", _JINJA.sub(" ", model.raw_code))
-    if found := _RELATION.search(sql):
-        schema, name = found.groups()
+    if match := _RELATION.search(sql):
+        schema, name = match.groups()
         return RuleViolation(
             f"reads {schema}.{name} by name; write {{{{ ref('{name}') }}}} or {{{{ source('{schema}', '{name}') }}}}"
         )

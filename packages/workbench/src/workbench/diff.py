@@ -1,4 +1,4 @@
-"""`make diff`: a model as it is built now, beside what another commit builds from the same data."""
+"""`make diff`: a model as it is built now, beside the build of another commit from the same data."""
 
 import io
 import shutil
@@ -38,15 +38,15 @@ def diff(settings: Settings, model: str, base: str, folder: Path = PROJECT) -> i
     commit = _commit(folder, [base] if base else ["origin/main", "main"])
     with project(settings, folder) as (here, connection):
         names = [here.node_name(unique_id) for unique_id in selected(here, model) if here.relation(unique_id)]
-        there = _project_of(settings, folder, commit)
+        base_project = _project_of(settings, folder, commit)
         for name in names:
             if not _build(
-                settings, there, connection, name, f"as of {base or 'main'} ({commit[:7]})", full_refresh=False
+                settings, base_project, connection, name, f"as of {base or 'main'} ({commit[:7]})", full_refresh=False
             ):
                 return 1
             if not _build(settings, here, connection, name, "as of now", full_refresh=True):
                 return 1
-            _compare(here, there, connection, name)
+            _compare(here, base_project, connection, name)
     return 0
 
 
@@ -65,23 +65,25 @@ def _compare(here: Project, there: Project, connection: redshift_connector.Conne
 
 def _build(
     settings: Settings,
-    found: Project,
+    dbt_project: Project,
     connection: redshift_connector.Connection,
     name: str,
     what: str,
     *,
     full_refresh: bool,
 ) -> bool:
-    if name not in found.names():
+    if name not in dbt_project.names():
         return True
-    wanted = {unique_id for unique_id in found.select(f"+{name}") if found.relation(unique_id)}
+    missing_ids = {unique_id for unique_id in dbt_project.select(f"+{name}") if dbt_project.relation(unique_id)}
     if not full_refresh:
-        there = existing(connection, found.schema)
-        wanted = {unique_id for unique_id in wanted if found.relation(unique_id).name not in there}
-    if not wanted:
+        relation_names = existing(connection, dbt_project.schema)
+        missing_ids = {
+            unique_id for unique_id in missing_ids if dbt_project.relation(unique_id).name not in relation_names
+        }
+    if not missing_ids:
         return True
     console.rule(f"{name} {what}", align="left", style="bright_black")
-    return not Builder(found, connection, settings, compares=False).build(wanted, full_refresh)
+    return not Builder(dbt_project, connection, settings, compares=False).build(missing_ids, full_refresh)
 
 
 def _project_of(settings: Settings, folder: Path, commit: str) -> Project:
@@ -96,9 +98,9 @@ def _project_of(settings: Settings, folder: Path, commit: str) -> Project:
         raise SetupError(f"commit {commit[:7]} has no {folder.name}; name another: BASE=<branch, tag or commit>")
     with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
         archive.extractall(state / "project", filter="data")
-    found = Project(state / "project", settings, state, schema)
-    found.parse()
-    return found
+    base_project = Project(state / "project", settings, state, schema)
+    base_project.parse()
+    return base_project
 
 
 def _commit(folder: Path, names: list[str]) -> str:

@@ -16,15 +16,15 @@ _PACKAGES = [str(path.parent.relative_to(REPOSITORY)) for path in REPOSITORY.glo
 
 
 def _tracked(*patterns: str) -> list[str]:
-    """Files that git tracks or would track, by pattern: what is generated or ignored is nobody's to lint.
+    """Files that git tracks or would track, by pattern: generated and ignored files are not linted.
 
-    What was written elsewhere is named once, for `git commit` and for this.
+    Third-party files are excluded in one place, for `git commit` and for this.
     """
     hooks = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns]
     listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.split("\n")
-    kept = {name for name in listed if name and not re.search(hooks.get("exclude", "^$"), name)}
-    return sorted(name for name in kept if (REPOSITORY / name).is_file())
+    names = {name for name in listed if name and not re.search(hooks.get("exclude", "^$"), name)}
+    return sorted(name for name in names if (REPOSITORY / name).is_file())
 
 
 def lint(binaries: Path) -> int:

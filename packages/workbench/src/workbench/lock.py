@@ -24,7 +24,7 @@ def write_startup_pins() -> None:
 
 
 def lock(uv: str, mwaa_constraints: str) -> None:
-    """Resolve every group anew.
+    """Resolve every group again.
 
     Args:
         uv: the uv executable.

@@ -16,7 +16,7 @@ _TYPE = "make new-model NAME=<name> LAYER=staging|marts, such as NAME=late_carri
 _LONGEST = 50
 _RESERVED = {word.lower() for word in redshift_reserved_keywords.split()}
 
-# What follows is filled in by str.format, so a brace that stays is doubled.
+# The templates below are filled in by str.format, so a brace that stays is doubled.
 _STAGING_SQL = """\
 select
 {columns}
@@ -32,7 +32,7 @@ _COLUMN_YAML = """\
       - name: {name}
         description: {description}
 """
-# A guess, which the tests check: what a table has first is mostly its key.
+# A guess, which the tests check: the first column of a table is mostly its key.
 _KEY_YAML = "        data_tests: [unique, not_null]\n"
 _MART_SQL = """\
 {{# Read other models by {{{{ ref('<model>') }}}}, and name each column here and in the YAML. #}}
@@ -97,9 +97,9 @@ def _check(project: Path, name: str, layer: str) -> None:
         raise SetupError(f"NAME={name}: names of other layers begin so; type: NAME={name.split('_', 1)[1]}")
     if name == yaml.safe_load((project / "dbt_project.yml").read_text())["name"]:
         raise SetupError(f"NAME={name}: the project has that name, and `--select {name}` would mean all of it")
-    there = [path for path in project.rglob(f"{name}.*") if path.suffix in {".sql", ".yml", ".csv", ".py"}]
-    if there := [path for path in there if path.relative_to(project).parts[0] in {"models", "seeds", "snapshots"}]:
-        raise SetupError(f"NAME={name}: {there[0].relative_to(project.parent)} is there already; choose another name")
+    paths = [path for path in project.rglob(f"{name}.*") if path.suffix in {".sql", ".yml", ".csv", ".py"}]
+    if paths := [path for path in paths if path.relative_to(project).parts[0] in {"models", "seeds", "snapshots"}]:
+        raise SetupError(f"NAME={name}: {paths[0].relative_to(project.parent)} exists; choose another name")
 
 
 def _staging(project: Path, name: str) -> tuple[str, str]:
@@ -125,12 +125,12 @@ def _staging(project: Path, name: str) -> tuple[str, str]:
 
 def _sources(project: Path) -> dict[str, tuple[str, dict[str, Any]]]:
     """Each source table's source and properties."""
-    found = {}
+    tables = {}
     for path in sorted(project.glob("models/**/*.yml")):
         for source in (yaml.safe_load(path.read_text()) or {}).get("sources") or []:
             for table in source.get("tables") or []:
-                found[table["name"]] = (source["name"], table)
-    return found
+                tables[table["name"]] = (source["name"], table)
+    return tables
 
 
 def _quoted(column: str) -> str:

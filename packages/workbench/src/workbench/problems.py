@@ -1,4 +1,4 @@
-"""Turns dbt's errors into one message: file and line, what is wrong, what to do."""
+"""Turns dbt's errors into one message: file and line, the error, and the fix."""
 
 import difflib
 import re
@@ -15,7 +15,7 @@ _SCHEMA_FILE = re.compile(r"schema file at (\S+) is invalid")
 _LINE = re.compile(r"^\s*(?:Syntax error near )?line (\d+)\s*$", re.MULTILINE)
 _QUOTED = re.compile(r"[\"']([^\"']+)[\"']")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-# What says where dbt was, not what is wrong.
+# Lines that say where dbt was, not the error.
 _NOISE = re.compile(
     r"^\s*(Error reading \w+: .*|compiled code at .*|> (in|called by) .*|-{5,}|Raw Error:|in \"<unicode string>\".*)$"
 )
@@ -46,7 +46,7 @@ class ProjectError(Exception):
 
 
 def of_exception(error: BaseException, folder: Path, names: Iterable[str] = ()) -> Problem:
-    """What dbt could not begin because of.
+    """The reason why dbt could not start.
 
     Args:
         error: dbt's exception.
@@ -57,7 +57,7 @@ def of_exception(error: BaseException, folder: Path, names: Iterable[str] = ()) 
 
 
 def of_result(result: NodeResult, folder: Path, names: Iterable[str] = ()) -> Problem:
-    """What a failed node failed of.
+    """The reason why a node failed.
 
     Args:
         result: dbt's result.
@@ -78,8 +78,8 @@ def of_result(result: NodeResult, folder: Path, names: Iterable[str] = ()) -> Pr
 def _problem(text: str, folder: Path, names: Iterable[str], file: str | None) -> Problem:
     lines = [line.strip() for line in text.splitlines() if line.strip() and not _NOISE.match(line)]
     words = [line for line in lines if not _HEADING.match(line)] or lines
-    found = _LINE.search(text)
-    line = int(found[1]) if found else None
+    line_match = _LINE.search(text)
+    line = int(line_match[1]) if line_match else None
     message = words[0] if words else text
     for pattern, explain in _EXPLAINED:
         if match := pattern.search(text):
@@ -93,12 +93,12 @@ def _problem(text: str, folder: Path, names: Iterable[str], file: str | None) ->
 
 
 def _file(text: str, folder: Path) -> str | None:
-    if found := _FILE.search(text) or _SCHEMA_FILE.search(text):
-        return found[1]
-    if found := _YAML.search(text):
+    if match := _FILE.search(text) or _SCHEMA_FILE.search(text):
+        return match[1]
+    if match := _YAML.search(text):
         # dbt leaves out the first folder.
-        matching = [path for path in folder.glob(f"*/{found[1]}") if path.is_file()]
-        return str(matching[0].relative_to(folder)) if matching else found[1]
+        matching = [path for path in folder.glob(f"*/{match[1]}") if path.is_file()]
+        return str(matching[0].relative_to(folder)) if matching else match[1]
     return None
 
 
@@ -123,8 +123,8 @@ def _test(node: Any) -> str:
 
 def near(name: str, names: list[str]) -> str:
     """A hint that names what is nearly called `name`."""
-    found = difflib.get_close_matches(name, names, 3, 0.6)
-    return f"did you mean {' or '.join(found)}?" if found else "there is nothing of a similar name"
+    matches = difflib.get_close_matches(name, names, 3, 0.6)
+    return f"did you mean {' or '.join(matches)}?" if matches else "there is nothing of a similar name"
 
 
 def _not_found(match: re.Match[str], _: str, names: list[str]) -> tuple[str, str]:
@@ -143,8 +143,8 @@ def _no_column(match: re.Match[str], _: str, names: list[str]) -> tuple[str, str
 
 def _contract(_: re.Match[str], text: str, __: list[str]) -> tuple[str, str]:
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.count("|") == 5]
-    said = [f"{row[0]}: {_mismatch(row)}" for row in rows[2:]]
-    return "breaks its contract: " + "; ".join(said), "change the SELECT, or name and data_type in the model's YAML"
+    lines = [f"{row[0]}: {_mismatch(row)}" for row in rows[2:]]
+    return "breaks its contract: " + "; ".join(lines), "change the SELECT, or name and data_type in the model's YAML"
 
 
 def _mismatch(row: list[str]) -> str:
@@ -185,7 +185,7 @@ def _cycle(match: re.Match[str], _: str, __: list[str]) -> tuple[str, str]:
 def _seed_width(*_: Any) -> tuple[str, str]:
     return (
         "a value is longer than the column, which is as wide as the longest value was when the seed was first built",
-        "build it anew: make build FULL_REFRESH=1 M=<seed>+",
+        "rebuild it: make build FULL_REFRESH=1 M=<seed>+",
     )
 
 

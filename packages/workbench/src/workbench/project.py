@@ -1,4 +1,4 @@
-"""The dbt project, run in this process: dbt is imported once, and reads anew only the files that changed."""
+"""The dbt project, run in this process: dbt is imported once, and reads again only the files that changed."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from workbench.problems import ProjectError, of_exception, of_result
 from workbench.relations import Relation
 
 SCHEMA = "dbt_local"
-# What other nodes can read, so what must be there before they are built.
+# Resource types that other nodes can read, which must be there before they are built.
 BUILT = {"model", "seed", "snapshot"}
 FAILED = {NodeStatus.Error, NodeStatus.Fail, NodeStatus.RuntimeErr, NodeStatus.PartialSuccess}
 
@@ -30,7 +30,7 @@ class Project:
     Args:
         folder: the project.
         settings: where the warehouse is.
-        state: folder for what dbt writes.
+        state: folder for dbt's output.
         schema: the target schema.
     """
 
@@ -71,19 +71,21 @@ class Project:
         Args:
             unique_ids: models, seeds, snapshots, tests and unit tests.
             on_event: called with each of dbt's events, from dbt's threads.
-            full_refresh: make incremental models anew.
+            full_refresh: rebuild incremental models.
 
         Raises:
             ProjectError: dbt could not begin.
         """
-        wanted = set(unique_ids)
+        selected_ids = set(unique_ids)
         refresh = ["--full-refresh"] if full_refresh else []
         # A model's name is the beginning of its unit tests' names, for a selector.
-        others = [self._selectors([unit_test])[0] for unit_test in self.manifest.unit_tests if unit_test not in wanted]
-        select = ["--select", *self._selectors(wanted), "--indirect-selection", "empty"]
+        others = [
+            self._selectors([unit_test])[0] for unit_test in self.manifest.unit_tests if unit_test not in selected_ids
+        ]
+        select = ["--select", *self._selectors(selected_ids), "--indirect-selection", "empty"]
         exclude = ["--exclude", *others] if others else []
         # `build` runs a unit test only with its model.
-        models = any(self.kind(unique_id) in BUILT for unique_id in wanted)
+        models = any(self.kind(unique_id) in BUILT for unique_id in selected_ids)
         command = ["build", *refresh] if models else ["test"]
         ended = self._dbt(*command, *select, *exclude, on_event=on_event)
         return [result for result in ended.results if self.kind(result.node.unique_id) != "operation"]
@@ -114,12 +116,12 @@ class Project:
         return self.state / "target" / "static_index.html"
 
     def keep_manifest(self, folder: Path) -> None:
-        """Keep the manifest of the last `parse` in `folder`, as what `select` compares with."""
+        """Keep the manifest of the last `parse` in `folder`, for `select` to compare with."""
         folder.mkdir(parents=True, exist_ok=True)
         os.replace(self.state / "target" / "manifest.json", folder / "manifest.json")
 
     def kind(self, unique_id: str) -> str:
-        """What an id names: model, test, unit_test ..."""
+        """Return the resource type of an id: model, test, unit_test ..."""
         return unique_id.split(".", 1)[0]
 
     def has(self, unique_id: str) -> bool:
@@ -140,14 +142,14 @@ class Project:
         return [parent for parent in node.depends_on_nodes if self.kind(parent) in BUILT] if node else []
 
     def relation(self, unique_id: str) -> Relation | None:
-        """The table or view of a model, seed or snapshot; None for what has none."""
+        """The table or view of a model, seed or snapshot; None for nodes without one."""
         node: Any = self.manifest.nodes.get(unique_id)
         if node is None or node.resource_type not in BUILT or node.is_ephemeral_model:
             return None
         return Relation(node.schema, node.identifier)
 
     def is_there(self, unique_id: str, there: set[str]) -> bool:
-        """Whether a node's relation is among those in the schema; what has none needs none."""
+        """Whether a node's relation is among those in the schema; a node without a relation needs none."""
         relation = self.relation(unique_id)
         return relation is None or relation.name in there
 
@@ -167,13 +169,13 @@ class Project:
         return []
 
     def missing(self, unique_ids: Iterable[str], there: set[str]) -> list[str]:
-        """What the ids read, directly or not, that is not in the schema yet.
+        """Return the nodes that the ids read, directly or not, and that are not in the schema yet.
 
         Args:
-            unique_ids: what shall be built; not among the answer.
+            unique_ids: the nodes to build; not part of the result.
             there: names of the relations in the schema.
         """
-        seen, found = set(unique_ids), set()
+        seen, missing_ids = set(unique_ids), set()
         # Beyond a table that is there nothing need be made.
         todo = list(seen)
         while todo:
@@ -181,8 +183,8 @@ class Project:
                 if parent not in seen and not (self.relation(parent) and self.is_there(parent, there)):
                     seen.add(parent)
                     todo.append(parent)
-                    found.add(parent)
-        return sorted(found)
+                    missing_ids.add(parent)
+        return sorted(missing_ids)
 
     def names(self) -> list[str]:
         """Names of the models, seeds and snapshots as files tell them, so also of a project that cannot be parsed."""

@@ -28,7 +28,7 @@ def _table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 def _type(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(_type(each) for each in schema["anyOf"]))
+        return " or ".join(dict.fromkeys(_type(option) for option in schema["anyOf"]))
     if "enum" in schema:
         return " or ".join(f"`{value}`" for value in schema["enum"])
     bounds = [str(schema[name]) for name in ("minimum", "maximum") if name in schema]
@@ -42,15 +42,15 @@ def settings() -> str:
     rows = [
         (
             f"`{name}`",
-            _type(each),
-            "required" if name in schema["required"] else f"`{json.dumps(each.get('default'))}`",
-            each.get("description", ""),
+            _type(setting),
+            "required" if name in schema["required"] else f"`{json.dumps(setting.get('default'))}`",
+            setting.get("description", ""),
         )
-        for name, each in schema["properties"].items()
+        for name, setting in schema["properties"].items()
     ]
     return (
         _NOTE.format(source="mwaa_pipelines/settings.py")
-        + "# Settings of a pipeline\n\nAn entry of `dags/pipelines.yml`. What stands under `defaults` there holds for "
+        + "# Settings of a pipeline\n\nAn entry of `dags/pipelines.yml`. Settings under `defaults` apply to "
         "every entry that does not say otherwise; a key that is not listed here is refused.\n\n"
         + _table(("setting", "type", "default", "meaning"), rows)
     )
@@ -61,12 +61,12 @@ def audit_columns() -> str:
     types = dict(re.findall(r"'(\w+)': '([^']+)',", (DBT_PACKAGE / "macros" / "audit_columns.sql").read_text()))
     models = {path.stem: _model(path) for path in sorted((DBT_PACKAGE / "models").glob("*.yml"))}
     table = models.pop("audit_table")
-    rows = [(f"`{each['name']}`", types[each["name"]], _line(each["description"])) for each in table["columns"]]
+    rows = [(f"`{column['name']}`", types[column["name"]], _line(column["description"])) for column in table["columns"]]
     text = _NOTE.format(source="the dbt package audit_trail")
     text += f"# The audit trail\n\n## audit_table\n\n{_line(table['description'])}\n\n"
     text += _table(("column", "type", "meaning"), rows)
     for name, model in models.items():
-        rows = [(f"`{each['name']}`", _line(each["description"])) for each in model["columns"]]
+        rows = [(f"`{column['name']}`", _line(column["description"])) for column in model["columns"]]
         text += f"\n## {name}\n\n{_line(model['description'])}\n\n" + _table(("column", "meaning"), rows)
     variables = (DBT_PACKAGE / "dbt_project.yml").read_text()
     commented = re.findall(r"((?:^  # .+\n)+)  (audit_\w+): (.+)$", variables, re.MULTILINE)
@@ -100,9 +100,9 @@ def conventions() -> str:
     registry.load_all()
     rows = [(f"`{name.rsplit('.', 1)[1]}`", _line(rule.description)) for name, rule in registry.rules.items()]
     return (
-        _NOTE.format(source="local/develop/conventions.py")
-        + "# Conventions\n\n`make lint` checks them, `git commit` too after `make hooks`. What breaks one is told with "
-        "its file and what to type.\n\n" + _table(("rule", "says"), rows)
+        _NOTE.format(source="workbench/conventions.py")
+        + "# Conventions\n\n`make lint` checks them, `git commit` too after `make hooks`. A broken one is reported "
+        "with its file and the command to type.\n\n" + _table(("rule", "says"), rows)
     )
 
 

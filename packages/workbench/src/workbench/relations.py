@@ -31,7 +31,7 @@ class Relation:
 
 @dataclass
 class Difference:
-    """What changed from one state of a relation to another."""
+    """Changes from one state of a relation to another."""
 
     rows_before: int
     rows_after: int
@@ -74,7 +74,7 @@ def count(connection: redshift_connector.Connection, relation: Relation) -> int:
 
 
 def keep(connection: redshift_connector.Connection, relation: Relation, schema: str) -> bool:
-    """Copy a relation into `schema`, so that it can be compared with after it was built anew.
+    """Copy a relation into `schema`, so that it can be compared with after it was rebuilt.
 
     Returns:
         False if it is not there, does not work, or is too large.
@@ -104,20 +104,20 @@ def compare(
     old, new = columns(connection, before), columns(connection, after)
     if not old or not new:
         return None
-    found = Difference(count(connection, before), count(connection, after))
-    found.columns_added = [f"{name} ({new[name]})" for name in new if name not in old]
-    found.columns_removed = [name for name in old if name not in new]
+    difference = Difference(count(connection, before), count(connection, after))
+    difference.columns_added = [f"{name} ({new[name]})" for name in new if name not in old]
+    difference.columns_removed = [name for name in old if name not in new]
     both = [name for name in new if name in old]
-    found.columns_retyped = [f"{name} ({old[name]} → {new[name]})" for name in both if old[name] != new[name]]
+    difference.columns_retyped = [f"{name} ({old[name]} → {new[name]})" for name in both if old[name] != new[name]]
     same = [name for name in both if old[name] == new[name] and new[name] not in _NOT_COMPARABLE]
-    if not same or max(found.rows_before, found.rows_after) > MOST_ROWS:
-        found.compared = False
-        return found
+    if not same or max(difference.rows_before, difference.rows_after) > MOST_ROWS:
+        difference.compared = False
+        return difference
     keys = [name for name in key if name in same] if set(key) <= set(same) else []
     with _differing_rows(connection, before, after, same):
-        _count_rows(connection, found, keys)
-        found.sample = _sample(connection, same, keys)
-    return found
+        _count_rows(connection, difference, keys)
+        difference.sample = _sample(connection, same, keys)
+    return difference
 
 
 @contextlib.contextmanager
@@ -156,7 +156,7 @@ def _sample(
     connection: redshift_connector.Connection, names: Sequence[str], keys: Sequence[str]
 ) -> list[tuple[str, str]]:
     listed = {table: ", ".join(f"{table}.{quote_identifier(name)}" for name in names) for table in ("gone", "come")}
-    found: list[tuple[str, str]] = []
+    differences: list[tuple[str, str]] = []
     if keys:
         query = f"select {listed['gone']}, {listed['come']} from come join gone on {_on(keys)} limit {SAMPLE}"  # noqa: S608
         for row in rows(connection, query)[1]:
@@ -166,13 +166,13 @@ def _sample(
                 for name, one, other in zip(names, old, new, strict=True)
                 if one != other
             ]
-            found.append((_key(names, new, keys), ", ".join(changed)))
+            differences.append((_key(names, new, keys), ", ".join(changed)))
     for sign, table, other in (("+", "come", "gone"), ("-", "gone", "come")):
         only = f" where not exists (select 1 from {other} where {_on(keys)})" if keys else ""  # noqa: S608
         for row in rows(connection, f"select {listed[table]} from {table}{only} limit {SAMPLE}")[1]:  # noqa: S608
             values = ", ".join(f"{name}: {_shown(value)}" for name, value in zip(names, row, strict=True))
-            found.append((sign, values))
-    return found[:SAMPLE]
+            differences.append((sign, values))
+    return differences[:SAMPLE]
 
 
 def _key(names: Sequence[str], row: Sequence[Any], keys: Sequence[str]) -> str:

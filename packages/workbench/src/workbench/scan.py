@@ -19,8 +19,8 @@ def environment(settings: Settings) -> Path:
         SetupError: uv could not install them.
     """
     home = settings.state / "venvs" / "scan"
-    ready, wanted = home / ".ready", REQUIREMENTS.read_text()
-    if not ready.is_file() or ready.read_text() != wanted:
+    ready, requirements = home / ".ready", REQUIREMENTS.read_text()
+    if not ready.is_file() or ready.read_text() != requirements:
         own = settings.state / "venvs" / "uv" / "bin" / "uv"
         uv = str(own) if own.exists() else "uv"
         for command in (
@@ -31,7 +31,7 @@ def environment(settings: Settings) -> Path:
                 raise SetupError(
                     "the scanners could not be installed; is a package index reachable (UV_DEFAULT_INDEX)?"
                 )
-        ready.write_text(wanted)
+        ready.write_text(requirements)
     return home / "bin"
 
 

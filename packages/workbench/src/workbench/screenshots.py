@@ -1,4 +1,4 @@
-"""Takes the pictures of docs/assets/screenshots/ anew: `make screenshots`, with Chromium installed.
+"""Takes the screenshots in docs/assets/screenshots/: `make screenshots`, with Chromium installed.
 
 What they show is a run that it makes: the terminal as `make run` leaves it, the run's graph in Airflow, and the report.
 """
@@ -43,18 +43,18 @@ def terminal(settings: Settings, folder: Path) -> Path:
     code = run_pipeline(settings)
     assert code == 0
     page = folder / "terminal.html"
-    shown = console.export_html(theme=MONOKAI, code_format=_PAGE, inline_styles=True)
-    page.write_text("\n".join(shortened(shown.split("\n"))), encoding="utf-8")
+    html = console.export_html(theme=MONOKAI, code_format=_PAGE, inline_styles=True)
+    page.write_text("\n".join(shortened(html.split("\n"))), encoding="utf-8")
     return page
 
 
 def shortened(lines: list[str]) -> list[str]:
     """The lines of a terminal, of long tables only the first rows and the last."""
-    kept = []
+    output_lines = []
     for is_row, group in itertools.groupby(lines, lambda line: line.startswith("│")):
         rows = list(group)
-        kept += [*rows[:8], "  ⋮", *rows[-5:]] if is_row and len(rows) > 14 else rows
-    return kept
+        output_lines += [*rows[:8], "  ⋮", *rows[-5:]] if is_row and len(rows) > 14 else rows
+    return output_lines
 
 
 def save(browser: Browser, name: str, height: int, width: int = WIDTH) -> None:
@@ -83,8 +83,8 @@ def airflow_graph(browser: Browser, settings: Settings) -> None:
 def take_screenshots(settings: Settings) -> None:
     """Run the sample pipeline, and take the pictures of it."""
     PICTURES.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         browser = Browser(folder / "profile")
         try:
             local("up")

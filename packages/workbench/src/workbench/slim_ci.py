@@ -1,4 +1,4 @@
-"""What a change does: the release plan against the base, and dbt's build of what changed and what depends on it.
+"""Checks a change: its release plan against the base, and dbt's build of the changed models and their children.
 
 `python -m workbench slim-ci --base HEAD^1`. It needs git, and no credentials: the base's artifact is built from
 its commit, its manifest is dbt's state, and what the changed models read is first built from the base, in the
@@ -99,21 +99,25 @@ class Dbt:
 def changed(dbt: Dbt, state: Path) -> dict[str, dict[str, Any]]:
     """The nodes that differ from `state`, and all that depend on them, by unique_id."""
     keys = ("unique_id", "name", "resource_type", "depends_on")
-    found = dbt.run(
+    output = dbt.run(
         *(REPOSITORY / PROJECT_FOLDER, "local", SCHEMA, "ls", "--quiet", "--select", "state:modified+"),
         *(f"--state={state}", "--output", "json", "--output-keys", *keys),
         shown=False,
     )
-    nodes = [json.loads(line) for line in found.splitlines() if line.startswith("{")]
+    nodes = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     return {node["unique_id"]: node for node in nodes}
 
 
 def read_from_base(nodes: dict[str, dict[str, Any]], base: dict[str, Any]) -> list[str]:
-    """Names of what the nodes read and that did not change itself: main's own is taken for those."""
+    """Names of the nodes that these nodes read and that did not change itself: main's own is taken for those."""
     built = [node for node in nodes.values() if node["resource_type"] != "exposure"]
     parents = {parent for node in built for parent in node["depends_on"].get("nodes", [])} - set(nodes)
     kinds = ("model", "seed", "snapshot")
-    return sorted(base[each]["name"] for each in parents if each in base and base[each]["resource_type"] in kinds)
+    return sorted(
+        base[unique_id]["name"]
+        for unique_id in parents
+        if unique_id in base and base[unique_id]["resource_type"] in kinds
+    )
 
 
 def check(settings: Settings, commit: str) -> None:
@@ -127,7 +131,7 @@ def check(settings: Settings, commit: str) -> None:
     with checkout(commit, scratch / "base") as base_checkout:
         base = build(scratch / "base-release", repository=base_checkout)
         after = build(scratch / "release")
-        print("What a merge releases:", flush=True)
+        print("A merge releases:", flush=True)
         print_plan(make_plan(after, AppliedArtifact(base)))
         sys.stdout.flush()
         with warehouse(settings):
@@ -140,7 +144,7 @@ def _build(settings: Settings, base: Artifact, base_checkout: Path) -> None:
     name = project_name(base_checkout / PROJECT_FOLDER)
     (state,) = (base.folder / release.prefix for release in base.releases if release.project_name == name)
     nodes = changed(dbt, state)
-    print(f"Changed, or depends on what changed: {len(nodes)} of the project's nodes", flush=True)
+    print(f"Changed, or depends on a changed node: {len(nodes)} of the project's nodes", flush=True)
     for node in nodes.values():
         print(f"  {node['resource_type']} {node['name']}", flush=True)
     if nodes:

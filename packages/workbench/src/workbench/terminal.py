@@ -1,4 +1,4 @@
-"""What the commands on models print."""
+"""The output of the commands on models."""
 
 import threading
 from collections import Counter
@@ -95,7 +95,7 @@ def show_difference(difference: Difference, none: str = "same rows as before") -
         unknown = "too large to compare row by row; same number of rows"
         console.print(f"    [bright_black]{none if difference.compared else unknown}[/]")
         return
-    said = [
+    parts = [
         *([f"+{difference.added:,} rows"] if difference.added else []),
         *([f"-{difference.removed:,} rows"] if difference.removed else []),
         *([f"{difference.changed:,} rows changed"] if difference.changed else []),
@@ -104,8 +104,8 @@ def show_difference(difference: Difference, none: str = "same rows as before") -
         *(f"type changed: {name}" for name in difference.columns_retyped),
     ]
     if not difference.compared and difference.rows_before != difference.rows_after:
-        said.append(f"{difference.rows_before:,} → {difference.rows_after:,} rows")
-    console.print(f"    [cyan]{escape(', '.join(said))}[/]", soft_wrap=True)
+        parts.append(f"{difference.rows_before:,} → {difference.rows_after:,} rows")
+    console.print(f"    [cyan]{escape(', '.join(parts))}[/]", soft_wrap=True)
     for key, what in difference.sample:
         console.print(f"      {escape(key)}  {escape(what)}", no_wrap=True, overflow="ellipsis", style="bright_black")
 
@@ -125,5 +125,5 @@ def show_summary(results: Sequence[NodeResult], seconds: float) -> None:
             counted["failed"] += 1
     style = "red" if counted["failed"] else "green"
     order = ("built", "tests passed", "warned", "failed", "skipped")
-    said = ", ".join(f"{counted[what]} {what}" for what in order if counted[what]) or "nothing to do"
-    console.print(f"[{style}]{said}[/] in {seconds:.1f} s")
+    counts = ", ".join(f"{counted[what]} {what}" for what in order if counted[what]) or "nothing to do"
+    console.print(f"[{style}]{counts}[/] in {seconds:.1f} s")

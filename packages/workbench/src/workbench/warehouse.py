@@ -36,7 +36,7 @@ def warehouse(settings: Settings) -> Iterator[redshift_connector.Connection]:
 
 
 def make_schema(settings: Settings, name: str) -> None:
-    """Make a schema that belongs to dbt_user, who may not make one."""
+    """Make a schema that belongs to dbt_user, who cannot create one."""
     with contextlib.closing(connect(settings, "awsuser", Passwords.load(settings.state).awsuser)) as connection:
         connection.autocommit = True
         rows(connection, f"create schema if not exists {quote_identifier(name)} authorization dbt_user")

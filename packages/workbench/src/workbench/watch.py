@@ -1,4 +1,4 @@
-"""`make dev`: whatever is saved is built at once, with its children and tests."""
+"""`make dev` builds each saved model at once, with its children and tests."""
 
 import contextlib
 from datetime import datetime
@@ -29,8 +29,8 @@ def watch(settings: Settings, folder: Path = PROJECT) -> None:
         settings: where the warehouse is.
         folder: the project.
     """
-    with project(settings, folder) as (found, connection):
-        loop = Loop(found, Builder(found, connection, settings))
+    with project(settings, folder) as (dbt_project, connection):
+        loop = Loop(dbt_project, Builder(dbt_project, connection, settings))
         console.print(f"Watching {folder.name}: save a file, and it is built with its children and tests. Ctrl-C ends.")
         watched = [path for name in _WATCHED if (path := folder / name).exists()]
         with contextlib.suppress(KeyboardInterrupt):
@@ -45,7 +45,7 @@ def _is_ours(_: watchfiles.Change, path: str) -> bool:
 
 
 class Loop:
-    """What was built, and what is still to be built.
+    """The built nodes, and those still to build.
 
     Args:
         project: parsed.
@@ -56,7 +56,7 @@ class Loop:
         self._project = project
         self._builder = builder
         self._base = project.state / "base"
-        # What failed, or was skipped because of that, is built again with the next file that is saved.
+        # Nodes that failed, or were skipped because of a failure, is built again with the next file that is saved.
         self._open: set[str] = set()
         project.keep_manifest(self._base)
 
@@ -73,13 +73,13 @@ class Loop:
         try:
             self._project.parse()
             changed = self._project.select("state:modified+", base=self._base)
-            there = {unique_id for unique_id in self._open if self._project.has(unique_id)}
-            wanted = {unique_id for unique_id in changed if self._project.can_run(unique_id)} | there
-            if not wanted:
+            open_ids = {unique_id for unique_id in self._open if self._project.has(unique_id)}
+            to_build = {unique_id for unique_id in changed if self._project.can_run(unique_id)} | open_ids
+            if not to_build:
                 console.print("Nothing to build.", style="bright_black")
             else:
-                self._open = self._builder.build(wanted)
+                self._open = self._builder.build(to_build)
             self._project.keep_manifest(self._base)
         except ProjectError as error:
-            # The base stays: what changed is built once the project can be read.
+            # The base stays: changed nodes are built once the project can be read.
             show_problem(error.problem)

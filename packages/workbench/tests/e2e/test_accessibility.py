@@ -50,8 +50,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def violations(browser: Browser, axe: str) -> list[str]:
     browser.run(f"{axe}; true")
-    found = browser.run("axe.run().then(found => found.violations.map(one => [one.id, one.nodes.map(n => n.html)]))")
-    return [f"{rule}: {html[:200]}" for rule, elements in found for html in elements]
+    results = browser.run("axe.run().then(found => found.violations.map(one => [one.id, one.nodes.map(n => n.html)]))")
+    return [f"{rule}: {html[:200]}" for rule, elements in results for html in elements]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -74,4 +74,4 @@ def test_a_page_that_breaks_a_rule_is_found(browser: Browser, axe: str, tmp_path
     path = tmp_path / "bad.html"
     path.write_text("<title>x</title><main><h1>x</h1><img src='data:,'></main>")
     browser.open(path)
-    assert {said.split(":")[0] for said in violations(browser, axe)} == {"html-has-lang", "image-alt"}
+    assert {violation.split(":")[0] for violation in violations(browser, axe)} == {"html-has-lang", "image-alt"}

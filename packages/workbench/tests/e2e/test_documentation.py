@@ -29,14 +29,14 @@ IDENTITY = {f"GIT_{who}_{what}": "test@example.com" for who in ("AUTHOR", "COMMI
 
 
 def pages() -> list[str]:
-    """Markdown files in the order of the site's navigation; what is written from the code has nothing to type."""
+    """Markdown files in the order of the site's navigation; generated pages have nothing to type."""
 
     def files(entry: Any) -> Iterator[str]:
         if isinstance(entry, str):
             yield entry
         else:
-            for each in entry.values() if isinstance(entry, dict) else entry:
-                yield from files(each)
+            for entry_page in entry.values() if isinstance(entry, dict) else entry:
+                yield from files(entry_page)
 
     nav = tomllib.loads((REPOSITORY / "zensical.toml").read_text())["project"]["nav"]
     # Last what takes the sample away.
@@ -48,11 +48,11 @@ def pages() -> list[str]:
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     folder = tmp_path_factory.mktemp("documentation")
-    made = new_checkout(folder / "state", committed_copy(folder / "repository"))
+    new = new_checkout(folder / "state", committed_copy(folder / "repository"))
     try:
-        yield made
+        yield new
     finally:
-        made.command("down")
+        new.command("down")
 
 
 @pytest.fixture(scope="module")

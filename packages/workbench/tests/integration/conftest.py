@@ -64,7 +64,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(template: Path) -> Path:
-    """The project's folder, for a test to change; always the same one, so that dbt need not read it all anew."""
+    """The project's folder, for a test to change; always the same one, so that dbt need not read all of it again."""
     folder = template.with_name("copy") / "shop"
     shutil.rmtree(folder, ignore_errors=True)
     return shutil.copytree(template, folder)

@@ -42,28 +42,28 @@ def test_build_shows_changed_columns(settings: Settings, folder: Path, capsys):
         "select sale_id, cast(amount as numeric(9, 2)) as amount, 'x' as kind from {{ ref('sales') }}\n"
     )
     assert commands.build(settings, "stg_sales", folder=folder) == 0
-    shown = capsys.readouterr().out
-    assert "column added: kind" in shown
-    assert "column removed: item" in shown
-    assert "type changed: amount (integer → numeric)" in shown
+    output = capsys.readouterr().out
+    assert "column added: kind" in output
+    assert "column removed: item" in output
+    assert "type changed: amount (integer → numeric)" in output
 
 
 def test_a_failed_test_shows_the_rows(settings: Settings, folder: Path, capsys):
     (folder / "seeds/sales.csv").write_text("sale_id,item,amount\n7,pen,5\n7,desk,100\n")
     assert commands.build(settings, "stg_sales", folder=folder) == 1
-    shown = capsys.readouterr().out
-    assert "models/staging/stg_sales.yml:4: unique of sale_id: 1 rows fail" in shown
-    assert "7\t2" in shown
-    assert "1 failed" in shown
+    output = capsys.readouterr().out
+    assert "models/staging/stg_sales.yml:4: unique of sale_id: 1 rows fail" in output
+    assert "7\t2" in output
+    assert "1 failed" in output
 
 
 def test_a_failed_unit_test_shows_expected_and_actual(settings: Settings, folder: Path, capsys):
     model = folder / "models/marts/items.sql"
     model.write_text(model.read_text().replace("sum(", "max("))
     assert commands.build(settings, "items", folder=folder) == 1
-    shown = capsys.readouterr().out
-    assert "models/marts/items.yml:" in shown
-    assert "5→3" in shown or "5 → 3" in shown
+    output = capsys.readouterr().out
+    assert "models/marts/items.yml:" in output
+    assert "5→3" in output or "5 → 3" in output
 
 
 def test_the_tests_of_a_model(settings: Settings, folder: Path, capsys):
@@ -109,9 +109,9 @@ def test_diff_compares_with_main(settings: Settings, committed: Path, capsys):
         (committed / "dbt_project.yml").read_text().replace("dear: 10", "dear: 50")
     )
     assert diff(settings, "dear_items", "main", committed) == 0
-    shown = capsys.readouterr().out
-    assert "-1 rows" in shown
-    assert "item: lamp, amount: 20" in shown
+    output = capsys.readouterr().out
+    assert "-1 rows" in output
+    assert "item: lamp, amount: 20" in output
 
     shutil.copy(committed / "models/staging/stg_sales.sql", committed / "models/staging/stg_more.sql")
     assert diff(settings, "stg_more", "main", committed) == 0
@@ -219,11 +219,11 @@ def test_a_project_that_cannot_be_read(
 def test_a_node_that_cannot_be_built(settings: Settings, folder: Path, capsys, file: str, text: str, said: list[str]):
     (folder / file).write_text(text)
     assert commands.build(settings, f"{Path(file).stem}", folder=folder) == 1
-    shown = capsys.readouterr().out
+    output = capsys.readouterr().out
     for part in said:
-        assert part in shown
-    assert "Traceback" not in shown
-    assert "1 failed" in shown
+        assert part in output
+    assert "Traceback" not in output
+    assert "1 failed" in output
 
 
 def test_names_that_are_none(settings: Settings, folder: Path):

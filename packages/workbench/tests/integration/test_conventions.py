@@ -1,4 +1,4 @@
-"""Each convention, broken once in a project made of mistakes: what is found, and what the message tells to type."""
+"""Conventions on a project made of mistakes: each mistake is found, and its message gives the fix."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -43,7 +43,7 @@ def model(name: str, *lines: str) -> str:
     return "\n    ".join([f"models:\n  - name: {name}", *lines]) + "\n"
 
 
-# Each file of the project; what is wrong with it is in its name, or in EXPECTED.
+# Each file of the project; its mistake is in its name, or in EXPECTED.
 FILES = {
     "dbt_project.yml": CONFIG,
     "profiles.yml": PROFILE,
@@ -92,7 +92,7 @@ FILES = {
 
 # File, rule, and what the message says.
 EXPECTED = [
-    ("models/staging/stg_bare.sql", "model_is_described", "add `description: <what one row is>` to stg_bare"),
+    ("models/staging/stg_bare.sql", "model_is_described", "add `description: <meaning of one row>` to stg_bare"),
     (
         "models/staging/stg_bare.sql",
         "model_is_keyed",
@@ -124,7 +124,7 @@ EXPECTED = [
     ("models/marts/stg_in_marts.sql", "model_is_in_a_layer", "named as those in models/staging/ are; move it there"),
     ("models/staging/no_prefix.sql", "model_is_in_a_layer", "its name begins with stg_: stg_no_prefix"),
     ("models/elsewhere.sql", "model_is_in_a_layer", "is in no layer; move it into models/staging/, models/marts/"),
-    ("models/staging/sources.yml", "source_is_described", "add `description: <what one row is>` to sales"),
+    ("models/staging/sources.yml", "source_is_described", "add `description: <meaning of one row>` to sales"),
     ("models/staging/sources.yml", "source_is_owned", "add `config: {meta: {owner: <team>}}` to sales"),
     ("models/staging/sources.yml", "source_has_freshness", "freshness: {warn_after: {count: 36, period: hour}}"),
     ("models/staging/sources.yml", "source_is_read_by_one_model", "make new-model NAME=stg_shops LAYER=staging"),
@@ -136,7 +136,7 @@ EXPECTED = [
     (
         "seeds/bare_seed.csv",
         "seed_is_described",
-        "add `description: <what one row is>` to bare_seed in seeds/bare_seed.yml",
+        "add `description: <meaning of one row>` to bare_seed in seeds/bare_seed.yml",
     ),
     ("seeds/bare_seed.csv", "seed_is_keyed", "seeds/bare_seed.yml"),
     ("seeds/bare_seed.csv", "seed_is_owned", "add `config: {meta: {owner: <team>}}` to bare_seed"),
@@ -170,10 +170,10 @@ def test_nothing_else_is_found(found):
     expected = defaultdict(int)
     for file, rule, _ in EXPECTED:
         expected[file, rule] += 1
-    told = defaultdict(int)
+    counts = defaultdict(int)
     for line in found:
-        told[line.split(": ", 1)[0], line.rsplit("[", 1)[1].rstrip("]")] += 1
-    assert dict(told) == dict(expected)
+        counts[line.split(": ", 1)[0], line.rsplit("[", 1)[1].rstrip("]")] += 1
+    assert dict(counts) == dict(expected)
 
 
 def test_each_convention_is_broken_here():
@@ -200,5 +200,5 @@ def test_each_convention_is_broken_here():
 def test_what_dbt_cannot_read_is_told_with_its_file(tmp_path, capfd, files, words):
     folder = write(tmp_path, {"dbt_project.yml": CONFIG, "profiles.yml": PROFILE, **files})
     assert parse(folder, folder / "target") is None
-    told = capfd.readouterr().out
-    assert all(word in told for word in words), told
+    output = capfd.readouterr().out
+    assert all(word in output for word in words), output

@@ -24,6 +24,6 @@ def test_the_container_is_what_a_laptop_is():
     recommended = json.loads((REPOSITORY / ".vscode" / "extensions.json").read_text())["recommendations"]
     assert container["customizations"]["vscode"]["extensions"] == recommended
     targets = re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
-    program, *made = container["postCreateCommand"].split()
+    program, *targets_used = container["postCreateCommand"].split()
     assert program == "make"
-    assert set(made) <= set(targets)
+    assert set(targets_used) <= set(targets)

@@ -1,4 +1,4 @@
-"""What `make hooks` installs, in a repository of its own: a bad model is refused with what to do, a good one is not."""
+"""The hooks of `make hooks`, in a separate repository: a bad model is refused with its fix, a good one is not."""
 
 import subprocess
 import sys
@@ -46,13 +46,13 @@ def commit(repository: Path, files: dict[str, str]) -> tuple[int, str]:
 
 
 def test_a_bad_model_is_refused_and_the_mended_one_is_not(repository):
-    code, told = commit(repository, {f"{MODEL}.sql": "SELECT cast('UA' as varchar(8)) as carrier_code\n"})
+    code, output = commit(repository, {f"{MODEL}.sql": "SELECT cast('UA' as varchar(8)) as carrier_code\n"})
     assert code == 1
-    assert "CP01" in told
-    assert f"has no YAML; its place is models/marts/{Path(MODEL).name}.yml" in told
+    assert "CP01" in output
+    assert f"has no YAML; its place is models/marts/{Path(MODEL).name}.yml" in output
     good = {f"{MODEL}.sql": "select cast('UA' as varchar(8)) as carrier_code\n", f"{MODEL}.yml": YAML}
-    code, told = commit(repository, good)
-    assert code == 0, told
+    code, output = commit(repository, good)
+    assert code == 0, output
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,9 @@ def test_a_bad_model_is_refused_and_the_mended_one_is_not(repository):
     ],
 )
 def test_each_kind_of_file_has_its_linter(repository, name, content, words):
-    code, told = commit(repository, {name: content})
+    code, output = commit(repository, {name: content})
     assert code == 1
-    assert words in told
+    assert words in output
     git(repository, "rm", "--quiet", "--force", name)
 
 
@@ -87,13 +87,13 @@ def test_a_project_that_was_brought_along_keeps_its_habits_where_the_exclusion_s
         "shop/load.py": "import os\n",
         "shop/run.sh": "read x; echo $x\n",
     }
-    code, told = commit(repository, project)
+    code, output = commit(repository, project)
     assert code == 1
     for words in ("too many spaces", "D100", "SC2162"):
-        assert words in told
+        assert words in output
     assert "shop/" in lint(repository)
     hooks = (repository / ".pre-commit-config.yaml").read_text()
     excluded = hooks.replace("\nexclude: ^report/uplot/\n", "\nexclude: ^(report/uplot|shop)/\n")
-    code, told = commit(repository, {".pre-commit-config.yaml": excluded})
-    assert code == 0, told
+    code, output = commit(repository, {".pre-commit-config.yaml": excluded})
+    assert code == 0, output
     assert "shop/" not in lint(repository)

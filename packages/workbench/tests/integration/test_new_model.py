@@ -52,9 +52,9 @@ def test_what_it_writes_passes_the_linters_and_the_conventions(project):
     assert '"order",' in written[0].read_text()
     manifest = parse(project, project.parent / "target")
     assert manifest
-    told = problems(manifest)
-    # The other table of the source has no reader, which is none of the two models' fault.
-    assert [line for line in told if "no_columns" not in line] == []
+    lines = problems(manifest)
+    # The other table of the source has no reader, which neither model causes.
+    assert [line for line in lines if "no_columns" not in line] == []
     for command in (
         ["sqlfluff", "lint", "--disable-progress-bar", written[0], written[2]],
         ["yamllint", "--strict", "-c", REPOSITORY / ".yamllint.yml", written[1], written[3]],
@@ -96,7 +96,7 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(project, name, layer, 
 
 
 def test_make_hands_a_name_over_as_it_is():
-    made = subprocess.run(
+    done = subprocess.run(
         ["make", "--silent", "new-model", "LAYER=marts"],
         cwd=REPOSITORY,
         env={**os.environ, "NAME": "a'; touch x; '$(touch y)"},
@@ -104,6 +104,6 @@ def test_make_hands_a_name_over_as_it_is():
         text=True,
         check=False,
     )
-    assert made.returncode == 2
-    assert "lower-case letters" in made.stderr
+    assert done.returncode == 2
+    assert "lower-case letters" in done.stderr
     assert not [name for name in ("x", "y") if (REPOSITORY / name).exists()]

@@ -1,4 +1,4 @@
-"""What `make dev` builds after a file was saved."""
+"""`make dev` after a file was saved."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +17,8 @@ Save = Callable[[str, str], str]
 def save(settings: Settings, folder: Path, capsys):
     """Writes a file, and returns what the loop shows."""
     assert build(settings, "", folder=folder) == 0
-    with project(settings, folder) as (found, connection):
-        loop = Loop(found, Builder(found, connection, settings))
+    with project(settings, folder) as (dbt_project, connection):
+        loop = Loop(dbt_project, Builder(dbt_project, connection, settings))
         capsys.readouterr()
 
         def go(name: str, text: str) -> str:
@@ -31,25 +31,25 @@ def save(settings: Settings, folder: Path, capsys):
 
 
 def test_a_saved_model_is_built_with_its_children_and_tests(save: Save):
-    shown = save(
+    output = save(
         "models/marts/items.sql",
         "select item, cast(sum(amount) as bigint) as amount\nfrom {{ ref('stg_sales') }} group by 1\n",
     )
-    assert "items.sql" in shown
-    assert "2 built, 3 tests passed" in shown
-    assert "same rows as before" in shown
+    assert "items.sql" in output
+    assert "2 built, 3 tests passed" in output
+    assert "same rows as before" in output
 
 
 def test_what_failed_is_built_again_after_the_next_save(save: Save):
     right = "select item, cast(sum(amount) as bigint) as amount from {{ ref('stg_sales') }} group by 1\n"
-    shown = save("models/marts/items.sql", right.replace("sum(amount)", "sum(amont)"))
-    assert 'column "amont" does not exist' in shown
-    # A project that cannot be read: what changed meanwhile is not forgotten.
+    output = save("models/marts/items.sql", right.replace("sum(amount)", "sum(amont)"))
+    assert 'column "amont" does not exist' in output
+    # A project that cannot be read: changes made meanwhile are not forgotten.
     assert "unexpected" in save("models/marts/dear_items.sql", "select {{ 1\n")
     assert "1 failed" in save("models/marts/dear_items.sql", "select item, amount from {{ ref('items') }}\n")
-    shown = save("models/marts/items.sql", right)
-    assert "2 built, 3 tests passed" in shown
-    assert "+1 rows" in shown
+    output = save("models/marts/items.sql", right)
+    assert "2 built, 3 tests passed" in output
+    assert "+1 rows" in output
 
 
 def test_a_new_model_a_macro_a_test_and_a_description(save: Save):
@@ -59,5 +59,5 @@ def test_a_new_model_a_macro_a_test_and_a_description(save: Save):
     )
     assert "Nothing to build" in save("macros/one.sql", "{% macro one() %}1{% endmacro %}\n")
     assert "1 built" in save("models/staging/stg_new.sql", "select {{ one() }} as a\n")
-    shown = save("macros/one.sql", "{% macro one() %}2{% endmacro %}\n")
-    assert "+1 rows, -1 rows" in shown or "1 rows changed" in shown
+    output = save("macros/one.sql", "{% macro one() %}2{% endmacro %}\n")
+    assert "+1 rows, -1 rows" in output or "1 rows changed" in output

@@ -1,4 +1,4 @@
-"""What a pull request is told: summaries that nothing can break out of, and what a change reads from its base."""
+"""The comment on a pull request: summaries that nothing can break out of, and what a change reads from its base."""
 
 import subprocess
 import sys
