@@ -1,4 +1,4 @@
-"""What every command has in common: signals, settings, expected errors and exit codes."""
+"""Signals, settings, expected errors and exit codes of all commands."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 INTERRUPTED = 130
-# Until the command knows what to clean up there is nothing to clean up, and a traceback of its imports helps nobody.
+# Nothing needs a clean-up before the command starts, and a traceback of its imports helps nobody.
 for _number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(_number, lambda *_: os._exit(INTERRUPTED))
 
@@ -22,7 +22,7 @@ SETUP_FAILED = 2
 
 @contextlib.contextmanager
 def checkout_settings() -> Iterator[Settings]:
-    """Settings of this checkout; a problem ends the command with one message and the exit code that stands for it."""
+    """Yield the settings of this checkout. An expected error ends the command with one message and an exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
@@ -40,14 +40,14 @@ def checkout_settings() -> Iterator[Settings]:
 
 
 def _interrupt(*_: Any) -> None:
-    # One Ctrl-C is enough: a second one must not end what puts things in order.
+    # A second Ctrl-C must not interrupt the clean-up.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def _expected_errors() -> tuple[type[Exception], ...]:
-    """What the world around a command can do to it. Asked for only when something went wrong."""
+    """Expected environment errors. Their imports are slow, so this is called only after an error."""
     import httpx
     import psycopg
     import redshift_connector

@@ -1,4 +1,4 @@
-"""One run of the sample pipeline, watched until it ends, and what is shown of it."""
+"""Runs the sample pipeline once, waits until the run ends, and prints the result."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ _COLOURS |= {"pass": "green", "error": "red", "fail": "red", "warn": "yellow"}
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended."""
+    """The result of a run."""
 
     run_id: str
     state: str
@@ -51,16 +51,16 @@ class Outcome:
 
 
 def run_pipeline(settings: Settings, release_id: str, steps: Steps, check: Callable[[], None]) -> Outcome:
-    """Trigger the sample pipeline once its release is parsed, wait until the run ends, and collect what it left.
+    """Trigger the sample pipeline once Airflow has parsed the release, and return the result of the run.
 
     Args:
         settings: paths and ports of running stand-ins.
-        release_id: the release that must run.
+        release_id: the release to run.
         steps: where progress is shown.
-        check: raises SetupError if a stand-in has died; called all along.
+        check: raises SetupError if a stand-in has ended; called every second.
 
     Raises:
-        SetupError: the DAG cannot be imported, or a stand-in died.
+        SetupError: the DAG cannot be imported, or a stand-in has ended.
     """
     passwords = Passwords.load(settings.state)
     try:
@@ -73,17 +73,17 @@ def run_pipeline(settings: Settings, release_id: str, steps: Steps, check: Calla
             with steps.step("Run") as step:
                 run_id = airflow.trigger(DAG_ID)
                 while (state := airflow.run_state(DAG_ID, run_id)) not in FINAL:
-                    step.say(_how_far(airflow.tasks(DAG_ID, run_id)))
+                    step.say(_progress(airflow.tasks(DAG_ID, run_id)))
                     time.sleep(1)
                     check()
             wall_seconds = time.monotonic() - started
-            # The schedule would add runs of its own from here on.
+            # Pause the DAG, or its schedule starts more runs.
             airflow.end_open_runs(DAG_ID)
             tasks = airflow.tasks(DAG_ID, run_id)
         columns, audit_rows = audit(settings, passwords, run_id)
         return Outcome(run_id, state, wall_seconds, tasks, columns, audit_rows, seed.read_alerts(settings))
     except (NoAnswerError, redshift_connector.Error):
-        # A stand-in that died is the better explanation; its owner looks every second.
+        # If a stand-in has ended, that is the better error message. Its owner checks every second.
         for _ in range(5):
             check()
             time.sleep(1)
@@ -102,7 +102,7 @@ def end_runs(settings: Settings) -> None:
 
 
 def audit(settings: Settings, passwords: Passwords, run_id: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Return the columns and rows that a run left in the audit table, oldest first; nothing if there is no table."""
+    """Return columns and rows of a run in the audit table, oldest first; empty lists without a table."""
     with contextlib.closing(connect(settings, "dbt_user", passwords.dbt_user)) as connection:
         exists = "select count(*) from information_schema.tables where table_schema = %s and table_name = 'audit_table'"
         if not rows(connection, exists, (TARGET_SCHEMA,))[1][0][0]:
@@ -114,11 +114,11 @@ def audit(settings: Settings, passwords: Passwords, run_id: str) -> tuple[list[s
 
 
 def show(outcome: Outcome, logs: Path) -> None:
-    """Print three tables: tasks with their durations, this run's audit rows, alerts; then how the run ended.
+    """Print the tasks, the audit rows and the alerts of a run as tables, then its state.
 
     Args:
-        outcome: what to show.
-        logs: folder of Airflow's logs, named when the run failed.
+        outcome: the run.
+        logs: folder of Airflow's logs, printed if the run failed.
     """
     tasks = Table(title="Tasks", title_justify="left")
     for heading, justify in (("task", "left"), ("state", "left"), ("tries", "right"), ("seconds", "right")):
@@ -154,11 +154,11 @@ def show(outcome: Outcome, logs: Path) -> None:
     console.print(f"Run {outcome.run_id}: {_coloured(outcome.state)} in {outcome.wall_seconds:.0f} s", soft_wrap=True)
 
 
-def _how_far(tasks: list[dict[str, Any]]) -> str:
+def _progress(tasks: list[dict[str, Any]]) -> str:
     ended = sum(task["state"] in {*FINAL, "upstream_failed", "skipped"} for task in tasks)
     running = [task["task_id"].split(".", 1)[-1] for task in tasks if task["state"] == "running"]
-    shown = ", ".join(running[:3]) + (f" and {len(running) - 3} more" if len(running) > 3 else "")
-    return f"{ended} of {len(tasks)} tasks ended" + (f", running: {shown}" if shown else "")
+    names = ", ".join(running[:3]) + (f" and {len(running) - 3} more" if len(running) > 3 else "")
+    return f"{ended} of {len(tasks)} tasks ended" + (f", running: {names}" if names else "")
 
 
 def _coloured(state: str | None) -> str:

@@ -1,4 +1,4 @@
-"""A failure on purpose: a copy of the dbt project with a model that cannot be built, and one that reads it."""
+"""Adds a model that fails, and one that depends on it, to a copy of the dbt project."""
 
 import shutil
 from pathlib import Path
@@ -11,7 +11,7 @@ DEPENDENT = "drill_reads_what_fails"
 UNIQUE_ID = f"model.flights.{MODEL}"
 
 _MODEL = """{{ config(materialized='table') }}
--- Added by the drill: no warehouse can divide by this.
+-- Added by the drill: a division by zero.
 select row_count / (row_count - row_count) as fails
 from (select count(*) as row_count from pg_catalog.pg_namespace)
 """
@@ -19,7 +19,7 @@ _DEPENDENT = f"{{{{ config(materialized='view') }}}}\nselect fails from {{{{ ref
 
 
 def altered_project(project: Path, folder: Path) -> Path:
-    """Copy `project` into `folder`, replacing what is there, add the models, and return the copy's path."""
+    """Copy `project` into `folder`, add the models, and return the copy's path. Replaces an earlier copy."""
     copy = folder / project.name
     shutil.rmtree(copy, ignore_errors=True)
     install_packages(project)
@@ -31,26 +31,28 @@ def altered_project(project: Path, folder: Path) -> Path:
     return copy
 
 
-def problems(outcome: Outcome, lambda_works: bool) -> list[str]:
-    """Return what did not go as a failure must: nothing, if the drill is passed."""
+def find_problems(outcome: Outcome, lambda_works: bool) -> list[str]:
+    """Return the ways in which the failure was not reported correctly. An empty list means that the drill passed."""
     states = {task["task_id"]: task["state"] for task in outcome.tasks}
     audit = [dict(zip(outcome.audit_columns, values, strict=True)) for values in outcome.audit_rows]
-    found = []
+    problems = []
     if outcome.state != "failed":
-        found.append(f"the run ended {outcome.state}, not failed")
+        problems.append(f"the run ended {outcome.state}, not failed")
     if states.get("dbt_check") != "failed":
-        found.append(f"dbt_check ended {states.get('dbt_check')}, not failed")
+        problems.append(f"dbt_check ended {states.get('dbt_check')}, not failed")
     if not any(row["unique_id"] == UNIQUE_ID and row["status"] == "error" for row in audit):
-        found.append(f"no audit row says that {UNIQUE_ID} ended with status error")
-    # What does not read the failing model is built all the same.
+        problems.append(f"the audit table has no row for {UNIQUE_ID} with status error")
+    # All other models must be built.
     ended_well = {row["unique_id"] for row in audit if row["status"] == "success"}
     others = {row["unique_id"] for row in audit if row["resource_type"] == "model"} - {UNIQUE_ID}
     if unbuilt := sorted(others - ended_well - {f"model.flights.{DEPENDENT}"}):
-        found.append(f"models that do not depend on it were not built: {', '.join(unbuilt)}")
+        problems.append(f"models that do not depend on the failed model were not built: {', '.join(unbuilt)}")
     if lambda_works:
         naming = [alert for alert in outcome.alerts if MODEL in alert["message"] and "zero" in alert["message"].lower()]
         if len(outcome.alerts) != 1 or len(naming) != 1:
-            found.append(f"{len(outcome.alerts)} alerts arrived, {len(naming)} name the model and its error; 1 must")
+            problems.append(
+                f"{len(outcome.alerts)} alerts arrived and {len(naming)} name the model and its error; expected 1 and 1"
+            )
     elif outcome.alerts or states.get("sns_notification_for_failure") != "failed":
-        found.append(f"the broken alert ended {states.get('sns_notification_for_failure')}, not failed")
-    return found
+        problems.append(f"the task of the broken alert ended {states.get('sns_notification_for_failure')}, not failed")
+    return problems

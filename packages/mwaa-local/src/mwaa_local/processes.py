@@ -1,4 +1,4 @@
-"""Starts and stops the processes of the stand-ins, so that none is left, whatever ended the command."""
+"""Starts and stops the processes of the stand-ins without leftovers, even after a command was killed."""
 
 import contextlib
 import fcntl
@@ -14,10 +14,10 @@ import psutil
 
 from mwaa_local.settings import SetupError
 
-# Every process that a command starts, and all that they start, carries this variable: the state folder of its checkout.
-# Airflow's tasks put dbt into sessions of their own, so process groups alone would not find them.
+# Every descendant of a command inherits this variable with the state folder of its checkout. Process groups are not
+# enough, because Airflow's tasks start dbt in new sessions.
 MARK = "LOCAL_STAND_IN_OF"
-# Lock files in the state folder: of the command that owns the stand-ins, and of the one that runs the pipeline.
+# Lock files in the state folder: for the command that owns the stand-ins, and for the one that runs the pipeline.
 STACK_LOCK = "lock"
 RUN_LOCK = "run.lock"
 _GRACE_SECONDS = 10.0
@@ -25,7 +25,7 @@ _GRACE_SECONDS = 10.0
 
 @dataclass
 class Child:
-    """A running process of ours."""
+    """A process that this package has started."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -35,17 +35,17 @@ class Child:
         """Raise if the process has ended.
 
         Raises:
-            SetupError: it has; the text ends with the last lines of its log.
+            SetupError: the process has ended; the text shows the end of its log.
         """
         if self.process.poll() is not None:
             raise SetupError(how_it_ended(self.name, self.process.returncode, self.log))
 
 
 def how_it_ended(name: str, exit_code: int, log: Path) -> str:
-    """Say that a process has ended by itself, and why as far as its log says so."""
+    """Return a message about a process that has ended, with the end of its log."""
     end = f"was killed by signal {-exit_code}" if exit_code < 0 else f"ended with exit code {exit_code}"
-    said = tail(log)
-    return f"{name} {end}; {log} says:\n{said}" if said else f"{name} {end}; its log, {log}, says nothing"
+    text = tail(log)
+    return f"{name} {end}; {log} ends with:\n{text}" if text else f"{name} {end}; its log {log} is empty"
 
 
 def tail(log: Path, lines: int = 15) -> str:
@@ -55,28 +55,28 @@ def tail(log: Path, lines: int = 15) -> str:
 
 
 def mark_this_command(state: Path) -> None:
-    """Make every process that this command starts from here on carry the mark."""
+    """Mark all processes that this command starts from now on."""
     os.environ[MARK] = str(state)
 
 
 def base_environment() -> dict[str, str]:
-    """The caller's environment without what could lead a stand-in elsewhere: AWS, Airflow, dbt and Python settings."""
+    """Return this process's environment without variables that could mislead a stand-in: AWS, Airflow, dbt, Python."""
     prefixes = ("AWS_", "AIRFLOW", "DBT_", "PYTHON", "REDSHIFT_", "MAKE", "VIRTUAL_ENV", "MWAA_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
-    # Airflow names its processes anew, which by default writes over the environment that the mark is read from.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+    # Airflow renames its processes, which by default overwrites the environment with the mark.
     # https://github.com/dvarrazzo/py-setproctitle
-    return {**kept, "PYTHONUNBUFFERED": "1", "SPT_NOENV": "1"}
+    return {**environment, "PYTHONUNBUFFERED": "1", "SPT_NOENV": "1"}
 
 
-def take_lock(path: Path, refusal: str) -> IO[str]:
-    """Hold the lock file `path`, with our pid in it, until the returned file is closed or this process is gone.
+def take_lock(path: Path, message: str) -> IO[str]:
+    """Lock the file `path`, and write this process's id into it. Closing the returned file unlocks it.
 
     Raises:
-        SetupError: another process holds it; the text is `refusal`.
+        SetupError: another process has the lock; the text is `message`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a+")
-    # Who only looks at the lock holds it for a moment.
+    # lock_holder takes the lock for a moment.
     for wait in (0.1, 0.2, 0.4, None):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,7 +84,7 @@ def take_lock(path: Path, refusal: str) -> IO[str]:
         except OSError:
             if wait is None:
                 file.close()
-                raise SetupError(refusal) from None
+                raise SetupError(message) from None
             time.sleep(wait)
     file.truncate(0)
     file.write(f"{os.getpid()}\n")
@@ -116,7 +116,7 @@ def end(process: psutil.Process, seconds: float) -> None:
 
 
 def spawn(name: str, command: list[str], environment: dict[str, str], log: Path, cwd: Path | None = None) -> Child:
-    """Start a process in a session of its own (Ctrl-C reaches only the command, which stops its children in order)."""
+    """Start a process in a new session, so that Ctrl-C reaches only the command, which stops its children in order."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -135,18 +135,20 @@ def wait_for_line(child: Child, text: str, seconds: float) -> None:
     """Wait until the child's log holds `text`.
 
     Raises:
-        SetupError: the child ended, or did not say so in time.
+        SetupError: the child ended, or its log did not hold the text in time.
     """
     until = time.monotonic() + seconds
     while text not in child.log.read_text(errors="replace"):
         child.check()
         if time.monotonic() > until:
-            raise SetupError(f"{child.name} was not ready after {seconds:.0f} s; {child.log} says:\n{tail(child.log)}")
+            raise SetupError(
+                f"{child.name} was not ready after {seconds:.0f} s; {child.log} ends with:\n{tail(child.log)}"
+            )
         time.sleep(0.05)
 
 
 def stop(children: list[Child]) -> None:
-    """Stop processes and their groups in reverse order of their start; one that does not end in time is killed."""
+    """Stop processes and their groups, the last one first. Kill those that do not end in time."""
     for child in reversed(children):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.process.pid, signal.SIGTERM)
@@ -161,13 +163,13 @@ def stop(children: list[Child]) -> None:
 
 
 def sweep(state: Path) -> int:
-    """Stop whatever carries the mark of `state`, whoever started it, but for this process and those above it.
+    """Stop all processes with the mark of `state`, except this process and its ancestors.
 
     Returns:
-        How many processes were found.
+        The number of stopped processes.
     """
     count = 0
-    # What is being stopped may start something yet.
+    # A process can start another one before it ends.
     for _ in range(5):
         left = marked_processes(state)
         if not left:
@@ -185,7 +187,7 @@ def sweep(state: Path) -> int:
 
 
 def _still_running(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
-    """Wait until processes that are not our children have ended; return those that have not in time."""
+    """Wait until processes have ended, and return those that have not ended in time."""
     until = time.monotonic() + seconds
     while (left := [process for process in processes if _runs(process)]) and time.monotonic() < until:
         time.sleep(0.05)
@@ -193,18 +195,18 @@ def _still_running(processes: list[psutil.Process], seconds: float) -> list[psut
 
 
 def _runs(process: psutil.Process) -> bool:
-    # In a container nobody may be there to collect what has ended.
+    # In a container, an ended process can stay a zombie.
     with contextlib.suppress(psutil.Error):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
 
 
 def marked_processes(state: Path) -> list[psutil.Process]:
-    """Return the processes that carry the mark of `state`, but for this process and those above it."""
+    """Return the processes with the mark of `state`, except this process and its ancestors."""
     spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-    found = []
+    marked = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.pid not in spared and process.environ().get(MARK) == str(state):
-                found.append(process)
-    return found
+                marked.append(process)
+    return marked

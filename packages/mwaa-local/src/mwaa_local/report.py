@@ -1,4 +1,4 @@
-"""`make report`: which warehouse is reported on, and where the file goes."""
+"""`make report`: writes the audit report of a warehouse into a file."""
 
 import contextlib
 import datetime
@@ -27,12 +27,12 @@ def write(settings: Settings, path: Path, days: int) -> Path:
     else:
         database, schema, connection = DATABASE, TARGET_SCHEMA, _connect(settings)
     with contextlib.closing(connection):
-        found = source.read(connection, schema, days)
-    page = render(found, f"{database}.{schema}", days, datetime.datetime.now(datetime.UTC))
+        history = source.read(connection, schema, days)
+    page = render(history, f"{database}.{schema}", days, datetime.datetime.now(datetime.UTC))
     partial = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Whoever looks at an earlier report never sees a part of this one.
+        # A reader of an earlier report never sees half of this one.
         partial.write_text(page, encoding="utf-8")
         partial.replace(path)
     except OSError as error:
@@ -46,7 +46,7 @@ def _connect(settings: Settings) -> redshift_connector.Connection:
     try:
         passwords = Passwords.load(settings.state)
     except SetupError as error:
-        raise SetupError(f"{error}; or name a warehouse with REDSHIFT_HOST and the like") from None
+        raise SetupError(f"{error}; or name a warehouse with REDSHIFT_HOST, _USER and _PASSWORD") from None
     try:
         return connect(settings, "dbt_user", passwords.dbt_user)
     except redshift_connector.Error as error:

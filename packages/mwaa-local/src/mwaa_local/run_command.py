@@ -1,4 +1,4 @@
-"""`make run` and `make drill`: from stand-ins, started here or kept by `make up`, to tables and an exit code."""
+"""`make run` and `make drill`: release, run the pipeline on the stand-ins, print the result, return an exit code."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,37 +22,37 @@ _PROJECT_NAME = "flights"
 
 
 def run(settings: Settings) -> int:
-    """Run the sample pipeline, show how it went, and return the exit code: 0 if it succeeded.
+    """Run the sample pipeline, print the result, and return 0 if the run succeeded.
 
     Raises:
-        SetupError, DeployError: no run could be made.
+        SetupError, DeployError: the run could not start.
     """
     outcome = _play(settings, PROJECT, lambda_works=True)
     return 0 if outcome.state == "success" else RUN_FAILED
 
 
 def run_drill(settings: Settings, lambda_works: bool) -> int:
-    """Run the pipeline with a model that fails, and return 0 only if the failure is reported everywhere it must.
+    """Run the pipeline with a model that fails, and return 0 only if the failure is reported everywhere.
 
     Args:
         settings: paths and ports.
-        lambda_works: False: the alert's function fails as well.
+        lambda_works: if False, the alert's function fails too.
 
     Raises:
-        SetupError, DeployError: no run could be made.
+        SetupError, DeployError: the run could not start.
     """
     outcome = _play(settings, drill.altered_project(PROJECT, settings.state / "drill"), lambda_works)
-    found = drill.problems(outcome, lambda_works)
-    for problem in found:
+    problems = drill.find_problems(outcome, lambda_works)
+    for problem in problems:
         errors.print(f"✗ {problem}", style="red", markup=False)
-    if not found:
-        console.print("Drill passed: the run failed, and said so everywhere it must.", style="green")
-    return RUN_FAILED if found else 0
+    if not problems:
+        console.print("Drill passed: the run failed, and the failure was reported everywhere.", style="green")
+    return RUN_FAILED if problems else 0
 
 
 def _play(settings: Settings, project: Path, lambda_works: bool) -> Outcome:
-    refusal = "another make run or make drill is at work in this checkout; wait for it, or stop it with: make down"
-    with take_lock(settings.state / RUN_LOCK, refusal), _stand_ins(settings, project) as (release, check):
+    locked = "another make run or make drill is running in this checkout; wait for it, or stop it with: make down"
+    with take_lock(settings.state / RUN_LOCK, locked), _stand_ins(settings, project) as (release, check):
         with Steps() as steps:
             release_id = release(steps, project)
             if not lambda_works:
@@ -65,10 +65,10 @@ def _play(settings: Settings, project: Path, lambda_works: bool) -> Outcome:
 
 @contextmanager
 def _stand_ins(settings: Settings, project: Path) -> Iterator[tuple[Callable[[Steps, Path], str], Callable[[], None]]]:
-    """Those of `make up` as they are, or new ones that are stopped in the end.
+    """Use the stand-ins of `make up`, or start new ones and stop them at the end.
 
     Yields:
-        What makes a project the released one and returns its release_id, and what raises if a stand-in has died.
+        A function that releases a project and returns the release_id, and one that raises if a stand-in has ended.
     """
     stack = Stack(settings)
     if not up.running(settings):
@@ -91,7 +91,7 @@ def _stand_ins(settings: Settings, project: Path) -> Iterator[tuple[Callable[[St
 
 
 def _undo_drill(settings: Settings, live: bytes | None) -> None:
-    """Leave the stand-ins of `make up` as they were before the drill."""
+    """Restore the Lambda function and the release of `make up`, and delete the drill's alerts."""
     seed.seed(settings, Passwords.load(settings.state), HOST, settings.warehouse_port)
     if live:
         rollback(Bucket(seed.DAGS_BUCKET, aws_client("s3")), _PROJECT_NAME, live.decode().strip())

@@ -10,7 +10,7 @@ from mwaa_release.redshift import apply_grants
 
 
 def serve_warehouse(settings: Settings) -> None:
-    """Start the warehouse, make dbt_user, print an address for each user on a line of its own, and wait for Ctrl-C.
+    """Start the warehouse, create dbt_user, print one line with the address of each user, and wait for Ctrl-C.
 
     Raises:
         SetupError: the port is busy, or the warehouse ended.

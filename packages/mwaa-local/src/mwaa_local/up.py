@@ -1,4 +1,4 @@
-"""`make up` and `make down`: the stand-ins in the background, owned by one process that lives until told to stop."""
+"""`make up` and `make down`: one background process owns the stand-ins until it gets a signal."""
 
 import json
 import os
@@ -36,22 +36,22 @@ def running(settings: Settings) -> bool:
 
 
 def check(settings: Settings) -> None:
-    """Raise if the stand-ins that `make up` kept running have ended.
+    """Raise if the stand-ins of `make up` have ended.
 
     Raises:
-        SetupError: they have; the text is what their owner said last.
+        SetupError: the stand-ins have ended; the text is the last message of the background process.
     """
     if not running(settings):
         log = _log(settings)
-        why = _said(settings).get("ended") or f"{log} says:\n{tail(log)}"
+        why = _status(settings).get("ended") or f"{log} ends with:\n{tail(log)}"
         raise SetupError(f"the stand-ins of make up have ended: {why}")
 
 
 def start(settings: Settings) -> int:
-    """Start the background process, show its progress until everything is up, and print where it is.
+    """Start the background process, show its progress, and print the addresses of the stand-ins.
 
     Returns:
-        0, or the exit code of a background process that could not start everything; it has said why.
+        0, or the exit code of the background process, which has printed its error.
     """
     if running(settings):
         console.print("Already running.")
@@ -67,28 +67,28 @@ def start(settings: Settings) -> int:
 
 
 def dsn(settings: Settings, user: str, password: str) -> str:
-    """Address of the warehouse for a user."""
+    """Return the address of the warehouse for a user."""
     return f"redshift://{user}:{password}@{HOST}:{settings.warehouse_port}/{DATABASE}"
 
 
 def stop(settings: Settings) -> None:
-    """Stop whatever of this checkout runs: a run in another terminal, the background process, what either left."""
+    """Stop a run in another terminal, the background process, and everything that both have left behind."""
     with console.status("Stopping ...") if console.is_terminal else Steps():
-        # A drill that uses the stand-ins of `make up` puts them in order while they still run.
+        # Stop a drill first, because it restores the stand-ins of `make up`.
         holders = 0
         for lock in (RUN_LOCK, STACK_LOCK):
             if holder := lock_holder(settings.state / lock):
                 end(holder, _STOP_SECONDS)
                 holders += 1
-        found = clean(settings)
-    console.print("Stopped." if holders or found else "Nothing was running.")
+        stopped = clean(settings)
+    console.print("Stopped." if holders or stopped else "Nothing was running.")
 
 
 def keep(settings: Settings) -> None:
-    """Start the stand-ins with the DAG parsed, say so in stack.json, and keep them until SIGTERM.
+    """Start the stand-ins, write stack.json when the DAG is parsed, and keep running until SIGTERM.
 
     Raises:
-        SetupError: something could not be started, or ended by itself.
+        SetupError: a stand-in could not start, or has ended.
     """
     stack = Stack(settings)
     try:
@@ -98,15 +98,15 @@ def keep(settings: Settings) -> None:
             with steps.step(f"DAG {DAG_ID} from release {release_id}"), stack.airflow() as airflow:
                 airflow.wait_for_dag(DAG_ID, release_id, 120)
                 airflow.end_open_runs(DAG_ID)
-        said = settings.state / "stack.json"
-        said.write_text(json.dumps({"pid": os.getpid()}))
+        status = settings.state / "stack.json"
+        status.write_text(json.dumps({"pid": os.getpid()}))
         try:
             while True:
                 stack.check()
                 time.sleep(1)
         except SetupError as error:
-            # At once, for a run that uses the stand-ins: stopping what is left takes seconds.
-            said.write_text(json.dumps({"pid": os.getpid(), "ended": str(error)}))
+            # Before the clean-up, which takes seconds, so that a run that uses the stand-ins fails at once.
+            status.write_text(json.dumps({"pid": os.getpid(), "ended": str(error)}))
             raise
     finally:
         stack.stop()
@@ -135,14 +135,14 @@ def _start(settings: Settings) -> int:
 
 
 def _follow(settings: Settings, process: "subprocess.Popen[bytes]") -> int:
-    """Print what the background process prints until it is up (0) or has ended (its exit code)."""
+    """Print the output of the background process. Return 0 when it is up, or its exit code when it has ended."""
     log = _log(settings)
     until = time.monotonic() + _START_SECONDS
-    with log.open(errors="replace") as said, console.status("Starting ...") if console.is_terminal else Steps():
+    with log.open(errors="replace") as output, console.status("Starting ...") if console.is_terminal else Steps():
         while True:
-            # Looked at before the text is read, so that what was said last is read too.
+            # Before reading the log, so that its last lines are printed too.
             ready, code = running(settings), process.poll()
-            console.print(said.read(), end="", markup=False, soft_wrap=True)
+            console.print(output.read(), end="", markup=False, soft_wrap=True)
             if ready:
                 return 0
             if code is not None:
@@ -158,12 +158,12 @@ def _log(settings: Settings) -> Path:
 
 def _owner(settings: Settings) -> psutil.Process | None:
     holder = lock_holder(settings.state / STACK_LOCK)
-    said = _said(settings)
-    return holder if holder and holder.pid == said.get("pid") and "ended" not in said else None
+    status = _status(settings)
+    return holder if holder and holder.pid == status.get("pid") and "ended" not in status else None
 
 
-def _said(settings: Settings) -> dict[str, Any]:
-    """What the background process has written about itself: its pid once all is up, and why it ends."""
+def _status(settings: Settings) -> dict[str, Any]:
+    """Return the content of stack.json: the pid once everything is up, and the reason why the process ends."""
     try:
         return json.loads((settings.state / "stack.json").read_text())
     except (FileNotFoundError, ValueError):

@@ -131,7 +131,9 @@ def test_sql_without_a_statement_shows_one(checkout: Checkout, query: str) -> No
 def test_sql_with_nothing_running_says_how_to_start(checkout: Checkout) -> None:
     done = checkout.command("sql", "select 1")
     assert (done.returncode, done.stdout) == (2, "")
-    assert the_message(done.stderr) == "Set-up failed: nothing runs here; start it with: make up"
+    assert (
+        the_message(done.stderr) == "Set-up failed: no stand-ins are running in this checkout; start them with: make up"
+    )
 
 
 def test_down_with_nothing_running_is_no_error(checkout: Checkout) -> None:

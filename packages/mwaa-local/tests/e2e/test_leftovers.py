@@ -145,7 +145,7 @@ def test_up_is_there_for_runs_and_drills_and_stays_as_it_was(up: Checkout) -> No
     drill.wait_for("Run: ")
     second = up.command("run")
     assert second.returncode == 2
-    assert "another make run or make drill is at work in this checkout" in the_message(second.stderr)
+    assert "another make run or make drill is running in this checkout" in the_message(second.stderr)
     assert drill.end(400) == 0, drill.stdout + drill.stderr
     assert _live_release(up) == live
     after = seed.client(up.settings, "lambda").get_function_configuration(FunctionName=seed.FUNCTION)

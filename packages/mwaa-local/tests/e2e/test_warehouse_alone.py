@@ -100,7 +100,7 @@ def test_a_second_warehouse_and_a_run_are_refused_beside_the_first(alone: tuple[
     for command in ("warehouse", "run", "up"):
         done = alone[0].command(command)
         assert done.returncode == 2
-        assert "another command runs the stand-ins of this checkout; wait for it, or stop it with: make down" in (
+        assert "another command is running the stand-ins of this checkout; wait for it, or stop it with: make down" in (
             the_message(done.stdout + done.stderr)
         )
     assert alone[0].command("sql", "select 1").stdout == "1\n"

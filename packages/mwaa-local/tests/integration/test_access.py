@@ -79,7 +79,7 @@ def test_a_role_that_is_not_there_is_the_administrators_alone(aws: Aws) -> None:
     left.list_buckets()
     iam.delete_role_policy(RoleName="short", PolicyName="all")
     iam.delete_role(RoleName="short")
-    with pytest.raises(ClientError, match="its role was deleted"):
+    with pytest.raises(ClientError, match="its role has been deleted"):
         left.list_buckets()
 
 

@@ -68,12 +68,14 @@ def test_passwords_are_new_at_each_start_and_private(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"awsuser": "Aa1secret"}'])
 def test_damaged_passwords_are_an_error_that_shows_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "passwords.json").write_text(content)
-    with pytest.raises(SetupError, match=r"passwords.json was damaged; start anew with: make down up") as raised:
+    with pytest.raises(
+        SetupError, match=r"passwords.json is damaged; restart the stand-ins with: make down up"
+    ) as raised:
         Passwords.load(tmp_path)
     assert "secret" not in str(raised.value)
     assert raised.value.__suppress_context__
 
 
 def test_nothing_running_says_how_to_start(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match="nothing runs here; start it with: make up"):
+    with pytest.raises(SetupError, match="no stand-ins are running in this checkout; start them with: make up"):
         Passwords.load(tmp_path)

@@ -1,9 +1,9 @@
-"""Stands between a request and the service: whoever took a role has the rights of that role's policies, and no others.
+"""Authorizes each request before a service gets it: a session has the permissions of its role and no others.
 
-The key `local`, which the commands of this folder use, is the account's administrator: policies do not bind it, except
-that a role lets take it whom its trust policy names. A role that nobody made can be taken by the administrator alone,
-and is then the administrator of its own account. All else is decided by the policies that IAM, the bucket, the key, the
-secret, the function or the role holds. What is not decided here is denied, and the answer says so.
+The access key `local`, which the commands of this package use, belongs to the account's administrator. Policies do not
+restrict it, except that it can assume a role only if the role's trust policy allows that. Only the administrator can
+assume a role that does not exist; the session is then an administrator too. Policies of IAM, buckets, keys, secrets,
+functions and roles decide about all other requests. A request that they cannot decide about is denied with a reason.
 """
 
 import base64
@@ -32,20 +32,20 @@ _ADMINISTRATOR = Principal(
     frozenset({("AWS", f"arn:aws:iam::{ACCOUNT_ID}:user/administrator")}),
 )
 _EVERYTHING: list[Statement] = [{"Effect": "Allow", "Action": "*", "Resource": "*"}]
-# Calls that nobody signs.
+# The only call without a signature.
 _UNSIGNED = "AssumeRoleWithWebIdentity"
 
 
 @dataclass(frozen=True)
 class Session:
-    """Temporary credentials of a role, as STS gives them."""
+    """Temporary credentials of a role."""
 
     key: str
     secret: str
     token: str
 
     def environment(self) -> dict[str, str]:
-        """The variables in which AWS's libraries look for them."""
+        """Return the variables from which AWS's libraries read them."""
         return {
             "AWS_ACCESS_KEY_ID": self.key,
             "AWS_SECRET_ACCESS_KEY": self.secret,
@@ -54,7 +54,7 @@ class Session:
 
 
 class DeniedError(Exception):
-    """A request is refused. Its text is what AWS tells the caller."""
+    """A request is denied. The text is AWS's message to the caller."""
 
     def __init__(self, message: str, code: str = "AccessDenied") -> None:
         super().__init__(message)
@@ -62,91 +62,94 @@ class DeniedError(Exception):
 
 
 def take_role(arn: str, service: str, context: Mapping[str, str], name: str) -> Session:
-    """Give a service the role that it runs somebody's code with.
+    """Return a session of the role with which a service runs code.
 
     Args:
         arn: the role.
         service: such as `lambda.amazonaws.com`.
-        context: what the role's trust policy may ask for, such as `aws:SourceArn`.
+        context: condition keys for the role's trust policy, such as `aws:SourceArn`.
         name: of the session.
 
     Raises:
         DeniedError: the role does not trust the service.
     """
-    with _taking:
+    with _assume_lock:
         _check(Principal(service, "", frozenset({("Service", service)})), [Right("sts:AssumeRole", arn, context)], [])
         sessions = get_backend("sts")[arn.split(":")[4]]["aws"]
-        # One for all requests of a service, or thousands would be kept.
-        for each in sessions.assumed_roles:
-            if (each.role_arn, each.session_name) == (arn, name):
-                return Session(each.access_key_id, each.secret_access_key, each.session_token)
-        made = sessions.assume_role(REGION, name, arn, "", 3600, "")
-        return Session(made.access_key_id, made.secret_access_key, made.session_token)
+        # All requests of a service share a session, because moto never deletes one.
+        for session in sessions.assumed_roles:
+            if (session.role_arn, session.session_name) == (arn, name):
+                break
+        else:
+            session = sessions.assume_role(REGION, name, arn, "", 3600, "")
+        return Session(session.access_key_id, session.secret_access_key, session.session_token)
 
 
-_taking = threading.Lock()
+_assume_lock = threading.Lock()
 _allowed: set[tuple[str, str]] = set()
-# Roles that the administrator has taken although nobody made them.
-_strangers: set[str] = set()
+# Roles that the administrator has assumed although they do not exist.
+_unmanaged_roles: set[str] = set()
 
 
-def refusal(request: Request, service: str, region: str, settled: Mapping[str, Any]) -> Response | None:
-    """The service's own answer to a request that is denied; None if it may go on.
+def denied_response(
+    request: Request, service: str, region: str, extra_parameters: Mapping[str, Any]
+) -> Response | None:
+    """Return the service's answer to a request that is denied, or None if the request is allowed.
 
     Args:
         request: the request.
-        service: that it is signed for; empty if it is not signed.
-        region: that it is signed for.
-        settled: further parameters of the call, which the request itself does not say.
+        service: the service in its signature; empty without a signature.
+        region: the Region in its signature.
+        extra_parameters: parameters of the call that the request does not contain.
     """
     try:
-        _decide(request, service, region, settled)
+        _decide(request, service, region, extra_parameters)
     except DeniedError as denied:
         return _answer(request, service or "sts", denied)
     except UndecidedError as error:
-        text = f"not authorized: the AWS stand-in cannot decide by a policy with {error}"
+        text = f"not authorized: the AWS stand-in cannot evaluate a policy with {error}"
         return _answer(request, service or "sts", DeniedError(text))
     except calls.UnknownCallError as error:
-        text = f"not authorized: the AWS stand-in does not know which right this needs: {error}"
+        text = f"not authorized: the AWS stand-in does not know which permission this needs: {error}"
         return _answer(request, service or "sts", DeniedError(text))
     return None
 
 
-def _decide(request: Request, service: str, region: str, settled: Mapping[str, Any]) -> None:
+def _decide(request: Request, service: str, region: str, extra_parameters: Mapping[str, Any]) -> None:
     authorization = request.headers.get("Authorization", "")
     if not authorization:
         _decide_unsigned(request, region)
         return
     key = authorization.partition("Credential=")[2].partition("/")[0]
     if key == ADMINISTRATOR_KEY:
-        # Only who may take a role is asked, which no right of an administrator decides.
+        # A role's trust policy restricts the administrator too.
         if service == "sts" and (call := calls.read(request, service, region)).operation == "AssumeRole":
             arn = call.parameters.get("RoleArn", "")
             if rights.role(arn):
                 _check_all(_ADMINISTRATOR, rights.rights(call, ACCOUNT_ID), _EVERYTHING)
             else:
-                _strangers.add(arn)
+                _unmanaged_roles.add(arn)
         return
     session = _session(key, request.headers.get("X-Amz-Security-Token", ""), service)
     _check_signature(request, service, region, session)
     role = rights.role(session.role_arn)
-    if role is None and session.role_arn in _strangers:
+    if role is None and session.role_arn in _unmanaged_roles:
         return
     if role is None:
-        raise DeniedError(f"User: {session.arn} is not authorized to do anything: its role was deleted")
+        raise DeniedError(f"User: {session.arn} is not authorized to do anything: its role has been deleted")
     call = calls.read(request, service, region)
-    call.parameters.update(settled)
+    call.parameters.update(extra_parameters)
     account = session.role_arn.split(":")[4]
     names = {("AWS", session.role_arn), ("AWS", session.arn)}
     policies = [*role.policies.values(), *_attached(role)]
-    identity = [each for document in policies for each in statements(document)]
+    identity = [statement for document in policies for statement in statements(document)]
     if session.policy or role.permissions_boundary:
         raise UndecidedError("a session policy or a permissions boundary")
     _check_all(Principal(session.arn, account, frozenset(names)), rights.rights(call, account), identity)
 
 
 def _decide_unsigned(request: Request, region: str) -> None:
-    """A web identity's token stands in for a signature; moto's own pages are for this machine."""
+    """Authorize a request with a web identity's token instead of a signature. moto's own pages need neither."""
     form = {name: values[0] for name, values in parse_qs(request.get_data(as_text=True)).items()}
     if form.get("Action") != _UNSIGNED:
         if request.path.startswith("/moto-api/"):
@@ -160,12 +163,12 @@ def _decide_unsigned(request: Request, region: str) -> None:
     try:
         _check(principal, [Right(f"sts:{_UNSIGNED}", arn, context)], [])
     except DeniedError:
-        # AWS says no more than this.
+        # AWS gives no reason.
         raise DeniedError(f"Not authorized to perform sts:{_UNSIGNED}") from None
 
 
 def _claims(token: str) -> dict[str, Any]:
-    """What a token says; that GitHub has signed it is not looked at."""
+    """Return the claims of a token. Its signature is not verified."""
     try:
         body = token.split(".")[1]
         return dict(json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))))
@@ -179,19 +182,19 @@ def _check_all(principal: Principal, needed: rights.Rights, identity: list[State
 
 
 def _check(principal: Principal, alternatives: list[Right], identity: list[Statement]) -> None:
-    """Let one of several rights do; log what is denied, and the first time that an action is allowed to somebody."""
+    """Require one of several permissions. Log each denial, and the first use of each permission."""
     reasons = []
     for right in alternatives:
         policy, owner = rights.own_policy(right.resource)
         context = {
-            # The stand-in's own address has no TLS; that of a service has nothing else.
+            # AWS allows TLS only; the stand-in has none.
             "aws:SecureTransport": "true",
             "aws:PrincipalArn": principal.arn,
             "aws:PrincipalAccount": principal.account,
             **right.context,
         }
-        asked = Right(right.action, right.resource, context)
-        if not (why := why_denied(principal, asked, identity, policy, owner or principal.account)):
+        request = Right(right.action, right.resource, context)
+        if not (why := why_denied(principal, request, identity, policy, owner or principal.account)):
             if (principal.arn, right.action) not in _allowed:
                 _allowed.add((principal.arn, right.action))
                 print(f"allowed: {principal.arn} {right.action} on {right.resource}", file=sys.stderr, flush=True)
@@ -204,41 +207,41 @@ def _check(principal: Principal, alternatives: list[Right], identity: list[State
 
 
 def _session(key: str, token: str, service: str) -> Any:
-    # A copy: another thread may add an account.
+    # Another thread can add an account, so this iterates over a copy.
     for account in list(get_backend("sts")):
-        found = get_backend("sts")[account]["aws"].get_assumed_role_from_access_key(key)
-        if found and found.session_token == token:
-            return found
+        session = get_backend("sts")[account]["aws"].get_assumed_role_from_access_key(key)
+        if session and session.session_token == token:
+            return session
     message = "The security token included in the request is invalid"
     raise DeniedError(message, "InvalidAccessKeyId" if service == "s3" else "InvalidClientTokenId")
 
 
 def _attached(role: Any) -> list[str]:
     versions = [version for policy in role.managed_policies.values() for version in policy.versions]
-    return [each.document for each in versions if each.is_default]
+    return [version.document for version in versions if version.is_default]
 
 
 def _check_signature(request: Request, service: str, region: str, session: Any) -> None:
-    """Compare the signature with botocore's of the same request, so that no secret is taken for another."""
+    """Compare the signature with the one that botocore computes for the same request."""
     authorization = request.headers["Authorization"]
     signed = authorization.partition("SignedHeaders=")[2].partition(",")[0].split(";")
     headers = {name: request.headers[name] for name in signed if name in request.headers}
-    # As it came: werkzeug's path is decoded.
+    # werkzeug decodes request.path, but the signature covers the encoded path.
     url = f"http://{request.host}{request.environ['REQUEST_URI']}"
-    # S3's requests say the hash of their body in a header that is signed.
+    # A request to S3 has the hash of its body in a signed header.
     body = b"" if service == "s3" else request.get_data()
-    again = AWSRequest(request.method, url, headers, body)
-    again.context["timestamp"] = request.headers.get("X-Amz-Date", "")
+    resigned = AWSRequest(request.method, url, headers, body)
+    resigned.context["timestamp"] = request.headers.get("X-Amz-Date", "")
     signer = S3SigV4Auth if service == "s3" else SigV4Auth
     auth = signer(Credentials(session.access_key_id, session.secret_access_key, session.session_token), service, region)
-    expected = auth.signature(auth.string_to_sign(again, auth.canonical_request(again)), again)
+    expected = auth.signature(auth.string_to_sign(resigned, auth.canonical_request(resigned)), resigned)
     if authorization.partition("Signature=")[2] != expected:
         message = "The request signature we calculated does not match the signature you provided"
         raise DeniedError(message, "SignatureDoesNotMatch")
 
 
 def _answer(request: Request, service: str, denied: DeniedError) -> Response:
-    """The refusal in the form of the service."""
+    """Return the denial in the service's format."""
     protocol = calls.protocol(service)
     code, message = denied.code, str(denied)
     if protocol in ("json", "rest-json"):

@@ -1,4 +1,4 @@
-"""Reads from an HTTP request which call of AWS it is, by botocore's description of the service."""
+"""Reads the AWS call from an HTTP request, by botocore's model of the service."""
 
 import json
 import re
@@ -13,12 +13,12 @@ from botocore.model import OperationModel, ServiceModel
 from werkzeug.wrappers import Request
 
 _SESSION = botocore.session.Session()
-# Services that sign with another name than botocore's.
+# Services whose name in a signature differs from botocore's.
 _NAMES = {"airflow": "mwaa"}
 
 
 class UnknownCallError(Exception):
-    """The request is no call that botocore describes. Its text says which request."""
+    """botocore's models do not contain the call. The text names the request."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Call:
     """One call.
 
     Args:
-        service: as it signs, which is also how actions of IAM begin: `s3`, `airflow`.
+        service: its name in signatures and in IAM actions: `s3`, `airflow`.
         operation: `ListObjectsV2`.
-        parameters: what stands in the path, the query, the headers or the body, by the API's names. Of S3's
-            bodies only that of DeleteObjects is.
-        region: that it is signed for.
+        parameters: values from the path, query, headers and body, by the API's names. S3 bodies are left out, except
+            that of DeleteObjects.
+        region: the Region in the signature.
     """
 
     service: str
@@ -45,19 +45,19 @@ class Call:
 
 
 def protocol(service: str) -> str:
-    """How a service's answers look; `json` for one that botocore does not know."""
+    """Return the protocol of a service; `json` if botocore does not know the service."""
     return _model(service).metadata["protocol"] if _known(service) else "json"
 
 
 def read(request: Request, service: str, region: str) -> Call:
-    """Say which call a request is.
+    """Return the call of a request.
 
     Raises:
-        UnknownCallError: none that is known.
+        UnknownCallError: botocore does not know the call.
     """
-    what = f"{request.method} {request.path}"
+    route = f"{request.method} {request.path}"
     if not _known(service):
-        raise UnknownCallError(f"{what} of the service {service!r}")
+        raise UnknownCallError(f"{route} of the service {service!r}")
     kind = protocol(service)
     if kind == "json":
         operation, parameters = request.headers.get("X-Amz-Target", "").rpartition(".")[2], _json(request)
@@ -66,33 +66,33 @@ def read(request: Request, service: str, region: str) -> Call:
         parameters = {name: values[0] for name, values in form.items()} | request.args.to_dict()
         operation = parameters.pop("Action", "")
     elif kind.startswith("rest-"):
-        return _rest(request, service, region, what)
+        return _rest(request, service, region, route)
     else:
-        raise UnknownCallError(f"{what} of the service {service!r}")
+        raise UnknownCallError(f"{route} of the service {service!r}")
     if operation not in _model(service).operation_names:
-        raise UnknownCallError(f"{what} {operation} of the service {service!r}")
+        raise UnknownCallError(f"{route} {operation} of the service {service!r}")
     return Call(service, operation, parameters, region)
 
 
-def _rest(request: Request, service: str, region: str, what: str) -> Call:
-    """The operation of a path; of several, that which needs most of what the request says."""
-    fitting = [
+def _rest(request: Request, service: str, region: str, route: str) -> Call:
+    """Return the call of a path. If several operations match, the one with the most required parameters wins."""
+    candidates = [
         (len(needs), operation, match)
         for method, path, needs, operation in _routes(service)
         if method == request.method
         and (match := path.fullmatch(request.path))
         and all(name in request.args or name in request.headers for name in needs)
     ]
-    if not fitting:
-        raise UnknownCallError(f"{what} of the service {service!r}")
-    _, operation, match = max(fitting, key=lambda each: each[0])
+    if not candidates:
+        raise UnknownCallError(f"{route} of the service {service!r}")
+    _, operation, match = max(candidates, key=lambda candidate: candidate[0])
     parameters: dict[str, Any] = _json(request) if protocol(service) == "rest-json" else {}
     members = operation.input_shape.members if operation.input_shape else {}
     for name, member in members.items():
         where, key = member.serialization.get("location"), member.serialization.get("name", name)
-        found = {"querystring": request.args, "header": request.headers}.get(where or "", {})
-        if key in found:
-            parameters[name] = found[key]
+        values = {"querystring": request.args, "header": request.headers}.get(where or "", {})
+        if key in values:
+            parameters[name] = values[key]
         elif where == "uri":
             parameters[name] = match[_group(key)]
     if operation.name == "DeleteObjects":
@@ -104,7 +104,7 @@ def _json(request: Request) -> dict[str, Any]:
     try:
         content = json.loads(request.get_data() or b"{}")
     except ValueError:
-        # The service itself says what is wrong with it.
+        # The service itself reports the error.
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -121,23 +121,23 @@ def _model(service: str) -> ServiceModel:
 
 @cache
 def _routes(service: str) -> list[tuple[str, re.Pattern[str], list[str], OperationModel]]:
-    """Method, path, and what else a request must have in its query or headers, for each operation."""
-    found = []
+    """Return method, path pattern, and required query parameters and headers of each operation."""
+    routes = []
     for name in _model(service).operation_names:
         operation = _model(service).operation_model(name)
         path, _, query = operation.http["requestUri"].partition("?")
-        needs = [each.partition("=")[0] for each in query.split("&") if each and not each.startswith("x-id=")]
+        needs = [part.partition("=")[0] for part in query.split("&") if part and not part.startswith("x-id=")]
         shape = operation.input_shape
         for member in shape.required_members if shape else ():
             serialization = shape.members[member].serialization
             if serialization.get("location") in ("querystring", "header"):
                 needs.append(serialization["name"])
-        found.append((operation.http["method"], _path(path), needs, operation))
-    return found
+        routes.append((operation.http["method"], _path(path), needs, operation))
+    return routes
 
 
 def _path(template: str) -> re.Pattern[str]:
-    """`/{Bucket}/{Key+}` as an expression; a slash at the end may be there or not."""
+    """Return a URI template such as `/{Bucket}/{Key+}` as a pattern. A trailing slash is optional."""
     parts = re.split(r"\{([^}]+)\}", template.rstrip("/"))
     text = "".join(
         re.escape(part) if number % 2 == 0 else f"(?P<{_group(part)}>{'.+' if part.endswith('+') else '[^/]+'})"

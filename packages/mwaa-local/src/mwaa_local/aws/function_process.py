@@ -34,14 +34,14 @@ def _raised(error: Exception) -> dict[str, Any]:
 
 
 def _load() -> Any:
-    """The handler, or the error that Lambda reports when there is none."""
+    """Return the handler, or the error that Lambda reports when the handler is missing."""
     module_name, _, name = os.environ["_HANDLER"].rpartition(".")
     sys.path.insert(0, os.environ["LAMBDA_TASK_ROOT"])
     try:
         module = importlib.import_module(module_name.replace("/", "."))
     except ImportError as error:
         return _failure("Runtime.ImportModuleError", f"Unable to import module '{module_name}': {error}")
-    except Exception as error:  # noqa: BLE001 - whatever a module raises is the function's outcome
+    except Exception as error:  # noqa: BLE001 - an error of the module is the function's outcome
         return _raised(error)
     return getattr(module, name, None) or _failure(
         "Runtime.HandlerNotFound", f"Handler '{name}' missing on module '{module_name}'"
@@ -62,7 +62,7 @@ def _run(handler: Any, event: Any, timeout: float, request_id: str, arn: str) ->
     )
     try:
         result = handler(event, context)
-    except Exception as error:  # noqa: BLE001 - whatever a handler raises is the function's outcome
+    except Exception as error:  # noqa: BLE001 - an error of the handler is the function's outcome
         return True, _raised(error)
     try:
         json.dumps(result)
@@ -73,7 +73,7 @@ def _run(handler: Any, event: Any, timeout: float, request_id: str, arn: str) ->
 
 def main(descriptor: str, timeout: str, request_id: str, arn: str) -> None:
     """Run the handler once."""
-    # Should the stand-in be killed, nobody ends this process: it ends itself, long after the stand-in would have.
+    # If the stand-in is killed, nothing else ends this process.
     faulthandler.dump_traceback_later(float(timeout) + 120, exit=True)
     outcome = Connection(int(descriptor), readable=False)
     event = json.load(sys.stdin)

@@ -1,7 +1,7 @@
-"""Answers Lambda's Invoke call by running the deployed zip's real handler, each time in a process of its own.
+"""Answers Lambda's Invoke call. Each invocation runs the handler of the deployed zip in a new process.
 
-moto needs Docker for that, or gives canned answers. Asynchronous invocations are not retried here, as Lambda would
-after one and after two minutes: their failure goes to this process's standard error.
+moto needs Docker for that, or gives canned answers. Lambda retries asynchronous invocations after one and two minutes;
+the stand-in does not, and writes their errors to standard error.
 https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 """
 
@@ -35,7 +35,7 @@ _PROCESS = Path(__file__).with_name("function_process.py")
 _PATH = re.compile(r"/2015-03-31/functions/(.+)/invocations/?")
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 _PAYLOAD_BYTES = {"RequestResponse": 6 * 1024**2, "Event": 1024**2}
-# Lambda gives imports 10 seconds beside the function's own timeout; a laptop that runs all else as well needs more.
+# Lambda allows 10 seconds for imports, apart from the function's timeout. A busy laptop needs more.
 _START_SECONDS = 60
 
 
@@ -47,10 +47,10 @@ class _Outcome:
 
 
 class Functions:
-    """Runs functions, and ends those that still run when it is closed."""
+    """Runs functions. `close` ends those that still run."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        """Unzip under `folder`; `environment` leads a handler's boto3 to the stand-in."""
+        """Unzip under `folder`. `environment` points a handler's boto3 to the stand-in."""
         self._folder = folder
         self._environment = environment
         self._lock = threading.Lock()
@@ -58,7 +58,7 @@ class Functions:
         self._closed = False
 
     def answer(self, request: Request, region: str) -> Response | None:
-        """The answer to an Invoke call; None for any other call."""
+        """Return the answer to an Invoke call, or None for any other call."""
         path = _PATH.fullmatch(request.path)
         if request.method != "POST" or not path:
             return None
@@ -68,14 +68,14 @@ class Functions:
         try:
             function = lambda_backends[ACCOUNT_ID][region].get_function(name, qualifier)
         except (UnknownAliasException, UnknownFunctionException, ValueError):
-            # moto would take a function for one whose qualifier does not exist.
+            # moto would invoke the function even if the qualifier does not exist.
             return _refused(
                 "ResourceNotFoundException", f"Function not found: {path[1]}, qualifier {qualifier or '$LATEST'}", 404
             )
         return self._invoke(function, request)
 
     def close(self) -> None:
-        """Kill what runs, and wait until it is gone."""
+        """Kill all running functions, and wait for their end."""
         with self._lock:
             self._closed = True
             running = list(self._running)
@@ -99,7 +99,7 @@ class Functions:
             return _refused(
                 "InvalidRuntimeException", f"the stand-in runs Python functions, not {function.run_time}", 502
             )
-        # Throttled for good: https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html
+        # A reserved concurrency of 0 throttles all calls: https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html
         if function.reserved_concurrency == 0:
             return _refused("TooManyRequestsException", "Rate Exceeded.", 429)
         try:
@@ -140,7 +140,7 @@ class Functions:
         return _Outcome(failed, result, log)
 
     def _supervise(self, function: LambdaFunction, folder: Path, request_id: str) -> tuple[bool, Any]:
-        """Start the process, wait for its outcome no longer than the function may take, and end it."""
+        """Start the process, wait for its outcome within the function's timeout, and end it."""
         ours, theirs = os.pipe()
         with Connection(ours, writable=False) as outcome:
             try:
@@ -158,7 +158,7 @@ class Functions:
                     return True, _error(request_id, "Sandbox.Timedout", message)
                 failed, result = json.loads(outcome.recv_bytes())
             except EOFError:
-                # It ended without an outcome: sys.exit, a crash, or close().
+                # The process ended without an outcome: sys.exit, a crash, or close().
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(1)
                 message = f"Runtime exited with error: exit status {process.returncode}"
@@ -195,8 +195,8 @@ class Functions:
         with self._lock, open(folder / "event", "rb") as event, open(folder / "log", "ab") as log:
             if self._closed:
                 raise RuntimeError("the AWS stand-in is stopping")
-            # -P: the folder of function_process.py must not be importable, or its modules could hide the function's.
-            # -u: what a function printed before it was killed is in the log, and in order.
+            # -P: modules beside function_process.py must not hide the function's modules.
+            # -u: without buffering, the log keeps the output of a function that is killed.
             process = subprocess.Popen(
                 [sys.executable, "-P", "-u", str(_PROCESS), *arguments],
                 stdin=event,
@@ -212,14 +212,14 @@ class Functions:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End the function's process and whatever it started."""
+    """Kill the function's process and its children."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def _session(function: LambdaFunction) -> Session:
-    """The credentials of the function's role."""
+    """Return a session of the function's role."""
     context = {"aws:SourceAccount": ACCOUNT_ID, "aws:SourceArn": function.function_arn}
     return take_role(function.role, "lambda.amazonaws.com", context, function.function_name)
 
@@ -233,6 +233,6 @@ def _error(request_id: str, kind: str, message: str) -> dict[str, str]:
 
 
 def _refused(kind: str, message: str, status: int = 400) -> Response:
-    """An error of the Invoke call itself, in the form that boto3 turns into an exception named `kind`."""
+    """Return an error of the Invoke call, from which boto3 makes an exception named `kind`."""
     body = json.dumps({"Type": "User", "message": message, "Message": message})
     return Response(body, status, {"Content-Type": "application/json", "x-amzn-ErrorType": kind})

@@ -1,9 +1,9 @@
-"""Answers the calls of Amazon MWAA that a release makes: environments, and Airflow's REST API through InvokeRestApi.
+"""Answers the MWAA calls of a release: environments, and Airflow's REST API through InvokeRestApi.
 
-moto has no MWAA. An environment here is a record: a change of it takes `CHANGE_SECONDS`, fails when a file that it
-names is not in the bucket, and otherwise shows what was asked for. Whoever runs Airflow reads it with GetEnvironment.
+moto has no MWAA. An environment here is only a record. A change takes `CHANGE_SECONDS`, and fails if one of the files
+is missing in the bucket.
 
-boto3 puts `api.` or `env.` before the endpoint's host, which an address like 127.0.0.1 cannot have. Clients need
+boto3 adds `api.` or `env.` to the endpoint's host, which does not work for 127.0.0.1. Clients need
 AWS_DISABLE_HOST_PREFIX_INJECTION=true in their environment, or `Config(inject_host_prefix=False)`.
 https://docs.aws.amazon.com/mwaa/latest/API/Welcome.html
 """
@@ -26,7 +26,7 @@ from mwaa_local.aws.access import DeniedError, take_role
 from mwaa_local.aws.seed import client
 from mwaa_local.settings import ACCOUNT_ID, HOST, Passwords, Settings, SetupError
 
-# Long enough to be seen under way; a real environment takes 10 to 30 minutes.
+# Long enough to observe a change in progress. On AWS it takes 10 to 30 minutes.
 CHANGE_SECONDS = 1.0
 _ROUTES = Map(
     [
@@ -45,7 +45,7 @@ _FILES = {
 }
 
 
-class _Refused(Exception):  # noqa: N818 - not an error of ours but an answer
+class _Refused(Exception):  # noqa: N818 - an answer to the client
     def __init__(self, kind: str, message: str, status: int = 400, **members: Any) -> None:
         super().__init__(message)
         self.response = _json({"message": message, **members}, status, {"x-amzn-ErrorType": kind})
@@ -53,10 +53,10 @@ class _Refused(Exception):  # noqa: N818 - not an error of ours but an answer
 
 @dataclass
 class _Environment:
-    """An environment as GetEnvironment shows it, and the change under way."""
+    """An environment as GetEnvironment returns it, and the change in progress."""
 
-    shown: dict[str, Any]
-    wanted: dict[str, Any] = field(default_factory=dict)
+    properties: dict[str, Any]
+    changes: dict[str, Any] = field(default_factory=dict)
     due: float | None = None
 
 
@@ -64,7 +64,7 @@ class MwaaApi:
     """The environments of one stand-in."""
 
     def __init__(self, settings: Settings) -> None:
-        """`settings` say where S3 and Airflow are."""
+        """`settings` have the addresses of S3 and Airflow."""
         self._settings = settings
         self._model = botocore.session.Session().get_service_model("mwaa")
         self._lock = threading.Lock()
@@ -72,7 +72,7 @@ class MwaaApi:
         self._token: str | None = None
 
     def answer(self, request: Request, region: str) -> Response:
-        """The answer to a call that is signed for the service `airflow`."""
+        """Return the answer to a call of the service `airflow`."""
         try:
             operation, parameters = _ROUTES.bind_to_environ(request.environ).match()
         except HTTPException:
@@ -86,13 +86,13 @@ class MwaaApi:
         except _Refused as refused:
             return refused.response
 
-    def settled(self, request: Request) -> dict[str, str]:
-        """What a call leaves out because the environment says it: its bucket."""
+    def extra_parameters(self, request: Request) -> dict[str, str]:
+        """Return parameters that a call leaves out because the environment has them: its bucket."""
         environment = self._environments.get(request.path.rpartition("/")[2])
-        return {"SourceBucketArn": environment.shown["SourceBucketArn"]} if environment else {}
+        return {"SourceBucketArn": environment.properties["SourceBucketArn"]} if environment else {}
 
     def credentials(self, name: str) -> Response:
-        """The execution role's credentials, as AWS's libraries ask for them inside of an environment.
+        """Return the execution role's credentials, as AWS's libraries request them on a worker.
 
         https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
         """
@@ -100,9 +100,9 @@ class MwaaApi:
             environment = self._environments.get(name)
         if environment is None:
             return _Refused("ResourceNotFoundException", f"Environment {name} not found", 404).response
-        context = {"aws:SourceAccount": ACCOUNT_ID, "aws:SourceArn": environment.shown["Arn"]}
+        context = {"aws:SourceAccount": ACCOUNT_ID, "aws:SourceArn": environment.properties["Arn"]}
         try:
-            role = environment.shown["ExecutionRoleArn"]
+            role = environment.properties["ExecutionRoleArn"]
             session = take_role(role, "airflow-env.amazonaws.com", context, "AmazonMWAA-airflow")
         except DeniedError as denied:
             return _Refused("AccessDeniedException", str(denied), 403).response
@@ -111,7 +111,7 @@ class MwaaApi:
         return _json({**keys, "Expiration": expires})
 
     def _perform(self, operation: str, parameters: dict[str, Any], region: str) -> dict[str, Any]:
-        """Change or look up environments; for InvokeRestApi, only that the environment exists."""
+        """Change or look up an environment. For InvokeRestApi, only check that it exists."""
         if operation == "ListEnvironments":
             return {"Environments": sorted(self._environments)}
         name = parameters.pop("Name")
@@ -119,11 +119,11 @@ class MwaaApi:
             return self._create(name, region, parameters)
         if operation == "UpdateEnvironment":
             return self._update(name, parameters)
-        environment = self._existing(name)
+        environment = self._environment(name)
         if operation == "DeleteEnvironment":
             del self._environments[name]
             return {}
-        return {"Environment": environment.shown}
+        return {"Environment": environment.properties}
 
     def _validated(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
         report = ParamValidator().validate(parameters, self._model.operation_model(operation).input_shape)
@@ -131,72 +131,72 @@ class MwaaApi:
             raise _Refused("ValidationException", report.generate_report())
         return parameters
 
-    def _existing(self, name: str) -> _Environment:
+    def _environment(self, name: str) -> _Environment:
         if name not in self._environments:
             raise _Refused("ResourceNotFoundException", f"Environment {name} not found", 404)
         environment = self._environments[name]
         if environment.due is not None and time.monotonic() >= environment.due:
-            self._settle(environment)
+            self._end_change(environment)
         return environment
 
-    def _settle(self, environment: _Environment) -> None:
-        """End the change under way: show what was wanted, or, when a file is missing, what was before and why."""
-        shown, creating = environment.shown, environment.shown["Status"] == "CREATING"
-        error = self._missing_file({**shown, **environment.wanted})
+    def _end_change(self, environment: _Environment) -> None:
+        """End the change in progress: apply it, or report the missing file."""
+        properties, creating = environment.properties, environment.properties["Status"] == "CREATING"
+        error = self._missing_file({**properties, **environment.changes})
         if error is None:
-            shown.update(environment.wanted, Status="AVAILABLE")
+            properties.update(environment.changes, Status="AVAILABLE")
         else:
-            shown["Status"] = "CREATE_FAILED" if creating else "UPDATE_FAILED"
-        shown["LastUpdate"] |= {"Status": "FAILED", "Error": error} if error else {"Status": "SUCCESS"}
-        environment.wanted, environment.due = {}, None
+            properties["Status"] = "CREATE_FAILED" if creating else "UPDATE_FAILED"
+        properties["LastUpdate"] |= {"Status": "FAILED", "Error": error} if error else {"Status": "SUCCESS"}
+        environment.changes, environment.due = {}, None
 
-    def _missing_file(self, wanted: dict[str, Any]) -> dict[str, str] | None:
-        bucket = wanted["SourceBucketArn"].rpartition(":")[2]
+    def _missing_file(self, changes: dict[str, Any]) -> dict[str, str] | None:
+        bucket = changes["SourceBucketArn"].rpartition(":")[2]
         for path, version in _FILES.items():
-            if not wanted.get(path):
+            if not changes.get(path):
                 continue
-            at = {"VersionId": wanted[version]} if wanted.get(version) else {}
+            at = {"VersionId": changes[version]} if changes.get(version) else {}
             try:
-                client(self._settings, "s3").head_object(Bucket=bucket, Key=wanted[path], **at)
+                client(self._settings, "s3").head_object(Bucket=bucket, Key=changes[path], **at)
             except ClientError as error:
-                where = f"s3://{bucket}/{wanted[path]} {wanted.get(version, '')}".strip()
+                where = f"s3://{bucket}/{changes[path]} {changes.get(version, '')}".strip()
                 message = f"{path}: {where} cannot be read: {error}"
                 return {"ErrorCode": "INCORRECT_CONFIGURATION", "ErrorMessage": message}
         return None
 
-    def _begin(self, environment: _Environment, status: str, wanted: dict[str, Any]) -> dict[str, str]:
-        strategy = wanted.pop("WorkerReplacementStrategy", None)
-        environment.wanted, environment.due = wanted, time.monotonic() + CHANGE_SECONDS
-        environment.shown["Status"] = status
-        environment.shown["LastUpdate"] = {"Status": "PENDING", "CreatedAt": time.time()}
+    def _begin(self, environment: _Environment, status: str, changes: dict[str, Any]) -> dict[str, str]:
+        strategy = changes.pop("WorkerReplacementStrategy", None)
+        environment.changes, environment.due = changes, time.monotonic() + CHANGE_SECONDS
+        environment.properties["Status"] = status
+        environment.properties["LastUpdate"] = {"Status": "PENDING", "CreatedAt": time.time()}
         if strategy:
-            environment.shown["LastUpdate"]["WorkerReplacementStrategy"] = strategy
-        return {"Arn": environment.shown["Arn"]}
+            environment.properties["LastUpdate"]["WorkerReplacementStrategy"] = strategy
+        return {"Arn": environment.properties["Arn"]}
 
-    def _create(self, name: str, region: str, wanted: dict[str, Any]) -> dict[str, str]:
+    def _create(self, name: str, region: str, changes: dict[str, Any]) -> dict[str, str]:
         if name in self._environments:
             raise _Refused("ValidationException", f"Environment {name} exists already")
-        shown = {
+        properties = {
             "Name": name,
             "Arn": f"arn:aws:airflow:{region}:{ACCOUNT_ID}:environment/{name}",
             "CreatedAt": time.time(),
             "WebserverUrl": f"{HOST}:{self._settings.airflow_port}",
             "EnvironmentClass": "mw1.small",
-            **wanted,
+            **changes,
         }
-        environment = self._environments[name] = _Environment(shown)
+        environment = self._environments[name] = _Environment(properties)
         return self._begin(environment, "CREATING", {})
 
-    def _update(self, name: str, wanted: dict[str, Any]) -> dict[str, str]:
-        environment = self._existing(name)
-        status = environment.shown["Status"]
+    def _update(self, name: str, changes: dict[str, Any]) -> dict[str, str]:
+        environment = self._environment(name)
+        status = environment.properties["Status"]
         if status not in ("AVAILABLE", "UPDATE_FAILED"):
             raise _Refused("ValidationException", f"Environment {name} is {status}; wait until it is AVAILABLE")
-        return self._begin(environment, "UPDATING", wanted)
+        return self._begin(environment, "UPDATING", changes)
 
     def _invoke_rest_api(self, call: dict[str, Any]) -> dict[str, Any]:
         path = call["Path"]
-        # The model's limit. It is short, and a local run should not pass where a real one fails.
+        # The limit of the API's model.
         if not path.startswith("/") or len(path) > 64:
             raise _Refused("ValidationException", f"Path: {path!r} must start with / and have at most 64 characters")
         try:
@@ -218,13 +218,12 @@ class MwaaApi:
 
     def _call_airflow(self, call: dict[str, Any]) -> httpx.Response:
         with httpx.Client(base_url=f"http://{HOST}:{self._settings.airflow_port}", timeout=30) as airflow:
-            # A token lasts a day, and dies with the Airflow that gave it.
+            # A token is valid for a day, or until Airflow restarts.
             for attempt in range(2):
                 if attempt or not self._token:
                     login = {"username": "admin", "password": Passwords.load(self._settings.state).airflow_admin}
-                    given = airflow.post("/auth/token", json=login)
-                    given.raise_for_status()
-                    self._token = given.json()["access_token"]
+                    response = airflow.post("/auth/token", json=login)
+                    self._token = response.raise_for_status().json()["access_token"]
                 answer = airflow.request(
                     call["Method"],
                     f"/api/v2{call['Path']}",

@@ -1,6 +1,6 @@
-"""Decides by IAM policies, as AWS documents it: an explicit deny first, then an allow, else denied.
+"""Evaluates IAM policies: an explicit deny wins, then an allow; without either the request is denied.
 
-Of conditions it knows the operators below; a statement with another one is an error, never passed over.
+A condition with an operator that is not listed below is an error.
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
 """
 
@@ -18,17 +18,17 @@ Statement = dict[str, Any]
 
 
 class UndecidedError(Exception):
-    """A policy says something that this evaluator does not know. Its text names it."""
+    """This module cannot evaluate a policy. The text names the unknown element."""
 
 
 @dataclass(frozen=True)
 class Principal:
-    """Who asks.
+    """The caller.
 
     Args:
-        arn: as AWS shows it in a message: a session of a role, a service, a federated identity.
+        arn: of a role's session, a service or a federated identity, as in AWS's messages.
         account: its account's id; empty for a service or a federated identity.
-        names: what a policy's Principal may call it, such as {("AWS", <arn of the role>)}.
+        names: its names in a policy's Principal, such as {("AWS", <arn of the role>)}.
     """
 
     arn: str
@@ -38,7 +38,7 @@ class Principal:
 
 @dataclass(frozen=True)
 class Right:
-    """What a request needs: an action on a resource, and what conditions can be about."""
+    """The permission that a request needs: an action, a resource, and the condition keys of the request."""
 
     action: str
     resource: str
@@ -46,9 +46,9 @@ class Right:
 
 
 def statements(document: str | Mapping[str, Any] | None) -> list[Statement]:
-    """The statements of a policy; of none, for None.
+    """Return the statements of a policy document.
 
-    moto keeps the policies of a stack's role as Python writes them, with None for AWS::NoValue.
+    moto stores the policies of a stack's role as Python literals, with None for AWS::NoValue.
     """
     if not document:
         return []
@@ -57,32 +57,31 @@ def statements(document: str | Mapping[str, Any] | None) -> list[Statement]:
             document = json.loads(document)
         except ValueError:
             document = ast.literal_eval(str(document))
-    found = document["Statement"]  # type: ignore[index]
-    return [each for each in (found if isinstance(found, list) else [found]) if each]
+    return [statement for statement in _listed(document["Statement"]) if statement]  # type: ignore[index]
 
 
 def applies(statement: Statement, right: Right) -> bool:
-    """Whether action, resource and conditions of a statement fit; whose it is, the caller knows."""
+    """Whether a statement's action, resource and conditions match. The caller checks the principal."""
     if not _fits(statement, "Action", right.action.lower(), str.lower):
         return False
-    # A trust policy names no resource: it is about its own role.
+    # A trust policy has no resource, because it applies to its role.
     if {"Resource", "NotResource"} & set(statement) and not _fits(statement, "Resource", right.resource):
         return False
     return all(
-        _holds(operator, key, _listed(wanted), right.context)
+        _holds(operator, key, _listed(values), right.context)
         for operator, keys in (statement.get("Condition") or {}).items()
-        for key, wanted in keys.items()
+        for key, values in keys.items()
     )
 
 
 def names(statement: Statement, principal: Principal) -> str:
-    """How a resource's policy names the principal: `itself`, by its `account`, or not at all (empty)."""
+    """Return how a statement names the principal: `itself`, its `account`, or an empty string for neither."""
     if "NotPrincipal" in statement:
         raise UndecidedError("NotPrincipal")
-    wanted = statement["Principal"]
-    if wanted == "*":
+    principals = statement["Principal"]
+    if principals == "*":
         return "itself"
-    for kind, values in wanted.items():
+    for kind, values in principals.items():
         for value in _listed(values):
             if (kind, value) in principal.names or (kind, value) == ("AWS", "*"):
                 return "itself"
@@ -98,21 +97,23 @@ def why_denied(
     resource: Iterable[Statement] | None,
     owner: str,
 ) -> str:
-    """Why the principal may not; empty if it may.
+    """Return why the principal is denied, or an empty string if it is allowed.
 
     Args:
-        principal: who asks.
-        right: what for.
-        identity: the statements of its role.
-        resource: those of the resource's own policy; None if it has none.
+        principal: the caller.
+        right: the permission that the call needs.
+        identity: the statements of the caller's role.
+        resource: the statements of the resource's policy; None without a policy.
         owner: the account of the resource.
 
     Raises:
-        UndecidedError: a policy says what this evaluator does not know.
+        UndecidedError: a policy contains an element that this module does not know.
     """
-    by_identity = {each["Effect"] for each in identity if applies(each, right)}
+    by_identity = {statement["Effect"] for statement in identity if applies(statement, right)}
     by_resource = {
-        (each["Effect"], how) for each in resource or () if (how := names(each, principal)) and applies(each, right)
+        (statement["Effect"], named_as)
+        for statement in resource or ()
+        if (named_as := names(statement, principal)) and applies(statement, right)
     }
     if "Deny" in by_identity:
         return "with an explicit deny in an identity-based policy"
@@ -120,26 +121,26 @@ def why_denied(
         return "with an explicit deny in a resource-based policy"
     if not principal.account:
         return "" if by_resource else f"because no resource-based policy allows the {right.action} action"
-    # The policy of a key and that of a role decide alone; where they name the account, it may pass the right on by IAM.
-    alone = right.action.startswith("kms:") or right.action.startswith("sts:AssumeRole")
+    # Only the policy of a key or role gives access to it. If that policy names the account, IAM policies count too.
+    needs_resource_policy = right.action.startswith("kms:") or right.action.startswith("sts:AssumeRole")
     if ("Allow", "itself") in by_resource and principal.account == owner:
         return ""
-    if ((alone and resource is not None) or principal.account != owner) and not by_resource:
+    if ((needs_resource_policy and resource is not None) or principal.account != owner) and not by_resource:
         return f"because no resource-based policy allows the {right.action} action"
     return "" if "Allow" in by_identity else f"because no identity-based policy allows the {right.action} action"
 
 
 def _fits(statement: Statement, element: str, value: str, fold: Callable[[str], str] = str) -> bool:
-    found = any(_pattern(fold(each)).match(value) for each in _listed(statement.get(element, ())))
-    return found or (
-        f"Not{element}" in statement
-        and not any(_pattern(fold(each)).match(value) for each in _listed(statement[f"Not{element}"]))
-    )
+    def matches(patterns: Any) -> bool:
+        return any(_pattern(fold(pattern)).match(value) for pattern in _listed(patterns))
+
+    negated = f"Not{element}"
+    return matches(statement.get(element, ())) or (negated in statement and not matches(statement[negated]))
 
 
 @lru_cache(maxsize=4096)
 def _pattern(text: str) -> re.Pattern[str]:
-    # Only * and ? are wild; fnmatch would take [ as well.
+    # Only * and ? are wildcards in IAM; fnmatch also knows [.
     return re.compile(fnmatch.translate(text.replace("[", "[[]")))
 
 
@@ -148,27 +149,27 @@ def _listed(value: Any) -> list[Any]:
 
 
 _OPERATORS: dict[str, Callable[[str, str], bool]] = {
-    "StringEquals": lambda wanted, actual: wanted == actual,
-    "StringEqualsIgnoreCase": lambda wanted, actual: wanted.lower() == actual.lower(),
-    "StringLike": lambda wanted, actual: bool(_pattern(wanted).match(actual)),
-    "ArnEquals": lambda wanted, actual: bool(_pattern(wanted).match(actual)),
-    "ArnLike": lambda wanted, actual: bool(_pattern(wanted).match(actual)),
-    "Bool": lambda wanted, actual: wanted.lower() == actual.lower(),
-    "IpAddress": lambda wanted, actual: ipaddress.ip_address(actual) in ipaddress.ip_network(wanted),
+    "StringEquals": lambda expected, actual: expected == actual,
+    "StringEqualsIgnoreCase": lambda expected, actual: expected.lower() == actual.lower(),
+    "StringLike": lambda expected, actual: bool(_pattern(expected).match(actual)),
+    "ArnEquals": lambda expected, actual: bool(_pattern(expected).match(actual)),
+    "ArnLike": lambda expected, actual: bool(_pattern(expected).match(actual)),
+    "Bool": lambda expected, actual: expected.lower() == actual.lower(),
+    "IpAddress": lambda expected, actual: ipaddress.ip_address(actual) in ipaddress.ip_network(expected),
 }
 
 
-def _holds(operator: str, key: str, wanted: list[Any], context: Mapping[str, str]) -> bool:
+def _holds(operator: str, key: str, expected: list[Any], context: Mapping[str, str]) -> bool:
     actual = next((value for name, value in context.items() if name.lower() == key.lower()), None)
     if operator == "Null":
-        return any((str(each).lower() == "true") == (actual is None) for each in wanted)
+        return any((str(value).lower() == "true") == (actual is None) for value in expected)
     name = operator.removesuffix("IfExists")
     negated = name.replace("Not", "", 1)
     compare = _OPERATORS.get(negated)
     if compare is None:
         raise UndecidedError(f"the condition {operator}")
     if actual is None:
-        # A key that the request lacks: only the negated operators, and those with IfExists, hold.
+        # If the request lacks the key, only negated operators and those with IfExists hold.
         return operator != name or negated != name
-    values = [str(each).lower() if isinstance(each, bool) else str(each) for each in wanted]
-    return any(compare(each, actual) for each in values) != (negated != name)
+    values = [str(value).lower() if isinstance(value, bool) else str(value) for value in expected]
+    return any(compare(value, actual) for value in values) != (negated != name)

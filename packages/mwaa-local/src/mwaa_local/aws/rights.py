@@ -1,7 +1,7 @@
-"""Which rights of IAM a call needs: actions, resources, and what conditions can be about.
+"""Finds the IAM permissions that a call needs: actions, resources and condition keys.
 
-Where an action is not that of the operation's own name, or is about a resource, a table here says so. What stands in
-none of them is asked for on the resource `*`, so that only a statement about everything allows it.
+The tables list actions whose name differs from the operation's, and the resources of a service. A call that no table
+lists needs its action on the resource `*`, so only a statement for all resources allows it.
 https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
 """
 
@@ -14,7 +14,7 @@ from moto.s3.models import FakeKey
 from mwaa_local.aws.calls import Call
 from mwaa_local.aws.policies import Right, Statement, statements
 
-# The rights of a call, all of which it needs; of each, one of several will do.
+# A call needs all permissions of the outer list, and one of each inner list.
 Rights = list[list[Right]]
 
 _S3_ACTIONS = {
@@ -57,31 +57,31 @@ _ACTIONS = {"lambda:Invoke": "lambda:InvokeFunction", "lambda:InvokeAsync": "lam
 
 
 def rights(call: Call, account: str) -> Rights:
-    """What a call of somebody of `account` needs."""
+    """Return the permissions that a caller of `account` needs for a call."""
     action = f"{call.service}:{call.operation}"
     if call.service == "s3":
-        return [[each] for each in _s3(call)]
+        return [[right] for right in _s3(call)]
     if action == "sts:GetCallerIdentity":
         return []
     if action == "airflow:InvokeRestApi":
         where = f"arn:aws:airflow:{call.region}:{account}:role/{call.parameters['Name']}"
         return [[Right(action, f"{where}/{role}") for role in _AIRFLOW_ROLES]]
     find = _RESOURCES.get(call.service)
-    found = find(call, account) if find else ["*"]
+    resources = find(call, account) if find else ["*"]
     context = _CONTEXTS.get(action, lambda _: {})(call.parameters)
-    needed = [[Right(_ACTIONS.get(action, action), each, context)] for each in found]
-    return needed + [[each] for each in _FURTHER.get(action, lambda *_: [])(call, account)]
+    needed = [[Right(_ACTIONS.get(action, action), resource, context)] for resource in resources]
+    return needed + [[right] for right in _FURTHER.get(action, lambda *_: [])(call, account)]
 
 
 def role(arn: str) -> Any:
-    """The role as moto has it; None if nobody has made it."""
+    """Return moto's role, or None if it does not exist."""
     account = arn.split(":")[4] if arn.count(":") > 4 else ""
     known = get_backend("iam")[account]["aws"].roles.values() if account.isdigit() else ()
-    return next((each for each in list(known) if each.arn == arn), None)
+    return next((role for role in list(known) if role.arn == arn), None)
 
 
 def own_policy(resource: str) -> tuple[list[Statement] | None, str | None]:
-    """The policy that a resource itself has, None if it has none, and the account that it is in, if it says so."""
+    """Return the policy of a resource, and the resource's account. Both are None if unknown."""
     _, _, service, region, account, name = (*resource.split(":", 5), "", "", "", "", "", "")[:6]
     try:
         if service == "s3":
@@ -97,44 +97,45 @@ def own_policy(resource: str) -> tuple[list[Statement] | None, str | None]:
             function = get_backend("lambda")[account][region].get_function(resource)
             return (function.policy.statements or None), account
         if service == "iam" and name.startswith("role/"):
-            # One that is not there trusts nobody.
-            found = role(resource)
-            return (statements(found.assume_role_policy_document) if found else []), account
-    except Exception:  # noqa: BLE001 - moto's errors for what is not there have no common class; the service says so itself
+            # A role that does not exist trusts nobody.
+            existing = role(resource)
+            return (statements(existing.assume_role_policy_document) if existing else []), account
+    except Exception:  # noqa: BLE001 - moto's "not found" errors have no common class
         return None, account or None
     return None, account or None
 
 
 def _s3(call: Call) -> list[Right]:
-    given, operation = call.parameters, call.operation
-    bucket = given.get("Bucket", "")
+    parameters, operation = call.parameters, call.operation
+    bucket = parameters.get("Bucket", "")
     if not bucket:
         return [Right(f"s3:{_S3_ACTIONS.get(operation, operation)}", "*")]
     arn = f"arn:aws:s3:::{bucket}"
     action = _S3_ACTIONS.get(operation, operation)
-    context = {"s3:prefix": given.get("Prefix", "")} if action == "ListBucket" else {}
+    context = {"s3:prefix": parameters.get("Prefix", "")} if action == "ListBucket" else {}
     if operation == "DeleteObjects":
-        found = [
-            Right("s3:DeleteObjectVersion" if each.get("VersionId") else "s3:DeleteObject", f"{arn}/{each['Key']}")
-            for each in given["Delete"]["Object"]
+        needed = [
+            Right("s3:DeleteObjectVersion" if item.get("VersionId") else "s3:DeleteObject", f"{arn}/{item['Key']}")
+            for item in parameters["Delete"]["Object"]
         ]
     else:
-        if "VersionId" in given:
+        if "VersionId" in parameters:
             action = _VERSIONED.get(action, action)
-        found = [Right(f"s3:{action}", f"{arn}/{given['Key']}" if "Key" in given else arn, context)]
-    if "CopySource" in given:
-        source, _, version = given["CopySource"].lstrip("/").partition("?versionId=")
-        found.append(Right("s3:GetObjectVersion" if version else "s3:GetObject", f"arn:aws:s3:::{source}"))
-    # That an object is missing, S3 tells those who may list.
+        resource = f"{arn}/{parameters['Key']}" if "Key" in parameters else arn
+        needed = [Right(f"s3:{action}", resource, context)]
+    if "CopySource" in parameters:
+        source, _, version = parameters["CopySource"].lstrip("/").partition("?versionId=")
+        needed.append(Right("s3:GetObjectVersion" if version else "s3:GetObject", f"arn:aws:s3:::{source}"))
+    # S3 answers 404 for a missing object only to callers with s3:ListBucket.
     # https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
-    if operation in ("GetObject", "HeadObject") and not _there(bucket, given["Key"]):
-        found.append(Right("s3:ListBucket", arn))
+    if operation in ("GetObject", "HeadObject") and not _object_exists(bucket, parameters["Key"]):
+        needed.append(Right("s3:ListBucket", arn))
     kinds = _KMS_OF_S3.get(operation, ())
-    # S3 opens the object to tell its checksum.
+    # S3 decrypts the object to return its checksum.
     # https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html
-    if operation == "HeadObject" and "ChecksumMode" in given:
+    if operation == "HeadObject" and "ChecksumMode" in parameters:
         kinds = ("Decrypt",)
-    return found + (_kms(_key_of(bucket), kinds, "s3", call.region) if kinds else [])
+    return needed + (_kms(_key_of(bucket), kinds, "s3", call.region) if kinds else [])
 
 
 def _bucket(name: str) -> Any:
@@ -143,7 +144,7 @@ def _bucket(name: str) -> Any:
     return backends[account][partition].get_bucket(name)
 
 
-def _there(bucket: str, key: str) -> bool:
+def _object_exists(bucket: str, key: str) -> bool:
     try:
         return key in (keys := _bucket(bucket).keys) and isinstance(keys[key], FakeKey)
     except KeyError:
@@ -151,7 +152,7 @@ def _there(bucket: str, key: str) -> bool:
 
 
 def _key_of(bucket: str) -> str | None:
-    """The KMS key that a bucket encrypts with by default, if it does."""
+    """Return the KMS key of a bucket's default encryption."""
     try:
         rule = (_bucket(bucket).encryption or {})["Rule"]
     except KeyError:
@@ -160,7 +161,7 @@ def _key_of(bucket: str) -> str | None:
 
 
 def _kms(key: str | None, kinds: tuple[str, ...], service: str, region: str) -> list[Right]:
-    """What whoever uses a service needs for the key that the service uses in his name."""
+    """Return the permissions for a key that a service uses on behalf of the caller."""
     if not key or key.startswith("alias/aws/"):
         return []
     context = {"kms:ViaService": f"{service}.{region}.amazonaws.com"}
@@ -200,22 +201,24 @@ def _environment(call: Call, account: str) -> list[str]:
 
 
 def _login(call: Call, account: str) -> list[str]:
-    given = call.parameters
+    parameters = call.parameters
     if not call.operation.startswith("GetClusterCredentials"):
         return ["*"]
     where = f"arn:aws:redshift:{call.region}:{account}"
-    cluster = given.get("ClusterIdentifier", "*")
-    found = [f"{where}:dbuser:{cluster}/{given['DbUser']}"] if "DbUser" in given else []
-    return found + ([f"{where}:dbname:{cluster}/{given['DbName']}"] if "DbName" in given else []) or ["*"]
+    cluster = parameters.get("ClusterIdentifier", "*")
+    resources = [f"{where}:dbuser:{cluster}/{parameters['DbUser']}"] if "DbUser" in parameters else []
+    if "DbName" in parameters:
+        resources.append(f"{where}:dbname:{cluster}/{parameters['DbName']}")
+    return resources or ["*"]
 
 
 def _further_user(call: Call, account: str) -> list[Right]:
-    made = call.parameters.get("AutoCreate", "").lower() == "true"
-    return [Right("redshift:CreateClusterUser", _login(call, account)[0])] if made else []
+    creates_user = call.parameters.get("AutoCreate", "").lower() == "true"
+    return [Right("redshift:CreateClusterUser", _login(call, account)[0])] if creates_user else []
 
 
 def _files_of_environment(call: Call, _account: str) -> list[Right]:
-    """MWAA looks at the object versions that an environment is to take with the caller's rights."""
+    """MWAA reads the object versions of an update with the caller's permissions."""
     paths = [call.parameters.get(f"{name}S3Path") for name in ("Requirements", "StartupScript", "Plugins")]
     bucket = call.parameters.get("SourceBucketArn", "")
     return [Right("s3:GetObjectVersion", f"{bucket}/{path}") for path in paths if path and bucket]
@@ -243,7 +246,9 @@ _RESOURCES: dict[str, Callable[[Call, str], list[str]]] = {
     "kms": _of("KeyId"),
 }
 _CONTEXTS: dict[str, Callable[[dict[str, Any]], dict[str, str]]] = {
-    "sts:AssumeRole": lambda given: {"sts:ExternalId": given["ExternalId"]} if "ExternalId" in given else {},
+    "sts:AssumeRole": lambda parameters: (
+        {"sts:ExternalId": parameters["ExternalId"]} if "ExternalId" in parameters else {}
+    ),
 }
 _FURTHER: dict[str, Callable[[Call, str], list[Right]]] = {
     "secretsmanager:GetSecretValue": _key_of_secret,

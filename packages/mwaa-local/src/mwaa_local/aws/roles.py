@@ -1,7 +1,7 @@
-"""The roles that `infra/` makes, made from its templates at the stand-in, and the taking of them.
+"""Creates the roles of `infra/` at the stand-in from its templates, and assumes them.
 
-So the tasks of a local run have the rights of the environment's execution role, and a local release has those of
-GitHub's, to the letter of the policies that production gets. Not through CloudFormation: moto's takes seconds to load.
+So the tasks of a local run have exactly the permissions of the production environment's execution role, and a local
+release has those of GitHub's role.
 """
 
 import base64
@@ -17,7 +17,7 @@ from botocore.credentials import CredentialProvider, CredentialResolver, Deferre
 from mwaa_local.settings import ACCOUNT_ID, ENVIRONMENT, REGION, Settings
 from mwaa_local.templates import Template
 
-# Whose token the release role trusts, and for which jobs.
+# The issuer and the job whose token the release role trusts.
 ISSUER = "token.actions.githubusercontent.com"
 PROVIDER = f"arn:aws:iam::{ACCOUNT_ID}:oidc-provider/{ISSUER}"
 GITHUB_REPOSITORY = "acme/data"
@@ -25,16 +25,16 @@ RELEASE_JOB = f"repo:{GITHUB_REPOSITORY}:environment:dev"
 
 
 def make(iam: Any, file: str, **values: str) -> dict[str, str]:
-    """Make the roles of a template of `infra/`, or bring them up to date.
+    """Create or update the roles of a template.
 
     Args:
         iam: boto3 client.
-        file: of `infra/`.
+        file: a template in `infra/`.
         values: of the template's parameters, and of other resources that the roles name, such as `Topic` or
             `Queue.Arn`.
 
     Returns:
-        The ARNs, by their names in the template. A role that the template does not name is called after the file.
+        The ARNs by logical id. A role without a RoleName is named after the file and its logical id.
     """
     template, arns = Template(file, values), {}
     for name, resource in template.content["Resources"].items():
@@ -55,37 +55,37 @@ def make(iam: Any, file: str, **values: str) -> dict[str, str]:
 
 
 def web_identity(subject: str) -> str:
-    """A token as GitHub gives a job: without a signature, at which the stand-in does not look.
+    """Return an unsigned token as GitHub issues it to a job. The stand-in does not verify signatures.
 
     Args:
-        subject: which job it is, such as `repo:acme/data:environment:dev`.
+        subject: the job, such as `repo:acme/data:environment:dev`.
     """
     parts = ({"alg": "none"}, {"iss": f"https://{ISSUER}", "aud": "sts.amazonaws.com", "sub": subject})
-    return ".".join([*(base64.urlsafe_b64encode(json.dumps(each).encode()).decode().rstrip("=") for each in parts), ""])
+    return ".".join([*(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts), ""])
 
 
 def job_session(settings: Settings, role_arn: str, subject: str = RELEASE_JOB) -> boto3.Session:
-    """What the action configure-aws-credentials gets for a job of GitHub's: the session of a role.
+    """Return the session that the action configure-aws-credentials gets for a job.
 
     Raises:
         botocore.exceptions.ClientError: the role does not trust the subject.
     """
     sts = boto3.client("sts", endpoint_url=settings.aws_url, region_name=REGION)
-    given = sts.assume_role_with_web_identity(
+    credentials = sts.assume_role_with_web_identity(
         RoleArn=role_arn, RoleSessionName="release", WebIdentityToken=web_identity(subject)
     )["Credentials"]
-    return boto3.Session(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+    return boto3.Session(credentials["AccessKeyId"], credentials["SecretAccessKey"], credentials["SessionToken"])
 
 
 def keys(session: boto3.Session) -> dict[str, str]:
-    """The variables in which another process finds a session's credentials."""
-    given = session.get_credentials()
+    """Return a session's credentials as environment variables."""
+    credentials = session.get_credentials()
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-    return dict(zip(names, (given.access_key, given.secret_key, given.token), strict=True))
+    return dict(zip(names, (credentials.access_key, credentials.secret_key, credentials.token), strict=True))
 
 
 class _Worker(CredentialProvider):
-    """The credentials of a worker, asked for at the first call that is made with them."""
+    """The credentials of a worker, fetched at the first call."""
 
     METHOD = CANONICAL_NAME = "container-role"
 
@@ -97,13 +97,13 @@ class _Worker(CredentialProvider):
         return DeferredRefreshableCredentials(self._fetch, self.METHOD)
 
     def _fetch(self) -> dict[str, str]:
-        given = httpx.get(self._address, trust_env=False).raise_for_status().json()
+        credentials = httpx.get(self._address, trust_env=False).raise_for_status().json()
         names = {"AccessKeyId": "access_key", "SecretAccessKey": "secret_key", "Token": "token"}
-        return {names.get(name, "expiry_time"): value for name, value in given.items()}
+        return {names.get(name, "expiry_time"): value for name, value in credentials.items()}
 
 
 def worker_session(settings: Settings, environment: str = ENVIRONMENT) -> boto3.Session:
-    """A session with the execution role of an environment."""
+    """Return a session with the execution role of an environment."""
     session = botocore.session.Session()
     provider = _Worker(settings.worker_environment(environment)["AWS_CONTAINER_CREDENTIALS_FULL_URI"])
     session.register_component("credential_provider", CredentialResolver([provider]))
@@ -111,6 +111,6 @@ def worker_session(settings: Settings, environment: str = ENVIRONMENT) -> boto3.
 
 
 def client_of(session: boto3.Session, settings: Settings, service: str) -> Any:
-    """A session's client of a service at the stand-in."""
+    """Return a session's client of a service of the stand-in."""
     config = Config(inject_host_prefix=False, max_pool_connections=16)
     return session.client(service, endpoint_url=settings.aws_url, region_name=REGION, config=config)

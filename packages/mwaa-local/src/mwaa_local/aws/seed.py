@@ -1,7 +1,7 @@
-"""Puts into the AWS stand-in what production's account holds, by the calls production would take; and reads the alerts.
+"""Creates the resources of a production account in the AWS stand-in, and reads the alerts.
 
-Buckets, the dbt user's secret, the Airflow connection, the topic with an inbox that stands for the people behind it,
-and the notification function.
+Buckets, the dbt user's secret, the Airflow connection, the notification function, and the alert topic with a queue in
+place of its subscribers.
 """
 
 import io
@@ -30,13 +30,13 @@ RELEASE_ROLE_ARN = f"arn:aws:iam::{ACCOUNT_ID}:role/flights-release-dev"
 WAREHOUSE_ROLE_ARN = f"arn:aws:iam::{ACCOUNT_ID}:role/flights-warehouse-dev"
 HANDLER_FOLDER = REPOSITORY / "lambda"
 
-# How S3, Secrets Manager, IAM and Lambda say that something is there already.
+# Error codes of S3, Secrets Manager, IAM and Lambda for a resource that exists.
 _EXISTS = ("BucketAlreadyOwnedByYou", "ResourceExistsException", "EntityAlreadyExists", "ResourceConflictException")
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What `seed` made."""
+    """The resources that `seed` has created."""
 
     dags_bucket: str
     landing_bucket: str
@@ -46,7 +46,7 @@ class Resources:
 
 
 def client(settings: Settings, service: str) -> Any:
-    """A boto3 client of `service` at the stand-in, whatever AWS settings this process's environment has."""
+    """Return a boto3 client of the stand-in, independent of the AWS variables of this process."""
     return boto3.client(
         service,
         endpoint_url=settings.aws_url,
@@ -58,10 +58,10 @@ def client(settings: Settings, service: str) -> Any:
 
 
 def seed(settings: Settings, passwords: Passwords, warehouse_host: str, warehouse_port: int) -> Resources:
-    """Make everything, or bring what is there up to date.
+    """Create or update all resources.
 
     Raises:
-        botocore.exceptions.EndpointConnectionError: the stand-in does not run.
+        botocore.exceptions.EndpointConnectionError: the stand-in is not running.
     """
     s3, key = client(settings, "s3"), _key(settings)
     encryption = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
@@ -72,7 +72,7 @@ def seed(settings: Settings, passwords: Passwords, warehouse_host: str, warehous
     # MWAA wants its bucket versioned: https://docs.aws.amazon.com/mwaa/latest/userguide/mwaa-s3-bucket.html
     s3.put_bucket_versioning(Bucket=DAGS_BUCKET, VersioningConfiguration={"Status": "Enabled"})
     _put_secret(settings, key, DBT_SECRET, {"username": "dbt_user", "password": passwords.dbt_user})
-    # Neither user nor password: those are the secret's, and the pipeline brings the two together.
+    # User and password are in the secret; the pipeline combines both.
     connection = {"conn_type": "redshift", "host": warehouse_host, "port": warehouse_port, "schema": "dev"}
     _put_secret(settings, key, CONNECTION_SECRET, {**connection, "extra": {"sslmode": "disable"}})
     topic_arn = client(settings, "sns").create_topic(Name=TOPIC, Attributes={"KmsMasterKeyId": key})["TopicArn"]
@@ -87,9 +87,9 @@ def seed(settings: Settings, passwords: Passwords, warehouse_host: str, warehous
 
 
 def read_alerts(settings: Settings) -> list[dict[str, str]]:
-    """Take every alert that has reached people, oldest first, as `{"subject", "message"}`.
+    """Return and delete all delivered alerts, oldest first, as `{"subject", "message"}`.
 
-    An alert is removed only when all have been read, so a reader that dies half way loses none.
+    Alerts are deleted only after all of them have been read.
     """
     sqs = client(settings, "sqs")
     url = sqs.get_queue_url(QueueName=INBOX)["QueueUrl"]
@@ -104,12 +104,12 @@ def read_alerts(settings: Settings) -> list[dict[str, str]]:
 
 
 def break_lambda(settings: Settings) -> None:
-    """For a drill: the function publishes to a topic that its role may not, and fails, until `seed` is called."""
+    """Make the notification function fail until the next `seed`: its role has no permission for the topic."""
     _configure_function(settings, f"arn:aws:sns:{REGION}:{ACCOUNT_ID}:{TOPIC}-missing")
 
 
 def _unless_it_exists(create: Callable[[], Any]) -> bool:
-    """Whether `create` made something that was not there before."""
+    """Call `create`, and return False if the resource exists already."""
     try:
         create()
     except ClientError as error:
@@ -120,11 +120,11 @@ def _unless_it_exists(create: Callable[[], Any]) -> bool:
 
 
 def let_tasks_read(settings: Settings, secret_name: str) -> None:
-    """Change the execution role, as `stack environment SecretName=…` does.
+    """Set the secrets that tasks can read, like the parameter SecretName of `infra/environment.yml`.
 
     Args:
-        settings: of a stand-in that is seeded.
-        secret_name: the database users' secrets, such as `*/dbt_user`.
+        settings: of a stand-in after `seed`.
+        secret_name: name or pattern of the database users' secrets, such as `*/dbt_user`.
     """
     _make_execution_role(settings, _key(settings), secret_name)
 
@@ -135,7 +135,7 @@ def _make_execution_role(settings: Settings, key: str, secret_name: str = DBT_SE
 
 
 def _key(settings: Settings) -> str:
-    """The key of all that is kept, as storage.yml makes it."""
+    """Return the ARN of the key that storage.yml creates."""
     kms, alias = client(settings, "kms"), f"alias/{ENVIRONMENT}"
     try:
         return kms.describe_key(KeyId=alias)["KeyMetadata"]["Arn"]
@@ -146,7 +146,7 @@ def _key(settings: Settings) -> str:
 
 
 def _make_roles(settings: Settings, key: str, topic_arn: str) -> None:
-    """Make the roles of `infra/`, and the environment whose tasks run with one of them."""
+    """Create the roles of `infra/`, and the MWAA environment."""
     iam = client(settings, "iam")
     github = {"Repository": roles.GITHUB_REPOSITORY, "GitHubEnvironment": "dev", "ProviderArn": roles.PROVIDER}
     roles.make(iam, "github.yml", KeyArn=key, DagsBucketName=DAGS_BUCKET, **github, Freshness="true")
@@ -204,7 +204,7 @@ def _configure_function(settings: Settings, topic_arn: str) -> str:
 
 
 def _zipped_handler() -> bytes:
-    """The folder `lambda/` as a zip that is the same, byte for byte, as long as the files are."""
+    """Return the folder `lambda/` as a reproducible zip."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(HANDLER_FOLDER.rglob("*.py")):

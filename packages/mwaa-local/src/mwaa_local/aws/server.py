@@ -1,4 +1,4 @@
-"""The one HTTP server of the AWS stand-in: what moto cannot answer goes to the modules beside this one, the rest on."""
+"""The HTTP server of the AWS stand-in. It answers Lambda's Invoke and MWAA itself; moto answers all other calls."""
 
 import io
 import re
@@ -24,7 +24,7 @@ _SCOPE = re.compile(r"Credential=[^/,]+/\d+/([^/]+)/([^/]+)/")
 
 
 class _RequestHandler(MotoRequestHandler):
-    """Logs nothing but the stand-in's own failures: a run makes thousands of calls that went well."""
+    """Logs only failures of the stand-in, because a run makes thousands of calls."""
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         if int(code) >= 500:
@@ -35,7 +35,7 @@ class Application:
     """WSGI application in front of moto."""
 
     def __init__(self, functions: Functions, mwaa: MwaaApi) -> None:
-        """`functions` answers Lambda's Invoke, `mwaa` all of MWAA."""
+        """`functions` answers Lambda's Invoke, and `mwaa` all calls of MWAA."""
         self._functions = functions
         self._mwaa = mwaa
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -49,31 +49,31 @@ class Application:
             answer: Response | None
             if not scope and request.path.startswith(CREDENTIALS_PATH):
                 answer = self._mwaa.credentials(request.path.removeprefix(CREDENTIALS_PATH))
-            elif refusal := self._refusal(request, service, region):
-                answer = refusal
+            elif denied := self._denied_response(request, service, region):
+                answer = denied
             elif service == "airflow":
                 answer = self._mwaa.answer(request, region)
             else:
                 answer = self._functions.answer(request, region)
-        except Exception:  # noqa: BLE001 - a defect here must reach the caller as AWS would tell it, and the log in full
+        except Exception:  # noqa: BLE001 - the caller gets an error of AWS, the log the traceback
             traceback.print_exc()
             answer = Response('{"message": "the AWS stand-in failed; its log says why"}', 500)
         return (answer or self._moto)(environ, start_response)
 
-    def _refusal(self, request: Request, service: str, region: str) -> Response | None:
-        # An object's bytes may be many, and no right depends on them.
+    def _denied_response(self, request: Request, service: str, region: str) -> Response | None:
+        # An object can be large, and no permission depends on its content.
         if service != "s3" or "delete" in request.args:
             request.environ["wsgi.input"] = io.BytesIO(request.get_data())
-        settled = self._mwaa.settled(request) if service == "airflow" else {}
-        refusal = access.refusal(request, service, region, settled)
-        if refusal:
-            # A client that is still sending would not read the answer.
+        extra = self._mwaa.extra_parameters(request) if service == "airflow" else {}
+        denied = access.denied_response(request, service, region, extra)
+        if denied:
+            # A client reads the answer only after it has sent the whole body.
             request.get_data()
-        return refusal
+        return denied
 
 
 def serve(settings: Settings) -> None:
-    """Serve on `settings.aws_port` until the process is told to stop; leaves no process and no file behind."""
+    """Serve on `settings.aws_port` until a signal stops the process. Leaves no process and no file behind."""
     with tempfile.TemporaryDirectory(prefix="local-aws-") as folder:
         functions = Functions(Path(folder), settings.aws_environment())
         server = make_server(

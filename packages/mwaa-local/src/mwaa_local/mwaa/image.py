@@ -90,7 +90,7 @@ def run(command: list[str], environment: dict[str, str], log: Path) -> None:
         ).returncode
     if code:
         name = " ".join([Path(command[0]).name, *command[1:3]])
-        raise SetupError(f"{name} failed with exit code {code}; {log} says:\n{tail(log)}")
+        raise SetupError(f"{name} failed with exit code {code}; {log} ends with:\n{tail(log)}")
 
 
 def read(path: Path) -> str | None:
