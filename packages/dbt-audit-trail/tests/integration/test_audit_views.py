@@ -1,5 +1,6 @@
 """The audit views and the ten questions, on a history whose answers were worked out by hand."""
 
+import re
 from datetime import datetime
 from pathlib import Path
 
@@ -287,3 +288,58 @@ def test_a_clock_that_jumps_back_breaks_no_view(history, database):
             history(question)
     finally:
         database.run("delete from history.audit_table where load_id = 'jump'")
+
+
+def insert(database: Database, row: dict) -> None:
+    database.run(
+        f"insert into history.audit_table ({', '.join(row)}) values ({', '.join(['%s'] * len(row))})",
+        list(row.values()),
+    )
+
+
+def test_views_are_late_binding_without_recursion(built):
+    # Redshift allows no recursive query in a late-binding view.
+    statements = {
+        path.stem: path.read_text().lower()
+        for kind in ("compiled", "run")
+        for path in (built.target / kind / "audit_trail").rglob("*.sql")
+    }
+    views = [text for name, text in statements.items() if "create view" in text and name.startswith("audit_")]
+    assert len(views) == 9
+    assert all("with no schema binding" in text for text in views)
+    assert [name for name, text in statements.items() if "recursive" in re.sub("--.*", "", text)] == []
+
+
+@pytest.mark.parametrize("length", [1, 2, 31, 32, 40])
+def test_a_long_chain_shows_its_last_32_nodes(history, database, length):
+    template = {**rows()[1], "airflow_dag_id": None, "airflow_run_id": None, "invocation_id": "long", "tags": None}
+    for number in range(length):
+        identity = {"unique_id": f"model.p.n{number}", "name": f"n{number}", "load_id": f"long.{number}"}
+        depends_on = json_list([f"model.p.n{number - 1}"] if number else [])
+        times = {"started_at": moment(6, number), "completed_at": moment(6, number + 1), "execution_time": 1}
+        insert(database, {**template, **identity, **times, "depends_on": depends_on})
+    try:
+        (path,) = [row for row in history("audit_critical_paths") if row["run_key"] == "long"]
+        shown = [f"n{number}" for number in range(max(0, length - 32), length)]
+        assert path["critical_path"].split(" > ") == shown
+        assert (path["critical_path_nodes"], float(path["critical_path_seconds"])) == (len(shown), len(shown))
+    finally:
+        database.run("delete from history.audit_table where invocation_id = 'long'")
+
+
+def test_freshness_goes_upstream_through_many_layers_and_cycles(history, database):
+    template = {**rows()[1], "airflow_dag_id": None, "airflow_run_id": None, "invocation_id": "layers"}
+    loaded = datetime(2026, 1, 1, 5)
+    source = {**template, "unique_id": "source.p.deep.s", "resource_type": "source", "load_id": "layers.s"}
+    insert(database, {**source, "source_max_loaded_at": loaded, "depends_on": "[]"})
+    for number in range(20):
+        # A renamed model can leave a cycle in the history.
+        parents = [f"model.p.l{number - 1}"] if number else ["source.p.deep.s", "model.p.l19"]
+        identity = {"unique_id": f"model.p.l{number}", "name": f"l{number}", "load_id": f"layers.{number}"}
+        tags = '["mart"]' if number == 19 else None
+        insert(database, {**template, **identity, "depends_on": json_list(parents), "tags": tags})
+    try:
+        marts = by(history("audit_mart_freshness"), "name")
+        assert marts["l19"]["oldest_source_loaded_at"] == loaded
+    finally:
+        database.run("delete from history.audit_table where invocation_id = 'layers'")

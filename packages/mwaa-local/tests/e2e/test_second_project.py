@@ -4,7 +4,6 @@ import contextlib
 import json
 import re
 import secrets
-import subprocess
 import textwrap
 import time
 from collections.abc import Iterator, Mapping
@@ -61,7 +60,7 @@ OTHERS = {
     ),
 }
 PIPELINES = ["cafe", *OTHERS]
-# Without the audit's parts, and with a package of its own.
+# Without the audit trail, and with a package of its own.
 CAFE = {
     "dbt_project.yml": """
 name: cafe
@@ -106,17 +105,15 @@ def blocks(language: str) -> list[str]:
 
 def bring(project: Path, schema: str, *, audit: bool) -> Path:
     """Do to a project what the page says; `shop` is how the page calls it."""
-    profile, settings = (yaml.safe_load(block) for block in blocks("yaml"))
-    (copy,) = blocks("sh")
-    path = project / "dbt_project.yml"
-    own = yaml.safe_load(path.read_text())
+    profile, packages = (yaml.safe_load(block) for block in blocks("yaml"))
+    own = yaml.safe_load((project / "dbt_project.yml").read_text())
     profile["default"]["outputs"]["prod"]["schema"] = schema
     (project / "profiles.yml").write_text(yaml.safe_dump({own["profile"]: profile["default"]}))
     if audit:
-        (project.parent / "dbt_project").symlink_to(PROJECT)
-        command = ["bash", "-e", "-c", copy.replace("shop", project.name)]
-        subprocess.run(command, cwd=project.parent, check=True)
-        path.write_text(yaml.safe_dump({**own, **settings, "vars": {**own.get("vars", {}), **settings["vars"]}}))
+        assert not (project / "packages.yml").exists()
+        (project / "packages.yml").write_text(yaml.safe_dump(packages))
+        if not (project.parent / "packages").exists():
+            (project.parent / "packages").symlink_to(REPOSITORY / "packages")
     return project
 
 
@@ -223,6 +220,14 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 @pytest.mark.parametrize("name", PIPELINES)
 def test_it_runs_without_a_change_to_the_dags(scene: Scene, name: str) -> None:
     assert scene.state(name) == "success", scene.tasks(name)
+
+
+def test_a_project_without_audit_trail_says_so_in_one_log_line(scene: Scene) -> None:
+    logs = (scene.checkout.state / "mwaa").rglob(f"dag_id=cafe_daily/run_id={scene.runs['cafe']}/**/*.log")
+    texts = {path: path.read_text() for path in logs}
+    (told,) = [path for path, text in texts.items() if "This run wrote no audit rows" in text]
+    assert "task_id=dbt_check" in str(told)
+    assert texts[told].count("This run wrote no audit rows") == 1
 
 
 @pytest.mark.parametrize("name", OTHERS)
