@@ -64,27 +64,27 @@ def run_query(settings: Settings, user: str, password: str, query: str) -> int:
             cursor.paramstyle = "qmark"
             cursor.execute(query)
             columns = [column[0] for column in cursor.description or ()]
-            found = cursor.fetchall() if columns else ()
+            rows = cursor.fetchall() if columns else ()
     except redshift_connector.Error as error:
         errors.print(error_text(error), style="red", markup=False)
         return STATEMENT_FAILED
-    show_rows(columns, found)
+    show_rows(columns, rows)
     return 0
 
 
-def show_rows(columns: list[str], found: Any) -> None:
+def show_rows(columns: list[str], rows: Any) -> None:
     """Print rows as a table on a terminal, tab-separated elsewhere."""
     if not console.is_terminal:
-        for row in found:
+        for row in rows:
             print("\t".join("" if value is None else str(value) for value in row))
         return
     if not columns:
         console.print("Done; the statement returns no rows.")
         return
-    caption = "1 row" if len(found) == 1 else f"{len(found):,} rows"
+    caption = "1 row" if len(rows) == 1 else f"{len(rows):,} rows"
     headings = [Column(Text(name), overflow="fold") for name in columns]
     table = Table(*headings, caption=caption, caption_justify="left")
-    for row in found:
+    for row in rows:
         # Text, so that no value is read as markup.
         table.add_row(*(Text("NULL", "bright_black") if value is None else Text(str(value)) for value in row))
     console.print(table)

@@ -1,1 +1,1 @@
-"""The MWAA stand-in: what Amazon's containers do with a bucket, startup.sh, requirements.txt and Airflow."""
+"""The MWAA stand-in: runs startup.sh, requirements.txt and Airflow from a bucket, as Amazon's containers do."""

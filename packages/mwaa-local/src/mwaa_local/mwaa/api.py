@@ -1,4 +1,4 @@
-"""Airflow's REST API, as far as the commands need it."""
+"""A client of Airflow's REST API for the commands."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -9,14 +9,14 @@ import httpx
 from mwaa_local.settings import HOST, SetupError
 
 FINAL = {"success", "failed"}
-_ASK_SECONDS = 3.0
-_SETTLING_SECONDS = 5
+_PARSE_REQUEST_SECONDS = 3.0
+_OLD_ERRORS_SECONDS = 5
 
 
 def import_error(stack_trace: str) -> str:
-    """Reduce the traceback of a DAG file to its error and, for one that is not ours, the line that raised it."""
+    """Reduce the traceback of a DAG file to its error. Add the line that raised it, unless it is a PipelineError."""
     lines = stack_trace.rstrip().splitlines() or [""]
-    # The message is what stands unindented last, with the indented lines that belong to it.
+    # The message begins with the last unindented line.
     last = max((number for number, line in enumerate(lines) if line and not line[0].isspace()), default=0)
     message = "\n".join(lines[last:])
     frames = [line.strip() for line in lines[:last] if line.lstrip().startswith("File ")]
@@ -24,14 +24,14 @@ def import_error(stack_trace: str) -> str:
 
 
 class NoAnswerError(SetupError):
-    """Airflow's API server is gone, or cannot do its work."""
+    """Airflow's API server does not answer, or answers with a server error."""
 
 
 class Airflow:
     """A client of the local Airflow.
 
     Args:
-        port: where the API server listens.
+        port: of the API server.
         password: of the user admin.
     """
 
@@ -45,7 +45,7 @@ class Airflow:
         self._client.close()
 
     def health(self) -> dict[str, str | None]:
-        """Return the status of each component by name; empty while nothing answers."""
+        """Return the status of each component by name, or nothing while Airflow does not answer."""
         try:
             answer = self._client.get("/api/v2/monitor/health", timeout=5)
         except httpx.TransportError:
@@ -53,11 +53,11 @@ class Airflow:
         return {name: part["status"] for name, part in answer.json().items()} if answer.is_success else {}
 
     def call(self, method: str, path: str, json: Any = None, **params: Any) -> Any:
-        """Call `/api/v2{path}`, logged in.
+        """Call `/api/v2{path}` as admin.
 
         Raises:
-            httpx.HTTPStatusError: the server refused.
-            NoAnswerError: it does not answer, or cannot.
+            httpx.HTTPStatusError: the request was refused.
+            NoAnswerError: the server does not answer, or answers with a server error.
         """
         try:
             answer = self._send(method, path, json, params)
@@ -81,32 +81,32 @@ class Airflow:
         return self._client.request(method, f"/api/v2{path}", json=json, params=params or None)
 
     def wait_for_dag(self, dag_id: str, doc: str, seconds: float) -> None:
-        """Wait until the DAG is parsed from the release that its documentation names.
+        """Wait until Airflow has parsed the DAG and its documentation contains `doc`.
 
         Raises:
-            SetupError: it was not, in time, or a DAG file cannot be imported; the text is Airflow's.
+            SetupError: Airflow has not parsed it in time, or a DAG file cannot be imported.
         """
         until = time.monotonic() + seconds
-        asked = 0.0
-        # Airflow remembers errors of files mended since, and MWAA copies file by file: older errors don't count.
-        settled = datetime.now(UTC) + timedelta(seconds=_SETTLING_SECONDS)
+        requested = 0.0
+        # Airflow keeps errors of files that are fixed by now, and MWAA copies file by file. Ignore older errors.
+        ignored_until = datetime.now(UTC) + timedelta(seconds=_OLD_ERRORS_SECONDS)
         while True:
             try:
                 dag = self.call("GET", f"/dags/{dag_id}/details")
                 if doc in (dag["doc_md"] or ""):
                     return
-                # A new release changes no DAG file, so Airflow would look again only when the interval is over.
-                if time.monotonic() - asked > _ASK_SECONDS:
-                    asked = time.monotonic()
+                # A new release changes no DAG file, so Airflow would parse it again only after the interval.
+                if time.monotonic() - requested > _PARSE_REQUEST_SECONDS:
+                    requested = time.monotonic()
                     self.call("PUT", f"/parseDagFile/{dag['file_token']}")
             except httpx.HTTPStatusError as error:
-                # Not parsed yet, or asked for a moment ago.
+                # Not parsed yet, or parsing has just been requested.
                 if error.response.status_code not in {httpx.codes.NOT_FOUND, httpx.codes.CONFLICT}:
                     raise
             problems = [
                 f"{problem['filename']}: {import_error(problem['stack_trace'])}"
                 for problem in self.call("GET", "/importErrors")["import_errors"]
-                if datetime.fromisoformat(problem["timestamp"]) > settled
+                if datetime.fromisoformat(problem["timestamp"]) > ignored_until
             ]
             if problems:
                 raise SetupError("Airflow cannot import a DAG file\n" + "\n".join(problems))
@@ -115,14 +115,14 @@ class Airflow:
             time.sleep(0.5)
 
     def end_open_runs(self, dag_id: str) -> None:
-        """Pause the DAG and mark its unfinished runs failed: they are left from a command that was stopped."""
+        """Pause the DAG, and mark the unfinished runs of an interrupted command as failed."""
         self.call("PATCH", f"/dags/{dag_id}", {"is_paused": True})
         for state in ("queued", "running"):
             for run in self.call("GET", f"/dags/{dag_id}/dagRuns", state=state)["dag_runs"]:
                 self.call("PATCH", f"/dags/{dag_id}/dagRuns/{run['dag_run_id']}", {"state": "failed"})
 
     def trigger(self, dag_id: str) -> str:
-        """Start a run, and return its run_id. If the schedule has a run due, this run takes its place."""
+        """Start a run, and return its run_id. It replaces a run that is due by the schedule."""
         due = self.call("GET", f"/dags/{dag_id}")["next_dagrun_logical_date"]
         dates = [due, None] if due and datetime.fromisoformat(due) <= datetime.now(UTC) else [None]
         for logical_date in dates:
@@ -130,7 +130,7 @@ class Airflow:
                 run = self.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": logical_date})
                 break
             except httpx.HTTPStatusError as error:
-                # An earlier command made the due run already.
+                # An earlier command has already started the due run.
                 if error.response.status_code != httpx.codes.CONFLICT or logical_date is None:
                     raise
         self.call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
@@ -141,11 +141,11 @@ class Airflow:
         return self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"]
 
     def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        """Return the task instances of a run, as Airflow describes them, in the order of their start."""
-        found: list[dict[str, Any]] = []
+        """Return the task instances of a run in the order of their start."""
+        instances: list[dict[str, Any]] = []
         while True:
             path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
-            page = self.call("GET", path, limit=100, offset=len(found))
-            found += page["task_instances"]
-            if len(found) >= page["total_entries"] or not page["task_instances"]:
-                return sorted(found, key=lambda task: (task["start_date"] or "9", task["task_id"]))
+            page = self.call("GET", path, limit=100, offset=len(instances))
+            instances += page["task_instances"]
+            if len(instances) >= page["total_entries"] or not page["task_instances"]:
+                return sorted(instances, key=lambda task: (task["start_date"] or "9", task["task_id"]))

@@ -1,6 +1,6 @@
 """An MWAA environment on the laptop: Amazon's image, startup.sh, requirements.txt, and the Airflow components.
 
-The bucket is its only input, as on MWAA. LocalExecutor runs the tasks; the metadata is in a PostgreSQL of its own.
+The bucket is its only input, as on MWAA. LocalExecutor runs the tasks. The metadata database is a separate PostgreSQL.
 """
 
 import base64
@@ -31,8 +31,8 @@ class Mwaa:
 
     Args:
         settings: paths and ports.
-        passwords: of this start.
-        s3: boto3 client that reaches the bucket.
+        passwords: the passwords of this start.
+        s3: boto3 client with access to the bucket.
         bucket: the environment's bucket.
     """
 
@@ -49,7 +49,7 @@ class Mwaa:
         self.children: list[Child] = []
 
     def install_image(self) -> None:
-        """Make the virtual environment that stands for Amazon's image, unless it is there.
+        """Create the virtual environment with the packages of Amazon's image, if it is missing.
 
         Raises:
             SetupError: uv could not install it.
@@ -57,15 +57,15 @@ class Mwaa:
         self._image.install()
 
     def install_requirements(self) -> None:
-        """Install the bucket's requirements.txt as MWAA does: with pip, under the image's constraints.
+        """Install the bucket's requirements.txt by pip with the image's constraints, as MWAA does.
 
         Raises:
-            SetupError: pip failed. MWAA would only log it and start all the same, without the DAGs.
+            SetupError: pip failed. MWAA would only log the error and start without the packages.
         """
         self._image.install_requirements(self._from_bucket("requirements.txt"))
 
     def start_database(self) -> None:
-        """Start the metadata database and bring its tables to the image's version of Airflow."""
+        """Start the metadata database, and migrate it to the image's version of Airflow."""
         self._database.start()
         marker = self.home / "database" / "migrated"
         if read(marker) == self._image.version:
@@ -102,7 +102,7 @@ class Mwaa:
         self._sync.start(SYNC_SECONDS)
 
     def start_airflow(self) -> None:
-        """Start the Airflow components; they need up to 20 seconds until they work."""
+        """Start the Airflow components. They are ready after up to 20 seconds."""
         shutil.rmtree(self.home / "tmp", ignore_errors=True)
         (self.home / "tmp").mkdir(parents=True)
         worker = self.run_startup_script("hybrid")
@@ -117,22 +117,22 @@ class Mwaa:
             )
 
     def wait_until_healthy(self, airflow: Airflow, seconds: float) -> None:
-        """Wait until every component says it is healthy.
+        """Wait until every component is healthy.
 
         Raises:
-            SetupError: a component ended, or one was not healthy in time.
+            SetupError: a component has ended, or is not healthy in time.
         """
         until = time.monotonic() + seconds
-        wanted = {"metadatabase", "scheduler", "triggerer", "dag_processor"}
+        components = {"metadatabase", "scheduler", "triggerer", "dag_processor"}
         while True:
             health = airflow.health()
-            if all(health.get(part) == "healthy" for part in wanted):
+            if all(health.get(part) == "healthy" for part in components):
                 return
             self.check()
             if time.monotonic() > until:
-                sick = ", ".join(sorted(part for part in wanted if health.get(part) != "healthy"))
+                unhealthy = ", ".join(sorted(part for part in components if health.get(part) != "healthy"))
                 raise SetupError(
-                    f"Airflow was not healthy after {seconds:.0f} s ({sick}); logs are in {self.home / 'logs'}"
+                    f"Airflow was not healthy after {seconds:.0f} s ({unhealthy}); logs are in {self.home / 'logs'}"
                 )
             time.sleep(0.25)
 
@@ -140,9 +140,9 @@ class Mwaa:
         """Raise if a component or the metadata database has ended by itself.
 
         Raises:
-            SetupError: one has; the text names it and shows the end of its log.
+            SetupError: one has ended; the text names it and shows the end of its log.
         """
-        # Without it the components end too: it is to blame.
+        # Check the database first, because the components end without it.
         database = self._database
         if database.process and database.process.poll() is not None:
             raise SetupError(how_it_ended("Airflow's metadata database", database.process.returncode, database.log))
@@ -150,11 +150,11 @@ class Mwaa:
             child.check()
 
     def stop_copying(self) -> None:
-        """Stop copying the bucket; before the bucket goes away."""
+        """Stop copying the bucket. Call this before AWS stops."""
         self._sync.stop()
 
     def stop_database(self) -> None:
-        """Stop the metadata database; after the components, which are stopped with all children."""
+        """Stop the metadata database. Call this after the components have ended."""
         self._database.stop()
 
     def _from_bucket(self, name: str) -> Path:
@@ -213,7 +213,7 @@ class Mwaa:
         return merge_environment(container, startup or {}, configuration_options(self._bucket), essential)
 
     def _fernet_key(self) -> str:
-        """The key that Airflow encrypts with: one for all components, and as old as the database, as on MWAA."""
+        """Return Airflow's encryption key, which is kept as long as the database, as on MWAA."""
         path = self.home / "fernet.key"
         if not path.exists():
             path.touch(mode=0o600)

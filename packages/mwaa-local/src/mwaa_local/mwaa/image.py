@@ -1,4 +1,4 @@
-"""Amazon's image on the laptop: a virtual environment with what MWAA installs, and with requirements.txt on top."""
+"""Amazon's image on the laptop: a virtual environment with MWAA's packages and requirements.txt."""
 
 import contextlib
 import fcntl
@@ -14,11 +14,11 @@ LOCK = REPOSITORY / "requirements" / "mwaa.txt"
 
 
 class Image:
-    """One virtual environment, which several checkouts' stand-ins may share.
+    """A virtual environment that several checkouts can share.
 
     Args:
         venv: its folder, beside those of the tools and of uv.
-        logs: folder for what the installers say.
+        logs: folder for the logs of uv and pip.
     """
 
     def __init__(self, venv: Path, logs: Path) -> None:
@@ -27,11 +27,11 @@ class Image:
 
     @property
     def version(self) -> str:
-        """What changes with the image: a digest of all that is installed in it."""
+        """A digest of the packages in the image."""
         return hashlib.sha256(LOCK.read_bytes()).hexdigest()
 
     def install(self) -> None:
-        """Make the environment, unless it is there.
+        """Create the environment, if it is missing or outdated.
 
         Raises:
             SetupError: uv could not install it.
@@ -48,29 +48,29 @@ class Image:
             run([command, "pip", "sync", "--compile-bytecode", "--require-hashes", str(LOCK)], environment, log)
             freeze = [command, "pip", "freeze"]
             frozen = subprocess.run(freeze, env=environment, capture_output=True, text=True, check=True).stdout
-            # The constraints that MWAA adds when requirements.txt names none: its image's own versions.
+            # Without constraints in requirements.txt, MWAA constrains pip to the versions of its image.
             (self.venv / "constraints.txt").write_text(frozen)
             (self.venv / ".ready").write_text(self.version)
 
     def install_requirements(self, path: Path) -> None:
-        """Install a requirements.txt as MWAA does: with pip, under the image's constraints.
+        """Install a requirements.txt by pip with the image's constraints, as MWAA does.
 
         Raises:
-            SetupError: pip failed. MWAA would only log it and start all the same, without the DAGs.
+            SetupError: pip failed. MWAA would only log the error and start without the packages.
         """
-        wanted = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
         with self._alone():
-            if read(self.venv / ".requirements") == wanted:
+            if read(self.venv / ".requirements") == digest:
                 return
             command = [str(self.venv / "bin" / "python"), "-m", "pip", "install"]
             command += ["--disable-pip-version-check", "--no-input"]
             command += ["--constraint", str(self.venv / "constraints.txt"), "--requirement", str(path)]
             run(command, base_environment(), self._logs / "requirements.log")
-            (self.venv / ".requirements").write_text(wanted)
+            (self.venv / ".requirements").write_text(digest)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """Let one process at a time install into the folder, which tests share."""
+        """Let only one process at a time install into the folder."""
         self.venv.parent.mkdir(parents=True, exist_ok=True)
         with self.venv.with_name("mwaa.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -78,10 +78,10 @@ class Image:
 
 
 def run(command: list[str], environment: dict[str, str], log: Path) -> None:
-    """Run a command whose output goes into a file.
+    """Run a command, and write its output into a file.
 
     Raises:
-        SetupError: it failed; the text shows the end of what it said.
+        SetupError: the command failed; the text shows the end of its output.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
@@ -94,5 +94,5 @@ def run(command: list[str], environment: dict[str, str], log: Path) -> None:
 
 
 def read(path: Path) -> str | None:
-    """The text of a file, or None if it is not there."""
+    """Return the text of a file, or None if the file does not exist."""
     return path.read_text() if path.exists() else None

@@ -1,4 +1,4 @@
-"""Copies the bucket's dags/ into the DAGs folder, file by file, deletions too, as MWAA does."""
+"""Copies the bucket's dags/ into the DAGs folder file by file, including deletions, as MWAA does."""
 
 import logging
 import threading
@@ -11,9 +11,9 @@ log = logging.getLogger(__name__)
 
 
 class DagsSync:
-    """Keeps `folder` like `s3://<bucket>/<prefix>`.
+    """Mirrors `s3://<bucket>/<prefix>` in `folder`.
 
-    MWAA does it about every 30 seconds and not atomically: a reader can see half of a release.
+    MWAA copies about every 30 seconds. The copy is not atomic: a reader can see half of a release.
     """
 
     def __init__(self, client: Any, bucket: str, folder: Path, prefix: str = "dags/") -> None:
@@ -26,7 +26,7 @@ class DagsSync:
         self._thread: threading.Thread | None = None
 
     def once(self) -> int:
-        """Copy what changed and delete what is gone.
+        """Copy changed files and delete removed ones.
 
         Returns:
             The number of files copied or deleted.
@@ -34,14 +34,14 @@ class DagsSync:
         Raises:
             BotoCoreError, ClientError: the bucket cannot be read.
         """
-        there: dict[str, str] = {}
+        etags: dict[str, str] = {}
         for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix):
             for item in page.get("Contents", ()):
                 relative = item["Key"].removeprefix(self._prefix)
                 if relative and not relative.endswith("/"):
-                    there[relative] = item["ETag"]
+                    etags[relative] = item["ETag"]
         changed = 0
-        for relative, etag in there.items():
+        for relative, etag in etags.items():
             target = self._target(relative)
             if self._seen.get(relative) != etag or not target.is_file():
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -52,15 +52,15 @@ class DagsSync:
             if path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
             elif (
-                path.is_file() and "__pycache__" not in path.parts and str(path.relative_to(self._folder)) not in there
+                path.is_file() and "__pycache__" not in path.parts and str(path.relative_to(self._folder)) not in etags
             ):
                 path.unlink()
                 changed += 1
-        self._seen = there
+        self._seen = etags
         return changed
 
     def start(self, seconds: float) -> None:
-        """Copy every `seconds`, in a thread of its own, until `stop`."""
+        """Start a thread that copies every `seconds` until `stop`."""
         self._thread = threading.Thread(target=self._loop, args=(seconds,), name="dags-sync", daemon=True)
         self._thread.start()
 

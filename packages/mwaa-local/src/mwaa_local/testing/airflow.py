@@ -1,4 +1,4 @@
-"""Fixture: Airflow's own environment (Amazon's image with requirements.txt on top), the one that the stand-ins use."""
+"""Fixture: the Python environment of Airflow, which the stand-ins use: Amazon's image and requirements.txt."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ BUCKET = "airflow-environment-of-the-tests"
 
 @pytest.fixture(scope="session")
 def airflow_python(aws: Aws) -> Path:
-    """The Python that Airflow and Cosmos are installed for, under the checkout's `.local`; installed on first use."""
+    """The Python with Airflow and Cosmos, in the checkout's `.local`. The first use installs it."""
     state = REPOSITORY / ".local"
     settings = Settings(state=state, warehouse_port=1, aws_port=aws.settings.aws_port, airflow_port=1)
     s3 = aws.client("s3")

@@ -1,4 +1,4 @@
-"""The commands that people type, on stand-ins of their own: own state folder and ports, only installs are shared."""
+"""Runs commands on separate stand-ins with their own ports and state folder, but shared virtual environments."""
 
 import contextlib
 import fcntl
@@ -52,7 +52,7 @@ class Checkout:
         )
 
     def begin(self, *arguments: str, command: tuple[str, ...] = (sys.executable, "-m", "mwaa_local")) -> "Running":
-        """Start the command as a shell does: in a process group of its own, which Ctrl-C in a terminal signals."""
+        """Start the command in a new process group, as a shell does, so that Ctrl-C signals the whole group."""
         out = self.state / f"out.{time.monotonic_ns()}"
         with out.open("wb") as stdout, out.with_suffix(".err").open("wb") as stderr:
             process = subprocess.Popen(
@@ -72,7 +72,7 @@ class Checkout:
         os.kill(int(pid), signal.SIGKILL)
 
     def on_a_terminal(self, *arguments: str, columns: int = 100) -> str:
-        """What the command shows on a terminal, control sequences aside."""
+        """Return the output of the command on a terminal, without control sequences."""
         leader, follower = os.openpty()
         fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         process = subprocess.Popen(
@@ -84,35 +84,35 @@ class Checkout:
             stderr=follower,
         )
         os.close(follower)
-        shown = b""
-        # Linux says the end of a terminal as an error.
+        output = b""
+        # Linux reports the end of a terminal as an error.
         with contextlib.suppress(OSError), os.fdopen(leader, "rb", buffering=0) as terminal:
             while chunk := terminal.read(65536):
-                shown += chunk
+                output += chunk
         process.wait(60)
-        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.decode())
 
     def leftovers(self) -> list[str]:
-        """What must not be there when nothing runs: processes, held ports, files with passwords, temporary files."""
-        found = []
+        """Return leftovers of a stopped stand-in: processes, ports in use, files with passwords, temporary files."""
+        leftovers = []
         for process in marked_processes(self.state):
             with contextlib.suppress(psutil.Error):
-                found.append(f"process {process.pid}: {' '.join(process.cmdline())}")
+                leftovers.append(f"process {process.pid}: {' '.join(process.cmdline())}")
         for process in psutil.process_iter():
-            # A process that names itself anew can lose the mark; its files still tell.
+            # A process that renames itself can lose the mark, but not its working directory.
             with contextlib.suppress(psutil.Error, OSError):
                 if Path(process.cwd()).is_relative_to(self.state):
-                    found.append(f"process {process.pid} in {process.cwd()}")
+                    leftovers.append(f"process {process.pid} in {process.cwd()}")
         for name in PORTS:
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     probe.bind(("127.0.0.1", int(self.environment[name])))
                 except OSError:
-                    found.append(f"{name} is held")
+                    leftovers.append(f"{name} is in use")
         private = ("passwords.json", "stack.json", "mwaa/tmp", "release.partial")
-        found += [name for name in private if (self.state / name).exists()]
-        return found + [str(path) for path in Path(self.environment["TMPDIR"]).iterdir()]
+        leftovers += [name for name in private if (self.state / name).exists()]
+        return leftovers + [str(path) for path in Path(self.environment["TMPDIR"]).iterdir()]
 
 
 @dataclass
@@ -124,28 +124,28 @@ class Running:
 
     @property
     def stdout(self) -> str:
-        """What it has printed so far."""
+        """Its output so far."""
         return self.out.read_text()
 
     @property
     def stderr(self) -> str:
-        """What it has said so far."""
+        """Its errors so far."""
         return self.out.with_suffix(".err").read_text()
 
     def wait_for(self, text: str, seconds: float = 180) -> None:
         """Wait until it has printed `text`."""
         self.wait_until(lambda: text in self.stdout, seconds)
 
-    def wait_until(self, there: Callable[[], bool], seconds: float = 180) -> None:
-        """Wait until `there()`, while the command runs."""
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 180) -> None:
+        """Wait until `condition()` is true. Fail if the command ends first."""
         until = time.monotonic() + seconds
-        while not there():
+        while not condition():
             assert self.process.poll() is None, f"ended with {self.process.returncode}\n{self.stdout}\n{self.stderr}"
             assert time.monotonic() < until, f"not in time\n{self.stdout}\n{self.stderr}"
             time.sleep(0.05)
 
     def wait_for_handlers(self) -> None:
-        """Wait until the command hears signals: before that it is Python that starts, and Python that answers."""
+        """Wait until the command has installed its signal handlers."""
         status = Path(f"/proc/{self.process.pid}/status")
         sigterm = 1 << (signal.SIGTERM - 1)
         self.wait_until(lambda: int(re.search(r"SigCgt:\s*(\w+)", status.read_text())[1], 16) & sigterm != 0)
@@ -160,23 +160,23 @@ class Running:
 
 
 def new_checkout(state: Path, repository: Path = REPOSITORY) -> Checkout:
-    """Stand-ins of their own for `repository`: nothing runs yet, what is installed is shared with this checkout."""
+    """Return separate stand-ins for `repository`, which share this checkout's virtual environments. Starts nothing."""
     state.mkdir(parents=True, exist_ok=True)
     state = state.resolve()
     (REPOSITORY / ".local" / "venvs").mkdir(parents=True, exist_ok=True)
     (state / "mwaa").mkdir()
     (state / "venvs").symlink_to(REPOSITORY / ".local" / "venvs")
     (state / "mwaa" / "dbt_venv").symlink_to(_dbt_venv())
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LOCAL_", "AWS_"))}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LOCAL_", "AWS_"))}
     ports = {name: str(free_port()) for name in PORTS}
     temporary = state.with_name(f"{state.name}.tmp")
     temporary.mkdir()
     own = {"LOCAL_DIR": str(state), "TMPDIR": str(temporary), "NO_COLOR": "1"}
-    return Checkout(repository, state, {**kept, **own, **ports})
+    return Checkout(repository, state, {**inherited, **own, **ports})
 
 
 def _dbt_venv() -> Path:
-    """The virtual environment that startup.sh makes, once for all tests."""
+    """Return the virtual environment of startup.sh, which all tests share."""
     home = REPOSITORY / ".local" / "tests"
     home.mkdir(parents=True, exist_ok=True)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -189,7 +189,7 @@ def _dbt_venv() -> Path:
 
 
 def copy_repository(target: Path) -> Path:
-    """Copy what git tracks, or would, so that a test may spoil it."""
+    """Copy the tracked and untracked files of the repository, for tests that change them."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=REPOSITORY,
@@ -198,7 +198,7 @@ def copy_repository(target: Path) -> Path:
         check=True,
     ).stdout
     for name in filter(None, listed.split("\0")):
-        # A file that was deleted and not yet committed is listed too.
+        # git also lists deleted files until the deletion is committed.
         if (REPOSITORY / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(REPOSITORY / name, target / name)
@@ -206,7 +206,7 @@ def copy_repository(target: Path) -> Path:
 
 
 def the_message(text: str) -> str:
-    """The one message in what a command said; fails if it said more, or showed a traceback."""
+    """Return the output of a failed command. Fail unless it is one message without a traceback."""
     assert "Traceback" not in text, text
     assert len(re.findall(r"^(?:Set-up failed|Error): ", text, re.MULTILINE)) == 1, text
     return text.strip()

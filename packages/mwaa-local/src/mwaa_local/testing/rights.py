@@ -14,27 +14,27 @@ from mwaa_local.testing.stacks import listed
 
 
 def denied(aws: Aws) -> str:
-    """What was denied up to now, a line each."""
+    """Return the log lines of all denied calls so far."""
     log = (aws.settings.state / "aws.log").read_text()
     return "\n".join(line for line in log.splitlines() if line.startswith("denied: "))
 
 
 @dataclass(frozen=True)
 class Taken:
-    """A right that a role lacks for now."""
+    """A permission that a role lacks for now."""
 
     action: str
     resource: str
 
     @property
     def words(self) -> str:
-        """How a refusal for the lack of it names it, as far as it has no wildcard."""
+        """A pattern of the error message for the missing permission, up to the first wildcard."""
         action, resource = (text.split("*")[0].split("?")[0] for text in (self.action, self.resource))
         return rf"is not authorized to perform: {action}\S* on resource: {resource}"
 
 
 def each_taken_away(aws: Aws, role: str) -> Iterator[Taken]:
-    """Take away one action on one resource after another, of all policies of a role; in the end it has them all."""
+    """Remove one permission at a time from the policies of a role, and restore all of them at the end."""
     iam = aws.client("iam")
 
     def put(name: str, statements: list[dict[str, Any]]) -> None:
@@ -44,14 +44,14 @@ def each_taken_away(aws: Aws, role: str) -> Iterator[Taken]:
     for name in iam.list_role_policies(RoleName=role)["PolicyNames"]:
         statements = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]["Statement"]
         single = [
-            {**each, "Action": action, "Resource": resource}
-            for each in statements
-            for action in listed(each["Action"])
-            for resource in listed(each["Resource"])
+            {**statement, "Action": action, "Resource": resource}
+            for statement in statements
+            for action in listed(statement["Action"])
+            for resource in listed(statement["Resource"])
         ]
         try:
             for taken in single:
-                put(name, [each for each in single if each is not taken])
+                put(name, [statement for statement in single if statement is not taken])
                 yield Taken(taken["Action"], taken["Resource"])
         finally:
             put(name, single)

@@ -1,4 +1,4 @@
-"""A stack whose parts a test may break: the test itself owns it, so what ends stays down until it is started again."""
+"""A stack whose parts a test can break. The test owns it, so a part that ends stays down until the test restarts it."""
 
 import contextlib
 import os
@@ -91,7 +91,7 @@ class Scene(Stack):
         return psutil.Process(child.process.pid)
 
     def revive(self) -> None:
-        """Start what of Airflow has ended again, as MWAA starts its containers again."""
+        """Restart the ended components of Airflow, as MWAA restarts its containers."""
         for number, child in enumerate(self.components):
             if child.process.poll() is not None:
                 log = child.log.with_name(f"{child.name.split()[-1]}.{time.monotonic_ns()}.log")
@@ -125,7 +125,7 @@ class Scene(Stack):
     # --- runs -----------------------------------------------------------------------------------------------------
 
     def ended(self, run_id: str, seconds: float = 300) -> str:
-        """How a run ends, while what of Airflow ends meanwhile is started again."""
+        """Return the final state of a run, and restart components of Airflow that end before it."""
 
         def final() -> str | None:
             self.revive()
@@ -141,7 +141,7 @@ class Scene(Stack):
         return {task["task_id"]: task["state"] for task in self.client.tasks(DAG, run_id)}
 
     def clear(self, run_id: str, *task_ids: str) -> str:
-        """Clear what failed, as people are told to, or these tasks alone, and return how the run ends then."""
+        """Clear the failed tasks, as the runbook says, or only the given tasks. Return the run's final state."""
         which = {"dry_run": False, "only_failed": True, "reset_dag_runs": True, "dag_run_id": run_id}
         if task_ids:
             which |= {"task_ids": task_ids}
@@ -150,13 +150,13 @@ class Scene(Stack):
         return self.ended(run_id)
 
     def log(self, run_id: str, task_id: str) -> str:
-        """What Airflow shows as the log of a task's last try."""
+        """Return the log of a task's last try from Airflow."""
         path = f"/dags/{DAG}/dagRuns/{run_id}/taskInstances/{task_id}"
         number = self.client.call("GET", path)["try_number"]
         return "\n".join(_texts(self.client.call("GET", f"{path}/logs/{number}", full_content="true")["content"]))
 
     def alerts(self) -> list[dict[str, str]]:
-        """What people were told since the last look."""
+        """Return and delete the alerts that have arrived."""
         return seed.read_alerts(self.settings)
 
     def query(self, statement: str, user: str = "dbt_user") -> list[Any]:
@@ -171,25 +171,25 @@ def _texts(content: Any) -> Iterator[str]:
     if isinstance(content, str):
         yield content
     elif isinstance(content, dict | list):
-        for each in content.values() if isinstance(content, dict) else content:
-            yield from _texts(each)
+        for item in content.values() if isinstance(content, dict) else content:
+            yield from _texts(item)
 
 
-def wait(there: Callable[[], Any], seconds: float) -> Any:
-    """What `there` returns, once it is true."""
+def wait(condition: Callable[[], Any], seconds: float) -> Any:
+    """Wait until `condition` returns a true value, and return that value."""
     until = time.monotonic() + seconds
-    while not (found := there()):
+    while not (value := condition()):
         assert time.monotonic() < until, f"not in {seconds} s"
         time.sleep(0.5)
-    return found
+    return value
 
 
 @contextlib.contextmanager
 def running(folder: Path, models: Mapping[str, str], options: Mapping[str, object]) -> Iterator[Scene]:
-    """A scene in a state folder of its own, stopped in the end."""
+    """Yield a scene in a new state folder, and stop it at the end."""
     before = dict(os.environ)
     checkout = new_checkout(folder / "state")
-    # What a command of the checkout would have, for what it starts.
+    # The environment of the checkout's commands.
     os.environ.update(checkout.environment | checkout.settings.aws_environment())
     scene = Scene(checkout, options)
     try:

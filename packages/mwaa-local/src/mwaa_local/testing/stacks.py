@@ -56,14 +56,14 @@ class Stacks:
             Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
             Capabilities=["CAPABILITY_NAMED_IAM"],
         )
-        (shown,) = cloudformation.describe_stacks(StackName=stack)["Stacks"]
-        assert shown["StackStatus"] == "CREATE_COMPLETE"
+        (description,) = cloudformation.describe_stacks(StackName=stack)["Stacks"]
+        assert description["StackStatus"] == "CREATE_COMPLETE"
         resources = cloudformation.describe_stack_resources(StackName=stack)["StackResources"]
-        made = {each["LogicalResourceId"] for each in resources if each.get("LogicalResourceId")}
+        created = {resource.get("LogicalResourceId") for resource in resources}
         for name, resource in content["Resources"].items():
             optional = resource["Type"] in NOT_MADE or "Condition" in resource
-            assert name in made or optional, f"{file}: {name} was not made"
-        return {output["OutputKey"]: output["OutputValue"] for output in shown.get("Outputs", [])}
+            assert name in created or optional, f"{file}: {name} was not made"
+        return {output["OutputKey"]: output["OutputValue"] for output in description.get("Outputs", [])}
 
     def policies(self, role_arn: str) -> list[dict[str, Any]]:
         """Every statement of a role's inline policies."""
@@ -72,4 +72,4 @@ class Stacks:
         assert names
         documents = [iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"] for name in names]
         # The stand-in keeps the policy of a stack's role as Python writes it, and AWS::NoValue in a list as None.
-        return [each for document in documents for each in ast.literal_eval(document)["Statement"] if each]
+        return [item for document in documents for item in ast.literal_eval(document)["Statement"] if item]

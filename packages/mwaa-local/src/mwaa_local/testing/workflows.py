@@ -19,7 +19,7 @@ from mwaa_local.testing.aws import Aws
 
 @dataclass
 class Runner:
-    """Runs the jobs of a workflow, each in a checkout of its own.
+    """Runs the jobs of a workflow, each in a new checkout.
 
     Args:
         source: the repository.
@@ -68,7 +68,7 @@ class Runner:
     def wanted(
         self, part: dict[str, Any], variables: dict[str, str] | None = None, inputs: dict[str, Any] | None = None
     ) -> bool:
-        """What `if` says: parts joined by &&, each a comparison, a value or a function that this test knows."""
+        """Evaluate an `if`: comparisons, values and known functions, joined by &&."""
         condition = str(part.get("if", "")).removeprefix("${{ ").removesuffix(" }}")
         for term in filter(None, condition.split(" && ")):
             # Every step of a test's run succeeds, so neither can be false.
@@ -114,8 +114,8 @@ class Runner:
             (checkout / ".local/venvs/tools").symlink_to(sys.prefix)
             (checkout / ".local/venvs/scan").symlink_to(Path(sys.prefix).with_name("scan"))
             digest = "cat requirements/tools.txt packages/*/pyproject.toml | cksum"
-            wanted = subprocess.run(["sh", "-c", digest], cwd=checkout, capture_output=True, check=True)
-            assert Path(sys.prefix, ".ready").read_bytes() == wanted.stdout, "the tools are out of date: make deps"
+            checksum = subprocess.run(["sh", "-c", digest], cwd=checkout, capture_output=True, check=True)
+            assert Path(sys.prefix, ".ready").read_bytes() == checksum.stdout, "the tools are out of date: make deps"
         elif action.startswith("./.github/actions/"):
             content = yaml.safe_load((checkout / action / "action.yml").read_text())
             for inner in content["runs"]["steps"]:
@@ -126,9 +126,9 @@ class Runner:
             self._upload(checkout / with_["path"], with_)
         elif action == "actions/download-artifact":
             pattern = with_.get("pattern", with_.get("name"))
-            found = [path for name, path in self.artifacts.items() if Path(name).match(pattern)]
-            assert found, pattern
-            for path in found:
+            paths = [path for name, path in self.artifacts.items() if Path(name).match(pattern)]
+            assert paths, pattern
+            for path in paths:
                 shutil.copytree(path, checkout / with_["path"], dirs_exist_ok=True)
         elif action == "aws-actions/configure-aws-credentials":
             assert job["permissions"]["id-token"] == "write"
