@@ -1,53 +1,53 @@
-"""What the gateway shall do for one statement of a client: the result of translating it."""
+"""The result of translating one statement."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-# The names of our helpers' schema begins with pg_, so that clients take it for a system schema.
+# Clients treat schemas whose names begin with pg_ as system schemas.
 HELPERS = "pg_redshift"
 
 
-class Refused(Exception):  # noqa: N818 - the word that the project uses for it
-    """The statement is not run. What the client gets instead is an error with these fields."""
+class Refused(Exception):  # noqa: N818 - the project's word
+    """The statement is refused: the client gets an error with these fields."""
 
     def __init__(self, text: str, code: str, hint: str = "") -> None:
-        """Keep the message, its SQLSTATE and a hint."""
+        """Store the message, its SQLSTATE and a hint."""
         super().__init__(text)
         self.text, self.code, self.hint = text, code, hint
 
 
 def unsupported(construct: str, hint: str) -> Refused:
-    """A refusal of what Redshift does and the local warehouse cannot do."""
+    """Return the refusal of a construct that Redshift has and the local warehouse has not."""
     return Refused(f"not supported by the local warehouse: {construct}", "0A000", hint)
 
 
 @dataclass
 class Plan:
-    """One statement, ready to be run.
+    """One translated statement.
 
     Attributes:
-        sql: PostgreSQL's text of it.
+        sql: the PostgreSQL statement.
         tag: command tag to report instead of PostgreSQL's, such as `CREATE USER`.
-        job: something the gateway itself does instead of sending `sql` (COPY, UNLOAD).
-        text: what the client wrote.
+        action: run by the gateway instead of sending `sql` (COPY, UNLOAD, TRUNCATE).
+        text: the statement as the client wrote it.
         reads: schema (or nothing) and name of every relation whose rows it reads.
         writes: the relation that it inserts rows into, as PostgreSQL text.
-        makes_late_view: name of the late-binding view that it makes.
-        renames: the name of a relation and the one that it gets.
+        makes_late_view: name of the late-binding view that it creates.
+        renames: a relation's old and new name.
         refused: whether `sql` only raises an error.
         label: the query group that it sets.
-        aliased: the plan to run instead if columns are missing that are aliases of the same select list.
-        checks: queries that say whether that is so: as it was written, then with all but one alias inlined.
-        wants: names of tables whose columns have to be known before it can be translated.
-        finish: makes the plan to run of those columns.
-        columns: how the rows of its result are rewritten on their way to the client; known once it was described.
-        takes_bytes: the numbers of its parameters that are VARBYTE; known once it was described.
+        alias_fallback: the plan to run if a name is an alias of the same select list, and no column.
+        alias_checks: queries that decide this: the statement as written, then with all aliases but one inlined.
+        needs_columns: tables whose columns must be known before the statement can be translated.
+        complete: returns the plan for these columns.
+        columns: how result rows are rewritten for the client; known after Describe.
+        takes_bytes: numbers of the VARBYTE parameters; known after Describe.
     """
 
     sql: str
     tag: str | None = None
-    job: Any = field(default=None, compare=False)
+    action: Any = field(default=None, compare=False)
     text: str = ""
     refused: bool = False
     reads: frozenset[tuple[str, str]] = frozenset()
@@ -55,10 +55,10 @@ class Plan:
     makes_late_view: str = ""
     renames: tuple[str, str] | None = None
     label: str | None = None
-    aliased: "Plan | None" = None
-    checks: tuple[str, ...] = ()
-    wants: list[str] = field(default_factory=list)
-    finish: "Callable[[dict[str, list[str]]], Plan] | None" = field(default=None, compare=False)
+    alias_fallback: "Plan | None" = None
+    alias_checks: tuple[str, ...] = ()
+    needs_columns: list[str] = field(default_factory=list)
+    complete: "Callable[[dict[str, list[str]]], Plan] | None" = field(default=None, compare=False)
     columns: Any = field(default=None, compare=False)
     takes_bytes: frozenset[int] = frozenset()
 
@@ -74,12 +74,12 @@ def identifier(name: str) -> str:
 
 
 def bare(quoted: str) -> str:
-    """The name that a quoted identifier stands for."""
+    """Return the name without its quotes."""
     return quoted[1:-1].replace('""', '"')
 
 
 def block(*steps: str) -> str:
-    """Several statements that succeed or fail as one, as one statement."""
+    """Wrap several statements into one that succeeds or fails as a whole."""
     body = "".join(f"{step};\n" for step in steps)
     mark = "$b$"
     while mark in body:
@@ -88,6 +88,6 @@ def block(*steps: str) -> str:
 
 
 def raising(refusal: Refused) -> Plan:
-    """A statement that fails with the fields of `refusal`: the server then treats it as any failed statement."""
+    """Return a plan that fails in PostgreSQL with the fields of `refusal`, so that transactions behave as usual."""
     parts = (literal(part.replace("\0", "")) for part in (refusal.code, refusal.text, refusal.hint))
     return Plan(f"SELECT {HELPERS}.refuse({', '.join(parts)})", refused=True)

@@ -1,4 +1,4 @@
-"""What clients ask the catalog for by themselves: the connector's metadata calls, its parameters, pandas."""
+"""Catalog queries of clients: the connector's metadata calls, its parameters, pandas."""
 
 import pytest
 
@@ -7,19 +7,19 @@ import pytest
 def cursor(warehouse):
     with warehouse.connect() as connection:
         connection.autocommit = True
-        with connection.cursor() as made:
-            made.execute("drop schema if exists asked cascade")
-            made.execute("create schema asked")
-            made.execute("create table asked.parent (a int, b varchar(5), primary key (a, b))")
-            made.execute(
+        with connection.cursor() as cursor:
+            cursor.execute("drop schema if exists asked cascade")
+            cursor.execute("create schema asked")
+            cursor.execute("create table asked.parent (a int, b varchar(5), primary key (a, b))")
+            cursor.execute(
                 "create table asked.child (a int, b varchar(5), d decimal(8, 2),"
                 " foreign key (a, b) references asked.parent)"
             )
-            yield made
-            made.execute("drop schema asked cascade")
+            yield cursor
+            cursor.execute("drop schema asked cascade")
 
 
-def test_the_connectors_metadata_calls(cursor):
+def test_the_connectors_metadata_calls_work(cursor):
     assert [row[1:4] for row in cursor.get_tables(schema_pattern="asked")] == [
         ["asked", "child", "TABLE"],
         ["asked", "parent", "TABLE"],
@@ -45,7 +45,7 @@ def test_bytes_are_bound_as_bytes(cursor):
     assert cursor.fetchone() == ["00616263", 4]
 
 
-def test_many_rows_at_once(cursor):
+def test_many_rows_can_be_inserted_at_once(cursor):
     cursor.executemany("insert into asked.parent values (%s, %s)", [(number, f"n{number}") for number in range(50)])
     cursor.execute("select count(*), max(a), min(b) from asked.parent")
     assert cursor.fetchone() == [50, 49, "n0"]

@@ -1,4 +1,4 @@
-"""Who may connect, with which passwords, and what a session is told."""
+"""Login, passwords, and the start of a session."""
 
 import hashlib
 
@@ -17,13 +17,13 @@ def admin(warehouse):
     connection.close()
 
 
-def test_a_query_with_bound_values(admin):
+def test_queries_accept_bound_values(admin):
     admin.execute("select %s::int + 1, %s", (41, "it's"))
     assert admin.fetchone() == [42, "it's"]
 
 
 @pytest.mark.parametrize(
-    "given",
+    "password",
     [
         "Plain1text",
         f"sha256|{hashlib.sha256(b'Plain1textsalt').hexdigest()}|salt",
@@ -31,8 +31,8 @@ def test_a_query_with_bound_values(admin):
     ],
     ids=["clear", "sha256", "md5"],
 )
-def test_every_form_of_a_password(warehouse, admin, given):
-    admin.execute(f"create user login_a password '{given}'")
+def test_passwords_work_in_every_format(warehouse, admin, password):
+    admin.execute(f"create user login_a password '{password}'")
     with warehouse.connect("login_a", "Plain1text") as connection:
         assert connection.run("select current_user")[0] == ["login_a"]
     with pytest.raises(redshift_connector.Error, match='password authentication failed for user "login_a"'):
@@ -47,7 +47,7 @@ def test_a_changed_password_replaces_the_old_one(warehouse, admin):
     warehouse.connect("login_b", "Second2word").close()
 
 
-def test_a_user_that_was_rolled_back_cannot_log_in(warehouse):
+def test_a_rolled_back_user_cannot_log_in(warehouse):
     with warehouse.connect() as connection:
         connection.run("create user login_c password 'Plain1text'")
         connection.rollback()
@@ -78,12 +78,12 @@ def test_weak_passwords_are_refused(admin):
         admin.execute("create user login_a password 'Ab1'")
 
 
-def test_an_unknown_database(warehouse):
+def test_an_unknown_database_is_refused(warehouse):
     with pytest.raises(redshift_connector.Error, match='database "nowhere" does not exist'):
         warehouse.connect(database="nowhere")
 
 
-def test_privileges_reach_tables_made_later(warehouse, admin):
+def test_default_privileges_apply_to_later_tables(warehouse, admin):
     admin.execute("create user login_a password 'Plain1text'")
     admin.execute("create schema later")
     admin.execute("grant usage on schema later to login_a")
@@ -96,7 +96,7 @@ def test_privileges_reach_tables_made_later(warehouse, admin):
     admin.execute("drop schema later cascade")
 
 
-def test_views_are_listed_when_what_a_late_binding_view_reads_was_made_anew(admin):
+def test_views_are_listed_after_a_table_under_a_late_binding_view_is_replaced(admin):
     admin.execute("create schema if not exists listed")
     for _ in range(2):
         admin.execute("drop table if exists listed.t")

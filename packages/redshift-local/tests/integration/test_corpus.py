@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent / "corpus"
 
 
 def cases(kind: str):
-    """Statement, expectation and note of every case whose file says `kind`."""
+    """Statement, expectation and note of every case of a kind."""
     for file in sorted(FOLDER.glob("*.yml")):
         if (file.stem.startswith("refused")) != (kind == "refused"):
             continue
@@ -26,7 +26,7 @@ def cases(kind: str):
 
 
 def text_of(value) -> str | None:
-    """A value as the corpus writes it."""
+    """Return a value in the notation of the corpus."""
     if value is None:
         return None
     if isinstance(value, (IntervalYearToMonth, IntervalDayToSecond)):
@@ -36,42 +36,42 @@ def text_of(value) -> str | None:
 
 @pytest.fixture(scope="module")
 def connection(request):
-    """A session with a schema of its own; on a cluster if the environment names one."""
+    """A session in the schema corpus; on a cluster if REDSHIFT_HOST is set."""
     if host := os.environ.get("REDSHIFT_HOST"):
-        made = redshift_connector.connect(
+        session = redshift_connector.connect(
             host=host,
             user=os.environ["REDSHIFT_USER"],
             password=os.environ["REDSHIFT_PASSWORD"],
             database=os.environ["REDSHIFT_DATABASE"],
         )
     else:
-        made = request.getfixturevalue("warehouse").connect()
-    made.autocommit = True
-    made.run("drop schema if exists corpus cascade")
-    made.run("create schema corpus")
-    made.run("set search_path to corpus, public")
+        session = request.getfixturevalue("warehouse").connect()
+    session.autocommit = True
+    session.run("drop schema if exists corpus cascade")
+    session.run("create schema corpus")
+    session.run("set search_path to corpus, public")
     for statement in (FOLDER / "setup.sql").read_text().split(";\n"):
         if statement.strip():
-            made.run(statement)
-    yield made
-    made.run("drop schema corpus cascade")
-    made.close()
+            session.run(statement)
+    yield session
+    session.run("drop schema corpus cascade")
+    session.close()
 
 
 @pytest.mark.parametrize(("sql", "rows", "note"), list(cases("answered")))
-def test_answers_as_the_manual_says(connection, sql, rows, note):
+def test_answers_match_the_manual(connection, sql, rows, note):
     with connection.cursor() as cursor:
         *before, last = [part for part in sql.split(";;") if part.strip()]
         for statement in before:
             cursor.execute(statement)
         cursor.execute(last)
-        found = [[text_of(value) for value in row] for row in cursor.fetchall()] if cursor.description else None
+        actual = [[text_of(value) for value in row] for row in cursor.fetchall()] if cursor.description else None
     expected = None if rows is None else [[None if value is None else str(value) for value in row] for row in rows]
-    assert found == expected, note
+    assert actual == expected, note
 
 
 @pytest.mark.parametrize(("sql", "code", "message"), list(cases("refused")))
-def test_refuses(connection, sql, code, message):
+def test_unsupported_statements_are_refused(connection, sql, code, message):
     *before, last = sql.split(";;")
     for statement in before:
         connection.run(statement)

@@ -1,4 +1,4 @@
-"""dbt-redshift, unmodified, against the warehouse: a project that uses most of what it can do."""
+"""The unmodified dbt-redshift adapter, with a project that uses most of its features."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def project(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def dbt(warehouse, project):
-    """Runs dbt; fails with its output unless it succeeds, or fails where that is expected."""
+    """Runs dbt and checks its exit code: 0, or 1 with `fails=True`."""
     with warehouse.connect() as connection:
         connection.autocommit = True
         for statement in ("drop user if exists dbt_reader", "create user dbt_reader password 'Abcdef12'"):
@@ -53,11 +53,11 @@ def dbt(warehouse, project):
 
 @pytest.fixture
 def results(project):
-    """Reads what became of each node in the last run, by its name."""
+    """Reads the results of the last run, by node name."""
 
     def read() -> dict[str, dict]:
-        found = json.loads((project / "target" / "run_results.json").read_text())["results"]
-        return {each["unique_id"]: each for each in found}
+        nodes = json.loads((project / "target" / "run_results.json").read_text())["results"]
+        return {node["unique_id"]: node for node in nodes}
 
     return read
 
@@ -71,7 +71,7 @@ def rows(warehouse):
     return read
 
 
-def test_builds_from_nothing(dbt, rows):
+def test_build_creates_all_models(dbt, rows):
     dbt("build")
     assert rows("select customer, orders, total, names from dbt_shop.customers order by 1") == [
         ["Ann", 2, Decimal("17.75"), "1, 3"],
@@ -98,22 +98,22 @@ def test_microbatch_runs_each_batch(results):
     assert (len(batches["successful"]), batches["failed"]) == (years, [])
 
 
-def test_builds_again_without_doubling(dbt, rows):
+def test_a_second_build_adds_no_rows(dbt, rows):
     dbt("build")
     for table in ("appended", "merged", "batched", "order_history"):
         assert rows(f"select count(*), count(distinct order_id) from dbt_shop.{table}") == [[4, 4]], table
 
 
-def test_the_append_strategy_only_adds(rows):
+def test_the_append_strategy_adds_rows(rows):
     assert rows("select count(*), count(distinct order_id) from dbt_shop.logged") == [[8, 4]]
 
 
-def test_a_late_binding_view_outlives_a_table_that_is_made_anew(dbt, rows):
+def test_a_late_binding_view_survives_a_replaced_table(dbt, rows):
     dbt("seed", "--full-refresh")
     assert rows("select count(*) from dbt_shop.late") == [[4]]
 
 
-def test_a_changed_row_reaches_snapshot_and_increments(dbt, rows, project):
+def test_a_changed_row_updates_snapshot_and_incremental_models(dbt, rows, project):
     seed = project / "seeds" / "orders.csv"
     seed.write_text(seed.read_text().replace("2,Bob,20.00", "2,Bob,25.00"))
     dbt("build")
@@ -121,7 +121,7 @@ def test_a_changed_row_reaches_snapshot_and_increments(dbt, rows, project):
     assert rows("select total from dbt_shop.customers where customer = 'Bob'") == [[25]]
 
 
-def test_a_materialized_view_is_refreshed_not_made_anew(dbt, rows, project):
+def test_a_materialized_view_is_refreshed_and_not_rebuilt(dbt, rows, project):
     before = rows("select 'dbt_shop.refreshed'::regclass::oid::int")
     seed = project / "seeds" / "orders.csv"
     seed.write_text(seed.read_text() + "5,Bob,1.00,2024-01-04 08:00:00,new\n")
@@ -144,7 +144,7 @@ def test_failures_of_data_tests_are_stored(rows, dbt, project):
     assert rows("select order_id from dbt_shop_dbt_test__audit.no_order_of_bob order by 1") == [[2], [5]]
 
 
-def test_full_refresh(dbt, rows):
+def test_full_refresh_rebuilds_incremental_models(dbt, rows):
     dbt("build", "--full-refresh")
     assert rows("select count(*) from dbt_shop.appended") == [[5]]
 
@@ -158,16 +158,16 @@ def test_a_new_column_is_added_to_an_increment(dbt, rows, project):
     assert ["buyer"] in columns
 
 
-def test_a_model_that_breaks_its_contract_is_not_built(dbt, rows, project):
+def test_a_model_with_a_broken_contract_is_not_built(dbt, rows, project):
     model = project / "models" / "customers.sql"
-    kept = model.read_text()
-    model.write_text(kept.replace("count(*) as orders", "'many' as orders"))
+    original = model.read_text()
+    model.write_text(original.replace("count(*) as orders", "'many' as orders"))
     assert "contract that failed" in dbt("run", "--select", "customers", fails=True)
-    model.write_text(kept)
+    model.write_text(original)
     assert rows("select sum(orders) from dbt_shop.customers") == [[5]]
 
 
-def test_docs_know_every_relation_and_column(dbt, project):
+def test_docs_list_every_relation_and_column(dbt, project):
     dbt("docs", "generate")
     nodes = json.loads((project / "target" / "catalog.json").read_text())["nodes"]
     assert {name.split(".")[-1] for name in nodes} >= {
@@ -187,20 +187,20 @@ def test_docs_know_every_relation_and_column(dbt, project):
 
 def test_source_freshness_from_a_column_and_from_the_catalog(dbt, project):
     dbt("source", "freshness")
-    found = json.loads((project / "target" / "sources.json").read_text())["results"]
-    assert {each["unique_id"].split(".")[-1]: each["status"] for each in found} == {
+    sources = json.loads((project / "target" / "sources.json").read_text())["results"]
+    assert {source["unique_id"].split(".")[-1]: source["status"] for source in sources} == {
         "orders": "pass",
         "told_by_the_catalog": "pass",
     }
 
 
-def test_clone(dbt, rows, project):
+def test_clone_copies_a_table(dbt, rows, project):
     shutil.copytree(project / "target", project / "state")
     dbt("clone", "--state", "state", "--target", "other", "--select", "customers")
     assert rows("select count(*) from dbt_shop_clone.customers") == [[3]]
 
 
-def test_grants_and_descriptions_arrive(rows):
+def test_grants_and_descriptions_are_applied(rows):
     assert rows("select has_table_privilege('dbt_reader', 'dbt_shop.customers', 'select')") == [[True]]
     described = rows("select obj_description('dbt_shop.late'::regclass)")
     assert described == [['A late-binding view; it\'s "quoted" \\ backslashed']]
@@ -208,8 +208,8 @@ def test_grants_and_descriptions_arrive(rows):
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_builds_with_show_statements_and_the_adapters_behaviour_flags(dbt, rows, project, again):
-    """`datasharing` has the adapter ask SHOW instead of the catalog; its flags change transactions and grants."""
+def test_build_works_with_show_statements_and_behavior_flags(dbt, rows, project, again):
+    """`datasharing` makes the adapter use SHOW instead of the catalog; its flags change transactions and grants."""
     settings = project / "dbt_project.yml"
     flags = ("redshift_skip_autocommit_transaction_statements", "redshift_grants_extended")
     if not again:
@@ -223,6 +223,6 @@ def test_builds_with_show_statements_and_the_adapters_behaviour_flags(dbt, rows,
     assert list(nodes["model.shop.customers"]["columns"]) == ["customer", "orders", "total", "names"]
 
 
-def test_its_statements_are_labelled_with_their_nodes(rows):
-    found = rows("select count(*) from sys_query_history where query_text like '%model.shop.customers%'")
-    assert found[0][0] > 0
+def test_query_history_has_node_names(rows):
+    counts = rows("select count(*) from sys_query_history where query_text like '%model.shop.customers%'")
+    assert counts[0][0] > 0

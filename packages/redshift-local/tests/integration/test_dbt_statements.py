@@ -1,4 +1,4 @@
-"""Statements of dbt's adapter and of well-known packages that the project of test_dbt.py does not bring about."""
+"""Statements of the dbt adapter and of common dbt packages that test_dbt.py does not run."""
 
 import pytest
 import redshift_connector
@@ -11,7 +11,7 @@ def run(warehouse):
         yield lambda sql: [list(row) for row in connection.run(sql) or []]
 
 
-def test_schemas_are_made_and_dropped_with_their_database_in_front(run):
+def test_schemas_can_be_qualified_with_the_database(run):
     run('create schema if not exists "dev"."dbt_prefixed"')
     run('drop schema if exists "dev"."dbt_prefixed" cascade')
     assert run("select count(*) from pg_namespace where nspname = 'dbt_prefixed'") == [[0]]
@@ -25,12 +25,12 @@ def test_schemas_are_made_and_dropped_with_their_database_in_front(run):
         'create table "elsewhere".public.t (i int)',
     ],
 )
-def test_another_database_is_refused_by_name(run, statement):
+def test_another_database_is_refused(run, statement):
     with pytest.raises(redshift_connector.ProgrammingError, match=r"not supported by the local warehouse: .*database"):
         run(statement)
 
 
-def test_the_query_group_can_be_asked_for(run):
+def test_the_query_group_can_be_shown(run):
     run("set query_group to 'nightly'")
     assert run("select current_setting('query_group')") == [["nightly"]]
     run("reset query_group")
@@ -38,13 +38,13 @@ def test_the_query_group_can_be_asked_for(run):
     assert run("show query_group") == [["unset"]]
 
 
-def test_an_alias_of_the_select_list_can_be_filtered_by(run):
-    """`get_relations_by_pattern` of dbt_utils does so."""
-    found = run(
+def test_where_can_use_an_alias_of_the_select_list(run):
+    """`get_relations_by_pattern` of dbt_utils uses it."""
+    rows = run(
         "select distinct table_schema as s, 'x' as kind from information_schema.tables where s = 'pg_catalog'"
         " union all select schemaname as table_schema, 'external' from svv_external_tables where table_schema = 'none'"
     )
-    assert found == [["pg_catalog", "x"]]
+    assert rows == [["pg_catalog", "x"]]
 
 
 def test_quoted_names_are_folded_to_lower_case(run):
@@ -55,25 +55,25 @@ def test_quoted_names_are_folded_to_lower_case(run):
 
 
 def test_dollar_quoted_text_has_no_parameters(run):
-    """dbt writes descriptions so."""
+    """dbt writes descriptions like this."""
     run("create temp table described (i int)")
     run("comment on table described is $dbt$costs $1, or $$2$dbt$")
     assert run("select obj_description('described'::regclass)") == [["costs $1, or $$2"]]
 
 
-def test_functions_in_sql(run):
-    """dbt's resource type `function` makes them. https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_FUNCTION.html"""
-    made = 'create or replace function "dev"."public"."dbt_days" (date, varchar(10)) returns integer immutable as'
-    run(f"{made} $$ select datediff(day, $1, nvl($2, '2024-01-31')::date) $$ language sql")
+def test_sql_functions_can_be_created_and_called(run):
+    """dbt's resource type `function` creates them. https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_FUNCTION.html"""
+    create = 'create or replace function "dev"."public"."dbt_days" (date, varchar(10)) returns integer immutable as'
+    run(f"{create} $$ select datediff(day, $1, nvl($2, '2024-01-31')::date) $$ language sql")
     run("grant execute on function public.dbt_days(date, varchar(10)) to public")
     assert run("select public.dbt_days('2024-01-01', null), dbt_days('2024-01-01'::date, '2024-01-03')") == [[30, 2]]
     with pytest.raises(redshift_connector.ProgrammingError, match="without FROM"):
-        run(f"{made} $$ select count(*) from pg_class $$ language sql")
+        run(f"{create} $$ select count(*) from pg_class $$ language sql")
     run("drop function public.dbt_days(date, varchar(10))")
 
 
-def test_the_catalog_knows_when_rows_were_inserted(run):
-    """From that dbt tells how fresh a source is that has no `loaded_at_field`."""
+def test_the_catalog_shows_when_rows_were_inserted(run):
+    """dbt reads the freshness of sources without `loaded_at_field` from it."""
     run("create schema if not exists arrivals")
     run("create table arrivals.made as select 1 as i")
     run("insert into arrivals.made values (2), (3)")
@@ -85,8 +85,8 @@ def test_the_catalog_knows_when_rows_were_inserted(run):
     run("drop schema arrivals cascade")
 
 
-def test_a_temporary_table_may_have_a_long_name(run):
-    """dbt's unit tests make such tables, and ask the catalog for their columns."""
+def test_a_temporary_table_can_have_a_long_name(run):
+    """dbt's unit tests create such tables and read their columns from the catalog."""
     name = "test_order_items_compute_to_bools_correctly__dbt_tmp133136742644"
     run(f'create temporary table "{name}" as (select 1 as a)')
     run(f'create temporary table "{name}5" as (select 2 as b)')
@@ -94,8 +94,8 @@ def test_a_temporary_table_may_have_a_long_name(run):
     assert run(f"select column_name from information_schema.columns where table_name = '{name}5'") == [["b"]]
     run(f'drop table if exists "{name}" cascade')
     assert run(f"select b, '{name}' from {name}5") == [[2, name]]
-    made = f'create view "dev"."public"."{name}__dbt_tmp" as select 1 as i with no schema binding'
-    for statement in (made, f"alter table public.{name}__dbt_tmp rename to short_again", "drop view short_again"):
+    create = f'create view "dev"."public"."{name}__dbt_tmp" as select 1 as i with no schema binding'
+    for statement in (create, f"alter table public.{name}__dbt_tmp rename to short_again", "drop view short_again"):
         run(statement)
     for statement in (f"create table {name} (i int)", f"select 1 as {name}", f"create schema {name}"):
         with pytest.raises(redshift_connector.ProgrammingError, match="names of more than 63 bytes"):

@@ -26,7 +26,7 @@ def s3(redshift_s3):
 
 @pytest.fixture
 def put(s3, request):
-    """Puts files under a prefix of the test's own; returns the prefix's address."""
+    """Puts files under a new prefix; returns the prefix's address."""
     prefix = request.node.name
 
     def store(*files: bytes | str) -> str:
@@ -48,7 +48,7 @@ def run(warehouse):
         with connection.cursor() as cursor:
             cursor.execute(sql)
             return (
-                [[None if each is None else str(each) for each in row] for row in cursor.fetchall()]
+                [[None if value is None else str(value) for value in row] for row in cursor.fetchall()]
                 if cursor.description
                 else []
             )
@@ -59,7 +59,7 @@ def run(warehouse):
     connection.close()
 
 
-def test_csv_with_header_gzip_and_null(run, put):
+def test_csv_with_header_gzip_and_null_is_loaded(run, put):
     where = put(gzip.compress(b"a,b,c,d,e,f\n1,x,2024-01-01,2024-01-01T10:00:00Z,1.5,t\nNA,NA,NA,NA,NA,NA\n"))
     run(f"copy loaded from '{where}' iam_role default csv gzip ignoreheader 1 null as 'NA' timeformat 'auto'")
     assert run("select * from loaded order by a") == [
@@ -69,7 +69,7 @@ def test_csv_with_header_gzip_and_null(run, put):
     assert run("select pg_last_copy_count()") == [["2"]]
 
 
-def test_every_object_under_the_prefix_with_or_without_a_last_newline(run, put):
+def test_all_objects_are_loaded_with_or_without_a_final_newline(run, put):
     where = put("1,a\n2,b", "3,c\n", "4,d")
     run(f"copy loaded (a, b) from '{where}' iam_role default csv")
     assert run("select a, b from loaded order by a") == [["1", "a"], ["2", "b"], ["3", "c"], ["4", "d"]]
@@ -80,7 +80,7 @@ def test_empty_fields_are_null_in_numbers_and_empty_in_text(run, put):
     assert run("select a, b from loaded order by 2") == [["1", ""], ["2", "NULL"], [None, "x"]]
 
 
-def test_delimited_with_escape_and_formats(run, put):
+def test_delimited_text_with_escapes_and_formats_is_loaded(run, put):
     where = put("1|a\\|b|31.12.2024|12/31/2024 23:59|2.5|yes\n2|\\N|01.01.2024|01/01/2024 00:00|-1|0\n")
     run(
         f"copy loaded from '{where}' iam_role 'arn:aws:iam::123456789012:role/r' delimiter '|' escape"
@@ -92,21 +92,21 @@ def test_delimited_with_escape_and_formats(run, put):
     ]
 
 
-def test_json_auto_and_bzip2(run, put):
+def test_json_auto_and_bzip2_are_loaded(run, put):
     text = '{"a": 1, "b": "x", "unknown": 5}\n{"b": null, "a": 2}\n{"a":3,\n "f": true}'
     run(f"copy loaded from '{put(bz2.compress(text.encode()))}' iam_role default json 'auto' bzip2")
     assert run("select a, b, f from loaded order by a") == [["1", "x", None], ["2", None, None], ["3", None, "True"]]
 
 
-def test_a_manifest(run, put, s3):
+def test_a_manifest_lists_the_files(run, put, s3):
     put("1,a\n", "2,b\n")
-    entries = [{"url": f"s3://{BUCKET}/test_a_manifest/1", "mandatory": True}, {"url": f"s3://{BUCKET}/none"}]
+    entries = [{"url": f"s3://{BUCKET}/test_a_manifest_lists_the_files/1", "mandatory": True}, {"url": f"s3://{BUCKET}/none"}]
     s3.put_object(Bucket=BUCKET, Key="manifest.json", Body=json.dumps({"entries": entries}))
     run(f"copy loaded (a, b) from 's3://{BUCKET}/manifest.json' iam_role default csv manifest")
     assert run("select a, b from loaded") == [["2", "b"]]
 
 
-def test_what_is_longer_than_its_column_in_bytes_is_refused_or_cut(run, put):
+def test_values_longer_than_the_column_are_refused_or_truncated(run, put):
     where = put("1,ééé\n")
     with pytest.raises(redshift_connector.Error, match="Load into table 'loaded' failed"):
         run(f"copy loaded (a, b) from '{where}' iam_role default csv")
@@ -119,21 +119,21 @@ def test_load_errors_name_file_line_column_and_reason(run, put):
     with pytest.raises(redshift_connector.Error, match="Check 'stl_load_errors' system table for details"):
         run(f"copy loaded (a, b) from '{where}' iam_role default csv")
     assert run("select count(*) from loaded") == [["0"]]
-    found = run(
+    errors = run(
         "select line_number, trim(colname), trim(raw_field_value), err_code, trim(err_reason) from stl_load_errors"
         " where filename like '%test_load_errors%' order by starttime desc limit 1"
     )
-    assert found == [["2", "a", "x", "1207", "Invalid digit, Value 'x', Pos 0, Type: Integer"]]
+    assert errors == [["2", "a", "x", "1207", "Invalid digit, Value 'x', Pos 0, Type: Integer"]]
 
 
-def test_maxerror_loads_the_rest(run, put):
+def test_maxerror_skips_bad_rows(run, put):
     where = put("1,a", "x,b\n3,toolong\n4,d")
     run(f"copy loaded (a, b) from '{where}' iam_role default csv maxerror 2")
     assert run("select a from loaded order by a") == [["1"], ["4"]]
     assert run("select count(*) from sys_load_error_detail where file_name like '%test_maxerror%'") == [["2"]]
 
 
-def test_it_stands_in_the_clients_transaction(warehouse, put):
+def test_copy_runs_in_the_clients_transaction(warehouse, put):
     where = put("1,a\n", "2,b\n")
     with warehouse.connect() as connection:
         connection.run("create table undone (a int, b varchar(5))")
@@ -152,12 +152,12 @@ def test_it_stands_in_the_clients_transaction(warehouse, put):
         ("nowhere", "not supported by the local warehouse: COPY FROM 'nowhere'"),
     ],
 )
-def test_sources_that_are_not_there(run, s3, where, text):
+def test_missing_sources_are_named(run, s3, where, text):
     with pytest.raises(redshift_connector.Error, match=text):
         run(f"copy loaded from '{where}' iam_role default csv")
 
 
-def test_a_broken_archive_and_a_table_that_is_not_there(run, put):
+def test_broken_archives_and_missing_tables_are_refused(run, put):
     where = put("not packed")
     with pytest.raises(redshift_connector.Error, match="is not packed with gzip"):
         run(f"copy loaded (a, b) from '{where}' iam_role default csv gzip")
@@ -166,7 +166,7 @@ def test_a_broken_archive_and_a_table_that_is_not_there(run, put):
     assert run("select 1") == [["1"]]
 
 
-def test_what_is_unloaded_can_be_loaded(run, s3):
+def test_unloaded_files_can_be_loaded(run, s3):
     run("insert into loaded values (1, 'a|\\\\\\'', '2024-01-01', null, 1.5, true), (2, null, null, null, null, false)")
     for form in ("csv header", "delimiter '|' escape null as '@'", "json", "gzip escape null as '@'"):
         where = f"s3://{BUCKET}/unloaded/{abs(hash(form))}/"
@@ -184,7 +184,7 @@ def test_what_is_unloaded_can_be_loaded(run, s3):
         run("drop table back")
 
 
-def test_unload_wants_an_empty_place(run, s3):
+def test_unload_refuses_existing_files(run, s3):
     where = f"s3://{BUCKET}/occupied/"
     run(f"unload ('select 1') to '{where}' iam_role default")
     with pytest.raises(redshift_connector.Error, match="unload destination on S3 is not empty"):

@@ -1,4 +1,4 @@
-"""The warehouse as a process: start, stop, what is left when something is killed."""
+"""The warehouse as a process: start, stop, kill, options and exit codes."""
 
 import signal
 import subprocess
@@ -21,7 +21,7 @@ def processes_of(state: Path) -> list[psutil.Process]:
 
 
 def wait_until_gone(state: Path, seconds: float = 20) -> list[psutil.Process]:
-    """Wait for the last process of a state folder; returns what is left."""
+    """Wait for the last process of a state folder; returns the remaining ones."""
     until = time.monotonic() + seconds
     while (left := processes_of(state)) and time.monotonic() < until:
         time.sleep(0.1)
@@ -36,7 +36,7 @@ def query(warehouse, sql: str):
 
 @pytest.fixture
 def state(tmp_path):
-    # Longer than a Unix socket's path may be, so that the socket has to move.
+    # Longer than the limit of a Unix socket's path, so that the socket must be elsewhere.
     folder = tmp_path / ("deep" * 25)
     yield folder
     for process in processes_of(folder):
@@ -66,13 +66,13 @@ def test_a_killed_gateway_leaves_no_postgres(state):
     stop_warehouse(again)
 
 
-def test_everything_killed_at_once_is_recovered(state):
+def test_data_survives_a_kill_of_all_processes(state):
     warehouse = start_warehouse(state)
     query(warehouse, "create table t as select 9 as a")
     children = psutil.Process(warehouse.process.pid).children(recursive=False)
-    watchdog = [each for each in children if each.name() != "postgres"]
-    for each in watchdog:
-        each.kill()
+    watchdog = [process for process in children if process.name() != "postgres"]
+    for process in watchdog:
+        process.kill()
     warehouse.process.kill()
     warehouse.process.wait()
     assert processes_of(state), "PostgreSQL is an orphan now"
@@ -82,12 +82,14 @@ def test_everything_killed_at_once_is_recovered(state):
     assert wait_until_gone(state) == []
 
 
-def test_a_killed_postgres_is_an_error_that_names_the_next_step(state):
+def test_a_killed_postgres_is_reported_with_the_next_step(state):
     warehouse = start_warehouse(state)
     connection = warehouse.connect()
     connection.run("create table t as select 10 as a")
     connection.commit()
-    postmaster = next(each for each in psutil.Process(warehouse.process.pid).children() if each.name() == "postgres")
+    postmaster = next(
+        process for process in psutil.Process(warehouse.process.pid).children() if process.name() == "postgres"
+    )
     postmaster.kill()
     assert warehouse.process.wait(30) == 1
     assert "Start the warehouse again" in (state / "warehouse.out").read_text()

@@ -1,4 +1,4 @@
-"""The wire: garbage, vanishing clients, long statements, large results, many connections, psql."""
+"""The wire protocol: invalid bytes, lost clients, long statements, large results, many connections, psql."""
 
 import os
 import shutil
@@ -22,10 +22,10 @@ LIMIT = 16 * 1024 * 1024
 
 @pytest.fixture
 def connection(warehouse):
-    made = warehouse.connect()
-    made.autocommit = True
-    yield made
-    made.close()
+    session = warehouse.connect()
+    session.autocommit = True
+    yield session
+    session.close()
 
 
 def raw(warehouse) -> socket.socket:
@@ -64,7 +64,7 @@ def alive(warehouse) -> bool:
 
 @settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.binary(min_size=1, max_size=200))
-def test_garbage_instead_of_a_startup(warehouse, data):
+def test_invalid_startup_bytes_do_no_harm(warehouse, data):
     with raw(warehouse) as client:
         client.sendall(data)
         client.shutdown(socket.SHUT_WR)
@@ -82,14 +82,14 @@ MESSAGES = st.builds(
 
 @settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
 @given(messages=st.lists(MESSAGES, max_size=6))
-def test_garbage_in_a_session(warehouse, messages):
+def test_invalid_messages_do_no_harm(warehouse, messages):
     with logged_in(warehouse) as client:
         client.sendall(b"".join(messages))
         client.shutdown(socket.SHUT_WR)
         drained(client)
 
 
-def test_it_still_serves_after_all_that(warehouse):
+def test_it_still_serves_after_invalid_bytes(warehouse):
     assert alive(warehouse)
 
 
@@ -100,7 +100,7 @@ def test_an_impossible_length_ends_the_connection(warehouse, head):
         assert b"08P01" in drained(client)
 
 
-def test_a_client_that_vanishes_in_the_middle(warehouse, connection):
+def test_the_query_of_a_lost_client_is_cancelled(warehouse, connection):
     client = logged_in(warehouse)
     text = b"select count(*) from generate_series(1, 1000000000)\0"
     client.sendall(b"Q" + struct.pack("!I", len(text) + 4) + text)
@@ -109,7 +109,7 @@ def test_a_client_that_vanishes_in_the_middle(warehouse, connection):
     until = time.monotonic() + 20
     question = "select count(*) from pg_stat_activity where query like '%%1000000000%%' and pid <> pg_backend_pid()"
     while connection.run(question)[0][0]:
-        assert time.monotonic() < until, "the query of a client that is gone goes on"
+        assert time.monotonic() < until, "the query of a lost client still runs"
         time.sleep(0.2)
 
 
@@ -122,7 +122,7 @@ def test_a_query_can_be_cancelled(warehouse):
             client.execute("select pg_sleep(30)")
 
 
-def test_a_statement_of_16_mb_is_taken_and_a_longer_one_refused(connection):
+def test_statements_are_limited_to_16_mb(connection):
     fits = "select len('" + "x" * (LIMIT - 14) + "')"
     assert len(fits) == LIMIT
     assert connection.run(fits) == ([LIMIT - 14],)
@@ -146,7 +146,7 @@ def test_a_million_rows_pass_in_bounded_memory(start_redshift):
     assert peak < 200 * 1024 * 1024
 
 
-def test_32_connections_at_once(warehouse):
+def test_32_connections_work_in_parallel(warehouse):
     problems = []
 
     def work(number: int) -> None:
@@ -176,12 +176,12 @@ def test_a_failed_statement_ends_the_transaction_as_on_redshift(warehouse):
         assert connection.run("select count(*) from svv_tables where table_name = 'aborted'") == ([0],)
 
 
-def test_a_refusal_with_bound_values_says_why(connection):
+def test_a_refused_statement_with_bound_values_names_the_reason(connection):
     with pytest.raises(redshift_connector.Error, match="not supported by the local warehouse: type GEOMETRY"):
         connection.cursor().execute("select %s::geometry", ("x",))
 
 
-def test_several_statements_in_one_message(warehouse):
+def test_one_message_can_have_several_statements(warehouse):
     url = f"host=127.0.0.1 port={warehouse.port} user=awsuser dbname=dev sslmode=disable"
     with psycopg.connect(url, password=warehouse.password, autocommit=True) as client:
         cursor = client.execute(
@@ -189,11 +189,11 @@ def test_several_statements_in_one_message(warehouse):
                 "truncate table pg_temp.nothing", "set query_group to 'x'"
             )
         )
-        found = [cursor.fetchall()]
+        results = [cursor.fetchall()]
         while cursor.nextset():
             if cursor.description:
-                found.append(cursor.fetchall())
-        assert found == [[(1,)], [(2,)], [(3,)]]
+                results.append(cursor.fetchall())
+        assert results == [[(1,)], [(2,)], [(3,)]]
 
 
 def psql(warehouse, *commands: str) -> str:
@@ -204,18 +204,18 @@ def psql(warehouse, *commands: str) -> str:
     return subprocess.run(line, env=environment, capture_output=True, text=True, check=True).stdout
 
 
-def test_psql(warehouse):
-    found = psql(warehouse, "select dateadd(day, 1, date '2020-01-01')", "select 'a\\'b'")
-    assert found == "2020-01-02 00:00:00\na'b\n"
+def test_psql_runs_queries(warehouse):
+    output = psql(warehouse, "select dateadd(day, 1, date '2020-01-01')", "select 'a\\'b'")
+    assert output == "2020-01-02 00:00:00\na'b\n"
 
 
-def test_psql_describes(warehouse, connection):
+def test_psql_describes_relations(warehouse, connection):
     connection.run("create table described (id int not null, v varchar(5) default 'x', primary key (id))")
     connection.run("create view described_view as select id from described")
-    found = psql(
+    output = psql(
         warehouse, r"\d described", r"\dt described", r"\dv described_view", r"\dn public", r"\du awsuser", r"\l dev"
     )
-    assert found.splitlines()[:4] == [
+    assert output.splitlines()[:4] == [
         "id|integer||not null|",
         "v|character varying(5)|||'x'::character varying",
         "public|described|table|awsuser",

@@ -1,4 +1,4 @@
-"""Aliases used in their own select list: what is found, and what takes their place."""
+"""Aliases used in their own select list are replaced by their expressions."""
 
 import pytest
 from sqlglot import parse_one
@@ -22,7 +22,7 @@ from redshift_local.translate.aliases import inlined
         ),
     ],
 )
-def test_the_expression_takes_the_alias_place(sql, expected):
+def test_aliases_are_replaced_by_their_expressions(sql, expected):
     assert inlined(parse_one(sql, dialect="redshift"))[0].sql() == expected
 
 
@@ -37,13 +37,13 @@ def test_the_expression_takes_the_alias_place(sql, expected):
         "select a as b, (select b from u) from t",
     ],
 )
-def test_what_can_only_be_a_column_stays(sql):
+def test_columns_are_not_replaced(sql):
     tree = parse_one(sql, dialect="redshift")
     other, uses = inlined(tree)
     assert (other.sql(), uses) == (tree.sql(), [])
 
 
-def test_one_use_can_be_left_as_it_is():
+def test_one_use_can_be_left_unchanged():
     tree = parse_one("select a as b, b + 1 as c, c + 1 as d from t", dialect="redshift")
     other, uses = inlined(tree, left=(0, "c"))
     assert uses == [(0, "b"), (0, "c")]

@@ -1,4 +1,4 @@
-"""Translation and its neighbours, without a server."""
+"""Translation, messages and passwords, without a server."""
 
 import hashlib
 import itertools
@@ -44,7 +44,7 @@ def sql(text: str) -> str:
         ("set query_group to 'x'", "SET pg_redshift.query_group TO 'x'"),
     ],
 )
-def test_what_becomes_of_a_statement(redshift, postgres):
+def test_statements_are_translated(redshift, postgres):
     assert sql(redshift) == postgres
 
 
@@ -57,7 +57,7 @@ def test_statements_of_one_message_are_planned_one_by_one():
         "select ';'",
         "truncate t",
     ]
-    assert plans[3].job is not None
+    assert plans[3].action is not None
 
 
 def test_a_password_never_reaches_postgres():
@@ -92,13 +92,13 @@ def test_inserted_json_is_cast_to_text(value):
     assert rows_of(f"insert into t values (1, '{value}')")[1].strip() == f"(1, '{value}'::text)"
 
 
-def test_an_insert_with_expressions_is_not_taken_for_plain_rows():
+def test_an_insert_with_expressions_is_not_split():
     assert rows_of("insert into t values (1, getdate())") is None
     assert rows_of("insert into t values (1) on conflict do nothing") is None
     assert rows_of("insert into t values (1); drop table t") is None
 
 
-def test_a_large_insert_is_quick():
+def test_a_large_insert_is_translated_quickly():
     text = "insert into t values " + ",".join(f"({number}, 'it\\'s {number}', null)" for number in range(40_000))
     start = time.perf_counter()
     [plan] = translate_long(text)
@@ -199,13 +199,40 @@ def test_incomplete_startup_parameters_are_refused(payload):
         wire.parameters_of(payload)
 
 
-def test_passwords():
-    kept = login.verifier("Plain1text")
-    assert kept.startswith("sha256|")
-    assert login.matches(kept, "u", "Plain1text")
-    assert not login.matches(kept, "u", "plain1text")
+def test_passwords_match_their_verifier():
+    verifier = login.verifier("Plain1text")
+    assert verifier.startswith("sha256|")
+    assert login.matches(verifier, "u", "Plain1text")
+    assert not login.matches(verifier, "u", "plain1text")
     digest = hashlib.sha256(b"Plain1textsalt").hexdigest()
     assert login.matches(f"sha256|{digest}|salt", "u", "Plain1text")
     assert not login.matches(None, "u", "")
-    with pytest.raises(ValueError, match="a number"):
-        login.verifier("Plaintextonly")
+    assert login.matches(login.verifier("sha256|Plain1text"), "u", "Plain1text")
+    assert login.matches(f"md5{hashlib.md5(b'Plain1textu', usedforsecurity=False).hexdigest()}", "u", "Plain1text")
+    assert login.matches("no verifier", "u", "Plain1text") is False
+
+
+@pytest.mark.parametrize("password", ["Plain1te", "P1" + "x" * 62])
+def test_passwords_have_8_to_64_characters(password):
+    assert login.matches(login.verifier(password), "u", password)
+
+
+@pytest.mark.parametrize(
+    ("password", "reason"),
+    [
+        ("Plain1t", "between 8 and 64"),
+        ("P1" + "x" * 63, "between 8 and 64"),
+        ("Plaintextonly", "a number"),
+        ("plain1text", "an uppercase letter"),
+        ("PLAIN1TEXT", "a lowercase letter"),
+    ],
+)
+def test_weak_passwords_are_refused(password, reason):
+    with pytest.raises(ValueError, match=reason):
+        login.verifier(password)
+
+
+def test_digests_are_stored_unchanged():
+    digest = "AB" * 32
+    assert login.verifier(f"sha256|{digest}|salt") == f"sha256|{digest.lower()}|salt"
+    assert login.verifier("md5" + "0" * 32) == "md5" + "0" * 32

@@ -1,4 +1,4 @@
-"""Distribution, sort keys and encodings: they change nothing here, and are recorded for the catalog to show.
+"""Distribution, sort keys and encodings: recorded for the catalog, without effect on storage.
 
 https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_TABLE_NEW.html
 """
@@ -20,7 +20,7 @@ WITHOUT_EFFECT = (
 
 @dataclass
 class Storage:
-    """What one statement says of a relation's storage; names of columns in lower case."""
+    """Storage attributes in one statement; column names are in lower case."""
 
     style: str = ""
     dist_key: str = ""
@@ -35,7 +35,7 @@ class Storage:
         elif isinstance(node, exp.DistKeyProperty):
             self.style, self.dist_key = "KEY", node.name.lower()
         elif isinstance(node, exp.SortKeyProperty):
-            self.sort_keys = [each.name.lower() for each in node.this.expressions]
+            self.sort_keys = [column.name.lower() for column in node.this.expressions]
             self.interleaved = node.args.get("compound") is False
 
     def of_column(self, column: str, attribute: str) -> None:
@@ -51,14 +51,14 @@ class Storage:
     def of_action(self, node: exp.Expr) -> None:
         """Read an action of ALTER TABLE."""
         if isinstance(node, exp.AlterSortKey):
-            self.sort_keys = [each.name.lower() for each in node.expressions]
+            self.sort_keys = [column.name.lower() for column in node.expressions]
         elif isinstance(node.this, exp.Column):
             self.style, self.dist_key = "KEY", node.this.name.lower()
         else:
             self.style = node.name.upper()
 
     def steps(self, relation: str) -> list[str]:
-        """The steps of a block that record it; none if nothing was said.
+        """Return the steps of a block that record the attributes; an empty list if there are none.
 
         Args:
             relation: its name, as PostgreSQL text.

@@ -1,4 +1,4 @@
-"""Tables and functions of the catalog that tell something else in Redshift than in PostgreSQL (sql/6_catalog.sql)."""
+"""Catalog tables and functions whose content differs between Redshift and PostgreSQL (sql/6_catalog.sql)."""
 
 import re
 
@@ -13,7 +13,7 @@ _OF_THE_STANDARD = ("table_constraints", "key_column_usage")
 
 
 def table(node: exp.Table) -> None:
-    """Have a statement read our own view in the place of PostgreSQL's table."""
+    """Replace a table of PostgreSQL's catalog by the view that shows Redshift's."""
     name, schema = node.name.lower(), node.db.lower()
     if (name in _OURS and schema in ("", "pg_catalog")) or (
         name in _OF_THE_STANDARD and schema == "information_schema"
@@ -21,25 +21,25 @@ def table(node: exp.Table) -> None:
         if not node.alias:
             node.set("alias", exp.TableAlias(this=exp.to_identifier(name)))
         node.set("db", exp.to_identifier(HELPERS))
-        if name in _WITH_KEYS and any(each.name.lower() == "pg_index" for each in node.root().find_all(exp.Table)):
-            # The indexes that keys would have are wanted only where pg_index is read as well.
+        if name in _WITH_KEYS and any(table.name.lower() == "pg_index" for table in node.root().find_all(exp.Table)):
+            # The view with the indexes of keys is slower, so it is used only together with pg_index.
             node.set("this", exp.to_identifier(f"{name}_and_keys"))
 
 
 def raw(text: str) -> str:
-    """The same for a statement that only PostgreSQL reads, such as psql's for \\d."""
-    return _TABLES.sub(lambda found: f"{HELPERS}.{found[1]}", text)
+    """Do the same in the text of a statement that sqlglot cannot parse, such as psql's \\d."""
+    return _TABLES.sub(lambda match: f"{HELPERS}.{match[1]}", text)
 
 
 def column(node: exp.Column) -> None:
-    """Columns named with their table's schema, which is another one by then: `pg_catalog.pg_class.relname`."""
+    """Drop the schema of a column such as `pg_catalog.pg_class.relname`: its table has moved to another schema."""
     schema, name = node.text("db").lower(), node.table.lower()
     if (schema == "pg_catalog" and name in _OURS) or (schema == "information_schema" and name in _OF_THE_STANDARD):
         node.set("db", None)
 
 
 def function(node: exp.Dot) -> exp.Expr | None:
-    """A function is found without pg_catalog in front, and maybe ours by then."""
+    """Drop pg_catalog in front of a function: Redshift's can be in another schema."""
     if isinstance(node.this, exp.Identifier) and node.this.name.lower() == "pg_catalog":
         return node.expression if isinstance(node.expression, exp.Func) else None
     return None

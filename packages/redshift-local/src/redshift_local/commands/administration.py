@@ -1,4 +1,4 @@
-"""Statements about users and schemas, and forms of ALTER TABLE, read word by word: sqlglot has no tree for them."""
+"""Statements about users, schemas and databases, and forms of ALTER TABLE that sqlglot cannot parse."""
 
 from collections.abc import Callable
 
@@ -19,10 +19,10 @@ def _user(words: Words, *, create: bool) -> Plan:
             after.append(f"PERFORM {HELPERS}.set_password({literal(bare(name))}, NULL)")
         elif words.take("password"):
             try:
-                kept = verifier(words.string())
+                verified = verifier(words.string())
             except ValueError as problem:
                 raise Refused(str(problem), "22023") from problem
-            after.append(f"PERFORM {HELPERS}.set_password({literal(bare(name))}, {literal(kept)})")
+            after.append(f"PERFORM {HELPERS}.set_password({literal(bare(name))}, {literal(verified)})")
         elif words.take("createdb") or words.take("nocreatedb"):
             options.append(words.tokens[words.position - 1].text)
         elif words.take("createuser"):
@@ -71,11 +71,11 @@ def _create_schema(words: Words) -> Plan:
     if owner:
         sql += f" AUTHORIZATION {owner}"
     if owner and exists:
-        # PostgreSQL has no word for both.
+        # PostgreSQL cannot do both in one statement.
         sql = f"IF to_regnamespace({literal(name)}) IS NULL THEN {sql}; END IF"
     elif not database:
         return Plan(sql)
-    steps = [f"PERFORM {HELPERS}.this_database({literal(bare(each))})" for each in database]
+    steps = [f"PERFORM {HELPERS}.this_database({literal(bare(name))})" for name in database]
     return Plan(block(*steps, sql), tag="CREATE SCHEMA")
 
 
@@ -85,8 +85,8 @@ def _drop_schema(words: Words) -> Plan:
     named = [words.dotted()]
     while words.take(","):
         named.append(words.dotted())
-    sql = f"DROP SCHEMA {exists}{', '.join(each[-1] for each in named)} {words.rest()}"
-    steps = [f"PERFORM {HELPERS}.this_database({literal(bare(each[0]))})" for each in named if len(each) > 1]
+    sql = f"DROP SCHEMA {exists}{', '.join(name[-1] for name in named)} {words.rest()}"
+    steps = [f"PERFORM {HELPERS}.this_database({literal(bare(name[0]))})" for name in named if len(name) > 1]
     return Plan(block(*steps, sql), tag="DROP SCHEMA") if steps else Plan(sql)
 
 
@@ -106,7 +106,7 @@ def _syntax_error(words: Words) -> Plan:
 
 
 def _alter_owner(words: Words) -> Plan | None:
-    """ALTER TABLE … OWNER TO, which sqlglot does not read; nothing for any other ALTER TABLE."""
+    """ALTER TABLE … OWNER TO, which sqlglot cannot parse; None for any other ALTER TABLE."""
     start = words.position
     words.take("if", "exists")
     name = ".".join(words.dotted())
@@ -130,7 +130,7 @@ def _alter_owner(words: Words) -> Plan | None:
 
 
 def _alter_encodings(words: Words, name: str) -> Plan | None:
-    """ALTER COLUMN … ENCODE …, which may be repeated; nothing for anything else."""
+    """ALTER COLUMN … ENCODE …, which can be repeated; None for anything else."""
     start, storage = words.position, Storage()
     while words.take("alter", "column"):
         column = words.name()

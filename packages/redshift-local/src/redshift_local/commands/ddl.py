@@ -1,4 +1,4 @@
-"""CREATE and ALTER of tables and views: what is stored where falls away, keys are recorded and not enforced.
+"""CREATE and ALTER of tables and views: storage attributes and keys are recorded, not enforced.
 
 https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_TABLE_NEW.html
 """
@@ -15,18 +15,18 @@ _COLUMN_KEYS = (exp.PrimaryKeyColumnConstraint, exp.UniqueColumnConstraint, exp.
 
 
 def create(tree: exp.Create) -> Plan:
-    """Translate CREATE TABLE, VIEW, SCHEMA and the like; types in expressions are done already."""
+    """Translate CREATE TABLE, VIEW, SCHEMA and the like; types in expressions are already translated."""
     storage = Storage()
     if properties := tree.args.get("properties"):
         if properties.find(exp.ExternalProperty, exp.LocationProperty):
             raise unsupported("external tables", "load the files with COPY instead")
-        for each in properties.expressions:
-            storage.of_property(each)
-        kept = [each for each in properties.expressions if not isinstance(each, WITHOUT_EFFECT)]
-        properties.set("expressions", kept)
+        for node in properties.expressions:
+            storage.of_property(node)
+        effective = [node for node in properties.expressions if not isinstance(node, WITHOUT_EFFECT)]
+        properties.set("expressions", effective)
     name = _table_of(tree)
     if tree.kind == "TABLE" and name is not None and name.name.startswith("#"):
-        # A name that begins with # makes a temporary table.
+        # A table whose name begins with # is temporary.
         tree.set("properties", exp.Properties(expressions=[exp.TemporaryProperty()]))
     if tree.args.get("no_schema_binding"):
         tree.set("no_schema_binding", None)
@@ -42,7 +42,7 @@ def create(tree: exp.Create) -> Plan:
     if not steps:
         return Plan(sql)
     if tree.args.get("exists"):
-        # Of a table that is there already, nothing is recorded.
+        # Nothing is recorded for a table that already exists.
         exists = f"to_regclass({literal(generate(name))}) IS NOT NULL"
         steps = [f"IF {exists} THEN {sql}; ELSE {'; '.join([sql, *steps])}; END IF"]
     else:
@@ -51,7 +51,7 @@ def create(tree: exp.Create) -> Plan:
 
 
 def late_binding_view(tree: exp.Create) -> Plan:
-    """A view WITH NO SCHEMA BINDING: a text that is bound to tables when it is read (sql/5_views.sql)."""
+    """CREATE VIEW … WITH NO SCHEMA BINDING: bound to tables when it is read (sql/5_views.sql)."""
     reads = []
     for table in tables(tree.expression):
         if not table.db:
@@ -60,30 +60,30 @@ def late_binding_view(tree: exp.Create) -> Plan:
         reads.append(".".join(generate(exp.to_identifier(part.name.lower(), quoted=True)) for part in table.parts[-2:]))
     columns = ""
     if isinstance(tree.this, exp.Schema):
-        columns = f"({', '.join(generate(each) for each in tree.this.expressions)})"
+        columns = f"({', '.join(generate(node) for node in tree.this.expressions)})"
     name = _table_of(tree)
     arguments = [literal(generate(name)), literal(columns), literal(generate(tree.expression))]
-    arguments += [f"ARRAY[{', '.join(literal(each) for each in reads)}]::text[]", str(bool(tree.args.get("replace")))]
+    arguments += [f"ARRAY[{', '.join(literal(node) for node in reads)}]::text[]", str(bool(tree.args.get("replace")))]
     call = f"PERFORM {HELPERS}.create_late_binding_view({', '.join(arguments)})"
     return Plan(block(call), tag="CREATE VIEW", makes_late_view=name.name.lower())
 
 
 def tables(tree: exp.Expr) -> list[exp.Table]:
-    """The tables and views that a statement names, without those that it defines itself by WITH."""
-    own = {each.alias.lower() for each in tree.find_all(exp.CTE)}
-    found = [each for each in tree.find_all(exp.Table) if isinstance(each.this, exp.Identifier)]
-    return [each for each in found if each.db or each.name.lower() not in own]
+    """Return the tables and views in a statement, without its own CTEs."""
+    own = {node.alias.lower() for node in tree.find_all(exp.CTE)}
+    tables = [node for node in tree.find_all(exp.Table) if isinstance(node.this, exp.Identifier)]
+    return [node for node in tables if node.db or node.name.lower() not in own]
 
 
 def read_by(tree: exp.Expr) -> list[exp.Table]:
-    """The tables and views whose rows a statement reads or changes; what is made, altered or dropped is none."""
+    """Return the relations whose rows a statement reads or changes, without those it creates, alters or drops."""
     if isinstance(tree, exp.Create):
         return tables(tree.expression) if tree.expression else []
     return [] if isinstance(tree, (exp.Alter, exp.Drop)) else tables(tree)
 
 
 def written_by(tree: exp.Expr) -> str:
-    """The relation that a statement inserts rows into, as PostgreSQL text; nothing if it inserts none."""
+    """Return the relation that a statement inserts into, as PostgreSQL text; empty if there is none."""
     fills = isinstance(tree, exp.Create) and tree.kind == "TABLE" and tree.expression
     if not fills and not isinstance(tree, (exp.Insert, exp.Merge)):
         return ""
@@ -92,14 +92,14 @@ def written_by(tree: exp.Expr) -> str:
 
 
 def alter(tree: exp.Alter) -> Plan:
-    """Translate ALTER TABLE; what only concerns storage or keys changes nothing in PostgreSQL."""
-    name, kept, changes, renames, storage = generate(tree.this), [], [], None, Storage()
+    """Translate ALTER TABLE; changes of storage attributes and keys are only recorded."""
+    name, actions, changes, renames, storage = generate(tree.this), [], [], None, Storage()
     for action in tree.args["actions"]:
         if isinstance(action, (exp.AlterDistStyle, exp.AlterSortKey)):
             storage.of_action(action)
             continue
         if isinstance(action, exp.AddConstraint):
-            changes += [("record_key", generate(each)) for each in action.expressions]
+            changes += [("record_key", generate(key)) for key in action.expressions]
             continue
         if isinstance(action, exp.Drop) and action.args.get("kind") == "CONSTRAINT":
             changes.append(("forget_key", action.find(exp.Identifier).name))
@@ -110,29 +110,29 @@ def alter(tree: exp.Alter) -> Plan:
             if not isinstance(action.this.this, exp.Identifier):
                 raise Refused(f'syntax error at or near "{generate(action.this.this)}"', "42601")
             renames = tree.this.name.lower(), action.this.name.lower()
-        kept.append(action)
-    if not kept:
+        actions.append(action)
+    if not actions:
         steps = [f"PERFORM {HELPERS}.{change}({literal(name)}, {literal(key)})" for change, key in changes]
         steps += storage.steps(name)
         return Plan(block(f"PERFORM {literal(name)}::regclass", *steps), tag="ALTER TABLE")
-    tree.set("actions", kept)
+    tree.set("actions", actions)
     return Plan(generate(tree), renames=renames)
 
 
 def _table_of(tree: exp.Create) -> exp.Table | None:
-    found = tree.this.this if isinstance(tree.this, exp.Schema) else tree.this
-    return found if isinstance(found, exp.Table) else None
+    target = tree.this.this if isinstance(tree.this, exp.Schema) else tree.this
+    return target if isinstance(target, exp.Table) else None
 
 
 def _take_keys(schema: exp.Schema, storage: Storage) -> list[str]:
-    """Take the keys out of a table's definition; columns of a primary key stay NOT NULL, which Redshift enforces."""
+    """Remove the keys from a table's definition; columns of a primary key stay NOT NULL, which Redshift enforces."""
     keys, not_null = [], set()
     for part in list(schema.expressions):
         inner = part.expressions[0] if isinstance(part, exp.Constraint) and part.expressions else part
         if isinstance(inner, _KEYS):
             keys.append(generate(part))
             if isinstance(inner, exp.PrimaryKey):
-                not_null |= {each.name.lower() for each in inner.expressions}
+                not_null |= {column.name.lower() for column in inner.expressions}
             part.pop()
         elif isinstance(part, exp.ColumnDef):
             keys += _column(part, storage)
@@ -143,7 +143,7 @@ def _take_keys(schema: exp.Schema, storage: Storage) -> list[str]:
 
 
 def _column(column: exp.ColumnDef, storage: Storage) -> list[str]:
-    """Make a column's definition PostgreSQL's; returns the keys that it declared."""
+    """Translate a column's definition; returns its keys."""
     keys = []
     for constraint in list(column.args.get("constraints") or []):
         if not isinstance(constraint, exp.ColumnConstraint):
@@ -174,7 +174,7 @@ def _column(column: exp.ColumnDef, storage: Storage) -> list[str]:
 
 
 def _identity(kind: exp.Expr) -> exp.Expr:
-    """An identity may begin at 0 or go down, as PostgreSQL has to be told. DEFAULT IDENTITY (…) takes other values."""
+    """Allow an identity to start at 0 or to descend. DEFAULT IDENTITY (…) also accepts explicit values."""
     if isinstance(kind, exp.DefaultColumnConstraint):
         if not isinstance(kind.this, exp.Anonymous) or kind.this.name.lower() != "identity":
             return kind
@@ -187,5 +187,5 @@ def _identity(kind: exp.Expr) -> exp.Expr:
 
 def _require(column: exp.ColumnDef) -> None:
     constraints = column.args.get("constraints") or []
-    if not any(isinstance(each.kind, exp.NotNullColumnConstraint) for each in constraints):
+    if not any(isinstance(node.kind, exp.NotNullColumnConstraint) for node in constraints):
         column.append("constraints", exp.ColumnConstraint(kind=exp.NotNullColumnConstraint()))

@@ -44,7 +44,7 @@ def _create_role(words: Words) -> Plan:
         words.source()
     if words.left:
         raise words.error()
-    # The comment tells it from a group: see sql/8_activity.sql.
+    # The comment distinguishes a role from a group: see sql/8_activity.sql.
     return Plan(block(f"CREATE ROLE {name} NOLOGIN", f"COMMENT ON ROLE {name} IS 'role'"), tag="CREATE ROLE")
 
 
@@ -70,7 +70,7 @@ def _drop_role(words: Words) -> Plan:
 
 
 def _grantees(words: Words) -> str:
-    """What follows TO or FROM: GROUP and ROLE in front of a name say nothing to PostgreSQL, where all are roles."""
+    """Read the names after TO or FROM, without GROUP and ROLE: all of them are roles in PostgreSQL."""
     out, end = [], None
     while words.left:
         if words.peek() in ("iam_role", "iam", "namespace", "account"):
@@ -88,8 +88,8 @@ def _grantees(words: Words) -> str:
 def _role(words: Words) -> str:
     name = words.name()
     if words.take(":") or name.startswith('"sys:'):
-        found = name.strip('"').removeprefix("sys:") if name != '"sys"' else words.peek()
-        raise unsupported(f"the role sys:{found}", "grant the privileges that it stands for")
+        role = name.strip('"').removeprefix("sys:") if name != '"sys"' else words.peek()
+        raise unsupported(f"the role sys:{role}", "grant the privileges that it stands for")
     return name
 
 
@@ -101,7 +101,7 @@ def _privileges(words: Words) -> Plan:
         if word in _NOT_GRANTED:
             raise unsupported(f"privileges on a {word}", "grant it on the cluster only")
         if not on and word in ("drop", "alter"):
-            raise unsupported(f"the privilege {word.upper()}", "what may be dropped or altered here is the owner's")
+            raise unsupported(f"the privilege {word.upper()}", "only the owner can drop or alter it here")
         if word == "for" and words.peek(1) in ("tables", "schemas", "functions", "procedures", "languages"):
             raise unsupported("scoped permissions", "grant on all tables in schema, and alter default privileges")
         on = on or word == "on"
@@ -116,7 +116,9 @@ def _privileges(words: Words) -> Plan:
     if not words.left:
         raise words.error()
     plain = " ".join(out).removeprefix("ADMIN OPTION FOR ").split(" , ")
-    if not on and any(" " in each or each.lower() in ("analyze", "vacuum", "cancel", "truncate") for each in plain):
+    if not on and any(
+        " " in privilege or privilege.lower() in ("analyze", "vacuum", "cancel", "truncate") for privilege in plain
+    ):
         raise unsupported(f"the system permission {' '.join(out).upper()}", "grant it on the cluster only")
     out.append(words.source())
     # No blanks inside a dotted name.

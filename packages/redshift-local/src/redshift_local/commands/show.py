@@ -4,7 +4,7 @@
 from redshift_local.parse.words import Words
 from redshift_local.plan import HELPERS, Plan, literal, unsupported
 
-# Settings of Redshift that PostgreSQL does not know, and their defaults. They change nothing unless said below.
+# Settings of Redshift that PostgreSQL does not know, and their defaults. Most have no effect.
 # https://docs.aws.amazon.com/redshift/latest/dg/cm_chap_ConfigurationRef.html
 SETTINGS = {
     "query_group": "unset",
@@ -98,7 +98,7 @@ def show(words: Words) -> Plan:
 
 
 def _show_all() -> Plan:
-    """Redshift's settings; PostgreSQL's own have other names and say where it lives."""
+    """Show Redshift's settings only: PostgreSQL's have other names and show paths."""
     both = (
         "datestyle",
         "extra_float_digits",
@@ -126,7 +126,7 @@ def _grants(words: Words) -> Plan:
         schema, table = _qualified(words, 2)
         view, where = "svv_relation_privileges", f"namespace_name = {schema} AND relation_name = {table}"
         columns = "namespace_name AS schema_name, relation_name AS object_name, 'TABLE'::varchar AS object_type"
-    # Groups are shown as roles whose names begin with a slash.
+    # Groups appear as roles whose names begin with a slash.
     who = "CASE identity_type WHEN 'group' THEN '/' || identity_name ELSE identity_name END AS identity_name,"
     who += " CASE identity_type WHEN 'group' THEN 'role' ELSE identity_type END AS identity_type"
     rest = "privilege_type, identity_id, admin_option, 'TABLE'::varchar AS privilege_scope"
@@ -135,17 +135,17 @@ def _grants(words: Words) -> Plan:
 
 
 def _qualified(words: Words, parts: int) -> list[str]:
-    """The last `parts` parts of a dotted name, as literals; a database in front must be this one."""
-    found = words.dotted()
-    if len(found) > parts:
-        _this_database(found[0])
-    if len(found) < parts:
+    """The last `parts` parts of a dotted name, as literals; a database in front must be the current one."""
+    parts_of_name = words.dotted()
+    if len(parts_of_name) > parts:
+        _this_database(parts_of_name[0])
+    if len(parts_of_name) < parts:
         raise words.error()
-    return [literal(each[1:-1].replace('""', '"')) for each in found[-parts:]]
+    return [literal(part[1:-1].replace('""', '"')) for part in parts_of_name[-parts:]]
 
 
 def _this_database(_: str) -> None:
-    # Other databases are empty for SHOW here: one cannot be read from within another.
+    # SHOW finds nothing in other databases: PostgreSQL cannot read them from this one.
     return None
 
 

@@ -1,4 +1,4 @@
-"""User-defined functions in SQL: their one SELECT is translated as any other; those in Python need a cluster.
+"""User-defined SQL functions: their SELECT is translated like any other. Python functions are not supported.
 
 https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_FUNCTION.html
 """
@@ -17,7 +17,7 @@ _CLAUSES = ("from_", "into", "where", "group", "order", "limit")
 
 
 def function(words: Words, translate: Callable[[str], tuple[Plan, ...]]) -> Plan | None:
-    """Translate CREATE FUNCTION and DROP FUNCTION; nothing if it is another statement.
+    """Translate CREATE FUNCTION and DROP FUNCTION; None for any other statement.
 
     Args:
         words: the statement.
@@ -44,12 +44,12 @@ def function(words: Words, translate: Callable[[str], tuple[Plan, ...]]) -> Plan
     if not words.take("language", "sql"):
         raise words.error()
     plans = translate(body)
-    if len(plans) == 1 and (plans[0].refused or plans[0].job):
+    if len(plans) == 1 and (plans[0].refused or plans[0].action):
         return plans[0]
     if len(plans) != 1 or not _allowed(plans[0].sql):
         text = "A SQL function is one SELECT without FROM, WHERE, GROUP BY, ORDER BY and LIMIT"
         raise Refused(text, "0A000", "https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_FUNCTION.html")
-    # PostgreSQL wants the very type that is declared.
+    # PostgreSQL requires exactly the declared type.
     value = literal(f"SELECT CAST(({plans[0].sql}) AS {returns})")
     return Plan(f"CREATE {replace}FUNCTION {name}{arguments} RETURNS {returns} LANGUAGE sql {volatility} AS {value}")
 
@@ -83,6 +83,6 @@ def _type(words: Words, ends: tuple[str, ...]) -> str:
 
 
 def _allowed(select: str) -> bool:
-    """Whether a function may consist of it: one SELECT that reads nothing."""
+    """Whether the body of a function is allowed: one SELECT without tables."""
     tree = parse_one(select, dialect="postgres")
     return isinstance(tree, exp.Select) and not any(tree.args.get(clause) for clause in _CLAUSES)

@@ -1,4 +1,4 @@
-"""Statements that are about sessions, cursors, transactions and upkeep. Statements inside them are translated too."""
+"""Statements about sessions, cursors, transactions and maintenance. Statements inside them are translated too."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ Translate = Callable[[Words], Plan]
 
 
 def utility(words: Words, translate: Translate) -> Plan | None:
-    """Translate the statement if it is one of these.
+    """Translate the statement if it is one of these, else return None.
 
     Args:
         words: the statement.
-        translate: translates what is left of it as a statement of its own.
+        translate: translates the rest of it as a statement.
     """
     if handler := _HANDLERS.get(words.peek()):
         words.position += 1
@@ -81,15 +81,15 @@ def _analyze(words: Words, _: Translate) -> Plan:
 
 def _lock(words: Words, _: Translate) -> Plan:
     words.take("table")
-    # In a block, so that it may stand outside of a transaction.
+    # In a block, so that it works outside a transaction.
     return Plan(block(f"LOCK TABLE {words.rest()} IN ACCESS EXCLUSIVE MODE"), tag="LOCK TABLE")
 
 
 def _inner(before: str, words: Words, translate: Translate) -> Plan:
     inner = translate(words)
-    if finish := inner.finish:
-        inner.finish = lambda columns: Plan(f"{before} {finish(columns).sql}")
-    if inner.job or inner.refused:
+    if complete := inner.complete:
+        inner.complete = lambda columns: Plan(f"{before} {complete(columns).sql}")
+    if inner.action or inner.refused:
         return inner
     return Plan(f"{before} {inner.sql}", reads=inner.reads)
 
@@ -121,15 +121,15 @@ def _explain(words: Words, translate: Translate) -> Plan:
 
 @dataclass
 class Truncate:
-    """TRUNCATE commits the transaction that it stands in. https://docs.aws.amazon.com/redshift/latest/dg/r_TRUNCATE.html"""
+    """TRUNCATE commits the current transaction. https://docs.aws.amazon.com/redshift/latest/dg/r_TRUNCATE.html"""
 
     name: str
 
     async def run(self, session) -> str:
         """Empty the table and commit; returns the command tag."""
-        await session.own_or_raise(f"TRUNCATE TABLE {self.name}")
+        await session.query_internal(f"TRUNCATE TABLE {self.name}")
         if session.in_transaction:
-            await session.own_or_raise("COMMIT")
+            await session.query_internal("COMMIT")
         return "TRUNCATE TABLE"
 
 
@@ -138,7 +138,7 @@ def _truncate(words: Words, _: Translate) -> Plan:
     name = ".".join(words.dotted())
     if words.left:
         raise words.error()
-    return Plan("", job=Truncate(name))
+    return Plan("", action=Truncate(name))
 
 
 def _cancel(words: Words, _: Translate) -> Plan:

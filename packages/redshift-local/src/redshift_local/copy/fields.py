@@ -1,4 +1,4 @@
-"""Columns, and fields of a file as their values. What a field cannot be is a `Bad`.
+"""Converts fields of a file to values of a column. An invalid field raises `Bad`.
 
 https://docs.aws.amazon.com/redshift/latest/dg/copy-parameters-data-conversion.html
 """
@@ -26,17 +26,17 @@ class Column:
 
     @property
     def is_text(self) -> bool:
-        """Whether an empty field is an empty string here, and not a null."""
+        """Whether an empty field is an empty string, and not a null."""
         return self.kind in ("varchar", "bpchar", "text")
 
     @property
     def limit(self) -> int | None:
-        """Bytes that a value may have."""
+        """The maximum size of a value in bytes."""
         return self.modifier - 4 if self.kind in ("varchar", "bpchar") and self.modifier > 4 else None
 
     @property
     def too_long(self) -> str:
-        """SQL that is true of a value longer than the column's bytes; nothing if it has no limit."""
+        """SQL that is true for a value above the size limit; empty if there is no limit."""
         quoted = self.name.replace('"', '""')
         return f'octet_length(rtrim("{quoted}")) > {self.limit}' if self.limit else ""
 
@@ -56,7 +56,7 @@ class BadField:
     reason: str
 
     def as_row(self) -> tuple:
-        """Its values, in the order of the table that keeps them."""
+        """The values, in the column order of the table."""
         return (
             self.file,
             self.line,
@@ -74,13 +74,13 @@ class Bad(Exception):  # noqa: N818 - not yet an error: MAXERROR may allow it
     """A field or row that cannot be loaded."""
 
     def __init__(self, code: int, reason: str) -> None:
-        """Keep Redshift's number and words for it."""
+        """Store Redshift's error number and text."""
         super().__init__(reason)
         self.code, self.reason = code, reason
 
 
 def converted(column: Column, value: str, options: Any) -> str | None:
-    """Make a field that is not empty what PostgreSQL reads for a column that holds no text; nothing is a null.
+    """Convert a non-empty field to PostgreSQL's form for a column without text; None is a null.
 
     Raises:
         Bad: it is no value of the column's type.
@@ -108,15 +108,15 @@ def converted(column: Column, value: str, options: Any) -> str | None:
             raise Bad(1210, "Unknown boolean format")
         return "t" if value.lower() in _TRUE else "f"
     if kind == "date":
-        found = parse(value, options.date_format or "YYYY-MM-DD", DATE_GUESSES)
-        found = _moment(found, options, 1205, "Invalid Date Format - length must be 10 or more")
-        return found and found.date().isoformat()
+        moment = parse(value, options.date_format or "YYYY-MM-DD", DATE_GUESSES)
+        moment = _moment(moment, options, 1205, "Invalid Date Format - length must be 10 or more")
+        return moment and moment.date().isoformat()
     if kind in ("timestamp", "timestamptz"):
-        found = parse(
+        moment = parse(
             value, options.time_format or "YYYY-MM-DD HH:MI:SS", TIME_GUESSES, with_zone=kind == "timestamptz"
         )
-        found = _moment(found, options, 1206, "Invalid timestamp format or value [YYYY-MM-DD HH24:MI:SS]")
-        return found and found.isoformat(" ")
+        moment = _moment(moment, options, 1206, "Invalid timestamp format or value [YYYY-MM-DD HH24:MI:SS]")
+        return moment and moment.isoformat(" ")
     if kind == "jsonb":
         try:
             json.loads(value)
@@ -125,10 +125,10 @@ def converted(column: Column, value: str, options: Any) -> str | None:
     return value
 
 
-def _moment(found: datetime | None, options: Any, code: int, reason: str) -> datetime | None:
-    if found is None and "acceptanydate" not in options.flags:
+def _moment(moment: datetime | None, options: Any, code: int, reason: str) -> datetime | None:
+    if moment is None and "acceptanydate" not in options.flags:
         raise Bad(code, reason)
-    return found
+    return moment
 
 
 def _wrong(value: str) -> str:

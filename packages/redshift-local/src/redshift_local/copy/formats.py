@@ -25,7 +25,7 @@ _PARTS = {
     "TZ": "%Z",
 }
 _PART = re.compile("|".join(_PARTS), re.IGNORECASE)
-# What 'auto' recognizes. https://docs.aws.amazon.com/redshift/latest/dg/automatic-recognition.html
+# Formats that 'auto' recognizes. https://docs.aws.amazon.com/redshift/latest/dg/automatic-recognition.html
 DATE_GUESSES = ("YYYY-MM-DD", "YYYYMMDD", "MM/DD/YYYY", "DD.MM.YYYY", "YYYY/MM/DD", "DD MON YYYY", "MON DD YYYY")
 TIME_GUESSES = (
     *(
@@ -42,37 +42,37 @@ _EPOCHS = {"epochsecs": 1, "epochmillisecs": 1000}
 
 @functools.lru_cache(maxsize=256)
 def strptime_format(text: str) -> str:
-    """Redshift's format string in Python's words."""
-    return _PART.sub(lambda found: _PARTS[found[0].upper()], text.replace("%", "%%"))
+    """Return Redshift's format string in Python's notation."""
+    return _PART.sub(lambda match: _PARTS[match[0].upper()], text.replace("%", "%%"))
 
 
-def parse(value: str, wanted: str, guesses: tuple[str, ...], *, with_zone: bool = False) -> datetime | None:
-    """Read a date or time; returns nothing when it does not have the wanted format.
+def parse(value: str, format_text: str, guesses: tuple[str, ...], *, with_zone: bool = False) -> datetime | None:
+    """Read a date or time; returns None if it does not have the format.
 
     Args:
-        wanted: a format, `auto`, `epochsecs` or `epochmillisecs`.
-        guesses: what `auto` tries.
+        format_text: a format, `auto`, `epochsecs` or `epochmillisecs`.
+        guesses: formats for `auto`.
         with_zone: keep the offset; otherwise it is read over, as Redshift does for TIMESTAMP.
     """
-    if wanted.lower() in _EPOCHS:
+    if format_text.lower() in _EPOCHS:
         try:
-            return datetime.fromtimestamp(float(value) / _EPOCHS[wanted.lower()], UTC).replace(tzinfo=None)
+            return datetime.fromtimestamp(float(value) / _EPOCHS[format_text.lower()], UTC).replace(tzinfo=None)
         except (ValueError, OverflowError, OSError):
             return None
-    if wanted.lower() == "auto" or wanted in DEFAULTS:
+    if format_text.lower() == "auto" or format_text in DEFAULTS:
         try:
-            found = datetime.fromisoformat(value)
+            moment = datetime.fromisoformat(value)
         except ValueError:
             pass
         else:
-            return found if with_zone else found.replace(tzinfo=None)
-    if wanted.lower() != "auto":
-        return None if wanted in DEFAULTS else _tried(value, wanted)
-    return next((found for guess in guesses if (found := _tried(value, guess))), None)
+            return moment if with_zone else moment.replace(tzinfo=None)
+    if format_text.lower() != "auto":
+        return None if format_text in DEFAULTS else _tried(value, format_text)
+    return next((moment for guess in guesses if (moment := _tried(value, guess))), None)
 
 
-def _tried(value: str, wanted: str) -> datetime | None:
+def _tried(value: str, format_text: str) -> datetime | None:
     try:
-        return datetime.strptime(value, strptime_format(wanted))
+        return datetime.strptime(value, strptime_format(format_text))
     except ValueError:
         return None

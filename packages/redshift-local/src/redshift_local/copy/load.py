@@ -1,8 +1,8 @@
 # ruff: noqa: S608 - names are quoted, literals escaped; translating SQL is what this package does
-"""COPY: loads objects of S3 into a table, in the client's own session and transaction.
+"""COPY: loads S3 objects into a table, in the client's session and transaction.
 
-Data goes to PostgreSQL's own COPY as it is wherever both read it alike. What PostgreSQL does not take, and every option
-that it has no word for, goes through `rows`, which reads each field as Redshift does and names the first bad one.
+PostgreSQL's own COPY reads the data if both databases read it the same way. Otherwise `rows` reads each field as
+Redshift does and reports the first bad one.
 """
 
 import asyncio
@@ -41,8 +41,8 @@ def copy(words: Words) -> Plan:
             raise words.error()
     if not authorized:
         raise Refused("CREDENTIALS argument is required but not supplied", "42601", "add: IAM_ROLE default")
-    job = Load(table, columns, url, options)
-    return Plan("", job=job, writes=job.name)
+    load = Load(table, columns, url, options)
+    return Plan("", action=load, writes=load.name)
 
 
 @dataclass
@@ -61,22 +61,22 @@ class Load:
 
     @property
     def bare(self) -> str:
-        """The table's name, as messages show it."""
+        """The table's name in messages."""
         return self.table[-1][1:-1].replace('""', '"')
 
     async def run(self, session) -> str:
         """Load; returns the command tag.
 
         Raises:
-            Refused: nothing was loaded, and why.
+            Refused: nothing was loaded; the message says why.
         """
         columns = await self._columns(session)
         s3 = objects.client()
-        found = await asyncio.to_thread(objects.find, s3, self.url, manifest=self.options.manifest)
+        files = await asyncio.to_thread(objects.find, s3, self.url, manifest=self.options.manifest)
         inside = session.in_transaction
-        await session.own_or_raise("SAVEPOINT pg_redshift_copy" if inside else "BEGIN")
+        await session.query_internal("SAVEPOINT pg_redshift_copy" if inside else "BEGIN")
         try:
-            rows = await self._rows(session, s3, found, columns, inside=inside)
+            rows = await self._rows(session, s3, files, columns, inside=inside)
         except LoadError as problem:
             await self._end(session, inside, keep=False)
             session.load_errors(self.name, problem.rows)
@@ -85,69 +85,69 @@ class Load:
         except Refused:
             await self._end(session, inside, keep=False)
             raise
-        await session.own_or_raise(f"SELECT set_config('{HELPERS}.copy_count', '{rows}', false)")
+        await session.query_internal(f"SELECT set_config('{HELPERS}.copy_count', '{rows}', false)")
         await self._end(session, inside, keep=True)
         session.notice(f"Load into table '{self.bare}' completed, {rows} record(s) loaded successfully.")
         return f"COPY {rows}"
 
-    async def _rows(self, session, s3, found: list[tuple[str, str]], columns: list[Column], *, inside: bool) -> int:
-        if self._alike():
-            rows = await self._straight(session, s3, found, columns)
+    async def _rows(self, session, s3, files: list[tuple[str, str]], columns: list[Column], *, inside: bool) -> int:
+        if self._native_copy_is_equivalent():
+            rows = await self._copy_natively(session, s3, files, columns)
             if rows is not None:
                 return rows
             again = "ROLLBACK TO SAVEPOINT pg_redshift_copy" if inside else "ROLLBACK; BEGIN"
-            await session.own_or_raise(again)
-        return await self._careful(session, s3, found, columns)
+            await session.query_internal(again)
+        return await self._copy_parsed(session, s3, files, columns)
 
     async def _end(self, session, inside: bool, *, keep: bool) -> None:
         if not keep:
-            await session.own("ROLLBACK TO SAVEPOINT pg_redshift_copy" if inside else "ROLLBACK")
+            await session.run_internal("ROLLBACK TO SAVEPOINT pg_redshift_copy" if inside else "ROLLBACK")
         elif not inside:
-            await session.own_or_raise("COMMIT")
+            await session.query_internal("COMMIT")
         if inside:
-            await session.own("RELEASE SAVEPOINT pg_redshift_copy")
+            await session.run_internal("RELEASE SAVEPOINT pg_redshift_copy")
 
     async def _columns(self, session) -> list[Column]:
-        """The columns that the file's fields go to, in the file's order."""
-        found = await session.own_or_raise(
+        """Return the target columns, in the order of the file's fields."""
+        rows = await session.query_internal(
             "SELECT a.attname, t.typname, a.atttypmod, a.attidentity, a.attnotnull FROM pg_attribute a"
             " JOIN pg_type t ON t.oid = a.atttypid"
             f" WHERE attrelid = to_regclass({literal(self.name)}) AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
         )
-        if not found:
+        if not rows:
             raise Refused(f"Cannot COPY into nonexistent table {self.bare}", "42P01")
-        known = {identifier(row[0]): Column(row[0], row[1], int(row[2]), row[3] != "") for row in found}
+        known = {identifier(row[0]): Column(row[0], row[1], int(row[2]), row[3] != "") for row in rows}
         if missing := [name for name in self.columns if name not in known]:
             raise Refused(f'column "{missing[0][1:-1]}" of relation "{self.bare}" does not exist', "42703")
-        wanted = [known[name] for name in self.columns] or list(known.values())
+        columns = [known[name] for name in self.columns] or list(known.values())
         if "explicit_ids" not in self.options.flags:
-            # The file has no field for identity columns unless it says so.
-            wanted = [each for each in wanted if not each.identity]
-        return wanted
+            # Without EXPLICIT_IDS, the file has no field for identity columns.
+            columns = [column for column in columns if not column.identity]
+        return columns
 
-    def _alike(self) -> bool:
+    def _native_copy_is_equivalent(self) -> bool:
         """Whether PostgreSQL's COPY reads such data as Redshift's does, or fails."""
         options = self.options
         formats = {options.date_format, options.time_format} <= {"", "auto"}
         return options.csv and not options.flags and formats and not options.max_errors
 
-    async def _straight(self, session, s3, found: list[tuple[str, str]], columns: list[Column]) -> int | None:
-        """Let PostgreSQL read the files itself; returns the rows, or nothing if it refuses them."""
+    async def _copy_natively(self, session, s3, files: list[tuple[str, str]], columns: list[Column]) -> int | None:
+        """Let PostgreSQL read the files; returns the number of rows, or None if it refuses them."""
         options = self.options
-        texts = [identifier(each.name) for each in columns if each.is_text]
-        target = f"{self.name} ({', '.join(identifier(each.name) for each in columns)})"
+        texts = [identifier(column.name) for column in columns if column.is_text]
+        target = f"{self.name} ({', '.join(identifier(column.name) for column in columns)})"
         sql = f"COPY {target} FROM STDIN WITH (FORMAT csv, QUOTE {literal(options.quote)}"
         sql += f", DELIMITER {literal(options.delimiter or ',')}"
         if options.null and options.null != "\\N":
             sql += f", NULL {literal(options.null)}"
         elif texts:
-            # An empty field is null, but an empty string where the column holds text.
+            # An empty field is null, but an empty string in a text column.
             sql += f", FORCE_NOT_NULL ({', '.join(texts)})"
         wide = False
 
         def pieces() -> Iterator[bytes]:
             nonlocal wide
-            for bucket, key in found:
+            for bucket, key in files:
                 last = b"\n"
                 for piece in _without_header(objects.read(s3, bucket, key, options.compression), options.header):
                     if options.null == "\\N" and b"\\N" in piece:
@@ -158,32 +158,32 @@ class Load:
                 if last != b"\n":
                     yield b"\n"
 
-        segment = await session.own(sql + ")", wait=False)
+        segment = await session.run_internal(sql + ")", wait=False)
         try:
             await send(session, segment, pieces())
         except _Different:
-            await session.own_copy_failed(segment)
+            await session.abort_copy(segment)
             return None
         if segment.failed is not None:
             _raise_unless_data(segment.failed)
             return None
-        if wide and (limits := [each.too_long for each in columns if each.too_long]):
+        if wide and (limits := [column.too_long for column in columns if column.too_long]):
             # PostgreSQL counted characters where Redshift counts bytes.
             check = f"SELECT 1 FROM {self.name} WHERE {' OR '.join(limits)} LIMIT 1"
-            if await session.own_or_raise(check):
+            if await session.query_internal(check):
                 return None
         return int(segment.tag.split()[-1])
 
-    async def _careful(self, session, s3, found: list[tuple[str, str]], columns: list[Column]) -> int:
-        """Read every field as Redshift does, and give PostgreSQL what it means."""
+    async def _copy_parsed(self, session, s3, files: list[tuple[str, str]], columns: list[Column]) -> int:
+        """Read every field as Redshift does, and send PostgreSQL the values."""
         reader = Reader(self.options, columns)
 
         def pieces() -> Iterator[bytes]:
-            for bucket, key in found:
+            for bucket, key in files:
                 yield from reader.read(f"s3://{bucket}/{key}", objects.read(s3, bucket, key, self.options.compression))
 
-        target = f"{self.name} ({', '.join(identifier(each.name) for each in columns)})"
-        segment = await session.own(f"COPY {target} FROM STDIN", wait=False)
+        target = f"{self.name} ({', '.join(identifier(column.name) for column in columns)})"
+        segment = await session.run_internal(f"COPY {target} FROM STDIN", wait=False)
         await send(session, segment, pieces())
         if segment.failed is not None:
             fields = segment.failed
@@ -194,11 +194,11 @@ class Load:
 
 
 class _Different(Exception):  # noqa: N818 - not an error: the other way is taken
-    """The data holds what PostgreSQL would read in another way than Redshift."""
+    """PostgreSQL would read the data differently from Redshift."""
 
 
 def _raise_unless_data(failed: dict[str, str]) -> None:
-    """A failure that has nothing to do with the data will not go away by reading it differently."""
+    """Raise errors that are not about the data: reading it differently would not help."""
     if failed.get("C", "")[:2] not in ("22", "23", "57"):
         raise Refused(failed.get("M", ""), failed.get("C", "XX000"), failed.get("H", ""))
 
@@ -217,10 +217,10 @@ def _without_header(pieces: Iterator[bytes], lines: int) -> Iterator[bytes]:
 
 
 async def send(session, segment, pieces: Iterator[bytes]) -> None:
-    """Send the data of a COPY that was started in `segment`, one piece in memory and the next on its way.
+    """Send the data of the COPY in `segment`, reading the next chunk while one is sent.
 
     Raises:
-        LoadError, Refused: reading failed; the COPY was given up.
+        LoadError, Refused: reading failed; the COPY was aborted.
     """
     await segment.copying.wait()
 
@@ -236,7 +236,7 @@ async def send(session, segment, pieces: Iterator[bytes]) -> None:
             if segment.failed is not None:
                 break
     except (LoadError, Refused):
-        await session.own_copy_failed(segment)
+        await session.abort_copy(segment)
         raise
     finally:
         if not ahead.done():

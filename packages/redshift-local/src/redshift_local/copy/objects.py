@@ -18,15 +18,15 @@ _CHUNK = 1 << 20  # bytes
 
 @functools.cache
 def client() -> Any:
-    """The process's S3 client, which fails soon when nothing answers. Making one takes as long as a small COPY."""
+    """Return the process's S3 client, with short timeouts. It is cached: creating one takes as long as a small COPY."""
     return boto3.client("s3", config=Config(connect_timeout=5, read_timeout=60, retries={"max_attempts": 2}))
 
 
 def split(url: str) -> tuple[str, str]:
-    """Bucket and key of an `s3://` address.
+    """Return bucket and key of an `s3://` address.
 
     Raises:
-        Refused: it is none.
+        Refused: it is not such an address.
     """
     bucket, _, key = url.removeprefix("s3://").partition("/")
     if not url.startswith("s3://") or not bucket:
@@ -35,54 +35,54 @@ def split(url: str) -> tuple[str, str]:
 
 
 def find(s3: Any, url: str, *, manifest: bool) -> list[tuple[str, str]]:
-    """Bucket and key of every object that COPY shall read: all that begin with the prefix, or those a manifest lists.
+    """Return bucket and key of the objects to read: all with the prefix, or those in a manifest.
 
     https://docs.aws.amazon.com/redshift/latest/dg/copy-parameters-data-source-s3.html
 
     Raises:
-        Refused: nothing is there; the text is Redshift's.
+        Refused: there are no objects; the text is Redshift's.
     """
     bucket, prefix = split(url)
     try:
         if manifest:
             return list(_listed(s3, bucket, prefix))
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        found = [(bucket, each["Key"]) for page in pages for each in page.get("Contents", []) if each["Size"]]
+        keys = [(bucket, entry["Key"]) for page in pages for entry in page.get("Contents", []) if entry["Size"]]
     except botocore.exceptions.ClientError as problem:
         raise service_error(problem, bucket, prefix) from problem
     except botocore.exceptions.BotoCoreError as problem:
         raise unreachable(problem) from problem
-    if not found:
+    if not keys:
         raise Refused(f"The specified S3 prefix '{prefix}' does not exist", "XX000", f"look into bucket {bucket}")
-    return found
+    return keys
 
 
 def _listed(s3: Any, bucket: str, key: str) -> Iterator[tuple[str, str]]:
     try:
         entries = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())["entries"]
-        wanted = [(each["url"], each.get("mandatory", False)) for each in entries]
+        entries_to_read = [(entry["url"], entry.get("mandatory", False)) for entry in entries]
     except (ValueError, KeyError, TypeError) as problem:
         hint = 'it must look like {"entries": [{"url": "s3://bucket/key", "mandatory": true}]}'
         raise Refused(f"The manifest s3://{bucket}/{key} could not be read", "XX000", hint) from problem
-    for url, mandatory in wanted:
-        there = split(url)
+    for url, mandatory in entries_to_read:
+        bucket_and_key = split(url)
         try:
-            s3.head_object(Bucket=there[0], Key=there[1])
+            s3.head_object(Bucket=bucket_and_key[0], Key=bucket_and_key[1])
         except botocore.exceptions.ClientError as problem:
             if mandatory:
-                raise service_error(problem, *there) from problem
+                raise service_error(problem, *bucket_and_key) from problem
             continue
-        yield there
+        yield bucket_and_key
 
 
 def read(s3: Any, bucket: str, key: str, compression: str) -> Iterator[bytes]:
-    """Read an object in pieces of about a mebibyte, unpacked.
+    """Read and decompress an object in chunks of about a mebibyte.
 
     Args:
         compression: `gzip`, `bzip2` or nothing.
 
     Raises:
-        Refused: it is not there, or not packed that way.
+        Refused: it does not exist, or is not compressed like that.
     """
     try:
         body = s3.get_object(Bucket=bucket, Key=key)["Body"]
@@ -95,7 +95,7 @@ def read(s3: Any, bucket: str, key: str, compression: str) -> Iterator[bytes]:
         for piece in pieces:
             left = piece
             while left:
-                if unpacker.eof:  # a packed file may consist of several, one after the other
+                if unpacker.eof:  # a compressed file can have several members
                     unpacker = make()
                 started = True
                 if compression == "gzip":
@@ -122,14 +122,14 @@ def _not_packed(bucket: str, key: str, compression: str, problem: str) -> Refuse
 
 
 def service_error(problem: botocore.exceptions.ClientError, bucket: str, key: str) -> Refused:
-    """An error of S3, in Redshift's words."""
-    found = problem.response.get("Error", {})
+    """Return an error of S3 in Redshift's words."""
+    details = problem.response.get("Error", {})
     status = problem.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
-    text = f"S3ServiceException:{found.get('Message', '')},Status {status},Error {found.get('Code', '')}"
+    text = f"S3ServiceException:{details.get('Message', '')},Status {status},Error {details.get('Code', '')}"
     return Refused(text, "XX000", f"reading s3://{bucket}/{key}")
 
 
 def unreachable(problem: Exception) -> Refused:
-    """What is said when S3 does not answer at all."""
+    """Return the error for an S3 that does not answer."""
     hint = "the warehouse reads S3 where its own AWS_ENDPOINT_URL and AWS_* variables lead"
     return Refused(f"S3 cannot be reached: {problem}", "XX000", hint)

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from redshift_local.parse.words import Words
 from redshift_local.plan import Refused, unsupported
 
-# Options that say how Redshift stores, computes or reaches things. They change no row.
+# Options about storage, statistics and access. They change no row.
 _WITHOUT_EFFECT = ("statupdate", "compupdate", "region", "comprows", "readratio", "encoding", "secret_access_key")
 _NOT_HERE = ("parquet", "orc", "avro", "shapefile", "fixedwidth", "encrypted", "ssh", "lzop", "zstd", "jsonpaths")
 
 
 @dataclass
 class Options:
-    """What a COPY says about its data, in Redshift's words. Defaults are Redshift's.
+    """The data format options of a COPY. Names and defaults are Redshift's.
 
     https://docs.aws.amazon.com/redshift/latest/dg/copy-parameters-data-format.html
     """
@@ -43,7 +43,7 @@ FLAGS = (
 
 
 def authorization(words: Words) -> bool:
-    """Read how the COPY is authorized; returns whether that came next."""
+    """Read an authorization clause; returns whether it came next."""
     if words.take("iam_role"):
         if not words.take("default"):
             role = words.string()
@@ -59,7 +59,7 @@ def authorization(words: Words) -> bool:
 
 
 def option(words: Words, options: Options) -> bool:
-    """Read one option; returns whether there was one."""
+    """Read one option; returns whether one came next."""
 
     def text() -> str:
         words.take("as")
@@ -67,10 +67,10 @@ def option(words: Words, options: Options) -> bool:
 
     def number() -> int:
         words.take("as")
-        found = words.source()
-        if not found.isdecimal():
-            raise Refused(f'syntax error at or near "{found}"', "42601")
-        return int(found)
+        number = words.source()
+        if not number.isdecimal():
+            raise Refused(f'syntax error at or near "{number}"', "42601")
+        return int(number)
 
     word = words.peek()
     if word in _NOT_HERE:

@@ -1,4 +1,4 @@
-"""Cuts files into records: lines of CSV or delimited text, or JSON objects."""
+"""Splits files into records: lines of CSV or delimited text, or JSON objects."""
 
 import codecs
 import csv
@@ -21,17 +21,17 @@ def records(lines: Iterator[str], options: Any) -> Iterator[tuple[int, str, Any]
     for _ in range(options.header):
         next(lines, None)
     if options.csv:
-        kept = _Kept(lines)
-        reader = csv.reader(kept, delimiter=options.delimiter or ",", quotechar=options.quote, strict=True)
+        pending = _PendingLines(lines)
+        reader = csv.reader(pending, delimiter=options.delimiter or ",", quotechar=options.quote, strict=True)
         while True:
-            kept.taken.clear()
+            pending.lines_read.clear()
             try:
                 fields = next(reader)
             except StopIteration:
                 return
             except csv.Error as problem:
                 fields = Bad(1214, f"Invalid quote formatting for CSV: {problem}")
-            raw = "".join(kept.taken)
+            raw = "".join(pending.lines_read)
             if fields or "ignoreblanklines" not in options.flags:
                 yield reader.line_num + options.header, raw, fields or [""]
         return
@@ -49,7 +49,7 @@ def records(lines: Iterator[str], options: Any) -> Iterator[tuple[int, str, Any]
 
 
 def decoded(pieces: Iterable[bytes], errors: str) -> Iterator[str]:
-    """Text of UTF-8 pieces, without a byte order mark. `errors` says what becomes of invalid bytes."""
+    """Decode UTF-8 chunks, without a byte order mark. `errors` is the handler for invalid bytes."""
     decoder = codecs.getincrementaldecoder("utf-8-sig")(errors)
     for piece in pieces:
         yield decoder.decode(piece)
@@ -68,18 +68,18 @@ def lines_of(texts: Iterator[str]) -> Iterator[str]:
         yield rest
 
 
-class _Kept:
-    """Lines on their way to the csv module, kept until the record is complete."""
+class _PendingLines:
+    """Passes lines to the csv module, and holds the lines of the current record."""
 
     def __init__(self, lines: Iterator[str]) -> None:
-        self.lines, self.taken = lines, []
+        self.lines, self.lines_read = lines, []
 
-    def __iter__(self) -> "_Kept":
+    def __iter__(self) -> "_PendingLines":
         return self
 
     def __next__(self) -> str:
-        self.taken.append(next(self.lines))
-        return self.taken[-1]
+        self.lines_read.append(next(self.lines))
+        return self.lines_read[-1]
 
 
 def _open_escape(line: str) -> bool:
@@ -90,7 +90,7 @@ def _delimited(line: str, delimiter: str, flags: set[str]) -> list[str]:
     """Fields of a line of delimited text."""
     if "escape" in flags:
         parts = re.findall(rf"((?:\\.|[^\\{re.escape(delimiter)}])*)(?:{re.escape(delimiter)}|$)", line, re.DOTALL)
-        # The pattern matches once more, emptily, at the end.
+        # The pattern also matches the empty string at the end.
         parts = parts[:-1] if len(parts) > 1 and not line.endswith(delimiter) else parts
         return [part if part == "\\N" else re.sub(r"\\(.)", _unescaped, part, flags=re.DOTALL) for part in parts]
     parts = line.split(delimiter)
@@ -99,19 +99,19 @@ def _delimited(line: str, delimiter: str, flags: set[str]) -> list[str]:
     return parts
 
 
-def _unescaped(found: re.Match[str]) -> str:
-    return found[1]
+def _unescaped(match: re.Match[str]) -> str:
+    return match[1]
 
 
 def _objects(lines: Iterator[str]) -> Iterator[tuple[int, str]]:
     """The JSON objects of a file, one after the other, with the line each begins on."""
     decoder = json.JSONDecoder()
-    kept, start = io.StringIO(), 1
+    pending, start = io.StringIO(), 1
     for number, line in enumerate(lines, 1):
-        if kept.tell() == 0:
+        if pending.tell() == 0:
             start = number
-        kept.write(line)
-        text = kept.getvalue().lstrip()
+        pending.write(line)
+        text = pending.getvalue().lstrip()
         while text:
             try:
                 _, end = decoder.raw_decode(text)
@@ -120,7 +120,7 @@ def _objects(lines: Iterator[str]) -> Iterator[tuple[int, str]]:
             yield start, text[:end]
             text = text[end:].lstrip(", \r\n\t")
             start = number
-        kept = io.StringIO()
-        kept.write(text)
-    if rest := kept.getvalue().strip():
+        pending = io.StringIO()
+        pending.write(text)
+    if rest := pending.getvalue().strip():
         yield start, rest

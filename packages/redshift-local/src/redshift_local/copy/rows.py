@@ -19,14 +19,14 @@ class LoadError(Exception):
     """More bad rows than MAXERROR allows."""
 
     def __init__(self, rows: list[BadField]) -> None:
-        """Keep the bad rows; the first one is the text."""
+        """Store the bad rows; the message is about the first one."""
         first = rows[0]
         super().__init__(f"{first.reason} (file {first.file}, line {first.line}, column {first.column or '-'})")
         self.rows = rows
 
 
 class Reader:
-    """Turns files into COPY text. `errors` collects what was left out."""
+    """Turns files into COPY text. `errors` collects the skipped rows."""
 
     def __init__(self, options: Any, columns: list[Column]) -> None:
         """Prepare for files with these options and columns."""
@@ -35,7 +35,7 @@ class Reader:
         self._replacement = next((flag[1:] for flag in self.flags if flag.startswith("=")), "?")
 
     def read(self, file: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
-        """Read one file; yields COPY text in pieces of about a mebibyte.
+        """Read one file; yields COPY text in chunks of about a mebibyte.
 
         Raises:
             LoadError: there were more bad rows than MAXERROR allows.
@@ -64,35 +64,35 @@ class Reader:
         if isinstance(fields, Bad):
             raise fields
         values = self._from_object(fields) if self.options.json else list(fields)
-        wanted = len(self.columns)
-        if len(values) > wanted and not (len(values) == wanted + 1 and values[-1] == ""):
+        expected = len(self.columns)
+        if len(values) > expected and not (len(values) == expected + 1 and values[-1] == ""):
             raise Bad(1202, "Extra column(s) found")
-        if len(values) < wanted:
+        if len(values) < expected:
             if "fillrecord" not in self.flags:
                 raise Bad(1213 if values == [""] else 1203, "Delimiter not found")
-            values += [None] * (wanted - len(values))
+            values += [None] * (expected - len(values))
         out = []
         for column, value in zip(self.columns, values, strict=False):
             try:
-                made = self._value(column, value)
+                text = self._value(column, value)
             except Bad as bad:
                 bad.column, bad.value = column, value  # type: ignore[attr-defined]
                 raise
-            out.append("\\N" if made is None else made.translate(_ESCAPES))
+            out.append("\\N" if text is None else text.translate(_ESCAPES))
         return "\t".join(out) + "\n"
 
     def _from_object(self, raw: str) -> list[Any]:
         try:
-            found = json.loads(raw, parse_float=Decimal)
+            record = json.loads(raw, parse_float=Decimal)
         except ValueError as problem:
             raise Bad(1216, f"Invalid JSON: {problem}") from problem
-        if not isinstance(found, dict):
+        if not isinstance(record, dict):
             raise Bad(1216, "Invalid JSON: not an object")
         if self.options.ignore_case:
-            found = {key.lower(): value for key, value in found.items()}
+            record = {key.lower(): value for key, value in record.items()}
         values = []
         for column in self.columns:
-            value = found.get(column.name)
+            value = record.get(column.name)
             if value is None or isinstance(value, str):
                 values.append(value)
             elif column.kind == "jsonb" or isinstance(value, (dict, list)):
@@ -102,7 +102,7 @@ class Reader:
         return values
 
     def _value(self, column: Column, value: str | None) -> str | None:
-        """Convert a field to what PostgreSQL reads for the column's type."""
+        """Convert a field to PostgreSQL's form for the column's type."""
         if value is None or (value == self.options.null and not self.options.json):
             return None
         if not value.isascii() and any("\udc80" <= char <= "\udcff" for char in value):
@@ -136,12 +136,12 @@ class Reader:
     def _note(self, file: str, line: int, raw: str, bad: Bad) -> None:
         column = getattr(bad, "column", None)
         size = "" if column is None or column.limit is None else str(column.limit)
-        shown = column.kind if column else ""
+        kind = column.kind if column else ""
         value = getattr(bad, "value", None) or ""
         name = column.name if column else ""
         raw = raw.rstrip("\n")
         self.errors.append(
-            BadField(file, line, name, shown, size, _clean(raw)[:1024], _clean(value)[:1024], bad.code, bad.reason)
+            BadField(file, line, name, kind, size, _clean(raw)[:1024], _clean(value)[:1024], bad.code, bad.reason)
         )
         if len(self.errors) > self.options.max_errors:
             raise LoadError(self.errors)

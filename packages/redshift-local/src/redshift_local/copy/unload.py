@@ -1,7 +1,7 @@
 # ruff: noqa: S608 - names are quoted, literals escaped; translating SQL is what this package does
 """UNLOAD: writes a query's result to S3. https://docs.aws.amazon.com/redshift/latest/dg/r_UNLOAD.html
 
-One slice works here, so there is one file, named as Redshift names the first.
+There is one slice, so there is one file, named like Redshift's first.
 """
 
 import asyncio
@@ -35,11 +35,11 @@ def unload(words: Words, translate: Callable[[str], tuple[Plan, ...]]) -> Plan:
     if not (words.take(")") and words.take("to")):
         raise words.error()
     inner = translate(text)
-    if len(inner) != 1 or inner[0].job:
+    if len(inner) != 1 or inner[0].action:
         raise Refused("UNLOAD takes one SELECT statement", "42601")
     if inner[0].refused:
         return inner[0]
-    job = Unload(inner[0].sql, words.string())
+    statement = Unload(inner[0].sql, words.string())
     authorized = False
     while words.left:
         if words.take("iam_role"):
@@ -48,13 +48,13 @@ def unload(words: Words, translate: Callable[[str], tuple[Plan, ...]]) -> Plan:
             words.take("as")
             authorized = bool(words.string())
         else:
-            _option(words, job)
+            _option(words, statement)
     if not authorized:
         raise Refused("CREDENTIALS argument is required but not supplied", "42601", "add: IAM_ROLE default")
-    return Plan("", job=job, reads=inner[0].reads)
+    return Plan("", action=statement, reads=inner[0].reads)
 
 
-def _option(words: Words, job: "Unload") -> None:
+def _option(words: Words, statement: "Unload") -> None:
     word = words.peek()
     if word in _NOT_HERE:
         raise unsupported(f"UNLOAD with {word.upper()}", "unload CSV, JSON or delimited text")
@@ -62,19 +62,19 @@ def _option(words: Words, job: "Unload") -> None:
         words.take("as")
     elif word in ("csv", "json"):
         words.position += 1
-        job.format = word
+        statement.format = word
     elif word == "parallel":
         words.position += 1
-        job.parallel = not (words.take("off") or words.take("false"))
-        if job.parallel:
+        statement.parallel = not (words.take("off") or words.take("false"))
+        if statement.parallel:
             words.take("on") or words.take("true")
     elif word in _FLAGS:
         words.position += 1
-        job.flags.add(word)
+        statement.flags.add(word)
     elif word in _WITH_VALUE:
         words.position += 1
         words.take("as")
-        job.values[word] = words.string() if words.at_string() else words.source()
+        statement.values[word] = words.string() if words.at_string() else words.source()
         if word == "maxfilesize":
             words.take("mb") or words.take("gb")
     else:
@@ -109,7 +109,7 @@ class Unload:
         with tempfile.TemporaryFile() as file:
             opened = {".gz": gzip.GzipFile, ".bz2": bz2.BZ2File}.get(ending)
             out = opened(fileobj=file, mode="wb") if ending == ".gz" else opened(file, "wb") if opened else file
-            segment = await session.own(self._copy(), data=lambda row: out.write(self._row(row)))
+            segment = await session.run_internal(self._copy(), data=lambda row: out.write(self._row(row)))
             if out is not file:
                 out.close()
             if segment.failed is not None:
@@ -124,17 +124,17 @@ class Unload:
             text = json.dumps({"entries": [entry]}).encode()
             await asyncio.to_thread(s3.put_object, Bucket=bucket, Key=f"{prefix}manifest", Body=text)
         rows = int(segment.tag.split()[-1])
-        await session.own_or_raise(f"SELECT set_config('{HELPERS}.unload_count', '{rows}', false)")
+        await session.query_internal(f"SELECT set_config('{HELPERS}.unload_count', '{rows}', false)")
         session.notice(f"UNLOAD completed, {rows} record(s) unloaded successfully.")
         return f"UNLOAD {rows}"
 
     def _prepare(self, s3, bucket: str, prefix: str) -> None:
         try:
-            found = s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
-            if found and "cleanpath" in self.flags:
-                for each in found:
-                    s3.delete_object(Bucket=bucket, Key=each["Key"])
-            elif found and "allowoverwrite" not in self.flags:
+            existing = s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
+            if existing and "cleanpath" in self.flags:
+                for item in existing:
+                    s3.delete_object(Bucket=bucket, Key=item["Key"])
+            elif existing and "allowoverwrite" not in self.flags:
                 text = "Specified unload destination on S3 is not empty. Consider using a different bucket / prefix,"
                 text += " manually removing the target files in S3, or using the ALLOWOVERWRITE option."
                 raise Refused(text, "XX000")
@@ -159,8 +159,8 @@ class Unload:
         return f"COPY ({self.sql}) TO STDOUT WITH (FORMAT {kind}, DELIMITER {delimiter}, NULL {null}{header})"
 
     def _row(self, row: bytes) -> bytes:
-        """PostgreSQL's text form marks what Redshift writes as it is, or with a backslash in front under ESCAPE."""
+        """Unescape PostgreSQL's text format; Redshift writes a backslash only with ESCAPE."""
         if self.format == "csv" or "addquotes" in self.flags or b"\\" not in row:
             return row
         mark = b"\\" if "escape" in self.flags and self.format != "json" else b""
-        return _ESCAPED.sub(lambda found: mark + _LETTERS.get(found[1], found[1]), row)
+        return _ESCAPED.sub(lambda match: mark + _LETTERS.get(match[1], match[1]), row)

@@ -1,4 +1,4 @@
-"""Types: Redshift's default sizes, and types that only one of the two has.
+"""Data types: Redshift's default sizes, and types that only one of the two databases has.
 
 https://docs.aws.amazon.com/redshift/latest/dg/c_Supported_data_types.html
 """
@@ -20,7 +20,7 @@ _CHAR = (_T.CHAR, _T.NCHAR, _T.BPCHAR)
 
 
 def adapt(kind: exp.DataType) -> None:
-    """Make a type PostgreSQL's, wherever it stands."""
+    """Replace a type by PostgreSQL's."""
     if name := _NOT_HERE.get(kind.this):
         raise unsupported(f"type {name}", "it works on a cluster only")
     if kind.this == _T.ARRAY:
@@ -31,8 +31,8 @@ def adapt(kind: exp.DataType) -> None:
         # https://docs.aws.amazon.com/redshift/latest/dg/r_Numeric_types201.html
         if not kind.expressions:
             _size(kind, 18, 0)
-        elif [each.name for each in kind.expressions] == ["38", "37"]:
-            # What the catalog calls a computed number (sql/7_history.sql): any digits, any scale.
+        elif [size.name for size in kind.expressions] == ["38", "37"]:
+            # The catalog shows computed numbers like this (sql/7_history.sql): any precision, any scale.
             kind.set("expressions", None)
         elif (digits := kind.expressions[0].name).isdecimal() and int(digits) > _MAX_PRECISION:
             raise Refused(f"DECIMAL precision {digits} must be between 1 and 38", "22023")
@@ -51,7 +51,7 @@ def adapt(kind: exp.DataType) -> None:
 
 
 def to_super(node: exp.Cast) -> exp.Expr | None:
-    """A string literal cast to SUPER is a string; read as PostgreSQL does, it would be JSON."""
+    """Cast a string literal to SUPER as a string; PostgreSQL would parse it as JSON."""
     if node.to.this == _T.SUPER and isinstance(node.this, exp.Literal) and node.this.is_string:
         text = exp.cast(node.this.copy(), _T.TEXT)
         return exp.Anonymous(this=f"{HELPERS}.to_super", expressions=[text])

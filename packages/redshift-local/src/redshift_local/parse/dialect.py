@@ -1,7 +1,7 @@
-"""What sqlglot's Redshift parser and PostgreSQL generator do differently for us.
+"""Changes to sqlglot's Redshift parser and PostgreSQL generator.
 
-Function calls keep their names: what Redshift has and PostgreSQL lacks are functions in the database (install.sql), so
-that one place defines each. Only calls with a grammar of their own are parsed as more than a name and arguments.
+Function calls keep their names: functions that PostgreSQL lacks are defined once, in the database (sql/*.sql).
+Only calls with a grammar of their own are parsed as more than a name and arguments.
 """
 
 from typing import ClassVar
@@ -18,7 +18,7 @@ _OWN_GRAMMAR = ("CAST", "CONVERT", "DECODE", "EXTRACT", "POSITION", "SUBSTRING",
 
 
 def _attribute(parser: RedshiftParser, word: str) -> exp.Expr:
-    """A column's storage attribute, which `storage` reads."""
+    """Parse a column's storage attribute, for `catalog.storage`."""
     if word == "encode":
         encoding = parser._advance_any()
         if encoding is None:

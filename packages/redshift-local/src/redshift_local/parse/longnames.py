@@ -1,7 +1,7 @@
-"""Names of 64 to 127 bytes, which PostgreSQL has not: those of temporary tables and aliases of tables are shortened.
+"""Names of 64 to 127 bytes, which PostgreSQL lacks: those of temporary tables and table aliases are shortened.
 
 dbt makes such tables for unit tests with long names, and gives relations a longer name for a moment when it replaces
-them. Nobody is shown these names; names that are shown are refused.
+them. These names are never visible; visible long names are refused.
 https://docs.aws.amazon.com/redshift/latest/dg/r_names.html
 """
 
@@ -13,7 +13,7 @@ from redshift_local.plan import Refused, unsupported
 
 _LONGEST = 63  # bytes
 _FOR_A_MOMENT = ("__dbt_tmp", "__dbt_backup")
-_KEPT = 46  # bytes of the name; its digest follows
+_PREFIX = 46  # bytes of the name; its digest follows
 
 
 def is_long(name: str) -> bool:
@@ -22,13 +22,13 @@ def is_long(name: str) -> bool:
 
 
 def shortened(name: str) -> str:
-    """A name of 63 bytes or less that no other name has."""
+    """Return a unique name of at most 63 bytes."""
     digest = hashlib.sha256(name.lower().encode()).hexdigest()[:16]
-    return f"{name.lower().encode()[:_KEPT].decode(errors='ignore')}_{digest}"
+    return f"{name.lower().encode()[:_PREFIX].decode(errors='ignore')}_{digest}"
 
 
 def fitting(name: str) -> str:
-    """A name, shortened if it is one that dbt gives for a moment.
+    """Return a name, shortened if it is one of dbt's temporary names.
 
     Raises:
         Refused: it is another long name.
@@ -41,7 +41,7 @@ def fitting(name: str) -> str:
 
 
 def check(statement: exp.Expr, node: exp.Identifier) -> None:
-    """Refuse a long name that would be seen: a column's, or that of a relation that stays.
+    """Refuse a long name that would be visible: a column's or a permanent relation's.
 
     Raises:
         Refused: it is one.
@@ -52,18 +52,18 @@ def check(statement: exp.Expr, node: exp.Identifier) -> None:
         raise refusal(node.name)
     if node.name.lower().endswith(_FOR_A_MOMENT):
         return
-    made = isinstance(statement, exp.Create) and not statement.find(exp.TemporaryProperty)
-    target = statement.this.this if made and isinstance(statement.this, exp.Schema) else statement.this
-    if (made and parent is target) or isinstance(parent.parent, exp.AlterRename):
+    creates = isinstance(statement, exp.Create) and not statement.find(exp.TemporaryProperty)
+    target = statement.this.this if creates and isinstance(statement.this, exp.Schema) else statement.this
+    if (creates and parent is target) or isinstance(parent.parent, exp.AlterRename):
         raise refusal(node.name)
 
 
 def literal(node: exp.Expr) -> None:
-    """Shorten a long name that the catalog is asked for: `where table_name = '…'`."""
+    """Shorten a long name in a query of the catalog: `where table_name = '…'`."""
     if node.is_string and is_long(node.name):
         node.set("this", shortened(node.name))
 
 
 def refusal(name: str) -> Refused:
-    """What is said of a long name."""
+    """Return the construct that error messages name."""
     return unsupported(f"names of more than {_LONGEST} bytes ({name})", "choose a shorter name")

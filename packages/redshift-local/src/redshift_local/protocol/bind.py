@@ -1,4 +1,4 @@
-"""Bound values whose type the client does not know: the Redshift connector sends strings, bytes and nulls that way."""
+"""Bound values of unknown type: the Redshift connector sends strings, bytes and nulls without a type."""
 
 import re
 import struct
@@ -10,14 +10,14 @@ _DIGITS = re.compile(rb"(?:[0-9a-fA-F]{2})*")
 
 
 def inferred(rest: bytes, *, used: bool) -> bytes:
-    """Have PostgreSQL infer such types, as Redshift does; told that they are unknown, it gives up.
+    """Let PostgreSQL infer unknown types, as Redshift does; PostgreSQL refuses the type `unknown`.
 
     Args:
-        rest: what follows the text of a Parse message: the number of parameter types, and the types.
-        used: whether the text has the parameters; that of a refused statement has not, and nothing can be inferred.
+        rest: the end of a Parse message, after the text: the number of parameter types, and the types.
+        used: whether the text contains the parameters; the text of a refused statement does not.
 
     Raises:
-        ProtocolError: it is something else.
+        ProtocolError: the bytes are not parameter types.
     """
     count = struct.unpack_from("!H", rest)[0] if len(rest) >= 2 else 0
     if len(rest) != 2 + 4 * count:
@@ -28,18 +28,18 @@ def inferred(rest: bytes, *, used: bool) -> bytes:
 
 
 def of_bytes(part: bytes) -> frozenset[int]:
-    """The numbers of the parameters that a ParameterDescription message tells to be VARBYTE."""
+    """Return the numbers of the VARBYTE parameters in a ParameterDescription message."""
     count = struct.unpack_from("!H", part, 5)[0]
     return frozenset(number for number, kind in enumerate(struct.unpack_from(f"!{count}I", part, 7)) if kind == _BYTES)
 
 
 def as_hexadecimal(payload: bytes, start: int, numbers: frozenset[int]) -> bytes:
-    """Have PostgreSQL take the text of some parameters for hexadecimal digits, which clients send for bytes.
+    """Mark the text of VARBYTE parameters as hexadecimal digits, which clients send for bytes.
 
     Args:
         payload: a Bind message.
         start: where in it the format codes begin.
-        numbers: which parameters.
+        numbers: the VARBYTE parameters.
     """
     count = struct.unpack_from("!H", payload, start)[0]
     formats = struct.unpack_from(f"!{count}H", payload, start + 2)

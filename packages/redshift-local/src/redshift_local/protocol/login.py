@@ -1,7 +1,7 @@
-"""Passwords of the warehouse's users: how Redshift's forms of them are kept and checked.
+"""Stores and checks passwords in Redshift's formats.
 
-A verifier is `sha256|<hex digest>|<salt>` or `md5<hex digest>`, as in CREATE USER. They are kept where PostgreSQL keeps
-its own, in pg_authid, which plain users cannot read. https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_USER.html
+A verifier is `sha256|<hex digest>|<salt>` or `md5<hex digest>`, as in CREATE USER. It is stored in PostgreSQL's
+pg_authid, which plain users cannot read. https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_USER.html
 """
 
 import hashlib
@@ -14,37 +14,37 @@ _MD5 = re.compile(r"md5[0-9a-f]{32}")
 
 
 def verifier(password: str) -> str:
-    """Turn what CREATE USER was given as password into a verifier; digests are kept as they are.
+    """Return the verifier of a password in CREATE USER; digests are returned unchanged.
 
     Raises:
-        ValueError: a clear text that breaks Redshift's rules; the text is Redshift's message.
+        ValueError: the password breaks Redshift's rules; the text is Redshift's message.
     """
     if _MD5.fullmatch(password):
         return password
-    if found := _SHA256.fullmatch(password):
-        # A digest without salt is that of the bare password.
-        return f"sha256|{found[1].lower()}|{found[2] or ''}"
+    if match := _SHA256.fullmatch(password):
+        # Without a salt, the digest is that of the password alone.
+        return f"sha256|{match[1].lower()}|{match[2] or ''}"
     if password.startswith("sha256|"):
-        # The digest is taken of the password that stands after the word.
+        # The digest is that of the password after the prefix.
         return _hashed(password.removeprefix("sha256|"))
     if not 8 <= len(password) <= 64:
         raise ValueError("password must be between 8 and 64 characters")
-    for wanted, name in (("[A-Z]", "an uppercase letter"), ("[a-z]", "a lowercase letter"), ("[0-9]", "a number")):
-        if not re.search(wanted, password):
+    for pattern, name in (("[A-Z]", "an uppercase letter"), ("[a-z]", "a lowercase letter"), ("[0-9]", "a number")):
+        if not re.search(pattern, password):
             raise ValueError(f"password must contain {name}")
     return _hashed(password)
 
 
-def matches(kept: str | None, user: str, password: str) -> bool:
-    """Whether `password`, in clear text, is the one that `kept` verifies."""
-    if not kept:
+def matches(stored: str | None, user: str, password: str) -> bool:
+    """Whether the clear-text `password` matches the stored verifier."""
+    if not stored:
         return False
-    if found := _SHA256.fullmatch(kept):
-        made = hashlib.sha256((password + (found[2] or "")).encode()).hexdigest()
-        return hmac.compare_digest(made, found[1].lower())
-    if _MD5.fullmatch(kept):
-        made = "md5" + hashlib.md5((password + user).encode(), usedforsecurity=False).hexdigest()
-        return hmac.compare_digest(made, kept)
+    if match := _SHA256.fullmatch(stored):
+        digest = hashlib.sha256((password + (match[2] or "")).encode()).hexdigest()
+        return hmac.compare_digest(digest, match[1].lower())
+    if _MD5.fullmatch(stored):
+        digest = "md5" + hashlib.md5((password + user).encode(), usedforsecurity=False).hexdigest()
+        return hmac.compare_digest(digest, stored)
     return False
 
 

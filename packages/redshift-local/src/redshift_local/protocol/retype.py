@@ -35,9 +35,9 @@ class Row:
             kind, _, modifier = struct.unpack_from("!Ihi", part, position + 6)
             if kind == _INTERVAL:
                 fields = (modifier >> 16) & 0x7FFF if modifier >= 0 else 0
-                wanted = _YEAR_TO_MONTH if fields and not fields & ~_MONTHS else _DAY_TO_SECOND
-                columns[index] = wanted
-                struct.pack_into("!I", changed, position + 6, wanted)
+                target_type = _YEAR_TO_MONTH if fields and not fields & ~_MONTHS else _DAY_TO_SECOND
+                columns[index] = target_type
+                struct.pack_into("!I", changed, position + 6, target_type)
             elif kind == _BYTEA:
                 columns[index] = _VARBYTE
                 struct.pack_into("!I", changed, position + 6, _VARBYTE)
@@ -62,18 +62,18 @@ class Row:
             length = struct.unpack_from("!i", part, position)[0]
             value = part[position + 4 : position + 4 + max(length, 0)]
             position += 4 + max(length, 0)
-            wanted = self.columns.get(index)
-            if wanted == _VARBYTE:
+            target_type = self.columns.get(index)
+            if target_type == _VARBYTE:
                 # Hexadecimal digits without PostgreSQL's mark; or the bytes, if the client asked for binary form.
                 value = value[2:] if value.startswith(b"\\x") else value.hex().encode()
                 length = length if length < 0 else len(value)
-            elif wanted == _SUPER and length > 0:
+            elif target_type == _SUPER and length > 0:
                 # Without PostgreSQL's blanks, and without the byte that marks its binary form.
-                value = _BLANKS.sub(lambda found: found[1] or found[0][:1], value.removeprefix(b"\x01"))
+                value = _BLANKS.sub(lambda match: match[1] or match[0][:1], value.removeprefix(b"\x01"))
                 length = len(value)
-            elif wanted and length == 16:
+            elif target_type and length == 16:
                 microseconds, days, months = struct.unpack("!qii", value)
-                if wanted == _YEAR_TO_MONTH:
+                if target_type == _YEAR_TO_MONTH:
                     value = struct.pack("!i", months)
                 else:
                     # A month counts 30 days, as in PostgreSQL's own comparisons.

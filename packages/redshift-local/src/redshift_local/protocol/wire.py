@@ -1,4 +1,4 @@
-"""Messages of PostgreSQL's protocol 3.0, which Redshift speaks too: cutting them out of a stream and making them.
+"""Reads and writes messages of PostgreSQL's protocol 3.0, which Redshift uses too.
 
 https://www.postgresql.org/docs/18/protocol-message-formats.html
 """
@@ -20,7 +20,7 @@ MESSAGE_LIMIT = 256 * 1024 * 1024
 
 
 class ProtocolError(Exception):
-    """The peer sent what is no message. The connection cannot go on, because where the next one starts is unknown."""
+    """The peer sent invalid bytes. The connection must end: the start of the next message is unknown."""
 
 
 def message(kind: bytes, payload: bytes = b"") -> bytes:
@@ -29,29 +29,29 @@ def message(kind: bytes, payload: bytes = b"") -> bytes:
 
 
 def header(kind: bytes, size: int) -> bytes:
-    """Begin a message whose payload of `size` bytes follows, so that a large one need not be copied."""
+    """Return the header of a message, so that a large payload can be sent without a copy."""
     return kind + struct.pack("!I", size + 4)
 
 
 def error(code: str, text: str, hint: str = "", severity: str = "ERROR") -> bytes:
-    """Make an ErrorResponse with SQLSTATE `code`."""
+    """Return an ErrorResponse with SQLSTATE `code`."""
     fields = {"S": severity, "V": severity, "C": code, "M": text, "H": hint}
     return error_of(fields)
 
 
 def error_of(fields: dict[str, str]) -> bytes:
-    """Make an ErrorResponse of `fields`, keyed by their one-letter field types. Empty ones are left out."""
+    """Return an ErrorResponse of `fields`, keyed by their one-letter field types. Empty ones are left out."""
     payload = b"".join(key.encode() + value.encode() + b"\0" for key, value in fields.items() if value)
     return message(b"E", payload + b"\0")
 
 
 def notice(text: str) -> bytes:
-    """Make a NoticeResponse of severity INFO."""
+    """Return a NoticeResponse of severity INFO."""
     return message(b"N", b"SINFO\0VINFO\0C00000\0M" + text.encode() + b"\0\0")
 
 
 def split(parts: bytes) -> list[bytes]:
-    """Cut a run of messages apart."""
+    """Split consecutive messages."""
     out, position = [], 0
     while position < len(parts):
         end = position + 1 + struct.unpack_from("!I", parts, position + 1)[0]
@@ -77,7 +77,7 @@ def fields_of(payload: bytes) -> dict[str, str]:
 
 
 def parameters_of(payload: bytes) -> dict[str, str]:
-    """Read the names and values of a start-up message (what follows the protocol number).
+    """Read the names and values of a start-up message, after the protocol number.
 
     Raises:
         ProtocolError: they are not pairs of zero-terminated UTF-8 strings.
@@ -93,9 +93,9 @@ def parameters_of(payload: bytes) -> dict[str, str]:
 
 
 def startup_message(user: str, database: str, parameters: dict[str, str]) -> bytes:
-    """Make the message that opens a session of PostgreSQL."""
-    wanted = {"user": user, "database": database, "client_encoding": "UTF8", **parameters}
-    body = b"".join(part.encode() + b"\0" for pair in wanted.items() for part in pair)
+    """Return the message that opens a session in PostgreSQL."""
+    fields = {"user": user, "database": database, "client_encoding": "UTF8", **parameters}
+    body = b"".join(part.encode() + b"\0" for pair in fields.items() for part in pair)
     payload = struct.pack("!I", PROTOCOL_3_0) + body + b"\0"
     return struct.pack("!I", len(payload) + 4) + payload
 
@@ -119,8 +119,8 @@ async def read_startup(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     """Read a message of the start-up phase; returns its code and the rest.
 
     Raises:
-        ProtocolError: its length cannot be true.
-        asyncio.IncompleteReadError: the peer left.
+        ProtocolError: the length is invalid.
+        asyncio.IncompleteReadError: the peer disconnected.
     """
     length, code = struct.unpack("!II", await reader.readexactly(8))
     if not 8 <= length <= STARTUP_LIMIT:
@@ -131,17 +131,17 @@ async def read_startup(reader: asyncio.StreamReader) -> tuple[int, bytes]:
 async def read_message(reader: asyncio.StreamReader) -> tuple[bytes, bytes | int]:
     """Read one message; returns its kind and its payload.
 
-    Of a query longer than Redshift allows, the payload is thrown away as it comes, and its length in bytes is returned.
+    The payload of a statement above Redshift's limit is discarded while it arrives, and its size in bytes is returned.
 
     Raises:
-        ProtocolError: its length cannot be true.
-        asyncio.IncompleteReadError: the peer left.
+        ProtocolError: the length is invalid.
+        asyncio.IncompleteReadError: the peer disconnected.
     """
     header = await reader.readexactly(5)
     kind, length = header[:1], struct.unpack("!I", header[1:])[0] - 4
     if not 0 <= length <= MESSAGE_LIMIT:
         raise ProtocolError("invalid message length")
-    # Query: the text and a zero. Parse: names and types of parameters too, 4 KiB are plenty.
+    # A Query has the text and a zero byte. A Parse also has a name and parameter types, well below 4 KiB.
     if (kind == b"Q" and length > STATEMENT_LIMIT + 1) or (kind == b"P" and length > STATEMENT_LIMIT + 4096):
         left = length
         while left:
@@ -151,7 +151,7 @@ async def read_message(reader: asyncio.StreamReader) -> tuple[bytes, bytes | int
 
 
 def complete(buffer: bytearray) -> Iterator[tuple[int, int, int]]:
-    """Find the complete messages in `buffer`; yields kind, start and end of each but runs of data rows as one."""
+    """Yield kind, start and end of the complete messages in `buffer`; consecutive data rows count as one."""
     position, size = 0, len(buffer)
     unpack = struct.Struct("!I").unpack_from
     while position + 5 <= size:

@@ -1,4 +1,4 @@
-"""The TCP server that Redshift's clients connect to: start-up, login, cancel; then a Session takes over."""
+"""The TCP server for Redshift clients: start-up, login, cancel; a Session serves them after the login."""
 
 import asyncio
 import contextlib
@@ -13,11 +13,10 @@ from redshift_local.server.postgres import Postgres
 from redshift_local.server.session import Session, Stream
 from redshift_local.settings import HOST
 
-# What Redshift reports; its connector behaves differently with PostgreSQL's own version.
+# Redshift's version: its connector behaves differently with PostgreSQL's.
 SERVER_VERSION = "8.0.2"
 _LOGIN_SECONDS = 60
-# Of a client's start-up parameters, those that PostgreSQL shall see. Redshift's own ones, such as
-# client_protocol_version, it refuses.
+# Start-up parameters that are passed on. PostgreSQL refuses Redshift's, such as client_protocol_version.
 _PASSED_ON = ("application_name", "datestyle", "extra_float_digits", "options")
 
 Server = tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]
@@ -36,7 +35,7 @@ class Gateway:
         self._late_views: dict[str, set[str]] = {}
 
     async def start(self) -> None:
-        """Listen. Raises OSError when the port is taken."""
+        """Listen. Raises OSError if the port is in use."""
         self._server = await asyncio.start_server(self._client, HOST, self.port, limit=1 << 20)
         self._writing = asyncio.create_task(self.journal.run())
 
@@ -60,7 +59,7 @@ class Gateway:
         except wire.ProtocolError as problem:
             writer.write(wire.error("08P01", str(problem), severity="FATAL"))
         except Exception as problem:
-            # A defect of ours ends its session, not the warehouse; the client is told, the log has the rest.
+            # A bug ends only its session. The client gets a message, the log gets the traceback.
             logging.exception("a session ended unexpectedly")
             text = f"internal error of the local warehouse: {type(problem).__name__}: {problem}"
             writer.write(wire.error("XX000", text, severity="FATAL"))
@@ -81,16 +80,16 @@ class Gateway:
         try:
             await self.converse((reader, writer), server, parameters)
         finally:
-            # Without a word of farewell, as from a client that vanished: PostgreSQL rolls back.
+            # Without a Terminate message, so that PostgreSQL rolls back.
             server[1].close()
 
     async def converse(self, client: Stream, server: Server, parameters: dict[str, str]) -> None:
-        """Serve a client that has logged in, until one side leaves.
+        """Serve a logged-in client until one side disconnects.
 
         Args:
-            client: its connection.
-            server: PostgreSQL's, and the process id and secret that cancel what runs there.
-            parameters: of the client's start-up message.
+            client: the connection to the client.
+            server: the connection to PostgreSQL, with the process id and secret for cancel requests.
+            parameters: from the client's start-up message.
         """
         pid = struct.unpack_from("!I", server[2])[0]
         who = Who(parameters["user"].lower(), parameters.get("database", parameters["user"]).lower(), pid)
@@ -99,11 +98,11 @@ class Gateway:
         try:
             await session.run()
         finally:
-            if session.busy:  # the client vanished in the middle of a statement
+            if session.busy:  # the client disconnected during a statement
                 await self._cancel(server[2])
 
     async def _startup(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> dict[str, str] | None:
-        """Read requests until one starts a session; returns its parameters, or nothing for a cancel request."""
+        """Read requests until one starts a session; returns its parameters, or None for a cancel request."""
         while True:
             code, rest = await wire.read_startup(reader)
             if code in (wire.SSL_REQUEST, wire.GSS_REQUEST):
@@ -118,7 +117,7 @@ class Gateway:
                 raise wire.ProtocolError(f"unsupported frontend protocol {code >> 16}.{code & 0xFFFF}")
 
     async def _cancel(self, key: bytes) -> None:
-        """Have PostgreSQL cancel what the session with this process id and secret runs."""
+        """Ask PostgreSQL to cancel the statement of the session with this process id and secret."""
         with contextlib.suppress(OSError):
             _, server = await asyncio.open_unix_connection(self.postgres.socket)
             server.write(struct.pack("!II", len(key) + 8, wire.CANCEL_REQUEST) + key)
@@ -135,8 +134,8 @@ class Gateway:
         if kind != b"p" or isinstance(payload, int):
             raise wire.ProtocolError(f"expected password response, got message type {kind[0]}")
         try:
-            kept = await self._verifier(user)
-            if not login.matches(kept, user, wire.string_at(payload, 0)[0]):
+            verifier = await self._verifier(user)
+            if not login.matches(verifier, user, wire.string_at(payload, 0)[0]):
                 text = f'password authentication failed for user "{user}"'
                 writer.write(wire.error("28000", text, severity="FATAL"))
                 return None
@@ -157,8 +156,8 @@ class Gateway:
         if database not in self._late_views:
             question = "select c.relname from pg_redshift.late_binding_views v join pg_class c on c.oid = v.view"
             async with await psycopg.AsyncConnection.connect(self.postgres.conninfo(database)) as connection:
-                found = {row[0] async for row in await connection.execute(question)}
-            self._late_views.setdefault(database, set()).update(found)
+                names = {row[0] async for row in await connection.execute(question)}
+            self._late_views.setdefault(database, set()).update(names)
         return self._late_views[database]
 
     async def _verifier(self, user: str) -> str | None:
@@ -172,7 +171,7 @@ class Gateway:
         return row[0] if row else None
 
     async def _greet(self, server: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
-        """Pass on what PostgreSQL says until it is ready for queries; returns its process id and secret if it is."""
+        """Forward PostgreSQL's messages until it is ready; returns its process id and secret, None on error."""
         key = None
         while True:
             kind, payload = await wire.read_message(server)

@@ -1,4 +1,4 @@
-"""Brings a PostgreSQL server into the state of a new cluster: the database, its admin, Redshift's functions."""
+"""Sets up a PostgreSQL server like a new cluster: the database, its admin, Redshift's functions."""
 
 import hashlib
 from pathlib import Path
@@ -14,7 +14,7 @@ _SCRIPTS = sorted((Path(__file__).parents[1] / "sql").glob("*.sql"))
 
 
 def install(postgres: Postgres, database: str, admin: str, password: str) -> None:
-    """Make the database and its admin if absent, set the admin's password, bring every database up to date."""
+    """Create the database and its admin if absent, set the admin's password, update every database."""
     with psycopg.connect(postgres.conninfo("postgres"), autocommit=True) as connection:
         if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (admin,)).fetchone():
             connection.execute(sql.SQL("CREATE ROLE {} LOGIN SUPERUSER").format(sql.Identifier(admin)))
@@ -31,8 +31,8 @@ def install(postgres: Postgres, database: str, admin: str, password: str) -> Non
 
 
 def _bring_up_to_date(postgres: Postgres, database: str) -> None:
-    """Run the scripts of `sql/` in a database unless its comment says that this version of them was run there."""
-    script = "\n".join(each.read_text() for each in _SCRIPTS)
+    """Run the scripts of `sql/` in a database, unless a comment records that it has this version."""
+    script = "\n".join(path.read_text() for path in _SCRIPTS)
     version = hashlib.sha256(script.encode()).hexdigest()
     with psycopg.connect(postgres.conninfo(database)) as connection:
         schema = connection.execute("SELECT obj_description(to_regnamespace('pg_redshift'), 'pg_namespace')").fetchone()
@@ -43,7 +43,7 @@ def _bring_up_to_date(postgres: Postgres, database: str) -> None:
             connection.execute(script)
         except psycopg.Error as problem:
             raise SetupError(
-                f"the warehouse in {postgres.folder} was made by another version and cannot be brought"
-                f" up to date ({str(problem).splitlines()[0]}). Remove that folder, and load its data again"
+                f"the warehouse in {postgres.folder} was created by another version and cannot be"
+                f" updated ({str(problem).splitlines()[0]}). Delete that folder and load the data again"
             ) from problem
         connection.execute(sql.SQL("COMMENT ON SCHEMA pg_redshift IS {}").format(sql.Literal(version)))

@@ -1,4 +1,4 @@
-"""Remembers statements and load errors, for sys_query_history, stl_load_errors and their relatives.
+"""Records statements and load errors for sys_query_history, stl_load_errors and related views.
 
 Written in batches, and at once when somebody is about to read them.
 """
@@ -18,7 +18,7 @@ from redshift_local.server.postgres import Postgres
 
 _SECONDS = 1.0
 _MANY = 2000
-# Statements that read what is kept here.
+# Statements that read the recorded history.
 READS = re.compile(r"\b(?:sys|stl|svl|stv|svcs|svv_query)_\w+|pg_last_(?:query_id|copy_id)", re.IGNORECASE)
 _QUERY = """INSERT INTO pg_redshift.queries (query_id, user_name, session_id, query_label, query_text, start_time,
  end_time, returned_rows, tag, error_code, error_message, target)
@@ -30,7 +30,7 @@ _LOAD_ERROR = """INSERT INTO pg_redshift.load_errors (query_id, session_id, user
 
 @dataclass(frozen=True)
 class Who:
-    """Whose statement it is."""
+    """User, database and session of a statement."""
 
     user: str
     database: str
@@ -38,10 +38,10 @@ class Who:
 
 
 class Journal:
-    """The statements of all sessions, until they are written into their databases."""
+    """Buffers the statements of all sessions until they are written to their databases."""
 
     def __init__(self, postgres: Postgres) -> None:
-        """Start numbering where no earlier start has been."""
+        """Start with query ids above those of earlier starts."""
         self._postgres = postgres
         self._numbers = itertools.count(int(time.time() * 1000))
         self._waiting: dict[str, list[tuple[str, tuple]]] = {}
@@ -49,22 +49,22 @@ class Journal:
         self._connections: dict[str, psycopg.AsyncConnection] = {}
 
     def next_id(self) -> int:
-        """A number for a query."""
+        """Return the next query id."""
         return next(self._numbers)
 
     def query(
         self, who: Who, number: int, label: str, plan: Plan, started: float, tag: str, error: dict[str, str] | None
     ) -> None:
-        """Remember a statement that has ended."""
+        """Record a finished statement."""
         rows = int(tag.split()[-1]) if tag[-1:].isdigit() else 0
         fields = error or {}
         times = (datetime.fromtimestamp(started, UTC), datetime.fromtimestamp(time.time(), UTC))
         row = (number, who.user, who.pid, label, plan.text[:65535].replace("\0", ""), *times, rows, tag)
         self._remember(who, _QUERY, (*row, fields.get("C"), fields.get("M"), plan.writes))
 
-    def load_errors(self, who: Who, number: int, table: str, found: list[BadField]) -> None:
-        """Remember rows that a COPY could not load."""
-        for bad in found:
+    def load_errors(self, who: Who, number: int, table: str, bad_fields: list[BadField]) -> None:
+        """Record rows that a COPY could not load."""
+        for bad in bad_fields:
             row = (number, who.pid, who.user, table, datetime.now(UTC), *bad.as_row())
             self._remember(who, _LOAD_ERROR, row)
 
@@ -72,7 +72,7 @@ class Journal:
         self._waiting.setdefault(who.database, []).append((statement, row))
 
     async def write(self) -> None:
-        """Write what has been remembered so far. A database that is gone takes its statements along."""
+        """Write the buffered records. Records of a dropped database are discarded."""
         async with self._lock:
             waiting, self._waiting = self._waiting, {}
             for database, rows in waiting.items():
@@ -83,17 +83,17 @@ class Journal:
                             async with connection.cursor() as cursor:
                                 await cursor.executemany(statement, some)
                 except psycopg.Error:
-                    if found := self._connections.pop(database, None):
-                        await found.close()
+                    if connection := self._connections.pop(database, None):
+                        await connection.close()
 
     async def _connection(self, database: str) -> psycopg.AsyncConnection:
-        found = self._connections.get(database)
-        if found is None or found.closed:
+        connection = self._connections.get(database)
+        if connection is None or connection.closed:
             conninfo = self._postgres.conninfo(database)
-            found = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
-            await found.execute("SET application_name = 'pg_redshift journal'")
-            self._connections[database] = found
-        return found
+            connection = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+            await connection.execute("SET application_name = 'pg_redshift journal'")
+            self._connections[database] = connection
+        return connection
 
     async def run(self) -> None:
         """Write every second, until cancelled."""

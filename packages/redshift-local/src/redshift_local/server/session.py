@@ -1,4 +1,4 @@
-"""One client's connection: its messages go to PostgreSQL translated, PostgreSQL's answers come back."""
+"""One client's connection: translates its messages for PostgreSQL and returns the answers."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import struct
 import time
 from collections.abc import Callable
 
-from redshift_local.catalog.bind_late import settled
+from redshift_local.catalog.bind_late import resolve
 from redshift_local.copy.rows import BadField
 from redshift_local.plan import Plan, Refused, raising
 from redshift_local.protocol import wire
@@ -16,7 +16,7 @@ from redshift_local.server.segment import Answers, Segment
 from redshift_local.translate.translator import translate, translate_long
 
 _CHUNK = 256 * 1024
-_CACHED_LENGTH = 32768  # characters; a longer text is not worth its place in the cache
+_CACHED_LENGTH = 32768  # characters; longer statements are not cached
 _TOO_LARGE = "Statement is too large. Statement Size: {} bytes. Maximum Allowed: {} bytes"
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -36,7 +36,7 @@ class Session:
         self._open: Segment | None = None  # the extended-protocol segment that no Sync has closed yet
         self._statements: dict[str, Plan] = {}
         self._portals: dict[str, Plan] = {}
-        self._skipping = False  # an own job failed: what follows is ignored until Sync, as PostgreSQL does
+        self._skipping = False  # an action failed: messages are ignored until Sync, as in PostgreSQL
 
     @property
     def busy(self) -> bool:
@@ -47,7 +47,7 @@ class Session:
         """Serve until the client or the server leaves.
 
         Raises:
-            ProtocolError: the client sent garbage.
+            ProtocolError: the client sent invalid bytes.
         """
         tasks = [asyncio.create_task(self._from_client()), asyncio.create_task(self._from_server())]
         try:
@@ -106,7 +106,7 @@ class Session:
         if READS.search(text):
             await self.journal.write()
         plans = translate(text) if len(text) < _CACHED_LENGTH else translate_long(text)
-        return tuple([await settled(self, plan) for plan in plans])
+        return tuple([await resolve(self, plan) for plan in plans])
 
     # Simple protocol
 
@@ -118,10 +118,10 @@ class Session:
             plans = await self._plans(wire.string_at(payload, 0)[0])
         group: list[Plan] = []
         for plan in plans:
-            if not plan.job:
+            if not plan.action:
                 group.append(plan)
                 continue
-            if (group and not await self._several(group)) or not await self._job(plan):
+            if (group and not await self._run_batch(group)) or not await self._run_action(plan):
                 self._answers.segments.append(Segment())
                 self._send(b"S", b"")
                 return
@@ -129,26 +129,26 @@ class Session:
         segment = Segment()
         self._answers.segments.append(segment)
         if group or not plans:
-            self._several_to(segment, group)
+            self._send_batch(segment, group)
         else:
             self._send(b"S", b"")  # answered with nothing but ReadyForQuery
 
-    async def _several(self, plans: list[Plan]) -> bool:
-        """Run statements before a job of ours; returns whether they succeeded."""
+    async def _run_batch(self, plans: list[Plan]) -> bool:
+        """Run the statements before an action; returns whether they succeeded."""
         segment = Segment(ready=False)
         self._answers.segments.append(segment)
-        self._several_to(segment, plans)
+        self._send_batch(segment, plans)
         await segment.done.wait()
         return segment.failed is None
 
-    def _several_to(self, segment: Segment, plans: list[Plan]) -> None:
+    def _send_batch(self, segment: Segment, plans: list[Plan]) -> None:
         for plan in plans:
             segment.await_completion(plan)
         self._send(b"Q", ";\n".join(plan.sql for plan in plans).encode() + b"\0")
 
     # Extended protocol
 
-    def _extended(self) -> Segment:
+    def _open_segment(self) -> Segment:
         if self._open is None:
             self._open = Segment()
             self._answers.segments.append(self._open)
@@ -166,14 +166,14 @@ class Session:
             if len(plans) > 1:
                 plan = raising(Refused("cannot insert multiple commands into a prepared statement", "42601"))
                 plan.text = text
-        self._extended().parsed = plan
+        self._open_segment().parsed = plan
         self._statements[name] = plan
-        sql = "" if plan.job else plan.sql
-        rest = inferred(rest, used=not plan.job and not plan.refused)
+        sql = "" if plan.action else plan.sql
+        rest = inferred(rest, used=not plan.action and not plan.refused)
         self._send(b"P", name.encode() + b"\0" + sql.encode() + b"\0" + rest)
 
     async def _bind(self, payload: bytes) -> None:
-        self._extended()
+        self._open_segment()
         portal, position = wire.string_at(payload, 0)
         name, position = wire.string_at(payload, position)
         if plan := self._statements.get(name):
@@ -188,22 +188,22 @@ class Session:
     async def _describe(self, payload: bytes) -> None:
         name, _ = wire.string_at(payload, 1)
         plan = (self._statements if payload[:1] == b"S" else self._portals).get(name)
-        self._extended().described.append(plan or Plan(""))
+        self._open_segment().described.append(plan or Plan(""))
         self._send(b"D", payload)
 
     async def _execute(self, payload: bytes) -> None:
-        segment = self._extended()
+        segment = self._open_segment()
         plan = self._portals.get(wire.string_at(payload, 0)[0], Plan(""))
-        if not plan.job:
+        if not plan.action:
             segment.await_completion(plan)
             self._send(b"E", payload)
             return
-        if not await self._cut() or not await self._job(plan):
+        if not await self._drain() or not await self._run_action(plan):
             self._skipping = True
 
-    async def _cut(self) -> bool:
-        """Have everything that was sent answered, so that we can talk to the session; returns whether all went well."""
-        segment = self._extended()
+    async def _drain(self) -> bool:
+        """Wait for the answers to everything sent so far; returns whether all of it succeeded."""
+        segment = self._open_segment()
         self._open = None
         segment.ready = False
         self._send(b"S", b"")
@@ -212,27 +212,27 @@ class Session:
 
     async def _sync(self, payload: bytes) -> None:
         self._skipping = False
-        self._extended()
+        self._open_segment()
         self._open = None
         self._send(b"S", payload)
 
     async def _flush(self, payload: bytes) -> None:
-        self._extended()
+        self._open_segment()
         self._send(b"H", payload)
 
     async def _close(self, payload: bytes) -> None:
-        self._extended()
+        self._open_segment()
         name, _ = wire.string_at(payload, 1)
         (self._statements if payload[:1] == b"S" else self._portals).pop(name, None)
         self._send(b"C", payload)
 
-    # What the gateway does itself, in the client's session
+    # Statements and actions of the gateway itself, in the client's session
 
-    async def _job(self, plan: Plan) -> bool:
-        """Run a plan's job; tells the client how it ended and returns whether it succeeded."""
+    async def _run_action(self, plan: Plan) -> bool:
+        """Run a plan's action, report the result to the client, and return whether it succeeded."""
         started, tag, error = time.time(), "", None
         try:
-            tag = await plan.job.run(self)
+            tag = await plan.action.run(self)
         except Refused as refusal:
             error = {"C": refusal.code, "M": refusal.text}
             self.client_writer.write(wire.error(refusal.code, refusal.text, refusal.hint))
@@ -241,15 +241,17 @@ class Session:
         self._completed(plan, started, tag, error)
         return error is None
 
-    async def ask(self, sql: str) -> list[list[str | None]]:
-        """Run a statement of ours between two of the client's; as `own_or_raise`."""
+    async def query_between(self, sql: str) -> list[list[str | None]]:
+        """Run a query of the gateway between two statements of the client; returns its rows."""
         if self._open is not None:
-            await self._cut()
-        return await self.own_or_raise(sql)
+            await self._drain()
+        return await self.query_internal(sql)
 
-    async def own(self, sql: str, *, wait: bool = True, data: Callable[[bytes], None] | None = None) -> Segment:
-        """Run a statement of ours, inside the client's transaction if one is open."""
-        segment = Segment(own=True, ready=False, data=data)
+    async def run_internal(
+        self, sql: str, *, wait: bool = True, data: Callable[[bytes], None] | None = None
+    ) -> Segment:
+        """Run a statement of the gateway, inside the client's transaction if one is open."""
+        segment = Segment(internal=True, ready=False, data=data)
         self._answers.segments.append(segment)
         self._send(b"Q", sql.encode() + b"\0")
         await self.server_writer.drain()
@@ -257,41 +259,41 @@ class Session:
             await segment.done.wait()
         return segment
 
-    async def own_or_raise(self, sql: str) -> list[list[str | None]]:
-        """Run a statement of ours; returns its rows, as text.
+    async def query_internal(self, sql: str) -> list[list[str | None]]:
+        """Run a query of the gateway; returns its rows, as text.
 
         Raises:
             Refused: it failed, with PostgreSQL's fields.
         """
-        segment = await self.own(sql)
+        segment = await self.run_internal(sql)
         if segment.failed is not None:
             raise Refused(segment.failed.get("M", ""), segment.failed.get("C", "XX000"), segment.failed.get("H", ""))
         return [wire.row_of(part) for part in segment.rows]
 
-    async def own_copy_failed(self, segment: Segment) -> None:
-        """Give up a COPY of ours that still waits for data."""
+    async def abort_copy(self, segment: Segment) -> None:
+        """Abort an internal COPY that waits for data."""
         if segment.failed is None:
-            self._send(b"f", b"given up\0")
+            self._send(b"f", b"aborted\0")
             await self.server_writer.drain()
         await segment.done.wait()
 
     @property
     def failed(self) -> bool:
-        """Whether the client has a transaction open that can only be rolled back."""
+        """Whether the client's transaction failed and must be rolled back."""
         return self._answers.status == b"E"
 
     @property
     def in_transaction(self) -> bool:
-        """Whether the client has a transaction open."""
+        """Whether the client is in a transaction."""
         return self._answers.status != b"I"
 
     def notice(self, text: str) -> None:
-        """Tell the client something, as Redshift does after a COPY."""
+        """Send the client a notice, as Redshift does after a COPY."""
         self.client_writer.write(wire.notice(text))
 
-    def load_errors(self, table: str, found: list[BadField]) -> None:
-        """Remember rows that a COPY could not load."""
-        self.journal.load_errors(self.who, self.journal.next_id(), table, found)
+    def load_errors(self, table: str, bad_fields: list[BadField]) -> None:
+        """Record rows that a COPY could not load."""
+        self.journal.load_errors(self.who, self.journal.next_id(), table, bad_fields)
 
 
 def _too_large(size: int) -> Plan:

@@ -1,10 +1,10 @@
--- What Redshift has and PostgreSQL lacks. These files are run in every database, and are safe to run again.
+-- Functions, types and views that Redshift has and PostgreSQL lacks. These files run in every database; running them again is safe.
 
 CREATE SCHEMA IF NOT EXISTS pg_redshift;
 GRANT USAGE ON SCHEMA pg_redshift TO PUBLIC;
 GRANT USAGE, CREATE ON SCHEMA public TO PUBLIC;
 
--- Refusals of the gateway, and errors that Redshift words in its own way.
+-- Refusals of the gateway, and errors in Redshift's words.
 CREATE OR REPLACE FUNCTION pg_redshift.refuse(code text, message text, hint text) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -14,7 +14,7 @@ BEGIN
     RAISE EXCEPTION USING ERRCODE = code, MESSAGE = message, HINT = hint;
 END $$;
 
--- Keeps a user's verifier where PostgreSQL keeps its own. Callers have changed the role already, which they may or not.
+-- Stores a user's verifier in pg_authid. Only the user, superusers and CREATEROLE users can change it.
 CREATE OR REPLACE FUNCTION pg_redshift.set_password(name text, verifier text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog SET allow_system_table_mods = on AS $$
 BEGIN
@@ -28,7 +28,7 @@ BEGIN
     END IF;
 END $$;
 
--- What the gateway remembers; read through the sys_ and stl_ views.
+-- Records of the gateway; the sys_ and stl_ views read them.
 CREATE TABLE IF NOT EXISTS pg_redshift.queries (
     query_id bigint, user_name text, session_id integer, query_label text, query_text text, start_time timestamptz,
     end_time timestamptz, returned_rows bigint, tag text, error_code text, error_message text
@@ -51,7 +51,7 @@ BEGIN
         SELECT FROM pg_redshift.keys k WHERE k.relation = c.oid AND k.definition = record_key.definition);
 END $$;
 
--- A key without a name has PostgreSQL's: table_pkey.
+-- An unnamed key gets PostgreSQL's default name: table_pkey.
 CREATE OR REPLACE FUNCTION pg_redshift.forget_key(relation text, key text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
@@ -79,7 +79,7 @@ BEGIN
     END IF;
     RETURN found;
 END $$;
--- What is null or empty stays as it was recorded before.
+-- Null and empty arguments keep the recorded value.
 CREATE OR REPLACE FUNCTION pg_redshift.record_storage(
     name text, new_style text, key text, keys text[], new_interleaved boolean, pairs text[]
 ) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
@@ -121,7 +121,7 @@ BEGIN
     END IF;
 END $$;
 
--- Names of types, as Redshift knows them; the length of a string is not known where none was written. A computed DECIMAL
+-- Redshift's names of types; the length of a string is unknown unless it was declared. A computed DECIMAL
 -- is shown as NUMERIC(38,37), which the translation reads as one without limits, so that clients can write it back.
 CREATE OR REPLACE FUNCTION pg_redshift.format_type(type oid, modifier integer) RETURNS text LANGUAGE sql STABLE AS $$
 SELECT CASE WHEN type = 'text'::regtype THEN 'character varying'
@@ -135,8 +135,8 @@ CREATE OR REPLACE FUNCTION pg_redshift.version() RETURNS text LANGUAGE sql IMMUT
 $$ SELECT 'PostgreSQL 8.0.2 on i686-pc-linux-gnu, compiled by GCC gcc (GCC) 3.4.2 20041017 (Red Hat 3.4.2-6.fc3), '
     'Redshift 1.0.0 (local warehouse)' $$;
 
--- VARCHAR and CHAR count bytes, in PostgreSQL they count characters. The cast that brings a value to its column's length
--- is replaced by one that counts bytes. An explicit cast cuts, an assignment fails.
+-- VARCHAR and CHAR count bytes, in PostgreSQL they count characters. The cast to a column's length
+-- is replaced by one that counts bytes. An explicit cast truncates, an assignment fails.
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_Character_types.html
 CREATE OR REPLACE FUNCTION pg_redshift.cut(value text, bytes integer) RETURNS text
 LANGUAGE plpgsql IMMUTABLE STRICT AS $$
@@ -178,7 +178,7 @@ $$ SELECT pg_has_role($1, $2, 'MEMBER') $$;
 CREATE OR REPLACE FUNCTION pg_catalog.role_is_member_of(text, text) RETURNS boolean LANGUAGE sql STABLE AS
 $$ SELECT pg_has_role($1, $2, 'MEMBER') $$;
 
--- Only names of this database can be followed.
+-- Only names in the current database can be resolved.
 CREATE OR REPLACE FUNCTION pg_redshift.this_database(name text) RETURNS void LANGUAGE plpgsql STABLE AS $$
 BEGIN
     IF lower(name) <> current_database() THEN
@@ -187,7 +187,7 @@ BEGIN
     END IF;
 END $$;
 
--- Settings that PostgreSQL does not have are kept as pg_redshift.<name>.
+-- Settings that PostgreSQL does not have are stored as pg_redshift.<name>.
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_CURRENT_SETTING.html
 CREATE OR REPLACE FUNCTION pg_redshift.set_config(name text, value text, local boolean) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN

@@ -153,7 +153,7 @@ SELECT CASE WHEN $1::date = last_day($1)
     ELSE $1 + $2 * interval '1 month' END $$;
 CREATE OR REPLACE FUNCTION pg_catalog.add_months(date, bigint) RETURNS timestamp LANGUAGE sql IMMUTABLE AS
 $$ SELECT pg_catalog.add_months($1::timestamp, $2) $$;
--- Whole months count whole when both are the same day or both the last; else a month has 31 days.
+-- The result is a whole number when both are the same day or both the last; else a month has 31 days.
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_MONTHS_BETWEEN_function.html
 CREATE OR REPLACE FUNCTION pg_catalog.months_between(timestamp, timestamp) RETURNS double precision
 LANGUAGE sql IMMUTABLE AS $$
@@ -183,7 +183,7 @@ CREATE OR REPLACE FUNCTION pg_catalog.trunc(timestamp) RETURNS date LANGUAGE sql
 CREATE OR REPLACE FUNCTION pg_catalog.date_part_year(date) RETURNS integer LANGUAGE sql IMMUTABLE AS
 $$ SELECT extract(year FROM $1)::integer $$;
 
--- Comparisons that answer -1, 0 or 1.
+-- Comparisons that return -1, 0 or 1.
 CREATE OR REPLACE FUNCTION pg_redshift.cmp(anycompatible, anycompatible) RETURNS integer LANGUAGE sql IMMUTABLE AS
 $$ SELECT CASE WHEN $1 < $2 THEN -1 WHEN $1 > $2 THEN 1 WHEN $1 = $2 THEN 0 END $$;
 CREATE OR REPLACE FUNCTION pg_redshift.date_cmp(date, date) RETURNS integer LANGUAGE sql IMMUTABLE AS
@@ -195,7 +195,7 @@ $$ SELECT pg_redshift.cmp($1, $2) $$;
 CREATE OR REPLACE FUNCTION pg_redshift.interval_cmp(interval, interval) RETURNS integer LANGUAGE sql IMMUTABLE AS
 $$ SELECT pg_redshift.cmp($1, $2) $$;
 
--- EXTRACT gives whole numbers.
+-- EXTRACT returns whole numbers.
 CREATE OR REPLACE FUNCTION pg_redshift.extract(text, timestamp) RETURNS bigint LANGUAGE sql IMMUTABLE AS
 $$ SELECT floor(pg_redshift.date_part($1, $2))::bigint $$;
 CREATE OR REPLACE FUNCTION pg_redshift.extract(text, date) RETURNS bigint LANGUAGE sql IMMUTABLE AS
@@ -209,7 +209,7 @@ $$ SELECT floor(pg_redshift.date_part($1, $2))::bigint $$;
 CREATE OR REPLACE FUNCTION pg_redshift.extract(text, interval) RETURNS bigint LANGUAGE sql IMMUTABLE AS
 $$ SELECT floor(pg_redshift.date_part($1, $2))::bigint $$;
 
--- Unless asked to be strict, what is too much for a field is carried over: the 31st of June is the 1st of July.
+-- Unless strict, values beyond the range of a field carry over: the 31st of June is the 1st of July.
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_TO_DATE_function.html
 CREATE OR REPLACE FUNCTION pg_redshift.carried_over(value text, format text) RETURNS timestamp LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
@@ -219,7 +219,7 @@ DECLARE
     pattern text;
 BEGIN
     FOR i IN 1..6 LOOP
-        -- Every field becomes a pattern of digits, the wanted one a group; what stands between them is any character.
+        -- Every field becomes a pattern of digits, the requested one a group; separators match any character.
         pattern := replace(upper(format), words[i], E'\x01');
         FOREACH field IN ARRAY words LOOP
             pattern := replace(pattern, field, CASE field WHEN 'YYYY' THEN E'\x02' ELSE E'\x03' END);

@@ -1,7 +1,7 @@
--- Conversions that Redshift makes without being asked.
+-- Implicit conversions.
 -- https://docs.aws.amazon.com/redshift/latest/dg/c_Supported_data_types.html#r_Type_conversion
 
--- Numbers and moments become strings wherever a string is wanted: substring(20240131, 1, 4), a_timestamp like '2024%'.
+-- Numbers and moments are converted to strings where a string is expected: substring(20240131, 1, 4), a_timestamp like '2024%'.
 DO $$
 DECLARE
     kind text;
@@ -14,7 +14,7 @@ BEGIN
     END LOOP;
 END $$;
 
--- With them, PostgreSQL's own `anything || text` would be one candidate too many.
+-- Without this, PostgreSQL's own `anything || text` would make the operator ambiguous.
 DELETE FROM pg_catalog.pg_operator WHERE oprname = '||' AND 'anynonarray'::regtype IN (oprleft, oprright);
 DELETE FROM pg_catalog.pg_proc WHERE proname IN ('quote_literal', 'quote_nullable') AND proargtypes[0] = 'anyelement'::regtype;
 
@@ -46,7 +46,7 @@ BEGIN
             PERFORM pg_redshift.comparison(sign, name, 'text', kind, format('$1::%s %%s $2::%s', common, common));
             PERFORM pg_redshift.comparison(sign, name, kind, 'text', format('$1::%s %%s $2::%s', common, common));
         END LOOP;
-        -- Two kinds of numbers compare as in PostgreSQL, but by operators of their own, which those above don't tie with.
+        -- Two kinds of numbers compare as in PostgreSQL, but with exact operators, so that the ones above are not ambiguous.
         FOR kind, other, common IN VALUES ('int2', 'float4', 'float8'), ('int4', 'float4', 'float8'),
                 ('int8', 'float4', 'float8'), ('int2', 'float8', 'float8'), ('int4', 'float8', 'float8'),
                 ('int8', 'float8', 'float8'), ('int2', 'numeric', 'numeric'), ('int4', 'numeric', 'numeric'),
@@ -71,7 +71,7 @@ BEGIN
     END IF;
 END $$;
 
--- Whole numbers can be stored as booleans.
+-- Integers can be stored in boolean columns.
 CREATE OR REPLACE FUNCTION pg_redshift.truth(bigint) RETURNS boolean LANGUAGE sql IMMUTABLE STRICT AS $$ SELECT $1 <> 0 $$;
 CREATE OR REPLACE FUNCTION pg_redshift.truth(smallint) RETURNS boolean LANGUAGE sql IMMUTABLE STRICT AS $$ SELECT $1 <> 0 $$;
 UPDATE pg_catalog.pg_cast SET castcontext = 'a' WHERE castsource = 'int4'::regtype AND casttarget = 'bool'::regtype;

@@ -74,7 +74,7 @@ SELECT CASE WHEN $2 IS NULL OR array_length($1, 1) >= $3 THEN $1 ELSE array_appe
 CREATE OR REPLACE AGGREGATE pg_redshift.kept(anyelement, integer) (SFUNC = pg_redshift.keep_first, STYPE = anyarray);
 CREATE OR REPLACE FUNCTION pg_redshift.item(anyarray, integer) RETURNS anyelement LANGUAGE sql IMMUTABLE AS $$ SELECT $1[$2] $$;
 
--- LISTAGG (DISTINCT …) over a window. The state begins with what stands between the values.
+-- LISTAGG (DISTINCT …) over a window. The state starts with the delimiter.
 CREATE OR REPLACE FUNCTION pg_redshift.list_once(text[], text, text) RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
 SELECT CASE WHEN $2 IS NULL OR $2 = ANY ($1[2:]) THEN $1 ELSE coalesce($1, ARRAY[coalesce($3, '')]) || $2 END $$;
 CREATE OR REPLACE FUNCTION pg_redshift.listed(text[]) RETURNS text LANGUAGE sql IMMUTABLE AS

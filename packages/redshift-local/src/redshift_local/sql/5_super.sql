@@ -18,7 +18,7 @@ SELECT CASE jsonb_typeof($1)
     ELSE format('%s', $1) END $$;
 CREATE OR REPLACE FUNCTION pg_redshift.json_typeof(jsonb) RETURNS text LANGUAGE sql IMMUTABLE AS
 $$ SELECT jsonb_typeof($1) $$;
--- Volatile, so that it is not called for constants while a query is planned.
+-- Volatile, so that the planner does not call it for constants.
 CREATE OR REPLACE FUNCTION pg_redshift.invalid_json(text, quiet boolean) RETURNS text LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     IF quiet THEN
@@ -88,7 +88,7 @@ CREATE OR REPLACE FUNCTION pg_catalog.array_flatten(jsonb) RETURNS jsonb LANGUAG
 $$ SELECT coalesce(jsonb_agg(leaf), '[]') FROM pg_redshift.leaves($1) AS leaf $$;
 CREATE OR REPLACE FUNCTION pg_catalog.split_to_array(text, text DEFAULT ',') RETURNS jsonb LANGUAGE sql IMMUTABLE AS
 $$ SELECT to_jsonb(string_to_array($1, $2)) $$;
--- What is null is none of them.
+-- Each returns false for null.
 DO $$
 DECLARE
     name text;
@@ -116,10 +116,10 @@ $$ SELECT to_jsonb($1) $$;
 CREATE OR REPLACE FUNCTION pg_catalog.json_size(jsonb) RETURNS integer LANGUAGE sql IMMUTABLE AS
 $$ SELECT octet_length(pg_redshift.json_serialize($1)) $$;
 
--- Paths, and arrays as tables: what is not there is null, and no rows.
+-- Paths, and arrays as tables: a missing path is null, and returns no rows.
 CREATE OR REPLACE FUNCTION pg_redshift.path(jsonb, VARIADIC text[]) RETURNS pg_catalog.super LANGUAGE sql IMMUTABLE AS
 $$ SELECT nullif($1 #> $2, 'null') $$;
--- Objects and arrays are no strings: JSON_SERIALIZE writes them. https://docs.aws.amazon.com/redshift/latest/dg/limitations-super.html
+-- Objects and arrays do not cast to strings; use JSON_SERIALIZE. https://docs.aws.amazon.com/redshift/latest/dg/limitations-super.html
 CREATE OR REPLACE FUNCTION pg_redshift.text_of(jsonb) RETURNS text LANGUAGE sql IMMUTABLE AS
 $$ SELECT CASE WHEN jsonb_typeof($1) NOT IN ('object', 'array') THEN $1 #>> '{}' END $$;
 CREATE OR REPLACE FUNCTION pg_redshift.elements(jsonb) RETURNS SETOF jsonb LANGUAGE sql IMMUTABLE AS
@@ -147,7 +147,7 @@ BEGIN
         body := CASE WHEN kind = 'bool' THEN '(jsonb_typeof($1) = ''boolean'' AND $1 = ''true'')
                                               OR nullif(jsonb_typeof($1) <> ''boolean'', true)'
                      WHEN kind IN ('text', 'varchar', 'bpchar') THEN format('pg_redshift.text_of($1)::%s', kind)
-                     -- Written as text that its input function reads: the cast of a text would be this cast's neighbour.
+                     -- Uses the type's input function: a cast from text would call this cast again.
                      ELSE format('pg_redshift.lax($1, %L)::%s', kind, kind) END;
         EXECUTE format('CREATE OR REPLACE FUNCTION pg_redshift.super_to_%1$s(jsonb) RETURNS %1$s LANGUAGE sql IMMUTABLE AS %2$L',
                        kind, 'SELECT ' || body);
@@ -159,7 +159,7 @@ BEGIN
                            CASE kind WHEN 'text' THEN 'IMPLICIT' ELSE 'ASSIGNMENT' END);
         END IF;
     END LOOP;
-    -- And to SUPER, where one is stored.
+    -- Assignment casts to SUPER.
     FOREACH kind IN ARRAY ARRAY['int2', 'int4', 'int8', 'float4', 'float8', 'numeric', 'bool', 'text', 'varchar', 'bpchar'] LOOP
         EXECUTE format('CREATE OR REPLACE FUNCTION pg_redshift.to_super(%s) RETURNS jsonb LANGUAGE sql IMMUTABLE AS %L', kind,
                        'SELECT to_jsonb($1)');
@@ -167,7 +167,7 @@ BEGIN
             EXECUTE format('CREATE CAST (%1$s AS jsonb) WITH FUNCTION pg_redshift.to_super(%1$s) AS ASSIGNMENT', kind);
         END IF;
     END LOOP;
-    -- "Dynamic typing": compared and computed with, a SUPER is of the other one's type, or null.
+    -- "Dynamic typing": in comparisons and arithmetic, a SUPER gets the type of the other operand, or is null.
     DELETE FROM pg_operator WHERE oprname = '-' AND oprleft = 'jsonb'::regtype AND oprright = 'int4'::regtype
         AND oprcode = 'jsonb_delete(jsonb,integer)'::regprocedure;
     FOREACH kind IN ARRAY ARRAY['int4', 'int8', 'float8', 'numeric', 'text', 'bool', 'date', 'timestamp'] LOOP

@@ -1,13 +1,13 @@
 -- Late-binding views: bound to names, and only when they are read.
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_VIEW.html
--- Each is a view of PostgreSQL without the dependencies that would keep what it reads from being dropped. Before a
--- statement that reads one, the gateway has it bound again if what its names stand for has changed.
+-- Each is a PostgreSQL view without dependencies, so that the tables it reads can be dropped. Before a statement
+-- reads the view, the gateway binds it again if its names refer to other relations now.
 
 CREATE TABLE IF NOT EXISTS pg_redshift.late_binding_views (
     view oid PRIMARY KEY, columns text NOT NULL, definition text NOT NULL, reads text[] NOT NULL, state text
 );
 
--- What a name stands for now: the relation and its columns.
+-- The current relation of a name, and its columns.
 CREATE OR REPLACE FUNCTION pg_redshift.state_of(names text[]) RETURNS text LANGUAGE sql STABLE AS $$
 SELECT string_agg(n.name || '=' || coalesce(to_regclass(n.name)::oid::text, '') || coalesce(
     (SELECT string_agg(a.attname || ' ' || a.atttypid::text || ' ' || a.atttypmod, ',' ORDER BY a.attnum) FROM pg_attribute a
@@ -26,7 +26,7 @@ DELETE FROM pg_redshift.late_binding_views v
 WHERE v.view = relation OR NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = v.view);
 INSERT INTO pg_redshift.late_binding_views VALUES (relation, columns, definition, reads, state) $$;
 
--- Runs as whoever makes the view, so that its privileges are checked. What it reads need not be there yet.
+-- Runs as the creator of the view, so that its privileges are checked. The tables need not exist yet.
 CREATE OR REPLACE FUNCTION pg_redshift.create_late_binding_view(
     name text, columns text, definition text, reads text[], replace boolean
 ) RETURNS void LANGUAGE plpgsql AS $$
@@ -57,7 +57,7 @@ BEGIN
     PERFORM pg_redshift.remember_view(name::regclass, columns, definition, reads, bound);
 END $$;
 
--- Binds a view again, as its owner's; keeps owner, privileges and comment. Returns what is wrong, or nothing.
+-- Binds a view again, as its owner's; keeps owner, privileges and comment. Returns an error text, or null.
 CREATE OR REPLACE FUNCTION pg_redshift.bind_view(relation oid) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET allow_system_table_mods = on AS $$
 DECLARE
@@ -106,7 +106,7 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- Binds every late-binding view of one of these names; returns what is wrong with which.
+-- Binds every late-binding view of one of these names; returns the errors.
 CREATE OR REPLACE FUNCTION pg_redshift.bind_views(names text[])
 RETURNS TABLE (schema_name text, view_name text, problem text) LANGUAGE sql AS $$
 SELECT n.nspname, c.relname, pg_redshift.bind_view(v.view)
@@ -114,7 +114,7 @@ FROM pg_redshift.late_binding_views v JOIN pg_class c ON c.oid = v.view JOIN pg_
 WHERE c.relname = ANY (names) $$;
 GRANT SELECT ON pg_redshift.late_binding_views TO PUBLIC;
 
--- PostgreSQL cannot tell the definition of a view whose tables have been dropped since.
+-- PostgreSQL has no definition for a view whose tables were dropped.
 CREATE OR REPLACE FUNCTION pg_redshift.view_definition(relation oid) RETURNS text LANGUAGE sql STABLE AS $$
 SELECT CASE WHEN l.view IS NULL THEN pg_get_viewdef(c.oid)
     ELSE format('create view %s %s as %s with no schema binding;', c.oid::regclass, l.columns, rtrim(l.definition, ';')) END

@@ -1,6 +1,6 @@
 -- System views that describe tables and privileges.
 -- https://docs.aws.amazon.com/redshift/latest/dg/svv_views.html
--- Everything is dropped and made again, as their columns may change from one version of this file to the next.
+-- Everything is dropped and created again, because columns can differ between versions of this file.
 DO $$
 DECLARE
     found record;
@@ -14,7 +14,7 @@ END $$;
 CREATE OR REPLACE FUNCTION pg_redshift.is_admin() RETURNS boolean LANGUAGE sql STABLE AS
 $$ SELECT rolsuper FROM pg_roles WHERE rolname = current_user $$;
 
--- All columns of what the user may see, with types as Redshift names them.
+-- All columns that are visible to the user, with Redshift's type names.
 CREATE OR REPLACE VIEW pg_redshift.all_columns AS
 SELECT current_database()::varchar AS database_name, n.nspname::varchar AS schema_name,
        c.relname::varchar AS table_name, a.attname::varchar AS column_name,
@@ -100,7 +100,7 @@ SELECT datname::varchar AS database_name, datdba AS database_owner, 'local'::var
            AS database_isolation_level
 FROM pg_database WHERE datname NOT IN ('postgres', 'template0', 'template1');
 
--- Counted, as PostgreSQL's own figure is an estimate that may be old.
+-- Counted, because PostgreSQL's estimate can be outdated.
 CREATE OR REPLACE FUNCTION pg_redshift.row_count(relation oid) RETURNS bigint LANGUAGE plpgsql STABLE SECURITY DEFINER AS $$
 DECLARE
     found bigint;
@@ -109,7 +109,7 @@ BEGIN
     RETURN found;
 END $$;
 
--- Nothing is distributed or sorted here, but what was said of it is shown.
+-- Shows the recorded distribution and sort keys; they have no effect.
 CREATE OR REPLACE VIEW pg_redshift.stored AS
 SELECT relation, style || coalesce('(' || (SELECT attname FROM pg_attribute WHERE attrelid = relation AND attnum = dist_key)
            || ')', '') AS diststyle, dist_key, sort_keys, interleaved, encodings,
@@ -174,13 +174,13 @@ SELECT database_name AS db_name, schema_name AS "schema", name, 0 AS updated_upt
        state, autorewrite, autorefresh
 FROM pg_catalog.svv_mv_info;
 
--- What a statement reads that names pg_class, pg_attribute or pg_views. A materialized view is a view to Redshift's clients,
--- beside a table mv_tbl__<name>__0 that tells how it is stored; a late-binding view has no columns.
+-- Replacements for pg_class, pg_attribute and pg_views. A materialized view is a view to Redshift's clients,
+-- beside a table mv_tbl__<name>__0 with its storage; a late-binding view has no columns.
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_PG_TABLE_DEF.html
 DROP VIEW IF EXISTS pg_redshift.pg_class, pg_redshift.pg_attribute, pg_redshift.pg_views CASCADE;
 CREATE OR REPLACE FUNCTION pg_redshift.stored_as(relation oid) RETURNS oid LANGUAGE sql IMMUTABLE AS
 $$ SELECT (relation::bigint + 2147483648)::oid $$;
--- Numbers by which the catalog tells styles and encodings; those of encodings are our own.
+-- Catalog numbers of styles and encodings; the numbers of encodings are invented.
 CREATE OR REPLACE FUNCTION pg_redshift.style_number(name oid) RETURNS smallint LANGUAGE sql STABLE AS $$
 SELECT coalesce((SELECT CASE style WHEN 'EVEN' THEN 0 WHEN 'KEY' THEN 1 WHEN 'ALL' THEN 8 ELSE 10 END
                  FROM pg_redshift.storage WHERE relation = name), 10)::smallint $$;

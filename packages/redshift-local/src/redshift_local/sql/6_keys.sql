@@ -1,5 +1,5 @@
--- Keys are recorded, not enforced (1_base.sql). What reads them from the catalog finds them here, each as if PostgreSQL had
--- a constraint and, for primary keys, an index of it.
+-- Keys are recorded, not enforced (1_base.sql). These views add them to the catalog: each appears as
+-- a constraint and, for primary keys, as an index.
 
 ALTER TABLE pg_redshift.keys ADD COLUMN IF NOT EXISTS number serial;
 
@@ -35,7 +35,7 @@ FROM pg_catalog.pg_index
 UNION ALL
 SELECT oid, relation, array_length(columns, 1)::smallint, true, true, false, true, columns
 FROM pg_redshift.parsed_keys WHERE kind = 'PRIMARY KEY';
--- These two for statements that join them with pg_index.
+-- For statements that join them with pg_index.
 CREATE VIEW pg_redshift.pg_class_and_keys AS
 SELECT oid, relname, relnamespace, reltype, relowner, relam, relpages, reltuples, relhasindex, relkind, relnatts, relacl
 FROM pg_catalog.pg_class
@@ -66,7 +66,7 @@ JOIN pg_attribute a ON a.attrelid = k.relation AND a.attnum = c.number;
 GRANT SELECT ON pg_redshift.parsed_keys, pg_redshift.pg_constraint, pg_redshift.pg_index, pg_redshift.pg_class_and_keys, pg_redshift.pg_attribute_and_keys,
     pg_redshift.table_constraints, pg_redshift.key_column_usage TO PUBLIC;
 
--- Columns that PostgreSQL has no more.
+-- Columns that PostgreSQL has removed.
 CREATE OR REPLACE VIEW pg_redshift.pg_attrdef AS
 SELECT oid, adrelid, adnum, adbin, pg_get_expr(adbin, adrelid) AS adsrc FROM pg_catalog.pg_attrdef;
 CREATE OR REPLACE VIEW pg_redshift.pg_proc AS

@@ -1,5 +1,5 @@
--- System views of what was run. https://docs.aws.amazon.com/redshift/latest/dg/serverless_views-monitoring.html
--- Superusers see everything, others what they ran themselves.
+-- System views of the query history. https://docs.aws.amazon.com/redshift/latest/dg/serverless_views-monitoring.html
+-- Superusers see all statements, other users see their own.
 
 DROP VIEW IF EXISTS pg_redshift.seen_queries CASCADE;
 CREATE VIEW pg_redshift.seen_queries AS
@@ -28,8 +28,8 @@ CREATE VIEW pg_catalog.sys_query_text AS
 SELECT user_id, query_id, query_id AS transaction_id, session_id, start_time AT TIME ZONE 'UTC' AS start_time, part AS sequence,
        substr(query_text, part * 200 + 1, 200)::char(200) AS text
 FROM pg_redshift.seen_queries, generate_series(0, (greatest(length(query_text), 1) - 1) / 200) AS part;
--- Of a query's steps, those that insert are known: dbt tells from them when a source was last modified. A table is found
--- again by its name. https://docs.aws.amazon.com/redshift/latest/dg/SYS_QUERY_DETAIL.html
+-- Only insert steps are recorded: dbt reads from them when a source was last modified. Tables are matched
+-- by name. https://docs.aws.amazon.com/redshift/latest/dg/SYS_QUERY_DETAIL.html
 CREATE VIEW pg_catalog.sys_query_detail AS
 SELECT user_id, query_id, to_regclass(target)::oid::integer AS table_id, 'insert'::varchar AS step_name,
        start_time AT TIME ZONE 'UTC' AS start_time, end_time AT TIME ZONE 'UTC' AS end_time, elapsed AS duration,
@@ -74,7 +74,7 @@ $$ SELECT coalesce(nullif(current_setting('pg_redshift.copy_count', true), ''), 
 CREATE OR REPLACE FUNCTION pg_catalog.pg_last_copy_id() RETURNS bigint LANGUAGE sql STABLE SECURITY DEFINER AS $$
 SELECT coalesce(max(query_id), -1) FROM pg_redshift.queries WHERE session_id = pg_backend_pid() AND tag LIKE 'COPY%' $$;
 
--- What the connector's metadata calls read. https://docs.aws.amazon.com/redshift/latest/dg/r_PG_PROC.html
+-- For the connector's metadata calls. https://docs.aws.amazon.com/redshift/latest/dg/r_PG_PROC.html
 CREATE OR REPLACE VIEW pg_catalog.pg_proc_info AS
 SELECT p.*, p.oid AS prooid FROM pg_proc p;
 GRANT SELECT ON pg_catalog.pg_proc_info TO PUBLIC;
@@ -101,7 +101,7 @@ BEGIN
     EXECUTE 'CREATE OR REPLACE VIEW information_schema.columns AS ' || columns;
 END $$;
 
--- Nor can information_schema tell the definition of a view that reads a table that is gone. Materialized views are views
+-- information_schema has no definition for a view that reads a dropped table. Materialized views are views
 -- to Redshift's clients, with CREATE MATERIALIZED VIEW in their definition.
 DO $$
 DECLARE
@@ -119,7 +119,7 @@ BEGIN
     END IF;
 END $$;
 
--- The result of a computation with DECIMALs has a precision and a scale in Redshift, in PostgreSQL it has none.
+-- The result of a computation with DECIMALs has a precision and a scale in Redshift, but not in PostgreSQL.
 CREATE OR REPLACE FUNCTION information_schema._pg_numeric_precision(typid oid, typmod int4) RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT AS $$
 SELECT CASE typid WHEN 21 THEN 16 WHEN 23 THEN 32 WHEN 20 THEN 64 WHEN 700 THEN 24 WHEN 701 THEN 53

@@ -1,7 +1,7 @@
 -- System views of users, roles, sessions and loads.
 -- https://docs.aws.amazon.com/redshift/latest/dg/cm_chap_system-tables.html
 
--- Roles are told from groups by their comment: see CREATE ROLE in commands.py.
+-- A comment distinguishes roles from groups: see commands/privileges.py.
 CREATE OR REPLACE VIEW pg_redshift.identities AS
 SELECT r.oid, r.rolname::varchar AS name, r.rolcreatedb, r.rolsuper, r.rolconnlimit, r.rolvaliduntil,
        CASE WHEN r.rolcanlogin THEN 'user' WHEN shobj_description(r.oid, 'pg_authid') = 'role' THEN 'role' ELSE 'group' END::varchar
@@ -79,7 +79,7 @@ SELECT 0 AS slice, c.oid::integer AS id, c.relname::char(72) AS name, pg_redshif
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_redshift', 'pg_toast');
 
--- Texts of what was run, in pieces of 200 characters.
+-- Statement texts, in parts of 200 characters.
 CREATE OR REPLACE VIEW pg_redshift.texts AS
 SELECT user_id AS userid, query_id AS xid, session_id AS pid, query_id AS query, query_label AS label,
        start_time AT TIME ZONE 'UTC' AS starttime, end_time AT TIME ZONE 'UTC' AS endtime, part AS sequence,
@@ -97,7 +97,7 @@ SELECT userid, xid, pid, label::char(320), starttime, endtime, sequence, text FR
 CREATE VIEW pg_catalog.stl_utilitytext AS
 SELECT userid, xid, pid, label::char(320), starttime, endtime, sequence, text FROM pg_redshift.texts WHERE type = 'UTILITY';
 
--- Nothing is ever undone by the system here.
+-- The system never undoes a transaction here.
 CREATE VIEW pg_catalog.stl_undone AS
 SELECT NULL::integer AS userid, NULL::bigint AS xact_id, NULL::bigint AS xact_id_undone, NULL::timestamp AS undo_start_ts,
        NULL::timestamp AS undo_end_ts, NULL::bigint AS table_id WHERE false;
@@ -114,7 +114,7 @@ CREATE OR REPLACE FUNCTION pg_catalog.pg_last_unload_id() RETURNS bigint LANGUAG
 SELECT coalesce(max(query_id), -1) FROM pg_redshift.queries WHERE session_id = pg_backend_pid() AND tag LIKE 'UNLOAD%' $$;
 CREATE OR REPLACE FUNCTION pg_catalog.db_collation() RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT 'case_sensitive' $$;
 
--- What is pg_catalog's may be read by all, except where rows are filtered above.
+-- Everyone can read pg_catalog, except where rows are filtered above.
 DO $$
 DECLARE
     found record;

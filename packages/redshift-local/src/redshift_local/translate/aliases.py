@@ -12,13 +12,13 @@ Use = tuple[int, str]  # number of a SELECT in its statement, and an alias that 
 
 
 def inlined(query: exp.Expr, left: Use | None = None) -> tuple[exp.Expr, list[Use]]:
-    """Put expressions in the place of aliases, in a copy; returns it and what was, or could have been, an alias.
+    """Replace aliases by their expressions, in a copy; returns the copy and all names that can be aliases.
 
     Args:
         query: a statement as it was parsed.
         left: leave this one as it is.
     """
-    query, found = query.copy(), []
+    query, uses = query.copy(), []
 
     def inline(expression: exp.Expr, select: exp.Select, number: int, known: dict[str, exp.Expr]) -> None:
         for column in _columns(expression, select):
@@ -26,7 +26,7 @@ def inlined(query: exp.Expr, left: Use | None = None) -> tuple[exp.Expr, list[Us
             if name not in known:
                 continue
             use = (number, name)
-            found.extend([use] if use not in found else [])
+            uses.extend([use] if use not in uses else [])
             if use != left:
                 value: exp.Expr = exp.Paren(this=known[name].copy())
                 alone = column.parent is select
@@ -35,21 +35,23 @@ def inlined(query: exp.Expr, left: Use | None = None) -> tuple[exp.Expr, list[Us
     # Inner queries first: an outer one may repeat them.
     for number, select in reversed(list(enumerate(query.find_all(exp.Select)))):
         known: dict[str, exp.Expr] = {}
-        for each in list(select.expressions):
-            inline(each, select, number, known)
+        for expression in list(select.expressions):
+            inline(expression, select, number, known)
             # An alias that its own expression reads is a column of the tables.
-            own = {column.name.lower() for column in each.find_all(exp.Column)}
-            if isinstance(each, exp.Alias) and each.alias.lower() not in own:
-                known[each.alias.lower()] = each.this
+            own = {column.name.lower() for column in expression.find_all(exp.Column)}
+            if isinstance(expression, exp.Alias) and expression.alias.lower() not in own:
+                known[expression.alias.lower()] = expression.this
         for clause in _CLAUSES:
             if clause in select.args and known:
                 inline(select.args[clause], select, number, known)
-    return query, found
+    return query, uses
 
 
 def _columns(expression: exp.Expr, select: exp.Select) -> list[exp.Column]:
-    """Columns without a table's name in an expression of `select` itself, not of a query inside."""
-    found = [
-        each for each in expression.find_all(exp.Column) if not each.table and isinstance(each.this, exp.Identifier)
+    """Return the unqualified columns in an expression of `select`, without those of subqueries."""
+    columns = [
+        column
+        for column in expression.find_all(exp.Column)
+        if not column.table and isinstance(column.this, exp.Identifier)
     ]
-    return [each for each in found if each.find_ancestor(exp.Select) is select]
+    return [column for column in columns if column.find_ancestor(exp.Select) is select]

@@ -1,4 +1,4 @@
-"""DELETE, MERGE and names, where the two grammars differ."""
+"""DELETE, MERGE and identifiers: differences between the two grammars."""
 
 import string
 
@@ -28,11 +28,11 @@ def merge_insert(node: exp.When) -> None:
         [values] = then.this.expressions
         if isinstance(values, exp.Anonymous):
             then.set("this", None)
-            then.set("expression", exp.Tuple(expressions=[each.copy() for each in values.expressions]))
+            then.set("expression", exp.Tuple(expressions=[item.copy() for item in values.expressions]))
 
 
 def remove_duplicates(tree: exp.Merge) -> Plan:
-    """MERGE … REMOVE DUPLICATES: what matches is replaced by the source's rows, each kept once."""
+    """MERGE … REMOVE DUPLICATES: replaces matching rows by the distinct rows of the source."""
     target, source, matches = (generate(tree.args[name]) for name in ("this", "using", "on"))
     return Plan(
         block(
@@ -44,7 +44,7 @@ def remove_duplicates(tree: exp.Merge) -> Plan:
 
 
 def identifier(node: exp.Identifier) -> None:
-    """Quoted names, too, are folded to lower case; one that begins with # is a temporary table's, to be quoted here.
+    """Fold quoted names to lower case too, and quote the names of temporary tables, which begin with #.
 
     https://docs.aws.amazon.com/redshift/latest/dg/r_names.html
     """
@@ -58,11 +58,11 @@ def identifier(node: exp.Identifier) -> None:
 
 
 def stored(node: exp.Insert | exp.Update) -> None:
-    """A string that looks like JSON is a string, in a SUPER column too; read as PostgreSQL does, it would be parsed.
+    """Cast strings that look like JSON to text, so that a SUPER column stores a string and not the parsed value.
 
-    What begins so is no literal of any other type that a column could have.
+    No literal of another type looks like this.
     """
-    values = [each.expression for each in node.expressions] if isinstance(node, exp.Update) else []
+    values = [item.expression for item in node.expressions] if isinstance(node, exp.Update) else []
     rows = node.expression.expressions if isinstance(node, exp.Insert) and node.expression else []
     for row in rows:
         values += row.expressions if isinstance(row, exp.Tuple) else [row.unalias()]

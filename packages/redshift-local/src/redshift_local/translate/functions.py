@@ -1,4 +1,4 @@
-"""Function calls that need more than a function of the same name in the database: one rewrite per construct."""
+"""Rewrites of function calls that a function of the same name in the database cannot implement."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from sqlglot import exp
 from redshift_local.plan import HELPERS, Refused, unsupported
 from redshift_local.translate import dateparts, windows
 
-# PostgreSQL has functions of these names that do something else; Redshift's are in our schema (sql/*.sql).
+# PostgreSQL's functions of these names differ; Redshift's are in the schema pg_redshift (sql/*.sql).
 _OURS_INSTEAD = frozenset({
     "bttext_pattern_cmp", "concat", "crc32", "date_cmp", "date_part", "date_trunc", "format_type", "interval_cmp",
     "json_array_length", "json_serialize", "json_typeof", "pg_get_constraintdef", "regexp_count", "regexp_instr",
@@ -53,7 +53,7 @@ _ONLY_POSTGRES = frozenset({
 
 
 def call(node: exp.Anonymous) -> exp.Expr | None:
-    """Rewrite a call; returns what takes its place, or nothing if it stays."""
+    """Rewrite a call; returns its replacement, or None if it stays."""
     name = str(node.this).lower()
     name = _SAME_AS.get(name, name)
     if name in _ONLY_POSTGRES and not isinstance(node.parent, exp.Dot):  # psql calls them by pg_catalog.name
@@ -78,9 +78,9 @@ def call(node: exp.Anonymous) -> exp.Expr | None:
         if (
             name == "date_part"
             and len(node.expressions) == 2
-            and (found := dateparts.field(word, node.expressions[1], whole=False))
+            and (arithmetic := dateparts.field(word, node.expressions[1], whole=False))
         ):
-            return found
+            return arithmetic
     if handler := _HANDLERS.get(name):
         try:
             return handler(node)
@@ -99,7 +99,7 @@ def _no_function(name: str, node: exp.Anonymous, hint: str = "") -> Refused:
 
 
 def _as_timestamp(literal: exp.Expr) -> None:
-    # A string literal alone would become whatever the first matching function of several takes.
+    # PostgreSQL would give an untyped literal the type of the first matching function.
     literal.replace(exp.cast(literal.copy(), exp.DType.TIMESTAMP))
 
 
@@ -119,8 +119,8 @@ def _json_path(node: exp.Anonymous) -> None:
 
 
 def _array(node: exp.Anonymous) -> None:
-    # psql makes arrays of the rows of a query, which no SUPER has to do with.
-    if not any(isinstance(each, exp.Query) for each in node.expressions):
+    # psql builds PostgreSQL arrays from queries; they are not SUPER.
+    if not any(isinstance(argument, exp.Query) for argument in node.expressions):
         node.set("this", f"{HELPERS}.array_of")
 
 
@@ -151,7 +151,7 @@ def _average(whole: exp.Expr, call_in_it: exp.Anonymous) -> exp.Expr:
 
 
 def name_of(node: exp.Expr) -> str | None:
-    """The column name that Redshift gives to a call which is rewritten to something of another name."""
+    """Return the column name that Redshift gives to a call, if the rewritten call would get another name."""
     if isinstance(node, exp.Window):
         node = node.this
     if isinstance(node, (exp.WithinGroup, exp.IgnoreNulls, exp.RespectNulls)):
@@ -183,7 +183,7 @@ def _string_agg(node: exp.Anonymous, order: exp.Order | None, window: exp.Window
     if window is not None:
         return windows.listagg(window, [value, glue], order, distinct=distinct)
     if distinct and order is not None:
-        # PostgreSQL orders distinct values by themselves only.
+        # PostgreSQL can order distinct values only by the values.
         ordered = order.expressions[0]
         if len(order.expressions) > 1 or ordered.this.sql() != parts[0].sql():
             raise unsupported("LISTAGG(DISTINCT a) ordered by something else", "order it by the value itself")
@@ -212,7 +212,7 @@ def within_group(node: exp.WithinGroup) -> exp.Expr | None:
 
 
 def window(node: exp.Window) -> exp.Expr | None:
-    """Windows of functions that PostgreSQL has not, and Redshift's own rule about frames."""
+    """Rewrite window functions that PostgreSQL lacks, and enforce Redshift's rule about frames."""
     inner, nulls = node.this, "RESPECT"
     if isinstance(inner, (exp.IgnoreNulls, exp.RespectNulls)):
         nulls = "IGNORE" if isinstance(inner, exp.IgnoreNulls) else "RESPECT"
@@ -242,7 +242,7 @@ def window(node: exp.Window) -> exp.Expr | None:
             raise _no_function(name, inner)
         whole = exp.Window(
             this=exp.Anonymous(this="sum", expressions=[inner.expressions[0].copy()]),
-            partition_by=[each.copy() for each in node.args.get("partition_by") or []],
+            partition_by=[item.copy() for item in node.args.get("partition_by") or []],
         )
         value = exp.cast(inner.expressions[0].copy(), exp.DType.DOUBLE)
         nonzero = exp.Anonymous(this="nullif", expressions=[whole, exp.Literal.number(0)])
@@ -264,11 +264,11 @@ _HANDLERS: dict[str, Callable[[exp.Anonymous], exp.Expr | None]] = {
 
 
 def extract(node: exp.Extract) -> exp.Expr:
-    """EXTRACT(part FROM moment): whole numbers, where PostgreSQL has fractions."""
+    """EXTRACT(part FROM moment) returns whole numbers; PostgreSQL's returns fractions."""
     moment = node.expression
     if moment.is_string:
         moment = exp.cast(moment.copy(), exp.DType.TIMESTAMP)
-    if found := dateparts.field(node.this.name.lower(), moment, whole=True):
-        return found
+    if arithmetic := dateparts.field(node.this.name.lower(), moment, whole=True):
+        return arithmetic
     part = exp.Literal.string(node.this.name.lower())
     return exp.Anonymous(this=f"{HELPERS}.extract", expressions=[part, moment.copy()])

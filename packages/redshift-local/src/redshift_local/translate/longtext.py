@@ -1,4 +1,4 @@
-"""Long statements, past the parser: it reads a character at a time, and what makes them long holds nothing for it.
+"""Long statements bypass the parser, which is slow: it reads one character at a time.
 
 Long string literals are replaced by short marks, and put back, in PostgreSQL's form, into the translated text. Of an
 INSERT whose rows are nothing but values, only the part before the rows is parsed.
@@ -8,7 +8,7 @@ import re
 
 from redshift_local.plan import literal
 
-_LONG = 64  # characters; what is shorter costs more to replace than to parse
+_LONG = 64  # characters; replacing shorter literals costs more than parsing them
 _STRING = r"'[^'\\]*(?:(?:\\.|'')[^'\\]*)*'"
 _PIECE = re.compile(rf"""({_STRING})|"[^"]*"|--[^\n]*|/\*.*?\*/|\$([A-Za-z_]\w*|)\$.*?\$\2\$""", re.DOTALL)
 _ESCAPE = re.compile(r"\\([0-7]{1,3}|.)|''", re.DOTALL)
@@ -16,7 +16,7 @@ _LETTERS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 _MARK = re.compile(r"'\x01(\d+)\x01'")
 _JSON = re.compile(r"""'\s*[\[{"]""")
 _NAME = r'(?:"[^"]+"|[a-z_][\w$]*+)'
-# Every repetition is possessive: a text that does not match is given up at once, whatever its length.
+# Every repetition is possessive, so that a text that does not match fails without backtracking.
 _INSERT = re.compile(
     rf"((?:\s|/\*.*?\*/)*+insert\s+into\s+{_NAME}(?:\.{_NAME})*+\s*+"
     rf"(?:\(\s*+{_NAME}\s*+(?:,\s*+{_NAME}\s*+)*+\)\s*+)?+values)\s*+\(",
@@ -29,45 +29,45 @@ _VALUES = re.compile(
 
 
 def rows_of(text: str) -> tuple[str, str] | None:
-    """Cut an INSERT whose rows are nothing but values: a short INSERT to translate, and the rows in PostgreSQL form."""
-    found = _INSERT.match(text)
-    if not found or not _VALUES.fullmatch(text, found.end(1)):
+    """Split an INSERT of plain values into a short INSERT to translate, and its rows in PostgreSQL's form."""
+    insert = _INSERT.match(text)
+    if not insert or not _VALUES.fullmatch(text, insert.end(1)):
         return None
-    rows = text[found.end(1) :].rstrip().rstrip(";")
+    rows = text[insert.end(1) :].rstrip().rstrip(";")
     if "\\" in rows or _JSON.search(rows):
         rows = _PIECE.sub(lambda piece: _stored(piece[0]) if piece[1] else piece[0], rows)
-    return f"{found[1]} (null)", rows
+    return f"{insert[1]} (null)", rows
 
 
 def _stored(text: str) -> str:
-    # As in dml.stored: what looks like JSON stays a string, whatever the column.
+    # As in dml.stored: a string that looks like JSON stays a string in any column.
     return _plain_literal(text) + ("::text" if _JSON.match(text) else "")
 
 
-def taken_out(text: str) -> tuple[str, list[str]]:
-    """Replace long literals by marks; returns the text and the literals in PostgreSQL's form."""
+def extract_literals(text: str) -> tuple[str, list[str]]:
+    """Replace long literals by marks; returns the text, and the literals in PostgreSQL's form."""
     values: list[str] = []
 
-    def one(found: re.Match[str]) -> str:
-        if found[1] is None or len(found[1]) < _LONG:
-            return found[0]
-        values.append(_plain_literal(found[1]))
+    def one(match: re.Match[str]) -> str:
+        if match[1] is None or len(match[1]) < _LONG:
+            return match[0]
+        values.append(_plain_literal(match[1]))
         return f"'\x01{len(values) - 1}\x01'"
 
     return _PIECE.sub(one, text), values
 
 
-def put_back(sql: str, values: list[str]) -> str:
+def restore_literals(sql: str, values: list[str]) -> str:
     """Replace the marks by the literals."""
-    return _MARK.sub(lambda found: values[int(found[1])], sql)
+    return _MARK.sub(lambda mark: values[int(mark[1])], sql)
 
 
 def _plain_literal(text: str) -> str:
     return literal(_ESCAPE.sub(_plain, text[1:-1])) if "\\" in text else text
 
 
-def _plain(found: re.Match[str]) -> str:
-    escaped = found[1]
+def _plain(match: re.Match[str]) -> str:
+    escaped = match[1]
     if escaped is None:
         return "'"
     if escaped[0] in "01234567":

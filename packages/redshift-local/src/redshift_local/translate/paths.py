@@ -83,21 +83,21 @@ def _chain(column: exp.Column) -> tuple[exp.Expr, list[str]]:
 
 def _tables(node: exp.Expr) -> dict[str, str]:
     """Names that the statement's FROM clauses make known here, each with its schema."""
-    found: dict[str, str] = {}
+    schemas: dict[str, str] = {}
     scope = node.parent
     while scope is not None:
         if isinstance(scope, (exp.Select, exp.Update, exp.Delete, exp.Merge)):
             own = [scope.args.get("from_"), *(scope.args.get("joins") or []), scope.args.get("using")]
             own += [scope.this] if not isinstance(scope, exp.Select) else []
-            for each in own:
-                for one in each if isinstance(each, list) else [each]:
+            for clause in own:
+                for one in clause if isinstance(clause, list) else [clause]:
                     source = one.this if isinstance(one, (exp.From, exp.Join)) else one
                     inner = source.args.get("joins") or [] if isinstance(source, exp.Expr) else []
                     for table in (source, *(join.this for join in inner)):
                         if isinstance(table, exp.Expr) and table.alias_or_name:
-                            found.setdefault(table.alias_or_name.lower(), table.text("db").lower())
+                            schemas.setdefault(table.alias_or_name.lower(), table.text("db").lower())
         scope = scope.parent
-    return found
+    return schemas
 
 
 def _base(parts: list[str], tables: dict[str, str], rows: set[str]) -> tuple[exp.Column | None, list[str]]:

@@ -14,11 +14,11 @@ _INPUT = "pg_input"
 
 
 def tables(tree: exp.Expr) -> list[str]:
-    """The tables whose columns have to be known: those that are turned with all their columns."""
-    found: list[str] = []
+    """Return the tables whose columns must be known for PIVOT and UNPIVOT."""
+    names: list[str] = []
     for source, _ in _turned(tree):
-        names_of(source, tree, {}, found)
-    return found
+        names_of(source, tree, {}, names)
+    return names
 
 
 def rewrite(tree: exp.Expr, columns: Columns) -> None:
@@ -40,13 +40,13 @@ def rewrite(tree: exp.Expr, columns: Columns) -> None:
 
 
 def _turned(tree: exp.Expr) -> list[tuple[exp.Expr, exp.Pivot]]:
-    found = []
+    turned = []
     for source in tree.find_all(exp.Table, exp.Subquery):
         turns = source.args.get("pivots") or []
         if len(turns) > 1 or (turns and len(turns[0].args.get("fields") or []) != 1):
             raise Refused("PIVOT can't be applied to the result of another one", "0A000")
-        found += [(source, turn) for turn in turns]
-    return found
+        turned += [(source, turn) for turn in turns]
+    return turned
 
 
 def _column(name: str) -> exp.Column:
@@ -62,9 +62,11 @@ def _alias(node: exp.Expr) -> tuple[exp.Expr, str]:
 
 def _pivot(source: exp.Expr, turn: exp.Pivot, names: list[str]) -> exp.Expr:
     field = turn.args["fields"][0]
-    used = {each.name.lower() for part in (*turn.expressions, field.this) for each in part.find_all(exp.Column)}
-    kept = [name for name in names if name not in used]
-    made = []
+    used = {
+        aggregate.name.lower() for part in (*turn.expressions, field.this) for aggregate in part.find_all(exp.Column)
+    }
+    group_columns = [name for name in names if name not in used]
+    aggregates = []
     for item in field.expressions:
         value, name = _alias(item)
         if isinstance(value, exp.Column):
@@ -72,8 +74,8 @@ def _pivot(source: exp.Expr, turn: exp.Pivot, names: list[str]) -> exp.Expr:
         condition: exp.Expr = exp.EQ(this=field.this.copy(), expression=value.copy())
         if isinstance(value, exp.Null):
             condition = exp.Is(this=field.this.copy(), expression=exp.Null())
-        for each in turn.expressions:
-            call, suffix = _alias(each)
+        for aggregate in turn.expressions:
+            call, suffix = _alias(aggregate)
             if not isinstance(call, exp.Anonymous) or str(call.this).lower() not in _AGGREGATES or not call.expressions:
                 raise Refused("PIVOT supports the COUNT, SUM, MIN, MAX and AVG aggregate functions", "0A000")
             argument = call.expressions[0]
@@ -83,20 +85,20 @@ def _pivot(source: exp.Expr, turn: exp.Pivot, names: list[str]) -> exp.Expr:
             case: exp.Expr = exp.case().when(condition.copy(), counted.copy())
             whole = exp.Anonymous(this=call.this, expressions=[exp.Distinct(expressions=[case]) if distinct else case])
             title = name or (value.name if isinstance(value, exp.Literal) else generate(value)).lower()
-            made.append(exp.alias_(whole, f"{title}_{suffix}" if suffix else title, quoted=True))
-    query = exp.Select(expressions=[_column(name) for name in kept] + made).from_(source)
-    return query.group_by(*(_column(name) for name in kept)) if kept else query
+            aggregates.append(exp.alias_(whole, f"{title}_{suffix}" if suffix else title, quoted=True))
+    query = exp.Select(expressions=[_column(name) for name in group_columns] + aggregates).from_(source)
+    return query.group_by(*(_column(name) for name in group_columns)) if group_columns else query
 
 
 def _unpivot(source: exp.Expr, turn: exp.Pivot, names: list[str]) -> exp.Expr:
     field = turn.args["fields"][0]
     items = [_alias(item) for item in field.expressions]
-    kept = [name for name in names if name not in {column.name.lower() for column, _ in items}]
+    other_columns = [name for name in names if name not in {column.name.lower() for column, _ in items}]
     label, value = field.this.name.lower(), turn.expressions[0].name.lower()
     parts = []
     for column, name in items:
         title = exp.cast(exp.Literal.string(name or column.name.lower()), exp.DType.TEXT)
-        columns = [_column(each) for each in kept]
+        columns = [_column(column) for column in other_columns]
         columns += [exp.alias_(title, label, quoted=True), exp.alias_(_column(column.name.lower()), value, quoted=True)]
         part = exp.Select(expressions=columns).from_(_INPUT)
         if not turn.args.get("include_nulls"):

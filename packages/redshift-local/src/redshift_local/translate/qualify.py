@@ -1,4 +1,4 @@
-"""QUALIFY together with a star, which PostgreSQL can only express by way of whole rows.
+"""QUALIFY with a star, rewritten to whole rows for PostgreSQL.
 
 https://docs.aws.amazon.com/redshift/latest/dg/r_QUALIFY_clause.html
 """
@@ -11,20 +11,20 @@ _ROW, _QUERY = "pg_row", "pg_qualified"
 
 
 def with_star(select: exp.Select) -> exp.Expr | None:
-    """Rewrite `select *, … from one qualify …`; sqlglot does the rest, and all of it where there is no star."""
-    if not select.args.get("qualify") or not any(_is_star(each) for each in select.expressions):
+    """Rewrite `select *, … from one qualify …`; sqlglot rewrites QUALIFY without a star."""
+    if not select.args.get("qualify") or not any(_is_star(item) for item in select.expressions):
         return None
     source = select.args["from_"].this
     if select.args.get("joins") or select.args.get("laterals") or not source.alias_or_name:
         raise unsupported("QUALIFY with * over a join", "name the columns instead of *")
     outer, inner = [], []
-    for number, each in enumerate(select.expressions):
-        if _is_star(each):
+    for number, item in enumerate(select.expressions):
+        if _is_star(item):
             inner.append(exp.alias_(exp.column(exp.to_identifier(source.alias_or_name)), _ROW))
             outer.append(exp.Dot(this=exp.Paren(this=exp.column(_ROW, _QUERY)), expression=exp.Star()))
         else:
-            name = each.output_name or f"column{number}"
-            inner.append(exp.alias_(each.unalias().copy(), name))
+            name = item.output_name or f"column{number}"
+            inner.append(exp.alias_(item.unalias().copy(), name))
             outer.append(exp.column(name, _QUERY))
     select = select.copy()
     select.set("expressions", inner)

@@ -1,4 +1,4 @@
-"""What Redshift refuses although PostgreSQL takes it, and what the local warehouse cannot do."""
+"""Refusals: constructs that PostgreSQL has and Redshift lacks, and constructs that are not supported here."""
 
 from sqlglot import exp
 
@@ -10,7 +10,7 @@ _NOT_IN_REDSHIFT = "PostgreSQL has it, Redshift does not"
 
 
 def check(nodes: list[exp.Expr], reads: frozenset[tuple[str, str]]) -> None:
-    """Look at every node of a statement.
+    """Check every node of a statement.
 
     Args:
         nodes: they, the statement itself first.
@@ -29,7 +29,7 @@ def check(nodes: list[exp.Expr], reads: frozenset[tuple[str, str]]) -> None:
 
 
 def only_catalog(reads: frozenset[tuple[str, str]]) -> bool:
-    """Whether a statement reads tables and views of the system only."""
+    """Whether a statement reads only system tables and views."""
     return all(schema in _CATALOG or name.startswith(_SYSTEM) for schema, name in reads)
 
 

@@ -1,4 +1,4 @@
-"""What depends on the columns of a table: `* EXCLUDE (…)`. And GROUP BY ALL, which depends on the select list.
+"""`* EXCLUDE (…)`, which depends on the columns of a table, and GROUP BY ALL, which depends on the select list.
 
 https://docs.aws.amazon.com/redshift/latest/dg/r_EXCLUDE_list.html
 """
@@ -17,67 +17,69 @@ _AGGREGATES = frozenset({
 
 
 def tables(tree: exp.Expr) -> list[str]:
-    """The tables whose columns have to be known to leave some out."""
-    found: list[str] = []
+    """Return the tables whose columns must be known for EXCLUDE."""
+    names: list[str] = []
     for select in _excluding(tree):
         for source in _sources(select).values():
-            names_of(source, tree, {}, found)
-    return found
+            names_of(source, tree, {}, names)
+    return names
 
 
 def rewrite(tree: exp.Expr, columns: Columns) -> None:
-    """Write the columns that are left in the place of stars.
+    """Replace stars by the remaining columns.
 
     Args:
         columns: those of the tables that `tables` names.
     """
     for select in reversed(_excluding(tree)):
         sources = _sources(select)
-        out = {each.name.lower() for each in _excluded(select)}
-        made: list[exp.Expr] = []
-        for each in select.expressions:
-            star = each.this if isinstance(each, exp.Column) else each
+        out = {item.name.lower() for item in _excluded(select)}
+        items: list[exp.Expr] = []
+        for item in select.expressions:
+            star = item.this if isinstance(item, exp.Column) else item
             if not isinstance(star, exp.Star):
-                if each.alias_or_name.lower() not in out:
-                    made.append(each)
+                if item.alias_or_name.lower() not in out:
+                    items.append(item)
                 continue
             for name, source in sources.items():
-                if isinstance(each, exp.Column) and each.table.lower() != name:
+                if isinstance(item, exp.Column) and item.table.lower() != name:
                     continue
-                found = names_of(source, tree, columns, [])
-                if not found:
+                column_names = names_of(source, tree, columns, [])
+                if not column_names:
                     raise Refused(f'relation "{source.name}" does not exist', "42P01")
-                made += [exp.column(exp.to_identifier(own, quoted=True), name) for own in found if own not in out]
-        select.set("expressions", made)
+                items += [
+                    exp.column(exp.to_identifier(own, quoted=True), name) for own in column_names if own not in out
+                ]
+        select.set("expressions", items)
         select.set("exclude", None)
 
 
 def group_by_all(select: exp.Select) -> None:
-    """GROUP BY ALL: by everything in the select list that is no aggregate."""
+    """Rewrite GROUP BY ALL to the items of the select list that are not aggregates."""
     group = select.args.get("group")
     if not group or not group.args.get("all") or group.expressions:
         return
     places = []
-    for place, each in enumerate(select.expressions, 1):
-        if each.find(exp.Star) and not each.find(exp.Anonymous):
+    for place, item in enumerate(select.expressions, 1):
+        if item.find(exp.Star) and not item.find(exp.Anonymous):
             raise unsupported("GROUP BY ALL with *", "name the columns")
-        calls = {str(call.this).lower() for call in each.find_all(exp.Anonymous)}
-        if not calls & _AGGREGATES and not each.find(exp.Window):
+        calls = {str(call.this).lower() for call in item.find_all(exp.Anonymous)}
+        if not calls & _AGGREGATES and not item.find(exp.Window):
             places.append(exp.Literal.number(place))
     select.set("group", exp.Group(expressions=places) if places else None)
 
 
 def _excluded(select: exp.Select) -> list[exp.Expr]:
-    """The columns after EXCLUDE, which ends a select list."""
-    found, ended = list(select.args.get("exclude") or []), False
-    for each in select.expressions:
-        star = each.this if isinstance(each, exp.Column) else each
+    """Return the columns after EXCLUDE, which ends a select list."""
+    columns, ended = list(select.args.get("exclude") or []), False
+    for item in select.expressions:
+        star = item.this if isinstance(item, exp.Column) else item
         if ended:
-            found.append(each)
+            columns.append(item)
         elif isinstance(star, exp.Star) and star.args.get("except_"):
-            found += star.args["except_"]
+            columns += star.args["except_"]
             ended = True
-    return found
+    return columns
 
 
 def _excluding(tree: exp.Expr) -> list[exp.Select]:
@@ -89,10 +91,10 @@ def _sources(select: exp.Select) -> dict[str, exp.Expr]:
     if any(join.args.get("using") or join.method for join in joins):
         raise unsupported("EXCLUDE over a join with USING", "name the columns")
     sources = [_from(select), *(join.this for join in joins)]
-    for number, each in enumerate(sources):
-        if not each.alias_or_name:
-            each.set("alias", exp.TableAlias(this=exp.to_identifier(f"pg_source{number}")))
-    return {each.alias_or_name.lower(): each for each in sources}
+    for number, source in enumerate(sources):
+        if not source.alias_or_name:
+            source.set("alias", exp.TableAlias(this=exp.to_identifier(f"pg_source{number}")))
+    return {source.alias_or_name.lower(): source for source in sources}
 
 
 def _from(select: exp.Select) -> exp.Expr:
@@ -102,13 +104,13 @@ def _from(select: exp.Select) -> exp.Expr:
 
 
 def names_of(source: exp.Expr, tree: exp.Expr, columns: Columns, missing: list[str]) -> list[str]:
-    """Names of a source's columns; tables of which nothing is known are added to `missing`."""
+    """Return the column names of a source; tables without known columns are added to `missing`."""
     if isinstance(source, exp.Subquery):
         return _selected(source.this, tree, columns, missing)
     if not source.db:
         for cte in tree.find_all(exp.CTE):
             if cte.alias.lower() == source.name.lower():
-                named = [each.name.lower() for each in cte.args["alias"].args.get("columns") or []]
+                named = [column.name.lower() for column in cte.args["alias"].args.get("columns") or []]
                 return named or _selected(cte.this, tree, columns, missing)
     name = generate(exp.Table(this=source.this.copy(), db=source.args.get("db") and source.args["db"].copy()))
     if name not in columns and name not in missing:
@@ -120,9 +122,9 @@ def _selected(query: exp.Expr, tree: exp.Expr, columns: Columns, missing: list[s
     while isinstance(query, (exp.SetOperation, exp.Subquery)):
         query = query.this
     names = []
-    for each in query.expressions:
-        if not (isinstance(each, exp.Star) or (isinstance(each, exp.Column) and isinstance(each.this, exp.Star))):
-            names.append(each.alias_or_name.lower() or str(each.this).lower())
+    for item in query.expressions:
+        if not (isinstance(item, exp.Star) or (isinstance(item, exp.Column) and isinstance(item.this, exp.Star))):
+            names.append(item.alias_or_name.lower() or str(item.this).lower())
         elif query.args.get("joins"):
             raise unsupported("PIVOT and EXCLUDE of * over a join", "name the columns")
         else:

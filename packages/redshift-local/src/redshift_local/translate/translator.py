@@ -1,4 +1,4 @@
-"""From a client's Redshift text to statements that PostgreSQL runs."""
+"""Translates a client's Redshift SQL into PostgreSQL statements."""
 
 import functools
 import logging
@@ -31,14 +31,14 @@ from redshift_local.translate import (
     stars,
 )
 
-# sqlglot warns where it gives up on a statement; we refuse those ourselves.
+# sqlglot warns about statements that it cannot parse; they are refused here.
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
 
 _DIALECT = LocalRedshift()
 _PARAMETER = re.compile(
     r"""'[^'\\]*(?:(?:\\.|'')[^'\\]*)*'|"[^"]*"|--[^\n]*|/\*.*?\*/|\$([A-Za-z_]\w*|)\$.*?\$\1\$|\$(\d+)""", re.DOTALL
 )
-# What is rewritten, by kind of node; children come before their parents.
+# Rewrites by node type; children are rewritten before their parents.
 _REWRITES: dict[type[exp.Expr], Callable] = {
     exp.Anonymous: functions.call,
     exp.WithinGroup: functions.within_group,
@@ -59,27 +59,27 @@ _REWRITES: dict[type[exp.Expr], Callable] = {
 
 
 def translate_long(text: str) -> tuple[Plan, ...]:
-    """Translate a statement that is not worth its place in the cache."""
+    """Translate a long statement, without the cache."""
     if rows := longtext.rows_of(text):
         [plan] = translate.__wrapped__(rows[0])
         if not plan.refused and plan.sql.endswith(" VALUES (NULL)"):
             plan.sql, plan.text = plan.sql.removesuffix(" (NULL)") + rows[1], text
             return (plan,)
-    short, values = longtext.taken_out(text)
+    short, values = longtext.extract_literals(text)
     plans = translate.__wrapped__(short)
     for plan in plans:
-        plan.checks = tuple(longtext.put_back(check, values) for check in plan.checks)
-        for each in (plan, plan.aliased) if plan.aliased else (plan,):
-            each.sql = longtext.put_back(each.sql, values)
-            each.text = longtext.put_back(each.text, values)
+        plan.alias_checks = tuple(longtext.restore_literals(check, values) for check in plan.alias_checks)
+        for variant in (plan, plan.alias_fallback) if plan.alias_fallback else (plan,):
+            variant.sql = longtext.restore_literals(variant.sql, values)
+            variant.text = longtext.restore_literals(variant.text, values)
     return plans
 
 
 @functools.lru_cache(maxsize=4096)
 def translate(text: str) -> tuple[Plan, ...]:
-    """Translate every statement of `text`. What is refused becomes a statement that fails, in its place."""
-    # sqlglot takes `$1,$` for the beginning of a dollar-quoted string. It has another word for bound values, `:name`.
-    text = _PARAMETER.sub(lambda found: f" :bound{found[2]} " if found[2] else found[0], text) if "$1" in text else text
+    """Translate every statement of `text`. A refused statement becomes one that raises the error."""
+    # sqlglot parses `$1,$` as the start of a dollar-quoted string, so bound values become `:name`.
+    text = _PARAMETER.sub(lambda match: f" :bound{match[2]} " if match[2] else match[0], text) if "$1" in text else text
     try:
         tokens = _DIALECT.tokenize(text)
     except TokenError as problem:
@@ -90,7 +90,7 @@ def translate(text: str) -> tuple[Plan, ...]:
     for index in range(len(tokens) + 1):
         if index == len(tokens) or tokens[index].token_type == TokenType.SEMICOLON:
             if part := tokens[start:index]:
-                # Comments in front belong to it: dbt says there whose statement it is.
+                # A leading comment belongs to the statement: dbt puts the node's name there.
                 begin = tokens[start - 1].end + 1 if start else 0
                 plans.append(_one(text[begin : part[-1].end + 1].strip(), text, part))
             start = index + 1
@@ -105,13 +105,13 @@ def _one(own: str, text: str, tokens: list[Token]) -> Plan:
     except UnsupportedError as problem:
         plan = raising(unsupported(str(problem), "write it in another way"))
     except Exception as problem:
-        # Whatever a statement does to the translation, only that statement fails.
+        # A translation error fails only its own statement.
         logging.getLogger(__name__).exception("a statement could not be translated")
         text = f"internal error of the local warehouse: {type(problem).__name__}: {problem}"
         plan = raising(Refused(text, "XX000"))
     plan.text = own
-    if plan.aliased:
-        plan.aliased.text = own
+    if plan.alias_fallback:
+        plan.alias_fallback.text = own
     return plan
 
 
@@ -146,13 +146,13 @@ def _plan(text: str, tokens: list[Token]) -> Plan:
             return Plan(system_catalog.raw(own))
         raise
     if isinstance(tree, exp.Command):
-        raise unsupported(f"the statement {words.peek().upper()}", "it is understood on a cluster only")
+        raise unsupported(f"the statement {words.peek().upper()}", "run it on a cluster")
     outer_joins.rewrite(tree)
     for select in tree.find_all(exp.Select):
         stars.group_by_all(select)
     if wants := pivot.tables(tree) + stars.tables(tree):
         plan = raising(unsupported("PIVOT or EXCLUDE of a whole table in this statement", "name its columns"))
-        plan.wants, plan.finish = wants, lambda columns: _with_columns(tree.copy(), columns)
+        plan.needs_columns, plan.complete = wants, lambda columns: _with_columns(tree.copy(), columns)
         return plan
     return _with_columns(tree, {})
 
@@ -187,23 +187,23 @@ def _with_aliases(tree: exp.Expr) -> Plan:
     query = (tree.expression if isinstance(tree, exp.Create) else tree).copy()
     checks = [query.copy(), *(aliases.inlined(query, use)[0] for use in aliases.inlined(query)[1])]
     plan = _rewritten(tree)
-    plan.aliased, plan.checks = _rewritten(other), tuple(_rewritten(check).sql for check in checks)
+    plan.alias_fallback, plan.alias_checks = _rewritten(other), tuple(_rewritten(check).sql for check in checks)
     return plan
 
 
 def _rewritten(tree: exp.Expr) -> Plan:
-    reads = frozenset((each.db.lower(), each.name.lower()) for each in ddl.read_by(tree))
+    reads = frozenset((node.db.lower(), node.name.lower()) for node in ddl.read_by(tree))
     nodes = list(tree.walk())
     refusals.check(nodes, reads)
     if reads and refusals.only_catalog(reads):
-        for each in [node for node in nodes if isinstance(node, exp.EQ)]:
-            longnames.literal(each.expression)
+        for node in [node for node in nodes if isinstance(node, exp.EQ)]:
+            longnames.literal(node.expression)
     if any(isinstance(node, (exp.Bracket, exp.Dot, exp.Unnest, exp.Column, exp.AtIndex)) for node in nodes):
         paths.rewrite(tree)
         nodes = list(tree.walk())
     for select in [node for node in nodes if isinstance(node, exp.Select)]:
-        named = [(each, functions.name_of(each)) for each in select.expressions]
-        select.set("expressions", [exp.alias_(each, name) if name else each for each, name in named])
+        named = [(node, functions.name_of(node)) for node in select.expressions]
+        select.set("expressions", [exp.alias_(node, name) if name else node for node, name in named])
     for node in reversed(list(tree.walk())):
         rewrite = _REWRITES.get(type(node))
         if rewrite and (other := rewrite(node)) is not None:

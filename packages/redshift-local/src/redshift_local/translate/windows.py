@@ -1,4 +1,4 @@
-"""Window functions that PostgreSQL has not: LISTAGG, and LAG, LEAD and NTH_VALUE that ignore nulls."""
+"""Window functions that PostgreSQL lacks: LISTAGG, and LAG, LEAD and NTH_VALUE with IGNORE NULLS."""
 
 from sqlglot import exp
 
@@ -6,7 +6,7 @@ from redshift_local.plan import HELPERS, Refused, unsupported
 
 
 def ignoring_nulls(node: exp.Window, call: exp.Anonymous) -> exp.Expr | None:
-    """Rewrite a window whose function ignores nulls; returns what takes its place, or nothing if it stays.
+    """Rewrite a window function that ignores nulls; returns its replacement, or None if it stays.
 
     https://docs.aws.amazon.com/redshift/latest/dg/r_WF_LAG.html
     """
@@ -26,23 +26,23 @@ def ignoring_nulls(node: exp.Window, call: exp.Anonymous) -> exp.Expr | None:
     node.set("this", exp.Anonymous(this=f"{HELPERS}.lag", expressions=[value.copy(), number.copy()]))
     if name == "lead":
         # The same in the opposite order.
-        for each in node.args["order"].expressions if node.args.get("order") else []:
-            each.set("desc", not each.args.get("desc"))
-            each.set("nulls_first", not each.args.get("nulls_first"))
+        for item in node.args["order"].expressions if node.args.get("order") else []:
+            item.set("desc", not item.args.get("desc"))
+            item.set("nulls_first", not item.args.get("nulls_first"))
     one = exp.Literal.number(1)
     node.set("spec", _frame(end=one, end_side="PRECEDING"))
     return None
 
 
 def listagg(node: exp.Window, values: list[exp.Expr], order: exp.Order | None, *, distinct: bool) -> exp.Expr:
-    """The call that takes LISTAGG's place in a window, whose order and frame are set.
+    """Return the replacement for LISTAGG in a window, and set the window's order and frame.
 
     https://docs.aws.amazon.com/redshift/latest/dg/r_WF_LISTAGG.html
     """
     if node.args.get("order"):
         raise Refused("LISTAGG has its order in WITHIN GROUP", "42601")
     if order is not None:
-        node.set("order", exp.Order(expressions=[each.copy() for each in order.expressions]))
+        node.set("order", exp.Order(expressions=[item.copy() for item in order.expressions]))
         node.set("spec", _frame(end="UNBOUNDED", end_side="FOLLOWING"))
     return exp.Anonymous(this=f"{HELPERS}.list_once" if distinct else "string_agg", expressions=values)
 
