@@ -1,28 +1,18 @@
-"""Reads the audit views of a warehouse: the one that REDSHIFT_* variables name, or whatever connection is given."""
+"""Reads the audit views of a warehouse."""
 
 import contextlib
 import datetime
-import os
-from collections.abc import Mapping
 from typing import Any
 
 import redshift_connector
 
-from mwaa_release.errors import SetupError
-from mwaa_release.redshift import error_code, error_text, quote_identifier
+from audit_report.redshift import WarehouseError, error_code, error_text, quote_identifier
 
 Row = dict[str, Any]
 
 # Details of about 20,000 node results make a page of 1.5 MB, which a phone still opens at once.
 MAX_NODES = 20_000
 _UNDEFINED_TABLE, _UNDEFINED_COLUMN, _UNDEFINED_SCHEMA, _NO_PRIVILEGE = "42P01", "42703", "3F000", "42501"
-_MODES = {
-    "disable": None,
-    "prefer": "verify-ca",
-    "require": "verify-ca",
-    "verify-ca": "verify-ca",
-    "verify-full": "verify-full",
-}
 
 # Fixed text; the schema is quoted into {}, values are bound.
 _QUERIES = {
@@ -52,43 +42,6 @@ _QUERIES = {
 }
 
 
-def named_warehouse(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether REDSHIFT_* variables name a warehouse."""
-    return bool(environment.get("REDSHIFT_HOST"))
-
-
-def connect(environment: Mapping[str, str] = os.environ) -> redshift_connector.Connection:
-    """Connect to the warehouse that REDSHIFT_HOST, _PORT, _USER, _PASSWORD, _DATABASE and _SSLMODE name, as dbt does.
-
-    Raises:
-        SetupError: a variable is missing or wrong, or the warehouse does not answer.
-    """
-    if missing := [name for name in ("REDSHIFT_USER", "REDSHIFT_PASSWORD") if not environment.get(name)]:
-        raise SetupError(f"REDSHIFT_HOST is set but {' and '.join(missing)} not; set both, or unset REDSHIFT_HOST")
-    host, port = environment["REDSHIFT_HOST"], environment.get("REDSHIFT_PORT") or "5439"
-    if not (port.isascii() and port.isdecimal()):
-        raise SetupError(f"REDSHIFT_PORT={port!r} is not a port; set it to a number")
-    mode = environment.get("REDSHIFT_SSLMODE") or "verify-full"
-    if mode not in _MODES:
-        raise SetupError(f"REDSHIFT_SSLMODE={mode!r} is unknown; choose one of {', '.join(_MODES)}")
-    try:
-        return redshift_connector.connect(
-            host=host,
-            port=int(port),
-            user=environment["REDSHIFT_USER"],
-            password=environment["REDSHIFT_PASSWORD"],
-            database=environment.get("REDSHIFT_DATABASE") or "dev",
-            ssl=mode != "disable",
-            sslmode=_MODES[mode] or "verify-ca",
-            timeout=30,
-        )
-    except (redshift_connector.Error, OSError) as error:
-        text = error_text(error) if error.args and isinstance(error.args[0], dict) else str(error)
-        raise SetupError(
-            f"{host}:{port} does not let {environment['REDSHIFT_USER']} in: {text}; check REDSHIFT_*"
-        ) from None
-
-
 def read(connection: redshift_connector.Connection, schema: str, days: int) -> dict[str, list[Row]]:
     """Read what the report shows.
 
@@ -102,7 +55,7 @@ def read(connection: redshift_connector.Connection, schema: str, days: int) -> d
         (of the whole history).
 
     Raises:
-        SetupError: the views are not there, or not for this user.
+        WarehouseError: the views are not there, or not for this user.
     """
     first = datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=days - 1)
     parameters = {"runs": (first.isoformat(),), "nodes": (first.isoformat(), MAX_NODES)}
@@ -123,16 +76,16 @@ def read(connection: redshift_connector.Connection, schema: str, days: int) -> d
     return found
 
 
-def _in_words(error: redshift_connector.Error, schema: str) -> SetupError:
+def _in_words(error: redshift_connector.Error, schema: str) -> WarehouseError:
     code, text = error_code(error), error_text(error)
     if code in (_UNDEFINED_TABLE, _UNDEFINED_SCHEMA):
-        return SetupError(f"schema {schema} has no audit views yet ({text}); run the pipeline: make run")
+        return WarehouseError(f"schema {schema} has no audit views yet ({text}); run the pipeline: make run")
     if code == _UNDEFINED_COLUMN:
-        return SetupError(
+        return WarehouseError(
             f"the audit views in schema {schema} are of another release ({text}); run the pipeline: make run"
         )
     if code == _NO_PRIVILEGE:
-        return SetupError(
+        return WarehouseError(
             f"the audit views in schema {schema} may not be read ({text}); connect as the pipeline's user"
         )
-    return SetupError(f"the audit views in schema {schema} cannot be read: {text}")
+    return WarehouseError(f"the audit views in schema {schema} cannot be read: {text}")

@@ -53,10 +53,11 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     import redshift_connector
     from botocore.exceptions import BotoCoreError, ClientError
 
+    from audit_report.redshift import WarehouseError
     from mwaa_release.errors import DeployError
 
     drivers = (psycopg.Error, redshift_connector.Error, redshift_connector.InterfaceError)
-    return (SetupError, DeployError, BotoCoreError, ClientError, httpx.HTTPError, OSError, *drivers)
+    return (SetupError, DeployError, WarehouseError, BotoCoreError, ClientError, httpx.HTTPError, OSError, *drivers)
 
 
 def _words(error: Exception) -> str:

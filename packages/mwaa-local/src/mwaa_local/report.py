@@ -9,6 +9,8 @@ import redshift_connector
 
 from audit_report import source
 from audit_report.page import render
+from audit_report.redshift import connect as connect_to_named
+from audit_report.redshift import named_warehouse
 from mwaa_local.settings import Passwords, Settings, SetupError
 from mwaa_local.stack import DATABASE, TARGET_SCHEMA, connect
 from mwaa_release.redshift import error_text
@@ -20,10 +22,10 @@ def write(settings: Settings, path: Path, days: int) -> Path:
     Raises:
         SetupError: no warehouse answers, or the file cannot be written (either module's, by that name).
     """
-    if source.named_warehouse():
+    if named_warehouse():
         database = os.environ.get("REDSHIFT_DATABASE") or DATABASE
         schema = os.environ.get("REDSHIFT_SCHEMA") or TARGET_SCHEMA
-        connection = source.connect()
+        connection = connect_to_named()
     else:
         database, schema, connection = DATABASE, TARGET_SCHEMA, _connect(settings)
     with contextlib.closing(connection):

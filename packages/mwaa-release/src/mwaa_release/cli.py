@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from audit_report.redshift import WarehouseError
 from mwaa_release import cli_environment, cli_warehouse
 from mwaa_release.apply import apply as apply_artifact
 from mwaa_release.apply import rollback as roll_back
@@ -148,7 +149,7 @@ def main() -> None:
     code, failure = 0, ""
     try:
         app(standalone_mode=False)
-    except (DeployError, OSError) as error:
+    except (DeployError, WarehouseError, OSError) as error:
         code, failure = getattr(error, "exit_code", 2), f"Error: {error}\n"
     except typer.TyperException as error:
         error.show()

@@ -9,7 +9,7 @@ import redshift_connector
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
 
-from audit_report import source
+from audit_report.redshift import connect, named_warehouse
 from mwaa_release.account import check_account
 from mwaa_release.bucket import aws_client
 from mwaa_release.cli_options import AccountOption, out
@@ -27,9 +27,9 @@ CACHE = state_folder() / "sample-data"
 @contextmanager
 def _warehouse() -> Iterator[redshift_connector.Connection]:
     """A superuser's connection to the warehouse that the REDSHIFT_* variables name."""
-    if not source.named_warehouse():
+    if not named_warehouse():
         raise SetupError("set REDSHIFT_HOST, REDSHIFT_USER and REDSHIFT_PASSWORD to connect as a superuser")
-    connection = source.connect()
+    connection = connect()
     # Some COPY and GRANT take long; only connecting has a time limit.
     connection._usock.settimeout(None)
     try:

@@ -32,12 +32,13 @@ def publish_report(
     # Imported here: the other commands need neither a warehouse nor a template.
     from audit_report import source
     from audit_report.page import render
+    from audit_report.redshift import connect
 
     place = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(.+)", url)
     if not place:
         raise SetupError(f"{url!r} is no place for the report; name one such as s3://<bucket>/audit/index.html")
     environment = warehouse_environment(secretsmanager, dag_name, pipelines)
-    with contextlib.closing(source.connect(environment)) as connection:
+    with contextlib.closing(connect(environment)) as connection:
         found = source.read(connection, environment["REDSHIFT_SCHEMA"], days)
     warehouse = f"{environment['REDSHIFT_DATABASE']}.{environment['REDSHIFT_SCHEMA']}"
     page = render(found, warehouse, days, datetime.datetime.now(datetime.UTC))

@@ -12,6 +12,7 @@ from typing import Any
 import redshift_connector
 import sqlparse
 
+from audit_report.redshift import error_code, error_text, quote_identifier
 from mwaa_release.errors import DeployError, SetupError
 from mwaa_release.repository import REPOSITORY
 
@@ -32,19 +33,6 @@ def quote_literal(value: str) -> str:
     if "\0" in value:
         raise SetupError(f"{value!r} holds a NUL character, which Redshift cannot store; remove it")
     return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
-
-
-def quote_identifier(name: str) -> str:
-    """Write a name as a Redshift identifier, 1 to 127 bytes long.
-
-    Source: https://docs.aws.amazon.com/redshift/latest/dg/r_names.html
-
-    Raises:
-        SetupError: Redshift cannot hold such a name.
-    """
-    if not 0 < len(name.encode()) < 128 or "\0" in name:
-        raise SetupError(f"{name!r} is no name for Redshift: it must have 1 to 127 bytes and no NUL; choose another")
-    return '"' + name.replace('"', '""') + '"'
 
 
 def statements(path: Path, values: dict[str, str], keywords: dict[str, str] | None = None) -> list[str]:
@@ -85,18 +73,6 @@ def statements(path: Path, values: dict[str, str], keywords: dict[str, str] | No
 
     text = sqlparse.format(path.read_text(encoding="utf-8"), strip_comments=True)
     return [fill_statement(part.rstrip().removesuffix(";")) for part in sqlparse.split(text) if part.strip(" \n;")]
-
-
-def error_code(error: redshift_connector.Error) -> str:
-    """The SQLSTATE of an error, or an empty string."""
-    fields = error.args[0] if error.args else None
-    return fields.get("C", "") if isinstance(fields, dict) else ""
-
-
-def error_text(error: redshift_connector.Error) -> str:
-    """The server's message, without the wire protocol's other fields."""
-    fields = error.args[0] if error.args else None
-    return fields.get("M", str(fields)) if isinstance(fields, dict) else str(error)
 
 
 def run_file(

@@ -7,6 +7,7 @@ import sqlglot
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audit_report.redshift import WarehouseError
 from mwaa_release.errors import SetupError
 from mwaa_release.redshift import (
     INFRASTRUCTURE,
@@ -56,7 +57,7 @@ def test_any_name_survives_as_an_identifier(name):
 
 @pytest.mark.parametrize("name", ["", "x" * 128, "é" * 64, "a\0b"])
 def test_a_name_that_redshift_cannot_hold_is_refused(name):
-    with pytest.raises(SetupError, match="is no name for Redshift"):
+    with pytest.raises(WarehouseError, match="is not a valid Redshift identifier"):
         quote_identifier(name)
 
 

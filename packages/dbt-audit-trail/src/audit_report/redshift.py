@@ -1,0 +1,84 @@
+"""Connects to the warehouse that REDSHIFT_* variables name, and quotes names and errors for it."""
+
+import os
+from collections.abc import Mapping
+
+import redshift_connector
+
+_MODES = {
+    "disable": None,
+    "prefer": "verify-ca",
+    "require": "verify-ca",
+    "verify-ca": "verify-ca",
+    "verify-full": "verify-full",
+}
+
+
+class WarehouseError(Exception):
+    """The warehouse cannot be used as asked (exit code 2). The text says why, and which setting to change."""
+
+    exit_code = 2
+
+
+def quote_identifier(name: str) -> str:
+    """Write a name as a Redshift identifier, 1 to 127 bytes long.
+
+    Source: https://docs.aws.amazon.com/redshift/latest/dg/r_names.html
+
+    Raises:
+        WarehouseError: Redshift cannot hold such a name.
+    """
+    if not 0 < len(name.encode()) < 128 or "\0" in name:
+        raise WarehouseError(
+            f"{name!r} is not a valid Redshift identifier; choose a name of 1 to 127 bytes without NUL"
+        )
+    return '"' + name.replace('"', '""') + '"'
+
+
+def error_code(error: redshift_connector.Error) -> str:
+    """The SQLSTATE of an error, or an empty string."""
+    fields = error.args[0] if error.args else None
+    return fields.get("C", "") if isinstance(fields, dict) else ""
+
+
+def error_text(error: redshift_connector.Error) -> str:
+    """The server's message, without the wire protocol's other fields."""
+    fields = error.args[0] if error.args else None
+    return fields.get("M", str(fields)) if isinstance(fields, dict) else str(error)
+
+
+def named_warehouse(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether REDSHIFT_* variables name a warehouse."""
+    return bool(environment.get("REDSHIFT_HOST"))
+
+
+def connect(environment: Mapping[str, str] = os.environ) -> redshift_connector.Connection:
+    """Connect to the warehouse that REDSHIFT_HOST, _PORT, _USER, _PASSWORD, _DATABASE and _SSLMODE name, as dbt does.
+
+    Raises:
+        WarehouseError: a variable is missing or wrong, or the warehouse does not answer.
+    """
+    if missing := [name for name in ("REDSHIFT_USER", "REDSHIFT_PASSWORD") if not environment.get(name)]:
+        raise WarehouseError(f"REDSHIFT_HOST is set but {' and '.join(missing)} not; set both, or unset REDSHIFT_HOST")
+    host, port = environment["REDSHIFT_HOST"], environment.get("REDSHIFT_PORT") or "5439"
+    if not (port.isascii() and port.isdecimal()):
+        raise WarehouseError(f"REDSHIFT_PORT={port!r} is not a port; set it to a number")
+    mode = environment.get("REDSHIFT_SSLMODE") or "verify-full"
+    if mode not in _MODES:
+        raise WarehouseError(f"REDSHIFT_SSLMODE={mode!r} is unknown; choose one of {', '.join(_MODES)}")
+    try:
+        return redshift_connector.connect(
+            host=host,
+            port=int(port),
+            user=environment["REDSHIFT_USER"],
+            password=environment["REDSHIFT_PASSWORD"],
+            database=environment.get("REDSHIFT_DATABASE") or "dev",
+            ssl=mode != "disable",
+            sslmode=_MODES[mode] or "verify-ca",
+            timeout=30,
+        )
+    except (redshift_connector.Error, OSError) as error:
+        text = error_text(error) if error.args and isinstance(error.args[0], dict) else str(error)
+        raise WarehouseError(
+            f"{host}:{port} does not let {environment['REDSHIFT_USER']} in: {text}; check REDSHIFT_*"
+        ) from None
