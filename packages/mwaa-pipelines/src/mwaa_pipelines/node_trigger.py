@@ -1,9 +1,9 @@
-"""The trigger of the sensors: waits for a node in the triggerer, where a wait costs no process.
+"""The trigger of the sensors. It waits for a node in the triggerer, where waiting needs no process.
 
-Airflow 3.3 starts a task there and, if all went well, ends it there: of a green run no sensor ever needs a worker. What
-else happens is told to the sensor, in a worker.
+Airflow 3.3 can start a task in the triggerer and end it there if the node succeeded, so in a run without failures no
+sensor uses a worker slot. In all other cases, the sensor resumes on a worker.
 
-It is loaded when the triggerer starts: a change here needs an update of the environment.
+The triggerer loads this module when it starts, so a change here needs an update of the MWAA environment.
 """
 
 import asyncio
@@ -11,18 +11,18 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
-from cosmos.operators._watcher.state import PRODUCER_TERMINAL_STATES, is_dbt_node_status_success
-from cosmos.operators._watcher.triggerer import WatcherTrigger
+
+from mwaa_pipelines.cosmos_internals import NodeProgress, is_dbt_node_status_success
 
 _POKE_SECONDS = 2.0
 
 
 class NodeTrigger(BaseTrigger):
-    """Ends the task when the node has ended well, and hands it to a worker when it has not, or dbt is over.
+    """Ends the task when the node succeeded. Resumes it on a worker when the node did not succeed, or dbt has ended.
 
     Args:
-        model_unique_id: the node, or the one whose tests are watched.
-        producer_task_id: the task of the dbt process.
+        model_unique_id: the node, or the node whose tests are watched.
+        producer_task_id: the task that runs dbt.
         is_test_sensor: whether tests are watched.
     """
 
@@ -35,29 +35,28 @@ class NodeTrigger(BaseTrigger):
         }
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Name and arguments, as Airflow keeps them."""
+        """Return the class and its arguments, which Airflow stores."""
         return f"{NodeTrigger.__module__}.{NodeTrigger.__qualname__}", self._arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look every two seconds at what the dbt process has reported."""
+        """Check every two seconds what the dbt process has reported."""
         ti = self.task_instance
-        self._let_the_dag_go()
-        # It knows where Cosmos's producer keeps what.
-        watched = WatcherTrigger(**self._arguments, dag_id=ti.dag_id, run_id=ti.run_id, map_index=ti.map_index)
+        self._drop_dag_reference()
+        progress = NodeProgress(ti, **self._arguments)
         while True:
-            # In this order: what was reported last is there once dbt is over.
-            is_over = await watched._get_producer_task_status() in PRODUCER_TERMINAL_STATES
-            status, _ = await watched._parse_dbt_node_status_and_compiled_sql()
+            # In this order, because all reports are complete once the producer has ended.
+            producer_ended = await progress.producer_ended()
+            status = await progress.node_status()
             if is_dbt_node_status_success(status):
                 yield TaskSuccessEvent()
                 return
-            if status is not None or is_over:
+            if status is not None or producer_ended:
                 yield TriggerEvent({})
                 return
             await asyncio.sleep(_POKE_SECONDS)
 
-    def _let_the_dag_go(self) -> None:
-        """Forget the DAG's other tasks: Airflow reads all of it for each trigger, 4 MB for a thousand models."""
+    def _drop_dag_reference(self) -> None:
+        """Release the DAG's other tasks. Airflow loads the whole DAG for each trigger: 4 MB for 1,000 models."""
         if task := getattr(self.task_instance, "task", None):
             task.dag.task_dict.clear()
             group = task.task_group

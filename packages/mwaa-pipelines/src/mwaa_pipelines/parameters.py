@@ -6,6 +6,7 @@ from airflow.sdk import Param
 
 from mwaa_pipelines.compatibility import AirflowFailException
 from mwaa_pipelines.settings import SELECTOR
+from mwaa_pipelines.task_ids import AUDIT_GROUP
 from mwaa_pipelines.worker import check_worker, share_parsed
 
 _REBUILDING = {"build", "run", "seed"}
@@ -71,7 +72,7 @@ def hand_over(task: Any, params: Any) -> None:
         task: an operator of Cosmos; one of the audit group keeps to itself.
         params: the run's parameters.
     """
-    if task.task_id.startswith("audit_dbt_task."):
+    if task.task_id.startswith(f"{AUDIT_GROUP}."):
         return
     command = task.base_cmd[0]
     if command in _REBUILDING:

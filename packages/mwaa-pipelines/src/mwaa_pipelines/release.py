@@ -31,6 +31,11 @@ class Release:
         return self.path / "manifest.json"
 
 
+def release_tag(release_id: str) -> str:
+    """Return the DAG's tag that names the release the DAG was parsed from. The smoke test waits for this tag."""
+    return f"release:{release_id}"
+
+
 def projects_path() -> Path:
     """The parent of the projects: DBT_PROJECT_PATH, which startup.sh sets."""
     home = os.environ.get("AIRFLOW_HOME", "/usr/local/airflow")

@@ -9,6 +9,7 @@ from airflow.sdk import get_current_context
 from mwaa_pipelines.compatibility import AirflowFailException
 from mwaa_pipelines.lost_worker import keep_lost
 from mwaa_pipelines.results import ERROR_KEY, LAST_WORDS_KEY, RESULTS_KEY
+from mwaa_pipelines.task_ids import ALERT_TASK, AUDIT_GROUP, SUCCESS_TASK
 
 FAILED = {"error", "fail", "runtime error", "partial success"}
 WARNED = {"warn"}
@@ -17,21 +18,18 @@ SKIPPED = {"skipped"}
 _BUILT = ("model.", "seed.", "snapshot.")
 # Lambda takes 6 MB, but what people read and SNS carries is 256 KB.
 ALERT_NODES = 200
-SUCCESS_TASK = "pipeline_succeeded"
-ALERT_TASK = "sns_notification_for_failure"
 # The alert's payload: what check_dbt pushed; or, so that an alert is sent even if that broke down, what names the run.
 ALERT = "{{ ti.xcom_pull('dbt_check', key='alert') or {'dag_name': ti.dag_id, 'run_id': run_id} | tojson }}"
 
 log = logging.getLogger(__name__)
 
 
-def check_dbt(groups: list[str], release_id: str, alerts: bool, warnings: str) -> list[str]:
-    """Raise if anything in the task groups failed, naming it; the alert's payload is pushed as XCom `alert` before.
+def check_dbt(release_id: str, alerts: bool, warnings: str) -> list[str]:
+    """Raise if any task before this one failed, naming what failed. Push the alert's payload as XCom `alert` first.
 
     A node counts by its last result, so one that failed and then passed on a further try is fine.
 
     Args:
-        groups: ids of the task groups to look at.
         release_id: the release that ran.
         alerts: whether the DAG has a task that sends alerts.
         warnings: `alert`: one is sent if a test warns; `ignore`: none is.
@@ -45,12 +43,9 @@ def check_dbt(groups: list[str], release_id: str, alerts: bool, warnings: str) -
     context = get_current_context()
     ti, dag_run = context["ti"], context["dag_run"]
     states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[dag_run.run_id]).get(dag_run.run_id, {})
-    tasks = {
-        task_id: task
-        for task_id, task in context["dag"].task_dict.items()
-        if task_id.split(".", maxsplit=1)[0] in groups
-    }
-    if not any(task_id.startswith("audit_dbt_task.") for task_id in tasks):
+    upstream = context["dag"].get_task(ti.task_id).get_flat_relative_ids(upstream=True)
+    tasks = {task_id: context["dag"].get_task(task_id) for task_id in sorted(upstream)}
+    if not any(task_id.startswith(f"{AUDIT_GROUP}.") for task_id in tasks):
         log.warning(
             "This run wrote no audit rows: its dbt project has no audit trail. "
             "To get one, list the package audit_trail in the project's packages.yml."

@@ -1,8 +1,8 @@
-"""The sensors of the transform group: each shows how one node of the single dbt process goes, and retries it.
+"""The sensors of the transform group. Each one shows the progress of a node of the single dbt process and retries it.
 
-Cosmos 1.15.1's own sensors spend their retries while that dbt process still runs, take what dbt skipped for what
-failed, and run every test that touches a model, also those of models that are not built yet. These do not, so that
-whatever would pass on a further try ends green. https://github.com/astronomer/astronomer-cosmos/issues/3001
+The sensors of Cosmos 1.15.1 use up their retries while the dbt process still runs, treat skipped nodes as failed, and
+run every test that reads a model, even if the test also reads models that are not built yet. These sensors do not, so a
+node that succeeds on a retry ends as success. https://github.com/astronomer/astronomer-cosmos/issues/3001
 """
 
 import os
@@ -12,15 +12,6 @@ from airflow.sdk import DAG, TaskGroup
 from airflow.triggers.base import StartTriggerArgs
 from cosmos.constants import AIRFLOW_VERSION, DbtResourceType
 from cosmos.dbt.graph import DbtNode
-from cosmos.operators._watcher.state import (
-    PRODUCER_TERMINAL_STATES,
-    DbtNodeStatus,
-    DbtTestStatus,
-    is_dbt_node_status_failed,
-    is_dbt_node_status_success,
-    is_producer_task_terminated,
-)
-from cosmos.operators._watcher.triggerer import WatcherEventReason
 from cosmos.operators.watcher import (
     DbtConsumerWatcherSensor,
     DbtRunWatcherOperator,
@@ -31,22 +22,28 @@ from cosmos.operators.watcher import (
 from packaging.version import Version
 
 from mwaa_pipelines.compatibility import AirflowException, AirflowFailException, AirflowSkipException
+from mwaa_pipelines.cosmos_internals import (
+    PRODUCER_TERMINAL_STATES,
+    SensorInternals,
+    is_dbt_node_status_failed,
+    is_dbt_node_status_success,
+)
 from mwaa_pipelines.parameters import prepare
 from mwaa_pipelines.results import RESULTS_KEY
 
-# Airflow can from 3.3 on. The triggerer can import the trigger only if startup.sh has put the DAGs folder on its path.
+# Airflow supports it from 3.3. The triggerer can import the trigger only if startup.sh put the DAGs folder on its path.
 STARTS_IN_TRIGGERER = Version("3.3") <= AIRFLOW_VERSION and "AIRFLOW__DBT__START_IN_TRIGGERER" in os.environ
 
 
-class _Sensor(DbtConsumerWatcherSensor):
-    """What the sensors have in common."""
+class _Sensor(SensorInternals, DbtConsumerWatcherSensor):
+    """Common behavior of the sensors."""
 
     start_from_trigger = STARTS_IN_TRIGGERER
 
     @property
     def start_trigger_args(self) -> StartTriggerArgs | None:
-        """How the triggerer starts it. A property, because Cosmos says afterwards which task is the producer."""
-        # Airflow looks at it while the operator is made, too.
+        """How the triggerer starts the task. A property, because Cosmos sets the producer after creating the sensor."""
+        # Airflow reads it while the operator is being created.
         if not hasattr(self, "model_unique_id"):
             return None
         return StartTriggerArgs(
@@ -56,14 +53,14 @@ class _Sensor(DbtConsumerWatcherSensor):
                 "producer_task_id": self.producer_task_id,
                 "is_test_sensor": self.is_test_sensor,
             },
-            next_method="go_on_in_worker",
+            next_method="resume_on_worker",
         )
 
     @classmethod
     def of_node(
         cls, *, dag: DAG, task_group: TaskGroup, task_args: dict[str, Any], node: DbtNode, task_id: str, **_: Any
     ) -> "_Sensor":
-        """Make the sensor of a node, as Cosmos asks a converter of RenderConfig.node_converters."""
+        """Create the sensor of a node. Cosmos calls this as a converter in RenderConfig.node_converters."""
         arguments = {**task_args, **node.operator_kwargs_to_override}
         if node.owner:
             arguments["owner"] = node.owner
@@ -77,72 +74,75 @@ class _Sensor(DbtConsumerWatcherSensor):
         )
 
     def set_downstream(self, task_or_task_list: Any, *args: Any, **kwargs: Any) -> None:
-        """Say what follows; but not that the tests of a node follow it, as Cosmos would.
+        """Set downstream tasks, but ignore that Cosmos puts a node's tests downstream of the node.
 
-        They are watched side by side, and what follows depends on both: Airflow takes seconds from one task to the
-        next, and would run ever further behind dbt. Tests wait for their node only if dbt has not run them.
+        Both are watched in parallel, and downstream nodes depend on both. Airflow needs seconds from one task to the
+        next, so a chain would fall further and further behind dbt. Tests wait for their node only if dbt did not run
+        them.
         """
         if not (
             isinstance(task_or_task_list, TestSensor) and task_or_task_list.model_unique_id == self.model_unique_id
         ):
             super().set_downstream(task_or_task_list, *args, **kwargs)
 
-    def go_on_in_worker(self, context: Any, event: dict[str, Any]) -> None:
-        """Go on with what did not end well in the dbt process, or is not part of it."""
+    def resume_on_worker(self, context: Any, event: dict[str, Any]) -> None:
+        """Continue on a worker with a node that did not succeed in the dbt process, or that is not part of it."""
         self.execute(context)
 
     def execute(self, context: Any, **kwargs: Any) -> None:
-        """Watch the node; but run it, once the dbt process is over, on a further try and if dbt skipped it.
+        """Watch the node. On a retry, or if dbt skipped the node, run it after the dbt process has ended.
 
-        A task starts when what it depends on is green: what made dbt skip the node has passed on a further try.
+        A task starts when its upstream tasks succeeded, so the failure that made dbt skip the node was retried.
         """
-        if self._may_be_skipped(context) or (context["ti"].try_number > 1 and self._dbt_runs(context)):
-            self._go_on_after_dbt(context)
-        elif not self._not_run(context):
+        if self._failed_or_skipped(context) or (context["ti"].try_number > 1 and self._dbt_is_running(context)):
+            self._continue_after_dbt(context)
+        elif not self._deselected_and_succeeded(context):
             super().execute(context, **kwargs)
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> None:
-        """Take the trigger's word for the node's end, unless dbt only skipped it."""
-        if self._may_be_skipped(context):
-            self._go_on_after_dbt(context)
-        elif not (event.get("reason") == WatcherEventReason.PRODUCER_FAILED and self._left_out(context)):
+        """Trust the trigger's result unless dbt skipped the node."""
+        if self._failed_or_skipped(context):
+            self._continue_after_dbt(context)
+        elif not (self.producer_failed(event) and self._deselected(context)):
             super().execute_complete(context, event)
 
-    def dbt_is_over(self, context: Any, event: dict[str, Any]) -> None:
-        """Go on after the dbt process has ended: done if the node has passed in it, else run it.
+    def on_dbt_finished(self, context: Any, event: dict[str, Any]) -> None:
+        """End the task if the node succeeded in the dbt process; otherwise run the node.
 
         Raises:
             AirflowException: the node failed, and this is the first try.
-            AirflowFailException: something without a task of its own failed, such as a test of a source.
+            AirflowFailException: a node without a task failed, such as a test of a source.
         """
         ti = context["ti"]
-        if is_dbt_node_status_success(self._get_node_status(ti, context)):
+        if is_dbt_node_status_success(self.node_status(context)):
             return
-        kept = ti.xcom_pull(task_ids=self.producer_task_id, key=RESULTS_KEY) or {"results": []}
-        failed = {entry["unique_id"]: entry for entry in kept["results"] if is_dbt_node_status_failed(entry["status"])}
-        own = [f"{node}: {failed[node]['message']}" for node in self._nodes() if node in failed]
-        if own and ti.try_number == 1:
-            raise AirflowException("\n".join(own))
-        # Nothing retries these, and they may be the guards that kept dbt from building this node. A hook runs again.
+        report = ti.xcom_pull(task_ids=self.producer_task_id, key=RESULTS_KEY) or {"results": []}
+        failed = {
+            entry["unique_id"]: entry for entry in report["results"] if is_dbt_node_status_failed(entry["status"])
+        }
+        own_errors = [f"{node}: {failed[node]['message']}" for node in self._nodes() if node in failed]
+        if own_errors and ti.try_number == 1:
+            raise AirflowException("\n".join(own_errors))
+        # No task retries these, and they may be the reason why dbt did not build this node. Hooks run again.
         retried = {test for of_model in self._tests_per_model().values() for test in of_model}
         retried |= set(self._models().values()) | {node for node in failed if node.startswith("operation.")}
-        if guards := sorted(set(failed) - retried):
-            raise AirflowFailException(f"{self.model_unique_id} is not run again, because {', '.join(guards)} failed")
-        self._fallback_to_non_watcher_run(ti.try_number, context)
+        if blockers := sorted(set(failed) - retried):
+            raise AirflowFailException(f"{self.model_unique_id} is not run again, because {', '.join(blockers)} failed")
+        self.run_node(context)
 
-    def _fallback_to_non_watcher_run(self, try_number: int, context: Any) -> bool:
-        if not self._left_out(context):
+    def run_node(self, context: Any) -> None:
+        """Run the node in its own dbt process, unless the run's parameter `select` left it out."""
+        if not self._deselected(context):
             prepare(context)
             self.build_and_run_cmd(context, cmd_flags=self.add_cmd_flags())
-        return True
 
-    def _go_on_after_dbt(self, context: Any) -> None:
-        if self._dbt_runs(context):
+    def _continue_after_dbt(self, context: Any) -> None:
+        if self._dbt_is_running(context):
             self._wait_for([self.producer_task_id], context)
-        self.dbt_is_over(context, {})
+        self.on_dbt_finished(context, {})
 
     def _wait_for(self, task_ids: list[str], context: Any) -> None:
-        """Go on with `dbt_is_over` once these tasks have ended, well or not."""
+        """Defer until these tasks have ended, whatever their result, and then call `on_dbt_finished`."""
         from airflow.providers.standard.triggers.external_task import WorkflowTrigger
 
         self.defer(
@@ -153,31 +153,32 @@ class _Sensor(DbtConsumerWatcherSensor):
                 allowed_states=[str(state.value) for state in PRODUCER_TERMINAL_STATES],
                 poke_interval=self.poke_interval,
             ),
-            method_name=self.dbt_is_over.__name__,
+            method_name=self.on_dbt_finished.__name__,
             timeout=self.execution_timeout,
         )
 
-    def _dbt_runs(self, context: Any) -> bool:
-        return not is_producer_task_terminated(self._get_producer_task_status(context))
+    def _dbt_is_running(self, context: Any) -> bool:
+        return not self.producer_ended(context)
 
-    def _may_be_skipped(self, context: Any) -> bool:
-        # dbt knows no status `failed`: it is what Cosmos makes of `skipped`.
-        return self._get_node_status(context["ti"], context) == DbtNodeStatus.FAILED
+    def _failed_or_skipped(self, context: Any) -> bool:
+        return self.node_failed_or_was_skipped(context)
 
-    def _not_run(self, context: Any) -> bool:
-        """Whether dbt is over, well, and had no need to run the node: the run's parameter `select` left it out.
+    def _deselected_and_succeeded(self, context: Any) -> bool:
+        """Whether dbt succeeded without running the node, because the run's parameter `select` left it out.
 
-        Cosmos would defer to a trigger that fires at once. A busy scheduler may hear of that before it hears that the
-        task was deferred, and take the task for lost.
+        Cosmos would defer to a trigger that fires immediately. A busy scheduler can see that event before it sees that
+        the task was deferred, and then treats the task as lost.
         """
-        if context["ti"].try_number > 1 or self._get_node_status(context["ti"], context) is not None:
+        if context["ti"].try_number > 1 or self.node_status(context) is not None:
             return False
-        return self._get_producer_task_status(context) == "success"
+        return self.producer_state(context) == "success"
 
-    def _left_out(self, context: Any) -> bool:
-        """Whether the run's parameter `select` left the node out, and dbt got as far as to know."""
-        kept = context["params"]["select"] and context["ti"].xcom_pull(task_ids=self.producer_task_id, key=RESULTS_KEY)
-        reported = {entry["unique_id"] for entry in kept["results"]} if kept else set()
+    def _deselected(self, context: Any) -> bool:
+        """Whether dbt reported results without the node, because the run's parameter `select` left it out."""
+        report = context["params"]["select"] and context["ti"].xcom_pull(
+            task_ids=self.producer_task_id, key=RESULTS_KEY
+        )
+        reported = {entry["unique_id"] for entry in report["results"]} if report else set()
         return bool(reported) and not reported & set(self._nodes())
 
     def _nodes(self) -> list[str]:
@@ -195,33 +196,34 @@ class _Sensor(DbtConsumerWatcherSensor):
 
 
 class RunSensor(_Sensor, DbtRunWatcherOperator):
-    """Shows and retries a model."""
+    """Shows the progress of a model and retries it."""
 
 
 class SeedSensor(_Sensor, DbtSeedWatcherOperator):
-    """Shows and retries a seed."""
+    """Shows the progress of a seed and retries it."""
 
 
 class SnapshotSensor(_Sensor, DbtSnapshotWatcherOperator):
-    """Shows and retries a snapshot."""
+    """Shows the progress of a snapshot and retries it."""
 
 
 class TestSensor(_Sensor, DbtTestWatcherOperator):
-    """Shows and retries the tests of a model, a seed or a snapshot."""
+    """Shows the progress of the tests of a model, seed or snapshot, and retries them."""
 
     __test__ = False
 
     def _nodes(self) -> list[str]:
         return self._tests_per_model()[self.model_unique_id]
 
-    def _may_be_skipped(self, context: Any) -> bool:
-        # Cosmos makes one word of all the tests; which of them failed is known when dbt is over.
-        return self._get_node_status(context["ti"], context) == DbtTestStatus.FAIL
+    def _failed_or_skipped(self, context: Any) -> bool:
+        # Cosmos reports one status for all tests of a node. Which of them failed is known when dbt has ended.
+        return self.a_test_failed(context)
 
     def _wait_for(self, task_ids: list[str], context: Any) -> None:
         super()._wait_for([*task_ids, self._model_task_id()], context)
 
-    def _fallback_to_non_watcher_run(self, try_number: int, context: Any) -> bool:
+    def run_node(self, context: Any) -> None:
+        """Run the tests whose models are all built, after the node's own task has succeeded."""
         states, task_id = self._states(context), self._model_task_id()
         state = states.get(task_id)
         if state not in PRODUCER_TERMINAL_STATES:
@@ -229,9 +231,9 @@ class TestSensor(_Sensor, DbtTestWatcherOperator):
         if state == "skipped":
             raise AirflowSkipException(f"{task_id} was skipped")
         if state != "success":
-            # Not skipped: whoever clears what failed wants the tests, too.
+            # Failed, not skipped, so that clearing the failed tasks of a run also runs the tests.
             raise AirflowFailException(f"not run, because {task_id} failed")
-        # A test that reads several models belongs to each of them. The last of them to be built runs it.
+        # A test that reads several models belongs to each of them. The model that is built last runs it.
         built = {model for task_id, model in self._models().items() if states.get(task_id) == "success"}
         tests = self._tests_per_model()
         ready = [
@@ -239,10 +241,9 @@ class TestSensor(_Sensor, DbtTestWatcherOperator):
             for test in tests[self.model_unique_id]
             if all(model in built for model, of_model in tests.items() if test in of_model)
         ]
-        if not ready:
-            return True
-        self.select = " ".join(ready)
-        return super()._fallback_to_non_watcher_run(try_number, context)
+        if ready:
+            self.select = " ".join(ready)
+            super().run_node(context)
 
     def _model_task_id(self) -> str:
         return next(task_id for task_id, model in self._models().items() if model == self.model_unique_id)

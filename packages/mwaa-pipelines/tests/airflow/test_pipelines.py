@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +107,65 @@ def test_modes_of_execution_and_of_tests(tmp_path: Path, lines: str, tasks: set[
         from mwaa_pipelines.parameters import prepare
 
         assert {task._pre_execute_hook for task in dbt} == {prepare}
+
+
+CHAIN = "        audit_dbt_task >> transform_data >> dbt_check >> [pipeline_succeeded, sns_notification_for_failure]\n"
+
+
+def test_dag_file_is_short_and_reads_like_the_diagram() -> None:
+    text = (DAGS / "pipelines.py").read_text()
+    assert CHAIN in text
+    assert len(text.splitlines()) <= 40
+    # Airflow looks for DAGs only in files that contain both words.
+    assert "airflow" in text
+    assert "DAG" in text
+    assert "._" not in text
+    assert "import _" not in text
+
+
+def test_team_adds_its_own_task_by_editing_one_line(tmp_path: Path) -> None:
+    found = bag(tmp_path, entries("one"))
+    audit = set(found.dags["one"].task_group.get_child_by_label("audit_dbt_task").children)
+    path = tmp_path / "pipelines.py"
+    text = path.read_text()
+    path.write_text(text.replace(CHAIN, CHAIN.replace("audit_", 'EmptyOperator(task_id="load_sources") >> audit_', 1)))
+    assert sum(map(str.__ne__, text.splitlines(), path.read_text().splitlines())) == 1
+    found = DagBag(str(tmp_path))
+    assert found.import_errors == {}
+    assert found.dags["one"].get_task("load_sources").downstream_task_ids == audit
+    # dbt_check also reports a failure of this task.
+    assert "load_sources" in found.dags["one"].get_task("dbt_check").get_flat_relative_ids(upstream=True)
+
+
+@pytest.mark.parametrize("function", ["", "sns_lambda_function_name: alert"])
+def test_without_alert_function_the_alert_task_is_left_out(tmp_path: Path, function: str) -> None:
+    dag = bag(tmp_path, entries("one", one=function)).dags["one"]
+    assert dag.get_task("dbt_check").downstream_task_ids == {"pipeline_succeeded"} | (
+        {"sns_notification_for_failure"} if function else set()
+    )
+
+
+def test_pipeline_without_audit_trail_starts_with_the_models(
+    tmp_path: Path, manifest: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = tmp_path / "dbt" / "flights" / "bare"
+    shutil.copytree(DAGS / "dbt" / "flights" / (DAGS / "dbt/flights/CURRENT").read_text().strip(), release)
+    bare = {**manifest, "nodes": {key: node for key, node in manifest["nodes"].items() if "audit" not in node["tags"]}}
+    (release / "manifest.json").write_text(json.dumps(bare))
+    details = json.loads((release / "release.json").read_text())
+    size = (release / "manifest.json").stat().st_size
+    details |= {"release_id": "bare", "files": [{"path": "manifest.json", "size": size}]}
+    (release / "release.json").write_text(json.dumps(details))
+    monkeypatch.setenv("DBT_PROJECT_PATH", str(tmp_path / "dbt"))
+    roots = {task.task_id for task in bag(tmp_path, entries("one")).dags["one"].roots}
+    path = tmp_path / "pipelines.py"
+    chain = CHAIN.replace("audit_", 'EmptyOperator(task_id="load") >> audit_', 1)
+    path.write_text(path.read_text().replace(CHAIN, chain))
+    loaded = DagBag(str(tmp_path))
+    assert loaded.import_errors == {}
+    assert not [task_id for task_id in loaded.dags["one"].task_ids if task_id.startswith("audit_dbt_task")]
+    assert loaded.dags["one"].get_task("load").downstream_task_ids == roots
+    serialized(loaded.dags["one"])
 
 
 # --- for editors --------------------------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ from conftest import TaskInstance
 
 from mwaa_pipelines.compatibility import AirflowFailException
 from mwaa_pipelines.results import ERROR_KEY, LAST_WORDS_KEY, RESULTS_KEY
-from mwaa_pipelines.run_outcome import ALERT_NODES, ALERT_TASK, SUCCESS_TASK, check_dbt, nodes_to_report
+from mwaa_pipelines.run_outcome import ALERT_NODES, check_dbt, nodes_to_report
+from mwaa_pipelines.task_ids import ALERT_TASK, SUCCESS_TASK
 
 PRODUCER = "transform_data.dbt_producer_watcher"
 AUDIT = "audit_dbt_task.audit_table_model_build"
@@ -151,7 +152,20 @@ def check(reports: Reports, *, alerts: bool = True, warnings: str = "ignore") ->
     dag_run = SimpleNamespace(run_id="run", logical_date=None)
     context: Any = {"ti": reports.ti, "dag_run": dag_run, "dag": reports.dag}
     with set_current_context(context):
-        return check_dbt(["audit_dbt_task", "transform_data"], "20260101T000000Z-aaaaaaa", alerts, warnings)
+        return check_dbt("20260101T000000Z-aaaaaaa", alerts, warnings)
+
+
+def test_failure_of_a_teams_own_task_is_reported(reports: Reports) -> None:
+    load_sources = SimpleNamespace(task_id="load_sources")
+    tasks = {**reports.tasks, "load_sources": load_sources}
+    check_task = SimpleNamespace(get_flat_relative_ids=lambda upstream: set(tasks))
+    reports.dag = SimpleNamespace(get_task=lambda task_id: {**tasks, "dbt_check": check_task}[task_id])
+    reports.ti.states = dict.fromkeys(reports.tasks, "upstream_failed")
+    reports.failed("load_sources", "no such file")
+    with pytest.raises(
+        AirflowFailException, match=r"1 failed or skipped:\nload_sources \(failed, try 1\): no such file"
+    ):
+        check(reports)
 
 
 def alert(reports: Reports) -> dict[str, Any]:
@@ -168,7 +182,8 @@ def test_a_run_without_an_audit_trail_says_so_once(reports: Reports, caplog: pyt
     check(reports)
     assert "audit trail" not in caplog.text
     tasks = {task_id: task for task_id, task in reports.dag.task_dict.items() if task_id != AUDIT}
-    reports.dag = SimpleNamespace(task_dict=tasks)
+    check_task = SimpleNamespace(get_flat_relative_ids=lambda upstream: set(tasks))
+    reports.dag = SimpleNamespace(get_task=lambda task_id: {**tasks, "dbt_check": check_task}[task_id])
     assert check(reports) == [SUCCESS_TASK]
     assert caplog.text.count("This run wrote no audit rows") == 1
     assert "list the package audit_trail in the project's packages.yml" in caplog.text

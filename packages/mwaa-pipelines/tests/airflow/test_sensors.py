@@ -50,7 +50,7 @@ def test_a_second_try_after_dbt_runs_the_model(run: Run) -> None:
 def test_a_second_try_of_a_sensor_that_got_lost_builds_nothing_twice(run: Run) -> None:
     sensor = run.sensor("transform_data.departures.run", try_number=2)
     run.producer("success", {}, **model_status("success"))
-    sensor.dbt_is_over(run.context, {"status": "success"})
+    sensor.on_dbt_finished(run.context, {"status": "success"})
     assert run.commands() == []
 
 

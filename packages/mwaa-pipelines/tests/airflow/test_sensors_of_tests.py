@@ -22,7 +22,7 @@ def test_tests_of_a_model_fail_with_their_names_once_dbt_is_over(run: Run, dag: 
     assert waiting.trigger.external_task_ids == [PRODUCER, "transform_data.departures.run"]
     run.producer("failed", {one: "fail", two: "pass"})
     with pytest.raises(AirflowException, match=rf"^{one}: broken$"):
-        sensor.dbt_is_over(run.context, {"status": "success"})
+        sensor.on_dbt_finished(run.context, {"status": "success"})
     assert run.commands() == []
 
 

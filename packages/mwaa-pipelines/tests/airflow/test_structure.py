@@ -5,10 +5,17 @@ from typing import Any
 
 from mwaa_pipelines.audit_views import record_audit_views, select_audit_views
 from mwaa_pipelines.parameters import prepare
+from mwaa_pipelines.release import release_tag
 from mwaa_pipelines.results import keep_error, keep_results
 from mwaa_pipelines.unwritten_rows import forget_kept, hand_over_kept, keep_unrecorded
 
 PRODUCER = "transform_data.dbt_producer_watcher"
+
+
+def test_tag_names_the_release_that_the_smoke_test_waits_for(dag: Any) -> None:
+    release_id = dag.get_task(PRODUCER).env["DBT_RELEASE_ID"]
+    assert release_tag(release_id) == f"release:{release_id}"
+    assert {"dbt", f"release:{release_id}", "flights"} <= set(dag.tags)
 
 
 def _sensors(dag: Any) -> list[Any]:

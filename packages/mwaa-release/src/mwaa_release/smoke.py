@@ -11,6 +11,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from mwaa_pipelines.release import release_tag
 from mwaa_release.errors import DeployError, SetupError, from_aws
 from mwaa_release.progress import Progress, no_progress
 
@@ -121,12 +122,12 @@ def _wait_for_release(
     started = time.monotonic()
     while True:
         dag = airflow.call("GET", f"/dags/{dag_id}/details")
-        # The DAG's documentation names the release that it was parsed from.
-        if dag and release_id in (dag["doc_md"] or ""):
+        tags = [tag["name"] for tag in dag["tags"]] if dag else []
+        if dag and release_tag(release_id) in tags:
             return dag
         elapsed = time.monotonic() - started
         if elapsed > parsed_seconds:
-            shown = (dag["doc_md"] or "nothing") if dag else "no such DAG"
+            shown = f"the tags {', '.join(tags)}" if dag else "no such DAG"
             raise DeployError(
                 f"{dag_id} on {airflow.environment} does not run {release_id} after {elapsed / 60:.0f} minutes; "
                 f"Airflow shows {shown}{_import_errors(airflow)}"

@@ -22,7 +22,8 @@ class Airflow:
     """Answers as Airflow would whose run ends in a given state."""
 
     def __init__(self) -> None:
-        self.doc, self.state, self.paused = f"release `{RELEASE}`", "success", True
+        self.release: str | None = RELEASE
+        self.state, self.paused = "success", True
         self.failed: list[str] = []
         self.due = "2026-01-01T06:00:00Z"
         self.calls: list[tuple[str, str, Any]] = []
@@ -32,8 +33,9 @@ class Airflow:
         if path == "/auth/token":
             return 201, {"access_token": "x"}
         if path.endswith("/details"):
-            shown = {"doc_md": self.doc, "is_paused": self.paused, "next_dagrun_logical_date": self.due}
-            return (200, shown) if self.doc else (404, {"detail": "no"})
+            tags = [{"name": "dbt"}, {"name": f"release:{self.release}"}]
+            shown = {"tags": tags, "is_paused": self.paused, "next_dagrun_logical_date": self.due}
+            return (200, shown) if self.release else (404, {"detail": "no"})
         if path.endswith("/importErrors"):
             return 200, {"import_errors": [{"filename": "pipelines.py", "stack_trace": "Traceback\nPipelineError: no"}]}
         if path.endswith("/taskInstances/list"):
@@ -115,7 +117,7 @@ def test_the_ways_in_which_it_ends(airflow, run):
     played.state = "refused"
     with pytest.raises(DeployError, match=r"POST /dags/flights_pipeline/dagRuns\): 409: .*exists"):
         run()
-    for played.doc, shown in (("release `another`", "release `another`"), ("", "no such DAG")):
+    for played.release, shown in (("another", "the tags dbt, release:another"), (None, "no such DAG")):
         with pytest.raises(DeployError, match=rf"(?s)Airflow shows {shown}\n  pipelines\.py: PipelineError: no"):
             run(parsed_seconds=0.05)
     with pytest.raises(SetupError, match="no MWAA environment nobody"):

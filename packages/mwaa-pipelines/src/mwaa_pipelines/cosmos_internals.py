@@ -1,0 +1,85 @@
+"""Everything that uses private parts of Cosmos's watcher mode. Before you upgrade Cosmos, check this file.
+
+Importing it with another version of Cosmos raises an error, because private parts change without notice.
+"""
+
+from typing import Any
+
+import cosmos
+
+from mwaa_pipelines.settings import PipelineError
+
+# Pinned in requirements.txt.
+CHECKED_VERSION = "1.15.1"
+if cosmos.__version__ != CHECKED_VERSION:
+    raise PipelineError(
+        f"Cosmos {cosmos.__version__} is installed, but mwaa_pipelines works only with Cosmos {CHECKED_VERSION}. "
+        f"Set astronomer-cosmos=={CHECKED_VERSION} in requirements.txt, and update the MWAA environment"
+    )
+
+# After the check: another version may not have these modules.
+from cosmos.operators._watcher.state import (  # noqa: E402
+    PRODUCER_TERMINAL_STATES,
+    DbtNodeStatus,
+    DbtTestStatus,
+    is_dbt_node_status_failed,
+    is_dbt_node_status_success,
+    is_producer_task_terminated,
+)
+from cosmos.operators._watcher.triggerer import WatcherEventReason, WatcherTrigger  # noqa: E402
+
+__all__ = ["PRODUCER_TERMINAL_STATES", "is_dbt_node_status_failed", "is_dbt_node_status_success"]
+
+
+class SensorInternals:
+    """Public names for the private methods of Cosmos's sensors. Comes before Cosmos's class in a sensor's bases."""
+
+    def node_status(self, context: Any) -> Any:
+        """Return the status of the node, or of its tests, that the dbt process reported; None if it has not yet."""
+        return self._get_node_status(context["ti"], context)
+
+    def node_failed_or_was_skipped(self, context: Any) -> bool:
+        """Whether the dbt process reported that the node failed. Cosmos also reports a skipped node as failed."""
+        return self.node_status(context) == DbtNodeStatus.FAILED
+
+    def a_test_failed(self, context: Any) -> bool:
+        """Whether the dbt process reported that one of the node's tests failed."""
+        return self.node_status(context) == DbtTestStatus.FAIL
+
+    def producer_state(self, context: Any) -> str | None:
+        """Return the state of the task that runs dbt."""
+        return self._get_producer_task_status(context)
+
+    def producer_ended(self, context: Any) -> bool:
+        """Whether the task that runs dbt has ended."""
+        return is_producer_task_terminated(self.producer_state(context))
+
+    def producer_failed(self, event: dict[str, Any]) -> bool:
+        """Whether a trigger's event says that the task that runs dbt failed."""
+        return event.get("reason") == WatcherEventReason.PRODUCER_FAILED
+
+    def run_node(self, context: Any) -> None:
+        """Run the node in its own dbt process."""
+        raise NotImplementedError
+
+    def _fallback_to_non_watcher_run(self, try_number: int, context: Any) -> bool:
+        # Cosmos calls this when the sensor must run the node.
+        self.run_node(context)
+        return True
+
+
+class NodeProgress:
+    """What the dbt process has reported about a node, for a trigger. Cosmos's trigger knows the XCom keys."""
+
+    def __init__(self, task_instance: Any, **arguments: Any) -> None:
+        ti = task_instance
+        self._trigger = WatcherTrigger(**arguments, dag_id=ti.dag_id, run_id=ti.run_id, map_index=ti.map_index)
+
+    async def producer_ended(self) -> bool:
+        """Whether the task that runs dbt has ended."""
+        return await self._trigger._get_producer_task_status() in PRODUCER_TERMINAL_STATES
+
+    async def node_status(self) -> Any:
+        """Return the status of the node, or of its tests; None if dbt has not reported one."""
+        status, _ = await self._trigger._parse_dbt_node_status_and_compiled_sql()
+        return status

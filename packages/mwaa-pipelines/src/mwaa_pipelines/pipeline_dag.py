@@ -1,0 +1,216 @@
+"""The parts of a pipeline's DAG, which dags/pipelines.py puts together."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pendulum
+from airflow.providers.amazon.aws.operators.lambda_function import LambdaInvokeFunctionOperator
+from airflow.sdk import DAG, Asset, Label, get_parsing_context, task
+from cosmos.airflow.task_group import DbtTaskGroup
+from cosmos.config import ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
+from cosmos.constants import ExecutionMode, InvocationMode, LoadMode, TestBehavior
+
+from mwaa_pipelines.audit_views import record_audit_views, select_audit_views
+from mwaa_pipelines.config_file import load_pipelines
+from mwaa_pipelines.documentation import documentation
+from mwaa_pipelines.parameters import prepare, run_parameters
+from mwaa_pipelines.profile import RedshiftProfileMapping
+from mwaa_pipelines.release import Release, release_tag
+from mwaa_pipelines.results import keep_error, keep_results
+from mwaa_pipelines.run_alerts import alert_of_timeout, deadline
+from mwaa_pipelines.run_outcome import ALERT, check_dbt
+from mwaa_pipelines.sensors import NODE_CONVERTERS
+from mwaa_pipelines.settings import Pipeline
+from mwaa_pipelines.task_ids import ALERT_TASK, AUDIT_GROUP, CHECK_TASK, PRODUCER_TASK, TRANSFORM_GROUP
+from mwaa_pipelines.unwritten_rows import forget_kept, hand_over_kept, keep_unrecorded
+from mwaa_pipelines.worker import dbt_executable
+
+# The audit group builds these.
+_AUDIT_NODES = ("tag:audit", "tag:audit_view")
+# Cosmos cannot turn these into tasks, and would log a warning for each node at every parse.
+_NODES_WITHOUT_TASK = ("resource_type:analysis", "resource_type:exposure", "resource_type:operation")
+
+
+def requested_pipelines(path: Path) -> "Iterator[PipelineDag]":
+    """Yield the pipelines of a file whose DAGs Airflow asks for: all of them, or, in a task, only the task's own.
+
+    Entries with problems are left out; pipelines_errors.py reports them.
+
+    Raises:
+        PipelineError: the whole file is unusable.
+    """
+    for pipeline, release in load_pipelines(path, get_parsing_context().dag_id).pipelines:
+        yield PipelineDag(pipeline, release)
+
+
+@dataclass(frozen=True)
+class PipelineDag:
+    """One pipeline and its release. Each method creates a part of its DAG; call them within `with pipeline.dag():`."""
+
+    settings: Pipeline
+    release: Release
+
+    @property
+    def asset(self) -> Asset:
+        """The asset that a successful run updates."""
+        return Asset(self.settings.dag_name)
+
+    @contextmanager
+    def dag(self) -> Iterator[DAG]:
+        """Create the DAG; tasks that are created within the `with` block belong to it."""
+        settings = self.settings
+        with DAG(
+            dag_id=settings.dag_name,
+            schedule=[Asset(name) for name in settings.schedule] if settings.scheduled_on_assets else settings.schedule,
+            start_date=pendulum.datetime(*settings.start_date.timetuple()[:3], tz=settings.timezone),
+            catchup=settings.catchup,
+            max_active_runs=1,
+            dagrun_timeout=settings.run_timeout,
+            on_failure_callback=alert_of_timeout(settings),
+            **deadline(settings, self.release),
+            tags=["dbt", release_tag(self.release.release_id), *settings.tags],
+            doc_md=documentation(settings, self.release),
+            default_args={
+                "owner": settings.owner,
+                "on_failure_callback": keep_error,
+                "retries": settings.retries,
+                "retry_delay": timedelta(seconds=settings.retry_delay_seconds),
+                "execution_timeout": settings.task_timeout,
+            },
+        ) as dag:
+            yield dag
+            # Last, because Airflow copies a DAG's parameters once for every base class of every task's operator.
+            dag.params.update(run_parameters())
+
+    def audit_dbt_task(self) -> Any:
+        """Create the task group that creates or migrates the audit table, before anything writes to it.
+
+        If the dbt project has no audit trail, the group is empty. Airflow reports a cycle when an empty group is
+        linked, so this returns an edge label, which can take the group's place in a chain of tasks.
+        """
+        group = DbtTaskGroup(
+            group_id=AUDIT_GROUP,
+            project_config=self._project_config,
+            profile_config=self._profile_config,
+            execution_config=ExecutionConfig(
+                execution_mode=ExecutionMode.LOCAL,
+                invocation_mode=InvocationMode.SUBPROCESS,
+                dbt_executable_path=dbt_executable(),
+            ),
+            render_config=RenderConfig(
+                load_method=LoadMode.DBT_MANIFEST,
+                select=["tag:audit"],
+                test_behavior=TestBehavior.BUILD,
+                emit_datasets=False,
+            ),
+            operator_args={
+                **self._operator_args,
+                "callback": [*self._operator_args["callback"], record_audit_views],
+                "pre_execute": prepare,
+                "on_execute_callback": [hand_over_kept, select_audit_views],
+                "on_success_callback": forget_kept,
+            },
+        )
+        return group if group.children else Label("no audit trail")
+
+    def transform_data(self) -> DbtTaskGroup:
+        """Create the task group that builds and tests the pipeline's models.
+
+        With execution_mode watcher, one dbt process builds everything, and one sensor for each model, and one for its
+        tests, shows the progress and retries. With local, each of them is its own dbt process.
+        """
+        watched = self.settings.execution_mode == "watcher"
+        group = DbtTaskGroup(
+            group_id=TRANSFORM_GROUP,
+            project_config=self._project_config,
+            profile_config=self._profile_config,
+            execution_config=ExecutionConfig(
+                execution_mode=ExecutionMode(self.settings.execution_mode),
+                invocation_mode=InvocationMode.SUBPROCESS,
+                dbt_executable_path=dbt_executable(),
+                # A retry of the producer would build nothing, and would delete the results of the first try.
+                setup_operator_args={"retries": 0, "pre_execute": prepare},
+            ),
+            render_config=RenderConfig(
+                load_method=LoadMode.DBT_MANIFEST,
+                select=list(self.settings.select),
+                exclude=[*_AUDIT_NODES, *_NODES_WITHOUT_TASK, *self.settings.exclude],
+                test_behavior=TestBehavior(self.settings.test_behavior),
+                node_converters=NODE_CONVERTERS if watched else {},
+                node_conversion_by_task_group=False,
+                emit_datasets=False,
+            ),
+            operator_args=self._operator_args if watched else {**self._operator_args, "pre_execute": prepare},
+        )
+        if watched:
+            # Cosmos's own callback would leave a Variable behind for a retry, and the producer has no retries.
+            group.dag.get_task(PRODUCER_TASK).on_failure_callback = [keep_error]
+        return group
+
+    def dbt_check(self) -> Any:
+        """Create the task that fails if anything before it failed, naming what failed.
+
+        It is a branch, so that a run without failures skips the alert without using a worker slot for it.
+        """
+        return task.branch(check_dbt, task_id=CHECK_TASK, trigger_rule="all_done", retries=0)(
+            release_id=self.release.release_id,
+            alerts=bool(self.settings.sns_lambda_function_name),
+            warnings=self.settings.warnings,
+        )
+
+    def sns_notification_for_failure(self) -> Any:
+        """Create the task that sends the alert. Without an alert function it is only an edge label, not a task."""
+        if not self.settings.sns_lambda_function_name:
+            return Label("no alerts")
+        return LambdaInvokeFunctionOperator(
+            task_id=ALERT_TASK,
+            function_name=self.settings.sns_lambda_function_name,
+            payload=ALERT,
+            trigger_rule="all_done",
+        )
+
+    @cached_property
+    def _profile_config(self) -> ProfileConfig:
+        return ProfileConfig(
+            profile_name=self.settings.project_name,
+            target_name="prod",
+            profile_mapping=RedshiftProfileMapping(
+                conn_id=self.settings.redshift_connection_id,
+                secret_name=self.settings.secret_name,
+                profile_args={
+                    "dbname": self.settings.target_database,
+                    "schema": self.settings.target_schema,
+                    "threads": self.settings.threads,
+                },
+            ),
+        )
+
+    @cached_property
+    def _project_config(self) -> ProjectConfig:
+        return ProjectConfig(
+            dbt_project_path=self.release.path,
+            manifest_path=self.release.manifest_path,
+            project_name=self.settings.project_name,
+            install_dbt_deps=False,
+            dbt_vars=self.settings.vars or None,
+            env_vars={
+                "DBT_RELEASE_ID": self.release.release_id,
+                # Airflow sets the other AIRFLOW_CTX_ variables.
+                "AIRFLOW_CTX_LOG_URL": "{{ ti.log_url }}",
+                # unwritten_rows reads the log, which must be one JSON file.
+                "DBT_LOG_FORMAT_FILE": "json",
+                "DBT_LOG_FILE_MAX_BYTES": "0",
+                # CI ran the unit tests, which test code and not data. Those of an incremental model also need its
+                # table, which does not exist before the first run.
+                "DBT_EXCLUDE_RESOURCE_TYPES": "unit_test",
+            },
+        )
+
+    @property
+    def _operator_args(self) -> dict[str, Any]:
+        return {"callback": [keep_results, keep_unrecorded], "should_store_compiled_sql": False}

@@ -1,0 +1,9 @@
+"""The ids of a pipeline's tasks and task groups. Other packages and people's queries rely on them."""
+
+AUDIT_GROUP = "audit_dbt_task"
+TRANSFORM_GROUP = "transform_data"
+# With execution_mode watcher: Cosmos's name of the task that runs dbt.
+PRODUCER_TASK = f"{TRANSFORM_GROUP}.dbt_producer_watcher"
+CHECK_TASK = "dbt_check"
+SUCCESS_TASK = "pipeline_succeeded"
+ALERT_TASK = "sns_notification_for_failure"
