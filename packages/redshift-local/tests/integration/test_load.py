@@ -100,7 +100,10 @@ def test_json_auto_and_bzip2_are_loaded(run, put):
 
 def test_a_manifest_lists_the_files(run, put, s3):
     put("1,a\n", "2,b\n")
-    entries = [{"url": f"s3://{BUCKET}/test_a_manifest_lists_the_files/1", "mandatory": True}, {"url": f"s3://{BUCKET}/none"}]
+    entries = [
+        {"url": f"s3://{BUCKET}/test_a_manifest_lists_the_files/1", "mandatory": True},
+        {"url": f"s3://{BUCKET}/none"},
+    ]
     s3.put_object(Bucket=BUCKET, Key="manifest.json", Body=json.dumps({"entries": entries}))
     run(f"copy loaded (a, b) from 's3://{BUCKET}/manifest.json' iam_role default csv manifest")
     assert run("select a, b from loaded") == [["2", "b"]]
