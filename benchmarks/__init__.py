@@ -1,6 +1,6 @@
-"""Benchmarks: every figure beside a named alternative that was measured in the same run, on the same machine.
+"""Benchmarks: each figure beside an alternative that is measured in the same run on the same machine.
 
-A module of this package is a suite. Its `run(say)` measures and returns figures; `say` shows what is being measured.
+A module of this package is a suite. Its `run(say)` measures and returns figures; `say` shows the progress.
 """
 
 import importlib
@@ -22,12 +22,12 @@ class Figure:
     """One measured figure.
 
     Attributes:
-        name: the name of the figure.
+        name: of the measurement.
         value: the median, in `unit`.
         unit: such as "s", "ms" or "MB".
-        against: the alternative measured in the same run, or None where there is none.
+        against: the alternative measured in the same run, or None without one.
         baseline: the alternative's median, in `unit`.
-        goal: the highest ratio (with an alternative) or value (without) that is wanted, or None.
+        goal: the highest acceptable ratio (with an alternative) or value (without), or None.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Figure:
 
 
 def interleaved(pairs: int, one: Callable[[], float], other: Callable[[], float]) -> tuple[float, float]:
-    """Measure two things in turn, so that a change of the machine's speed meets both, and return their medians."""
+    """Measure two functions in turn, so that both see changes of the machine's speed, and return the medians."""
     taken = [(one(), other()) for _ in range(pairs)]
     return statistics.median(first for first, _ in taken), statistics.median(second for _, second in taken)
 
@@ -64,10 +64,10 @@ def bench(names: list[str], output: Path) -> list[Figure]:
     """Run the suites of these names (all, if none), show their figures, and write them to `output` as JSON.
 
     Raises:
-        SetupError: there is no suite of that name.
+        SetupError: a suite does not exist.
     """
     if unknown := sorted(set(names) - set(suites())):
-        raise SetupError(f"no benchmark is called {', '.join(unknown)}; there are: {', '.join(suites())}")
+        raise SetupError(f"unknown benchmarks: {', '.join(unknown)}; choose from: {', '.join(suites())}")
     figures: list[Figure] = []
     for name in names or suites():
         with Steps() as steps, steps.step(f"Benchmark {name}") as step:

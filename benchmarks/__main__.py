@@ -1,4 +1,4 @@
-"""`python -m benchmarks [SUITE ...]`: measures, side by side with alternatives, and writes bench.json."""
+"""`python -m benchmarks [SUITE ...]`: measure each suite beside an alternative, and write bench.json."""
 
 import sys
 

@@ -1,7 +1,7 @@
 """Benchmarks of the audit trail: what it adds to a dbt run, and how long its hook takes.
 
-The alternatives are the same run with the audit switched off, and what comes to mind first for writing the rows: one
-INSERT of VALUES. Packages dbt_artifacts and elementary cannot stand beside it: dbt's hub has them, no package index.
+The alternatives are the same run with the audit switched off, and the obvious way to write the rows: one INSERT of
+VALUES. The packages dbt_artifacts and elementary are not compared: dbt's hub has them, but no package index.
 """
 
 import json
@@ -119,7 +119,7 @@ def _runs(project: _Project, say: Callable[[str], None]) -> list[Figure]:
         say(f"dbt run of {_NODES} views, audit {'on' if enabled else 'off'}")
         return seconds(lambda: project.dbt("run", "--select", "path:models/nodes", audit_enabled=enabled))
 
-    # Views that are there already take another way than new ones.
+    # dbt replaces existing views in another way than it creates new ones.
     one(True), one(False)
     on, off = interleaved(_PAIRS, lambda: one(True), lambda: one(False))
     sent = [

@@ -1,4 +1,4 @@
-"""Benchmarks of the waits of people who write models: the result of a saved model, and the documentation."""
+"""Benchmarks of the waiting time for a saved model and for the documentation."""
 
 import shutil
 import signal
@@ -27,7 +27,7 @@ def run(say: Callable[[str], None]) -> list[Figure]:
     """Measure; takes about a minute.
 
     Raises:
-        SetupError: a stand-in did not start, or a command that is measured failed.
+        SetupError: a stand-in did not start, or a measured command failed.
     """
     with started() as bench:
         say("loading the sample data")
@@ -90,9 +90,9 @@ class _Developer:
         )
 
     def docs(self, say: Callable[[str], None]) -> Figure:
-        """`make docs`, of which 20 s is the most that is wanted."""
+        """`make docs`; the goal is 20 s."""
         say("documentation")
-        command = [sys.executable, "-m", "mwaa_local", "docs"]
+        command = [sys.executable, "-m", "workbench", "docs"]
         taken = [seconds(lambda: _run(command, REPOSITORY, self._environment)) for _ in range(_PAIRS)]
         return Figure("make docs", statistics.median(taken), "s", goal=20)
 
@@ -134,4 +134,4 @@ def _until(process: "subprocess.Popen[str]", text: str) -> str:
         output += line
         if text in line:
             return output
-    raise SetupError(f"the command that is measured ended: {output}")
+    raise SetupError(f"the measured command ended: {output}")

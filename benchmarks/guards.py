@@ -1,4 +1,4 @@
-"""Benchmarks of the checks: the wait of a `git commit` of one model, and `make lint` of a larger project."""
+"""Benchmarks of the hooks of `git commit` for one changed model, and of `make lint` for a larger project."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ def run(say: Callable[[str], None]) -> list[Figure]:
     """Measure; takes about two minutes.
 
     Raises:
-        SetupError: a command that is measured failed.
+        SetupError: a measured command failed.
     """
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         say("copying the repository")
@@ -64,7 +64,7 @@ def _lint(clone: Path, say: Callable[[str], None]) -> Figure:
     sqlfluff = [_tool("sqlfluff"), "lint", "--disable-progress-bar", "dbt_project"]
     lint, alone = interleaved(
         _PAIRS,
-        lambda: seconds(lambda: _run([sys.executable, "-m", "mwaa_local", "lint"], clone)),
+        lambda: seconds(lambda: _run([sys.executable, "-m", "workbench", "lint"], clone)),
         lambda: seconds(lambda: _run(sqlfluff, clone)),
     )
     return Figure(f"make lint of {_MODELS} models", lint, "s", "sqlfluff alone", alone, 1.3)

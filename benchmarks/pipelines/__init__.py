@@ -36,7 +36,7 @@ def run(say: Callable[[str], None]) -> list[Figure]:
 
 
 def _tiny(scene: Scene, say: Callable[[str], None]) -> list[Figure]:
-    """Models that take no time: the cost of Airflow and dbt alone."""
+    """Models that take no time, to measure the overhead of Airflow and dbt."""
     bare, ours, watcher = in_turn(
         3,
         lambda: _bare(scene, _TINY, say),

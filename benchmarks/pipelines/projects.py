@@ -21,9 +21,9 @@ class Size:
     """A project, and the pipeline that builds it.
 
     Attributes:
-        name: of the project, of our pipeline, and what the names of its models begin with.
-        models: how many there are.
-        seconds: the time of each model in the warehouse.
+        name: of the project and our pipeline, and the prefix of its models.
+        models: number of models.
+        seconds: run time of each model in the warehouse.
         threads: models that dbt builds at once.
     """
 
@@ -34,14 +34,14 @@ class Size:
 
     @property
     def schema(self) -> str:
-        """The schema that it is built in, the same in every build."""
+        """The schema of the models, the same for each way to build them."""
         return f"bench_{self.name}"
 
 
 def write_project(folder: Path, size: Size, port: int, user: str) -> Path:
     """Write the project, with a profile for `port` whose password is the variable BENCH_PASSWORD.
 
-    The models stand in four layers, each model on one of the layer before.
+    The models form four layers. Each model reads one of the previous layer.
     """
     nodes = folder / "models" / "nodes"
     nodes.mkdir(parents=True)

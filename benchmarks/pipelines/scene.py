@@ -208,7 +208,7 @@ def _settings(checkout: Settings) -> Settings:
     shutil.rmtree(state, ignore_errors=True)
     (state / "mwaa").mkdir(parents=True)
     (state / "venvs").symlink_to(checkout.state / "venvs")
-    # startup.sh installs the same everywhere, and takes a minute.
+    # startup.sh always installs the same packages, which takes a minute.
     installed = checkout.state / "mwaa" / "dbt_venv"
     if (installed / ".ready").exists():
         (state / "mwaa" / "dbt_venv").symlink_to(installed)

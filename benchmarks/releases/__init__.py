@@ -66,10 +66,10 @@ def run(say: Callable[[str], None]) -> list[Figure]:
         counted.uploads = 0
         started = time.perf_counter()
         if not make_plan(first, bucket).is_empty:
-            raise SetupError("the plan is not empty right after it was applied")
+            raise SetupError("the plan of the release that was just applied is not empty")
         figures.append(Figure(f"plan of {_MODELS} unchanged models", time.perf_counter() - started, "s", goal=5.0))
         apply(first, bucket)
-        # The lock is not part of the live release.
+        # The lock does not count as an upload.
         figures.append(Figure("uploads when nothing changed", counted.uploads, "files", goal=0))
         say("one changed model")
         counted.uploads = 0

@@ -6,7 +6,7 @@ from benchmarks import Figure, bench, interleaved, suites
 from mwaa_local.settings import SetupError
 
 
-def test_a_ratio_is_judged_where_there_is_an_alternative_else_the_value() -> None:
+def test_goal_applies_to_the_ratio_if_there_is_an_alternative() -> None:
     beside = Figure("gateway", 3.0, "ms", "PostgreSQL directly", 2.0, goal=1.4)
     assert beside.ratio == 1.5
     assert beside.met is False
@@ -16,7 +16,7 @@ def test_a_ratio_is_judged_where_there_is_an_alternative_else_the_value() -> Non
     assert Figure("no goal", 1.0, "s").met is None
 
 
-def test_two_things_are_measured_in_turn_and_their_medians_returned() -> None:
+def test_interleaved_measures_in_turn_and_returns_medians() -> None:
     order: list[str] = []
     one, other = iter([1.0, 9.0, 2.0]), iter([4.0, 5.0, 6.0])
     medians = interleaved(3, lambda: order.append("one") or next(one), lambda: order.append("other") or next(other))
@@ -24,7 +24,7 @@ def test_two_things_are_measured_in_turn_and_their_medians_returned() -> None:
     assert order == ["one", "other"] * 3
 
 
-def test_an_unknown_suite_is_refused_by_name(tmp_path) -> None:
-    with pytest.raises(SetupError, match="no benchmark is called nothing"):
+def test_unknown_suite_is_an_error(tmp_path) -> None:
+    with pytest.raises(SetupError, match="unknown benchmarks: nothing"):
         bench(["nothing"], tmp_path / "bench.json")
     assert "nothing" not in suites()

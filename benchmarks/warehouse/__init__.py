@@ -1,6 +1,6 @@
-"""Benchmarks of the warehouse: the cost of the gateway, against the same PostgreSQL without it.
+"""Benchmarks of the warehouse: the gateway against the same PostgreSQL without it.
 
-They start a warehouse and an S3 of their own, and stop them.
+They start their own warehouse and S3, and stop them.
 """
 
 from collections.abc import Callable

@@ -35,7 +35,8 @@ class _Untranslated(Gateway):
                 writer.write(piece)
                 await writer.drain()
 
-        ways = [asyncio.ensure_future(copying) for copying in (pump(client[0], server[1]), pump(server[0], client[1]))]
+        pumps = (pump(client[0], server[1]), pump(server[0], client[1]))
+        ways = [asyncio.ensure_future(direction) for direction in pumps]
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         for way in ways:
             way.cancel()

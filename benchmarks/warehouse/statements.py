@@ -31,13 +31,13 @@ def overhead(
     """Median time of a statement with the same driver, through the gateway and past it, in turns."""
     times: tuple[list[float], list[float]] = ([], [])
     for turn in range(_TURNS):
-        for connection, samples in zip((gateway, bare), times, strict=True):
+        for connection, milliseconds in zip((gateway, bare), times, strict=True):
             sql = text(turn)
-            samples.append(seconds(lambda using=connection, sql=sql: using.execute(sql).fetchall()) * 1000)
-    through, direct = (statistics.median(samples) for samples in times)
+            milliseconds.append(seconds(lambda using=connection, sql=sql: using.execute(sql).fetchall()) * 1000)
+    through, direct = (statistics.median(milliseconds) for milliseconds in times)
     return [
         Figure(name, through, "ms", "PostgreSQL's own socket", direct),
-        Figure(f"{name}: time added by the gateway", through - direct, "ms", goal=goal),
+        Figure(f"{name}: added by the gateway", through - direct, "ms", goal=goal),
     ]
 
 

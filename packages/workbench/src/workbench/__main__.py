@@ -41,7 +41,7 @@ def lock(
     mwaa_constraints: Annotated[str, typer.Argument(help="Path or URL of the constraints of MWAA's Airflow.")],
     uv: Annotated[str, typer.Option(help="The uv executable.")] = "uv",
 ) -> None:
-    """Resolve the requirement files again."""
+    """Resolve the requirement files."""
     with checkout_settings():
         from workbench.lock import lock as resolve
 

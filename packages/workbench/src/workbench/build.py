@@ -1,4 +1,4 @@
-"""Builds some nodes of the project on the local warehouse, and shows how that went and what changed."""
+"""Build nodes of the project on the local warehouse, then show the results and the changed rows."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ from dbt.artifacts.schemas.results import NodeResult, NodeStatus
 from mwaa_local.settings import Settings
 from workbench.problems import Problem, of_result
 from workbench.project import BUILT, FAILED, Project
-from workbench.relations import Relation, compare, existing, keep
+from workbench.relations import Relation, compare, relation_names, snapshot
 from workbench.terminal import (
     Progress,
     show_difference,
@@ -25,13 +25,13 @@ BEFORE = "dbt_local_before"
 
 
 class Builder:
-    """Builds nodes, with what they read and with a comparison.
+    """Builds nodes and their missing parents, and compares each table with its previous state.
 
     Args:
         project: parsed.
         connection: of dbt_user, in autocommit.
         settings: where the warehouse is.
-        compares: also show what changed in the tables.
+        compares: also show how the tables changed.
     """
 
     def __init__(
@@ -49,69 +49,73 @@ class Builder:
         make_schema(settings, BEFORE)
 
     def build(self, unique_ids: Iterable[str], full_refresh: bool = False) -> set[str]:
-        """Build or test the nodes, after what they read and is not there yet; show results and changes.
+        """Build the missing parents of the nodes, then build or test the nodes; show results and changes.
 
         Returns:
-            The nodes that failed or were skipped.
+            Ids of the nodes that failed or were skipped.
 
         Raises:
-            ProjectError: dbt could not begin.
+            ProjectError: dbt could not start.
         """
         started = time.monotonic()
-        built = existing(self._connection, self.project.schema)
-        to_run = self._testable(set(unique_ids), built)
-        missing = self.project.missing(to_run, built)
-        snapshots = self._keep(to_run, built) if self._compares else {}
+        existing_names = relation_names(self._connection, self.project.schema)
+        selected = self._testable(set(unique_ids), existing_names)
+        missing = self.project.missing(selected, existing_names)
+        snapshots = self._take_snapshots(selected, existing_names) if self._compares else {}
         results: list[NodeResult] = []
-        with Progress(len(to_run) + len(missing)) as progress:
+        with Progress(len(selected) + len(missing)) as progress:
             if missing:
                 results += self.project.build(missing, progress.on_event, full_refresh)
             if not any(result.status in FAILED for result in results):
-                late = self._need_their_model(to_run, built)
-                results += self.project.build(to_run - late, progress.on_event, full_refresh) if to_run - late else []
-                if late and not any(result.status in FAILED for result in results):
-                    results += self.project.build(late, progress.on_event)
+                deferred = self._need_their_table(selected, existing_names)
+                if first := selected - deferred:
+                    results += self.project.build(first, progress.on_event, full_refresh)
+                if deferred and not any(result.status in FAILED for result in results):
+                    results += self.project.build(deferred, progress.on_event)
         self._show(results, set(missing), snapshots)
         show_summary(results, time.monotonic() - started)
         return {result.node.unique_id for result in results if result.status in {*FAILED, NodeStatus.Skipped}}
 
-    def _testable(self, wanted: set[str], there: set[str]) -> set[str]:
-        """Leave out the tests that also read a model nobody asked for and that is not there."""
-        only_tests = all(self.project.kind(unique_id) not in BUILT for unique_id in wanted)
+    def _testable(self, selected: set[str], existing_names: set[str]) -> set[str]:
+        """Leave out the tests that also read a model that is neither selected nor in the warehouse."""
+        only_tests = all(self.project.kind(unique_id) not in BUILT for unique_id in selected)
         if only_tests:
-            return wanted
+            return selected
         return {
             unique_id
-            for unique_id in wanted
+            for unique_id in selected
             if self.project.kind(unique_id) in BUILT
-            or all(parent in wanted or self.project.is_there(parent, there) for parent in self.project.reads(unique_id))
+            or all(
+                parent in selected or self.project.exists(parent, existing_names)
+                for parent in self.project.reads(unique_id)
+            )
         }
 
-    def _need_their_model(self, wanted: set[str], there: set[str]) -> set[str]:
-        """Unit tests of models that this build makes for the first time: an incremental one's need its table."""
+    def _need_their_table(self, selected: set[str], existing_names: set[str]) -> set[str]:
+        """Unit tests of models that do not exist yet: dbt needs the table to test an incremental model."""
         return {
             unique_id
-            for unique_id in wanted
+            for unique_id in selected
             if self.project.kind(unique_id) == "unit_test"
-            and any(not self.project.is_there(parent, there) for parent in self.project.reads(unique_id))
+            and any(not self.project.exists(parent, existing_names) for parent in self.project.reads(unique_id))
         }
 
-    def _keep(self, wanted: Iterable[str], there: set[str]) -> dict[str, Relation]:
-        relations = {unique_id: self.project.relation(unique_id) for unique_id in wanted}
+    def _take_snapshots(self, selected: Iterable[str], existing_names: set[str]) -> dict[str, Relation]:
+        relations = {unique_id: self.project.relation(unique_id) for unique_id in selected}
         return {
             unique_id: relation
             for unique_id, relation in relations.items()
-            if relation and relation.name in there and keep(self._connection, relation, BEFORE)
+            if relation and relation.name in existing_names and snapshot(self._connection, relation, BEFORE)
         }
 
-    def _show(self, results: Sequence[NodeResult], missing: set[str], kept: dict[str, Relation]) -> None:
+    def _show(self, results: Sequence[NodeResult], missing: set[str], snapshots: dict[str, Relation]) -> None:
         for result in results:
             show_result(result, needed=result.node.unique_id in missing)
             if result.status in FAILED:
                 show_problem(self._problem(result))
                 if result.node.resource_type == "test" and result.status == NodeStatus.Fail:
                     show_rows_that_fail(self._connection, result.node.compiled_code)
-            elif relation := kept.get(result.node.unique_id):
+            elif relation := snapshots.get(result.node.unique_id):
                 key = self.project.key(result.node.unique_id)
                 difference = compare(self._connection, Relation(BEFORE, relation.name), relation, key)
                 if difference:

@@ -1,6 +1,6 @@
-"""Checks a dbt project's conventions: `python -m workbench conventions`. It needs no warehouse.
+"""Check a dbt project's conventions without a warehouse: `python -m workbench conventions`.
 
-dbt reads the project (a warning of dbt's is a mistake here), then dbt-score holds it against `conventions.py`.
+dbt parses the project and treats warnings as errors, then dbt-score applies the rules of `conventions.py`.
 """
 
 from pathlib import Path
@@ -18,12 +18,12 @@ from mwaa_local.settings import REPOSITORY, Settings
 from mwaa_release.manifest import install_packages
 
 RULES = "workbench.conventions"
-# A folder of dbt_project.yml that has no model yet is no mistake.
+# dbt_project.yml can configure a folder that has no model yet.
 _WARNINGS = '{"error": "all", "warn": ["UnusedResourceConfigPath"]}'
 
 
 class _Problems(Formatter):
-    """Keeps what was found as lines that begin with a file. dbt-score itself would let a rule pass that raised."""
+    """Collects broken rules as lines that start with a file. dbt-score itself passes a rule that raised an error."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -43,10 +43,10 @@ class _Problems(Formatter):
 
 
 def parse(project: Path, target: Path) -> Path | None:
-    """Let dbt read the files of a project that changed since the last time, and return the manifest's path.
+    """Let dbt parse the changed files of a project, and return the manifest's path.
 
     Returns:
-        None if dbt found a mistake, which it has printed with its file.
+        None if dbt found a mistake. dbt prints it with its file.
     """
     places = [f"--project-dir={project}", f"--profiles-dir={project}", f"--target-path={target}"]
     flags = ["--quiet", "--no-version-check", f"--warn-error-options={_WARNINGS}", f"--log-path={target}"]
@@ -54,28 +54,28 @@ def parse(project: Path, target: Path) -> Path | None:
 
 
 def problems(manifest: Path) -> list[str]:
-    """Return one line for each broken convention, beginning with the file.
+    """Return one line for each broken convention; a line starts with the file.
 
     Args:
         manifest: dbt's manifest of the project.
 
     Raises:
-        Exception: a rule has a bug.
+        Exception: a rule raised an error.
     """
     config = Config()
     config.rule_namespaces = [RULES]
     registry = RuleRegistry(config)
     registry.load_all()
     loader = ManifestLoader(manifest)
-    formatter = _Problems(loader, config)
-    Evaluation(registry, loader, formatter, Scorer(config), config).evaluate()
-    return formatter.lines
+    collector = _Problems(loader, config)
+    Evaluation(registry, loader, collector, Scorer(config), config).evaluate()
+    return collector.lines
 
 
 def check(settings: Settings) -> int:
     """Print each broken convention of the project, and return how many there are.
 
-    A project that dbt cannot read counts as one; dbt has printed why.
+    A project that dbt cannot parse counts as one. dbt prints the reason.
     """
     project = REPOSITORY / "dbt_project"
     install_packages(project)

@@ -1,4 +1,4 @@
-"""The commands on models: `dev`, `build`, `show` and their like. What they do is imported when one is called."""
+"""The commands on models: `dev`, `build`, `show` and others. Each imports its code when it is called."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -12,21 +12,21 @@ from mwaa_local.settings import Settings
 
 PROJECT_FAILED = 1
 
-_Models = Annotated[str, typer.Argument(help="Names or dbt selectors, such as `departures+`; all if none is given.")]
+_Models = Annotated[str, typer.Argument(help="Names or dbt selectors, such as `departures+`. Default: all.")]
 _Model = Annotated[str, typer.Argument(help="Name of a model.")]
 
 
 def add_commands(app: typer.Typer, settings_of_checkout: Callable[[], AbstractContextManager[Settings]]) -> None:
-    """Add them.
+    """Add the commands on models to an app.
 
     Args:
-        app: what they are commands of.
-        settings_of_checkout: gives the settings; ends the command with one message if something else is wrong.
+        app: gets the commands.
+        settings_of_checkout: yields the settings; reports a set-up error as one message and exits.
     """
 
     @contextlib.contextmanager
     def project() -> Iterator[Settings]:
-        # An error in the project is one message.
+        # Report a mistake in the project as one message.
         with settings_of_checkout() as settings:
             from workbench.problems import ProjectError
             from workbench.terminal import show_problem
@@ -39,7 +39,7 @@ def add_commands(app: typer.Typer, settings_of_checkout: Callable[[], AbstractCo
 
     @app.command()
     def dev() -> None:
-        """Build whatever is saved, until Ctrl-C.
+        """Build each saved file, until Ctrl-C.
 
         A saved model is built with its children and tests.
         """
@@ -55,7 +55,7 @@ def add_commands(app: typer.Typer, settings_of_checkout: Callable[[], AbstractCo
     ) -> None:
         """Build models on the local warehouse, with their tests.
 
-        What they read is built too where it is missing. Shows which rows changed.
+        Builds missing parents too. Shows the changed rows.
         """
         with project() as settings:
             from workbench import commands
@@ -72,7 +72,7 @@ def add_commands(app: typer.Typer, settings_of_checkout: Callable[[], AbstractCo
 
     @app.command()
     def show(model: _Model, rows: Annotated[int, typer.Option(min=1, max=10_000, help="How many rows.")] = 10) -> None:
-        """Print the rows that a model's SQL gives now."""
+        """Print the first rows of a model's current SQL."""
         with project() as settings:
             from workbench import commands
 
@@ -80,7 +80,7 @@ def add_commands(app: typer.Typer, settings_of_checkout: Callable[[], AbstractCo
 
     @app.command(name="compile")
     def compile_model(model: _Model) -> None:
-        """Print the SQL that dbt makes of a model."""
+        """Print the compiled SQL of a model."""
         with project() as settings:
             from workbench import commands
 
@@ -91,9 +91,9 @@ def add_commands(app: typer.Typer, settings_of_checkout: Callable[[], AbstractCo
         model: _Model,
         base: Annotated[str, typer.Option(help="Branch, tag or commit; default origin/main, or main.")] = "",
     ) -> None:
-        """Compare a model with that of another commit.
+        """Compare a model with the same model of another commit.
 
-        Columns, rows and values, both built from the same data.
+        Builds both from the same data and compares columns, rows and values.
         """
         with project() as settings:
             from workbench.diff import diff as compare

@@ -1,4 +1,4 @@
-"""build, test-models, show, compile, docs and dev."""
+"""The commands build, test-models, show, compile and docs."""
 
 import contextlib
 import shutil
@@ -16,17 +16,17 @@ from mwaa_release.progress import console
 from workbench.build import Builder
 from workbench.problems import Problem, ProjectError, near
 from workbench.project import BUILT, Project
-from workbench.relations import existing
+from workbench.relations import relation_names
 from workbench.warehouse import make_schema, warehouse
 
 PROJECT_FAILED = 1
-# All nodes of the project itself, without those of its packages.
+# All nodes of the project, without those of its packages.
 _OWN_NODES = "package:this"
 
 
 @contextlib.contextmanager
 def project(settings: Settings, folder: Path = PROJECT) -> Iterator[tuple[Project, redshift_connector.Connection]]:
-    """The parsed project and a connection to the local warehouse."""
+    """Yield the parsed project and a connection to the local warehouse."""
     with warehouse(settings) as connection:
         dbt_project = Project(folder, settings, settings.state / "develop")
         with console.status("Reading the project ..."):
@@ -35,7 +35,7 @@ def project(settings: Settings, folder: Path = PROJECT) -> Iterator[tuple[Projec
 
 
 def build(settings: Settings, models: str, full_refresh: bool = False, folder: Path = PROJECT) -> int:
-    """Build models with their tests, show what changed, and return the exit code."""
+    """Build models with their tests, show the changed rows, and return the exit code."""
     with project(settings, folder) as (dbt_project, connection):
         ids = selected(dbt_project, models or _OWN_NODES)
         return PROJECT_FAILED if Builder(dbt_project, connection, settings).build(ids, full_refresh) else 0
@@ -50,23 +50,23 @@ def check(settings: Settings, models: str, folder: Path = PROJECT) -> int:
             if dbt_project.kind(unique_id) not in BUILT
         ]
         if not ids:
-            raise ProjectError(Problem(f"{models} has no tests", hint="write some under data_tests in its YAML"))
+            raise ProjectError(Problem(f"{models} has no tests", hint="add some under data_tests in its YAML"))
         return PROJECT_FAILED if Builder(dbt_project, connection, settings).build(ids) else 0
 
 
 def show(settings: Settings, model: str, rows: int, folder: Path = PROJECT) -> int:
-    """Print the first rows that a model's SQL gives now, and return the exit code."""
+    """Print the first rows of a model's current SQL, and return the exit code."""
     with project(settings, folder) as (dbt_project, connection):
-        _with_what_it_reads(dbt_project, connection, settings, model)
+        _build_missing_parents(dbt_project, connection, settings, model)
         table = dbt_project.show(model, rows)
         show_rows(list(table.column_names), [tuple(row) for row in table.rows])
         return 0
 
 
 def compile_model(settings: Settings, model: str, folder: Path = PROJECT) -> int:
-    """Print the SQL that dbt makes of a model, and return the exit code."""
+    """Print the compiled SQL of a model, and return the exit code."""
     with project(settings, folder) as (dbt_project, connection):
-        _with_what_it_reads(dbt_project, connection, settings, model)
+        _build_missing_parents(dbt_project, connection, settings, model)
         sql = dbt_project.compile(model)
         if console.is_terminal:
             console.print(Syntax(sql, "postgresql", word_wrap=True, background_color="default"))
@@ -76,7 +76,7 @@ def compile_model(settings: Settings, model: str, folder: Path = PROJECT) -> int
 
 
 def docs(settings: Settings, output: Path, folder: Path = PROJECT) -> int:
-    """Write dbt's documentation into one HTML file, print its path, and return the exit code."""
+    """Write dbt's documentation as one HTML file, print its path, and return the exit code."""
     with project(settings, folder) as (dbt_project, _), console.status("Writing the documentation ..."):
         make_schema(settings, dbt_project.schema)
         shutil.copyfile(dbt_project.docs(), output)
@@ -86,24 +86,24 @@ def docs(settings: Settings, output: Path, folder: Path = PROJECT) -> int:
     return 0
 
 
-def _with_what_it_reads(
-    found: Project, connection: redshift_connector.Connection, settings: Settings, model: str
+def _build_missing_parents(
+    dbt_project: Project, connection: redshift_connector.Connection, settings: Settings, model: str
 ) -> None:
-    ids = [unique_id for unique_id in selected(found, model) if found.kind(unique_id) == "model"]
+    ids = [unique_id for unique_id in selected(dbt_project, model) if dbt_project.kind(unique_id) == "model"]
     if len(ids) != 1:
-        raise ProjectError(Problem(f"{model} names {len(ids)} models", hint="give the name of one"))
-    builder = Builder(found, connection, settings)
-    if missing := found.missing(ids, existing(connection, found.schema)):
+        raise ProjectError(Problem(f"{model} matches {len(ids)} models", hint="give the name of one model"))
+    builder = Builder(dbt_project, connection, settings)
+    if missing := dbt_project.missing(ids, relation_names(connection, dbt_project.schema)):
         builder.build(missing)
 
 
-def selected(found: Project, models: str) -> list[str]:
-    """Return the nodes that dbt selectors, separated by spaces, select and that can be built or tested.
+def selected(dbt_project: Project, models: str) -> list[str]:
+    """Return the ids of the nodes that match dbt selectors, separated by spaces, and can be built or tested.
 
     Raises:
-        ProjectError: nothing.
+        ProjectError: no node matches.
     """
-    ids = [unique_id for unique_id in found.select(*models.split()) if found.can_run(unique_id)]
+    ids = [unique_id for unique_id in dbt_project.select(*models.split()) if dbt_project.can_run(unique_id)]
     if not ids:
-        raise ProjectError(Problem(f"there is no model {models}", hint=near(models.strip("+@"), found.names())))
+        raise ProjectError(Problem(f"there is no model {models}", hint=near(models.strip("+@"), dbt_project.names())))
     return ids

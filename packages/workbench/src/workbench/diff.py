@@ -1,4 +1,4 @@
-"""`make diff`: a model as it is built now, beside the build of another commit from the same data."""
+"""`make diff`: compare a model with the same model of another commit, both built from the same data."""
 
 import io
 import shutil
@@ -15,7 +15,7 @@ from workbench.build import Builder
 from workbench.commands import project, selected
 from workbench.problems import Problem, ProjectError
 from workbench.project import Project
-from workbench.relations import Relation, compare, existing
+from workbench.relations import Relation, compare, relation_names
 from workbench.terminal import show_difference
 from workbench.warehouse import drop_schemas
 
@@ -23,43 +23,43 @@ _SCHEMA = "dbt_base_"
 
 
 def diff(settings: Settings, model: str, base: str, folder: Path = PROJECT) -> int:
-    """Build a model and what it reads, here and as of `base`, print what differs, and return the exit code.
+    """Build a model and its parents, here and as of `base`, print the differences, and return the exit code.
 
     Args:
         settings: where the warehouse is.
         model: its name.
-        base: a branch, tag or commit; empty: origin/main, or main where there is no origin.
+        base: a branch, tag or commit; if empty, origin/main, or main if there is no origin.
         folder: the project.
 
     Raises:
-        SetupError: there is no such commit.
-        ProjectError: the model is in neither, or one of the two cannot be built.
+        SetupError: git does not know the commit.
+        ProjectError: there is no such model, or dbt cannot parse one of the two projects.
     """
     commit = _commit(folder, [base] if base else ["origin/main", "main"])
-    with project(settings, folder) as (here, connection):
-        names = [here.node_name(unique_id) for unique_id in selected(here, model) if here.relation(unique_id)]
+    with project(settings, folder) as (head, connection):
+        names = [head.node_name(unique_id) for unique_id in selected(head, model) if head.relation(unique_id)]
         base_project = _project_of(settings, folder, commit)
         for name in names:
             if not _build(
                 settings, base_project, connection, name, f"as of {base or 'main'} ({commit[:7]})", full_refresh=False
             ):
                 return 1
-            if not _build(settings, here, connection, name, "as of now", full_refresh=True):
+            if not _build(settings, head, connection, name, "as of now", full_refresh=True):
                 return 1
-            _compare(here, base_project, connection, name)
+            _compare(head, base_project, connection, name)
     return 0
 
 
-def _compare(here: Project, there: Project, connection: redshift_connector.Connection, name: str) -> None:
+def _compare(head: Project, base_project: Project, connection: redshift_connector.Connection, name: str) -> None:
     console.print(f"[bold]{name}[/]")
-    if name not in existing(connection, there.schema):
-        console.print("    [cyan]new: the other commit has no such model[/]")
+    if name not in relation_names(connection, base_project.schema):
+        console.print("    [cyan]new: the other commit does not have this model[/]")
         return
-    unique_id = next(unique_id for unique_id in here.select(name) if here.relation(unique_id))
-    now = here.relation(unique_id)
-    difference = compare(connection, Relation(there.schema, now.name), now, here.key(unique_id))
+    unique_id = next(unique_id for unique_id in head.select(name) if head.relation(unique_id))
+    now = head.relation(unique_id)
+    difference = compare(connection, Relation(base_project.schema, now.name), now, head.key(unique_id))
     if difference is None:
-        raise ProjectError(Problem(f"{name} cannot be read", hint=f"see why: make build M={name}"))
+        raise ProjectError(Problem(f"{name} cannot be read", hint=f"find out why: make build M={name}"))
     show_difference(difference, f"same {difference.rows_after:,} rows, same columns")
 
 
@@ -68,50 +68,48 @@ def _build(
     dbt_project: Project,
     connection: redshift_connector.Connection,
     name: str,
-    what: str,
+    revision: str,
     *,
     full_refresh: bool,
 ) -> bool:
     if name not in dbt_project.names():
         return True
-    missing_ids = {unique_id for unique_id in dbt_project.select(f"+{name}") if dbt_project.relation(unique_id)}
+    nodes = {unique_id for unique_id in dbt_project.select(f"+{name}") if dbt_project.relation(unique_id)}
     if not full_refresh:
-        relation_names = existing(connection, dbt_project.schema)
-        missing_ids = {
-            unique_id for unique_id in missing_ids if dbt_project.relation(unique_id).name not in relation_names
-        }
-    if not missing_ids:
+        existing_names = relation_names(connection, dbt_project.schema)
+        nodes = {unique_id for unique_id in nodes if dbt_project.relation(unique_id).name not in existing_names}
+    if not nodes:
         return True
-    console.rule(f"{name} {what}", align="left", style="bright_black")
-    return not Builder(dbt_project, connection, settings, compares=False).build(missing_ids, full_refresh)
+    console.rule(f"{name} {revision}", align="left", style="bright_black")
+    return not Builder(dbt_project, connection, settings, compares=False).build(nodes, full_refresh)
 
 
 def _project_of(settings: Settings, folder: Path, commit: str) -> Project:
-    """The project of a commit, in a schema of its own, which no other commit's tables are in."""
+    """Return the project of a commit, with a schema that only this commit uses."""
     state = settings.state / "develop" / "other_commit"
     schema = f"{_SCHEMA}{commit[:12]}"
     drop_schemas(settings, _SCHEMA, but=schema)
     shutil.rmtree(state, ignore_errors=True)
-    # Of the folder that git is called in only.
+    # git archives only the folder that it is called in.
     packed = subprocess.run(["git", "archive", commit, "."], cwd=folder, capture_output=True, check=False)
     if packed.returncode:
-        raise SetupError(f"commit {commit[:7]} has no {folder.name}; name another: BASE=<branch, tag or commit>")
+        raise SetupError(f"commit {commit[:7]} has no {folder.name}; choose another: BASE=<branch, tag or commit>")
     with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
         archive.extractall(state / "project", filter="data")
-    base_project = Project(state / "project", settings, state, schema)
-    base_project.parse()
-    return base_project
+    dbt_project = Project(state / "project", settings, state, schema)
+    dbt_project.parse()
+    return dbt_project
 
 
 def _commit(folder: Path, names: list[str]) -> str:
     for name in names:
-        asked = subprocess.run(
+        parsed = subprocess.run(
             ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"],
             cwd=folder,
             capture_output=True,
             text=True,
             check=False,
         )
-        if asked.returncode == 0:
-            return asked.stdout.strip()
-    raise SetupError(f"git knows no commit {' or '.join(names)}; name one: BASE=<branch, tag or commit>")
+        if parsed.returncode == 0:
+            return parsed.stdout.strip()
+    raise SetupError(f"git does not know {' or '.join(names)}; choose a base: BASE=<branch, tag or commit>")

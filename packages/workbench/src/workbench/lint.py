@@ -1,4 +1,4 @@
-"""Runs all linters side by side, each over what it knows, and says which found something."""
+"""Run all linters in parallel, and report which ones found something."""
 
 import os
 import re
@@ -16,9 +16,9 @@ _PACKAGES = [str(path.parent.relative_to(REPOSITORY)) for path in REPOSITORY.glo
 
 
 def _tracked(*patterns: str) -> list[str]:
-    """Files that git tracks or would track, by pattern: generated and ignored files are not linted.
+    """Return the files that git tracks or would track, by pattern.
 
-    Third-party files are excluded in one place, for `git commit` and for this.
+    Third-party files are excluded by .pre-commit-config.yaml.
     """
     hooks = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns]
@@ -28,16 +28,16 @@ def _tracked(*patterns: str) -> list[str]:
 
 
 def lint(binaries: Path) -> int:
-    """Run every linter, print what each finds, and return how many found something.
+    """Run every linter, print its findings, and return how many linters found something.
 
     Args:
         binaries: folder of the linters.
     """
-    # A name with a dot in front is a tool's settings.
+    # Files such as .checkov.yml are settings of a tool.
     templates = [name for name in _tracked("infra/*.yml", "infra/*.yaml") if not Path(name).name.startswith(".")]
     python = ["pyproject.toml", *_tracked("*.py")]
     commands = {
-        # First what takes longest.
+        # The slowest first.
         "conventions": ["python", "-m", "workbench", "conventions"],
         "sqlfluff": ["sqlfluff", "lint", "--disable-progress-bar", "dbt_project", *_PACKAGES],
         "cfn-lint": ["cfn-lint", *templates] if templates else [],

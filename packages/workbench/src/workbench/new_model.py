@@ -1,4 +1,4 @@
-"""Writes a new model's SQL and YAML as the conventions want them: `python -m workbench new-model NAME LAYER`."""
+"""Write the SQL and YAML of a new model by the conventions: `python -m workbench new-model NAME LAYER`."""
 
 import re
 import sys
@@ -12,11 +12,11 @@ from mwaa_local.settings import REPOSITORY, SetupError
 
 PROJECT = REPOSITORY / "dbt_project"
 _TYPE = "make new-model NAME=<name> LAYER=staging|marts, such as NAME=late_carriers LAYER=marts"
-# Redshift takes 127 bytes, the local warehouse 63; dbt adds to a name while it builds.
+# Redshift allows 127 bytes, the local warehouse 63, and dbt appends suffixes while it builds.
 _LONGEST = 50
 _RESERVED = {word.lower() for word in redshift_reserved_keywords.split()}
 
-# The templates below are filled in by str.format, so a brace that stays is doubled.
+# Templates for str.format: a literal brace is doubled.
 _STAGING_SQL = """\
 select
 {columns}
@@ -32,7 +32,7 @@ _COLUMN_YAML = """\
       - name: {name}
         description: {description}
 """
-# A guess, which the tests check: the first column of a table is mostly its key.
+# A guess that the tests check: the first column of a table is usually its key.
 _KEY_YAML = "        data_tests: [unique, not_null]\n"
 _MART_SQL = """\
 {{# Read other models by {{{{ ref('<model>') }}}}, and name each column here and in the YAML. #}}
@@ -41,11 +41,11 @@ select cast('change me' as varchar(32)) as {name}_key
 _MART_YAML = """\
 models:
   - name: {name}
-    description: One row for each … (say what, and from when to when).
+    description: One row for each … (state what, and the period).
     constraints:
       - type: primary_key
         columns: [{name}_key]
-        # Redshift trusts it and plans with it, the tests below check it.
+        # Redshift uses it for query plans but does not enforce it. The tests below do.
         warn_unenforced: false
     columns:
       - name: {name}_key
@@ -66,7 +66,7 @@ def new_model(project: Path, name: str, layer: str) -> list[Path]:
         layer: `staging` or `marts`.
 
     Raises:
-        SetupError: there can be no such model; nothing was written.
+        SetupError: the name or layer is invalid; nothing was written.
     """
     _check(project, name, layer)
     folder = project / "models" / layer
@@ -83,23 +83,25 @@ def new_model(project: Path, name: str, layer: str) -> list[Path]:
 
 def _check(project: Path, name: str, layer: str) -> None:
     if layer not in {"staging", "marts"}:
-        raise SetupError(f"LAYER={layer!r}: a layer is staging or marts; type: {_TYPE}")
+        raise SetupError(f"LAYER={layer!r} must be staging or marts; type: {_TYPE}")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or len(name) > _LONGEST:
         raise SetupError(
-            f"NAME={name!r}: a name has lower-case letters, digits and underscores, begins with a letter, "
-            f"and is no longer than {_LONGEST}; type: {_TYPE}"
+            f"NAME={name!r} must have only lower-case letters, digits and underscores, start with a letter, "
+            f"and be no longer than {_LONGEST}; type: {_TYPE}"
         )
     if name in _RESERVED:
-        raise SetupError(f"NAME={name}: a reserved word of Redshift; choose another, such as {name}_facts")
+        raise SetupError(f"NAME={name} is a reserved word of Redshift; choose another, such as {name}_facts")
     if layer == "staging" and not name.startswith("stg_"):
-        raise SetupError(f"NAME={name}: a staging model is named after its source; type: NAME=stg_{name}")
+        raise SetupError(f"NAME={name}: the name of a staging model must start with stg_; type: NAME=stg_{name}")
     if layer == "marts" and name.startswith(("stg_", "audit_")):
-        raise SetupError(f"NAME={name}: names of other layers begin so; type: NAME={name.split('_', 1)[1]}")
+        raise SetupError(f"NAME={name} has the prefix of another layer; type: NAME={name.split('_', 1)[1]}")
     if name == yaml.safe_load((project / "dbt_project.yml").read_text())["name"]:
-        raise SetupError(f"NAME={name}: the project has that name, and `--select {name}` would mean all of it")
+        raise SetupError(
+            f"NAME={name} is the name of the project, so `--select {name}` would select all models; choose another"
+        )
     paths = [path for path in project.rglob(f"{name}.*") if path.suffix in {".sql", ".yml", ".csv", ".py"}]
     if paths := [path for path in paths if path.relative_to(project).parts[0] in {"models", "seeds", "snapshots"}]:
-        raise SetupError(f"NAME={name}: {paths[0].relative_to(project.parent)} exists; choose another name")
+        raise SetupError(f"NAME={name}: {paths[0].relative_to(project.parent)} already exists; choose another name")
 
 
 def _staging(project: Path, name: str) -> tuple[str, str]:
@@ -124,13 +126,13 @@ def _staging(project: Path, name: str) -> tuple[str, str]:
 
 
 def _sources(project: Path) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Each source table's source and properties."""
-    tables = {}
+    """Return the source and properties of each source table by its name."""
+    sources = {}
     for path in sorted(project.glob("models/**/*.yml")):
         for source in (yaml.safe_load(path.read_text()) or {}).get("sources") or []:
             for table in source.get("tables") or []:
-                tables[table["name"]] = (source["name"], table)
-    return tables
+                sources[table["name"]] = (source["name"], table)
+    return sources
 
 
 def _quoted(column: str) -> str:
@@ -139,5 +141,5 @@ def _quoted(column: str) -> str:
 
 def _description(properties: dict[str, Any]) -> str:
     text = properties.get("description") or f"{properties['name']}, as the source has it."
-    # As YAML, on one line, without the end of a document that PyYAML gives a bare value.
+    # On one line, without the "..." that PyYAML appends to a scalar.
     return yaml.safe_dump(text.strip(), width=sys.maxsize, allow_unicode=True).removesuffix("\n").removesuffix("\n...")

@@ -1,4 +1,4 @@
-"""Turns dbt's errors into one message: file and line, the error, and the fix."""
+"""Turn dbt's errors into one message: file and line, the mistake, and the fix."""
 
 import difflib
 import re
@@ -15,7 +15,7 @@ _SCHEMA_FILE = re.compile(r"schema file at (\S+) is invalid")
 _LINE = re.compile(r"^\s*(?:Syntax error near )?line (\d+)\s*$", re.MULTILINE)
 _QUOTED = re.compile(r"[\"']([^\"']+)[\"']")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-# Lines that say where dbt was, not the error.
+# Lines that describe dbt's position, not the mistake.
 _NOISE = re.compile(
     r"^\s*(Error reading \w+: .*|compiled code at .*|> (in|called by) .*|-{5,}|Raw Error:|in \"<unicode string>\".*)$"
 )
@@ -24,7 +24,7 @@ _HEADING = re.compile(r"^(Compilation|Parsing|Runtime|Database|Dependency|Valida
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong in the project."""
+    """A mistake in the project."""
 
     message: str
     file: str | None = None
@@ -33,12 +33,12 @@ class Problem:
 
     @property
     def place(self) -> str:
-        """`file:line`, as editors and terminals open it; empty if nobody knows."""
+        """`file:line`, which editors and terminals open; empty if unknown."""
         return f"{self.file}:{self.line}" if self.file and self.line else self.file or ""
 
 
 class ProjectError(Exception):
-    """The project cannot be read, or a node of it not be compiled."""
+    """dbt cannot parse the project, or cannot compile a node."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(f"{problem.place}: {problem.message}" if problem.place else problem.message)
@@ -46,23 +46,23 @@ class ProjectError(Exception):
 
 
 def of_exception(error: BaseException, folder: Path, names: Iterable[str] = ()) -> Problem:
-    """The reason why dbt could not start.
+    """Return the reason why dbt could not start.
 
     Args:
         error: dbt's exception.
         folder: the project.
-        names: of the models there are, for a name that is nearly one of them.
+        names: of the existing models, to suggest a similar name.
     """
     return _problem(str(error), folder, names, _file(str(error), folder))
 
 
 def of_result(result: NodeResult, folder: Path, names: Iterable[str] = ()) -> Problem:
-    """The reason why a node failed.
+    """Return the reason why a node failed.
 
     Args:
         result: dbt's result.
         folder: the project.
-        names: of the models and columns there are, for a name that is nearly one of them.
+        names: of the existing models and columns, to suggest a similar name.
     """
     node: Any = result.node
     text = _COLOUR.sub("", result.message or f"{node.name} failed")
@@ -103,7 +103,7 @@ def _file(text: str, folder: Path) -> str | None:
 
 
 def _line_of(folder: Path, file: str, *words: str) -> int | None:
-    """The first line that holds one of the words, if the file has one."""
+    """Return the number of the first line that contains one of the words; None if there is none."""
     try:
         lines = (folder / file).read_text().splitlines()
     except (OSError, UnicodeDecodeError):
@@ -122,29 +122,32 @@ def _test(node: Any) -> str:
 
 
 def near(name: str, names: list[str]) -> str:
-    """A hint that names what is nearly called `name`."""
-    matches = difflib.get_close_matches(name, names, 3, 0.6)
-    return f"did you mean {' or '.join(matches)}?" if matches else "there is nothing of a similar name"
+    """Return a hint with the names that are similar to `name`."""
+    similar = difflib.get_close_matches(name, names, 3, 0.6)
+    return f"did you mean {' or '.join(similar)}?" if similar else "no other name is similar"
 
 
 def _not_found(match: re.Match[str], _: str, names: list[str]) -> tuple[str, str]:
     name = match[2].split(".")[-1]
     if match[1] == "source":
         return f"source {match[2]} is not declared", "declare it in models/staging/sources.yml, or correct the name"
-    return f"ref('{match[2]}') finds no model", near(name, names)
+    return f"ref('{match[2]}') does not match a model", near(name, names)
 
 
 def _no_column(match: re.Match[str], _: str, names: list[str]) -> tuple[str, str]:
     message, name = f'column "{match[1]}" does not exist', match[1].split(".")[-1]
     if name in names:
-        return message, f"some tables have a {name}; if what this one reads changed, build that first: M=+<model>"
+        return (
+            message,
+            f"other tables have a column {name}; if a parent of this model changed, build it first: M=+<model>",
+        )
     return message, near(name, names)
 
 
 def _contract(_: re.Match[str], text: str, __: list[str]) -> tuple[str, str]:
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.count("|") == 5]
-    lines = [f"{row[0]}: {_mismatch(row)}" for row in rows[2:]]
-    return "breaks its contract: " + "; ".join(lines), "change the SELECT, or name and data_type in the model's YAML"
+    mismatches = [f"{row[0]}: {_mismatch(row)}" for row in rows[2:]]
+    return "breaks its contract: " + "; ".join(mismatches), "change the SELECT or the model's YAML"
 
 
 def _mismatch(row: list[str]) -> str:
@@ -155,8 +158,8 @@ def _mismatch(row: list[str]) -> str:
 
 def _no_contract(*_: Any) -> tuple[str, str]:
     return (
-        "has no columns in a YAML file, and models of its folder have a contract",
-        "write its YAML beside it: make new-model shows how one looks",
+        "has a contract from its folder, but no columns in a YAML file",
+        "write its YAML beside it; make new-model shows an example",
     )
 
 
@@ -165,7 +168,7 @@ def _twice(match: re.Match[str], text: str, _: list[str]) -> tuple[str, str]:
 
 
 def _no_macro(match: re.Match[str], _: str, __: list[str]) -> tuple[str, str]:
-    return f"{match[1]} is no macro or variable of this project", "correct its name; macros are in macros/"
+    return f"{match[1]} is not a macro or variable of this project", "correct its name; macros are in macros/"
 
 
 def _no_var(match: re.Match[str], _: str, __: list[str]) -> tuple[str, str]:
@@ -179,19 +182,19 @@ def _spaces(match: re.Match[str], _: str, __: list[str]) -> tuple[str, str]:
 
 def _cycle(match: re.Match[str], _: str, __: list[str]) -> tuple[str, str]:
     path = [name.split(".")[-1] for name in match[1].split(" --> ")]
-    return f"models read each other in a circle: {' → '.join([*path, path[0]])}", "one ref() of these must go"
+    return f"models read each other in a circle: {' → '.join([*path, path[0]])}", "remove one of these ref() calls"
 
 
 def _seed_width(*_: Any) -> tuple[str, str]:
     return (
-        "a value is longer than the column, which is as wide as the longest value was when the seed was first built",
+        "a value is longer than the column, which got its width from the first build of the seed",
         "rebuild it: make build FULL_REFRESH=1 M=<seed>+",
     )
 
 
 def _seed_value(match: re.Match[str], _: str, __: list[str]) -> tuple[str, str]:
     return (
-        f"value {match[2]!r} is no {match[1]}",
+        f"value {match[2]!r} is not of type {match[1]}",
         "correct the CSV, or set the column's type under column_types in the seed's YAML",
     )
 

@@ -1,4 +1,4 @@
-"""The dbt project, run in this process: dbt is imported once, and reads again only the files that changed."""
+"""The dbt project, run in this process: dbt is imported once and rereads only changed files."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from workbench.problems import ProjectError, of_exception, of_result
 from workbench.relations import Relation
 
 SCHEMA = "dbt_local"
-# Resource types that other nodes can read, which must be there before they are built.
+# Resource types that other nodes read. They must exist before their children are built.
 BUILT = {"model", "seed", "snapshot"}
 FAILED = {NodeStatus.Error, NodeStatus.Fail, NodeStatus.RuntimeErr, NodeStatus.PartialSuccess}
 
@@ -42,31 +42,31 @@ class Project:
         self._settings = settings
 
     def parse(self) -> None:
-        """Read the project's files; those that did not change since the last time are not read again.
+        """Read the files of the project that changed since the last call.
 
         Raises:
-            ProjectError: a file is wrong.
+            ProjectError: dbt cannot parse a file.
         """
         self.manifest = None
         install_packages(self.folder)
         self.manifest = self._dbt("parse")
 
     def select(self, *selectors: str, base: Path | None = None) -> list[str]:
-        """The unique ids that dbt's selectors name.
+        """Return the unique ids that match dbt's selectors.
 
         Args:
-            selectors: as of `dbt ls --select`, joined by "or".
+            selectors: as in `dbt ls --select`; a node has to match one of them.
             base: folder of the manifest that `state:modified` compares with.
 
         Raises:
-            ProjectError: a selector is not one.
+            ProjectError: a selector is invalid.
         """
         state = ["--state", str(base)] if base else []
         listed = self._dbt("ls", "--select", *selectors, *state, "--output", "json", "--output-keys", "unique_id")
         return [json.loads(line)["unique_id"] for line in listed]
 
     def build(self, unique_ids: Iterable[str], on_event: OnEvent, full_refresh: bool = False) -> list[NodeResult]:
-        """Build or test what the ids name, in the order of the graph.
+        """Build or test nodes in the order of the graph.
 
         Args:
             unique_ids: models, seeds, snapshots, tests and unit tests.
@@ -74,32 +74,32 @@ class Project:
             full_refresh: rebuild incremental models.
 
         Raises:
-            ProjectError: dbt could not begin.
+            ProjectError: dbt could not start.
         """
-        selected_ids = set(unique_ids)
+        selected = set(unique_ids)
         refresh = ["--full-refresh"] if full_refresh else []
-        # A model's name is the beginning of its unit tests' names, for a selector.
+        # The fqn of a model is a prefix of the fqn of its unit tests, so its selector matches them too.
         others = [
-            self._selectors([unit_test])[0] for unit_test in self.manifest.unit_tests if unit_test not in selected_ids
+            self._selectors([unit_test])[0] for unit_test in self.manifest.unit_tests if unit_test not in selected
         ]
-        select = ["--select", *self._selectors(selected_ids), "--indirect-selection", "empty"]
+        select = ["--select", *self._selectors(selected), "--indirect-selection", "empty"]
         exclude = ["--exclude", *others] if others else []
-        # `build` runs a unit test only with its model.
-        models = any(self.kind(unique_id) in BUILT for unique_id in selected_ids)
+        # `dbt build` runs a unit test only with its model.
+        models = any(self.kind(unique_id) in BUILT for unique_id in selected)
         command = ["build", *refresh] if models else ["test"]
         ended = self._dbt(*command, *select, *exclude, on_event=on_event)
         return [result for result in ended.results if self.kind(result.node.unique_id) != "operation"]
 
     def show(self, name: str, rows: int) -> Any:
-        """The first rows of a model, as its SQL gives them now: an agate table.
+        """Return the first rows of a model's current SQL as an agate table.
 
         Raises:
-            ProjectError: the model does not compile, or the warehouse refused it.
+            ProjectError: the model does not compile, or the warehouse rejected its SQL.
         """
         return self._one("show", name, "--limit", str(rows)).agate_table
 
     def compile(self, name: str) -> str:
-        """The SQL that dbt makes of a model.
+        """Return the compiled SQL of a model.
 
         Raises:
             ProjectError: the model does not compile.
@@ -110,13 +110,13 @@ class Project:
         """Write dbt's documentation as one HTML file, and return its path.
 
         Raises:
-            ProjectError: dbt could not.
+            ProjectError: dbt failed.
         """
         self._dbt("docs", "generate", "--static")
         return self.state / "target" / "static_index.html"
 
     def keep_manifest(self, folder: Path) -> None:
-        """Keep the manifest of the last `parse` in `folder`, for `select` to compare with."""
+        """Move the manifest of the last `parse` into `folder`, as the base of `select`."""
         folder.mkdir(parents=True, exist_ok=True)
         os.replace(self.state / "target" / "manifest.json", folder / "manifest.json")
 
@@ -125,36 +125,36 @@ class Project:
         return unique_id.split(".", 1)[0]
 
     def has(self, unique_id: str) -> bool:
-        """Whether the project still has what an id names."""
+        """Whether the project still has a node of this id."""
         return unique_id in self.manifest.nodes or unique_id in self.manifest.unit_tests
 
     def can_run(self, unique_id: str) -> bool:
-        """Whether dbt builds or tests what an id names: exposures and the like it does not."""
+        """Whether dbt builds or tests a node; exposures and the like it does not."""
         return self.kind(unique_id) in {*BUILT, "test", "unit_test"}
 
     def node_name(self, unique_id: str) -> str:
-        """The name that selectors use."""
+        """Return the name that selectors use."""
         return self.manifest.nodes[unique_id].name
 
     def reads(self, unique_id: str) -> list[str]:
-        """The models, seeds and snapshots that a node reads, or a unit test tests."""
+        """Return the models, seeds and snapshots that a node reads or a unit test tests."""
         node = self.manifest.nodes.get(unique_id) or self.manifest.unit_tests.get(unique_id)
         return [parent for parent in node.depends_on_nodes if self.kind(parent) in BUILT] if node else []
 
     def relation(self, unique_id: str) -> Relation | None:
-        """The table or view of a model, seed or snapshot; None for nodes without one."""
+        """Return the table or view of a model, seed or snapshot; None for other nodes and ephemeral models."""
         node: Any = self.manifest.nodes.get(unique_id)
         if node is None or node.resource_type not in BUILT or node.is_ephemeral_model:
             return None
         return Relation(node.schema, node.identifier)
 
-    def is_there(self, unique_id: str, there: set[str]) -> bool:
-        """Whether a node's relation is among those in the schema; a node without a relation needs none."""
+    def exists(self, unique_id: str, existing_names: set[str]) -> bool:
+        """Whether the relation of a node is in the schema. True for a node without a relation."""
         relation = self.relation(unique_id)
-        return relation is None or relation.name in there
+        return relation is None or relation.name in existing_names
 
     def key(self, unique_id: str) -> list[str]:
-        """The columns that tell a model's rows apart, as its constraints or tests say; empty if nothing does."""
+        """Return the key columns of a model by its constraints or tests; empty if there are none."""
         node: Any = self.manifest.nodes[unique_id]
         for constraint in getattr(node, "constraints", ()):
             if constraint.type == "primary_key" and constraint.columns:
@@ -168,26 +168,26 @@ class Project:
                 return [metadata.kwargs["column_name"]]
         return []
 
-    def missing(self, unique_ids: Iterable[str], there: set[str]) -> list[str]:
-        """Return the nodes that the ids read, directly or not, and that are not in the schema yet.
+    def missing(self, unique_ids: Iterable[str], existing_names: set[str]) -> list[str]:
+        """Return the direct and indirect parents of nodes that are not in the schema yet.
 
         Args:
-            unique_ids: the nodes to build; not part of the result.
-            there: names of the relations in the schema.
+            unique_ids: nodes to build; they are not part of the result.
+            existing_names: names of the relations in the schema.
         """
         seen, missing_ids = set(unique_ids), set()
-        # Beyond a table that is there nothing need be made.
+        # The parents of an existing table are not needed.
         todo = list(seen)
         while todo:
             for parent in self.reads(todo.pop()):
-                if parent not in seen and not (self.relation(parent) and self.is_there(parent, there)):
+                if parent not in seen and not (self.relation(parent) and self.exists(parent, existing_names)):
                     seen.add(parent)
                     todo.append(parent)
                     missing_ids.add(parent)
         return sorted(missing_ids)
 
     def names(self) -> list[str]:
-        """Names of the models, seeds and snapshots as files tell them, so also of a project that cannot be parsed."""
+        """Return the names of models, seeds and snapshots from the file names, which also works if dbt cannot parse."""
         folders = {"models": ".sql", "seeds": ".csv", "snapshots": ".sql"}
         return sorted(
             path.stem for folder, suffix in folders.items() for path in (self.folder / folder).rglob(f"*{suffix}")
@@ -215,7 +215,7 @@ class Project:
             "log-path": state / "logs",
         }
         flags = [f"--{name}={value}" for name, value in places.items()]
-        # The audit trail is of the pipeline's runs, and its table is not there before the first.
+        # The audit trail records pipeline runs. Its table does not exist before the first one.
         quiet = ["--log-level=none", "--no-version-check", "--vars={audit_enabled: false}"]
         before = dict(os.environ)
         os.environ.update(self._environment())

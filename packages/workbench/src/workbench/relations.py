@@ -1,4 +1,4 @@
-"""Compares what a relation held before with what it holds now: columns, rows, values."""
+"""Compare two states of a relation: columns, rows, values."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from redshift_connector.utils.oids import get_datatype_name
 from mwaa_local.stack import rows
 from mwaa_release.redshift import quote_identifier
 
-# Of larger tables only columns and the number of rows are compared, so that a build stays quick.
+# Larger tables are compared by columns and number of rows only, to keep a build fast.
 MOST_ROWS = 1_000_000
 SAMPLE = 5
 # SUPER and GEOMETRY have no equality that EXCEPT could use.
@@ -31,7 +31,7 @@ class Relation:
 
 @dataclass
 class Difference:
-    """Changes from one state of a relation to another."""
+    """The differences between two states of a relation."""
 
     rows_before: int
     rows_after: int
@@ -42,24 +42,24 @@ class Difference:
     removed: int = 0
     changed: int = 0
     compared: bool = True
-    # Of each row: its key, and what it is about.
+    # The key or sign of a row, and its values.
     sample: list[tuple[str, str]] = field(default_factory=list)
 
     @property
-    def is_none(self) -> bool:
-        """Nothing changed, as far as the two were compared."""
+    def is_empty(self) -> bool:
+        """Whether the comparison found no change."""
         columns = self.columns_added or self.columns_removed or self.columns_retyped
         return not (columns or self.added or self.removed or self.changed) and self.rows_before == self.rows_after
 
 
-def existing(connection: redshift_connector.Connection, schema: str) -> set[str]:
-    """Names of the tables and views in a schema."""
+def relation_names(connection: redshift_connector.Connection, schema: str) -> set[str]:
+    """Return the names of the tables and views in a schema."""
     query = "select table_name from svv_tables where table_schema = %s"
     return {name for (name,) in rows(connection, query, (schema,))[1]}
 
 
 def columns(connection: redshift_connector.Connection, relation: Relation) -> dict[str, str]:
-    """Name and type of each column; empty if there is no such relation, or a view that does not work any more."""
+    """Return the type of each column by name; empty if the relation does not exist or is a broken view."""
     cursor = connection.cursor()
     try:
         cursor.execute(f"select * from {relation} limit 0")  # noqa: S608 - quoted
@@ -69,15 +69,15 @@ def columns(connection: redshift_connector.Connection, relation: Relation) -> di
 
 
 def count(connection: redshift_connector.Connection, relation: Relation) -> int:
-    """Number of rows."""
+    """Return the number of rows."""
     return rows(connection, f"select count(*) from {relation}")[1][0][0]  # noqa: S608 - quoted
 
 
-def keep(connection: redshift_connector.Connection, relation: Relation, schema: str) -> bool:
-    """Copy a relation into `schema`, so that it can be compared with after it was rebuilt.
+def snapshot(connection: redshift_connector.Connection, relation: Relation, schema: str) -> bool:
+    """Copy a relation into `schema`, to compare it with the rebuilt one.
 
     Returns:
-        False if it is not there, does not work, or is too large.
+        False if the relation does not exist, is a broken view, or is too large.
     """
     if not columns(connection, relation) or count(connection, relation) > MOST_ROWS:
         return False
@@ -90,16 +90,16 @@ def keep(connection: redshift_connector.Connection, relation: Relation, schema: 
 def compare(
     connection: redshift_connector.Connection, before: Relation, after: Relation, key: Sequence[str] = ()
 ) -> Difference | None:
-    """Say what changed from `before` to `after`.
+    """Compare two relations.
 
     Args:
         connection: in autocommit.
-        before: the one.
-        after: the other.
-        key: columns that tell rows apart; without them a changed row is one removed and one added.
+        before: the earlier state.
+        after: the later state.
+        key: columns that identify a row. Without a key, a changed row counts as one removed and one added.
 
     Returns:
-        None if one of them is not there.
+        None if one of them does not exist.
     """
     old, new = columns(connection, before), columns(connection, after)
     if not old or not new:
@@ -124,9 +124,9 @@ def compare(
 def _differing_rows(
     connection: redshift_connector.Connection, before: Relation, after: Relation, names: Sequence[str]
 ) -> Iterator[None]:
-    """Make the temporary tables `gone` and `come`: rows that only one of the two has."""
+    """Create the temporary tables `removed_rows` and `added_rows`, with the rows that only one of the two has."""
     listed = ", ".join(quote_identifier(name) for name in names)
-    for name, one, other in (("gone", before, after), ("come", after, before)):
+    for name, one, other in (("removed_rows", before, after), ("added_rows", after, before)):
         rows(connection, f"drop table if exists {name}")
         rows(
             connection,
@@ -136,48 +136,57 @@ def _differing_rows(
     try:
         yield
     finally:
-        for name in ("gone", "come"):
+        for name in ("removed_rows", "added_rows"):
             rows(connection, f"drop table {name}")
 
 
-def _count_rows(connection: redshift_connector.Connection, found: Difference, keys: Sequence[str]) -> None:
-    gone, come = (rows(connection, f"select count(*) from {name}")[1][0][0] for name in ("gone", "come"))  # noqa: S608
+def _count_rows(connection: redshift_connector.Connection, difference: Difference, keys: Sequence[str]) -> None:
+    removed, added = (
+        rows(connection, f"select count(*) from {name}")[1][0][0]  # noqa: S608 - fixed names
+        for name in ("removed_rows", "added_rows")
+    )
     if keys:
-        joined = f"select count(*) from come join gone on {_on(keys)}"  # noqa: S608 - quoted
-        found.changed = rows(connection, joined)[1][0][0]
-    found.added, found.removed = come - found.changed, gone - found.changed
+        joined = f"select count(*) from added_rows join removed_rows on {_on(keys)}"  # noqa: S608 - quoted
+        difference.changed = rows(connection, joined)[1][0][0]
+    difference.added, difference.removed = added - difference.changed, removed - difference.changed
 
 
 def _on(keys: Sequence[str]) -> str:
-    return " and ".join(f"come.{quote_identifier(key)} = gone.{quote_identifier(key)}" for key in keys)
+    return " and ".join(f"added_rows.{quote_identifier(key)} = removed_rows.{quote_identifier(key)}" for key in keys)
 
 
 def _sample(
     connection: redshift_connector.Connection, names: Sequence[str], keys: Sequence[str]
 ) -> list[tuple[str, str]]:
-    listed = {table: ", ".join(f"{table}.{quote_identifier(name)}" for name in names) for table in ("gone", "come")}
-    differences: list[tuple[str, str]] = []
+    listed = {
+        table: ", ".join(f"{table}.{quote_identifier(name)}" for name in names)
+        for table in ("removed_rows", "added_rows")
+    }
+    sample: list[tuple[str, str]] = []
     if keys:
-        query = f"select {listed['gone']}, {listed['come']} from come join gone on {_on(keys)} limit {SAMPLE}"  # noqa: S608
+        query = (
+            f"select {listed['removed_rows']}, {listed['added_rows']} "  # noqa: S608 - quoted
+            f"from added_rows join removed_rows on {_on(keys)} limit {SAMPLE}"
+        )
         for row in rows(connection, query)[1]:
             old, new = row[: len(names)], row[len(names) :]
             changed = [
-                f"{name}: {_shown(one)} → {_shown(other)}"
+                f"{name}: {_text(one)} → {_text(other)}"
                 for name, one, other in zip(names, old, new, strict=True)
                 if one != other
             ]
-            differences.append((_key(names, new, keys), ", ".join(changed)))
-    for sign, table, other in (("+", "come", "gone"), ("-", "gone", "come")):
+            sample.append((_key(names, new, keys), ", ".join(changed)))
+    for sign, table, other in (("+", "added_rows", "removed_rows"), ("-", "removed_rows", "added_rows")):
         only = f" where not exists (select 1 from {other} where {_on(keys)})" if keys else ""  # noqa: S608
         for row in rows(connection, f"select {listed[table]} from {table}{only} limit {SAMPLE}")[1]:  # noqa: S608
-            values = ", ".join(f"{name}: {_shown(value)}" for name, value in zip(names, row, strict=True))
-            differences.append((sign, values))
-    return differences[:SAMPLE]
+            values = ", ".join(f"{name}: {_text(value)}" for name, value in zip(names, row, strict=True))
+            sample.append((sign, values))
+    return sample[:SAMPLE]
 
 
 def _key(names: Sequence[str], row: Sequence[Any], keys: Sequence[str]) -> str:
     return ", ".join(str(row[names.index(key)]) for key in keys)
 
 
-def _shown(value: Any) -> str:
+def _text(value: Any) -> str:
     return "null" if value is None else str(value)

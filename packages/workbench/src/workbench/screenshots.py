@@ -1,6 +1,6 @@
-"""Takes the screenshots in docs/assets/screenshots/: `make screenshots`, with Chromium installed.
+"""Take the screenshots of docs/assets/screenshots/: `make maintain-screenshots`, with Chromium installed.
 
-What they show is a run that it makes: the terminal as `make run` leaves it, the run's graph in Airflow, and the report.
+They show a new run: the terminal after `make run`, the run's graph in Airflow, and the report.
 """
 
 import itertools
@@ -29,7 +29,7 @@ _PAGE = """<!doctype html><meta charset="utf-8"><body style="margin:0;background
 <code style="font-family:inherit">{code}</code></pre>"""
 
 
-# A command that runs the pipeline marks what it starts from then on, and `down` would take itself for such a process.
+# Running the pipeline changes the environment to mark its child processes. `down` must not get that mark.
 ENVIRONMENT = dict(os.environ)
 
 
@@ -38,7 +38,7 @@ def local(command: str) -> None:
 
 
 def terminal(settings: Settings, folder: Path) -> Path:
-    """Run the pipeline as `make run` does on a terminal of 110 columns, and return what was shown, as HTML."""
+    """Run the pipeline as `make run` does on a terminal of 110 columns, and return the output as HTML."""
     console.record, console.width = True, 110
     code = run_pipeline(settings)
     assert code == 0
@@ -49,12 +49,12 @@ def terminal(settings: Settings, folder: Path) -> Path:
 
 
 def shortened(lines: list[str]) -> list[str]:
-    """The lines of a terminal, of long tables only the first rows and the last."""
-    output_lines = []
+    """Return the lines of a terminal, with only the first and last rows of long tables."""
+    short_lines = []
     for is_row, group in itertools.groupby(lines, lambda line: line.startswith("│")):
         rows = list(group)
-        output_lines += [*rows[:8], "  ⋮", *rows[-5:]] if is_row and len(rows) > 14 else rows
-    return output_lines
+        short_lines += [*rows[:8], "  ⋮", *rows[-5:]] if is_row and len(rows) > 14 else rows
+    return short_lines
 
 
 def save(browser: Browser, name: str, height: int, width: int = WIDTH) -> None:
@@ -75,16 +75,16 @@ def airflow_graph(browser: Browser, settings: Settings) -> None:
     airflow.close()
     browser.open(f"{url}/dags/{DAG_ID}/runs/{runs[0]['dag_run_id']}", 1600, height=900)
     browser.wait_for("document.querySelectorAll('.react-flow__node').length > 3")
-    # The graph moves into place.
+    # Wait for the animation of the graph.
     time.sleep(3)
     save(browser, "airflow", 900, 1600)
 
 
 def take_screenshots(settings: Settings) -> None:
-    """Run the sample pipeline, and take the pictures of it."""
+    """Run the sample pipeline, and take screenshots of it."""
     PICTURES.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         browser = Browser(folder / "profile")
         try:
             local("up")

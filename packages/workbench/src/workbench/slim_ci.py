@@ -1,8 +1,8 @@
-"""Checks a change: its release plan against the base, and dbt's build of the changed models and their children.
+"""Show the release plan of a change, and build its changed nodes and their children.
 
-`python -m workbench slim-ci --base HEAD^1`. It needs git, and no credentials: the base's artifact is built from
-its commit, its manifest is dbt's state, and what the changed models read is first built from the base, in the
-production schema of the local warehouse.
+`python -m workbench slim-ci --base HEAD^1` needs git but no credentials. It builds the artifact of the base commit; its
+manifest is dbt's state. The parents of the changed nodes are first built from the base, in the production schema of
+the local warehouse.
 """
 
 import json
@@ -26,20 +26,20 @@ from workbench.warehouse import make_schema, warehouse
 
 PROJECT_FOLDER = "dbt_project"
 SCHEMA = "dbt_change"
-# The audit table is the pipeline's.
+# Only pipelines write to the audit table.
 _UNAUDITED = ("--vars", '{"audit_enabled": false}')
 
 
 class DbtFailedError(Exception):
-    """dbt has said what is wrong (exit code 1)."""
+    """dbt failed and printed the reason (exit code 1)."""
 
 
 @contextmanager
 def checkout(commit: str, folder: Path) -> Iterator[Path]:
-    """The files of a commit, in `folder` until the block ends.
+    """Yield a folder with the files of a commit; it is removed at the end of the block.
 
     Raises:
-        SetupError: there is no such commit.
+        SetupError: git does not know the commit.
     """
     shutil.rmtree(folder, ignore_errors=True)
     _git("worktree", "prune")
@@ -71,10 +71,10 @@ class Dbt:
         }
 
     def run(self, project: Path, target: str, schema: str, *arguments: str, shown: bool = True) -> str:
-        """Run dbt on a project; return what it printed.
+        """Run dbt on a project, and return its output.
 
         Raises:
-            DbtFailedError: it failed, and has said why.
+            DbtFailedError: dbt failed and printed the reason.
         """
         install_packages(project)
         scratch = self._settings.state / "change" / schema
@@ -97,34 +97,32 @@ class Dbt:
 
 
 def changed(dbt: Dbt, state: Path) -> dict[str, dict[str, Any]]:
-    """The nodes that differ from `state`, and all that depend on them, by unique_id."""
+    """Return the nodes that differ from `state`, and their children, by unique_id."""
     keys = ("unique_id", "name", "resource_type", "depends_on")
-    output = dbt.run(
+    listing = dbt.run(
         *(REPOSITORY / PROJECT_FOLDER, "local", SCHEMA, "ls", "--quiet", "--select", "state:modified+"),
         *(f"--state={state}", "--output", "json", "--output-keys", *keys),
         shown=False,
     )
-    nodes = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    nodes = [json.loads(line) for line in listing.splitlines() if line.startswith("{")]
     return {node["unique_id"]: node for node in nodes}
 
 
 def read_from_base(nodes: dict[str, dict[str, Any]], base: dict[str, Any]) -> list[str]:
-    """Names of the nodes that these nodes read and that did not change itself: main's own is taken for those."""
-    built = [node for node in nodes.values() if node["resource_type"] != "exposure"]
-    parents = {parent for node in built for parent in node["depends_on"].get("nodes", [])} - set(nodes)
+    """Return the names of the unchanged parents of nodes; they are built from the base."""
+    runnable = [node for node in nodes.values() if node["resource_type"] != "exposure"]
+    parents = {parent for node in runnable for parent in node["depends_on"].get("nodes", [])} - set(nodes)
     kinds = ("model", "seed", "snapshot")
     return sorted(
-        base[unique_id]["name"]
-        for unique_id in parents
-        if unique_id in base and base[unique_id]["resource_type"] in kinds
+        base[parent]["name"] for parent in parents if parent in base and base[parent]["resource_type"] in kinds
     )
 
 
 def check(settings: Settings, commit: str) -> None:
-    """Show the plan, build what changed, and write dbt's documentation into the state folder.
+    """Show the plan, build the changed nodes, and write dbt's documentation into the state folder.
 
     Raises:
-        SetupError, DeployError, DbtFailedError: something is missing, or wrong in the change.
+        SetupError, DeployError, DbtFailedError: the set-up, the release plan or dbt failed.
     """
     scratch = settings.state / "change"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -144,18 +142,18 @@ def _build(settings: Settings, base: Artifact, base_checkout: Path) -> None:
     name = project_name(base_checkout / PROJECT_FOLDER)
     (state,) = (base.folder / release.prefix for release in base.releases if release.project_name == name)
     nodes = changed(dbt, state)
-    print(f"Changed, or depends on a changed node: {len(nodes)} of the project's nodes", flush=True)
+    print(f"{len(nodes)} nodes changed or depend on a change:", flush=True)
     for node in nodes.values():
         print(f"  {node['resource_type']} {node['name']}", flush=True)
     if nodes:
         make_schema(settings, SCHEMA)
         parents = read_from_base(nodes, json.loads((state / "manifest.json").read_bytes())["nodes"])
         if parents:
-            print(f"Built from the base, as the change reads it: {', '.join(parents)} and what they read", flush=True)
+            print(f"Built from the base for the change: {', '.join(parents)}, with their parents", flush=True)
             names = [f"+{name}" for name in parents]
             only = ("--exclude-resource-type", "test", "unit_test", "--quiet", *_UNAUDITED)
             dbt.run(base_checkout / PROJECT_FOLDER, "prod", TARGET_SCHEMA, "build", "--select", *names, *only)
-        # A model that did not change is read where production has it.
+        # Unchanged models are read from the production schema.
         deferred = ("--select", "state:modified+", f"--state={state}", "--defer", *_UNAUDITED)
         dbt.run(project, "local", SCHEMA, "build", *deferred)
     make_schema(settings, SCHEMA)

@@ -1,7 +1,7 @@
-"""Runs a command and writes how it went into a Markdown file: `python -m workbench summary Lint -- make lint`.
+"""Run a command and summarize it in a Markdown file: `python -m workbench summary Lint -- make lint`.
 
-The file is `<state>/summaries/<title>.md`; on GitHub it is also the job's summary, and part of the comment on the pull
-request. The command's output goes through unchanged, and its exit code is this one's.
+The file is `<state>/summaries/<title>.md`. On GitHub it is also the job's summary, and part of the comment on the pull
+request. The output and the exit code of the command are passed through.
 """
 
 import os
@@ -10,14 +10,14 @@ import subprocess
 import time
 from pathlib import Path
 
-# A comment on GitHub has at most 65,536 characters, and there are four of these in it.
+# A comment on GitHub has at most 65,536 characters, and contains four summaries.
 _LINES, _CHARACTERS = 60, 12_000
 
 
 def markdown(title: str, code: int, seconds: float, output: str) -> str:
-    """The summary: a line, and the end of the output, which cannot leave its frame whatever it holds."""
+    """Return a summary: one line, and the end of the output in a code block that the output cannot close."""
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output)
-    # Whole lines would be lost to a progress bar that goes back to the start of its line.
+    # A progress bar overwrites its line after each carriage return.
     lines = [line.rsplit("\r", 1)[-1] for line in plain.rstrip().split("\n")]
     end = "\n".join(lines[-_LINES:])[-_CHARACTERS:]
     fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", end)), 3)

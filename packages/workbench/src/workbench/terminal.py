@@ -25,7 +25,7 @@ _SIGNS = {
 
 
 class Progress:
-    """How many of the nodes have ended, while dbt works. Use as a context manager."""
+    """Shows how many nodes are done while dbt runs. Use as a context manager."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -74,7 +74,7 @@ def show_result(result: NodeResult, needed: bool) -> None:
 
 
 def show_problem(problem: Problem) -> None:
-    """Print what is wrong, where, and what to do."""
+    """Print a mistake, its place, and the fix."""
     place = f"[bold]{escape(problem.place)}[/]: " if problem.place else ""
     console.print(f"  {place}[red]{escape(problem.message)}[/]", soft_wrap=True)
     if problem.hint:
@@ -89,13 +89,13 @@ def show_rows_that_fail(connection: redshift_connector.Connection, query: str) -
         show_rows([column[0] for column in cursor.description], cursor.fetchall())
 
 
-def show_difference(difference: Difference, none: str = "same rows as before") -> None:
-    """Print what changed in a relation; `none` if nothing did."""
-    if difference.is_none:
-        unknown = "too large to compare row by row; same number of rows"
-        console.print(f"    [bright_black]{none if difference.compared else unknown}[/]")
+def show_difference(difference: Difference, unchanged: str = "same rows as before") -> None:
+    """Print the changes of a relation, or `unchanged` if there are none."""
+    if difference.is_empty:
+        too_large = "too large to compare row by row; same number of rows"
+        console.print(f"    [bright_black]{unchanged if difference.compared else too_large}[/]")
         return
-    parts = [
+    changes = [
         *([f"+{difference.added:,} rows"] if difference.added else []),
         *([f"-{difference.removed:,} rows"] if difference.removed else []),
         *([f"{difference.changed:,} rows changed"] if difference.changed else []),
@@ -104,14 +104,14 @@ def show_difference(difference: Difference, none: str = "same rows as before") -
         *(f"type changed: {name}" for name in difference.columns_retyped),
     ]
     if not difference.compared and difference.rows_before != difference.rows_after:
-        parts.append(f"{difference.rows_before:,} → {difference.rows_after:,} rows")
-    console.print(f"    [cyan]{escape(', '.join(parts))}[/]", soft_wrap=True)
+        changes.append(f"{difference.rows_before:,} → {difference.rows_after:,} rows")
+    console.print(f"    [cyan]{escape(', '.join(changes))}[/]", soft_wrap=True)
     for key, what in difference.sample:
         console.print(f"      {escape(key)}  {escape(what)}", no_wrap=True, overflow="ellipsis", style="bright_black")
 
 
 def show_summary(results: Sequence[NodeResult], seconds: float) -> None:
-    """Print how many nodes were built and tested, and how that ended."""
+    """Print how many nodes were built, tested, failed or skipped."""
     counted: Counter[str] = Counter()
     for result in results:
         test = result.node.resource_type in ("test", "unit_test")
@@ -125,5 +125,5 @@ def show_summary(results: Sequence[NodeResult], seconds: float) -> None:
             counted["failed"] += 1
     style = "red" if counted["failed"] else "green"
     order = ("built", "tests passed", "warned", "failed", "skipped")
-    counts = ", ".join(f"{counted[what]} {what}" for what in order if counted[what]) or "nothing to do"
-    console.print(f"[{style}]{counts}[/] in {seconds:.1f} s")
+    totals = ", ".join(f"{counted[what]} {what}" for what in order if counted[what]) or "nothing to do"
+    console.print(f"[{style}]{totals}[/] in {seconds:.1f} s")

@@ -1,4 +1,4 @@
-"""The local warehouse for a command on models: the one that runs, otherwise one that lives as long as the command."""
+"""Connect a command on models to the running local warehouse, or start one for the duration of the command."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,15 +14,15 @@ from mwaa_release.redshift import quote_identifier
 
 @contextlib.contextmanager
 def warehouse(settings: Settings) -> Iterator[redshift_connector.Connection]:
-    """A connection of dbt_user, in autocommit, to a warehouse that holds the sample sources.
+    """Yield a connection of dbt_user, in autocommit, to a warehouse with the sample sources.
 
     Raises:
-        SetupError: it could not be started.
+        SetupError: the warehouse did not start.
     """
     with contextlib.ExitStack() as cleanup:
         connection = _running(settings)
         if connection is None:
-            # dbt's locks need this process until the end; started before a stand-in, it is not stopped with them.
+            # dbt's locks need the resource tracker until the end, so start it before the stand-ins that are stopped.
             resource_tracker.ensure_running()
             stack = Stack(settings)
             cleanup.callback(stack.stop)
@@ -36,14 +36,14 @@ def warehouse(settings: Settings) -> Iterator[redshift_connector.Connection]:
 
 
 def make_schema(settings: Settings, name: str) -> None:
-    """Make a schema that belongs to dbt_user, who cannot create one."""
+    """Create a schema owned by dbt_user, which cannot create schemas itself."""
     with contextlib.closing(connect(settings, "awsuser", Passwords.load(settings.state).awsuser)) as connection:
         connection.autocommit = True
         rows(connection, f"create schema if not exists {quote_identifier(name)} authorization dbt_user")
 
 
 def drop_schemas(settings: Settings, prefix: str, but: str) -> None:
-    """Drop the schemas whose name begins with `prefix`, except for one."""
+    """Drop the schemas whose name starts with `prefix`, except for one."""
     with contextlib.closing(connect(settings, "awsuser", Passwords.load(settings.state).awsuser)) as connection:
         connection.autocommit = True
         for (name,) in rows(connection, "select nspname from pg_namespace")[1]:

@@ -1,4 +1,4 @@
-"""`make dev` builds each saved model at once, with its children and tests."""
+"""`make dev`: build each saved file at once, with its children and tests."""
 
 import contextlib
 from datetime import datetime
@@ -18,12 +18,12 @@ from workbench.terminal import show_problem
 
 _WATCHED = ("dbt_project.yml", "models", "macros", "seeds", "snapshots", "tests", "analyses")
 _SUFFIXES = {".sql", ".yml", ".yaml", ".csv", ".py", ".md"}
-# An editor writes a file in several steps.
+# Editors save a file in several writes.
 _QUIET_MILLISECONDS = 60
 
 
 def watch(settings: Settings, folder: Path = PROJECT) -> None:
-    """Build what changes in the project, until Ctrl-C.
+    """Build the changes of the project, until Ctrl-C.
 
     Args:
         settings: where the warehouse is.
@@ -31,7 +31,7 @@ def watch(settings: Settings, folder: Path = PROJECT) -> None:
     """
     with project(settings, folder) as (dbt_project, connection):
         loop = Loop(dbt_project, Builder(dbt_project, connection, settings))
-        console.print(f"Watching {folder.name}: save a file, and it is built with its children and tests. Ctrl-C ends.")
+        console.print(f"Watching {folder.name}: save a file to build it with its children and tests. Stop with Ctrl-C.")
         watched = [path for name in _WATCHED if (path := folder / name).exists()]
         with contextlib.suppress(KeyboardInterrupt):
             for changes in watchfiles.watch(
@@ -45,7 +45,7 @@ def _is_ours(_: watchfiles.Change, path: str) -> bool:
 
 
 class Loop:
-    """The built nodes, and those still to build.
+    """Builds saved files, and retries failed nodes with the next save.
 
     Args:
         project: parsed.
@@ -56,15 +56,15 @@ class Loop:
         self._project = project
         self._builder = builder
         self._base = project.state / "base"
-        # Nodes that failed, or were skipped because of a failure, is built again with the next file that is saved.
-        self._open: set[str] = set()
+        # Nodes that failed or were skipped. The next save builds them again.
+        self._failed_nodes: set[str] = set()
         project.keep_manifest(self._base)
 
     def saved(self, paths: set[Path]) -> None:
-        """Build what changed since the last time, and what failed then; show how that went.
+        """Build the nodes that changed since the last call and those that failed in it; show the results.
 
         Args:
-            paths: the files that were saved, to name them.
+            paths: the saved files; only their names are shown.
         """
         names = ", ".join(sorted(path.name for path in paths))
         console.rule(
@@ -73,13 +73,13 @@ class Loop:
         try:
             self._project.parse()
             changed = self._project.select("state:modified+", base=self._base)
-            open_ids = {unique_id for unique_id in self._open if self._project.has(unique_id)}
-            to_build = {unique_id for unique_id in changed if self._project.can_run(unique_id)} | open_ids
-            if not to_build:
+            failed_nodes = {unique_id for unique_id in self._failed_nodes if self._project.has(unique_id)}
+            selected = {unique_id for unique_id in changed if self._project.can_run(unique_id)} | failed_nodes
+            if not selected:
                 console.print("Nothing to build.", style="bright_black")
             else:
-                self._open = self._builder.build(to_build)
+                self._failed_nodes = self._builder.build(selected)
             self._project.keep_manifest(self._base)
         except ProjectError as error:
-            # The base stays: changed nodes are built once the project can be read.
+            # The base is not moved, so the next save builds these changes too.
             show_problem(error.problem)

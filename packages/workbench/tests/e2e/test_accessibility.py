@@ -50,8 +50,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def violations(browser: Browser, axe: str) -> list[str]:
     browser.run(f"{axe}; true")
-    results = browser.run("axe.run().then(found => found.violations.map(one => [one.id, one.nodes.map(n => n.html)]))")
-    return [f"{rule}: {html[:200]}" for rule, elements in results for html in elements]
+    violations_by_rule = browser.run(
+        "axe.run().then(found => found.violations.map(one => [one.id, one.nodes.map(n => n.html)]))"
+    )
+    return [f"{rule}: {html[:200]}" for rule, elements in violations_by_rule for html in elements]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -70,7 +72,7 @@ def test_the_site(browser: Browser, axe: str, site: Path, page: str, width: int)
     assert violations(browser, axe) == []
 
 
-def test_a_page_that_breaks_a_rule_is_found(browser: Browser, axe: str, tmp_path: Path):
+def test_broken_rules_are_reported(browser: Browser, axe: str, tmp_path: Path):
     path = tmp_path / "bad.html"
     path.write_text("<title>x</title><main><h1>x</h1><img src='data:,'></main>")
     browser.open(path)

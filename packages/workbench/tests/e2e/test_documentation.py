@@ -29,14 +29,14 @@ IDENTITY = {f"GIT_{who}_{what}": "test@example.com" for who in ("AUTHOR", "COMMI
 
 
 def pages() -> list[str]:
-    """Markdown files in the order of the site's navigation; generated pages have nothing to type."""
+    """Markdown files in the order of the site's navigation, without generated pages."""
 
     def files(entry: Any) -> Iterator[str]:
         if isinstance(entry, str):
             yield entry
         else:
-            for entry_page in entry.values() if isinstance(entry, dict) else entry:
-                yield from files(entry_page)
+            for item in entry.values() if isinstance(entry, dict) else entry:
+                yield from files(item)
 
     nav = tomllib.loads((REPOSITORY / "zensical.toml").read_text())["project"]["nav"]
     # Last what takes the sample away.
@@ -48,11 +48,11 @@ def pages() -> list[str]:
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     folder = tmp_path_factory.mktemp("documentation")
-    new = new_checkout(folder / "state", committed_copy(folder / "repository"))
+    checkout_copy = new_checkout(folder / "state", committed_copy(folder / "repository"))
     try:
-        yield new
+        yield checkout_copy
     finally:
-        new.command("down")
+        checkout_copy.command("down")
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def last_run(checkout: Checkout) -> dict[str, Any]:
     return json.loads((checkout.state / "last-run.json").read_text())
 
 
-def test_the_tutorial_ends_in_a_green_run_with_the_new_model_in_the_audit_table(checkout: Checkout, typed: set[str]):
+def test_tutorial_ends_with_the_new_model_in_the_audit_table(checkout: Checkout, typed: set[str]):
     play(checkout, "tutorial.md", typed)
     run = last_run(checkout)
     assert run["state"] == "success"
@@ -101,11 +101,11 @@ def test_the_tutorial_ends_in_a_green_run_with_the_new_model_in_the_audit_table(
 
 
 @pytest.mark.parametrize("page", [page for page in pages() if page != "tutorial.md"])
-def test_what_a_page_says_can_be_typed(checkout: Checkout, typed: set[str], page: str):
+def test_commands_of_a_page_work(checkout: Checkout, typed: set[str], page: str):
     play(checkout, page, typed)
 
 
-def test_without_the_sample_the_run_is_green_too(checkout: Checkout):
+def test_run_succeeds_without_the_sample(checkout: Checkout):
     run = last_run(checkout)
     assert (run["state"], run["alerts"]) == ("success", [])
     assert not [task for task in run["tasks"] if "punctual_carriers" in task or "stg_" in task]

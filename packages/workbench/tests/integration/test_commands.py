@@ -13,7 +13,7 @@ from workbench.diff import diff
 from workbench.problems import ProjectError
 
 
-def test_build_makes_what_is_missing_and_shows_what_changed(settings: Settings, folder: Path, capsys):
+def test_build_adds_missing_parents_and_shows_changes(settings: Settings, folder: Path, capsys):
     assert commands.build(settings, "dear_items", folder=folder) == 0
     first = capsys.readouterr().out
     assert "items table, 3 rows" in first
@@ -48,7 +48,7 @@ def test_build_shows_changed_columns(settings: Settings, folder: Path, capsys):
     assert "type changed: amount (integer → numeric)" in output
 
 
-def test_a_failed_test_shows_the_rows(settings: Settings, folder: Path, capsys):
+def test_failed_test_shows_rows(settings: Settings, folder: Path, capsys):
     (folder / "seeds/sales.csv").write_text("sale_id,item,amount\n7,pen,5\n7,desk,100\n")
     assert commands.build(settings, "stg_sales", folder=folder) == 1
     output = capsys.readouterr().out
@@ -57,7 +57,7 @@ def test_a_failed_test_shows_the_rows(settings: Settings, folder: Path, capsys):
     assert "1 failed" in output
 
 
-def test_a_failed_unit_test_shows_expected_and_actual(settings: Settings, folder: Path, capsys):
+def test_failed_unit_test_shows_expected_and_actual(settings: Settings, folder: Path, capsys):
     model = folder / "models/marts/items.sql"
     model.write_text(model.read_text().replace("sum(", "max("))
     assert commands.build(settings, "items", folder=folder) == 1
@@ -66,14 +66,14 @@ def test_a_failed_unit_test_shows_expected_and_actual(settings: Settings, folder
     assert "5→3" in output or "5 → 3" in output
 
 
-def test_the_tests_of_a_model(settings: Settings, folder: Path, capsys):
+def test_check_runs_the_tests_of_a_model(settings: Settings, folder: Path, capsys):
     assert commands.check(settings, "items", folder=folder) == 0
     assert "3 tests passed" in capsys.readouterr().out
     with pytest.raises(ProjectError, match="dear_items has no tests"):
         commands.check(settings, "dear_items", folder=folder)
 
 
-def test_show_gives_the_rows_of_the_model_as_it_is_saved(settings: Settings, folder: Path, capsys):
+def test_show_prints_rows_of_the_saved_model(settings: Settings, folder: Path, capsys):
     (folder / "models/marts/dear_items.sql").write_text(
         "select item, amount from {{ ref('items') }} where amount > 50\n"
     )
@@ -81,7 +81,7 @@ def test_show_gives_the_rows_of_the_model_as_it_is_saved(settings: Settings, fol
     assert capsys.readouterr().out.splitlines()[-1] == "desk\t100"
 
 
-def test_compile_prints_what_the_warehouse_would_get(settings: Settings, folder: Path, capsys):
+def test_compile_prints_the_sql(settings: Settings, folder: Path, capsys):
     assert commands.compile_model(settings, "dear_items", folder=folder) == 0
     assert 'from "dev"."dbt_local"."items" where amount > 10' in capsys.readouterr().out
 
@@ -115,9 +115,9 @@ def test_diff_compares_with_main(settings: Settings, committed: Path, capsys):
 
     shutil.copy(committed / "models/staging/stg_sales.sql", committed / "models/staging/stg_more.sql")
     assert diff(settings, "stg_more", "main", committed) == 0
-    assert "new: the other commit has no such model" in capsys.readouterr().out
+    assert "new: the other commit does not have this model" in capsys.readouterr().out
 
-    with pytest.raises(SetupError, match="git knows no commit nowhere; name one: BASE="):
+    with pytest.raises(SetupError, match="git does not know nowhere; choose a base: BASE="):
         diff(settings, "items", "nowhere", committed)
 
 
@@ -132,7 +132,7 @@ MODEL = "models/marts/dear_items.sql"
             MODEL,
             "select 1\nfrom {{ ref('itmes') }}",
             f"{MODEL}:2",
-            "ref('itmes') finds no model",
+            "ref('itmes') does not match a model",
             "did you mean items?",
         ),
         (
@@ -165,7 +165,7 @@ MODEL = "models/marts/dear_items.sql"
         ),
     ],
 )
-def test_a_project_that_cannot_be_read(
+def test_parse_errors_have_place_and_hint(
     settings: Settings, folder: Path, file: str, text: str, where: str, message: str, hint: str | None
 ):
     (folder / file).write_text(text)
@@ -178,7 +178,7 @@ def test_a_project_that_cannot_be_read(
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "said"),
+    ("file", "text", "lines"),
     [
         (
             MODEL,
@@ -197,7 +197,7 @@ def test_a_project_that_cannot_be_read(
         (
             MODEL,
             "select item, amount from {{ ref('items') }}\nwhere {{ cheap() }}",
-            [f"{MODEL}:2: cheap is no macro or variable of this project"],
+            [f"{MODEL}:2: cheap is not a macro or variable of this project"],
         ),
         (
             MODEL,
@@ -207,30 +207,32 @@ def test_a_project_that_cannot_be_read(
         (
             "seeds/sales.csv",
             "sale_id,item,amount\n1,pen,5\n2,desk,many\n",
-            ["seeds/sales.csv:3: value 'many' is no integer", "→ correct the CSV"],
+            ["seeds/sales.csv:3: value 'many' is not of type integer", "→ correct the CSV"],
         ),
         (
             "models/marts/bare.sql",
             "select 1 as a",
-            ["models/marts/bare.sql", "has no columns in a YAML file", "→ write its YAML beside it"],
+            ["models/marts/bare.sql", "no columns in a YAML file", "→ write its YAML beside it"],
         ),
     ],
 )
-def test_a_node_that_cannot_be_built(settings: Settings, folder: Path, capsys, file: str, text: str, said: list[str]):
+def test_build_errors_have_place_and_hint(
+    settings: Settings, folder: Path, capsys, file: str, text: str, lines: list[str]
+):
     (folder / file).write_text(text)
     assert commands.build(settings, f"{Path(file).stem}", folder=folder) == 1
     output = capsys.readouterr().out
-    for part in said:
-        assert part in output
+    for line in lines:
+        assert line in output
     assert "Traceback" not in output
     assert "1 failed" in output
 
 
-def test_names_that_are_none(settings: Settings, folder: Path):
+def test_unknown_model_gets_a_suggestion(settings: Settings, folder: Path):
     with pytest.raises(ProjectError, match="there is no model Items") as raised:
         commands.build(settings, "Items", folder=folder)
     assert raised.value.problem.hint == "did you mean items?"
 
 
-def test_the_repository_s_own_project_is_the_default():
+def test_default_is_the_project_of_the_repository():
     assert (PROJECT / "dbt_project.yml").is_file()

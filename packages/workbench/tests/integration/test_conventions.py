@@ -1,4 +1,4 @@
-"""Conventions on a project made of mistakes: each mistake is found, and its message gives the fix."""
+"""Each convention is broken once in a project of mistakes; the messages say which text to add."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -43,7 +43,7 @@ def model(name: str, *lines: str) -> str:
     return "\n    ".join([f"models:\n  - name: {name}", *lines]) + "\n"
 
 
-# Each file of the project; its mistake is in its name, or in EXPECTED.
+# Each file of the project. Its name or EXPECTED states its mistake.
 FILES = {
     "dbt_project.yml": CONFIG,
     "profiles.yml": PROFILE,
@@ -92,7 +92,7 @@ FILES = {
 
 # File, rule, and what the message says.
 EXPECTED = [
-    ("models/staging/stg_bare.sql", "model_is_described", "add `description: <meaning of one row>` to stg_bare"),
+    ("models/staging/stg_bare.sql", "model_is_described", "add `description: <one row is …>` to stg_bare"),
     (
         "models/staging/stg_bare.sql",
         "model_is_keyed",
@@ -121,10 +121,10 @@ EXPECTED = [
     ("models/marts/reads_by_name.sql", "model_names_relations_through_dbt", "write {{ ref('orders') }}"),
     ("models/marts/Capital.sql", "model_is_in_a_layer", "lower-case letters, digits and underscores; rename"),
     ("models/marts/shop.sql", "model_is_in_a_layer", "has the name of the project"),
-    ("models/marts/stg_in_marts.sql", "model_is_in_a_layer", "named as those in models/staging/ are; move it there"),
-    ("models/staging/no_prefix.sql", "model_is_in_a_layer", "its name begins with stg_: stg_no_prefix"),
+    ("models/marts/stg_in_marts.sql", "model_is_in_a_layer", "has the prefix of models/staging/; move it there"),
+    ("models/staging/no_prefix.sql", "model_is_in_a_layer", "so rename it: stg_no_prefix"),
     ("models/elsewhere.sql", "model_is_in_a_layer", "is in no layer; move it into models/staging/, models/marts/"),
-    ("models/staging/sources.yml", "source_is_described", "add `description: <meaning of one row>` to sales"),
+    ("models/staging/sources.yml", "source_is_described", "add `description: <one row is …>` to sales"),
     ("models/staging/sources.yml", "source_is_owned", "add `config: {meta: {owner: <team>}}` to sales"),
     ("models/staging/sources.yml", "source_has_freshness", "freshness: {warn_after: {count: 36, period: hour}}"),
     ("models/staging/sources.yml", "source_is_read_by_one_model", "make new-model NAME=stg_shops LAYER=staging"),
@@ -136,7 +136,7 @@ EXPECTED = [
     (
         "seeds/bare_seed.csv",
         "seed_is_described",
-        "add `description: <meaning of one row>` to bare_seed in seeds/bare_seed.yml",
+        "add `description: <one row is …>` to bare_seed in seeds/bare_seed.yml",
     ),
     ("seeds/bare_seed.csv", "seed_is_keyed", "seeds/bare_seed.yml"),
     ("seeds/bare_seed.csv", "seed_is_owned", "add `config: {meta: {owner: <team>}}` to bare_seed"),
@@ -154,7 +154,7 @@ def write(folder: Path, files: dict[str, str]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory) -> list[str]:
+def broken_rules(tmp_path_factory) -> list[str]:
     folder = write(tmp_path_factory.mktemp("project"), FILES)
     manifest = parse(folder, folder / "target")
     assert manifest
@@ -162,21 +162,23 @@ def found(tmp_path_factory) -> list[str]:
 
 
 @pytest.mark.parametrize(("file", "rule", "message"), EXPECTED)
-def test_what_breaks_a_convention_is_found_with_what_to_type(found, file, rule, message):
-    assert [line for line in found if line.startswith(f"{file}: ") and message in line and line.endswith(f"[{rule}]")]
+def test_broken_convention_is_reported_with_the_fix(broken_rules, file, rule, message):
+    assert [
+        line for line in broken_rules if line.startswith(f"{file}: ") and message in line and line.endswith(f"[{rule}]")
+    ]
 
 
-def test_nothing_else_is_found(found):
+def test_no_other_line_is_reported(broken_rules):
     expected = defaultdict(int)
     for file, rule, _ in EXPECTED:
         expected[file, rule] += 1
-    counts = defaultdict(int)
-    for line in found:
-        counts[line.split(": ", 1)[0], line.rsplit("[", 1)[1].rstrip("]")] += 1
-    assert dict(counts) == dict(expected)
+    reported = defaultdict(int)
+    for line in broken_rules:
+        reported[line.split(": ", 1)[0], line.rsplit("[", 1)[1].rstrip("]")] += 1
+    assert dict(reported) == dict(expected)
 
 
-def test_each_convention_is_broken_here():
+def test_every_convention_is_covered():
     config = Config()
     config.rule_namespaces = [RULES]
     registry = RuleRegistry(config)
@@ -195,9 +197,9 @@ def test_each_convention_is_broken_here():
             ("models/a/same.sql", "models/b/same.sql"),
         ),
     ],
-    ids=["a model that is not there", "does not compile", "YAML without a model", "a name twice"],
+    ids=["a missing model", "does not compile", "YAML without a model", "a name twice"],
 )
-def test_what_dbt_cannot_read_is_told_with_its_file(tmp_path, capfd, files, words):
+def test_parse_errors_name_the_file(tmp_path, capfd, files, words):
     folder = write(tmp_path, {"dbt_project.yml": CONFIG, "profiles.yml": PROFILE, **files})
     assert parse(folder, folder / "target") is None
     output = capfd.readouterr().out

@@ -1,4 +1,4 @@
-"""Settings of editors: valid, about files that are there, and the same tools in the container as beside it."""
+"""The editor settings are valid, name existing files, and use the same tools in the container."""
 
 import json
 import re
@@ -6,7 +6,7 @@ import re
 from mwaa_local.settings import REPOSITORY
 
 
-def test_the_settings_lead_to_what_is_there():
+def test_editor_settings_name_existing_files():
     text = (REPOSITORY / ".vscode" / "settings.json").read_text()
     paths = re.findall(r"\$\{workspaceFolder\}/([^\":]+)", text)
     assert paths
@@ -17,7 +17,7 @@ def test_the_settings_lead_to_what_is_there():
         assert f"$schema={'../' + schema}" in (REPOSITORY / file).read_text()
 
 
-def test_the_container_is_what_a_laptop_is():
+def test_container_uses_the_tools_of_a_laptop():
     container = json.loads((REPOSITORY / ".devcontainer" / "devcontainer.json").read_text())
     version = (REPOSITORY / ".python-version").read_text().strip()
     assert f"python:{version}-" in container["image"]

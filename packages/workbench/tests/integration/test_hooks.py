@@ -1,4 +1,4 @@
-"""The hooks of `make hooks`, in a separate repository: a bad model is refused with its fix, a good one is not."""
+"""The hooks of `make hooks` reject a bad model with a fix, and accept a good one."""
 
 import subprocess
 import sys
@@ -45,7 +45,7 @@ def commit(repository: Path, files: dict[str, str]) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def test_a_bad_model_is_refused_and_the_mended_one_is_not(repository):
+def test_hooks_reject_a_bad_model_and_accept_the_fix(repository):
     code, output = commit(repository, {f"{MODEL}.sql": "SELECT cast('UA' as varchar(8)) as carrier_code\n"})
     assert code == 1
     assert "CP01" in output
@@ -69,7 +69,7 @@ def test_a_bad_model_is_refused_and_the_mended_one_is_not(repository):
         ("infra/wrong.yml", "Resources: {A: {Type: AWS::S3::Buckett}}\n", "E3006"),
     ],
 )
-def test_each_kind_of_file_has_its_linter(repository, name, content, words):
+def test_hooks_lint_each_kind_of_file(repository, name, content, words):
     code, output = commit(repository, {name: content})
     assert code == 1
     assert words in output
@@ -77,11 +77,11 @@ def test_each_kind_of_file_has_its_linter(repository, name, content, words):
 
 
 def lint(repository: Path) -> str:
-    command = [sys.executable, "-m", "mwaa_local", "lint"]
+    command = [sys.executable, "-m", "workbench", "lint"]
     return subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False).stdout
 
 
-def test_a_project_that_was_brought_along_keeps_its_habits_where_the_exclusion_says_so(repository):
+def test_excluded_folder_is_not_linted(repository):
     project = {
         "shop/dbt_project.yml": "name:   shop\n",
         "shop/load.py": "import os\n",

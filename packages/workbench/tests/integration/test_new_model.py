@@ -1,4 +1,4 @@
-"""`make new-model`: what it writes is as the conventions and the linters want it; names that cannot be are refused."""
+"""`make new-model`: its files pass the conventions and the linters; invalid names are errors."""
 
 import os
 import re
@@ -27,7 +27,7 @@ sources:
         description: "One row for each order: paid or not."
         columns:
           - {name: order_id, description: "Key, made by the till."}
-          - {name: order, description: What was ordered.}
+          - {name: order, description: The ordered item.}
           - {name: loaded_at, description: 'When "loaded", UTC.'}
       - name: no_columns
         description: Listed without columns.
@@ -41,7 +41,7 @@ def project(tmp_path_factory) -> Path:
     return folder
 
 
-def test_what_it_writes_passes_the_linters_and_the_conventions(project):
+def test_new_model_passes_linters_and_conventions(project):
     written = new_model(project, "stg_orders", "staging") + new_model(project, "late_carriers", "marts")
     assert [path.name for path in written] == [
         "stg_orders.sql",
@@ -52,9 +52,9 @@ def test_what_it_writes_passes_the_linters_and_the_conventions(project):
     assert '"order",' in written[0].read_text()
     manifest = parse(project, project.parent / "target")
     assert manifest
-    lines = problems(manifest)
-    # The other table of the source has no reader, which neither model causes.
-    assert [line for line in lines if "no_columns" not in line] == []
+    broken_rules = problems(manifest)
+    # The new models do not read the other table of the source.
+    assert [line for line in broken_rules if "no_columns" not in line] == []
     for command in (
         ["sqlfluff", "lint", "--disable-progress-bar", written[0], written[2]],
         ["yamllint", "--strict", "-c", REPOSITORY / ".yamllint.yml", written[1], written[3]],
@@ -72,22 +72,22 @@ def test_what_it_writes_passes_the_linters_and_the_conventions(project):
         ("LateCarriers", "marts", "lower-case letters, digits and underscores"),
         ("late-carriers", "marts", "lower-case letters, digits and underscores"),
         ("../outside", "marts", "lower-case letters, digits and underscores"),
-        ("1st", "marts", "begins with a letter"),
-        ("a" * 51, "marts", "no longer than 50"),
+        ("1st", "marts", "start with a letter"),
+        ("a" * 51, "marts", "be no longer than 50"),
         ("", "marts", "make new-model NAME=<name> LAYER=staging|marts"),
-        ("late_carriers", "", "a layer is staging or marts"),
-        ("late_carriers", "gold", "a layer is staging or marts"),
-        ("order", "marts", "a reserved word of Redshift"),
+        ("late_carriers", "", "must be staging or marts"),
+        ("late_carriers", "gold", "must be staging or marts"),
+        ("order", "marts", "is a reserved word of Redshift"),
         ("departures", "marts", "dbt_project/models/marts/departures"),
         ("territory_airports", "marts", "dbt_project/seeds/territory_airports"),
-        ("flights", "marts", "the project has that name"),
+        ("flights", "marts", "is the name of the project"),
         ("stg_flights_two", "marts", "NAME=flights_two"),
         ("orders_two", "staging", "NAME=stg_orders_two"),
         ("stg_unknown", "staging", "no source has a table unknown; there are: airlines, airports, flights"),
         ("stg_no_columns", "staging", "lists no columns"),
     ],
 )
-def test_what_cannot_be_is_refused_and_nothing_is_written(project, name, layer, words):
+def test_invalid_model_is_an_error_and_writes_nothing(project, name, layer, words):
     before = sorted(project.rglob("*"))
     with pytest.raises(SetupError, match=re.escape(words)) as refused:
         new_model(project, name, layer)
@@ -95,8 +95,8 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(project, name, layer, 
     assert sorted(project.rglob("*")) == before
 
 
-def test_make_hands_a_name_over_as_it_is():
-    done = subprocess.run(
+def test_make_quotes_the_name():
+    completed = subprocess.run(
         ["make", "--silent", "new-model", "LAYER=marts"],
         cwd=REPOSITORY,
         env={**os.environ, "NAME": "a'; touch x; '$(touch y)"},
@@ -104,6 +104,6 @@ def test_make_hands_a_name_over_as_it_is():
         text=True,
         check=False,
     )
-    assert done.returncode == 2
-    assert "lower-case letters" in done.stderr
+    assert completed.returncode == 2
+    assert "lower-case letters" in completed.stderr
     assert not [name for name in ("x", "y") if (REPOSITORY / name).exists()]

@@ -1,4 +1,4 @@
-"""`make dev` after a file was saved."""
+"""`make dev` builds saved files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +30,7 @@ def save(settings: Settings, folder: Path, capsys):
         yield go
 
 
-def test_a_saved_model_is_built_with_its_children_and_tests(save: Save):
+def test_saved_model_is_built_with_children_and_tests(save: Save):
     output = save(
         "models/marts/items.sql",
         "select item, cast(sum(amount) as bigint) as amount\nfrom {{ ref('stg_sales') }} group by 1\n",
@@ -40,11 +40,11 @@ def test_a_saved_model_is_built_with_its_children_and_tests(save: Save):
     assert "same rows as before" in output
 
 
-def test_what_failed_is_built_again_after_the_next_save(save: Save):
+def test_failed_nodes_are_retried_with_the_next_save(save: Save):
     right = "select item, cast(sum(amount) as bigint) as amount from {{ ref('stg_sales') }} group by 1\n"
     output = save("models/marts/items.sql", right.replace("sum(amount)", "sum(amont)"))
     assert 'column "amont" does not exist' in output
-    # A project that cannot be read: changes made meanwhile are not forgotten.
+    # A project that cannot be read: the next save builds these changes too.
     assert "unexpected" in save("models/marts/dear_items.sql", "select {{ 1\n")
     assert "1 failed" in save("models/marts/dear_items.sql", "select item, amount from {{ ref('items') }}\n")
     output = save("models/marts/items.sql", right)
@@ -52,7 +52,7 @@ def test_what_failed_is_built_again_after_the_next_save(save: Save):
     assert "+1 rows" in output
 
 
-def test_a_new_model_a_macro_a_test_and_a_description(save: Save):
+def test_new_models_macros_tests_and_descriptions_are_built(save: Save):
     assert "1 built" in save("models/staging/stg_new.sql", "select 1 as a\n")
     assert "1 tests passed" in save(
         "models/staging/stg_new.yml", "models: [{name: stg_new, columns: [{name: a, data_tests: [unique]}]}]\n"

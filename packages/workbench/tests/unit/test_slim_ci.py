@@ -1,4 +1,4 @@
-"""The comment on a pull request: summaries that nothing can break out of, and what a change reads from its base."""
+"""Summaries of a pull request, and the parents that a change reads from its base."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from workbench.slim_ci import read_from_base
 from workbench.summary import markdown
 
 
-def test_no_output_leaves_its_frame() -> None:
+def test_output_cannot_close_its_code_block() -> None:
     text = markdown("Lint", 1, 2.0, "a\n````\n</details> @everybody\n\x1b[31mred\x1b[0m\nhalf\rwhole\n")
     fences = [line for line in text.splitlines() if line.startswith("`")]
     assert fences == ["`````text", "````", "`````"]
@@ -17,24 +17,24 @@ def test_no_output_leaves_its_frame() -> None:
     assert text.startswith("❌ **Lint** exit code 1, 2 s")
 
 
-def test_a_long_output_is_cut_at_its_beginning() -> None:
+def test_long_output_keeps_its_end() -> None:
     text = markdown("Test", 0, 1.0, "".join(f"line {number} {'x' * 300}\n" for number in range(1000)))
     assert len(text) < 13_000
     assert "line 999" in text
     assert text.startswith("✅ **Test** 1 s")
 
 
-def test_output_and_exit_code_go_through(tmp_path) -> None:
-    command = [sys.executable, "-m", "workbench", "summary", "A title", "--", "sh", "-c", "echo said; exit 3"]
+def test_output_and_exit_code_are_passed_through(tmp_path) -> None:
+    command = [sys.executable, "-m", "workbench", "summary", "A title", "--", "sh", "-c", "echo output; exit 3"]
     environment = {"LOCAL_DIR": str(tmp_path), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (3, "said\n")
+    assert (done.returncode, done.stdout) == (3, "output\n")
     written = (tmp_path / "summaries" / "a-title.md").read_text()
     assert "exit code 3" in written
     assert (tmp_path / "summary").read_text() == written
 
 
-def test_only_what_did_not_change_is_taken_from_the_base() -> None:
+def test_only_unchanged_parents_come_from_the_base() -> None:
     def node(kind: str, *parents: str) -> dict:
         return {"resource_type": kind, "depends_on": {"nodes": list(parents)}}
 
