@@ -1,19 +1,13 @@
-"""The notification function: tells people, through an SNS topic, how a pipeline's run ended and what to do about it.
+"""The alert function. It publishes the result of a pipeline's run to an SNS topic, and says what to do about it.
 
-The pipeline invokes it when dbt failed, and if it is to, when a test warned, a run is late, or all is well again.
-Environment: `TOPIC_ARN`, the standard SNS topic that people are subscribed to. Payload, of which only `dag_name` is
-required:
+The pipeline invokes it when dbt failed and, depending on its settings, when a test warned, a run is late, or a run
+succeeded after a failure. Environment: `TOPIC_ARN`, the standard SNS topic with the recipients' subscriptions.
+Payload: alert.schema.json; only `dag_name` is required.
 
-    {"dag_name", "run_id", "logical_date", "release_id", "log_url",
-     "status": "failed" | "warned" | "recovered" | "late",
-     "failed": [{"unique_id", "status", "message", "try_number", "execution_time"}], "warned": [the same],
-     "again": whether the run before failed, too, "last_success": logical date of the last run that did not,
-     "deadline_minutes": what a late run was given}
+Email subscribers get a text, SMS subscribers one line, and programs (HTTPS, Lambda) the payload as JSON.
 
-E-mail gets a text, SMS one line, subscribers that are programs (HTTPS, Lambda) the payload as JSON.
-
-Whatever goes wrong here raises, so that the task that invoked the function fails too: nobody must believe that an alert
-was sent when none was.
+Every error is raised, so the task that invoked the function fails, too. An alert that was not sent is never reported as
+sent.
 """
 
 import json
@@ -40,7 +34,7 @@ _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
 class InvalidPayloadError(ValueError):
-    """The payload is not what the module's first lines describe; the text names the key."""
+    """The payload does not match alert.schema.json. The message names the key."""
 
 
 def _topic_arn(value: str | None) -> str:
@@ -74,7 +68,7 @@ def lambda_handler(event: Any, _context: object) -> dict[str, str]:
         `{"message_id": …}` as SNS gave it.
 
     Raises:
-        InvalidPayloadError: `event` is not the payload described in this module's first lines.
+        InvalidPayloadError: `event` does not match alert.schema.json.
         botocore.exceptions.ClientError, BotoCoreError: SNS refused the message or could not be reached.
     """
     alert = _validated(event)
@@ -194,10 +188,10 @@ def _validated(event: Any) -> dict[str, Any]:
     if not _line(alert["dag_name"] or ""):
         raise InvalidPayloadError("dag_name: missing or blank; it must name the pipeline that failed")
     alert["last_success"] = _text(event, "last_success", "last_success")
-    alert["status"] = event.get("status") or "failed"
+    alert["status"] = "failed" if event.get("status") is None else event["status"]
     if not (isinstance(alert["status"], str) and alert["status"] in STATUSES):
         raise InvalidPayloadError(f"status: must be one of {', '.join(STATUSES)}, not {alert['status']!r}")
-    alert["again"] = event.get("again") or False
+    alert["again"] = False if event.get("again") is None else event["again"]
     if not isinstance(alert["again"], bool):
         raise InvalidPayloadError(f"again: must be true or false, not {type(alert['again']).__name__}")
     alert["deadline_minutes"] = _number(event, "deadline_minutes", "deadline_minutes", int, "a whole number")

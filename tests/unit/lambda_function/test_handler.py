@@ -4,10 +4,14 @@ import importlib.util
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from mwaa_pipelines.alert import Alert, AlertNode, json_schema
 
 HANDLER = Path(__file__).parents[3] / "lambda" / "handler.py"
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:flights-alerts"
@@ -159,33 +163,35 @@ def test_a_list_too_long_is_cut_and_says_how_many_are_left(monkeypatch):
     assert "What to do:" in text
 
 
-@pytest.mark.parametrize(
-    ("payload", "key"),
-    [
-        (None, "the payload"),
-        ([], "the payload"),
-        ("flights_pipeline", "the payload"),
-        ({}, "dag_name"),
-        ({"dag_name": None}, "dag_name"),
-        ({"dag_name": " \n"}, "dag_name"),
-        ({"dag_name": 3}, "dag_name"),
-        ({"dag_name": "p", "run_id": {}}, "run_id"),
-        ({"dag_name": "p", "status": "broken"}, "status"),
-        ({"dag_name": "p", "status": ["failed"]}, "status"),
-        ({"dag_name": "p", "again": "yes"}, "again"),
-        ({"dag_name": "p", "last_success": 7}, "last_success"),
-        ({"dag_name": "p", "status": "late", "deadline_minutes": "60"}, "deadline_minutes"),
-        ({"dag_name": "p", "warned": {}}, "warned"),
-        ({"dag_name": "p", "failed": [{"unique_id": "m", "execution_time": float("nan")}]}, "failed[0].execution_time"),
-        ({"dag_name": "p", "failed": [{"unique_id": "m", "execution_time": 10**400}]}, "failed[0].execution_time"),
-        ({"dag_name": "p", "failed": "model.a.b"}, "failed"),
-        ({"dag_name": "p", "failed": [{"unique_id": "m"}, "m"]}, "failed[1]"),
-        ({"dag_name": "p", "failed": [{"status": "error"}]}, "failed[0].unique_id"),
-        ({"dag_name": "p", "failed": [{"unique_id": "m", "message": ["x"]}]}, "failed[0].message"),
-        ({"dag_name": "p", "failed": [{"unique_id": "m", "try_number": "1"}]}, "failed[0].try_number"),
-        ({"dag_name": "p", "failed": [{"unique_id": "m", "try_number": True}]}, "failed[0].try_number"),
-    ],
-)
+BAD_PAYLOADS = [
+    (None, "the payload"),
+    ([], "the payload"),
+    ("flights_pipeline", "the payload"),
+    ({}, "dag_name"),
+    ({"dag_name": None}, "dag_name"),
+    ({"dag_name": " \n"}, "dag_name"),
+    ({"dag_name": 3}, "dag_name"),
+    ({"dag_name": "p", "run_id": {}}, "run_id"),
+    ({"dag_name": "p", "status": "broken"}, "status"),
+    ({"dag_name": "p", "status": ["failed"]}, "status"),
+    ({"dag_name": "p", "status": ""}, "status"),
+    ({"dag_name": "p", "again": 0}, "again"),
+    ({"dag_name": "p", "again": "yes"}, "again"),
+    ({"dag_name": "p", "last_success": 7}, "last_success"),
+    ({"dag_name": "p", "status": "late", "deadline_minutes": "60"}, "deadline_minutes"),
+    ({"dag_name": "p", "warned": {}}, "warned"),
+    ({"dag_name": "p", "failed": [{"unique_id": "m", "execution_time": float("nan")}]}, "failed[0].execution_time"),
+    ({"dag_name": "p", "failed": [{"unique_id": "m", "execution_time": 10**400}]}, "failed[0].execution_time"),
+    ({"dag_name": "p", "failed": "model.a.b"}, "failed"),
+    ({"dag_name": "p", "failed": [{"unique_id": "m"}, "m"]}, "failed[1]"),
+    ({"dag_name": "p", "failed": [{"status": "error"}]}, "failed[0].unique_id"),
+    ({"dag_name": "p", "failed": [{"unique_id": "m", "message": ["x"]}]}, "failed[0].message"),
+    ({"dag_name": "p", "failed": [{"unique_id": "m", "try_number": "1"}]}, "failed[0].try_number"),
+    ({"dag_name": "p", "failed": [{"unique_id": "m", "try_number": True}]}, "failed[0].try_number"),
+]
+
+
+@pytest.mark.parametrize(("payload", "key"), BAD_PAYLOADS)
 def test_a_bad_payload_is_an_error_that_names_the_key(payload, key):
     with pytest.raises(handler.InvalidPayloadError, match=f"^{re.escape(key)}(: | must)"):
         handler.lambda_handler(payload, None)
@@ -249,3 +255,51 @@ def test_any_payload_is_refused_by_name_or_makes_what_sns_accepts(payload):
         assert protocol != "sms" or len(message) <= handler.SMS_CHARACTERS
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ufffe\uffff]", message)
         assert protocol not in handler.PROGRAMS or json.loads(message)["dag_name"]
+
+
+# --- the pipelines' model of the payload ---
+
+NODE = {"unique_id": "model.flights.fct_flights"}
+
+
+def test_schema_beside_the_handler_is_up_to_date() -> None:
+    text = HANDLER.with_name("alert.schema.json").read_text()
+    assert text == json_schema(), "write it: python -m mwaa_pipelines.alert > lambda/alert.schema.json"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"dag_name": "p"},
+        PAYLOAD,
+        dict.fromkeys(Alert.model_fields) | {"dag_name": "p"},
+        {"dag_name": "p", "failed": [dict.fromkeys(AlertNode.model_fields) | NODE]},
+        {"dag_name": "p", "unknown": 1, "failed": [NODE | {"unknown": 1}]},
+        {"dag_name": "p", "status": "late", "deadline_minutes": 90},
+        {"dag_name": "p", "status": "recovered", "again": True, "last_success": "2026-01-01"},
+        {"dag_name": "p", "status": "warned", "warned": [NODE | {"execution_time": 1, "try_number": 2}]},
+    ],
+)
+def test_model_and_handler_accept_the_same_payloads(payload: dict[str, Any]) -> None:
+    read = Alert.model_validate(payload)
+    validated = handler._validated(json.loads(read.payload()))
+    assert set(validated) == set(Alert.model_fields)
+    for nodes in (validated["failed"], validated["warned"]):
+        assert all(set(node) == set(AlertNode.model_fields) for node in nodes)
+
+
+@pytest.mark.parametrize(("payload", "key"), BAD_PAYLOADS)
+def test_model_and_handler_reject_the_same_payloads(payload: Any, key: str) -> None:
+    with pytest.raises(handler.InvalidPayloadError):
+        handler._validated(payload)
+    with pytest.raises(ValidationError) as rejected:
+        Alert.model_validate(payload)
+    location = rejected.value.errors()[0]["loc"]
+    assert not location or str(location[0]) == key.split("[")[0]
+
+
+@pytest.mark.parametrize("status", handler.STATUSES)
+def test_handler_knows_every_status_of_the_model(status: str) -> None:
+    assert Alert(dag_name="p", status=status).status == status
+    with pytest.raises(ValidationError):
+        Alert(dag_name="p", status="other")

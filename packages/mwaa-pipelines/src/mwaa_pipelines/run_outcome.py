@@ -1,11 +1,11 @@
 """The report of a run: which nodes and tasks failed or warned, from what dbt and Airflow reported."""
 
-import json
 import logging
 from typing import Any
 
 from airflow.sdk import get_current_context
 
+from mwaa_pipelines.alert import Alert, AlertNode
 from mwaa_pipelines.compatibility import AirflowFailException
 from mwaa_pipelines.lost_worker import keep_lost
 from mwaa_pipelines.results import ERROR_KEY, LAST_WORDS_KEY, RESULTS_KEY
@@ -52,31 +52,31 @@ def check_dbt(release_id: str, alerts: bool, warnings: str) -> list[str]:
         )
     keep_lost(context, release_id, tasks, states)
     failed, warned = nodes_to_report(ti, tasks, states)
-    alert = {
-        "dag_name": ti.dag_id,
-        "run_id": dag_run.run_id,
-        "logical_date": dag_run.logical_date.isoformat() if dag_run.logical_date else None,
-        "release_id": release_id,
-        "log_url": ti.log_url,
-        "status": "failed" if failed else "warned",
-        "failed": failed[:ALERT_NODES],
-        "warned": warned[:ALERT_NODES],
-    }
+    alert = Alert(
+        dag_name=ti.dag_id,
+        run_id=dag_run.run_id,
+        logical_date=dag_run.logical_date.isoformat() if dag_run.logical_date else None,
+        release_id=release_id,
+        log_url=ti.log_url,
+        status="failed" if failed else "warned",
+        failed=[AlertNode(**node) for node in failed[:ALERT_NODES]],
+        warned=[AlertNode(**node) for node in warned[:ALERT_NODES]],
+    )
     if warned:
         log.warning("%s warned:\n%s", len(warned), "\n".join(_lines(warned)))
     if failed:
-        # Twice, so that nothing that goes wrong while history is looked up can hold the alert back.
-        ti.xcom_push(key="alert", value=json.dumps(alert))
-        ti.xcom_push(key="alert", value=json.dumps(alert | _history(ti)))
+        # Pushed before the history is read, so that a failure while reading it cannot suppress the alert.
+        ti.xcom_push(key="alert", value=alert.payload())
+        ti.xcom_push(key="alert", value=alert.model_copy(update=_history(ti)).payload())
         raise AirflowFailException("\n".join([f"{len(failed)} failed or skipped:", *_lines(failed)]))
     history = _history(ti) if alerts else {}
     if history.get("again"):
-        alert |= {**history, "status": "recovered"}
+        alert = alert.model_copy(update={**history, "status": "recovered"})
     elif not (warned and warnings == "alert"):
         return [SUCCESS_TASK]
     if not alerts:
         return [SUCCESS_TASK]
-    ti.xcom_push(key="alert", value=json.dumps(alert))
+    ti.xcom_push(key="alert", value=alert.payload())
     return [SUCCESS_TASK, ALERT_TASK]
 
 

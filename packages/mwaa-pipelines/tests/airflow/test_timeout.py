@@ -17,7 +17,7 @@ import pytest
 from airflow import __version__
 from conftest import DagBag, entries, serialized, write
 
-from mwaa_pipelines.late_run import tell
+from mwaa_pipelines.late_run import notify_late_run
 from mwaa_pipelines.run_alerts import alert_of_timeout
 from mwaa_pipelines.settings import Pipeline
 
@@ -120,8 +120,8 @@ def test_a_deadline_reaches_the_dag_where_airflow_has_them_and_is_refused_elsewh
     (deadline,) = found.dags["one"].deadline
     assert deadline.interval.total_seconds() == 5400
     assert deadline.reference.reference_name == "DagRunQueuedAtDeadline"
-    assert deadline.callback.path == f"{tell.__module__}.{tell.__qualname__}"
-    assert {"context", *deadline.callback.kwargs} == set(inspect.signature(tell).parameters)
+    assert deadline.callback.path == f"{notify_late_run.__module__}.{notify_late_run.__qualname__}"
+    assert {"context", *deadline.callback.kwargs} == set(inspect.signature(notify_late_run).parameters)
     assert "90 minutes" in found.dags["one"].doc_md
     assert deadline.callback.path in json.dumps(serialized(found.dags["one"]))
     assert not serialized(found.dags["two"])["dag"].get("deadline")
@@ -145,7 +145,7 @@ def test_a_deadline_that_nobody_would_hear_of_is_refused(tmp_path: Path, lines: 
 def test_the_alert_says_that_the_run_is_late(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example/")
     run_id = f"manual__{uuid.uuid4().hex}"
-    asyncio.run(tell(function, "one-release", 90, late(dag_run_id=run_id, state="queued")))
+    asyncio.run(notify_late_run(function, "one-release", 90, late(dag_run_id=run_id, state="queued")))
     got = json.loads(boto3.client("secretsmanager").get_secret_value(SecretId=f"got/{run_id}")["SecretString"])
     assert got == {
         "dag_name": "flights_pipeline",
@@ -161,11 +161,11 @@ def test_the_alert_says_that_the_run_is_late(function: str, monkeypatch: pytest.
 def test_a_run_that_is_over_is_not_late() -> None:
     # Airflow forgets the deadline of a run that succeeded, but not that of one that failed.
     for state in ("success", "failed"):
-        asyncio.run(tell("nowhere", "one-release", 90, late(state=state)))
+        asyncio.run(notify_late_run("nowhere", "one-release", 90, late(state=state)))
     with pytest.raises(Exception, match="nowhere"):
-        asyncio.run(tell("nowhere", "one-release", 90, late()))
+        asyncio.run(notify_late_run("nowhere", "one-release", 90, late()))
 
 
 def test_an_alert_of_lateness_that_fails_is_in_the_log(function: str) -> None:
     with pytest.raises(RuntimeError, match=r"the Lambda function timeouts failed: .*no such topic"):
-        asyncio.run(tell(function, "one-release", 90, late(dag_run_id="broken")))
+        asyncio.run(notify_late_run(function, "one-release", 90, late(dag_run_id="broken")))

@@ -1,0 +1,73 @@
+"""The payload of an alert, which pipelines send to the Lambda function of lambda/handler.py.
+
+`python -m mwaa_pipelines.alert` prints its JSON schema, which is kept in lambda/alert.schema.json.
+"""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+# Not blank.
+_Name = Annotated[str, StringConstraints(pattern=r"\S")]
+_WholeNumber = Annotated[int, Field(gt=-1e15, lt=1e15)]
+_Number = Annotated[float, Field(gt=-1e15, lt=1e15, allow_inf_nan=False)]
+
+
+class AlertNode(BaseModel):
+    """A dbt node or an Airflow task that failed or warned."""
+
+    model_config = ConfigDict(strict=True)
+
+    unique_id: _Name = Field(description="The node's unique_id in dbt, or the task's id in Airflow.")
+    status: str | None = Field(None, description="The status that dbt or Airflow reported, such as error.")
+    message: str | None = Field(None, description="The first line of the error message.")
+    try_number: _WholeNumber | None = Field(None, description="The try that the status belongs to.")
+    execution_time: _Number | None = Field(None, description="Seconds.")
+
+
+class Alert(BaseModel):
+    """An alert about a run. `dag_name` alone is enough; the receiver ignores unknown keys."""
+
+    model_config = ConfigDict(strict=True)
+
+    dag_name: _Name = Field(description="The pipeline.")
+    run_id: str | None = Field(None, description="The run's id in Airflow.")
+    logical_date: str | None = Field(None, description="The run's logical date, in ISO format.")
+    release_id: str | None = Field(None, description="The release that the run used.")
+    log_url: str | None = Field(None, description="Address of the log or the run in Airflow.")
+    status: Literal["failed", "warned", "recovered", "late"] | None = Field(None, description="Null means failed.")
+    failed: list[AlertNode] | None = Field(None, description="Nodes and tasks that failed.")
+    warned: list[AlertNode] | None = Field(None, description="Tests that warned.")
+    again: bool | None = Field(None, description="Whether the previous run failed, too.")
+    last_success: str | None = Field(None, description="Logical date of the last successful run, in ISO format.")
+    deadline_minutes: _WholeNumber | None = Field(None, description="The deadline of a late run.")
+
+    def payload(self) -> str:
+        """Return the payload as JSON, with the keys that were set."""
+        return self.model_dump_json(exclude_unset=True)
+
+
+def send_alert(function_name: str, alert: Alert) -> None:
+    """Invoke the Lambda function that sends alerts, and wait for its result.
+
+    Raises:
+        RuntimeError: the function failed.
+        botocore.exceptions.ClientError, BotoCoreError: the function could not be invoked.
+    """
+    # Imported here because parsing a DAG file does not need boto3.
+    import boto3
+
+    response = boto3.client("lambda").invoke(FunctionName=function_name, Payload=alert.payload())
+    if response.get("FunctionError"):
+        raise RuntimeError(f"the Lambda function {function_name} failed: {response['Payload'].read().decode()}")
+
+
+def json_schema() -> str:
+    """Return the JSON schema of the payload."""
+    schema: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Alert.model_json_schema()}
+    return json.dumps(schema, indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    print(json_schema(), end="")
