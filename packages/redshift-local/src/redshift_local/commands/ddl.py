@@ -63,7 +63,10 @@ def late_binding_view(tree: exp.Create) -> Plan:
         columns = f"({', '.join(generate(node) for node in tree.this.expressions)})"
     name = _table_of(tree)
     arguments = [literal(generate(name)), literal(columns), literal(generate(tree.expression))]
-    arguments += [f"ARRAY[{', '.join(literal(node) for node in reads)}]::text[]", str(bool(tree.args.get("replace")))]
+    arguments += [
+        f"ARRAY[{', '.join(literal(relation) for relation in reads)}]::text[]",
+        str(bool(tree.args.get("replace"))),
+    ]
     call = f"PERFORM {HELPERS}.create_late_binding_view({', '.join(arguments)})"
     return Plan(block(call), tag="CREATE VIEW", makes_late_view=name.name.lower())
 
