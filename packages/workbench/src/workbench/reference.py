@@ -50,7 +50,7 @@ def settings() -> str:
     ]
     return (
         _NOTE.format(source="mwaa_pipelines/settings.py")
-        + "# Settings of a pipeline\n\nAn entry of `dags/pipelines.yml`. Settings under `defaults` apply to "
+        + "# Pipeline settings\n\nAn entry of `dags/pipelines.yml`. Settings under `defaults` apply to "
         "every entry that does not say otherwise; a key that is not listed here is refused.\n\n"
         + _table(("setting", "type", "default", "meaning"), rows)
     )
@@ -63,7 +63,7 @@ def audit_columns() -> str:
     table = models.pop("audit_table")
     rows = [(f"`{column['name']}`", types[column["name"]], _line(column["description"])) for column in table["columns"]]
     text = _NOTE.format(source="the dbt package audit_trail")
-    text += f"# The audit trail\n\n## audit_table\n\n{_line(table['description'])}\n\n"
+    text += f"# Audit tables and views\n\n## audit_table\n\n{_line(table['description'])}\n\n"
     text += _table(("column", "type", "meaning"), rows)
     for name, model in models.items():
         rows = [(f"`{column['name']}`", _line(column["description"])) for column in model["columns"]]
@@ -84,7 +84,7 @@ def commands() -> str:
         name = command.name or command.callback.__name__.replace("_", "-")
         deploys.append((f"`python -m mwaa_release {name}`", _line(command.callback.__doc__.split("\n\n")[0])))
     return (
-        _NOTE.format(source="the Makefile and deploy/cli.py")
+        _NOTE.format(source="the Makefile and mwaa_release/cli.py")
         + "# Commands\n\n"
         + _table(("command", "does"), makes)
         + "\n`python` of the release tool is `.local/venvs/tools/bin/python`; each command has `--help`.\n\n"

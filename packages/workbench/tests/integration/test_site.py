@@ -34,7 +34,7 @@ def test_every_link_leads_somewhere_and_the_reference_is_there(tmp_path):
 
 
 def test_the_reference_says_what_the_code_says():
-    assert "| `threads` | integer (1 to 32) | `4` | Models that dbt builds at once. |" in reference.settings()
+    assert "| `threads` | integer (1 to 32) | `4` | Number of models that dbt builds in parallel. |" in reference.settings()
     assert "| `load_id` | varchar(1024) | Key of the row" in reference.audit_columns()
     assert "| `make site` |" in reference.commands()
     assert "| `python -m mwaa_release rollback` | Make an earlier release live again" in reference.commands()
