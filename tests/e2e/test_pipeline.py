@@ -24,11 +24,11 @@ pytestmark = pytest.mark.timeout(900)
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
-    made = new_checkout(tmp_path_factory.mktemp("pipeline") / "state")
-    up = made.command("up")
+    separate = new_checkout(tmp_path_factory.mktemp("pipeline") / "state")
+    up = separate.command("up")
     assert up.returncode == 0, up.stdout + up.stderr
-    yield made
-    made.command("down")
+    yield separate
+    separate.command("down")
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +42,8 @@ def run(checkout: Checkout) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def manifest(checkout: Checkout) -> dict[str, Any]:
-    (found,) = (checkout.state / "mwaa" / "dags" / "dbt" / "flights").glob("*/manifest.json")
-    return json.loads(found.read_text())
+    (manifest_file,) = (checkout.state / "mwaa" / "dags" / "dbt" / "flights").glob("*/manifest.json")
+    return json.loads(manifest_file.read_text())
 
 
 def _airflow(checkout: Checkout) -> "contextlib.closing[Airflow]":
@@ -51,7 +51,9 @@ def _airflow(checkout: Checkout) -> "contextlib.closing[Airflow]":
     return contextlib.closing(Airflow(checkout.settings.airflow_port, passwords.airflow_admin))
 
 
-def test_a_run_ends_well_and_shows_every_model_and_its_tests(run: dict[str, Any], manifest: dict[str, Any]) -> None:
+def test_a_run_succeeds_with_a_task_for_every_model_and_its_tests(
+    run: dict[str, Any], manifest: dict[str, Any]
+) -> None:
     assert run["dag_id"] == "flights_pipeline"
     assert run["state"] == "success"
     assert run["alerts"] == []
@@ -104,13 +106,13 @@ def check_audit(checkout: Checkout, run: dict[str, Any]) -> list[tuple[str, str,
         expected = reported(airflow, "flights_pipeline", run["run_id"])
     passwords = Passwords.load(checkout.state)
     with contextlib.closing(connect(checkout.settings, "dbt_user", passwords.dbt_user)) as connection:
-        found = audited(connection, "analytics", run["run_id"])
-    assert found == expected
-    assert run["audit_rows"] == len(found)
-    return found
+        rows_of_run = audited(connection, "analytics", run["run_id"])
+    assert rows_of_run == expected
+    assert run["audit_rows"] == len(rows_of_run)
+    return rows_of_run
 
 
-def test_the_audit_rows_are_what_dbt_reported_one_by_one(checkout: Checkout, run: dict[str, Any]) -> None:
+def test_the_audit_rows_match_dbts_results(checkout: Checkout, run: dict[str, Any]) -> None:
     assert len(check_audit(checkout, run)) > 20
 
 
@@ -151,17 +153,17 @@ def test_the_pipeline_runs_without_admin_rights(checkout: Checkout, run: dict[st
     assert run["state"] == "success"
 
 
-def test_no_secret_is_anywhere_but_where_it_belongs(checkout: Checkout, run: dict[str, Any]) -> None:
+def test_no_secret_is_in_tracked_files_logs_dags_or_metadata(checkout: Checkout, run: dict[str, Any]) -> None:
     secrets = {name: value.encode() for name, value in vars(Passwords.load(checkout.state)).items()}
     assert run["state"] == "success"
 
     def holders(paths: list[Path]) -> list[str]:
-        found = []
+        files = []
         for path in paths:
             if path.is_file():
                 content = path.read_bytes()
-                found += [f"{name} in {path}" for name, value in secrets.items() if value in content]
-        return found
+                files += [f"{name} in {path}" for name, value in secrets.items() if value in content]
+        return files
 
     tracked = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=REPOSITORY, capture_output=True, text=True, check=True

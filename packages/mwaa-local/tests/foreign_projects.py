@@ -21,7 +21,7 @@ class OthersProject:
     Args:
         distribution: the source distribution that holds it.
         version: its version.
-        sha256: of the archive, so that what runs here is what was looked at.
+        sha256: of the reviewed archive.
         folder: where in the archive the project lies.
         project_name: the `name:` in its dbt_project.yml.
         source_schema: the schema that its sources are in, if it has any.
@@ -43,7 +43,7 @@ class OthersProject:
         target.mkdir(parents=True)
         uv = REPOSITORY / ".local" / "venvs" / "uv" / "bin" / "uv"
         # Nothing is installed or built: uv only says where the archive is.
-        found = subprocess.run(
+        lock_file = subprocess.run(
             [
                 uv if uv.exists() else "uv",
                 "pip",
@@ -62,7 +62,7 @@ class OthersProject:
             text=True,
             check=True,
         ).stdout
-        (package,) = tomllib.loads(found)["packages"]
+        (package,) = tomllib.loads(lock_file)["packages"]
         answer = httpx.get(package["sdist"]["url"], follow_redirects=True, timeout=120).raise_for_status()
         digest = hashlib.sha256(answer.content).hexdigest()
         assert digest == self.sha256, f"{self.distribution} {self.version} has changed: {digest}"

@@ -1,4 +1,4 @@
-"""What people do wrong, and what is missing around a command: one clear message, the right exit code, nothing left."""
+"""Wrong settings and missing tools: one clear message, the right exit code, and no leftovers."""
 
 import os
 import shutil
@@ -16,19 +16,19 @@ from mwaa_local.testing.checkout import PORTS, Checkout, copy_repository, new_ch
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Iterator[Checkout]:
-    made = new_checkout(tmp_path / "state")
-    yield made
-    made.command("down")
-    assert made.leftovers() == []
+    separate = new_checkout(tmp_path / "state")
+    yield separate
+    separate.command("down")
+    assert separate.leftovers() == []
 
 
 @pytest.fixture
 def spoilt(tmp_path: Path) -> Iterator[Checkout]:
     """A copy of the repository, for tests that write into it."""
-    made = new_checkout(tmp_path / "state", copy_repository(tmp_path / "copy"))
-    yield made
-    made.command("down")
-    assert made.leftovers() == []
+    separate = new_checkout(tmp_path / "state", copy_repository(tmp_path / "copy"))
+    yield separate
+    separate.command("down")
+    assert separate.leftovers() == []
 
 
 # --- settings -----------------------------------------------------------------------------------------------------
@@ -36,13 +36,13 @@ def spoilt(tmp_path: Path) -> Iterator[Checkout]:
 
 @pytest.mark.parametrize("command", ["run", "up"])
 @pytest.mark.parametrize("variable", PORTS)
-def test_a_busy_port_is_told_by_name(checkout: Checkout, command: str, variable: str) -> None:
+def test_a_busy_port_is_an_error_that_names_its_variable(checkout: Checkout, command: str, variable: str) -> None:
     with socket.create_server(("127.0.0.1", int(checkout.environment[variable]))):
         done = checkout.command(command)
-        said = the_message(done.stdout + done.stderr)
-        assert done.returncode == 2, said
-        assert f"port {checkout.environment[variable]} is busy" in said
-        assert f"choose another: {variable}=<port>" in said
+        message = the_message(done.stdout + done.stderr)
+        assert done.returncode == 2, message
+        assert f"port {checkout.environment[variable]} is busy" in message
+        assert f"choose another: {variable}=<port>" in message
     assert checkout.leftovers() == []
 
 
@@ -70,8 +70,8 @@ def _bootstrap(state: Path, tools: list[str | Path], **variables: str) -> subpro
     binaries = state / "bin"
     binaries.mkdir(parents=True)
     for tool in tools:
-        found = tool if isinstance(tool, Path) else Path(str(shutil.which(tool)))
-        (binaries / found.name).symlink_to(found)
+        source = tool if isinstance(tool, Path) else Path(str(shutil.which(tool)))
+        (binaries / source.name).symlink_to(source)
     return subprocess.run(
         ["/bin/sh", "packages/bootstrap.sh"],
         cwd=REPOSITORY,
@@ -106,7 +106,7 @@ def test_without_a_package_index_uv_cannot_be_fetched(tmp_path: Path) -> None:
 
 
 def test_without_a_package_index_the_tools_cannot_be_installed(tmp_path: Path) -> None:
-    # What fetched it for this checkout, or what is on the PATH.
+    # uv of this checkout, or from PATH.
     fetched = REPOSITORY / ".local" / "venvs" / "uv" / "bin" / "uv"
     uv = fetched if fetched.exists() else Path(str(shutil.which("uv")))
     nothing = {"UV_DEFAULT_INDEX": NOWHERE, "UV_NO_CONFIG": "1", "UV_NO_CACHE": "1", "UV_HTTP_RETRIES": "0"}
@@ -149,25 +149,25 @@ def test_a_broken_model_is_told_in_dbts_own_words(spoilt: Checkout) -> None:
     model = spoilt.repository / "dbt_project" / "models" / "marts" / "spoilt.sql"
     model.write_text("select 1 as a\nfrom {{ ref('stg_airlines' }}\n")
     done = spoilt.command("run")
-    said = the_message(done.stdout + done.stderr)
-    assert done.returncode == 2, said
-    assert "models/marts/spoilt.sql" in said
-    assert "line 2" in said
+    message = the_message(done.stdout + done.stderr)
+    assert done.returncode == 2, message
+    assert "models/marts/spoilt.sql" in message
+    assert "line 2" in message
     assert spoilt.leftovers() == []
     assert not (spoilt.state / "last-run.json").exists()
 
 
 @pytest.mark.slow
-def test_a_spoilt_pipelines_file_is_told_in_one_line_and_mended_by_mending_it(spoilt: Checkout) -> None:
+def test_an_invalid_pipelines_file_is_a_one_line_error_until_it_is_fixed(spoilt: Checkout) -> None:
     pipelines = spoilt.repository / "dags" / "pipelines.yml"
     whole = pipelines.read_text()
     pipelines.write_text(whole.replace("target_schema: analytics", "target_scheme: analytics"))
     done = spoilt.command("run")
-    said = the_message(done.stdout + done.stderr)
-    assert done.returncode == 2, said
-    (line,) = [line for line in said.splitlines() if "target_scheme" in line]
+    message = the_message(done.stdout + done.stderr)
+    assert done.returncode == 2, message
+    (line,) = [line for line in message.splitlines() if "target_scheme" in line]
     assert "pipelines.yml: pipeline flights_pipeline: " in line
-    assert 'File "' not in said
+    assert 'File "' not in message
     assert spoilt.leftovers() == []
 
     # Airflow remembers the error of the file that is mended now.

@@ -1,4 +1,4 @@
-"""What goes wrong around a run on a real scheduler: the run ends red, and what a person reads says why."""
+"""Failures on a real scheduler: the run fails, and log, check and alert give the reason."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ from mwaa_local.mwaa.api import import_error
 from mwaa_local.settings import HOST
 from mwaa_local.testing.scene import ALERT, AUDIT, CHECK, DAG, ENDED, PRODUCER, Scene, running, wait
 
-# Stand-ins and several runs, beside whatever else the machine does.
+# Time for the stand-ins and several runs on a busy machine.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 MODELS = {
@@ -121,7 +121,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_keeps_dbt_from_beginning_is_told_in_log_check_and_alert(scene: Scene, case: str) -> None:
+def test_errors_before_dbt_starts_are_in_log_check_and_alert(scene: Scene, case: str) -> None:
     spoilt, words = CASES[case]
     scene.alerts()
     with spoilt(scene):
@@ -140,14 +140,14 @@ def test_what_keeps_dbt_from_beginning_is_told_in_log_check_and_alert(scene: Sce
     assert words in alert["message"]
     for task_id in (AUDIT, CHECK):
         assert words in scene.log(run_id, task_id), task_id
-    for shown in (alert["message"], scene.log(run_id, AUDIT), scene.log(run_id, CHECK)):
-        assert "Pa55" not in shown
+    for text in (alert["message"], scene.log(run_id, AUDIT), scene.log(run_id, CHECK)):
+        assert "Pa55" not in text
 
 
 # --- the alert cannot be sent -------------------------------------------------------------------------------------
 
 
-def test_an_alert_that_is_not_sent_is_a_failed_task_and_hides_nothing(scene: Scene) -> None:
+def test_an_unsent_alert_fails_its_task_and_hides_nothing(scene: Scene) -> None:
     functions, sns = seed.client(scene.settings, "lambda"), seed.client(scene.settings, "sns")
     scene.alerts()
     scene.query("update raw.settings set divisor = 0", "awsuser")
@@ -163,7 +163,7 @@ def test_an_alert_that_is_not_sent_is_a_failed_task_and_hides_nothing(scene: Sce
     assert "(TooManyRequestsException) when calling the Invoke operation" in scene.log(run_id, ALERT)
 
     functions.delete_function_concurrency(FunctionName=seed.FUNCTION)
-    (topic,) = [each["TopicArn"] for each in sns.list_topics()["Topics"] if each["TopicArn"].endswith(seed.TOPIC)]
+    (topic,) = [topic["TopicArn"] for topic in sns.list_topics()["Topics"] if topic["TopicArn"].endswith(seed.TOPIC)]
     sns.delete_topic(TopicArn=topic)
     assert scene.clear(run_id, ALERT) == "failed"
     assert scene.states(run_id)[ALERT] == "failed"
@@ -180,7 +180,7 @@ def test_an_alert_that_is_not_sent_is_a_failed_task_and_hides_nothing(scene: Sce
     assert scene.query("select id from analytics.ratio") == [(1,)]
 
 
-# --- what Airflow cannot import -----------------------------------------------------------------------------------
+# --- import errors ------------------------------------------------------------------------------------------------
 
 ENTRY = """
   - dag_name: {name}
@@ -193,10 +193,10 @@ ENTRY = """
 
 
 def entries(*, project: str = "flights", **schedules: str) -> str:
-    return "".join(ENTRY.format(name=name, project=project, schedule=each) for name, each in schedules.items())
+    return "".join(ENTRY.format(name=name, project=project, schedule=schedule) for name, schedule in schedules.items())
 
 
-# What is appended to the file, or instead of it, and the words of the error.
+# The text that is appended to the file or replaces it, and the error message.
 FILES: dict[str, tuple[Callable[[str], str | None], str]] = {
     "missing": (lambda _: None, "pipelines.yml is missing; it lists the pipelines"),
     "empty": (lambda _: "", "pipelines.yml must hold a list under the key 'pipelines', with one entry or more"),
@@ -219,8 +219,8 @@ def shown_error(scene: Scene, words: str) -> str | None:
     """The import error that holds `words`, as people are shown it; Airflow looks at files that changed at once."""
     for name in ("pipelines.py", "pipelines_errors.py"):
         os.utime(scene.settings.state / "mwaa" / "dags" / name)
-    found = scene.client.call("GET", "/importErrors")["import_errors"]
-    return next((text for each in found if words in (text := import_error(each["stack_trace"]))), None)
+    errors = scene.client.call("GET", "/importErrors")["import_errors"]
+    return next((text for error in errors if words in (text := import_error(error["stack_trace"]))), None)
 
 
 @contextlib.contextmanager
@@ -246,7 +246,7 @@ def test_a_wrong_pipelines_file_is_an_import_error(scene: Scene, case: str) -> N
         wait(lambda: shown_error(scene, words), 60)
 
 
-def test_a_release_that_cannot_be_taken_is_an_import_error_that_names_the_fix(scene: Scene) -> None:
+def test_an_unusable_release_is_an_import_error_that_names_the_fix(scene: Scene) -> None:
     s3 = seed.client(scene.settings, "s3")
     folder = "dags/dbt/flights/"
     current = s3.get_object(Bucket=seed.DAGS_BUCKET, Key=f"{folder}CURRENT")["Body"].read().decode().strip()

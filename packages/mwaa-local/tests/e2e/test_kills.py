@@ -1,4 +1,4 @@
-"""What takes part in a run is killed in mid-run: the run ends by itself, and green once what failed is cleared."""
+"""Components are killed during a run: the run ends by itself, and succeeds after the failed tasks are cleared."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ from mwaa_local.aws import seed
 from mwaa_local.stack import connect
 from mwaa_local.testing.scene import CHECK, DAG, ENDED, PRODUCER, Scene, running, wait
 
-# Stand-ins and several runs, beside whatever else the machine does.
+# Time for the stand-ins and several runs on a busy machine.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 RUN = '\'{{ env_var("AIRFLOW_CTX_DAG_RUN_ID", "") }}\''
@@ -121,7 +121,7 @@ KILLS = [
     kill_metadata,
     kill_warehouse,
 ]
-# What the alert says. Of the others a run may recover by itself.
+# The text of the alert. The run can recover from the other kills by itself.
 SAID = {
     kill_dbt: "The command returned a non-zero exit code -9.",
     kill_worker: "ended without a word, as when its worker is lost",
@@ -155,8 +155,8 @@ def test_a_run_ends_by_itself_and_green_once_cleared(scene: Scene, killing: Call
     assert killing not in SAID or state == "failed"
     if state == "failed":
         assert alerts[0]["subject"].startswith(f"FAILED {DAG}: ")
-        for said in (alerts[0]["message"], scene.log(run_id, CHECK)):
-            assert SAID.get(killing, "") in said
+        for text in (alerts[0]["message"], scene.log(run_id, CHECK)):
+            assert SAID.get(killing, "") in text
         assert scene.clear(run_id) == "success"
     assert set(scene.states(run_id).values()) <= ENDED
     assert scene.alerts() == []
@@ -166,17 +166,17 @@ def test_a_run_ends_by_itself_and_green_once_cleared(scene: Scene, killing: Call
     wait(lambda: not scene.dbt_at_work(0), 60)
 
 
-def test_the_audit_is_whole_once_the_next_run_has_written_what_was_kept(scene: Scene) -> None:
+def test_the_next_run_writes_stored_results_to_the_audit_table(scene: Scene) -> None:
     last = scene.client.trigger(DAG)
     assert scene.ended(last) == "success"
     for run_id in [*RUNS.values(), last]:
-        found = audited(scene, run_id)
-        assert {name for name, status, *_ in found if status in {"success", "pass"}} >= NODES
-        assert max(Counter(load_id for *_, load_id in found).values()) == 1
-        assert max(Counter((name, task_id, number) for name, _, task_id, number, _ in found).values()) == 1
-    # Whoever lives says himself what dbt did. Where the task is taken for lost, that depends on who is faster.
+        rows = audited(scene, run_id)
+        assert {name for name, status, *_ in rows if status in {"success", "pass"}} >= NODES
+        assert max(Counter(load_id for *_, load_id in rows).values()) == 1
+        assert max(Counter((name, task_id, number) for name, _, task_id, number, _ in rows).values()) == 1
+    # A process that survives reports dbt's results itself. If Airflow loses the task, the order is not defined.
     for killing in RUNS.keys() - {kill_scheduler_for_long}:
         lost = {name for name, *_, load_id in audited(scene, RUNS[killing]) if load_id.startswith("lost-")}
         assert lost == ({"one", "not_null_one_run_id"} if killing in {kill_worker, kill_container} else set())
-    kept = seed.client(scene.settings, "s3").list_objects_v2(Bucket=seed.DAGS_BUCKET, Prefix="kept_results/")
-    assert kept["KeyCount"] == 0
+    stored = seed.client(scene.settings, "s3").list_objects_v2(Bucket=seed.DAGS_BUCKET, Prefix="kept_results/")
+    assert stored["KeyCount"] == 0

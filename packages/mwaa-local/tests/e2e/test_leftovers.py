@@ -23,10 +23,10 @@ DAG = "flights_pipeline"
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
-    """One state folder for all: each test starts from what the one before it may have left."""
-    made = new_checkout(tmp_path_factory.mktemp("leftovers") / "state")
-    yield made
-    made.command("down")
+    """One state folder for all tests, so that each test starts with the leftovers of the test before it."""
+    separate = new_checkout(tmp_path_factory.mktemp("leftovers") / "state")
+    yield separate
+    separate.command("down")
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_up_that_is_stopped_leaves_nothing(checkout: Checkout) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_up_is_there_for_runs_and_drills_and_stays_as_it_was(up: Checkout) -> None:
+def test_runs_and_drills_use_the_stand_ins_of_up_and_restore_them(up: Checkout) -> None:
     with _airflow(up) as airflow:
         assert airflow.call("GET", f"/dags/{DAG}")["is_paused"]
     for process in psutil.process_iter():
@@ -212,11 +212,11 @@ def test_two_checkouts_run_side_by_side(up: Checkout, tmp_path: Path) -> None:
         done = other.command("up")
         assert done.returncode == 0, done.stdout + done.stderr
         assert other.command("sql", "create table analytics.mine as select 1 as a").returncode == 0
-        for each in (up, other):
+        for stand_ins in (up, other):
             # sample: begin
-            assert each.command("sql", "select count(*) from raw.flights").stdout == "336776\n"
+            assert stand_ins.command("sql", "select count(*) from raw.flights").stdout == "336776\n"
             # sample: end
-            with _airflow(each) as airflow:
+            with _airflow(stand_ins) as airflow:
                 assert airflow.call("GET", f"/dags/{DAG}")["is_paused"]
         assert "does not exist" in up.command("sql", "select * from analytics.mine").stderr
     finally:
@@ -227,25 +227,25 @@ def test_two_checkouts_run_side_by_side(up: Checkout, tmp_path: Path) -> None:
     assert sorted(path.name for path in REPOSITORY.iterdir()) == before
 
 
-# --- what is shown --------------------------------------------------------------------------------------------------
+# --- output ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_a_terminal_shows_progress_and_a_summary(up: Checkout) -> None:
-    shown = up.on_a_terminal("run")
-    assert "Run: 0 of" in shown
-    assert "tasks ended, running: " in shown
+    output = up.on_a_terminal("run")
+    assert "Run: 0 of" in output
+    assert "tasks ended, running: " in output
     for heading in ("✓ Run", "Tasks", "Audit rows of this run", "Alerts: none", ": success in"):
-        assert heading in shown, shown[-5000:]
+        assert heading in output, output[-5000:]
     assert json.loads((up.state / "last-run.json").read_text())["state"] == "success"
-    shown = up.on_a_terminal("down")
-    assert "Stopped." in shown
-    shown = up.on_a_terminal("up")
-    assert "✓ Warehouse" in shown
-    assert "Airflow: " in shown
+    output = up.on_a_terminal("down")
+    assert "Stopped." in output
+    output = up.on_a_terminal("up")
+    assert "✓ Warehouse" in output
+    assert "Airflow: " in output
 
 
-def test_help_says_each_command_in_a_line(checkout: Checkout) -> None:
+def test_help_describes_each_command_in_one_line(checkout: Checkout) -> None:
     done = checkout.command("--help")
     assert done.returncode == 0
     assert "..." not in done.stdout.partition("Commands:")[2]

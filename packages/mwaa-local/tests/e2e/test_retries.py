@@ -18,7 +18,7 @@ from mwaa_release.bucket import Bucket
 from mwaa_release.build import build
 from mwaa_release.release import Artifact
 
-# Stand-ins, a release and a run whose dbt is slow on purpose, beside whatever else the machine does.
+# Time for the stand-ins, a release and a run with slow models on a busy machine.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 MODELS = {
@@ -46,16 +46,16 @@ models:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
-    made = new_checkout(tmp_path_factory.mktemp("retries") / "state")
-    up = made.command("up")
+    separate = new_checkout(tmp_path_factory.mktemp("retries") / "state")
+    up = separate.command("up")
     assert up.returncode == 0, up.stdout + up.stderr
-    yield made
-    made.command("down")
+    yield separate
+    separate.command("down")
 
 
 @pytest.fixture(scope="module")
 def run(checkout: Checkout) -> dict[str, Any]:
-    """What a run with MODELS left: its state, task instances by task_id, tries of `flaky`, audit rows and alerts."""
+    """The result of a run with MODELS: state, task instances by task_id, tries of `flaky`, audit rows and alerts."""
     project = checkout.state / "project"
     sample_project(project)
     (project / "models" / "retries").mkdir()
@@ -125,8 +125,8 @@ def test_the_audit_shows_both_tries_and_every_test(run: dict[str, Any]) -> None:
     assert statuses["reader"] == {"skipped", "success"}
     assert statuses["steady"] == {"success"}
     tries = [row for row in run["audit"] if row["name"] == "flaky"]
-    told = [(row["status"], row["airflow_task_id"], row["airflow_try_number"]) for row in tries]
-    assert told == [("error", "transform_data.dbt_producer_watcher", 1), ("success", "transform_data.flaky.run", 2)]
+    results = [(row["status"], row["airflow_task_id"], row["airflow_try_number"]) for row in tries]
+    assert results == [("error", "transform_data.dbt_producer_watcher", 1), ("success", "transform_data.flaky.run", 2)]
     for name in ("not_null_flaky_id", "not_null_reader_id", "relationships_steady_id__id__ref_flaky_"):
         assert statuses[name] == {"skipped", "pass"}, name
 

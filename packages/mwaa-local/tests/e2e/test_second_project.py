@@ -245,7 +245,7 @@ def test_every_node_is_in_the_audit_table(scene: Scene, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_what_answers_from_the_audit_table_stays_a_view(scene: Scene, name: str) -> None:
+def test_models_that_read_the_audit_table_stay_views(scene: Scene, name: str) -> None:
     # Whatever the project's models are by default; as a table it would keep what it said when it was built.
     tables = "select table_name from information_schema.tables where table_schema = %s and table_type = 'BASE TABLE'"
     assert [table for (table,) in scene.query(tables, name) if table.startswith("audit_")] == ["audit_table"]
@@ -265,5 +265,5 @@ def test_what_answers_from_the_audit_table_stays_a_view(scene: Scene, name: str)
         ("select count(*), sum(order_count) from orders.customer_summary", [(5, 10)]),
     ],
 )
-def test_it_has_built_what_it_says(scene: Scene, query: str, expected: list[tuple[Any, ...]]) -> None:
+def test_the_marts_have_the_expected_content(scene: Scene, query: str, expected: list[tuple[Any, ...]]) -> None:
     assert [tuple(row) for row in scene.query(query)] == expected

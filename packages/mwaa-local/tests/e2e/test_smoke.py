@@ -1,4 +1,4 @@
-"""What starts a pipeline through MWAA's InvokeRestApi, on a real Airflow: a release's smoke test, and a new file."""
+"""Runs that start through MWAA's InvokeRestApi: the smoke test of a release, and a new file in the bucket."""
 
 import json
 import shutil
@@ -22,14 +22,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     # A path of PostgreSQL's socket has at most 107 bytes, and a test's own folder has a long name.
-    made = new_checkout(tmp_path_factory.mktemp("smoke") / "state")
+    separate = new_checkout(tmp_path_factory.mktemp("smoke") / "state")
     try:
-        up = made.command("up")
+        up = separate.command("up")
         assert up.returncode == 0, up.stdout + up.stderr
-        yield made
+        yield separate
     finally:
-        made.command("down")
-    assert made.leftovers() == []
+        separate.command("down")
+    assert separate.leftovers() == []
 
 
 def test_the_pipeline_runs_from_the_release_that_was_applied(checkout: Checkout) -> None:
@@ -81,8 +81,8 @@ def test_a_file_starts_a_run_once_and_the_run_names_it(checkout: Checkout, tmp_p
 
     def runs() -> list[dict[str, Any]]:
         call = {"Name": ENVIRONMENT, "Method": "GET", "Path": "/dags/flights_pipeline/dagRuns"}
-        found = mwaa.invoke_rest_api(**call)["RestApiResponse"]["dag_runs"]
-        return [run for run in found if run["dag_run_id"] == first["run_id"]]
+        runs_of_dag = mwaa.invoke_rest_api(**call)["RestApiResponse"]["dag_runs"]
+        return [run for run in runs_of_dag if run["dag_run_id"] == first["run_id"]]
 
     deadline = time.monotonic() + 300
     while (run := runs()[0])["state"] not in ("success", "failed") and time.monotonic() < deadline:

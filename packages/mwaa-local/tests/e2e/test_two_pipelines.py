@@ -172,7 +172,7 @@ def runs(scene: Scene) -> dict[str, dict[str, Any]]:
     return {dag_id: scene.end(dag_id, run_id) for dag_id, run_id in started.items()}
 
 
-def test_the_wrong_entry_is_an_import_error_and_takes_no_other_dag_out_of_service(scene: Scene) -> None:
+def test_a_wrong_entry_is_an_import_error_and_other_dags_keep_running(scene: Scene) -> None:
     errors = scene.wait(lambda: scene.airflow.call("GET", "/importErrors")["import_errors"], 120)
     (error,) = errors
     assert error["filename"] == "pipelines_errors.py"
@@ -203,7 +203,7 @@ def test_each_has_written_to_its_own_database_only(scene: Scene, runs: dict[str,
         assert [name for (name,) in rows(second, users)[1]] == ["awsuser", "small_user"]
 
 
-def test_with_a_process_for_each_task_the_audit_rows_are_what_dbt_reported(
+def test_audit_rows_match_dbts_results_with_a_process_for_each_task(
     scene: Scene, runs: dict[str, dict[str, Any]]
 ) -> None:
     run_id = runs[SMALL]["dag_run_id"]
@@ -259,7 +259,7 @@ def test_sql_in_a_parameter_is_refused_before_there_is_a_run(scene: Scene) -> No
         assert "Invalid input for param" in raised.value.response.text
 
 
-def test_days_that_are_no_span_fail_the_run_and_the_alert_says_so(scene: Scene) -> None:
+def test_an_invalid_range_of_days_fails_the_run_with_an_alert(scene: Scene) -> None:
     seed.read_alerts(scene.checkout.settings)
     run = scene.end(FLIGHTS, scene.start(FLIGHTS, start="2013-02-01", end="2013-01-01"))
     assert run["state"] == "failed"

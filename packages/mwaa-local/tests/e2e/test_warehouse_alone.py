@@ -20,14 +20,14 @@ from mwaa_local.testing.checkout import Checkout, Running, new_checkout, the_mes
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Checkout, Running]]:
     """A checkout in which `make warehouse` runs."""
-    made = new_checkout(tmp_path_factory.mktemp("alone") / "state")
-    running = made.begin("warehouse")
+    separate = new_checkout(tmp_path_factory.mktemp("alone") / "state")
+    running = separate.begin("warehouse")
     running.wait_until(lambda: running.stdout.count("\n") == 2)
-    yield made, running
+    yield separate, running
     running.interrupt()
     assert running.end() == 130
     assert running.stderr == "Stopped.\n"
-    assert made.leftovers() == []
+    assert separate.leftovers() == []
 
 
 def test_the_warehouse_alone_prints_two_addresses_that_work(alone: tuple[Checkout, Running]) -> None:
@@ -51,7 +51,7 @@ def test_the_warehouse_alone_prints_two_addresses_that_work(alone: tuple[Checkou
 
 
 @pytest.mark.parametrize(
-    ("query", "shown"),
+    ("query", "output"),
     [
         ("select null as a, 'b' as b, 1.50 as c", "\tb\t1.50\n"),
         ("select '[/x] [red]100%' as a, 7 % 4 as b", "[/x] [red]100%\t3\n"),
@@ -60,18 +60,18 @@ def test_the_warehouse_alone_prints_two_addresses_that_work(alone: tuple[Checkou
         ("select 'ä', chr(10) || '?'", "ä\t\n?\n"),
     ],
 )
-def test_sql_prints_rows_into_a_pipe(alone: tuple[Checkout, Running], query: str, shown: str) -> None:
+def test_sql_prints_rows_into_a_pipe(alone: tuple[Checkout, Running], query: str, output: str) -> None:
     done = alone[0].command("sql", "--", query)
-    assert (done.returncode, done.stdout, done.stderr) == (0, shown, "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, output, "")
 
 
 def test_sql_shows_a_table_on_a_terminal(alone: tuple[Checkout, Running]) -> None:
-    shown = alone[0].on_a_terminal("sql", """select null as "[a]", '[/x]' as b union all select 'NULL', ''""")
-    assert "NULL" in shown
-    assert "[a]" in shown
-    assert "[/x]" in shown
-    assert "2 rows" in shown
-    assert "Traceback" not in shown
+    output = alone[0].on_a_terminal("sql", """select null as "[a]", '[/x]' as b union all select 'NULL', ''""")
+    assert "NULL" in output
+    assert "[a]" in output
+    assert "[/x]" in output
+    assert "2 rows" in output
+    assert "Traceback" not in output
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_sql_says_what_the_warehouse_says(alone: tuple[Checkout, Running], query
     assert "Traceback" not in done.stderr
 
 
-def test_sql_as_a_user_that_is_none(alone: tuple[Checkout, Running]) -> None:
+def test_sql_refuses_unknown_users(alone: tuple[Checkout, Running]) -> None:
     done = alone[0].command("sql", "select 1", "--user", "root")
     assert done.returncode == 2
     assert "choose dbt_user or awsuser" in the_message(done.stderr)
@@ -106,7 +106,7 @@ def test_a_second_warehouse_and_a_run_are_refused_beside_the_first(alone: tuple[
     assert alone[0].command("sql", "select 1").stdout == "1\n"
 
 
-def test_an_empty_landing_bucket_is_told_with_the_command_that_fills_it(
+def test_an_empty_landing_bucket_is_an_error_with_the_command_to_fill_it(
     alone: tuple[Checkout, Running], aws: Aws
 ) -> None:
     checkout, _ = alone
@@ -128,9 +128,9 @@ def test_an_empty_landing_bucket_is_told_with_the_command_that_fills_it(
         check=False,
     )
     assert done.returncode == 2
-    said = the_message(done.stderr)
-    assert f"s3://{bucket}/nycflights13/airlines/ is empty" in said
-    assert f"python -m mwaa_release sample-data --bucket {bucket}" in said
+    message = the_message(done.stderr)
+    assert f"s3://{bucket}/nycflights13/airlines/ is empty" in message
+    assert f"python -m mwaa_release sample-data --bucket {bucket}" in message
 
 
 # --- how it ends ------------------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def test_an_empty_landing_bucket_is_told_with_the_command_that_fills_it(
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """One state folder for all: each test starts from what the one before it may have left."""
+    """One state folder for all tests, so that each test starts with the leftovers of the test before it."""
     return new_checkout(tmp_path_factory.mktemp("ends") / "state")
 
 

@@ -50,14 +50,14 @@ def test_an_upload_in_parts_is_one_and_a_denied_one_is_answered(s3: Any, tmp_pat
 def test_who_signs_nothing_gets_nothing(aws: Aws, s3: Any) -> None:
     answer = httpx.get(f"{aws.url}/{seed.DAGS_BUCKET}")
     assert (answer.status_code, "MissingAuthenticationToken" in answer.text) == (403, True)
-    given = httpx.get(f"{aws.url}/local/credentials/nowhere")
-    assert (given.status_code, given.json()["message"]) == (404, "Environment nowhere not found")
+    credentials = httpx.get(f"{aws.url}/local/credentials/nowhere")
+    assert (credentials.status_code, credentials.json()["message"]) == (404, "Environment nowhere not found")
     for token in ("", "x", "x.y.z", roles.web_identity("repo:acme/data:environment:prod")):
         form = {"Action": "AssumeRoleWithWebIdentity", "RoleArn": seed.RELEASE_ROLE_ARN, "WebIdentityToken": token}
         assert httpx.post(aws.url, data=form).status_code == 403, token
 
 
-def test_a_role_that_is_not_there_is_the_administrators_alone(aws: Aws) -> None:
+def test_only_the_administrator_can_assume_a_missing_role(aws: Aws) -> None:
     iam, sts = aws.client("iam"), aws.client("sts")
     trust = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
     policy = {"Effect": "Allow", "Action": "*", "Resource": "*"}
@@ -66,8 +66,8 @@ def test_a_role_that_is_not_there_is_the_administrators_alone(aws: Aws) -> None:
     iam.put_role_policy(RoleName="short", PolicyName="all", PolicyDocument=document)
 
     def taken(by: Any, arn: str, service: str) -> Any:
-        given = by.assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
-        session = boto3.Session(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+        credentials = by.assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
+        session = boto3.Session(credentials["AccessKeyId"], credentials["SecretAccessKey"], credentials["SessionToken"])
         return roles.client_of(session, aws.settings, service)
 
     for account in ("123456789012", "210987654321"):

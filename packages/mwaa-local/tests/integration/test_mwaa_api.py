@@ -94,11 +94,11 @@ def environment(mwaa):
 def settled(mwaa, name, on_the_way):
     """The environment when its change has ended; until then it must say `on_the_way`."""
     deadline = time.monotonic() + 30
-    while (shown := mwaa.get_environment(Name=name)["Environment"])["LastUpdate"]["Status"] == "PENDING":
-        assert shown["Status"] == on_the_way
+    while (description := mwaa.get_environment(Name=name)["Environment"])["LastUpdate"]["Status"] == "PENDING":
+        assert description["Status"] == on_the_way
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    return shown
+    return description
 
 
 def refused(call, **arguments):
@@ -112,39 +112,39 @@ def test_an_update_is_under_way_and_then_shown(stand_in, mwaa, environment):
     s3 = stand_in.client("s3")
     version = s3.put_object(Bucket=BUCKET, Key="requirements.txt", Body=b"one")["VersionId"]
     s3.put_object(Bucket=BUCKET, Key="requirements.txt", Body=b"two")
-    wanted = {"RequirementsS3Path": "requirements.txt", "RequirementsS3ObjectVersion": version}
-    mwaa.update_environment(Name=environment, WorkerReplacementStrategy="GRACEFUL", **wanted)
-    shown = mwaa.get_environment(Name=environment)["Environment"]
-    assert shown["Status"] == "UPDATING"
-    assert "RequirementsS3Path" not in shown, "shown before the update ended"
-    error = refused(mwaa.update_environment, Name=environment, **wanted)["Error"]
+    update = {"RequirementsS3Path": "requirements.txt", "RequirementsS3ObjectVersion": version}
+    mwaa.update_environment(Name=environment, WorkerReplacementStrategy="GRACEFUL", **update)
+    description = mwaa.get_environment(Name=environment)["Environment"]
+    assert description["Status"] == "UPDATING"
+    assert "RequirementsS3Path" not in description, "applied before the update ended"
+    error = refused(mwaa.update_environment, Name=environment, **update)["Error"]
     assert error["Code"] == "ValidationException"
     assert "UPDATING" in error["Message"]
-    shown = settled(mwaa, environment, "UPDATING")
-    assert shown["Status"] == "AVAILABLE"
-    assert shown["LastUpdate"]["Status"] == "SUCCESS"
-    assert shown["LastUpdate"]["WorkerReplacementStrategy"] == "GRACEFUL"
-    assert {key: shown[key] for key in wanted} == wanted
-    assert shown["AirflowVersion"] == "3.3.1"
-    assert abs(shown["CreatedAt"].timestamp() - time.time()) < 60
+    description = settled(mwaa, environment, "UPDATING")
+    assert description["Status"] == "AVAILABLE"
+    assert description["LastUpdate"]["Status"] == "SUCCESS"
+    assert description["LastUpdate"]["WorkerReplacementStrategy"] == "GRACEFUL"
+    assert {key: description[key] for key in update} == update
+    assert description["AirflowVersion"] == "3.3.1"
+    assert abs(description["CreatedAt"].timestamp() - time.time()) < 60
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "update",
     [
         {"StartupScriptS3Path": "absent.sh"},
         {"StartupScriptS3Path": "startup.sh", "StartupScriptS3ObjectVersion": "11111111-1111-1111-1111-111111111111"},
     ],
 )
-def test_an_update_to_a_file_that_is_not_there_fails_and_changes_nothing(stand_in, mwaa, environment, wanted):
+def test_an_update_to_a_missing_file_fails_and_changes_nothing(stand_in, mwaa, environment, update):
     stand_in.client("s3").put_object(Bucket=BUCKET, Key="startup.sh", Body=b"true")
-    mwaa.update_environment(Name=environment, **wanted)
-    shown = settled(mwaa, environment, "UPDATING")
-    assert shown["Status"] == "UPDATE_FAILED"
-    assert shown["LastUpdate"]["Status"] == "FAILED"
-    assert wanted["StartupScriptS3Path"] in shown["LastUpdate"]["Error"]["ErrorMessage"]
-    assert shown.get("StartupScriptS3Path") != "absent.sh"
-    assert "StartupScriptS3ObjectVersion" not in shown
+    mwaa.update_environment(Name=environment, **update)
+    description = settled(mwaa, environment, "UPDATING")
+    assert description["Status"] == "UPDATE_FAILED"
+    assert description["LastUpdate"]["Status"] == "FAILED"
+    assert update["StartupScriptS3Path"] in description["LastUpdate"]["Error"]["ErrorMessage"]
+    assert description.get("StartupScriptS3Path") != "absent.sh"
+    assert "StartupScriptS3ObjectVersion" not in description
     mwaa.update_environment(Name=environment, StartupScriptS3Path="startup.sh")
     assert settled(mwaa, environment, "UPDATING")["Status"] == "AVAILABLE"
 
@@ -177,7 +177,7 @@ def test_what_boto3_would_not_send_is_refused(stand_in):
     assert answer.headers["x-amzn-ErrorType"] == "UnknownOperationException"
 
 
-def test_the_variable_is_enough_for_a_client_that_knows_nothing_of_this(stand_in, environment, monkeypatch):
+def test_an_environment_variable_is_enough_for_any_client(stand_in, environment, monkeypatch):
     for name, value in {**stand_in.environment(), "AWS_DISABLE_HOST_PREFIX_INJECTION": "true"}.items():
         monkeypatch.setenv(name, value)
     assert boto3.session.Session().client("mwaa").list_environments()["Environments"] == [environment]

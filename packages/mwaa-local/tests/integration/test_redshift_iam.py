@@ -65,32 +65,32 @@ def test_dbt_asks_aws_for_credentials_of_the_database_user(
         assert done.returncode != 0
         return done.stdout
 
-    said = debug()
-    assert "method: iam" in said
-    assert "ClusterNotFound" in said, said
+    output = debug()
+    assert "method: iam" in output
+    assert "ClusterNotFound" in output, output
     redshift = of_the_warehouse(aws, role, region)
     redshift.create_cluster(
         ClusterIdentifier="iam-test", NodeType="ra3.large", MasterUsername="a", ManageMasterPassword=True
     )
     try:
-        said = debug()
+        output = debug()
     finally:
         redshift.delete_cluster(ClusterIdentifier="iam-test", SkipFinalClusterSnapshot=True)
     # With them it goes on to the cluster.
-    assert "ClusterNotFound" not in said
-    assert "refused" in said.lower(), said
+    assert "ClusterNotFound" not in output
+    assert "refused" in output.lower(), output
 
 
 def of_the_warehouse(aws: Aws, role: str | None, region: str) -> Any:
     """A client of Redshift in the account and Region of the warehouse."""
     if role is None:
         return aws.client("redshift")
-    given = aws.client("sts").assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]
+    credentials = aws.client("sts").assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]
     return boto3.client(
         "redshift",
         endpoint_url=aws.url,
         region_name=region,
-        aws_access_key_id=given["AccessKeyId"],
-        aws_secret_access_key=given["SecretAccessKey"],
-        aws_session_token=given["SessionToken"],
+        aws_access_key_id=credentials["AccessKeyId"],
+        aws_secret_access_key=credentials["SecretAccessKey"],
+        aws_session_token=credentials["SessionToken"],
     )

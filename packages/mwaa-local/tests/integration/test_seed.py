@@ -1,4 +1,4 @@
-"""What the AWS stand-in is filled with: as production has it, and an alert that arrives."""
+"""The resources that the AWS stand-in starts with, and the delivery of an alert."""
 
 import json
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ PASSWORDS = SimpleNamespace(dbt_user="Aa1secret")
 
 @pytest.fixture(scope="module")
 def seeded(tmp_path_factory):
-    """A stand-in of its own: these tests break what is in it."""
+    """A separate stand-in, because these tests damage its resources."""
     with running_aws(tmp_path_factory.mktemp("seeded")) as aws:
         seed(aws.settings, PASSWORDS, "127.0.0.1", 5439)
         yield aws

@@ -1,4 +1,4 @@
-"""The AWS stand-in as a process: it starts, holds 30 MB objects, and leaves nothing when it is told to stop."""
+"""The AWS stand-in as a process: it starts, holds 30 MB objects, and leaves nothing behind when it stops."""
 
 import contextlib
 import io

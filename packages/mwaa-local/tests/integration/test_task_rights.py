@@ -27,7 +27,7 @@ from mwaa_local.testing.rights import denied, each_taken_away
 from mwaa_release.build import pipelines_package
 
 ROLE = "environment-ExecutionRole"
-# Does once what a run does, for each line that it reads, and answers with what went wrong.
+# Makes the calls of a run for each line on stdin, and answers with the error.
 WORKER = """
 import io, json, logging, sys
 from types import SimpleNamespace
@@ -52,16 +52,16 @@ def alert():
 
 logging.disable(logging.WARNING)
 for _ in sys.stdin:
-    said = io.StringIO()
-    handler = logging.StreamHandler(said)
+    answer = io.StringIO()
+    handler = logging.StreamHandler(answer)
     logging.getLogger("mwaa_pipelines.unwritten_rows").addHandler(handler)
     for work in (log_in, recover, alert):
         try:
             work()
         except Exception as error:
-            print(f"{type(error).__name__}: {error}: {error.__cause__}", file=said)
+            print(f"{type(error).__name__}: {error}: {error.__cause__}", file=answer)
     logging.getLogger("mwaa_pipelines.unwritten_rows").removeHandler(handler)
-    print("answer " + json.dumps(said.getvalue()), flush=True)
+    print("answer " + json.dumps(answer.getvalue()), flush=True)
 """
 # What it says when all went well: that there was something to keep.
 KEPT = "1 results are not in the audit table; the next run writes them from s3://flights-mwaa/kept_results"
@@ -93,8 +93,8 @@ class Tasks:
         self.process.stdin.flush()
         for line in self.process.stdout:
             if line.startswith("answer "):
-                said = json.loads(line.removeprefix("answer ")).strip()
-                return "" if said == KEPT else said
+                answer = json.loads(line.removeprefix("answer ")).strip()
+                return "" if answer == KEPT else answer
         raise AssertionError("the worker ended")
 
 
@@ -136,7 +136,7 @@ def tasks(airflow_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
             process.communicate()
 
 
-def test_a_task_has_what_it_needs_and_misses_whatever_is_taken_away(tasks: Tasks, tmp_path: Path) -> None:
+def test_tasks_need_each_permission_of_their_role(tasks: Tasks, tmp_path: Path) -> None:
     assert tasks.failure(tmp_path / "all") == ""
     assert len(seed.read_alerts(tasks.aws.settings)) == 1
     idle = []
@@ -148,7 +148,7 @@ def test_a_task_has_what_it_needs_and_misses_whatever_is_taken_away(tasks: Tasks
             assert re.search(f"{ROLE}/AmazonMWAA-airflow {taken.words}", denied(tasks.aws).removeprefix(before))
         else:
             idle.append((taken.action, taken.resource))
-    # In the form of the manual: what is about a bucket stands beside what is about its objects.
+    # As in the manual, one statement covers a bucket and its objects.
     bucket = f"arn:aws:s3:::{seed.DAGS_BUCKET}"
     assert idle == [("s3:GetObject*", bucket), ("s3:List*", f"{bucket}/*")]
 
@@ -187,7 +187,7 @@ def test_a_task_may_do_nothing_else(
         getattr(client, call)(**arguments)
 
 
-def test_an_environment_that_the_role_does_not_trust_gets_no_credentials(tasks: Tasks) -> None:
+def test_an_untrusted_environment_gets_no_credentials(tasks: Tasks) -> None:
     aws = tasks.aws
     role = aws.client("iam").get_role(RoleName=ROLE)["Role"]["Arn"]
     seed.client(aws.settings, "mwaa").create_environment(

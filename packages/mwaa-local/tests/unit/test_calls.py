@@ -41,16 +41,16 @@ COPY = {"headers": {"x-amz-copy-source": "b/old"}}
     ],
 )
 def test_of_s3(method: str, path: str, more: dict[str, Any], operation: str, parameters: dict[str, str]) -> None:
-    found = call("s3", method, path, **more)
-    assert found.operation == operation
-    assert found.parameters.items() >= parameters.items()
+    parsed = call("s3", method, path, **more)
+    assert parsed.operation == operation
+    assert parsed.parameters.items() >= parameters.items()
 
 
 def test_a_batch_of_deletions_names_its_objects() -> None:
     body = "<Delete><Object><Key>a</Key></Object><Object><Key>b</Key><VersionId>1</VersionId></Object></Delete>"
-    found = call("s3", "POST", "/b?delete", data=body)
-    assert found.operation == "DeleteObjects"
-    assert found.parameters["Delete"]["Object"] == [{"Key": "a"}, {"Key": "b", "VersionId": "1"}]
+    parsed = call("s3", "POST", "/b?delete", data=body)
+    assert parsed.operation == "DeleteObjects"
+    assert parsed.parameters["Delete"]["Object"] == [{"Key": "a"}, {"Key": "b", "VersionId": "1"}]
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,9 @@ def test_a_batch_of_deletions_names_its_objects() -> None:
 def test_of_other_services(
     service: str, method: str, path: str, more: dict[str, Any], operation: str, parameters: dict[str, str]
 ) -> None:
-    found = call(service, method, path, **more)
-    assert found.operation == operation
-    assert found.parameters.items() >= parameters.items()
+    parsed = call(service, method, path, **more)
+    assert parsed.operation == operation
+    assert parsed.parameters.items() >= parameters.items()
 
 
 @pytest.mark.parametrize(

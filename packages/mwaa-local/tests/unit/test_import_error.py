@@ -1,4 +1,4 @@
-"""Airflow's traceback of a DAG file, reduced to what a person can act on."""
+"""Airflow's traceback of a DAG file, reduced to the error message."""
 
 from mwaa_local.mwaa.api import import_error
 

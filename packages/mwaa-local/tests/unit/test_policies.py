@@ -1,4 +1,4 @@
-"""What the AWS stand-in decides by a policy, case by case as AWS documents them."""
+"""Decisions of the policy evaluator, by the cases of AWS's documentation."""
 
 from typing import Any
 
@@ -89,7 +89,7 @@ def test_the_policy_of_the_resource(principal, owner, identity, allowed):
     assert (why_denied(TASK, READ, [allow()] if identity else [], own, owner) == "") == allowed
 
 
-def test_the_policy_of_a_key_or_a_role_decides_even_for_who_may_do_all():
+def test_the_policy_of_a_key_or_role_restricts_administrators_too():
     everything = [allow("*", "*")]
     for right in (Right("kms:Decrypt", "arn:aws:kms:x:1:key/y"), Right("sts:AssumeRole", ROLE)):
         own = [{"Effect": "Allow", "Principal": {"AWS": ROLE + "-other"}, "Action": "*", "Resource": "*"}]
@@ -126,7 +126,7 @@ def test_what_it_does_not_know_is_never_passed_over(statement, named):
         why_denied(TASK, READ, [], [deny(NotPrincipal={"AWS": ROLE})], ACCOUNT)
 
 
-def test_statements_are_read_from_json_and_from_what_moto_makes_of_a_stack():
+def test_statements_are_read_from_json_and_from_moto_literals():
     assert statements(None) == []
     assert statements('{"Statement": {"Effect": "Allow"}}') == [{"Effect": "Allow"}]
     assert statements("{'Statement': [{'Effect': 'Allow'}, None]}") == [{"Effect": "Allow"}]

@@ -14,7 +14,7 @@ from mwaa_local import processes
 from mwaa_local.processes import MARK, Child, base_environment, lock_holder, marked_processes, spawn, sweep, take_lock
 from mwaa_local.settings import SetupError
 
-# Starts a process in a session of its own that does not care for SIGTERM, and ends: what is left has no parent.
+# Starts a process in a new session that ignores SIGTERM, and ends, so that the process has no parent.
 ORPHAN = """
 import subprocess, sys
 resists = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
@@ -38,7 +38,7 @@ def _wait(child: Child, text: str) -> None:
         time.sleep(0.02)
 
 
-def test_sweep_finds_what_nobody_is_the_parent_of_and_kills_what_resists(marked: Path) -> None:
+def test_sweep_kills_orphans_that_ignore_sigterm(marked: Path) -> None:
     child = spawn("orphan", [sys.executable, "-c", ORPHAN], base_environment(), marked / "log")
     _wait(child, "up")
     assert child.process.wait(20) == 0
@@ -118,10 +118,10 @@ def test_a_lock_dies_with_its_holder_and_not_later(tmp_path: Path) -> None:
     holder = subprocess.Popen([sys.executable, "-c", holds, str(lock)], env={**os.environ, MARK: str(tmp_path)})
     try:
         until = time.monotonic() + 20
-        while (found := lock_holder(lock)) is None:
+        while (owner := lock_holder(lock)) is None:
             assert time.monotonic() < until
             time.sleep(0.02)
-        assert found.pid == holder.pid
+        assert owner.pid == holder.pid
         while len(marked_processes(tmp_path)) < 2:
             assert time.monotonic() < until
             time.sleep(0.02)
@@ -147,6 +147,6 @@ def test_settings_of_other_tools_do_not_reach_the_stand_ins(monkeypatch: pytest.
     ):
         monkeypatch.setenv(name, "elsewhere")
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://index.example")
-    kept = base_environment()
-    assert "elsewhere" not in kept.values()
-    assert kept["UV_DEFAULT_INDEX"] == "http://index.example"
+    environment = base_environment()
+    assert "elsewhere" not in environment.values()
+    assert environment["UV_DEFAULT_INDEX"] == "http://index.example"

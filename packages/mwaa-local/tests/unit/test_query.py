@@ -1,4 +1,4 @@
-"""What `make sql` makes of its words."""
+"""How `make sql` reads its argument."""
 
 from pathlib import Path
 

@@ -35,7 +35,9 @@ def test_a_relative_folder_is_below_the_repository(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("variable", VARIABLES[1:])
 @pytest.mark.parametrize("text", ["http", "0", "65536", "-1", "80.5", "5439 ", "٥٤٣٩", "99999999999999999999"])
-def test_what_is_no_port_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, variable: str, text: str) -> None:
+def test_an_invalid_port_is_an_error_that_names_its_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str
+) -> None:
     monkeypatch.setenv(variable, text)
     with pytest.raises(SetupError, match=f"{variable}='.*' is not a port; set it to a number from 1 to 65535"):
         Settings.from_environment()
@@ -47,7 +49,7 @@ def test_one_port_for_two_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         Settings.from_environment()
 
 
-def test_a_busy_port_is_told_by_the_variable_that_moves_it() -> None:
+def test_a_busy_port_is_an_error_that_names_its_variable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(SetupError, match=f"port {port} is busy; .*: LOCAL_AWS_PORT=<port>"):
