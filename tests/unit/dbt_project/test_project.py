@@ -1,4 +1,4 @@
-"""The dbt project as it lies there: in style, parsable with nothing at hand. Conventions are `make lint`'s."""
+"""The dbt project passes the linter and parses without a warehouse. `make lint` checks its conventions."""
 
 import json
 import os
@@ -21,11 +21,13 @@ def _packages():
 
 
 def dbt(target: Path, *arguments: str, project: Path = PROJECT, **variables: str) -> subprocess.CompletedProcess:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DBT_", "REDSHIFT_", "AIRFLOW_"))}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("DBT_", "REDSHIFT_", "AIRFLOW_"))
+    }
     return subprocess.run(
         [DBT, "--no-use-colors", *arguments],
         cwd=project,
-        env={**kept, "DBT_TARGET_PATH": str(target), "DBT_LOG_PATH": str(target), **variables},
+        env={**inherited, "DBT_TARGET_PATH": str(target), "DBT_LOG_PATH": str(target), **variables},
         capture_output=True,
         text=True,
         check=False,
@@ -34,9 +36,9 @@ def dbt(target: Path, *arguments: str, project: Path = PROJECT, **variables: str
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory) -> dict:
-    """What `dbt parse` makes of the project with no variable set, no network and no warehouse."""
+    """The manifest of `dbt parse` without variables, network or warehouse."""
     target = tmp_path_factory.mktemp("target")
-    # Settings of a folder that holds no model yet are no mistake.
+    # dbt_project.yml can configure a folder that has no model yet.
     silent = ("--warn-error-options", '{"error": "all", "silence": ["UnusedResourceConfigPath"]}')
     parsed = dbt(target, *silent, "parse", "--target", "prod", REDSHIFT_HOST="no-such-host.invalid")
     assert parsed.returncode == 0, parsed.stdout
@@ -47,8 +49,8 @@ def models(manifest: dict) -> dict[str, dict]:
     return {node["name"]: node for node in manifest["nodes"].values() if node["resource_type"] == "model"}
 
 
-def test_nothing_has_the_name_of_the_project(manifest):
-    # `dbt run --select flights`, which is how Cosmos would run a model of that name, means the whole project.
+def test_no_node_has_the_name_of_the_project(manifest):
+    # Cosmos runs a model by its name, and `dbt run --select flights` selects the whole project.
     nodes = [*manifest["nodes"].values(), *manifest["unit_tests"].values()]
     assert "flights" not in {node["name"] for node in nodes}
 
@@ -68,7 +70,7 @@ def test_audit_models_come_from_the_package_alone(manifest):
     assert set(map(tuple, tags.values())) == {("audit_view",)}
 
 
-def test_the_audit_trail_uses_nothing_of_the_project(manifest):
+def test_audit_trail_does_not_depend_on_the_project(manifest):
     nodes = [node for node in manifest["nodes"].values() if node["package_name"] == "audit_trail"]
     assert {node["resource_type"] for node in nodes} == {"model", "test", "analysis", "operation"}
     used = {unique_id for node in nodes for unique_id in node["depends_on"]["nodes"]}
@@ -81,29 +83,31 @@ def test_the_audit_trail_uses_nothing_of_the_project(manifest):
     assert {name for name in used if ".flights." in name} <= {"macro.flights.generate_schema_name"}
 
 
-def test_a_second_pipeline_builds_in_a_schema_of_its_own(tmp_path):
+def test_second_pipeline_builds_in_its_schema(tmp_path):
     parsed = dbt(tmp_path, "parse", "--target", "prod", REDSHIFT_SCHEMA="marketing")
     assert parsed.returncode == 0, parsed.stdout
     nodes = json.loads((tmp_path / "manifest.json").read_text())["nodes"].values()
     assert {node["schema"] for node in nodes if node["resource_type"] in ("model", "seed", "snapshot")} == {"marketing"}
 
 
-def test_a_developer_is_kept_out_of_the_production_schema(tmp_path):
+def test_developers_cannot_build_in_production(tmp_path):
     parsed = dbt(tmp_path, "parse", "--target", "dev", REDSHIFT_SCHEMA="analytics")
     assert parsed.returncode == 2
-    said = " ".join(parsed.stdout.split())
-    assert "Target 'dev' would build in 'analytics', the production schema" in said
-    assert "REDSHIFT_SCHEMA=dbt_<your name>" in said
+    output = " ".join(parsed.stdout.split())
+    assert "Target 'dev' would build in 'analytics', the production schema" in output
+    assert "REDSHIFT_SCHEMA=dbt_<your name>" in output
 
 
-def test_the_linter_is_content_and_finds_what_is_wrong(tmp_path):
+def test_linter_passes_the_project_and_rejects_bad_sql(tmp_path):
     linter = [Path(sys.executable).with_name("sqlfluff"), "lint", "--disable-progress-bar"]
-    found = subprocess.run([*linter, "dbt_project"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stdout
+    linted = subprocess.run([*linter, "dbt_project"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert linted.returncode == 0, linted.stdout
     (tmp_path / ".sqlfluff").write_text(
         (PROJECT / ".sqlfluff").read_text().replace("load_macros_from_path = macros", "")
     )
     (tmp_path / "wrong.sql").write_text("SELECT  a , b from x\n")
-    found = subprocess.run([*linter, tmp_path / "wrong.sql"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert found.returncode == 1
-    assert "CP01" in found.stdout
+    linted = subprocess.run(
+        [*linter, tmp_path / "wrong.sql"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert linted.returncode == 1
+    assert "CP01" in linted.stdout

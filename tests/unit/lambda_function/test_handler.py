@@ -58,7 +58,7 @@ PAYLOAD = {
 
 
 def published(monkeypatch, payload) -> dict[str, str]:
-    """What the handler hands to SNS for `payload`."""
+    """Return the message that the handler publishes for `payload`."""
     sent = []
     monkeypatch.setattr(handler._sns, "publish", lambda **call: sent.append(call) or {"MessageId": "1"})
     assert handler.lambda_handler(payload, None) == {"message_id": "1"}
@@ -148,18 +148,18 @@ def test_a_late_run_is_no_failure_yet(monkeypatch, minutes, given):
     assert "What to do" not in call["Message"]
 
 
-def test_a_list_too_long_is_cut_and_says_how_many_are_left(monkeypatch):
+def test_long_list_is_cut_and_states_the_remaining_number(monkeypatch):
     nodes = [{"unique_id": f"model.flights.m{n}", "status": "error", "message": 'é"' * 200} for n in range(5000)]
     sent = []
     monkeypatch.setattr(handler._sns, "publish", lambda **call: sent.append(call) or {"MessageId": "1"})
     handler.lambda_handler({**PAYLOAD, "failed": nodes, "warned": nodes[:3]}, None)
     whole = sent[0]["Message"]
-    # A quarter at most is left free.
+    # At most 30 percent stay unused.
     assert handler.MESSAGE_BYTES * 0.7 < len(whole.encode()) <= handler.MESSAGE_BYTES
     text = json.loads(whole)["default"]
-    shown = text.split("5000 failed:")[1].split("... and")[0].count("- model.flights.m")
-    assert f"... and {5000 - shown} more" in text
-    assert len(json.loads(json.loads(whole)["https"])["failed"]) == shown
+    listed_nodes = text.split("5000 failed:")[1].split("... and")[0].count("- model.flights.m")
+    assert f"... and {5000 - listed_nodes} more" in text
+    assert len(json.loads(json.loads(whole)["https"])["failed"]) == listed_nodes
     assert "What to do:" in text
 
 
