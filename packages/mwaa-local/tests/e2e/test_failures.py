@@ -64,7 +64,7 @@ def no_host(scene: Scene) -> AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def no_right(scene: Scene) -> Iterator[None]:
-    """The environment's stack was told of another secret."""
+    """The environment's stack names another secret."""
     seed.let_tasks_read(scene.settings, "other/dbt_user")
     try:
         yield
@@ -108,7 +108,7 @@ CASES = {
         no_secret,
         "the secret 'flights/dbt_user' (setting secret_name) cannot be read from Secrets Manager: ",
     ),
-    "secret may not be read": (
+    "secret cannot be read": (
         no_right,
         "environment-ExecutionRole/AmazonMWAA-airflow is not authorized to perform: secretsmanager:GetSecretValue on "
         "resource: arn:aws:secretsmanager:us-east-1:123456789012:secret:flights/dbt_user-",
@@ -198,11 +198,11 @@ def entries(*, project: str = "flights", **schedules: str) -> str:
 
 # The text that is appended to the file or replaces it, and the error message.
 FILES: dict[str, tuple[Callable[[str], str | None], str]] = {
-    "missing": (lambda _: None, "pipelines.yml is missing; it lists the pipelines"),
-    "empty": (lambda _: "", "pipelines.yml must hold a list under the key 'pipelines', with one entry or more"),
+    "missing": (lambda _: None, "pipelines.yml is missing. Create it"),
+    "empty": (lambda _: "", "pipelines.yml must contain a list under the key 'pipelines', with at least one entry"),
     "duplicate": (
         lambda text: text + entries(twin="null") + entries(twin="null"),
-        "pipeline twin: dag_name must be unique; this one stands there more than once",
+        "pipeline twin: dag_name must be unique; another entry uses it already",
     ),
     "no project": (
         lambda text: text + entries(project="nowhere", lost="null"),
@@ -210,7 +210,7 @@ FILES: dict[str, tuple[Callable[[str], str | None], str]] = {
     ),
     "cycle": (
         lambda text: text + entries(hen="[egg]", egg="[hen]"),
-        "pipeline hen: schedule: is a cycle of assets: hen waits for egg waits for hen",
+        "pipeline hen: schedule: the assets form a cycle: hen waits for egg waits for hen",
     ),
 }
 

@@ -176,8 +176,8 @@ def test_a_wrong_entry_is_an_import_error_and_other_dags_keep_running(scene: Sce
     errors = scene.wait(lambda: scene.airflow.call("GET", "/importErrors")["import_errors"], 120)
     (error,) = errors
     assert error["filename"] == "pipelines_errors.py"
-    said = "redshift_connection_id: 'flights_redshift' is that of the pipeline flights_pipeline; give each its own"
-    assert error["stack_trace"].strip().endswith(f"pipelines.yml: pipeline wrong_pipeline: {said}")
+    reason = "redshift_connection_id: 'flights_redshift' is already used by pipeline flights_pipeline"
+    assert error["stack_trace"].strip().endswith(f"pipelines.yml: pipeline wrong_pipeline: {reason}")
     assert scene.dag("wrong_pipeline") is None
     for dag_id in (FLIGHTS, SMALL):
         dag = scene.dag(dag_id)

@@ -1,4 +1,4 @@
-"""What tasks ask of AWS, asked by the DAGs' own code with the role of infra/environment.yml, and what that role lacks.
+"""The AWS calls of tasks, made by the DAGs' own code with the role of infra/environment.yml.
 
 Each right of the role that a pipeline uses is taken away once, and must be missed. That a whole run has all of them is
 seen by every `make run`, whose tasks have this role.
