@@ -67,6 +67,10 @@ def test_an_incomplete_message_is_not_returned():
         read(wire.read_message, wire.message(b"B", b"xyz")[:-1])
 
 
+def test_startup_parameters_can_be_empty():
+    assert wire.parameters_of(b"\0") == {}
+
+
 def test_errors_contain_their_fields():
     message = wire.error("42601", "syntax error", "fix it")
     assert message[:1] == b"E"

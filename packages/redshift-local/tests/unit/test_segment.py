@@ -83,6 +83,15 @@ def test_an_incomplete_message_stays_in_the_buffer(answers):
     assert answers.segments
 
 
+def test_messages_between_statements_are_passed_on(answers):
+    for message in (
+        wire.notice("shutting down"),
+        wire.message(b"S", b"TimeZone\0UTC\0"),
+        wire.error("57P01", "shutdown"),
+    ):
+        assert answers.take(bytearray(message)) == message
+
+
 def test_the_transaction_status_is_recorded(answers):
     add(answers)
     assert answers.status == b"I"
@@ -140,6 +149,12 @@ def test_a_copy_starts_when_postgres_is_ready_for_data(answers):
     answers.take(bytearray(wire.message(b"G", b"\0\0\0")))
     assert segment.copying.is_set()
     assert not segment.done.is_set()
+
+
+def test_a_failed_copy_wakes_its_sender(answers):
+    segment = add(answers, internal=True, ready=False)
+    answers.take(bytearray(wire.error("42P01", "no table") + READY))
+    assert segment.copying.is_set()
 
 
 def test_described_columns_and_parameters_are_recorded(answers):
