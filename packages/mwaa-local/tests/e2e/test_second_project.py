@@ -1,4 +1,4 @@
-"""Projects that are not ours run by one more entry of pipelines.yml each, brought as the documentation says."""
+"""dbt projects of other people run with one entry in pipelines.yml each, by the steps of the documentation."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ from mwaa_release.build import build
 from mwaa_release.redshift import apply_grants
 from mwaa_release.release import Artifact
 
-# Stand-ins, a release and a run of each, beside whatever else the machine does.
+# Time for the stand-ins, a release and a run of each project on a busy machine.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 # Licensed Apache-2.0, MIT and Apache-2.0. They were written for other databases; none of their models is changed.
@@ -41,7 +41,7 @@ OTHERS = {
         folder="demo_duckdb",
         project_name="jaffle_shop_duckdb",
     ),
-    # Another jaffle shop: a model under an alias, keys, and a source in a schema of its own.
+    # Another jaffle shop: a model under an alias, keys, and a source in a separate schema.
     "sandbox": OthersProject(
         distribution="dbt-metabase",
         version="1.7.5",
@@ -60,7 +60,7 @@ OTHERS = {
     ),
 }
 PIPELINES = ["cafe", *OTHERS]
-# Without the audit trail, and with a package of its own.
+# Without the audit trail, and with a local package.
 CAFE = {
     "dbt_project.yml": """
 name: cafe
@@ -98,9 +98,9 @@ models:
 
 
 def blocks(language: str) -> list[str]:
-    """What the page about bringing a project tells to write or type."""
+    """The code blocks of the page about bringing a project."""
     page = (REPOSITORY / "docs" / "how-to" / "bring-a-project.md").read_text()
-    return [textwrap.dedent(found) for found in re.findall(rf"^ *```{language}\n(.*?)^ *```$", page, re.M | re.S)]
+    return [textwrap.dedent(block) for block in re.findall(rf"^ *```{language}\n(.*?)^ *```$", page, re.M | re.S)]
 
 
 def bring(project: Path, schema: str, *, audit: bool) -> Path:
@@ -118,7 +118,7 @@ def bring(project: Path, schema: str, *, audit: bool) -> Path:
 
 
 def entry(name: str, project_name: str) -> dict[str, Any]:
-    """What is added to pipelines.yml."""
+    """The entry in pipelines.yml."""
     return {
         "dag_name": f"{name}_daily",
         "project_name": project_name,
@@ -154,16 +154,16 @@ class Scene:
             return rows(connection, text, parameters)[1]
 
     def nodes(self, name: str) -> set[str]:
-        """Whatever of a project's release dbt builds or tests."""
+        """Ids of the nodes that dbt builds or tests in a project's release."""
         project = OTHERS[name].project_name
-        (release,) = [each for each in self.artifact.releases if each.project_name == project]
+        (release,) = [item for item in self.artifact.releases if item.project_name == project]
         manifest = json.loads((self.artifact.folder / release.prefix / "manifest.json").read_bytes())
-        kept = [node for node in manifest["nodes"].values() if node["resource_type"] in ("model", "seed", "test")]
-        return {node["unique_id"] for node in kept if node["config"]["materialized"] != "ephemeral"}
+        nodes = [node for node in manifest["nodes"].values() if node["resource_type"] in ("model", "seed", "test")]
+        return {node["unique_id"] for node in nodes if node["config"]["materialized"] != "ephemeral"}
 
 
 def prepare(checkout: Checkout, projects: Mapping[str, Path]) -> Artifact:
-    """What a person does: for each project a user, a secret, a connection and an entry; then a release."""
+    """Create a user, a secret, a connection and an entry for each project, then release."""
     settings = checkout.settings
     manager = seed.client(settings, "secretsmanager")
     seed.let_tasks_read(settings, "*/dbt_user")
@@ -209,10 +209,10 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             while not expected <= {dag["dag_id"] for dag in airflow.call("GET", "/dags")["dags"]}:
                 assert time.monotonic() < until, airflow.call("GET", "/importErrors")["import_errors"]
                 time.sleep(1)
-            made = Scene(checkout, artifact, airflow, {name: airflow.trigger(f"{name}_daily") for name in PIPELINES})
-            while not all(made.state(name) in FINAL for name in PIPELINES):
+            scene = Scene(checkout, artifact, airflow, {name: airflow.trigger(f"{name}_daily") for name in PIPELINES})
+            while not all(scene.state(name) in FINAL for name in PIPELINES):
                 time.sleep(2)
-            yield made
+            yield scene
     finally:
         checkout.command("down")
 
@@ -225,9 +225,9 @@ def test_it_runs_without_a_change_to_the_dags(scene: Scene, name: str) -> None:
 def test_a_project_without_audit_trail_says_so_in_one_log_line(scene: Scene) -> None:
     logs = (scene.checkout.state / "mwaa").rglob(f"dag_id=cafe_daily/run_id={scene.runs['cafe']}/**/*.log")
     texts = {path: path.read_text() for path in logs}
-    (told,) = [path for path, text in texts.items() if "This run wrote no audit rows" in text]
-    assert "task_id=dbt_check" in str(told)
-    assert texts[told].count("This run wrote no audit rows") == 1
+    (log,) = [path for path, text in texts.items() if "This run wrote no audit rows" in text]
+    assert "task_id=dbt_check" in str(log)
+    assert texts[log].count("This run wrote no audit rows") == 1
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -246,7 +246,7 @@ def test_every_node_is_in_the_audit_table(scene: Scene, name: str) -> None:
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_models_that_read_the_audit_table_stay_views(scene: Scene, name: str) -> None:
-    # Whatever the project's models are by default; as a table it would keep what it said when it was built.
+    # As a table, such a model would keep the content of its build.
     tables = "select table_name from information_schema.tables where table_schema = %s and table_type = 'BASE TABLE'"
     assert [table for (table,) in scene.query(tables, name) if table.startswith("audit_")] == ["audit_table"]
     run = f"select airflow_run_id, outcome from {name}.audit_runs"

@@ -29,7 +29,7 @@ from mwaa_release.redshift import apply_grants
 from mwaa_release.release import Artifact
 from redshift_local.pytest_plugin import Warehouse, start_warehouse, stop_warehouse
 
-# Stand-ins, a second warehouse and several runs, beside whatever else the machine does.
+# Time for the stand-ins, a second warehouse and several runs on a busy machine.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 FLIGHTS, SMALL, HASTY = "flights_pipeline", "small_pipeline", "hasty_pipeline"
@@ -66,7 +66,7 @@ PROPERTIES = "models: [{name: one, columns: [{name: id, data_tests: [not_null]}]
 
 
 def small_project(folder: Path) -> Path:
-    """The sample project with nothing but the audit and one model, under a name of its own."""
+    """The sample project under another name, with only the audit and one model."""
     sample_project(folder)
     for name in ("models", "seeds", "snapshots"):
         shutil.rmtree(folder / name)
@@ -119,12 +119,12 @@ class Scene:
         pipelines.write_text(text + ENTRIES)
         apply(Artifact.read(folder), Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3")))
 
-    def wait(self, there: Callable[[], Any], seconds: float = 1200) -> Any:
+    def wait(self, condition: Callable[[], Any], seconds: float = 1200) -> Any:
         until = time.monotonic() + seconds
-        while not (found := there()):
+        while not (value := condition()):
             assert time.monotonic() < until
             time.sleep(1)
-        return found
+        return value
 
     def dag(self, dag_id: str) -> dict[str, Any] | None:
         with contextlib.suppress(httpx.HTTPStatusError):
@@ -154,10 +154,10 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         assert up.returncode == 0, up.stdout + up.stderr
         passwords = Passwords.load(checkout.state)
         with contextlib.closing(Airflow(checkout.settings.airflow_port, passwords.airflow_admin)) as airflow:
-            made = Scene(checkout, second, airflow)
-            made.prepare()
-            made.wait(lambda: made.dag(SMALL), 120)
-            yield made
+            scene = Scene(checkout, second, airflow)
+            scene.prepare()
+            scene.wait(lambda: scene.dag(SMALL), 120)
+            yield scene
     finally:
         stop_warehouse(second)
         checkout.command("down")
@@ -244,7 +244,7 @@ def test_neither_users_grants_reach_further_than_its_own_schema(scene: Scene) ->
             ):
                 with pytest.raises(redshift_connector.Error, match=r"permission denied|must be owner"):
                     connection.cursor().execute(statement)
-    # And a login of one database is none at the other.
+    # The password of one database does not work for the other.
     with pytest.raises(redshift_connector.Error):
         connect(scene.checkout.settings, "small_user", scene.small_password)
     with pytest.raises(redshift_connector.Error):
