@@ -40,7 +40,6 @@ class Runner:
     artifacts: dict[str, Path] = field(default_factory=dict)
     roles: list[str] = field(default_factory=list)
     summary: str = ""
-    shown: str = ""
     repository: str = GITHUB_REPOSITORY
 
     def run(self, workflow: str, inputs: dict[str, str] | None = None) -> None:
@@ -159,7 +158,6 @@ class Runner:
             check=False,
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        self.shown += done.stdout
         self.summary = summary.read_text() if summary.exists() else ""
 
     def _filled(self, value: Any, inputs: dict[str, str], variables: dict[str, str]) -> Any:
