@@ -1,10 +1,10 @@
 -- Sample source raw.flights: every flight out of New York's three airports in 2013.
--- Loading again replaces the rows, in one transaction: readers see the old rows until it commits.
+-- A second load replaces the rows in one transaction, so readers see the old rows until it commits.
 --
 --   psql --single-transaction -v source_url=s3://…/nycflights13/flights/ -v source_region=us-east-1 \
 --     -v iam_role=default -f flights.sql
 
--- raw is a reserved word of Redshift, hence the quotes.
+-- raw is a reserved word of Redshift, so it must be quoted.
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_pg_keywords.html
 create schema if not exists "raw";
 

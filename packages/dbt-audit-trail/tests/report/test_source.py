@@ -153,5 +153,5 @@ def test_the_report_of_a_pipelines_warehouse_is_published(audited, aws, tmp_path
     with pytest.raises(DeployError, match="s3://no-such-bucket/x"):
         publish_report(secretsmanager, s3, "published", "s3://no-such-bucket/x", pipelines=pipelines)
     for url in ("https://published/x", "s3://published", "s3://published/", "published/x"):
-        with pytest.raises(SetupError, match="is no place for the report"):
+        with pytest.raises(SetupError, match="is not an S3 address"):
             publish_report(secretsmanager, s3, "published", url, pipelines=pipelines)

@@ -1,4 +1,4 @@
-"""Makes sure that the tool works on the account that was meant, before anything is read or written."""
+"""Check the AWS account before anything is read or written."""
 
 from typing import Any
 
@@ -8,32 +8,34 @@ from mwaa_release.errors import SetupError, from_aws
 
 
 def check_account(sts: Any, expected: str | None) -> None:
-    """Compare the account of the credentials with the expected one.
+    """Compare the account of the credentials with the expected account.
 
     Args:
         sts: boto3 client.
-        expected: twelve digits; None or empty: any account will do.
+        expected: the account id, twelve digits; None or empty: accept any account.
 
     Raises:
-        SetupError: it is another account, or there are no credentials.
+        SetupError: the credentials belong to another account, or are missing.
     """
     if not expected:
         return
     if not (expected.isascii() and expected.isdecimal() and len(expected) == 12):
-        raise SetupError(f"DEPLOY_ACCOUNT_ID={expected!r} is not an AWS account's id, which has twelve digits")
+        raise SetupError(
+            f"DEPLOY_ACCOUNT_ID={expected!r} (--account) is not an AWS account id; it must have twelve digits"
+        )
     try:
         actual = sts.get_caller_identity()["Account"]
     except (BotoCoreError, ClientError) as error:
         raise from_aws(error, "asking AWS whose credentials these are") from error
     if actual != expected:
         raise SetupError(
-            f"these credentials are of account {actual}, not {expected} (--account, DEPLOY_ACCOUNT_ID); "
-            "sign in to the right one. Nothing was read or written"
+            f"the credentials belong to account {actual}, not {expected} (--account, DEPLOY_ACCOUNT_ID); "
+            "sign in to that account. Nothing was read or written"
         )
 
 
 def only_buckets_of(s3: Any, account: str) -> None:
-    """Let S3 refuse every request of this client to a bucket that another account owns, such as after a typing error.
+    """Make S3 refuse every request of this client to a bucket of another account, for example after a typo.
 
     Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-owner-condition.html
     """

@@ -1,4 +1,4 @@
-"""Brings a bucket to what an artifact says, in an order in which everything that is live works at every moment."""
+"""Apply an artifact to a bucket, in an order that keeps the live release working at every moment."""
 
 import base64
 import hashlib
@@ -20,7 +20,7 @@ from mwaa_release.release import CURRENT, DAGS, LAMBDA_ZIP, PROJECTS, RELEASE_FI
 
 @dataclass
 class Applied:
-    """What an apply did. `releases` are the live ones afterwards, by project, whether new or not."""
+    """The result of an apply. `releases` maps each project to its live release, new or not."""
 
     plan: Plan
     releases: dict[str, str] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Applied:
 
     @property
     def changed(self) -> bool:
-        """False when everything was as it should be already."""
+        """False if nothing had to change."""
         return not self.plan.is_empty or bool(self.functions_updated) or self.environment_updated
 
 
@@ -46,24 +46,24 @@ def apply(
     environment: str | None = None,
     lease_seconds: float = LEASE_SECONDS,
 ) -> Applied:
-    """Upload what is new, make it live, then delete what is old.
+    """Upload new files, make the new releases live, then delete old files.
 
-    The order: files of the dbt projects, each closed by its release.json; requirements.txt and startup.sh, and MWAA
-    taking them over; DAG files; the functions' code; CURRENT; deletions. Interrupted anywhere, what was live is live
-    and whole, and the next apply does the rest. A project whose content is what is live already gets no new release.
+    The order is: the files of each dbt project, its release.json last; requirements.txt and startup.sh, and MWAA's
+    update; DAG files; the code of the functions; CURRENT; deletions. After an interruption the live release is still
+    complete, and the next apply does the rest. A project without changes gets no new release.
 
     Args:
-        artifact: what `build` made.
-        bucket: where to.
-        progress: called with what is being done, how many objects are done, and how many there are.
-        lambda_client: boto3 client for Lambda, with `lambda_functions`.
-        lambda_functions: names of the functions that get the code of `lambda/`, the same for all.
-        mwaa_client: boto3 client for MWAA, with `environment`.
-        environment: name of the MWAA environment that takes over requirements.txt and startup.sh; None: left alone.
-        lease_seconds: how long a release that was killed keeps the next one waiting.
+        artifact: the artifact of `build`.
+        bucket: the bucket that MWAA reads.
+        progress: receives the current action, the number of finished objects and the total.
+        lambda_client: boto3 client for Lambda, required with `lambda_functions`.
+        lambda_functions: names of the functions to update with the code of `lambda/`.
+        mwaa_client: boto3 client for MWAA, required with `environment`.
+        environment: MWAA environment to update with requirements.txt and startup.sh; None: do not update.
+        lease_seconds: how long a killed release blocks the next one.
 
     Raises:
-        DeployError, SetupError: AWS refused a request; the text names it.
+        DeployError, SetupError: AWS refused a request; the message names it.
     """
     with locked(bucket, progress, lease_seconds) as lease:
         progress(f"comparing with s3://{bucket.name}", 0, 1)
@@ -71,13 +71,13 @@ def apply(
         applied = Applied(plan)
         for project in plan.projects:
             _upload_release(artifact, bucket, project, applied, progress)
-        # Code comes after what it imports: first requirements, then the parts, then pipelines.py.
+        # Upload code after its imports: requirements first, then packages, then the DAG files.
         changed = plan.added + plan.changed
         _upload_files(artifact, bucket, [file for file in changed if file.path in ROOT_FILES], applied, progress)
         if environment:
             applied.environment_updated = update_environment(mwaa_client, environment, bucket, progress)
-        parts = [file for file in changed if file.path.count("/") > DAGS.count("/")]
-        _upload_files(artifact, bucket, parts, applied, progress)
+        package_files = [file for file in changed if file.path.count("/") > DAGS.count("/")]
+        _upload_files(artifact, bucket, package_files, applied, progress)
         dag_files = [file for file in changed if file.path.count("/") == DAGS.count("/")]
         _upload_files(artifact, bucket, dag_files, applied, progress)
         applied.functions_updated = [
@@ -90,7 +90,7 @@ def apply(
             applied.releases[project.project_name] = project.release_id
         old = [key for project in plan.projects for key in project.removed] + plan.deleted
         if old:
-            progress("deleting what is old", 0, len(old))
+            progress("deleting old files", 0, len(old))
             bucket.delete(old)
             applied.deleted = len(old)
     return applied
@@ -107,7 +107,7 @@ def _upload_release(
         key = release.prefix + file.path
         data = artifact.read_bytes(key)
         if sha256(data) != file.sha256:
-            raise DeployError(f"{artifact.folder / key} is not what {RELEASE_FILE} lists: it was changed; build again")
+            raise DeployError(f"{artifact.folder / key} differs from {RELEASE_FILE}: it was changed; build again")
         bucket.put(key, data, file.sha256)
         return True
 
@@ -126,8 +126,8 @@ def _upload_release(
 
 
 def _upload_files(artifact: Artifact, bucket: Bucket, files: list[File], applied: Applied, progress: Progress) -> None:
-    mark = {MANAGED_METADATA: artifact.releases[0].release_id}
-    jobs = [partial(bucket.put, file.path, artifact.read_bytes(file.path), file.sha256, mark) for file in files]
+    metadata = {MANAGED_METADATA: artifact.releases[0].release_id}
+    jobs = [partial(bucket.put, file.path, artifact.read_bytes(file.path), file.sha256, metadata) for file in files]
     in_parallel(jobs, lambda done: progress("DAG files", done, len(jobs)))
     applied.uploaded += len(files)
 
@@ -140,11 +140,14 @@ def _set_current(bucket: Bucket, project_name: str, release_id: str) -> None:
 def _update_function(artifact: Artifact, lambda_client: Any, name: str) -> bool:
     path = artifact.folder / LAMBDA_ZIP
     if not path.is_file():
-        raise SetupError(f"{artifact.folder} holds no {LAMBDA_ZIP}, as the repository has no lambda/ folder")
+        raise SetupError(
+            f"{artifact.folder} has no {LAMBDA_ZIP}, because the repository had no lambda/ folder when it was built; "
+            "remove --lambda-function (DEPLOY_LAMBDA_FUNCTION), or add the folder and build again"
+        )
     code = path.read_bytes()
     try:
-        wanted = base64.b64encode(hashlib.sha256(code).digest()).decode()
-        if lambda_client.get_function_configuration(FunctionName=name)["CodeSha256"] == wanted:
+        checksum = base64.b64encode(hashlib.sha256(code).digest()).decode()
+        if lambda_client.get_function_configuration(FunctionName=name)["CodeSha256"] == checksum:
             return False
         lambda_client.update_function_code(FunctionName=name, ZipFile=code)
     except (BotoCoreError, ClientError) as error:
@@ -153,37 +156,39 @@ def _update_function(artifact: Artifact, lambda_client: Any, name: str) -> bool:
 
 
 def rollback(bucket: Bucket, project_name: str, release_id: str | None = None) -> tuple[str, str]:
-    """Make an earlier release live by writing CURRENT; nothing is uploaded or deleted.
+    """Make an earlier release live by writing CURRENT. Nothing else is uploaded or deleted.
 
     Args:
         bucket: the bucket.
         project_name: the project.
-        release_id: which release; None: the newest complete one before the live one.
+        release_id: release to go back to; None: the newest complete release before the live one.
 
     Returns:
-        The release that was live and the one that is now.
+        The release that was live, and the release that is live now.
 
     Raises:
-        DeployError: there is no such release, or it is not complete.
+        DeployError: the release does not exist or is not complete.
     """
     with locked(bucket):
         sizes = bucket.sizes(f"{PROJECTS}{project_name}/")
         state = read_project(bucket, project_name, sizes)
         if not state.complete:
-            raise SetupError(f"s3://{bucket.name}/{PROJECTS}{project_name}/ holds no release; is it the right bucket?")
-        earlier = [name for name in state.complete if state.live_id is None or name < state.live_id]
-        wanted = release_id or (earlier[0] if earlier else None)
-        if wanted is None:
-            raise DeployError(f"{project_name}: there is no release before {state.live_id}")
-        if wanted not in state.complete:
-            raise DeployError(
-                f"{project_name}: release {wanted} is not in s3://{bucket.name}; there are: {', '.join(state.complete)}"
+            raise SetupError(
+                f"s3://{bucket.name}/{PROJECTS}{project_name}/ has no release; check the project and bucket"
             )
-        release = read_release(bucket, project_name, wanted)
+        earlier = [name for name in state.complete if state.live_id is None or name < state.live_id]
+        target = release_id or (earlier[0] if earlier else None)
+        if target is None:
+            raise DeployError(f"{project_name}: there is no release before {state.live_id} to roll back to")
+        if target not in state.complete:
+            raise DeployError(
+                f"{project_name}: release {target} is not in s3://{bucket.name}; available: {', '.join(state.complete)}"
+            )
+        release = read_release(bucket, project_name, target)
         damaged = damaged_files(release, sizes) if release else []
         if damaged:
             raise DeployError(
-                f"{project_name}: release {wanted} is damaged, {damaged[0]} is missing or has another size"
+                f"{project_name}: release {target} is damaged: {damaged[0]} is missing or has another size"
             )
-        _set_current(bucket, project_name, wanted)
-    return state.live_id or "none", wanted
+        _set_current(bucket, project_name, target)
+    return state.live_id or "none", target

@@ -1,4 +1,4 @@
-"""The bucket: reads, writes, copies and deletes objects, each checked by SHA-256, each error in words."""
+"""Read, write, copy and delete objects of a bucket, with SHA-256 checks and readable errors."""
 
 import base64
 import os
@@ -27,7 +27,7 @@ def aws_region() -> str | None:
 
 
 def aws_client(service: str) -> Any:
-    """A boto3 client with the retries and time-outs that a release wants, for what AWS_* and the profile say.
+    """Return a boto3 client with retries and timeouts for releases, configured by AWS_* and the profile.
 
     Raises:
         SetupError: no Region is set.
@@ -46,7 +46,7 @@ def aws_client(service: str) -> Any:
 
 @dataclass(frozen=True)
 class Bucket:
-    """One S3 bucket. Every method raises DeployError or SetupError, with the bucket and the key in the text."""
+    """One S3 bucket. Every method raises DeployError or SetupError; the message names the bucket and the key."""
 
     name: str
     s3: Any
@@ -59,19 +59,19 @@ class Bucket:
             raise from_aws(error, f"{what} s3://{self.name}/{key}") from error
 
     def sizes(self, prefix: str) -> dict[str, int]:
-        """The keys that begin with `prefix`, with their sizes in bytes."""
-        found: dict[str, int] = {}
+        """Return the keys that start with `prefix`, with their sizes in bytes."""
+        sizes: dict[str, int] = {}
         with self._doing("listing", prefix):
             for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
-                found |= {entry["Key"]: entry["Size"] for entry in page.get("Contents", [])}
-        return found
+                sizes |= {entry["Key"]: entry["Size"] for entry in page.get("Contents", [])}
+        return sizes
 
     def read(self, key: str) -> bytes | None:
-        """The bytes under `key`, or None."""
+        """Return the bytes of `key`, or None."""
         return (self.read_tagged(key) or (None, ""))[0]
 
     def read_tagged(self, key: str) -> tuple[bytes, str] | None:
-        """The bytes under `key` and the ETag of that content, or None."""
+        """Return the bytes of `key` and their ETag, or None."""
         with self._doing("reading", key):
             try:
                 answer = self.s3.get_object(Bucket=self.name, Key=key)
@@ -82,7 +82,7 @@ class Bucket:
                 raise
 
     def describe(self, key: str) -> dict[str, Any] | None:
-        """`sha256` in hex (None when S3 has none, as for files put by other tools), `metadata`, `version`; or None."""
+        """Return `sha256` in hex, `metadata` and `version`, or None. Files of other tools often have no `sha256`."""
         with self._doing("reading", key):
             try:
                 head = self.s3.head_object(Bucket=self.name, Key=key, ChecksumMode="ENABLED")
@@ -97,7 +97,7 @@ class Bucket:
         }
 
     def put(self, key: str, data: bytes, sha256: str, metadata: dict[str, str] | None = None) -> None:
-        """Upload; S3 compares the SHA-256 and refuses other bytes."""
+        """Upload bytes. S3 compares the SHA-256 and refuses other bytes."""
         with self._doing("uploading", key):
             self.s3.put_object(
                 Bucket=self.name,
@@ -109,7 +109,7 @@ class Bucket:
             )
 
     def put_if(self, key: str, data: bytes, if_match: str | None) -> str | None:
-        """Write if the object still has the ETag `if_match`, or, with None, if there is no object yet.
+        """Write only if the object still has the ETag `if_match`; with None, only if the object does not exist.
 
         Returns:
             The new ETag, or None if another writer was faster.
@@ -125,12 +125,12 @@ class Bucket:
                     "NoSuchKey",
                 ):
                     raise
-        # When the answer to a first try was lost, boto3's second try finds what the first has written.
-        there = self.read_tagged(key)
-        return there[1] if there and there[0] == data else None
+        # If the response to the first attempt was lost, boto3's retry fails because the first attempt succeeded.
+        stored = self.read_tagged(key)
+        return stored[1] if stored and stored[0] == data else None
 
     def copy(self, source: str, key: str, sha256: str) -> bool:
-        """Copy inside S3. False if what S3 then holds is something else, as when `source` was changed by hand."""
+        """Copy inside S3. Return False if the copy has other content, because somebody changed or deleted `source`."""
         with self._doing("copying", f"{source} to {key}"):
             try:
                 answer = self.s3.copy_object(
@@ -146,7 +146,7 @@ class Bucket:
         return _hex(answer["CopyObjectResult"].get("ChecksumSHA256")) == sha256
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete keys, a thousand a request."""
+        """Delete keys, 1,000 per request."""
         remaining = list(keys)
         while remaining:
             batch, remaining = remaining[:1000], remaining[1000:]
@@ -161,19 +161,19 @@ class Bucket:
 
 
 def _hex(checksum: str | None) -> str | None:
-    # A multipart checksum ends in -<parts> and is no SHA-256 of the content.
+    # A multipart checksum ends in -<parts> and is not the SHA-256 of the content.
     return base64.b64decode(checksum).hex() if checksum and "-" not in checksum else None
 
 
 def in_parallel(jobs: list[Callable[[], Any]], done: Callable[[int], None] = lambda _count: None) -> list[Any]:
-    """Run jobs, PARALLEL at a time; after a failure, or Ctrl-C, none is begun any more.
+    """Run jobs, PARALLEL at a time. After a failure or Ctrl-C no further job starts.
 
     Args:
-        jobs: what to run.
-        done: called with the number of finished jobs.
+        jobs: functions to call.
+        done: receives the number of finished jobs.
 
     Returns:
-        What the jobs returned, in their order.
+        The results of the jobs, in their order.
 
     Raises:
         The first failure.

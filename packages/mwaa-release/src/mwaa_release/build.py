@@ -1,4 +1,4 @@
-"""Builds an artifact: everything that goes to the bucket, made once and the same for every environment."""
+"""Build an artifact: everything that goes to the bucket, built once and identical for every environment."""
 
 import importlib.metadata
 import importlib.util
@@ -14,10 +14,10 @@ from mwaa_release.progress import Progress, no_progress
 from mwaa_release.release import DAGS, LAMBDA_ZIP, PROJECTS, RELEASE_FILE, ROOT_FILES, Artifact, Release, list_files
 from mwaa_release.repository import REPOSITORY
 
-# The package that DAG files import. It travels with them.
+# The package that DAG files import. Each artifact contains it.
 PIPELINES_PACKAGE = "mwaa_pipelines"
 
-# What is made by running things, or is private to a machine. `tests` of a dbt project are tests that dbt runs.
+# Generated files and files of one machine. A dbt project's `tests` folder is needed, because dbt runs these tests.
 _EXCLUDED_NAMES = {
     *("__pycache__", ".DS_Store", ".git", ".ruff_cache", ".pytest_cache"),
     *(".venv", "venv", ".env", ".envrc"),
@@ -30,7 +30,7 @@ _EXCLUDED_IN_PROJECT = {
 
 
 def find_projects(repository: Path = REPOSITORY) -> list[Path]:
-    """The dbt projects of a repository: `dbt_project/` and its siblings that hold a dbt_project.yml."""
+    """Return the dbt projects of a repository: each top-level folder with a dbt_project.yml."""
     return sorted(path.parent for path in repository.glob("*/dbt_project.yml"))
 
 
@@ -40,29 +40,29 @@ def build(
     repository: Path = REPOSITORY,
     progress: Progress = no_progress,
 ) -> Artifact:
-    """Build the artifact of a repository into `output`, replacing what an earlier build left there.
+    """Build the artifact of a repository into `output`, replacing an earlier artifact.
 
-    Only a project's dbt_packages/ is written into the repository, if it lists packages. dbt parses the very files that
-    are shipped, without a warehouse.
+    Only the dbt_packages/ of a project with packages changes in the repository. dbt parses the files of the artifact,
+    without a warehouse.
 
     Args:
         output: folder for the artifact.
-        project_dirs: dbt projects; default: all of the repository. May lie elsewhere, such as an altered copy.
-        repository: where `dags/`, `lambda/`, requirements.txt and startup.sh are.
-        progress: called with what is being done, how many steps are done, and how many there are.
+        project_dirs: dbt projects; default: all in the repository. They can be outside, such as a changed copy.
+        repository: folder with `dags/`, `lambda/`, requirements.txt and startup.sh.
+        progress: receives the current action, the number of finished steps and the total.
 
     Raises:
-        BuildError: a dbt project does not parse; the text is dbt's own message.
-        SetupError: something is missing.
+        BuildError: a dbt project does not parse; the message is dbt's.
+        SetupError: a file or package is missing.
     """
     projects = [path.resolve() for path in (project_dirs or find_projects(repository))]
     if not projects:
-        raise SetupError(f"there is no dbt project in {repository}: no folder in it holds a dbt_project.yml")
+        raise SetupError(f"{repository} has no dbt project: none of its folders contains a dbt_project.yml")
     named: dict[str, Path] = {}
     for project in projects:
         name = project_name(project)
         if name in named:
-            raise BuildError(f"{named[name]} and {project} are both called {name!r}; change `name:` in one of them")
+            raise BuildError(f"{named[name]} and {project} have the same name {name!r}; change `name:` in one")
         named[name] = project
 
     now = datetime.now(UTC)
@@ -74,7 +74,7 @@ def build(
         partial.mkdir(parents=True)
         if (repository / DAGS).is_dir():
             _copy(repository / DAGS, partial / DAGS, _EXCLUDED_NAMES)
-            # The place of the releases, whatever a developer keeps there.
+            # Only releases belong into this folder.
             shutil.rmtree(partial / PROJECTS, ignore_errors=True)
             _copy(pipelines_package(), partial / DAGS / PIPELINES_PACKAGE, _EXCLUDED_NAMES)
             _ignore_in_airflow(partial / DAGS / ".airflowignore")
@@ -113,7 +113,7 @@ def pipelines_package() -> Path:
     Raises:
         SetupError: the package is not installed.
     """
-    # Found, not imported: it needs Airflow, which is not installed here.
+    # Do not import the package: it needs Airflow, which is not installed here.
     spec = importlib.util.find_spec(PIPELINES_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise SetupError(f"the package {PIPELINES_PACKAGE} is not installed; install it with: make deps")
@@ -121,7 +121,7 @@ def pipelines_package() -> Path:
 
 
 def _ignore_in_airflow(path: Path) -> None:
-    """Keep Airflow from looking for DAGs in the package and in the releases."""
+    """Exclude the package and the releases from Airflow's search for DAGs."""
     lines = path.read_text().splitlines() if path.is_file() else []
     path.write_text("\n".join([*lines, f"{PIPELINES_PACKAGE}/", f"{PurePosixPath(PROJECTS).name}/"]) + "\n")
 
@@ -134,7 +134,7 @@ def _copy(source: Path, target: Path, excluded: set[str]) -> None:
 
 
 def _zip(source: Path, target: Path) -> None:
-    # The same sources make the same bytes: one date, one mode, one order.
+    # Fixed date, mode and order: the same sources give the same bytes.
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(source.rglob("*")):
             inside = path.relative_to(source)
@@ -146,7 +146,7 @@ def _zip(source: Path, target: Path) -> None:
 
 
 def git_state(repository: Path, projects: list[Path]) -> tuple[str, bool]:
-    """The commit, or `unknown` outside of git, and whether what is shipped differs from it."""
+    """Return the commit (`unknown` outside of git), and whether the released files differ from it."""
 
     def git(*arguments: str) -> str | None:
         try:
@@ -163,6 +163,6 @@ def git_state(repository: Path, projects: list[Path]) -> tuple[str, bool]:
     commit = git("rev-parse", "HEAD")
     if commit is None:
         return "unknown", False
-    shipped = [DAGS, "lambda", *ROOT_FILES, *(str(path) for path in projects if path.is_relative_to(repository))]
-    elsewhere = any(not path.is_relative_to(repository) for path in projects)
-    return commit, elsewhere or bool(git("status", "--porcelain", "--", *shipped))
+    released = [DAGS, "lambda", *ROOT_FILES, *(str(path) for path in projects if path.is_relative_to(repository))]
+    outside = any(not path.is_relative_to(repository) for path in projects)
+    return commit, outside or bool(git("status", "--porcelain", "--", *released))

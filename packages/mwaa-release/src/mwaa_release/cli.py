@@ -1,4 +1,4 @@
-"""The commands of `python -m mwaa_release`. Exit code 0: done; 1: it failed; 2: the set-up is wrong."""
+"""The commands of `python -m mwaa_release`. Exit codes: 0 success, 1 failure, 2 wrong setup, 130 interrupted."""
 
 import os
 import sys
@@ -21,7 +21,8 @@ from mwaa_release.release import DAGS, PROJECTS, Artifact
 
 app = typer.Typer(
     name="deploy",
-    help="Builds a release of this repository, shows what it would change, applies it, and takes it back.",
+    help="Release dbt projects and DAGs to Amazon MWAA.",
+    epilog="Exit codes: 0 success, 1 failure, 2 wrong setup, 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -38,33 +39,36 @@ def build(
     projects: Annotated[
         list[Path] | None, typer.Argument(help="Folders of dbt projects; default: all in the repository.")
     ] = None,
-    output: Annotated[Path, typer.Option(help="Folder for the artifact; replaced.")] = ARTIFACT,
+    output: Annotated[Path, typer.Option(help="Folder for the artifact. An existing artifact is replaced.")] = ARTIFACT,
 ) -> None:
-    """Parse the dbt projects and put together all that goes to the bucket. Needs no AWS and no warehouse."""
+    """Build an artifact: parse the dbt projects and collect all files of a release. Needs no AWS and no warehouse."""
     with show_progress() as progress:
         artifact = build_artifact(output, projects, progress=progress)
     for release in artifact.releases:
         out.print(f"{release.project_name}: release {release.release_id}, {len(release.files)} files", markup=False)
-    out.print(f"{len(artifact.files)} DAG and root files; all in {artifact.folder}", markup=False)
+    out.print(f"{len(artifact.files)} DAG and root files in {artifact.folder}", markup=False)
 
 
 @app.command()
 def plan(
-    bucket: Annotated[str | None, typer.Option("--bucket", envvar="DEPLOY_BUCKET", help="The bucket.")] = None,
+    bucket: Annotated[
+        str | None, typer.Option("--bucket", envvar="DEPLOY_BUCKET", help="The bucket that MWAA reads.")
+    ] = None,
     artifact: ArtifactOption = ARTIFACT,
     against: Annotated[
-        Path | None, typer.Option(help="Instead of a bucket: another artifact, such as that of main. Needs no AWS.")
+        Path | None,
+        typer.Option(help="Compare with another artifact instead of a bucket, such as the one of main. Needs no AWS."),
     ] = None,
     account: AccountOption = None,
 ) -> None:
-    """Show what `apply` would change. Changes nothing."""
+    """Show the changes that `apply` would make."""
     if not (bucket or against):
-        raise SetupError("name what to compare with: --bucket (DEPLOY_BUCKET), or --against")
+        raise SetupError("nothing to compare with; set --bucket (DEPLOY_BUCKET) or --against")
     with show_progress() as progress:
         progress(f"comparing with {against or f's3://{bucket}'}", 0, 1)
-        there = AppliedArtifact(Artifact.read(against)) if against else open_bucket(bucket or "", account)
-        found = make_plan(Artifact.read(artifact), there)
-    print_plan(found)
+        store = AppliedArtifact(Artifact.read(against)) if against else open_bucket(bucket or "", account)
+        changes = make_plan(Artifact.read(artifact), store)
+    print_plan(changes)
 
 
 @app.command()
@@ -75,16 +79,18 @@ def apply(
         list[str] | None,
         typer.Option(
             envvar="DEPLOY_LAMBDA_FUNCTION",
-            help="Also give this function the code of lambda/; can be repeated (in the variable, with spaces).",
+            help="Update the code of this Lambda function too. Repeatable; separate names by spaces in the variable.",
         ),
     ] = None,
     environment: Annotated[
         str | None,
-        typer.Option(envvar="DEPLOY_ENVIRONMENT", help="MWAA environment that takes over new requirements."),
+        typer.Option(
+            envvar="DEPLOY_ENVIRONMENT", help="MWAA environment to update when requirements.txt or startup.sh changed."
+        ),
     ] = None,
     account: AccountOption = None,
 ) -> None:
-    """Upload what changed, make it live, delete what is old."""
+    """Upload changed files, make the release live, and delete old releases."""
     with show_progress() as progress:
         applied = apply_artifact(
             Artifact.read(artifact),
@@ -99,15 +105,15 @@ def apply(
     for name in lambda_function or ():
         out.print(f"{name}: code {'updated' if name in applied.functions_updated else 'unchanged'}", markup=False)
     if environment:
-        what = "took over requirements.txt and startup.sh" if applied.environment_updated else "nothing to take over"
-        out.print(f"{environment}: {what}", markup=False)
+        outcome = "updated to the new requirements.txt and startup.sh" if applied.environment_updated else "unchanged"
+        out.print(f"{environment}: {outcome}", markup=False)
     if applied.changed:
         out.print(f"Done: {applied.uploaded} uploaded, {applied.copied} copied inside S3, {applied.deleted} deleted.")
 
 
 @app.command()
 def status(bucket: BucketOption, account: AccountOption = None) -> None:
-    """Show what is live in the bucket, and what it could be rolled back to."""
+    """Show the live release of each project, and the releases to which it can be rolled back."""
     store = open_bucket(bucket, account)
     sizes = store.sizes(DAGS)
     names = sorted({key.removeprefix(PROJECTS).split("/")[0] for key in sizes if key.startswith(PROJECTS)})
@@ -116,7 +122,7 @@ def status(bucket: BucketOption, account: AccountOption = None) -> None:
         live = state.live
         if live is None:
             out.print(
-                f"{name}: live release {state.live_id or 'none'}, which is not complete in the bucket", markup=False
+                f"{name}: live release {state.live_id or 'none'}, which is incomplete in the bucket", markup=False
             )
         else:
             out.print(f"{name}: live release {live.release_id}", markup=False)
@@ -127,25 +133,27 @@ def status(bucket: BucketOption, account: AccountOption = None) -> None:
             if release_id != state.live_id:
                 out.print(f"  can be rolled back to {release_id}", markup=False)
         for release_id in state.incomplete:
-            out.print(f"  {release_id} is half uploaded; the next apply removes it", markup=False)
+            out.print(f"  {release_id} is incomplete; the next apply removes it", markup=False)
     if not names:
-        out.print(f"s3://{bucket}/{PROJECTS} holds no project")
+        out.print(f"s3://{bucket}/{PROJECTS} has no project")
 
 
 @app.command()
 def rollback(
     bucket: BucketOption,
-    project: Annotated[str, typer.Option(help="The dbt project, by its name in dbt_project.yml.")],
-    release: Annotated[str | None, typer.Argument(help="Which release; default: the one before the live one.")] = None,
+    project: Annotated[str, typer.Option(help="Name of the dbt project, as in dbt_project.yml.")],
+    release: Annotated[
+        str | None, typer.Argument(help="Release to go back to; default: the release before the live one.")
+    ] = None,
     account: AccountOption = None,
 ) -> None:
-    """Make an earlier release live again: one small upload, in force when MWAA next copies the bucket (about 30 s)."""
+    """Make an earlier release live again. MWAA picks it up within about 30 seconds."""
     before, now = roll_back(open_bucket(bucket, account), project, release)
     out.print(f"{project}: {before} → {now}", markup=False)
 
 
 def main() -> None:
-    """Run the command line; an expected error becomes one message and its exit code."""
+    """Run the command line. An expected error becomes one message and an exit code."""
     code, failure = 0, ""
     try:
         app(standalone_mode=False)
@@ -155,7 +163,7 @@ def main() -> None:
         error.show()
         code = 2
     except (KeyboardInterrupt, typer.Abort):
-        code, failure = 130, "Interrupted; what was live is still live.\n"
+        code, failure = 130, "Interrupted. The live release did not change.\n"
     sys.stderr.write(failure)
     text = out.export_text() + failure
     if text and (summary := os.environ.get("GITHUB_STEP_SUMMARY")):

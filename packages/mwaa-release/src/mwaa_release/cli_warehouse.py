@@ -1,36 +1,35 @@
-"""The commands of `python -m mwaa_release` for a warehouse: the pipeline's user, sample data, how fresh sources are."""
+"""The commands of `python -m mwaa_release` for a warehouse: database user, sample data, freshness and report."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
 import redshift_connector
 import typer
-from botocore.exceptions import BotoCoreError, ClientError
 
 from audit_report.redshift import connect, named_warehouse
 from mwaa_release.account import check_account
 from mwaa_release.bucket import aws_client
 from mwaa_release.cli_options import AccountOption, out
-from mwaa_release.errors import SetupError, from_aws
+from mwaa_release.errors import SetupError
 from mwaa_release.freshness import check_freshness
 from mwaa_release.progress import show_progress
 from mwaa_release.publish import publish_report
 from mwaa_release.redshift import apply_grants
 from mwaa_release.repository import state_folder
 from mwaa_release.sample_data import load_sample, upload_sample
+from mwaa_release.secret import read_login
 
 CACHE = state_folder() / "sample-data"
 
 
 @contextmanager
 def _warehouse() -> Iterator[redshift_connector.Connection]:
-    """A superuser's connection to the warehouse that the REDSHIFT_* variables name."""
+    """Connect as a superuser to the warehouse of the REDSHIFT_* variables."""
     if not named_warehouse():
         raise SetupError("set REDSHIFT_HOST, REDSHIFT_USER and REDSHIFT_PASSWORD to connect as a superuser")
     connection = connect()
-    # Some COPY and GRANT take long; only connecting has a time limit.
+    # Only connecting has a time limit, because COPY and GRANT can take long.
     connection._usock.settimeout(None)
     try:
         yield connection
@@ -40,28 +39,23 @@ def _warehouse() -> Iterator[redshift_connector.Connection]:
 
 def warehouse_user(
     secret_name: Annotated[
-        str, typer.Option(help='Secret in AWS Secrets Manager, {"username", "password"}, that the pipeline uses too.')
-    ] = "flights/dbt_user",  # noqa: S107 - a name, no password
-    source_schema: Annotated[list[str], typer.Option(help="Schema to read; may be given several times.")] = ["raw"],  # noqa: B006
-    target_schema: Annotated[str, typer.Option(help="Schema to build in; becomes the user's own.")] = "analytics",
+        str,
+        typer.Option(help='Secret of the database user in AWS Secrets Manager, JSON with "username" and "password".'),
+    ] = "flights/dbt_user",  # noqa: S107 - the name of a secret
+    source_schema: Annotated[list[str], typer.Option(help="Schema to read, created if missing; repeatable.")] = ["raw"],  # noqa: B006
+    target_schema: Annotated[str, typer.Option(help="Schema to build in. The user becomes its owner.")] = "analytics",
     loading_user: Annotated[
-        str | None, typer.Option(help="Who creates tables in the source schemas; default: who runs this.")
+        str | None, typer.Option(help="User that creates tables in the source schemas; default: the connected user.")
     ] = None,
     keep_public_schema: Annotated[
-        bool, typer.Option("--keep-public-schema", help="Let all users go on creating tables in schema public.")
+        bool,
+        typer.Option(
+            "--keep-public-schema", help="Do not revoke the default privilege to create tables in schema public."
+        ),
     ] = False,
 ) -> None:
-    """Make the database user that a pipeline's dbt runs as, with the least rights. Safe to run again."""
-    try:
-        text = aws_client("secretsmanager").get_secret_value(SecretId=secret_name)["SecretString"]
-    except (BotoCoreError, ClientError) as error:
-        raise from_aws(error, f"reading the secret {secret_name}") from error
-    try:
-        secret = json.loads(text)
-        user, password = secret["username"], secret["password"]
-    except (ValueError, KeyError, TypeError):
-        # Without the cause: it would show the secret.
-        raise SetupError(f'secret {secret_name} must be JSON with "username" and "password"') from None
+    """Create or update the database user of a pipeline, with least privileges."""
+    user, password = read_login(aws_client("secretsmanager"), secret_name)
     with _warehouse() as connection:
         apply_grants(
             connection,
@@ -78,12 +72,12 @@ def warehouse_user(
 def sample_data(
     bucket: Annotated[str, typer.Option(envvar="DEPLOY_LANDING_BUCKET", help="The landing bucket.")],
     iam_role: Annotated[
-        str, typer.Option(help="Role with which the warehouse reads the bucket: its ARN, or `default`.")
+        str, typer.Option(help="ARN of the role with which the warehouse reads the bucket, or `default`.")
     ] = "default",
-    upload: Annotated[bool, typer.Option(help="Put the files into the bucket.")] = True,
-    load: Annotated[bool, typer.Option(help="Load them into schema raw.")] = True,
+    upload: Annotated[bool, typer.Option(help="Upload the files to the bucket.")] = True,
+    load: Annotated[bool, typer.Option(help="Load the files into schema raw.")] = True,
 ) -> None:
-    """Put the sample data into the landing bucket and load it into schema raw. Safe to run again."""
+    """Upload the sample data to the landing bucket and load it into schema raw."""
     s3 = aws_client("s3")
     with show_progress() as progress:
         if upload:
@@ -97,22 +91,22 @@ def sample_data(
 
 
 def freshness(
-    dag: Annotated[str, typer.Option(help="The pipeline, by its dag_name in dags/pipelines.yml.")] = "flights_pipeline",
+    dag: Annotated[str, typer.Option(help="dag_name of the pipeline in dags/pipelines.yml.")] = "flights_pipeline",
     account: AccountOption = None,
 ) -> None:
-    """Ask the warehouse how fresh a pipeline's sources are, and fail if one is too stale."""
+    """Check the freshness of a pipeline's sources. Fails if a source is stale."""
     check_account(aws_client("sts") if account else None, account)
     for line in check_freshness(aws_client("secretsmanager"), dag):
         out.print(line, markup=False)
 
 
 def report(
-    url: Annotated[str, typer.Option(envvar="DEPLOY_REPORT_URL", help="Where it goes: s3://<bucket>/<key>.")],
-    dag: Annotated[str, typer.Option(help="The pipeline, by its dag_name in dags/pipelines.yml.")] = "flights_pipeline",
-    days: Annotated[int, typer.Option(min=1, help="How far back it goes.")] = 30,
+    url: Annotated[str, typer.Option(envvar="DEPLOY_REPORT_URL", help="Address of the report: s3://<bucket>/<key>.")],
+    dag: Annotated[str, typer.Option(help="dag_name of the pipeline in dags/pipelines.yml.")] = "flights_pipeline",
+    days: Annotated[int, typer.Option(min=1, help="Number of days in the report.")] = 30,
     account: AccountOption = None,
 ) -> None:
     """Publish a pipeline's audit report to S3."""
     check_account(aws_client("sts") if account else None, account)
     publish_report(aws_client("secretsmanager"), aws_client("s3"), dag, url, days)
-    out.print(f"The report is at {url}.", markup=False)
+    out.print(f"Published the report to {url}", markup=False)

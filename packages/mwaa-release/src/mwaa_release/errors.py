@@ -1,4 +1,4 @@
-"""What can go wrong in the release tool, by exit code. The text of each error is complete: what, where, what to do."""
+"""The errors of the release tool and their exit codes. A message says what failed, where, and what to do."""
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -11,24 +11,24 @@ from botocore.exceptions import (
 
 
 class DeployError(Exception):
-    """What was asked for failed (exit code 1)."""
+    """The command failed (exit code 1)."""
 
     exit_code = 1
 
 
 class BuildError(DeployError):
-    """The repository cannot be released as it is, such as a model that dbt cannot parse. Nothing was uploaded."""
+    """The repository cannot be released, for example because dbt cannot parse a model. Nothing was uploaded."""
 
 
 class SetupError(DeployError):
-    """Something around the tool is wrong: credentials, a bucket, a setting (exit code 2)."""
+    """Credentials, a bucket or a setting are wrong (exit code 2)."""
 
     exit_code = 2
 
 
 _SETUP_CODES = {
-    "NoSuchBucket": "the bucket does not exist; create it (infra/ has the stack), or name another with --bucket",
-    "InvalidAccessKeyId": "AWS does not know this access key; sign in again",
+    "NoSuchBucket": "the bucket does not exist; create it with infra/storage.yml, or set --bucket to another",
+    "InvalidAccessKeyId": "AWS does not know the access key; sign in again",
     "ExpiredToken": "the credentials have expired; sign in again",
     "ExpiredTokenException": "the credentials have expired; sign in again",
     "SignatureDoesNotMatch": "the secret access key is wrong; sign in again",
@@ -37,14 +37,14 @@ _DENIED_CODES = {"AccessDenied", "AccessDeniedException", "AllAccessDisabled", "
 
 
 def from_aws(error: BotoCoreError | ClientError, doing: str) -> DeployError:
-    """Put an error of boto3 into words.
+    """Turn an error of boto3 into a DeployError or SetupError.
 
     Args:
-        error: what boto3 raised.
-        doing: what was being done, with the bucket, key or function in it: "uploading s3://b/dags/x.py".
+        error: the error of boto3.
+        doing: the failed action and its resource, such as "uploading s3://b/dags/x.py".
     """
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
-        return SetupError(f"{doing}: there are no AWS credentials; sign in first (aws sso login, or AWS_PROFILE=…)")
+        return SetupError(f"{doing}: there are no AWS credentials; sign in first (aws sso login, or set AWS_PROFILE)")
     if isinstance(error, NoRegionError):
         return SetupError(f"{doing}: no AWS Region is set; set AWS_REGION")
     if isinstance(error, EndpointConnectionError):
@@ -56,7 +56,8 @@ def from_aws(error: BotoCoreError | ClientError, doing: str) -> DeployError:
             return SetupError(f"{doing}: {_SETUP_CODES[code]}")
         if code in _DENIED_CODES:
             return SetupError(
-                f"{doing}: access denied by AWS ({error.operation_name}); give it to the role that releases: {message}"
+                f"{doing}: access denied by AWS ({error.operation_name}); "
+                f"grant the permission to the role that runs this command: {message}"
             )
         return DeployError(f"{doing}: {code}: {message} ({error.operation_name})")
     return DeployError(f"{doing}: {error}")

@@ -11,14 +11,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from mwaa_pipelines.config_file import read_pipelines
 from mwaa_pipelines.settings import Pipeline, PipelineError
 from mwaa_release.build import find_projects
-from mwaa_release.errors import DeployError, SetupError, from_aws
+from mwaa_release.errors import DeployError, SetupError
 from mwaa_release.manifest import install_packages, project_name
 from mwaa_release.repository import REPOSITORY
+from mwaa_release.secret import read_login, read_secret
 
 PIPELINES = REPOSITORY / "dags" / "pipelines.yml"
 _CONNECTIONS = "airflow/connections"
@@ -38,17 +37,6 @@ def _pipeline(path: Path, dag_name: str) -> Pipeline:
     return pipeline
 
 
-def _secret(secretsmanager: Any, name: str, *keys: str) -> dict[str, Any]:
-    try:
-        content = json.loads(secretsmanager.get_secret_value(SecretId=name)["SecretString"])
-        return {key: content[key] for key in keys} | content
-    except (BotoCoreError, ClientError) as error:
-        raise from_aws(error, f"reading the secret {name}") from error
-    except (ValueError, KeyError, TypeError):
-        # Without the cause: it would show the secret.
-        raise SetupError(f"secret {name} must be JSON with {' and '.join(keys)}") from None
-
-
 def warehouse_environment(secretsmanager: Any, dag_name: str, pipelines: Path = PIPELINES) -> dict[str, str]:
     """Return the REDSHIFT_* variables with which dbt reaches a pipeline's warehouse, as the pipeline's own user.
 
@@ -62,7 +50,7 @@ def warehouse_environment(secretsmanager: Any, dag_name: str, pipelines: Path = 
         DeployError: a secret cannot be read.
     """
     pipeline = _pipeline(pipelines, dag_name)
-    where = _secret(secretsmanager, f"{_CONNECTIONS}/{pipeline.redshift_connection_id}", "host", "port")
+    where = read_secret(secretsmanager, f"{_CONNECTIONS}/{pipeline.redshift_connection_id}", "host", "port")
     extra = where.get("extra") or {}
     extra = json.loads(extra) if isinstance(extra, str) else extra
     if extra.get("role_arn"):
@@ -70,12 +58,12 @@ def warehouse_environment(secretsmanager: Any, dag_name: str, pipelines: Path = 
             f"{dag_name} reads its secret with a role of another account ({extra['role_arn']}), which is the tasks' to "
             "take; ask for freshness in that account, with REDSHIFT_* and dbt source freshness"
         )
-    login = _secret(secretsmanager, pipeline.secret_name, "username", "password")
+    username, password = read_login(secretsmanager, pipeline.secret_name)
     return {
         "REDSHIFT_HOST": str(where["host"]),
         "REDSHIFT_PORT": str(where["port"]),
-        "REDSHIFT_USER": login["username"],
-        "REDSHIFT_PASSWORD": login["password"],
+        "REDSHIFT_USER": username,
+        "REDSHIFT_PASSWORD": password,
         "REDSHIFT_DATABASE": pipeline.target_database,
         "REDSHIFT_SCHEMA": pipeline.target_schema,
         "REDSHIFT_SSLMODE": extra.get("sslmode", "verify-full"),
@@ -103,8 +91,8 @@ def check_freshness(secretsmanager: Any, dag_name: str, pipelines: Path = PIPELI
     if project is None:
         raise SetupError(f"there is no dbt project called {name!r} in the repository")
     install_packages(project)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DBT_", "REDSHIFT_"))}
-    environment = kept | variables
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DBT_", "REDSHIFT_"))}
+    environment = inherited | variables
     with tempfile.TemporaryDirectory(prefix="dbt-freshness-") as scratch:
         command = [str(Path(sys.executable).with_name("dbt")), "--no-use-colors", "source", "freshness"]
         command += ["--target", "prod", f"--project-dir={project}", f"--profiles-dir={project}"]
@@ -112,8 +100,8 @@ def check_freshness(secretsmanager: Any, dag_name: str, pipelines: Path = PIPELI
         done = subprocess.run(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
         )
-        found = Path(scratch) / "sources.json"
-        results = json.loads(found.read_bytes())["results"] if found.is_file() else []
+        results_file = Path(scratch) / "sources.json"
+        results = json.loads(results_file.read_bytes())["results"] if results_file.is_file() else []
     lines = [f"{result['unique_id'].split('.', 2)[2]}: {_age(result)}" for result in results]
     if done.returncode:
         stale = [line for line, result in zip(lines, results, strict=True) if "error" in result["status"]]

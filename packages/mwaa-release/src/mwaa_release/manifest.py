@@ -1,4 +1,4 @@
-"""Runs the real `dbt parse` on a dbt project and keeps of its manifest what does not change from run to run."""
+"""Run `dbt parse` on a dbt project and return the parts of its manifest that do not change from run to run."""
 
 import fcntl
 import itertools
@@ -16,23 +16,23 @@ import yaml
 
 from mwaa_release.errors import BuildError, SetupError
 
-# Times, ids and the machine of one run of dbt. Neither Cosmos nor dbt's `--state` reads them.
+# Metadata of one run of dbt. Neither Cosmos nor dbt's `--state` reads it.
 _RUN_METADATA = ("generated_at", "invocation_id", "invocation_started_at", "user_id", "run_started_at", "env")
 _PARSE_TIMEOUT_SECONDS = 600
 _PACKAGE_LISTS = ("packages.yml", "dependencies.yml")
-# Beside the installed packages: the text of the lists that they were installed from.
+# A file beside the installed packages with the text of their package lists.
 PACKAGES_MARKER = ".installed"
 _DEPS_HINT = (
-    "\nA release takes its packages along, so whoever builds it must reach what packages.yml names; "
-    "a copy within the project, named as `local: <folder>`, needs no network"
+    "\nA release contains its packages, so the build must reach the addresses in packages.yml. "
+    "A package inside the project, declared with `local: <folder>`, needs no network"
 )
 
 
 def project_name(project: Path) -> str:
-    """The `name:` in a project's dbt_project.yml.
+    """Return the `name:` of a project's dbt_project.yml.
 
     Raises:
-        BuildError: there is none, or it is not a name that dbt takes.
+        BuildError: the name is missing, or dbt does not allow it.
     """
     path = project / "dbt_project.yml"
     try:
@@ -48,25 +48,25 @@ def project_name(project: Path) -> str:
 
 
 def build_manifest(project: Path, profiles: Path) -> bytes:
-    """Parse a dbt project without a warehouse and return its manifest, the same bytes for the same source.
+    """Parse a dbt project without a warehouse and return its manifest. The same source gives the same bytes.
 
     Args:
-        project: the folder with dbt_project.yml, with its packages installed. Nothing is written into it.
-        profiles: the profiles.yml to parse with; its target `prod` is taken.
+        project: the folder with dbt_project.yml, with its packages installed. Nothing is written to it.
+        profiles: the profiles.yml to parse with, with a target `prod`.
 
     Returns:
-        A manifest without times, ids of the run and paths of this machine.
+        A manifest without times, run ids and paths of this machine.
 
     Raises:
-        BuildError: dbt refused; the text is dbt's own, with file and line.
-        SetupError: dbt is not installed, or there is no profiles.yml.
+        BuildError: dbt failed; the message is dbt's, with file and line.
+        SetupError: dbt is not installed, or profiles.yml is missing.
     """
     if not profiles.is_file():
         raise SetupError(
             f"{profiles} is missing; dbt needs it to parse, with a target `prod` that works without secrets"
         )
     with tempfile.TemporaryDirectory(prefix="dbt-parse-") as scratch:
-        # dbt leaves files beside the profile it reads.
+        # dbt writes files beside the profile that it reads.
         shutil.copy(profiles, scratch)
         _dbt("parse", project, Path(scratch))
         manifest = json.loads((Path(scratch) / "target" / "manifest.json").read_bytes())
@@ -104,20 +104,19 @@ def _has_packages(path: Path) -> bool:
 def _dbt(command: str, project: Path, scratch: Path) -> None:
     executable = Path(sys.executable).with_name("dbt")
     if not executable.exists():
-        raise SetupError(f"{executable} is missing; the release tool runs in the environment of: make deps")
-    # What a developer has exported for a warehouse of their own must not get into a release. Where packages are got
-    # from, and with which token, cannot: dbt knows neither once it has got them.
-    fetching = ("DBT_PACKAGE_HUB_URL", "DBT_ENV_SECRET_") if command == "deps" else ()
+        raise SetupError(f"{executable} is missing; install the tools with: make deps")
+    # A developer's exported settings must not get into a release. The package hub and its token cannot, because dbt
+    # uses them only for `dbt deps`.
+    deps_variables = ("DBT_PACKAGE_HUB_URL", "DBT_ENV_SECRET_") if command == "deps" else ()
     environment = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("DBT_", "REDSHIFT_")) or name.startswith(fetching)
+        if not name.startswith(("DBT_", "REDSHIFT_")) or name.startswith(deps_variables)
     }
     environment |= {"DBT_SEND_ANONYMOUS_USAGE_STATS": "false", "PYTHONHASHSEED": "0"}
     arguments = ["--project-dir", str(project), "--profiles-dir", str(scratch), "--target", "prod"]
     if command == "parse":
         arguments += ["--no-partial-parse", "--target-path", str(scratch / "target")]
-    # In a session of its own, so that Ctrl-C stops dbt through this process and only once.
     run = subprocess.run(
         [executable, "--no-use-colors", "--log-path", scratch / "logs", command, *arguments],
         env=environment,
@@ -133,11 +132,11 @@ def _dbt(command: str, project: Path, scratch: Path) -> None:
 
 
 def _readable(output: str) -> str:
-    # "09:04:23  Running with dbt=…": the clock and the greeting help nobody.
+    # Remove the time and lines such as "09:04:23  Running with dbt=…".
     lines = [re.sub(r"^\d\d:\d\d:\d\d\s\s?", "", line) for line in output.splitlines()]
-    # What dbt did not foresee comes with hundreds of lines of its own stack, below the message.
-    said = itertools.takewhile(lambda line: line != "Traceback (most recent call last):", lines)
-    return "\n".join(line for line in said if not line.startswith(("Running with dbt=", "Registered adapter")))
+    # For unexpected errors dbt prints its whole stack below the message.
+    message = itertools.takewhile(lambda line: line != "Traceback (most recent call last):", lines)
+    return "\n".join(line for line in message if not line.startswith(("Running with dbt=", "Registered adapter")))
 
 
 def _timeless(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -145,7 +144,7 @@ def _timeless(manifest: dict[str, Any]) -> dict[str, Any]:
         manifest["metadata"].pop(name, None)
     for resources in manifest.values():
         for entry in resources.values():
-            # `disabled` maps each id to a list of its versions.
+            # `disabled` maps each id to a list.
             for resource in entry if isinstance(entry, list) else [entry]:
                 if isinstance(resource, dict):
                     resource.pop("created_at", None)

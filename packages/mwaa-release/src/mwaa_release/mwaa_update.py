@@ -1,6 +1,6 @@
-"""Makes an MWAA environment take over new versions of requirements.txt and startup.sh, and waits until it has.
+"""Update an MWAA environment to new versions of requirements.txt and startup.sh, and wait for the end of the update.
 
-MWAA reads both only at update-environment, each by the object version in a versioned bucket, within half an hour.
+MWAA reads both files, by their object version, only during an update of the environment. It takes up to half an hour.
 https://docs.aws.amazon.com/mwaa/latest/userguide/working-dags-dependencies.html
 """
 
@@ -14,7 +14,7 @@ from mwaa_release.errors import DeployError, SetupError, from_aws
 from mwaa_release.progress import Progress, no_progress
 
 TIMEOUT_SECONDS = 3600.0
-# The member of the environment that names each file's object version.
+# The fields of the environment for each file's object version and path.
 VERSION_OF = {"requirements.txt": "RequirementsS3ObjectVersion", "startup.sh": "StartupScriptS3ObjectVersion"}
 PATH_OF = {"requirements.txt": "RequirementsS3Path", "startup.sh": "StartupScriptS3Path"}
 _CHANGING = {"CREATING", "UPDATING", "CREATING_SNAPSHOT", "ROLLING_BACK", "PENDING", "MAINTENANCE"}
@@ -28,62 +28,62 @@ def update_environment(
     poll_seconds: float = 15.0,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> bool:
-    """Bring an environment to the newest requirements.txt and startup.sh of its bucket.
+    """Update an environment to the newest requirements.txt and startup.sh of its bucket.
 
-    It compares what the environment runs with what the bucket holds, so an update that was interrupted is made up for.
+    A second call repeats an interrupted update, because the versions of environment and bucket are compared.
 
     Args:
         mwaa: boto3 client.
         name: the environment.
         bucket: the bucket that it reads.
-        progress: told what MWAA is doing.
-        poll_seconds: how often to ask at most; more often in the beginning.
+        progress: receives the environment's status.
+        poll_seconds: the longest interval between two requests; the first ones are shorter.
         timeout_seconds: how long to wait for MWAA.
 
     Returns:
         False if there was nothing to update.
 
     Raises:
-        SetupError: there is no such environment, or it reads another bucket, or the bucket has no versions.
-        DeployError: the update failed, and MWAA went back to what was before; the text has its reason.
+        SetupError: the environment does not exist or reads another bucket, or the bucket is not versioned.
+        DeployError: the update failed and MWAA rolled it back; the message has MWAA's reason.
     """
     deadline = time.monotonic() + timeout_seconds
-    environment = _settled(mwaa, name, progress, poll_seconds, deadline)
+    environment = _wait_for_mwaa(mwaa, name, progress, poll_seconds, deadline)
     if environment["SourceBucketArn"].rpartition(":")[2] != bucket.name:
         raise SetupError(
             f"MWAA environment {name} reads {environment['SourceBucketArn']}, not s3://{bucket.name}; "
-            "name the environment of this bucket"
+            "choose the environment of this bucket (--environment, DEPLOY_ENVIRONMENT)"
         )
-    wanted: dict[str, str] = {}
+    changes: dict[str, str] = {}
     for file, member in VERSION_OF.items():
         stored = bucket.describe(file)
         if stored is None:
             continue
         if not stored["version"]:
-            raise SetupError(f"s3://{bucket.name} is not versioned, which MWAA needs; turn versioning on")
+            raise SetupError(f"s3://{bucket.name} is not versioned, but MWAA requires it; turn versioning on")
         if environment.get(member) != stored["version"] or environment.get(PATH_OF[file]) != file:
-            wanted |= {member: stored["version"], PATH_OF[file]: file}
-    if not wanted:
+            changes |= {member: stored["version"], PATH_OF[file]: file}
+    if not changes:
         return False
     try:
-        # Workers end the tasks that they run before they are replaced.
-        mwaa.update_environment(Name=name, WorkerReplacementStrategy="GRACEFUL", **wanted)
+        # Workers finish their running tasks before MWAA replaces them.
+        mwaa.update_environment(Name=name, WorkerReplacementStrategy="GRACEFUL", **changes)
     except (BotoCoreError, ClientError) as error:
         raise from_aws(error, f"updating MWAA environment {name}") from error
-    environment = _settled(mwaa, name, progress, poll_seconds, deadline)
+    environment = _wait_for_mwaa(mwaa, name, progress, poll_seconds, deadline)
     last = environment.get("LastUpdate", {})
     if environment["Status"] != "AVAILABLE" or last.get("Status") == "FAILED":
         error = last.get("Error", {})
         raise DeployError(
             f"MWAA environment {name} is {environment['Status']}: "
             f"{error.get('ErrorCode', 'no code')}: {error.get('ErrorMessage', 'no reason given')}; "
-            "it runs what it ran before. Mend requirements.txt or startup.sh and release again"
+            "MWAA rolled the update back. Fix requirements.txt or startup.sh and release again"
         )
     return True
 
 
-def _settled(mwaa: Any, name: str, progress: Progress, poll_seconds: float, deadline: float) -> dict[str, Any]:
-    began = time.monotonic()
+def _wait_for_mwaa(mwaa: Any, name: str, progress: Progress, poll_seconds: float, deadline: float) -> dict[str, Any]:
+    started = time.monotonic()
     while True:
         try:
             environment = mwaa.get_environment(Name=name)["Environment"]
@@ -97,10 +97,10 @@ def _settled(mwaa: Any, name: str, progress: Progress, poll_seconds: float, dead
             return environment
         if time.monotonic() > deadline:
             raise DeployError(
-                f"MWAA environment {name} is still {environment['Status']}; look at it in the console, "
+                f"MWAA environment {name} is still {environment['Status']}; check it in the console, "
                 "and run apply again when it is AVAILABLE"
             )
-        elapsed = time.monotonic() - began
+        elapsed = time.monotonic() - started
         minutes = int(elapsed / 60)
         progress(f"MWAA environment {name}: {environment['Status']}, {minutes} min of up to 30", minutes, 30)
         time.sleep(min(poll_seconds, 0.5 + elapsed / 4))

@@ -1,4 +1,4 @@
-"""What an apply would change in a bucket, found by comparing contents (SHA-256), never times."""
+"""Compare an artifact with a bucket by content (SHA-256), never by time."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,29 +20,29 @@ from mwaa_release.release import (
 )
 
 KEPT_RELEASES = 5
-# Put on every file that this tool uploads in place; a file without it is somebody else's and is never deleted.
+# Metadata key of every DAG and root file that this tool uploads. A file without it is never deleted.
 MANAGED_METADATA = "release-id"
 
 
 class Store(Protocol):
-    """What a plan is made against: a bucket, or what one would be after another artifact was applied."""
+    """The target of a plan: a bucket, or the contents that another artifact would give it."""
 
     @property
     def name(self) -> str:
-        """Its name, for people."""
+        """The name to show."""
 
     def sizes(self, prefix: str) -> dict[str, int]:
-        """The keys that begin with `prefix`, with their sizes in bytes."""
+        """Return the keys that start with `prefix`, with their sizes in bytes."""
 
     def read(self, key: str) -> bytes | None:
-        """The bytes under `key`, or None."""
+        """Return the bytes of `key`, or None."""
 
     def describe(self, key: str) -> dict[str, Any] | None:
-        """`sha256` and `metadata` of what is under `key`, or None."""
+        """Return `sha256` and `metadata` of the object at `key`, or None."""
 
 
 class AppliedArtifact:
-    """The bucket that an artifact would make of an empty one: says what a merge changes, without any AWS."""
+    """An empty bucket after an artifact was applied. It shows the changes of a merge without AWS."""
 
     def __init__(self, artifact: Artifact) -> None:
         self.name = str(artifact.folder)
@@ -54,22 +54,22 @@ class AppliedArtifact:
             self._content[current] = f"{release.release_id}\n".encode()
 
     def sizes(self, prefix: str) -> dict[str, int]:
-        """The keys that begin with `prefix`, with their sizes in bytes."""
+        """Return the keys that start with `prefix`, with their sizes in bytes."""
         return {key: len(data) for key, data in self._content.items() if key.startswith(prefix)}
 
     def read(self, key: str) -> bytes | None:
-        """The bytes under `key`, or None."""
+        """Return the bytes of `key`, or None."""
         return self._content.get(key)
 
     def describe(self, key: str) -> dict[str, Any] | None:
-        """`sha256` and `metadata` of what is under `key`, or None."""
+        """Return `sha256` and `metadata` of the object at `key`, or None."""
         data = self._content.get(key)
         return None if data is None else {"sha256": sha256(data), "metadata": {MANAGED_METADATA: "applied"}}
 
 
 @dataclass(frozen=True)
 class ProjectState:
-    """One project in the bucket: the release that is live, and all folders beside it."""
+    """One project in the bucket: the live release, and all other releases."""
 
     project_name: str
     live: Release | None
@@ -80,7 +80,7 @@ class ProjectState:
 
 @dataclass
 class ProjectPlan:
-    """What happens to one project. `release_id` is the one that is live afterwards."""
+    """The changes to one project. `release_id` is the live release after the apply."""
 
     project_name: str
     before: str | None
@@ -94,7 +94,7 @@ class ProjectPlan:
 
 @dataclass
 class Plan:
-    """All that an apply would do, in the order in which it would."""
+    """All changes of an apply, in its order."""
 
     bucket: str
     projects: list[ProjectPlan] = field(default_factory=list)
@@ -106,12 +106,12 @@ class Plan:
 
     @property
     def is_empty(self) -> bool:
-        """True when the bucket already is what the artifact says."""
+        """True if the bucket already matches the artifact."""
         return not (self.added or self.changed or self.deleted or any(_changes(project) for project in self.projects))
 
     @property
     def needs_environment_update(self) -> list[str]:
-        """The changed files that MWAA only takes over by update-environment."""
+        """The changed files that take effect only after an update of the MWAA environment."""
         return [file.path for file in self.added + self.changed if file.path in ROOT_FILES]
 
 
@@ -120,16 +120,16 @@ def _changes(project: ProjectPlan) -> bool:
 
 
 def read_project(bucket: Store, project_name: str, sizes: dict[str, int]) -> ProjectState:
-    """Read what the bucket has of a project.
+    """Read the state of a project in the bucket.
 
     Args:
         bucket: the bucket.
         project_name: the project.
-        sizes: the listing of `dags/`, so that it is made once.
+        sizes: the listing of `dags/`.
     """
     folder = f"{PROJECTS}{project_name}/"
-    found = {key.removeprefix(folder).split("/")[0] for key in sizes if key.startswith(folder)}
-    release_ids = sorted((name for name in found if RELEASE_ID.fullmatch(name)), reverse=True)
+    names = {key.removeprefix(folder).split("/")[0] for key in sizes if key.startswith(folder)}
+    release_ids = sorted((name for name in names if RELEASE_ID.fullmatch(name)), reverse=True)
     complete = [name for name in release_ids if f"{folder}{name}/{RELEASE_FILE}" in sizes]
     current = bucket.read(f"{folder}{CURRENT}") if f"{folder}{CURRENT}" in sizes else None
     live_id = current.decode(errors="replace").strip() if current is not None else None
@@ -140,30 +140,30 @@ def read_project(bucket: Store, project_name: str, sizes: dict[str, int]) -> Pro
 
 
 def read_release(bucket: Store, project_name: str, release_id: str) -> Release | None:
-    """Read a release.json from the bucket; None if it is not there."""
+    """Read a release.json from the bucket; None if it does not exist."""
     key = f"{PROJECTS}{project_name}/{release_id}/{RELEASE_FILE}"
     data = bucket.read(key)
     return None if data is None else Release.from_json(data, f"s3://{bucket.name}/{key}")
 
 
 def damaged_files(release: Release, sizes: dict[str, int]) -> list[str]:
-    """The keys of a release that the bucket lacks, or has with another size."""
+    """Return the keys of a release that are missing in the bucket or have another size."""
     return [release.prefix + file.path for file in release.files if sizes.get(release.prefix + file.path) != file.size]
 
 
 def changed_by_hand(release: Release, bucket: Store, sizes: dict[str, int]) -> list[str]:
-    """The keys of a release whose content in the bucket, as S3's own SHA-256 tells, is not what was released."""
+    """Return the keys of a release whose content in the bucket differs, by S3's SHA-256."""
     damaged = set(damaged_files(release, sizes))
-    whole = [file for file in release.files if release.prefix + file.path not in damaged]
-    stored = in_parallel([partial(bucket.describe, release.prefix + file.path) for file in whole])
-    for file, found in zip(whole, stored, strict=True):
-        if not found or found["sha256"] != file.sha256:
+    same_size = [file for file in release.files if release.prefix + file.path not in damaged]
+    stored = in_parallel([partial(bucket.describe, release.prefix + file.path) for file in same_size])
+    for file, stored_file in zip(same_size, stored, strict=True):
+        if not stored_file or stored_file["sha256"] != file.sha256:
             damaged.add(release.prefix + file.path)
     return sorted(damaged)
 
 
 def make_plan(artifact: Artifact, bucket: Store) -> Plan:
-    """Compare an artifact with a bucket. Reads only.
+    """Compare an artifact with a bucket. Only reads.
 
     Raises:
         DeployError, SetupError: the bucket cannot be read.
@@ -188,10 +188,10 @@ def _plan_project(
     else:
         switch = state.live_id != release.release_id
         plan = ProjectPlan(release.project_name, state.live_id, release.release_id, switch=switch)
-        there = read_release(bucket, release.project_name, release.release_id)
-        if there and there.content_sha256 != release.content_sha256:
-            raise DeployError(f"s3://{bucket.name}/{release.prefix} holds another release of the same id; build again")
-        if not there or changed_by_hand(there, bucket, sizes):
+        existing = read_release(bucket, release.project_name, release.release_id)
+        if existing and existing.content_sha256 != release.content_sha256:
+            raise DeployError(f"s3://{bucket.name}/{release.prefix} has another release with the same id; build again")
+        if not existing or changed_by_hand(existing, bucket, sizes):
             plan.new = release
             sources = {file.sha256: live.prefix + file.path for file in live.files} if live and not damaged else {}
             for file in release.files:
@@ -206,10 +206,10 @@ def _plan_project(
 def _old_keys(plan: ProjectPlan, state: ProjectState, sizes: dict[str, int]) -> list[str]:
     newest = sorted({*state.complete, plan.release_id}, reverse=True)[:KEPT_RELEASES]
     keep = {*newest, plan.release_id, state.live_id}
-    gone = [name for name in (*state.complete, *state.incomplete) if name not in keep]
+    expired = [name for name in (*state.complete, *state.incomplete) if name not in keep]
     folder = f"{PROJECTS}{plan.project_name}/"
-    keys = [key for key in sizes if key.startswith(tuple(f"{folder}{name}/" for name in gone))]
-    # Without its release.json a release is none, so half of it is never taken for one.
+    keys = [key for key in sizes if key.startswith(tuple(f"{folder}{name}/" for name in expired))]
+    # Delete release.json first: without it, no reader takes a partly deleted release for a complete one.
     return sorted(keys, key=lambda key: (not key.endswith(f"/{RELEASE_FILE}"), key))
 
 
@@ -223,7 +223,7 @@ def _plan_files(artifact: Artifact, bucket: Store, sizes: dict[str, int], plan: 
             plan.added.append(file)
         elif file and stored and stored["sha256"] != file.sha256:
             plan.changed.append(file)
-            # This tool marks all that it puts; other tools and people do not.
+            # Only this tool writes the metadata.
             if MANAGED_METADATA not in stored["metadata"]:
                 plan.drifted.append(key)
         elif not file and stored:

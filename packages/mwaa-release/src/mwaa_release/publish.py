@@ -1,4 +1,4 @@
-"""Publishes the audit report of a pipeline's warehouse: one HTML page, put into S3."""
+"""Publish the audit report of a pipeline's warehouse as one HTML page in S3."""
 
 import contextlib
 import datetime
@@ -15,7 +15,7 @@ from mwaa_release.freshness import PIPELINES, warehouse_environment
 def publish_report(
     secretsmanager: Any, s3: Any, dag_name: str, url: str, days: int = 30, pipelines: Path = PIPELINES
 ) -> None:
-    """Read the audit views as the pipeline's own database user, and put the page made of them at `url`.
+    """Read the audit views as the pipeline's database user, and upload the report to `url`.
 
     Args:
         secretsmanager: boto3 client.
@@ -29,26 +29,28 @@ def publish_report(
         SetupError: a setting is missing or wrong, or the warehouse does not answer.
         DeployError: AWS refused.
     """
-    # Imported here: the other commands need neither a warehouse nor a template.
+    # Imported here, because the other commands need neither a warehouse nor a template.
     from audit_report import source
     from audit_report.page import render
     from audit_report.redshift import connect
 
-    place = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(.+)", url)
-    if not place:
-        raise SetupError(f"{url!r} is no place for the report; name one such as s3://<bucket>/audit/index.html")
+    address = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(.+)", url)
+    if not address:
+        raise SetupError(
+            f"{url!r} (--url, DEPLOY_REPORT_URL) is not an S3 address; use one such as s3://<bucket>/audit/index.html"
+        )
     environment = warehouse_environment(secretsmanager, dag_name, pipelines)
     with contextlib.closing(connect(environment)) as connection:
-        found = source.read(connection, environment["REDSHIFT_SCHEMA"], days)
+        audit = source.read(connection, environment["REDSHIFT_SCHEMA"], days)
     warehouse = f"{environment['REDSHIFT_DATABASE']}.{environment['REDSHIFT_SCHEMA']}"
-    page = render(found, warehouse, days, datetime.datetime.now(datetime.UTC))
+    page = render(audit, warehouse, days, datetime.datetime.now(datetime.UTC))
     try:
         s3.put_object(
-            Bucket=place[1],
-            Key=place[2],
+            Bucket=address[1],
+            Key=address[2],
             Body=page.encode(),
             ContentType="text/html; charset=utf-8",
             CacheControl="no-cache",
         )
     except (BotoCoreError, ClientError) as error:
-        raise from_aws(error, f"putting the report to {url}") from error
+        raise from_aws(error, f"uploading the report to {url}") from error

@@ -1,6 +1,6 @@
-"""Runs the SQL files of `infra/redshift/` on Redshift: the same files that psql runs, with the same variables.
+"""Run the SQL files of `infra/redshift/` on Redshift. psql can run the same files with the same variables.
 
-A variable stands in a file as `:'name'` (a string), `:"name"` (an identifier) or `:name` (one of a few keywords).
+Variables are written `:'name'` (a string), `:"name"` (an identifier) or `:name` (a keyword).
 """
 
 import hashlib
@@ -25,28 +25,28 @@ _RESERVED_SCHEMAS = {"public", "information_schema", "pg_catalog"}
 
 
 def quote_literal(value: str) -> str:
-    """Write a value as a Redshift string. Redshift reads a backslash as an escape, so that comes first.
+    """Quote a value as a Redshift string. Redshift treats a backslash as an escape character.
 
     Raises:
-        SetupError: the value holds a NUL, which no Redshift string can.
+        SetupError: the value contains a NUL character.
     """
     if "\0" in value:
-        raise SetupError(f"{value!r} holds a NUL character, which Redshift cannot store; remove it")
+        raise SetupError(f"{value!r} contains a NUL character, which Redshift cannot store; remove it")
     return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def statements(path: Path, values: dict[str, str], keywords: dict[str, str] | None = None) -> list[str]:
-    """Read a SQL file's statements with the variables filled in.
+    """Return the statements of a SQL file with its variables replaced.
 
-    The file is split before anything is filled in, so that no value can end a statement.
+    The file is split into statements first, so no value can end a statement.
 
     Args:
         path: the SQL file.
-        values: for `:'name'` and `:"name"`; any text, quoted here.
-        keywords: for `:name`; SQL as it stands, so never a value from outside.
+        values: for `:'name'` and `:"name"`; any text, which is quoted.
+        keywords: for `:name`; SQL that is not quoted, so never untrusted text.
 
     Raises:
-        SetupError: the file needs a variable that is not given.
+        SetupError: a variable of the file has no value.
     """
 
     def fill(match: re.Match[str]) -> str:
@@ -58,12 +58,12 @@ def statements(path: Path, values: dict[str, str], keywords: dict[str, str] | No
             name = match[kind]
             if name is not None:
                 if name not in source:
-                    raise SetupError(f"{path.name} needs the variable {name}, which was not given")
+                    raise SetupError(f"{path.name} needs the variable {name}, which has no value")
                 return quote(source[name])
         raise AssertionError(match)
 
     def fill_statement(statement: str) -> str:
-        # `:name` inside a plain string or quoted name is text. `:'name'` starts outside of one, so it is found first.
+        # `:name` inside a string or a quoted identifier is text. `:'name'` starts outside of one, so it matches first.
         position, done = 0, []
         for match in re.finditer(f"{_VARIABLE.pattern}|{_QUOTED.pattern}|::", statement, re.DOTALL):
             done.append(statement[position : match.start()])
@@ -81,16 +81,16 @@ def run_file(
     values: dict[str, str],
     keywords: dict[str, str] | None = None,
 ) -> None:
-    """Run a SQL file on `connection`, statement by statement, in whatever transaction the connection is in.
+    """Run the statements of a SQL file on `connection`, without starting or ending a transaction.
 
-    "Already exists" is an accepted answer to `create user` and `create group`, which have no `if not exists`.
+    "Already exists" is not an error for `create user` and `create group`, which have no `if not exists`.
 
     Raises:
-        DeployError: Redshift refused a statement; the text names the file and the statement, without any value.
-        SetupError: a variable is missing.
+        DeployError: Redshift refused a statement; the message has the file and the statement, without values.
+        SetupError: a variable has no value.
     """
     with connection.cursor() as cursor:
-        # The default style gives a meaning to every % outside of a string.
+        # The default style treats every % outside of a string as a parameter.
         cursor.paramstyle = "qmark"
         for statement in statements(path, values, keywords):
             try:
@@ -99,15 +99,15 @@ def run_file(
                 head = " ".join(statement.lower().split()[:2])
                 if head in ("create user", "create group") and error_code(error) == _ALREADY_EXISTS:
                     continue
-                shown = _QUOTED.sub(lambda match: "'…'" if match[0][0] == "'" else match[0], statement)
+                redacted = _QUOTED.sub(lambda match: "'…'" if match[0][0] == "'" else match[0], statement)
                 raise DeployError(
                     f"{path.name}: Redshift refused: {error_text(error)} ({error_code(error) or 'no SQLSTATE'})\n"
-                    f"  in: {' '.join(shown.split())[:300]}"
+                    f"  in: {' '.join(redacted.split())[:300]}"
                 ) from error
 
 
 def password_hash(password: str, salt: str | None = None) -> str:
-    """The form in which a password goes to Redshift: `sha256|<hex digest of password and salt>|<salt>`.
+    """Return a password in the form that Redshift stores: `sha256|<hex digest of password and salt>|<salt>`.
 
     Source: https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_USER.html
     """
@@ -160,7 +160,7 @@ def apply_grants(
     if not dbt_password:
         raise SetupError(f"the password of {dbt_user} is empty; set it in the secret")
     before = connection.autocommit
-    # In one transaction, the first "already exists" would undo the rest.
+    # In a transaction, the first "already exists" would roll back the rest.
     connection.autocommit = True
     try:
         values = {

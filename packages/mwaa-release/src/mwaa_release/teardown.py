@@ -1,7 +1,7 @@
-"""Takes an environment of `infra/` away: its stacks in reverse order, and what outlives them, such as its buckets.
+"""Remove an environment of `infra/`: its stacks in reverse order, and the retained resources, such as buckets.
 
-Stacks are called `<name>-<file>`, such as flights-dev-storage. Each says what it made until it is deleted last, so a
-teardown that was interrupted is finished by the next one.
+Stacks are called `<name>-<file>`, such as flights-dev-storage. Each stack is deleted after its retained resources, so
+the next teardown can finish one that was interrupted.
 """
 
 from dataclasses import dataclass, field
@@ -13,12 +13,12 @@ from mwaa_release.bucket import Bucket
 from mwaa_release.errors import DeployError, SetupError, from_aws
 from mwaa_release.progress import Progress, no_progress
 
-# What is brought up first is taken down last.
+# In the order of creation; teardown goes in reverse.
 STACKS = (
     *("network", "storage", "redshift", "notification", "credentials"),
     *("github", "environment", "warehouse-role", "landing", "rotation"),
 )
-# The shortest time that AWS keeps a key is 7 days; in 30, somebody who needs it will have noticed.
+# AWS's minimum is 7 days. 30 days leave time to notice that the key is still needed.
 KEY_DAYS = 30
 _BUCKET, _KEY, _LOGS = "AWS::S3::Bucket", "AWS::KMS::Key", "AWS::Logs::LogGroup"
 # An account has one provider for all its repositories.
@@ -27,78 +27,78 @@ _SHARED = "AWS::IAM::OIDCProvider"
 
 @dataclass
 class Stack:
-    """A stack that is there, and what it holds: `(type, physical id)`."""
+    """An existing stack and its resources, as `(type, physical id)`."""
 
     name: str
     resources: list[tuple[str, str]] = field(default_factory=list)
 
     def ids(self, kind: str) -> list[str]:
-        """The physical ids of its resources of one type."""
-        return [identifier for found, identifier in self.resources if found == kind]
+        """Return the physical ids of the resources of one type."""
+        return [physical_id for resource_type, physical_id in self.resources if resource_type == kind]
 
 
 def find_stacks(cloudformation: Any, name: str) -> list[Stack]:
-    """The stacks of an environment, in the order in which they go.
+    """Return the stacks of an environment, in the order of their deletion.
 
     Args:
         cloudformation: boto3 client.
-        name: what its stacks' names begin with.
+        name: the prefix of the stacks' names.
 
     Raises:
-        SetupError: there are none.
+        SetupError: no stack has this prefix.
     """
-    found = []
+    stacks = []
     for part in reversed(STACKS):
         stack = Stack(f"{name}-{part}")
         try:
             pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack.name)
             for page in pages:
-                for each in page["StackResourceSummaries"]:
-                    if each.get("PhysicalResourceId") and each["ResourceStatus"] != "DELETE_COMPLETE":
-                        stack.resources.append((each["ResourceType"], each["PhysicalResourceId"]))
+                for summary in page["StackResourceSummaries"]:
+                    if summary.get("PhysicalResourceId") and summary["ResourceStatus"] != "DELETE_COMPLETE":
+                        stack.resources.append((summary["ResourceType"], summary["PhysicalResourceId"]))
         except ClientError as error:
-            # CloudFormation has no code of its own for a stack that is not there.
+            # CloudFormation has no separate error code for a missing stack.
             if error.response["Error"]["Code"] == "ValidationError":
                 continue
             raise from_aws(error, f"reading the stack {stack.name}") from error
         except BotoCoreError as error:
             raise from_aws(error, f"reading the stack {stack.name}") from error
-        found.append(stack)
-    if not found:
+        stacks.append(stack)
+    if not stacks:
         raise SetupError(
             f"there is no stack {name}-{STACKS[0]}, … or {name}-{STACKS[-1]} in this account and Region; "
-            "give the Name that the stacks were made with"
+            "use the Name with which the stacks were created"
         )
-    return found
+    return stacks
 
 
 def describe(stacks: list[Stack]) -> list[str]:
-    """What `teardown` removes, in its order, a line each."""
+    """Describe the resources that `teardown` removes, in its order, one per line."""
     lines = []
     for stack in stacks:
         lines += [f"bucket {name}: every object and every version in it" for name in stack.ids(_BUCKET)]
         lines += [f"log group {name}" for name in stack.ids(_LOGS)]
-        lines += [f"key {key}: scheduled, it goes in {KEY_DAYS} days" for key in stack.ids(_KEY)]
-        kept = stack.ids(_SHARED)
-        lines.append(f"stack {stack.name}: {len(stack.resources) - len(kept)} resources")
-        lines += [f"  (stays, other repositories may use it: {arn})" for arn in kept]
+        lines += [f"key {key}: deletion scheduled in {KEY_DAYS} days" for key in stack.ids(_KEY)]
+        shared = stack.ids(_SHARED)
+        lines.append(f"stack {stack.name}: {len(stack.resources) - len(shared)} resources")
+        lines += [f"  (stays, because other repositories can use it: {arn})" for arn in shared]
     return lines
 
 
 def teardown(client: Any, stacks: list[Stack], progress: Progress = no_progress) -> None:
-    """Remove the stacks and what outlives them.
+    """Remove the stacks and their retained resources.
 
     Args:
-        client: makes the boto3 client of a service.
-        stacks: as `find_stacks` gave them.
-        progress: told what is being removed.
+        client: returns the boto3 client of a service.
+        stacks: the stacks of `find_stacks`.
+        progress: receives the name of the current stack.
 
     Raises:
-        DeployError: AWS refused; what is left is removed by the next call.
+        DeployError: AWS refused a request; the next call removes the rest.
     """
     for number, stack in enumerate(stacks):
         progress(f"removing {stack.name}", number, len(stacks))
-        # What outlives a stack goes first: afterwards nothing would name it any more.
+        # Remove retained resources first, because only the stack knows their names.
         for name in stack.ids(_BUCKET):
             _remove_bucket(Bucket(name, client("s3")), progress)
         for name in stack.ids(_LOGS):
@@ -113,8 +113,8 @@ def _remove_bucket(bucket: Bucket, progress: Progress) -> None:
     try:
         for page in bucket.s3.get_paginator("list_object_versions").paginate(Bucket=bucket.name):
             batch = [
-                {"Key": each["Key"], "VersionId": each["VersionId"]}
-                for each in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
+                {"Key": version["Key"], "VersionId": version["VersionId"]}
+                for version in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
             ]
             if not batch:
                 continue
@@ -132,11 +132,11 @@ def _remove_bucket(bucket: Bucket, progress: Progress) -> None:
 
 
 def _ignoring(what: str, call: Any, **arguments: Any) -> None:
-    """Call, and take "it is gone already" for an answer."""
+    """Call and ignore the error of a resource that no longer exists."""
     try:
         call(**arguments)
     except ClientError as error:
-        # A key that is scheduled already is in an invalid state.
+        # A key with a scheduled deletion has an invalid state.
         if error.response["Error"]["Code"] not in (
             "ResourceNotFoundException",
             "NotFoundException",
@@ -150,7 +150,7 @@ def _ignoring(what: str, call: Any, **arguments: Any) -> None:
 def _delete_stack(cloudformation: Any, name: str) -> None:
     try:
         cloudformation.delete_stack(StackName=name)
-        # An MWAA environment takes half an hour to go.
+        # Deleting an MWAA environment takes half an hour.
         cloudformation.get_waiter("stack_delete_complete").wait(
             StackName=name, WaiterConfig={"Delay": 10, "MaxAttempts": 360}
         )
@@ -164,4 +164,4 @@ def _reason(cloudformation: Any, name: str) -> str:
     for event in cloudformation.describe_stack_events(StackName=name)["StackEvents"]:
         if event["ResourceStatus"] == "DELETE_FAILED" and event.get("ResourceStatusReason"):
             return f"{event['LogicalResourceId']}: {event['ResourceStatusReason']}"
-    return "CloudFormation gives no reason; look at the stack's events in the console"
+    return "CloudFormation gave no reason; check the stack's events in the console"

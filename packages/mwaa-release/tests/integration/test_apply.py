@@ -86,7 +86,7 @@ def test_rollback_goes_one_back_byte_for_byte_and_forward_again_without_uploads(
 
 
 def test_rollback_to_what_is_not_there_names_what_is(bucket, make_artifact, live_release):
-    with pytest.raises(SetupError, match="holds no release"):
+    with pytest.raises(SetupError, match="has no release"):
         rollback(bucket, "flights")
     apply(make_artifact(1, PROJECT, FILES), bucket)
     with pytest.raises(DeployError, match="no release before"):
@@ -142,12 +142,12 @@ def test_an_artifact_that_was_changed_after_its_build_is_refused(make_artifact):
 @pytest.mark.parametrize(
     ("manifest", "said"),
     [
-        ("[]", "is no manifest of dbt"),
-        ('{"metadata": {"project_name": "other"}, "nodes": {}}', "is of project 'other', not 'flights'"),
+        ("[]", "is not a dbt manifest"),
+        ('{"metadata": {"project_name": "other"}, "nodes": {}}', "belongs to project 'other', not 'flights'"),
         (
             '{"metadata": {"project_name": "flights"}, "nodes": {"model.flights.x": {"package_name": "flights", '
             '"original_file_path": "models/gone.sql"}}}',
-            r"names models/gone\.sql, which the release lacks",
+            r"lists models/gone\.sql, which is missing in the release",
         ),
     ],
 )

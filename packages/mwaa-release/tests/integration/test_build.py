@@ -115,7 +115,7 @@ def test_what_is_missing_is_named(toy_repository, tmp_path):
     (toy_repository / "dbt_project/dbt_project.yml").unlink()
     with pytest.raises(SetupError, match="there is no dbt project"):
         build(tmp_path / "out", repository=toy_repository)
-    with pytest.raises(SetupError, match="make one: python -m mwaa_release build"):
+    with pytest.raises(SetupError, match="run: python -m mwaa_release build"):
         Artifact.read(tmp_path / "out")
 
 

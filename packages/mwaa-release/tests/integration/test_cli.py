@@ -18,7 +18,7 @@ def test_plan_apply_status_rollback(deploy, bucket, make_artifact):
     assert code == 0
     assert f"flights: none → {ONE}: 2 files to upload" in text
     assert "+ dags/pipelines.py" in text
-    assert "requirements.txt: in force only after an update of the environment" in text
+    assert "requirements.txt: takes effect after an update of the environment" in text
     assert bucket.sizes("") == {}
     code, text = deploy("apply", "--bucket", bucket.name, "--artifact", str(one.folder))
     assert code == 0
@@ -59,8 +59,8 @@ def test_set_up_errors_are_one_message_and_exit_code_2(deploy, make_artifact, tm
     artifact = ("--artifact", str(make_artifact(1, PROJECT, FILES).folder))
     for arguments, environment, said in (
         (("plan", "--bucket", "not-there-at-all", *artifact), {}, "the bucket does not exist"),
-        (("plan", "--bucket", "b"), {}, "make one: python -m mwaa_release build"),
-        (("plan", *artifact), {}, "--bucket (DEPLOY_BUCKET), or --against"),
+        (("plan", "--bucket", "b"), {}, "run: python -m mwaa_release build"),
+        (("plan", *artifact), {}, "--bucket (DEPLOY_BUCKET) or --against"),
         (("build", str(tmp_path)), {}, "no dbt_project.yml"),
         (
             ("apply", "--bucket", "any", *artifact),
@@ -95,10 +95,10 @@ def test_a_wrong_account_is_refused_before_anything_is_read_or_written(deploy, b
     for command in (("plan", *artifact), ("apply", *artifact), ("status",), ("rollback", "--project", "flights")):
         code, text = deploy(*command, "--bucket", bucket.name, DEPLOY_ACCOUNT_ID="999999999999")
         assert code == 2
-        assert "of account 123456789012, not 999999999999" in text
+        assert "belong to account 123456789012, not 999999999999" in text
     assert bucket.sizes("") == {}
     code, text = deploy("status", "--bucket", bucket.name, "--account", "12345")
-    assert (code, "has twelve digits" in text) == (2, True)
+    assert (code, "of twelve digits" in text) == (2, True)
     code, text = deploy("apply", "--bucket", bucket.name, *artifact, "--account", "123456789012")
     assert code == 0, text
 

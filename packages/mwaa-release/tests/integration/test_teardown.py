@@ -103,6 +103,6 @@ def test_it_shows_what_goes_and_asks_for_the_name(deploy, aws, stacks, environme
     assert (code, exists(filled.s3, filled.name)) == (2, True)
     code, text = deploy("teardown", stacks.name, input=f"{stacks.name}\n")
     assert code == 0, text
-    assert f"{stacks.name} is gone" in text
+    assert f"Removed {stacks.name}" in text
     assert not exists(filled.s3, filled.name)
     assert deploy("teardown", stacks.name, "--yes")[0] == 2
