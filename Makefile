@@ -8,8 +8,26 @@ PYTEST := $(BIN)/python -m pytest
 .DEFAULT_GOAL := help
 .PHONY: help dev build test-models show compile diff docs hooks new-model start-fresh site screenshots deps run drill up down warehouse sql test test-fast test-slow lint scan format bench report lock
 
-help: ## List the commands
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+# Prints the targets named in $(1); without names, all.
+define list
+@awk -v names='$(if $(1), $(1) )' 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / && (!names || index(names, " " $$1 " ")) { \
+  printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+endef
+
+help: ## List the commands for daily work
+	@echo "Run"
+	$(call list,run drill up down sql)
+	@echo "Models"
+	$(call list,dev build show diff new-model)
+	@echo "Check"
+	$(call list,test lint)
+	@echo "Start"
+	$(call list,start-fresh upgrade)
+	@echo "make help-all lists the other commands too."
+
+.PHONY: help-all
+help-all: ## List all commands
+	$(call list)
 
 deps: ## Prepare the tools (every other command does it by itself)
 	@./packages/bootstrap.sh
@@ -39,13 +57,13 @@ test: deps ## Unit and integration tests, and one run on a real scheduler
 test-fast: deps ## Unit tests
 	@$(PYTEST) -q tests/unit packages/*/tests/unit benchmarks/tests
 
-test-slow: deps ## What takes long or needs a browser
+test-slow: deps ## Slow tests and tests that need a browser
 	@$(PYTEST) -m slow
 
 bench: deps ## Benchmarks, side by side with an alternative (SUITES="warehouse ...")
 	@$(BIN)/python -m benchmarks $(SUITES)
 
-dev: deps ## Watch the dbt project: what is saved is built with its children and tests
+dev: deps ## Watch the dbt project: build each saved file with its children and tests
 	@$(WORKBENCH) dev
 
 build: deps ## Build models on the local warehouse (M="departures+"; FULL_REFRESH=1)
@@ -75,7 +93,7 @@ start-fresh: deps ## Empty the template of its sample (YES=1: without asking)
 site: deps ## The documentation as a site, its reference from the code
 	@$(BIN)/python -m workbench site
 
-screenshots: deps ## Take the documentation's pictures anew (needs Chromium)
+screenshots: deps ## Take the documentation's screenshots (needs Chromium)
 	@$(BIN)/python -m workbench screenshots
 
 report: deps ## The audit trail as one HTML file (DAYS=30)
@@ -83,6 +101,10 @@ report: deps ## The audit trail as one HTML file (DAYS=30)
 
 lint: deps ## All linters
 	@$(WORKBENCH) lint
+
+.PHONY: test-package
+test-package: deps ## All tests of one package (P=redshift-local)
+	@$(PYTEST) "packages/$(P)"
 
 hooks: deps ## Check staged files at each git commit, in seconds
 	@$(BIN)/prek install --quiet && echo "git commit checks what is staged from now on; make lint checks everything."
@@ -93,7 +115,7 @@ scan: deps ## The stacks against checkov, the workflows against actionlint
 format: deps ## Format Python
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-lock: deps ## Resolve the requirement files anew: make lock CONSTRAINTS=<path or URL>
+lock: deps ## Resolve the requirement files: make lock CONSTRAINTS=<path or URL>
 	@$(WORKBENCH) lock "$$CONSTRAINTS"
 
 export BASE M N Q CONSTRAINTS DAYS NAME LAYER
