@@ -92,17 +92,17 @@ def subject(alert: dict[str, Any], characters: int = SUBJECT_CHARACTERS) -> str:
 
 
 def messages(alert: dict[str, Any]) -> str:
-    """What each protocol carries, as SNS takes it, at most `MESSAGE_BYTES`; lists too long are cut, and say so."""
-    shown = max(len(alert["failed"]), len(alert["warned"]))
+    """Return the message of each protocol, as SNS expects it. Lists are cut so that it fits into `MESSAGE_BYTES`."""
+    node_limit = max(len(alert["failed"]), len(alert["warned"]))
     while True:
-        text = message(alert, shown)
-        cut = {**alert, "failed": alert["failed"][:shown], "warned": alert["warned"][:shown]}
+        text = message(alert, node_limit)
+        cut = {**alert, "failed": alert["failed"][:node_limit], "warned": alert["warned"][:node_limit]}
         document = json.dumps(_plain(cut), ensure_ascii=False)
-        each = {"default": text, "sms": subject(alert, SMS_CHARACTERS), **dict.fromkeys(PROGRAMS, document)}
-        structure = json.dumps(each, ensure_ascii=False)
+        texts = {"default": text, "sms": subject(alert, SMS_CHARACTERS), **dict.fromkeys(PROGRAMS, document)}
+        structure = json.dumps(texts, ensure_ascii=False)
         if len(structure.encode()) <= MESSAGE_BYTES:
             return structure
-        shown = shown * 3 // 4
+        node_limit = node_limit * 3 // 4
 
 
 def message(alert: dict[str, Any], shown: int) -> str:
@@ -122,8 +122,8 @@ def message(alert: dict[str, Any], shown: int) -> str:
             body += ["", f"{len(nodes)} {word}:", *map(_node, nodes[:shown])]
             body += [f"... and {len(nodes) - shown} more"] if len(nodes) > shown else []
     if alert["status"] == "late":
-        given = f" after {alert['deadline_minutes']} minutes" if alert["deadline_minutes"] else ""
-        body += ["", f"The run is not over{given}. It goes on; if it fails, another message says so."]
+        deadline = f" after {alert['deadline_minutes']} minutes" if alert["deadline_minutes"] else ""
+        body += ["", f"The run is not finished{deadline}. It continues; if it fails, another alert is sent."]
     if alert["status"] != "failed":
         return "\n".join([*head, *body])
     if not failed:
@@ -169,9 +169,9 @@ def _line(text: str, limit: int = LINE_CHARACTERS) -> str:
 def _plain(value: Any) -> Any:
     """The payload with every text as `_line` has it."""
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(each) for each in value]
+        return [_plain(item) for item in value]
     return _line(value, URL_CHARACTERS) if isinstance(value, str) else value
 
 

@@ -1,11 +1,11 @@
-"""Starts a pipeline when a file lands in S3: once for each file, however often AWS tells of it.
+"""Starts a pipeline when a file arrives in S3: one run for each file, even if AWS delivers the event several times.
 
 Amazon EventBridge puts "Object Created" of the landing bucket into a queue, which feeds this function one message at a
-time. Environment: `ENVIRONMENT_NAME`, the MWAA environment; `DAG_NAME`, the pipeline; `SUFFIX`, how the keys end that
-count (empty: all). Each file, or each new version of it, is a run whose id follows from the file, so Airflow itself
-refuses a second one. The run's note says which file it is.
+time. Environment: `ENVIRONMENT_NAME`, the MWAA environment; `DAG_NAME`, the pipeline; `SUFFIX`, the ending of the keys
+that start a run (empty: all keys). The run id is derived from the file and its version, so Airflow rejects a second
+run. The run's note names the file.
 
-Whatever goes wrong here raises: the message stays in the queue and comes again, until it goes to the dead letters.
+Every error is raised: the message returns to the queue, and finally moves to the dead-letter queue.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
 """
 
@@ -21,21 +21,21 @@ from botocore.exceptions import ClientError
 
 ENVIRONMENT_NAME, DAG_NAME = os.environ["ENVIRONMENT_NAME"], os.environ["DAG_NAME"]
 SUFFIX = os.environ.get("SUFFIX", "")
-# One try, within a function timeout of 30 seconds; the queue has patience.
+# One try, within the function timeout of 30 seconds. The queue retries.
 _mwaa = boto3.client("mwaa", config=Config(connect_timeout=3, read_timeout=20, retries={"total_max_attempts": 1}))
 _CONFLICT = 409
 
 
 class InvalidEventError(ValueError):
-    """The message does not tell of a new object in S3; the text says what it lacks."""
+    """The message is not an event about a new object in S3. The error says what is missing."""
 
 
 class NotStartedError(RuntimeError):
-    """MWAA or Airflow did not start the run; the text is theirs."""
+    """MWAA or Airflow did not start the run. The error is their message."""
 
 
 def lambda_handler(event: Any, _context: object) -> list[dict[str, Any]]:
-    """Start a run for each new object that `event` tells of.
+    """Start a run for each new object in `event`.
 
     Args:
         event: messages of an SQS queue, as Lambda's event source mapping hands them over; one, by the stack's setting.
@@ -50,26 +50,26 @@ def lambda_handler(event: Any, _context: object) -> list[dict[str, Any]]:
     try:
         messages = [json.loads(record["body"]) for record in event["Records"]]
     except (TypeError, KeyError, ValueError) as error:
-        raise InvalidEventError(f"these are no messages of a queue: {error!r}") from None
+        raise InvalidEventError(f"the event is not an SQS batch: {error!r}") from None
     return [_start(*_landed(message)) for message in messages]
 
 
 def _landed(message: Any) -> tuple[str, str, str]:
-    """Bucket and key of a new object, and what tells this version of it from others."""
+    """Return the bucket and key of a new object, and an id of this version."""
     try:
         kind, detail = message["detail-type"], message["detail"]
         bucket, key = detail["bucket"]["name"], detail["object"]["key"]
-        # A bucket that keeps no versions has the order of events, which is the event's own however often it is told.
+        # Without versioning, the sequencer identifies the event. It is the same if the event is delivered again.
         version = detail["object"].get("version-id") or detail["object"]["sequencer"]
     except (TypeError, KeyError) as error:
-        raise InvalidEventError(f"this is no event of S3 through EventBridge, it lacks {error}") from None
+        raise InvalidEventError(f"the message is not an S3 event from EventBridge: it lacks {error}") from None
     if kind != "Object Created":
         raise InvalidEventError(f"the event is {kind!r}, not 'Object Created'")
     return bucket, key, version
 
 
 def _start(bucket: str, key: str, version: str) -> dict[str, Any]:
-    # What ends in a slash is a folder that the console made.
+    # The S3 console creates an object with a trailing slash for a folder.
     if key.endswith("/") or not key.endswith(SUFFIX):
         return {"key": key, "run_id": None, "new": False}
     run_id = run_id_of(bucket, key, version)
@@ -79,9 +79,9 @@ def _start(bucket: str, key: str, version: str) -> dict[str, Any]:
     except ClientError as error:
         if error.response.get("RestApiStatusCode") == _CONFLICT:
             return {"key": key, "run_id": run_id, "new": False}
-        said = error.response.get("RestApiResponse") or error
+        reason = error.response.get("RestApiResponse") or error
         raise NotStartedError(
-            f"{DAG_NAME} of {ENVIRONMENT_NAME} was not started for s3://{bucket}/{key}: {said}"
+            f"{DAG_NAME} of {ENVIRONMENT_NAME} was not started for s3://{bucket}/{key}: {reason}"
         ) from None
     return {"key": key, "run_id": run_id, "new": True}
 

@@ -143,7 +143,7 @@ def test_a_late_run_is_no_failure_yet(monkeypatch, minutes, given):
     assert call["Subject"] == call["sms"] == "LATE flights_pipeline"
     lines = call["Message"].splitlines()
     assert lines[0] == "Pipeline flights_pipeline LATE."
-    assert lines[-1] == f"The run is not over{given}. It goes on; if it fails, another message says so."
+    assert lines[-1] == f"The run is not finished{given}. It continues; if it fails, another alert is sent."
     assert PAYLOAD["run_id"] in call["Message"]
     assert "What to do" not in call["Message"]
 

@@ -3,7 +3,7 @@
 import pytest
 from test_audit import assert_same
 
-from mwaa_pipelines.unwritten_rows import unrecorded
+from mwaa_pipelines.unwritten_rows import unwritten_results
 
 VARS = "\nvars:\n"
 
@@ -41,7 +41,7 @@ def test_nodes_that_it_skips_are_not_lost(built, dbt, database, broken_start, tm
     assert not database.audit_rows(finished.invocation_id)
     for name in ("logs", "target"):
         (tmp_path / name).symlink_to(finished.target)
-    run, results = unrecorded(tmp_path)
+    run, results = unwritten_results(tmp_path)
     assert run["invocation_id"] == finished.invocation_id
     assert [(result["unique_id"], result["status"]) for result in results] == [("model.flights.carriers", "skipped")]
 

@@ -9,7 +9,7 @@ import pytest
 from test_audit import AIRFLOW, assert_same
 
 from mwaa_local.settings import REPOSITORY
-from mwaa_pipelines.unwritten_rows import pieces, unrecorded
+from mwaa_pipelines.unwritten_rows import chunks, unwritten_results
 
 # A run of its own: what one try of a task has written is not written again.
 RUN = "manual__refused"
@@ -23,7 +23,7 @@ def kept(tmp_path):
     def keep(folder: Path) -> dict[str, str]:
         for name in ("logs", "target"):
             (tmp_path / name).symlink_to(folder)
-        return {f"DBT_AUDIT_KEPT_{n}": text for n, text in enumerate(pieces(*unrecorded(tmp_path)))}
+        return {f"DBT_AUDIT_KEPT_{n}": text for n, text in enumerate(chunks(*unwritten_results(tmp_path)))}
 
     return keep
 
@@ -88,7 +88,7 @@ def test_what_airflow_saw_of_a_lost_dbt_is_written_without_what_it_cannot_know(b
     from mwaa_pipelines import lost_worker as lost
 
     kept: list[str] = []
-    monkeypatch.setattr(lost, "keep", lambda run, results, _: kept.extend(pieces(run, results)))
+    monkeypatch.setattr(lost, "keep", lambda run, results, _: kept.extend(chunks(run, results)))
     mart, test = "model.flights.carriers", "test.flights.gone_since.abc"
     names = {"producer_task_id": "producer", "model_unique_id": mart}
     tasks = {
@@ -102,7 +102,7 @@ def test_what_airflow_saw_of_a_lost_dbt_is_written_without_what_it_cannot_know(b
         "dag_run": SimpleNamespace(run_id="lost_run", logical_date=moment),
     }
     states = {"producer": "failed", "run": "success", "test": "success"}
-    lost.keep_lost(context, "20260101T000000Z-aaaaaaa", tasks, states)
+    lost.store_lost_results(context, "20260101T000000Z-aaaaaaa", tasks, states)
     assert "2 audit rows of invocation lost-" in recover(dbt, {"DBT_AUDIT_KEPT_0": kept[0]})
     query = "select * from analytics.audit_table where airflow_run_id = 'lost_run' order by unique_id"
     row, tested = database.dictionaries(query, [])

@@ -252,8 +252,8 @@ def test_an_unusable_release_is_an_import_error_that_names_the_fix(scene: Scene)
     current = s3.get_object(Bucket=seed.DAGS_BUCKET, Key=f"{folder}CURRENT")["Body"].read().decode().strip()
     manifest, listing = f"{folder}{current}/manifest.json", f"{folder}{current}/release.json"
     with replaced(scene, manifest, lambda text: text[: len(text) // 2]):
-        wait(lambda: shown_error(scene, f"{current}': 'manifest.json has another size than release.json says"), 60)
+        wait(lambda: shown_error(scene, f"{current}': 'the size of manifest.json differs from release.json"), 60)
     with replaced(scene, listing, lambda text: text.replace('"dbt_version": "1.11', '"dbt_version": "1.9')):
         wait(lambda: shown_error(scene, "is of dbt 1.9"), 60)
-        assert shown_error(scene, "but workers run dbt 1.11; build it anew: python -m mwaa_release build")
+        assert shown_error(scene, "but workers run dbt 1.11; build it again: python -m mwaa_release build")
     wait(lambda: shown_error(scene, "") is None, 60)

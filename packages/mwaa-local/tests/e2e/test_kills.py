@@ -124,7 +124,7 @@ KILLS = [
 # The text of the alert. The run can recover from the other kills by itself.
 SAID = {
     kill_dbt: "The command returned a non-zero exit code -9.",
-    kill_worker: "ended without a word, as when its worker is lost",
+    kill_worker: "ended without an error message, as when its worker is lost",
     kill_warehouse: "model.flights.slow (error, try ",
 }
 # The runs that were disturbed, for the last test.

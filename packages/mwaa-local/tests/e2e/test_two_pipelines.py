@@ -281,6 +281,6 @@ def test_a_run_that_takes_too_long_is_late_once_and_then_fails(scene: Scene) -> 
     late, failed = alerts
     assert late["subject"] == f"LATE {HASTY}"
     assert f"/dags/{HASTY}/runs/{quote(run['dag_run_id'])}" in late["message"]
-    assert "The run is not over after 1 minutes. It goes on;" in late["message"]
+    assert "The run is not finished after 1 minutes. It continues;" in late["message"]
     assert run["dag_run_id"] in failed["message"]
     assert "the run took longer than run_timeout_minutes: 2" in failed["message"]

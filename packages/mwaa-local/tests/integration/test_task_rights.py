@@ -33,7 +33,7 @@ import io, json, logging, sys
 from types import SimpleNamespace
 from airflow.providers.amazon.aws.operators.lambda_function import LambdaInvokeFunctionOperator
 from mwaa_pipelines.profile import RedshiftProfileMapping
-from mwaa_pipelines.unwritten_rows import forget_kept, hand_over_kept, keep
+from mwaa_pipelines.unwritten_rows import delete_stored_results, inject_stored_results, store_results
 
 def log_in():
     mapping = RedshiftProfileMapping("flights_redshift", "flights/dbt_user", {"schema": "analytics"})
@@ -41,10 +41,10 @@ def log_in():
 
 def recover():
     context = {"ti": SimpleNamespace(dag_id="flights_pipeline"), "task": SimpleNamespace(env={})}
-    keep({"invocation_id": "i"}, [{"unique_id": "model.p.a"}], context)
-    hand_over_kept(context)
+    store_results({"invocation_id": "i"}, [{"unique_id": "model.p.a"}], context)
+    inject_stored_results(context)
     assert context["kept_results"], "nothing was handed over"
-    forget_kept(context)
+    delete_stored_results(context)
 
 def alert():
     payload = json.dumps({"dag_name": "flights_pipeline"})

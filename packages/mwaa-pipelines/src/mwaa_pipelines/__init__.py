@@ -1,1 +1,1 @@
-"""What dags/pipelines.py makes DAGs of: settings, releases, credentials, dbt's results, the failure report."""
+"""The parts of the DAGs: settings, releases, credentials, dbt's results, failure report and alerts."""

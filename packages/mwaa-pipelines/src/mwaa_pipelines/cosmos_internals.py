@@ -17,7 +17,7 @@ if cosmos.__version__ != CHECKED_VERSION:
         f"Set astronomer-cosmos=={CHECKED_VERSION} in requirements.txt, and update the MWAA environment"
     )
 
-# After the check: another version may not have these modules.
+# After the check, because other versions can lack these modules.
 from cosmos.operators._watcher.state import (  # noqa: E402
     PRODUCER_TERMINAL_STATES,
     DbtNodeStatus,
@@ -69,7 +69,7 @@ class SensorInternals:
 
 
 class NodeProgress:
-    """What the dbt process has reported about a node, for a trigger. Cosmos's trigger knows the XCom keys."""
+    """Reads the reports of the dbt process about a node, for a trigger. Cosmos's trigger knows the XCom keys."""
 
     def __init__(self, task_instance: Any, **arguments: Any) -> None:
         ti = task_instance

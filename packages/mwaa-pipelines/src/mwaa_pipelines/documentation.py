@@ -1,4 +1,4 @@
-"""What Airflow's UI shows as a DAG's documentation."""
+"""The documentation of a DAG in Airflow's UI."""
 
 from mwaa_pipelines.release import Release
 from mwaa_pipelines.settings import Pipeline

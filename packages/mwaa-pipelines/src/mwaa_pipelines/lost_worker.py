@@ -1,4 +1,4 @@
-"""Results of a dbt process that was lost with its worker, its log and its report: Airflow's sensors saw what passed."""
+"""Results of a dbt process whose worker was lost with dbt's log. Airflow's sensors saw which nodes passed."""
 
 import logging
 import uuid
@@ -6,58 +6,58 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mwaa_pipelines.results import LAST_WORDS_KEY, RESULTS_KEY
-from mwaa_pipelines.unwritten_rows import keep
+from mwaa_pipelines.unwritten_rows import store_results
 
-MESSAGE = "seen by Airflow to have passed; the worker was lost before dbt could report more"
+MESSAGE = "Airflow saw that it passed; the worker was lost before dbt reported more"
 
 log = logging.getLogger(__name__)
 
 
-def keep_lost(context: Any, release_id: str, tasks: dict[str, Any], states: dict[str, str]) -> None:
-    """Keep in S3, for the next run to write, what passed in a dbt process that was lost; called by dbt_check.
+def store_lost_results(context: Any, release_id: str, tasks: dict[str, Any], states: dict[str, str]) -> None:
+    """Store the nodes that passed in a lost dbt process in S3; the next run writes them. dbt_check calls this.
 
-    What did not pass in it has been run by its sensor since, or is run when the run is cleared.
+    The other nodes have been run by their sensors since, or run when somebody clears the run.
 
     Args:
         context: Airflow's task context.
         release_id: the release that ran.
-        tasks: those of dbt, by task_id.
+        tasks: the tasks before dbt_check, by task_id.
         states: their states, by task_id.
     """
-    # An exception here would hold back the report.
+    # An exception here would prevent the report.
     try:
-        # A run that was cleared has been looked at; a selection leaves nodes out, whose tasks are green, too.
+        # A cleared run was handled before. With a selection, the tasks of deselected nodes succeed, too.
         if context["ti"].try_number > 1 or (context.get("params") or {}).get("select"):
             return
         for producer in (task for task in tasks.values() if hasattr(task, "tests_per_model")):
             results = lost_results(context["ti"], producer, tasks, states)
             if results:
-                keep(_run(context, producer.task_id, release_id), results, context)
+                store_results(_run(context, producer.task_id, release_id), results, context)
     except Exception:
-        log.exception("results of a dbt process that was lost could not be kept")
+        log.exception("The results of a lost dbt process could not be stored")
 
 
 def lost_results(ti: Any, producer: Any, tasks: dict[str, Any], states: dict[str, str]) -> list[dict[str, Any]]:
-    """Return, as entries of run_results.json, what passed in the producer's dbt if that was lost; else nothing."""
+    """Return the nodes that passed in a lost dbt process, as entries of run_results.json; otherwise nothing."""
 
-    def kept(task_id: str, key: str) -> Any:
+    def pull(task_id: str, key: str) -> Any:
         return ti.xcom_pull(task_ids=task_id, key=key)
 
-    # Airflow may have given a lost task a second try, which Cosmos skips.
+    # Airflow may retry a lost task. Cosmos skips that try.
     if states.get(producer.task_id) not in {"failed", "skipped"}:
         return []
-    if any(kept(producer.task_id, key) is not None for key in (RESULTS_KEY, LAST_WORDS_KEY)):
+    if any(pull(producer.task_id, key) is not None for key in (RESULTS_KEY, LAST_WORDS_KEY)):
         return []
     sensors = [task for task in tasks.values() if getattr(task, "producer_task_id", None) == producer.task_id]
-    own = {task.task_id: kept(task.task_id, RESULTS_KEY) for task in sensors}
+    sensor_results = {task.task_id: pull(task.task_id, RESULTS_KEY) for task in sensors}
     passed: dict[str, str] = {}
     for task in sensors:
-        if states.get(task.task_id) == "success" and not own[task.task_id]:
+        if states.get(task.task_id) == "success" and not sensor_results[task.task_id]:
             node = task.model_unique_id
             tests = producer.tests_per_model.get(node, []) if task.is_test_sensor else []
             passed |= dict.fromkeys(tests, "pass") if task.is_test_sensor else {node: "success"}
-    # A test of several models has a task of each of them, and one of these may have run it.
-    heard = {result["unique_id"] for process in own.values() if process for result in process["results"]}
+    # A test that reads several models belongs to the test task of each model, and one of them may have run it.
+    reported = {result["unique_id"] for process in sensor_results.values() if process for result in process["results"]}
     return [
         {
             **dict.fromkeys(("execution_time", "failures", "thread_id", "max_loaded_at")),
@@ -68,17 +68,17 @@ def lost_results(ti: Any, producer: Any, tasks: dict[str, Any], states: dict[str
             "adapter_response": {},
         }
         for unique_id, status in passed.items()
-        if unique_id not in heard
+        if unique_id not in reported
     ]
 
 
 def _run(context: Any, task_id: str, release_id: str) -> dict[str, Any]:
-    """What the rows share, as far as Airflow knows; the same at every call for one run."""
+    """Return the values that all rows share, as far as Airflow knows them; the same at every call for one run."""
     ti, dag_run = context["ti"], context["dag_run"]
-    name = uuid.uuid5(uuid.NAMESPACE_URL, f"{ti.dag_id}/{dag_run.run_id}/{task_id}")
+    run_uuid = uuid.uuid5(uuid.NAMESPACE_URL, f"{ti.dag_id}/{dag_run.run_id}/{task_id}")
     logical_date = dag_run.logical_date and dag_run.logical_date.astimezone(UTC).replace(tzinfo=None)
     return {
-        "invocation_id": f"lost-{name}",
+        "invocation_id": f"lost-{run_uuid}",
         "model_execution_date": f"{datetime.now(UTC):%Y-%m-%d}",
         "dbt_command": "build",
         "full_refresh": bool((context.get("params") or {}).get("full_refresh")),

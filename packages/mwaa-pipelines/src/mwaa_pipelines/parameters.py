@@ -1,4 +1,4 @@
-"""What a run can be started with, for backfills: checked before anything runs, then handed to each dbt process."""
+"""The parameters of a run, for backfills. They are checked first, and then passed to each dbt process."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ _BATCHING = {"build", "run"}
 
 
 def run_parameters() -> dict[str, Param]:
-    """The parameters of a run, as Airflow shows and checks them when somebody starts one."""
+    """Return the parameters that Airflow shows and validates when somebody starts a run."""
     day = {"type": ["null", "string"], "format": "date"}
     return {
         "start": Param(
@@ -28,19 +28,19 @@ def run_parameters() -> dict[str, Param]:
             description="Day after the last one: variable backfill_end, and --event-time-end.",
         ),
         "full_refresh": Param(
-            False, type="boolean", description="Build incremental models from nothing; the audit table is kept."
+            False, type="boolean", description="Rebuild incremental models from scratch. The audit table is kept."
         ),
         "select": Param(
             [],
             type="array",
             items={"type": "string", "pattern": SELECTOR},
-            description="dbt selectors, one a line, such as tag:mart or departures+; what they leave out is not built.",
+            description="dbt selectors, one in each line, such as tag:mart or departures+. Only these nodes are built.",
         ),
     }
 
 
 def prepare(context: Any) -> None:
-    """Check worker and parameters before a task of dbt runs, and hand it the parameters.
+    """Check the worker and the parameters before a dbt task runs, and pass the parameters to it.
 
     Raises:
         AirflowFailException: dbt is not installed, or the parameters contradict each other.
@@ -52,24 +52,24 @@ def prepare(context: Any) -> None:
 
 
 def check_parameters(params: Any) -> None:
-    """Check what a schema cannot say of the parameters.
+    """Check the rules that a JSON schema cannot express.
 
     Raises:
-        AirflowFailException: the days are not a span; the text names the parameter.
+        AirflowFailException: start and end are not a valid range; the message names the parameter.
     """
     start, end = params["start"], params["end"]
     if (start is None) != (end is None):
-        raise AirflowFailException(f"the run parameters start={start} and end={end} go together: set both or none")
-    # Days written alike compare as days do.
+        raise AirflowFailException(f"the run parameters start={start} and end={end} go together: set both or neither")
+    # ISO dates sort like dates.
     if start is not None and start >= end:
         raise AirflowFailException(f"the run parameter start={start} must be before end={end}")
 
 
 def hand_over(task: Any, params: Any) -> None:
-    """Let the dbt command of a task follow the parameters; once for each process.
+    """Apply the parameters to the dbt command of a task. Call it once in each process.
 
     Args:
-        task: an operator of Cosmos; one of the audit group keeps to itself.
+        task: a Cosmos operator. Tasks of the audit group are left unchanged.
         params: the run's parameters.
     """
     if task.task_id.startswith(f"{AUDIT_GROUP}."):
@@ -87,7 +87,7 @@ def hand_over(task: Any, params: Any) -> None:
 
 
 def _both(own: str | None, chosen: list[str]) -> str:
-    """What a task selects, as far as the run selects it: dbt joins sets by blanks, and intersects them by commas."""
+    """Return the intersection of two selections. In dbt, a space is a union and a comma is an intersection."""
     if not own:
         return " ".join(chosen)
     return " ".join(f"{selector},{other}" for selector in own.split() for other in chosen)

@@ -21,13 +21,13 @@ from mwaa_pipelines.documentation import documentation
 from mwaa_pipelines.parameters import prepare, run_parameters
 from mwaa_pipelines.profile import RedshiftProfileMapping
 from mwaa_pipelines.release import Release, release_tag
-from mwaa_pipelines.results import keep_error, keep_results
+from mwaa_pipelines.results import push_error, push_results
 from mwaa_pipelines.run_alerts import alert_of_timeout, deadline
 from mwaa_pipelines.run_outcome import ALERT, check_dbt
 from mwaa_pipelines.sensors import NODE_CONVERTERS
 from mwaa_pipelines.settings import Pipeline
 from mwaa_pipelines.task_ids import ALERT_TASK, AUDIT_GROUP, CHECK_TASK, PRODUCER_TASK, TRANSFORM_GROUP
-from mwaa_pipelines.unwritten_rows import forget_kept, hand_over_kept, keep_unrecorded
+from mwaa_pipelines.unwritten_rows import delete_stored_results, inject_stored_results, store_unwritten_results
 from mwaa_pipelines.worker import dbt_executable
 
 # The audit group builds these.
@@ -77,7 +77,7 @@ class PipelineDag:
             doc_md=documentation(settings, self.release),
             default_args={
                 "owner": settings.owner,
-                "on_failure_callback": keep_error,
+                "on_failure_callback": push_error,
                 "retries": settings.retries,
                 "retry_delay": timedelta(seconds=settings.retry_delay_seconds),
                 "execution_timeout": settings.task_timeout,
@@ -112,8 +112,8 @@ class PipelineDag:
                 **self._operator_args,
                 "callback": [*self._operator_args["callback"], record_audit_views],
                 "pre_execute": prepare,
-                "on_execute_callback": [hand_over_kept, select_audit_views],
-                "on_success_callback": forget_kept,
+                "on_execute_callback": [inject_stored_results, select_audit_views],
+                "on_success_callback": delete_stored_results,
             },
         )
         return group if group.children else Label("no audit trail")
@@ -149,7 +149,7 @@ class PipelineDag:
         )
         if watched:
             # Cosmos's own callback would leave a Variable behind for a retry, and the producer has no retries.
-            group.dag.get_task(PRODUCER_TASK).on_failure_callback = [keep_error]
+            group.dag.get_task(PRODUCER_TASK).on_failure_callback = [push_error]
         return group
 
     def dbt_check(self) -> Any:
@@ -213,4 +213,4 @@ class PipelineDag:
 
     @property
     def _operator_args(self) -> dict[str, Any]:
-        return {"callback": [keep_results, keep_unrecorded], "should_store_compiled_sql": False}
+        return {"callback": [push_results, store_unwritten_results], "should_store_compiled_sql": False}

@@ -1,4 +1,4 @@
-"""Credentials of a pipeline, fetched when a task runs and never when a DAG file is parsed."""
+"""The credentials of a pipeline. They are fetched when a task runs, never when a DAG file is parsed."""
 
 import hashlib
 import json
@@ -13,12 +13,12 @@ from cosmos.profiles import RedshiftUserPasswordProfileMapping
 from mwaa_pipelines.compatibility import mask_secret
 from mwaa_pipelines.settings import PipelineError
 
-# The profile of AWS's config file that takes the role of a connection.
+# The profile in the AWS config file that assumes the connection's role.
 _AWS_PROFILE = "warehouse"
 
 
 class RedshiftProfileMapping(RedshiftUserPasswordProfileMapping):
-    """The dbt profile of an Airflow connection (host, port, database), which dbt logs in to in one of three ways.
+    """The dbt profile of an Airflow connection (host, port, database). dbt logs in in one of three ways.
 
     - With the login of a Secrets Manager secret.
     - With temporary credentials of IAM, if the connection's extra says `"iam": true`, as it does for Airflow's own
@@ -33,7 +33,7 @@ class RedshiftProfileMapping(RedshiftUserPasswordProfileMapping):
     """
 
     def __init__(self, conn_id: str, secret_name: str | None, profile_args: dict[str, Any]) -> None:
-        """Keep the names; nothing is fetched.
+        """Store the names. Nothing is fetched.
 
         Args:
             conn_id: the Airflow connection.
@@ -52,7 +52,7 @@ class RedshiftProfileMapping(RedshiftUserPasswordProfileMapping):
         """
         if self._conn is None:
             connection = super().conn
-            # Kept only when it is whole.
+            # Cached only if it is complete.
             self._conn = None
             self._complete(connection)
             self._conn = connection
@@ -81,7 +81,7 @@ class RedshiftProfileMapping(RedshiftUserPasswordProfileMapping):
 
     @property
     def env_vars(self) -> dict[str, str]:
-        """What dbt's environment holds: the password, or the way to the role that gets one."""
+        """Environment variables for dbt: the password, or the AWS config file with the role that gets a password."""
         extra = self.conn.extra_dejson
         if not extra.get("iam"):
             return super().env_vars
@@ -105,8 +105,8 @@ class RedshiftProfileMapping(RedshiftUserPasswordProfileMapping):
             connection.login, connection.password = _login(self.secret_name, self.conn_id, extra)
         elif extra.get("role_arn"):
             raise PipelineError(
-                f"the Airflow connection {self.conn_id!r} names a role_arn, which gets nothing: its extra says no iam, "
-                "the pipeline no secret_name"
+                f"the Airflow connection {self.conn_id!r} sets role_arn, but nothing uses it: set iam in the "
+                "connection's extra, or secret_name in the pipeline"
             )
         else:
             needed += [
@@ -118,13 +118,13 @@ class RedshiftProfileMapping(RedshiftUserPasswordProfileMapping):
 
 
 def _aws_config(conn_id: str, extra: dict[str, Any]) -> Path:
-    """Write the config file of AWS's libraries that makes them take the role, and again whenever it expires.
+    """Write an AWS config file with which AWS's libraries assume the role, and assume it again when it expires.
 
-    A role that another one takes expires after an hour, and dbt logs in anew for each model.
+    An assumed role expires after an hour at most, and dbt logs in for each model.
     https://docs.aws.amazon.com/sdkref/latest/guide/feature-assume-role-credentials.html
     """
     values = {"role_arn": extra["role_arn"], "external_id": extra.get("external_id")}
-    # Whatever else there is in such a file can start programs.
+    # Other settings in such a file can start programs.
     for key, form in (
         ("role_arn", r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+"),
         ("external_id", r"[\w+=,.@:/-]*"),
@@ -133,7 +133,7 @@ def _aws_config(conn_id: str, extra: dict[str, Any]) -> Path:
             raise PipelineError(
                 f"the Airflow connection {conn_id!r} has the {key} {values[key]!r}, which must match {form}"
             )
-    # Where AWS's libraries look, in their order.
+    # The order in which AWS's libraries look for credentials.
     if "AWS_ACCESS_KEY_ID" in os.environ:
         source = "Environment"
     elif "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI" in os.environ or "AWS_CONTAINER_CREDENTIALS_FULL_URI" in os.environ:
@@ -144,7 +144,7 @@ def _aws_config(conn_id: str, extra: dict[str, Any]) -> Path:
     values |= {"credential_source": source, "role_session_name": conn_id[:64]}
     lines = [f"[profile {_AWS_PROFILE}]", *(f"{key} = {value}" for key, value in values.items() if value)]
     text = "\n".join([*lines, ""])
-    # Not where others can write, too. One file for one role, however many tasks take it.
+    # Not in a folder where others can write. All tasks with the same role share one file.
     folder = Path(os.environ.get("AIRFLOW_HOME", "/usr/local/airflow")) / "warehouse_roles"
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -155,7 +155,7 @@ def _aws_config(conn_id: str, extra: dict[str, Any]) -> Path:
 
 
 def _login(secret_name: str, conn_id: str, extra: dict[str, Any]) -> tuple[str, str]:
-    # Imported here: a DAG file that is parsed has no use for them.
+    # Imported here because parsing a DAG file does not need them.
     import boto3
     import botocore.session
     from botocore.exceptions import BotoCoreError, ClientError
@@ -178,7 +178,7 @@ def _login(secret_name: str, conn_id: str, extra: dict[str, Any]) -> tuple[str, 
         username, password = secret["username"], secret["password"]
     except (ValueError, KeyError, TypeError):
         username = password = None
-    # What was found is not shown: it is a secret.
+    # The value is secret, so the message does not show it.
     if not (isinstance(username, str) and username and isinstance(password, str) and password):
         raise PipelineError(
             f'the secret {secret_name!r} (setting secret_name) must be JSON: {{"username": "...", "password": "..."}}'

@@ -1,4 +1,4 @@
-"""Finds the release of a dbt project that is current and complete, whatever order its files arrived in."""
+"""Finds the current complete release of a dbt project. MWAA copies a release file by file, in any order."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ from mwaa_pipelines.settings import PipelineError
 
 log = logging.getLogger(__name__)
 
-# What startup.sh installs. Cosmos reads the manifest of a release, which another dbt may write in another form.
+# The version that startup.sh installs. Another version of dbt can write the manifest in another format.
 DBT_VERSION = "1.11"
 
 _RELEASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -19,7 +19,7 @@ _RELEASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class Release:
-    """A complete release: every file that its release.json lists is there, with its size."""
+    """A complete release: every file in its release.json exists and has the right size."""
 
     release_id: str
     path: Path
@@ -27,7 +27,7 @@ class Release:
 
     @property
     def manifest_path(self) -> Path:
-        """The manifest that was built with the release."""
+        """The dbt manifest of the release."""
         return self.path / "manifest.json"
 
 
@@ -37,22 +37,22 @@ def release_tag(release_id: str) -> str:
 
 
 def projects_path() -> Path:
-    """The parent of the projects: DBT_PROJECT_PATH, which startup.sh sets."""
+    """Return the parent folder of all projects: DBT_PROJECT_PATH, which startup.sh sets."""
     home = os.environ.get("AIRFLOW_HOME", "/usr/local/airflow")
     return Path(os.environ.get("DBT_PROJECT_PATH", f"{home}/dags/dbt"))
 
 
 def current_release(project_name: str) -> Release:
-    """Return the release that the project's CURRENT names, if it is complete, else the newest complete one.
+    """Return the release that CURRENT names if it is complete; otherwise the newest complete release.
 
     Raises:
-        PipelineError: there is no complete release; the text says what is missing.
+        PipelineError: no release is complete; the message says what is missing.
     """
     project = projects_path() / project_name
     if not project.is_dir():
         raise PipelineError(
             f"the dbt project {project_name!r} has no release in {project.parent}; "
-            "make one: python -m mwaa_release apply"
+            "create one: python -m mwaa_release apply"
         )
     named = _current(project)
     newest_first = sorted((path.name for path in project.iterdir() if path.is_dir()), reverse=True)
@@ -61,11 +61,11 @@ def current_release(project_name: str) -> Release:
         release, problem = _read(project, release_id)
         if release:
             if release_id != named:
-                # Not an error: while a release is copied, file by file, this is as it should be.
-                log.warning("%s: CURRENT names %s (%s); taking %s", project, named, problems.get(named), release_id)
+                # Expected while MWAA copies a release.
+                log.warning("%s: CURRENT names %s (%s); using %s", project, named, problems.get(named), release_id)
             return release
         problems[release_id] = problem
-    raise PipelineError(f"no release in {project} can be taken: {problems or 'there is none'}")
+    raise PipelineError(f"no release in {project} is usable: {problems or 'there is none'}")
 
 
 def _current(project: Path) -> str | None:
@@ -76,17 +76,17 @@ def _current(project: Path) -> str | None:
 
 
 def _read(project: Path, release_id: str) -> tuple[Release | None, str]:
-    # What CURRENT says must not lead out of the project.
+    # The name in CURRENT must not point outside the project.
     if not _RELEASE_ID.fullmatch(release_id) or not (project / release_id).is_dir():
         return None, "no such release"
     path = project / release_id
     try:
         content = json.loads((path / "release.json").read_text())
         if content["release_id"] != release_id:
-            return None, f"release.json is that of {content['release_id']}"
+            return None, f"release.json belongs to {content['release_id']}"
         if not content["dbt_version"].startswith(f"{DBT_VERSION}."):
             return None, (
-                f"its manifest is of dbt {content['dbt_version']}, but workers run dbt {DBT_VERSION}; build it anew: "
+                f"its manifest is of dbt {content['dbt_version']}, but workers run dbt {DBT_VERSION}; build it again: "
                 "python -m mwaa_release build"
             )
         sizes = {file["path"]: file["size"] for file in content["files"]}
@@ -95,7 +95,7 @@ def _read(project: Path, release_id: str) -> tuple[Release | None, str]:
             if ".." in file.parts or not file.is_file():
                 return None, f"{name} is missing"
             if file.stat().st_size != size:
-                return None, f"{name} has another size than release.json says"
+                return None, f"the size of {name} differs from release.json"
         return Release(release_id, path, content["git_sha"]), ""
     except FileNotFoundError:
         return None, "release.json is missing"

@@ -1,6 +1,6 @@
-"""Keeps what dbt reported: a callback after every dbt process, and one after every failed task.
+"""Callbacks that push dbt's results, and the error of a failed task, as XComs.
 
-Both push an XCom of their own task, so the failure report needs no database query and no file that workers share.
+dbt_check reads them, so it needs no database query and no file that workers share.
 """
 
 import json
@@ -10,18 +10,18 @@ from typing import Any
 
 RESULTS_KEY = "dbt_results"
 ERROR_KEY = "task_error"
-# What dbt said last, of a process that ended before it ran anything: a wrong password, a model that does not compile.
+# The last error of a dbt process that ended before it ran a node, such as a wrong password or a compilation error.
 LAST_WORDS_KEY = "dbt_last_words"
-# SNS and a person's eye both want one line; a database error can be a page.
+# An alert shows one line for each node, but a database error can be a page long.
 MESSAGE_CHARACTERS = 500
 
 log = logging.getLogger(__name__)
 
 
 def first_error_line(message: str | None) -> str:
-    """Return the line of dbt's message that says what is wrong, at most 500 characters.
+    """Return the line of dbt's message that contains the error, at most 500 characters.
 
-    dbt puts a heading first ("Database Error in model x (models/x.sql)"), the database's words on the lines after it.
+    dbt starts with a heading ("Database Error in model x (models/x.sql)"); the database's message follows.
     """
     lines = [line.strip() for line in (message or "").splitlines() if line.strip()]
     if len(lines) > 1 and " Error in " in lines[0]:
@@ -29,21 +29,21 @@ def first_error_line(message: str | None) -> str:
     return lines[0][:MESSAGE_CHARACTERS] if lines else ""
 
 
-def keep_results(project_dir: str, context: Any) -> None:
-    """Push what dbt reported of every node; called by Cosmos after dbt ended, failed or not.
+def push_results(project_dir: str, context: Any) -> None:
+    """Push the result of every node. Cosmos calls this after every dbt process.
 
     Args:
-        project_dir: the folder dbt ran in; it is removed afterwards.
+        project_dir: the folder that dbt ran in. Cosmos deletes it afterwards.
         context: Airflow's task context.
     """
-    # An exception here would stand in the log instead of dbt's own error.
+    # An exception here would hide dbt's own error.
     try:
         results = Path(project_dir) / "target" / "run_results.json"
         if not results.is_file():
-            log.warning("dbt ended before it ran anything; its message stands above")
-            # Without words, too: that it ended before its task did is worth knowing.
-            words = _last_words(Path(project_dir) / "logs" / "dbt.log")
-            context["ti"].xcom_push(key=LAST_WORDS_KEY, value=words or "")
+            log.warning("dbt ended before it ran a node; its error message is above")
+            # Pushed even if it is empty: it shows that dbt ended before its task did.
+            error = _last_words(Path(project_dir) / "logs" / "dbt.log")
+            context["ti"].xcom_push(key=LAST_WORDS_KEY, value=error or "")
             return
         content = json.loads(results.read_text())
         context["ti"].xcom_push(
@@ -64,25 +64,25 @@ def keep_results(project_dir: str, context: Any) -> None:
             },
         )
     except Exception:
-        log.exception("dbt's results could not be kept; the failure report will only name the task")
+        log.exception("dbt's results could not be stored; the failure report will name only the task")
 
 
 def _last_words(path: Path) -> str | None:
-    """The last error in dbt's log, which holds one event a line, as DBT_LOG_FORMAT_FILE says."""
+    """Return the last error in dbt's log, which has one JSON event in each line (DBT_LOG_FORMAT_FILE)."""
     try:
         errors = [line for line in path.read_text(errors="replace").splitlines() if '"level": "error"' in line]
-        words = json.loads(errors[-1])["info"]["msg"].removeprefix("Encountered an error:")
+        message = json.loads(errors[-1])["info"]["msg"].removeprefix("Encountered an error:")
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
-    return " ".join(words.split())[:MESSAGE_CHARACTERS]
+    return " ".join(message.split())[:MESSAGE_CHARACTERS]
 
 
-def keep_error(context: Any) -> None:
-    """Push the first line of what failed a task; called by Airflow after its last try.
+def push_error(context: Any) -> None:
+    """Push the first line of a failed task's error. Airflow calls this after the last try.
 
-    Of a task that was lost with its worker Airflow's DAG processor calls it, without an exception. There is nothing to
-    keep then; and the DAG processor knows no answer to a push: it would hang until the file's time to be parsed is up,
-    and Airflow would take a DAG that it has not parsed for so long for deleted.
+    If the worker was lost, Airflow's DAG processor calls it without an exception. It must not push then: the DAG
+    processor does not answer a push, so parsing would hang until it times out, and Airflow treats a DAG that was not
+    parsed for that long as deleted.
     """
     try:
         if context.get("exception"):
@@ -90,4 +90,4 @@ def keep_error(context: Any) -> None:
             message = first_error_line(str(context["exception"]))
             ti.xcom_push(key=ERROR_KEY, value={"message": message, "try_number": ti.try_number})
     except Exception:
-        log.exception("the error could not be kept; the failure report will only name the task")
+        log.exception("the error could not be stored; the failure report will name only the task")

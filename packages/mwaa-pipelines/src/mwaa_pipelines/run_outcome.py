@@ -1,4 +1,4 @@
-"""The report of a run: which nodes and tasks failed or warned, from what dbt and Airflow reported."""
+"""The report of a run: the nodes and tasks that failed or warned."""
 
 import logging
 from typing import Any
@@ -7,18 +7,18 @@ from airflow.sdk import get_current_context
 
 from mwaa_pipelines.alert import Alert, AlertNode
 from mwaa_pipelines.compatibility import AirflowFailException
-from mwaa_pipelines.lost_worker import keep_lost
+from mwaa_pipelines.lost_worker import store_lost_results
 from mwaa_pipelines.results import ERROR_KEY, LAST_WORDS_KEY, RESULTS_KEY
 from mwaa_pipelines.task_ids import ALERT_TASK, AUDIT_GROUP, SUCCESS_TASK
 
 FAILED = {"error", "fail", "runtime error", "partial success"}
 WARNED = {"warn"}
-# dbt skips a node when something it reads failed.
+# dbt skips a node when an upstream node failed.
 SKIPPED = {"skipped"}
 _BUILT = ("model.", "seed.", "snapshot.")
-# Lambda takes 6 MB, but what people read and SNS carries is 256 KB.
+# SNS carries 256 KB.
 ALERT_NODES = 200
-# The alert's payload: what check_dbt pushed; or, so that an alert is sent even if that broke down, what names the run.
+# The alert's payload, which check_dbt pushed. If check_dbt itself failed, an alert that only names the run is sent.
 ALERT = "{{ ti.xcom_pull('dbt_check', key='alert') or {'dag_name': ti.dag_id, 'run_id': run_id} | tojson }}"
 
 log = logging.getLogger(__name__)
@@ -27,18 +27,18 @@ log = logging.getLogger(__name__)
 def check_dbt(release_id: str, alerts: bool, warnings: str) -> list[str]:
     """Raise if any task before this one failed, naming what failed. Push the alert's payload as XCom `alert` first.
 
-    A node counts by its last result, so one that failed and then passed on a further try is fine.
+    The latest result of a node counts, so a node that succeeded on a retry is not a failure.
 
     Args:
         release_id: the release that ran.
         alerts: whether the DAG has a task that sends alerts.
-        warnings: `alert`: one is sent if a test warns; `ignore`: none is.
+        warnings: `alert` sends an alert if a test warned; `ignore` does not.
 
     Returns:
-        The tasks that follow on a run without failures: the alert is among them if a test warned, or all is well again.
+        The next tasks of a run without failures. The alert is one of them if a test warned or the previous run failed.
 
     Raises:
-        AirflowFailException: something failed.
+        AirflowFailException: a node or task failed.
     """
     context = get_current_context()
     ti, dag_run = context["ti"], context["dag_run"]
@@ -50,7 +50,7 @@ def check_dbt(release_id: str, alerts: bool, warnings: str) -> list[str]:
             "This run wrote no audit rows: its dbt project has no audit trail. "
             "To get one, list the package audit_trail in the project's packages.yml."
         )
-    keep_lost(context, release_id, tasks, states)
+    store_lost_results(context, release_id, tasks, states)
     failed, warned = nodes_to_report(ti, tasks, states)
     alert = Alert(
         dag_name=ti.dag_id,
@@ -105,73 +105,75 @@ def _history(ti: Any) -> dict[str, Any]:
 
 
 def nodes_to_report(ti: Any, tasks: dict[str, Any], states: dict[str, str]) -> tuple[list[dict[str, Any]], ...]:
-    """Return what failed and what warned, as the alert carries it.
+    """Return the failures and the warnings, as entries of the alert.
 
-    What failed: nodes, nodes skipped for them, and tasks that failed without a node.
+    Failures are failed nodes, nodes that dbt skipped because of them, and tasks that failed without a failed node.
 
     Args:
-        ti: the running task instance; reads XComs.
-        tasks: the tasks to look at, by task_id.
+        ti: the running task instance, which reads XComs.
+        tasks: the tasks to check, by task_id.
         states: their states in this run, by task_id.
     """
     failed_tasks = {task_id for task_id in tasks if states.get(task_id) == "failed"}
     failed_tasks -= _tests_of_failed(tasks, failed_tasks)
-    tests = _tests(tasks)
+    tests = _tests_by_model(tasks)
     nodes_of = {
         task_id: set(tests.get(task.model_unique_id, ())) if task.is_test_sensor else {task.model_unique_id}
         for task_id, task in tasks.items()
         if hasattr(task, "producer_task_id")
     }
-    processes = _kept(ti, set(tasks) - set(nodes_of))
-    in_trouble = {result["unique_id"] for result in _last(processes) if result["status"] in FAILED | SKIPPED}
-    # Only a sensor whose node was in trouble can have run dbt itself.
+    processes = _stored_results(ti, set(tasks) - set(nodes_of))
+    in_trouble = {
+        result["unique_id"] for result in _latest_result_by_node(processes) if result["status"] in FAILED | SKIPPED
+    }
+    # Only the sensor of a failed or skipped node can have run dbt.
     retried = {task_id for task_id, nodes in nodes_of.items() if nodes & in_trouble}
-    last = _last(processes | _kept(ti, retried | (failed_tasks & set(nodes_of))))
+    latest = _latest_result_by_node(processes | _stored_results(ti, retried | (failed_tasks & set(nodes_of))))
 
-    failed = [result for result in last if result["status"] in FAILED]
+    failed = [result for result in latest if result["status"] in FAILED]
     skipped = [
         {**result, "message": "not built: something it depends on failed"}
-        for result in last
+        for result in latest
         if result["status"] in SKIPPED
     ]
-    found = {result["unique_id"] for result in failed + skipped}
+    reported = {result["unique_id"] for result in failed + skipped}
     for task_id in sorted(failed_tasks):
-        # A dbt process fails with its nodes, and each of them counts by its last result.
-        explained = nodes_of[task_id] & found if task_id in nodes_of else _in_trouble(processes.get(task_id))
+        # A dbt process that fails because of its nodes is not a separate failure.
+        explained = nodes_of[task_id] & reported if task_id in nodes_of else _in_trouble(processes.get(task_id))
         if not explained:
             error = ti.xcom_pull(task_ids=task_id, key=ERROR_KEY) or {}
-            words = ti.xcom_pull(task_ids=task_id, key=LAST_WORDS_KEY)
+            last_error = ti.xcom_pull(task_ids=task_id, key=LAST_WORDS_KEY)
             failed.append(
                 {
                     "unique_id": task_id,
                     "status": "failed",
-                    "message": words
+                    "message": last_error
                     or error.get("message")
-                    or "ended without a word, as when its worker is lost; see its log in Airflow",
+                    or "ended without an error message, as when its worker is lost. See its log in Airflow",
                     "try_number": error.get("try_number", 1),
                 }
             )
-    # That the tests of a node that was not built did not run either says nothing more.
+    # Skipped tests of a skipped node add no information.
     missing = [result for result in skipped if result["unique_id"].startswith(_BUILT)]
-    warned = [result for result in last if result["status"] in WARNED]
+    warned = [result for result in latest if result["status"] in WARNED]
     return _entries(failed + (missing or skipped)), _entries(warned)
 
 
 def _entries(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    # What Airflow says of a task has no duration.
+    # Entries from Airflow have no duration.
     keys = ("unique_id", "status", "message", "try_number", "execution_time")
     return [{key: result.get(key) for key in keys} for result in results]
 
 
-def _tests(tasks: dict[str, Any]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+def _tests_by_model(tasks: dict[str, Any]) -> dict[str, list[str]]:
+    tests: dict[str, list[str]] = {}
     for task in tasks.values():
-        found |= getattr(task, "tests_per_model", {})
-    return found
+        tests |= getattr(task, "tests_per_model", {})
+    return tests
 
 
 def _tests_of_failed(tasks: dict[str, Any], failed_tasks: set[str]) -> set[str]:
-    """The tasks that show the tests of a node whose own task failed: they fail with it."""
+    """Return the test tasks of nodes whose own task failed. They fail with it."""
     sensors = {task_id: task for task_id, task in tasks.items() if hasattr(task, "producer_task_id")}
     failed = {
         task.model_unique_id for task_id, task in sensors.items() if task_id in failed_tasks and not task.is_test_sensor
@@ -179,24 +181,24 @@ def _tests_of_failed(tasks: dict[str, Any], failed_tasks: set[str]) -> set[str]:
     return {task_id for task_id, task in sensors.items() if task.is_test_sensor and task.model_unique_id in failed}
 
 
-def _kept(ti: Any, task_ids: set[str]) -> dict[str, dict[str, Any]]:
-    """What keep_results pushed for the dbt process of each of these tasks, by task_id."""
-    kept = {task_id: ti.xcom_pull(task_ids=task_id, key=RESULTS_KEY) for task_id in sorted(task_ids)}
-    return {task_id: process for task_id, process in kept.items() if process}
+def _stored_results(ti: Any, task_ids: set[str]) -> dict[str, dict[str, Any]]:
+    """Return what push_results pushed for each of these tasks, by task_id."""
+    results = {task_id: ti.xcom_pull(task_ids=task_id, key=RESULTS_KEY) for task_id in sorted(task_ids)}
+    return {task_id: process for task_id, process in results.items() if process}
 
 
 def _in_trouble(process: dict[str, Any] | None) -> bool:
     return any(result["status"] in FAILED | SKIPPED for result in (process or {}).get("results", []))
 
 
-def _last(processes: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the newest result of each node over these dbt processes."""
-    last: dict[tuple[str, ...], dict[str, Any]] = {}
+def _latest_result_by_node(processes: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the newest result of each node in these dbt processes."""
+    latest: dict[tuple[str, ...], dict[str, Any]] = {}
     for process in sorted(processes.values(), key=lambda process: process["generated_at"]):
         for result in process["results"]:
             key = (result["unique_id"],)
-            # A hook runs in every process: that it passed in a later one does not make up for a failure.
+            # A hook runs in every process, and its success in a later process does not undo a failure.
             if result["unique_id"].startswith("operation."):
                 key += (process["invocation_id"],)
-            last[key] = {**result, "try_number": process["try_number"]}
-    return list(last.values())
+            latest[key] = {**result, "try_number": process["try_number"]}
+    return list(latest.values())

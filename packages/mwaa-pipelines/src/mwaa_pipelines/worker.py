@@ -1,4 +1,4 @@
-"""What startup.sh left on this worker, and a readable error when it left nothing."""
+"""The dbt that startup.sh installs on a worker, and a readable error if it is missing."""
 
 import os
 import shutil
@@ -15,32 +15,33 @@ def _venv() -> Path:
 
 
 def dbt_executable() -> str:
-    """Path of the dbt that startup.sh installs. It need not exist where a DAG file is parsed."""
+    """Return the path of the dbt that startup.sh installs. It may be missing where DAG files are parsed."""
     return str(_venv() / "bin" / "dbt")
 
 
 def check_worker(context: Any) -> None:
-    """Fail a task, without a further try, on a worker whose startup.sh failed.
+    """Fail a task without a retry on a worker whose startup.sh failed.
 
     Raises:
-        AirflowFailException: dbt is not installed; the text is what startup.sh said.
+        AirflowFailException: dbt is not installed; the message is the error of startup.sh.
     """
     error = _venv().with_name(f"{_venv().name}.error")
     if error.is_file():
         raise AirflowFailException(error.read_text().strip())
     if not os.access(dbt_executable(), os.X_OK):
         raise AirflowFailException(
-            f"dbt is not installed at {dbt_executable()}, and startup.sh left no word why; does it run here?"
+            f"dbt is not installed at {dbt_executable()}, and startup.sh left no error file. "
+            "Is it configured as this environment's startup script?"
         )
 
 
 def share_parsed(task: Any) -> None:
-    """Let dbt take over what a dbt process before it, on this worker, has parsed of the same release.
+    """Let dbt reuse the parse result of an earlier dbt process on this worker for the same release.
 
-    dbt does so only if target, variables and connection are the same, too. What was parsed of other releases goes.
+    dbt does so only if target, variables and connection are also the same. Parse results of other releases are deleted.
 
     Args:
-        task: an operator of Cosmos that is about to run dbt.
+        task: a Cosmos operator that is about to run dbt.
     """
     release = Path(task.project_dir).name
     folder = Path(tempfile.gettempdir()) / "dbt_parsed" / task.dag_id

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from conftest import TaskInstance
 
-from mwaa_pipelines.lost_worker import MESSAGE, keep_lost, lost_results
+from mwaa_pipelines.lost_worker import MESSAGE, lost_results, store_lost_results
 from mwaa_pipelines.results import LAST_WORDS_KEY, RESULTS_KEY
 from mwaa_pipelines.unwritten_rows import KEPT_RESULTS
 
@@ -73,25 +73,25 @@ def test_it_is_kept_once_for_the_next_run(
     ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str], bucket: Any
 ) -> None:
     for _ in range(2):
-        keep_lost(context(ti), "20260101T000000Z-aaaaaaa", tasks, states)
+        store_lost_results(context(ti), "20260101T000000Z-aaaaaaa", tasks, states)
     (kept,) = bucket.objects.all()
-    piece = json.loads(kept.get()["Body"].read())
-    run = piece["run"]
+    chunk = json.loads(kept.get()["Body"].read())
+    run = chunk["run"]
     assert kept.key == f"kept_results/flights_pipeline/{run['invocation_id']}.0000.json"
     assert run["invocation_id"].startswith("lost-")
     assert (run["airflow_run_id"], run["airflow_task_id"], run["airflow_try_number"]) == ("run", PRODUCER, "1")
     assert (run["release_id"], run["code_version"]) == ("20260101T000000Z-aaaaaaa", "aaaaaaa")
     assert run["airflow_logical_date"] == "2026-01-01 06:00:00"
     assert run["model_execution_date"] == f"{datetime.now(UTC):%Y-%m-%d}"
-    (result,) = piece["results"]
+    (result,) = chunk["results"]
     assert (result["unique_id"], result["status"], result["message"]) == (DEPARTURES, "success", MESSAGE)
 
 
 def test_a_cleared_run_and_one_with_a_selection_are_left_alone(
     ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str], bucket: Any
 ) -> None:
-    keep_lost(context(ti, select=["departures"]), "r", tasks, states)
-    keep_lost(context(TaskInstance(try_number=2)), "r", tasks, states)
+    store_lost_results(context(ti, select=["departures"]), "r", tasks, states)
+    store_lost_results(context(TaskInstance(try_number=2)), "r", tasks, states)
     assert list(bucket.objects.all()) == []
 
 
@@ -103,5 +103,5 @@ def test_what_is_wrong_is_no_reason_to_hold_back_the_report(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv(KEPT_RESULTS, "s3://no-such-bucket/kept_results")
-    keep_lost(context(ti), "r", tasks, states)
-    assert "could not be kept" in caplog.text
+    store_lost_results(context(ti), "r", tasks, states)
+    assert "could not be stored" in caplog.text

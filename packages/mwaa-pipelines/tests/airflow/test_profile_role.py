@@ -105,7 +105,7 @@ def test_making_one_writes_nothing(monkeypatch: pytest.MonkeyPatch, home: Path) 
         (IAM | {"external_id": "a b"}, "has the external_id 'a b', which must match"),
         (
             {"role_arn": ROLE},
-            "names a role_arn, which gets nothing: its extra says no iam, the pipeline no secret_name",
+            "sets role_arn, but nothing uses it: set iam in the connection's extra, or secret_name in the pipeline",
         ),
     ],
 )

@@ -9,13 +9,13 @@ import pytest
 from conftest import TaskInstance
 
 from mwaa_pipelines.unwritten_rows import (
+    CHUNKS,
     KEPT_RESULTS,
-    PIECES,
-    forget_kept,
-    hand_over_kept,
-    keep_unrecorded,
-    pieces,
-    unrecorded,
+    chunks,
+    delete_stored_results,
+    inject_stored_results,
+    store_unwritten_results,
+    unwritten_results,
 )
 
 RUN = {"invocation_id": "i", "release_id": "r", "airflow_try_number": "1"}
@@ -88,14 +88,14 @@ def context(ti: TaskInstance) -> dict[str, Any]:
 def test_results_are_those_that_dbt_wrote_down(project: Path) -> None:
     hook = {**WRITTEN, "unique_id": "operation.p.p-on-run-end-0", "status": "error"}
     write(project, BEGAN + finished("model.p.other"), [WRITTEN, hook])
-    assert unrecorded(project) == (RUN, [KEPT])
+    assert unwritten_results(project) == (RUN, [KEPT])
 
 
 def test_a_killed_process_has_results_in_its_log_only(project: Path) -> None:
     failed = finished("test.p.t.x", status="fail", num_failures=3, message="", adapter_response={}, timing_info=[])
     view = finished("model.p.b", message="", adapter_response={"rows_affected": -1.0})
     write(project, BEGAN + finished() + view + failed + finished()[:99])
-    run, results = unrecorded(project)
+    run, results = unwritten_results(project)
     assert run == RUN
     test = {**KEPT, "unique_id": "test.p.t.x", "status": "fail", "failures": 3, "message": None}
     assert results == [
@@ -109,7 +109,7 @@ def test_a_killed_process_has_results_in_its_log_only(project: Path) -> None:
 def test_half_a_file_and_that_of_another_process_are_not_believed(project: Path, content: str) -> None:
     write(project, BEGAN + finished())
     (project / "target" / "run_results.json").write_text(content)
-    assert unrecorded(project) == (RUN, [KEPT])
+    assert unwritten_results(project) == (RUN, [KEPT])
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_nothing_is_kept_of_what_is_recorded_or_not_to_be(
     project: Path, ti: TaskInstance, bucket: Any, log: str
 ) -> None:
     write(project, log)
-    keep_unrecorded(str(project), {"ti": ti})
+    store_unwritten_results(str(project), {"ti": ti})
     assert list(bucket.objects.all()) == []
 
 
@@ -134,32 +134,32 @@ def test_what_is_kept_is_handed_over_and_forgotten(
     project: Path, ti: TaskInstance, bucket: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(project, BEGAN, [WRITTEN])
-    keep_unrecorded(str(project), {"ti": ti})
+    store_unwritten_results(str(project), {"ti": ti})
     assert "1 results are not in the audit table" in caplog.text
     assert [entry.key for entry in bucket.objects.all()] == ["kept_results/flights_pipeline/i.0000.json"]
 
     audit = context(ti)
-    hand_over_kept(audit)
+    inject_stored_results(audit)
     assert set(audit["task"].env) == {"DBT_RELEASE_ID", "DBT_AUDIT_KEPT_0"}
     assert json.loads(audit["task"].env["DBT_AUDIT_KEPT_0"]) == {"run": RUN, "results": [KEPT]}
-    # A task that fails is not followed by forget_kept: they are handed over again.
+    # A task that fails is not followed by delete_stored_results: they are handed over again.
     again = context(ti)
-    hand_over_kept(again)
+    inject_stored_results(again)
     assert again["task"].env == audit["task"].env
-    forget_kept(again)
+    delete_stored_results(again)
     assert list(bucket.objects.all()) == []
-    forget_kept(again)
+    delete_stored_results(again)
     last = context(ti)
-    hand_over_kept(last)
-    forget_kept(last)
+    inject_stored_results(last)
+    delete_stored_results(last)
     assert last["task"].env == {"DBT_RELEASE_ID": "r"}
 
 
 def test_another_pipelines_results_are_left_to_it(project: Path, bucket: Any) -> None:
     write(project, BEGAN, [WRITTEN])
-    keep_unrecorded(str(project), {"ti": TaskInstance(dag_id="flights")})
+    store_unwritten_results(str(project), {"ti": TaskInstance(dag_id="flights")})
     audit = context(TaskInstance())
-    hand_over_kept(audit)
+    inject_stored_results(audit)
     assert audit["task"].env == {"DBT_RELEASE_ID": "r"}
 
 
@@ -168,21 +168,21 @@ def test_many_results_go_in_pieces_that_linux_takes(project: Path, ti: TaskInsta
         {**WRITTEN, "unique_id": f"model.p.m{number}", "message": "\N{AIRPLANE}" * 5000} for number in range(100)
     ]
     write(project, BEGAN, results)
-    run, found = unrecorded(project)
-    texts = list(pieces(run, found))
+    run, found = unwritten_results(project)
+    texts = list(chunks(run, found))
     assert [result for text in texts for result in json.loads(text)["results"]] == found
     assert max(map(len, texts)) <= 100_000
-    assert len(texts) > PIECES
+    assert len(texts) > CHUNKS
 
-    keep_unrecorded(str(project), {"ti": ti})
+    store_unwritten_results(str(project), {"ti": ti})
     seen: set[str] = set()
     while list(bucket.objects.all()):
         audit = context(ti)
-        hand_over_kept(audit)
+        inject_stored_results(audit)
         handed = [text for name, text in audit["task"].env.items() if name.startswith("DBT_AUDIT_KEPT_")]
-        assert 0 < len(handed) <= PIECES
+        assert 0 < len(handed) <= CHUNKS
         seen |= {result["unique_id"] for text in handed for result in json.loads(text)["results"]}
-        forget_kept(audit)
+        delete_stored_results(audit)
     assert len(seen) == 100
 
 
@@ -192,10 +192,10 @@ def test_an_object_that_is_something_else_is_left_alone(
 ) -> None:
     bucket.put_object(Key="kept_results/flights_pipeline/a.json", Body=content)
     audit = context(ti)
-    hand_over_kept(audit)
-    forget_kept(audit)
+    inject_stored_results(audit)
+    delete_stored_results(audit)
     assert audit["task"].env == {"DBT_RELEASE_ID": "r"}
-    assert "delete it" in caplog.text
+    assert "Delete it" in caplog.text
     assert [entry.key for entry in bucket.objects.all()] == ["kept_results/flights_pipeline/a.json"]
 
 
@@ -204,11 +204,11 @@ def test_without_a_place_the_loss_is_told(
 ) -> None:
     monkeypatch.delenv(KEPT_RESULTS, raising=False)
     write(project, BEGAN, [WRITTEN])
-    keep_unrecorded(str(project), {"ti": ti})
+    store_unwritten_results(str(project), {"ti": ti})
     assert "dbt.kept_results is not set" in caplog.text
     audit = context(ti)
-    hand_over_kept(audit)
-    forget_kept(audit)
+    inject_stored_results(audit)
+    delete_stored_results(audit)
     assert audit["task"].env == {"DBT_RELEASE_ID": "r"}
 
 
@@ -217,10 +217,10 @@ def test_what_is_wrong_with_s3_or_the_log_is_not_raised(
 ) -> None:
     monkeypatch.setenv(KEPT_RESULTS, "s3://no-such-bucket/kept_results")
     write(project, BEGAN, [WRITTEN])
-    keep_unrecorded(str(project), {"ti": ti})
+    store_unwritten_results(str(project), {"ti": ti})
     audit = context(ti)
-    hand_over_kept(audit)
-    forget_kept({**audit, "kept_results": ["a"]})
+    inject_stored_results(audit)
+    delete_stored_results({**audit, "kept_results": ["a"]})
     write(project, '"NodeFinished"\n')
-    keep_unrecorded(str(project), {"ti": ti})
+    store_unwritten_results(str(project), {"ti": ti})
     assert len([record for record in caplog.records if record.exc_info]) == 4

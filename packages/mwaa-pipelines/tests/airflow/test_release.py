@@ -168,7 +168,7 @@ def test_a_binary_current_counts_as_none(project: Path) -> None:
 
 
 def test_a_project_that_is_not_there(project: Path) -> None:
-    with pytest.raises(PipelineError, match=r"'other' has no release in .*dbt; make one: python -m mwaa_release apply"):
+    with pytest.raises(PipelineError, match=r"'other' has no release in .*; create one: python -m mwaa_release apply"):
         current_release("other")
 
 
@@ -181,10 +181,10 @@ def test_a_project_without_a_release(project: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (cut_manifest, "manifest.json has another size than release.json says"),
+        (cut_manifest, "the size of manifest.json differs from release.json"),
         (
             other_dbt,
-            "its manifest is of dbt 1.7.4, but workers run dbt 1.11; build it anew: python -m mwaa_release build",
+            "its manifest is of dbt 1.7.4, but workers run dbt 1.11; build it again: python -m mwaa_release build",
         ),
         (remove_list, "release.json is missing"),
         (cut_list, "release.json cannot be read"),

@@ -126,7 +126,7 @@ def test_a_dbt_that_was_killed_is_red_though_every_model_was_built_after_it(repo
     reports.failed(PRODUCER)
     reports.dbt("transform_data.departures.run", {DEPARTURES: "success"}, try_number=2)
     assert reports.found() == [
-        (PRODUCER, "failed", "ended without a word, as when its worker is lost; see its log in Airflow", 1)
+        (PRODUCER, "failed", "ended without an error message, as when its worker is lost. See its log in Airflow", 1)
     ]
 
 

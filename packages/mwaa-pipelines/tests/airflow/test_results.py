@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from conftest import TaskInstance
 
-from mwaa_pipelines.results import ERROR_KEY, LAST_WORDS_KEY, RESULTS_KEY, first_error_line, keep_error, keep_results
+from mwaa_pipelines.results import ERROR_KEY, LAST_WORDS_KEY, RESULTS_KEY, first_error_line, push_error, push_results
 
 RESULT = {"unique_id": "model.flights.a", "status": "error", "message": "Database Error in model a (a.sql)\n  broken"}
 
@@ -23,7 +23,7 @@ def test_results_are_kept_short(tmp_path: Path, ti: TaskInstance) -> None:
     result = {**RESULT, "execution_time": 1.5, "compiled_code": "select 1", "adapter_response": {}}
     write(tmp_path, {"metadata": metadata, "results": [result], "args": {}})
     ti.try_number = 2
-    assert keep_results(str(tmp_path), {"ti": ti}) is None
+    assert push_results(str(tmp_path), {"ti": ti}) is None
     assert ti.xcoms["dbt_check", RESULTS_KEY] == {
         "invocation_id": "i",
         "generated_at": "2026-01-01T00:00:00Z",
@@ -37,7 +37,7 @@ def test_nothing_that_is_wrong_with_results_is_raised(
     tmp_path: Path, ti: TaskInstance, caplog: pytest.LogCaptureFixture, content: Any
 ) -> None:
     write(tmp_path, content)
-    keep_results(str(tmp_path), {"ti": ti})
+    push_results(str(tmp_path), {"ti": ti})
     assert ti.xcoms == {}
     assert len(caplog.records) == 1
 
@@ -51,8 +51,8 @@ def test_a_lost_connection_to_airflow_is_not_raised(
     ti = TaskInstance()
     monkeypatch.setattr(ti, "xcom_push", broken)
     write(tmp_path, {"metadata": {"invocation_id": "i", "generated_at": "now"}, "results": []})
-    keep_results(str(tmp_path), {"ti": ti})
-    keep_error({"ti": ti, "exception": ValueError("broken")})
+    push_results(str(tmp_path), {"ti": ti})
+    push_error({"ti": ti, "exception": ValueError("broken")})
     assert [str(record.exc_info[1]) for record in caplog.records] == ["the API server is gone"] * 2
 
 
@@ -65,7 +65,7 @@ def test_the_last_words_of_a_dbt_that_ran_nothing_are_kept(tmp_path: Path, ti: T
     words = 'Encountered an error:\nDatabase Error\n  FATAL: password authentication failed for user "dbt_user"'
     lines = [event("info", "Running with dbt"), event("error", "first"), event("error", words), event("debug", "over")]
     (tmp_path / "logs" / "dbt.log").write_text("\n".join([*lines, '{"data": {"half']))
-    keep_results(str(tmp_path), {"ti": ti})
+    push_results(str(tmp_path), {"ti": ti})
     assert ti.xcoms == {
         ("dbt_check", LAST_WORDS_KEY): 'Database Error FATAL: password authentication failed for user "dbt_user"'
     }
@@ -78,7 +78,7 @@ def test_without_last_words_it_is_kept_that_there_were_none(
     if content is not None:
         (tmp_path / "logs").mkdir()
         (tmp_path / "logs" / "dbt.log").write_text(content)
-    keep_results(str(tmp_path), {"ti": ti})
+    push_results(str(tmp_path), {"ti": ti})
     assert ti.xcoms == {("dbt_check", LAST_WORDS_KEY): ""}
 
 
@@ -93,20 +93,20 @@ def test_without_last_words_it_is_kept_that_there_were_none(
     ],
 )
 def test_the_error_of_a_task_is_kept(ti: TaskInstance, exception: Any, message: str) -> None:
-    keep_error({"ti": ti, "exception": exception})
+    push_error({"ti": ti, "exception": exception})
     assert ti.xcoms["dbt_check", ERROR_KEY] == {"message": message, "try_number": 1}
 
 
 def test_of_a_task_that_was_lost_with_its_worker_nothing_is_pushed(ti: TaskInstance) -> None:
-    keep_error({"ti": ti})
+    push_error({"ti": ti})
     assert ti.xcoms == {}
 
 
 @pytest.mark.parametrize("context", [{}, {"ti": None}, {"exception": ValueError()}])
 def test_half_a_context_raises_nothing(context: dict[str, Any], tmp_path: Path) -> None:
-    keep_error(context)
+    push_error(context)
     write(tmp_path, {"metadata": {"invocation_id": "i", "generated_at": "now"}, "results": []})
-    keep_results(str(tmp_path), context)
+    push_results(str(tmp_path), context)
 
 
 @pytest.mark.parametrize("message", ["", None, "\n \n"])

@@ -6,8 +6,8 @@ from typing import Any
 from mwaa_pipelines.audit_views import record_audit_views, select_audit_views
 from mwaa_pipelines.parameters import prepare
 from mwaa_pipelines.release import release_tag
-from mwaa_pipelines.results import keep_error, keep_results
-from mwaa_pipelines.unwritten_rows import forget_kept, hand_over_kept, keep_unrecorded
+from mwaa_pipelines.results import push_error, push_results
+from mwaa_pipelines.unwritten_rows import delete_stored_results, inject_stored_results, store_unwritten_results
 
 PRODUCER = "transform_data.dbt_producer_watcher"
 
@@ -117,8 +117,8 @@ def test_every_task_of_dbt_keeps_results_and_errors(dag: Any) -> None:
     assert len(dbt) == len(_sensors(dag)) + 2
     for task in dbt:
         # Sensors, too: a retry of theirs is a dbt process.
-        assert task.callback[:2] == [keep_results, keep_unrecorded], task.task_id
-        assert task.on_failure_callback == [keep_error], task.task_id
+        assert task.callback[:2] == [push_results, store_unwritten_results], task.task_id
+        assert task.on_failure_callback == [push_error], task.task_id
         assert task.install_deps is False, task.task_id
         assert task.env["DBT_RELEASE_ID"] in dag.doc_md, task.task_id
         assert task.env["DBT_LOG_FORMAT_FILE"] == "json", task.task_id
@@ -128,6 +128,6 @@ def test_every_task_of_dbt_keeps_results_and_errors(dag: Any) -> None:
         PRODUCER,
     }
     audit = dag.get_task("audit_dbt_task.audit_table_model_build")
-    assert audit.on_execute_callback == [hand_over_kept, select_audit_views]
-    assert audit.on_success_callback == [forget_kept]
+    assert audit.on_execute_callback == [inject_stored_results, select_audit_views]
+    assert audit.on_success_callback == [delete_stored_results]
     assert audit.callback[2:] == [record_audit_views]

@@ -19,7 +19,9 @@ def test_what_startup_said_is_the_error(venv: Path) -> None:
 
 
 def test_silence_is_said_too(venv: Path) -> None:
-    with pytest.raises(AirflowFailException, match=r"dbt is not installed at .*bin/dbt, and startup\.sh left no word"):
+    with pytest.raises(
+        AirflowFailException, match=r"dbt is not installed at .*bin/dbt, and startup\.sh left no error file"
+    ):
         check_worker({})
 
 

@@ -178,8 +178,8 @@ def test_what_cannot_be_started_now_fails_and_is_started_when_it_comes_again(lan
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("no JSON", "no messages of a queue"),
-        ("[]", "no event of S3 through EventBridge"),
+        ("no JSON", "not an SQS batch"),
+        ("[]", "not an S3 event from EventBridge"),
         ('{"detail-type": "Object Created", "detail": {"bucket": {"name": "b"}, "object": {}}}', "lacks 'key'"),
         (
             '{"detail-type": "Object Deleted", "detail": {"bucket": {"name": "b"}, "object": {"key": "k.csv", '
