@@ -92,6 +92,20 @@ def test_messages_between_statements_are_passed_on(answers):
         assert answers.take(bytearray(message)) == message
 
 
+def test_notices_of_internal_statements_are_passed_on(answers):
+    add(answers, internal=True, ready=False)
+    notice = wire.notice("table is empty")
+    assert answers.take(bytearray(notice + complete("VACUUM") + READY)) == notice
+
+
+def test_rows_of_a_simple_query_are_rewritten(answers):
+    add(answers, Plan("select a"))
+    column = wire.message(b"T", struct.pack("!H", 1) + b"a\0" + struct.pack("!IhIhih", 0, 0, 17, -1, -1, 0))
+    row = wire.message(b"D", struct.pack("!Hi", 1, 4) + b"\\x0a")
+    rewritten = wire.message(b"D", struct.pack("!Hi", 1, 2) + b"0a")
+    assert answers.take(bytearray(column + row + complete("SELECT 1"))).endswith(rewritten + complete("SELECT 1"))
+
+
 def test_the_transaction_status_is_recorded(answers):
     add(answers)
     assert answers.status == b"I"
