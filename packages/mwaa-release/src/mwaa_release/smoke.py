@@ -1,4 +1,4 @@
-"""Runs a pipeline on an MWAA environment once, from the release that was just applied, and tells how that ended.
+"""Run a pipeline once on an MWAA environment with the applied release, and report the result.
 
 Everything goes through MWAA's InvokeRestApi, so it works for an environment whose web server is private.
 https://docs.aws.amazon.com/mwaa/latest/userguide/access-mwaa-apache-airflow-rest-api.html
@@ -15,23 +15,23 @@ from mwaa_pipelines.release import release_tag
 from mwaa_release.errors import DeployError, SetupError, from_aws
 from mwaa_release.progress import Progress, no_progress
 
-# MWAA copies the bucket every 30 seconds, and Airflow looks at a DAG file anew within minutes.
+# MWAA copies the bucket every 30 seconds, and Airflow parses a DAG file again within minutes.
 PARSED_SECONDS = 900.0
 RUN_SECONDS = 3600.0
 _PATH_CHARACTERS = 64
 
 
 class _Airflow:
-    """Airflow's REST API of an environment."""
+    """The REST API of an environment's Airflow."""
 
     def __init__(self, mwaa: Any, environment: str) -> None:
         self._mwaa, self.environment = mwaa, environment
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
-        """Call the API; None if there is no such thing.
+        """Call the API; None if the resource does not exist.
 
         Raises:
-            DeployError, SetupError: AWS or Airflow refused; the text is theirs.
+            DeployError, SetupError: AWS or Airflow refused the request; the message is theirs.
         """
         doing = f"calling Airflow of MWAA environment {self.environment} ({method} {path})"
         if len(path) > _PATH_CHARACTERS:
@@ -66,34 +66,33 @@ def smoke(
     parsed_seconds: float = PARSED_SECONDS,
     run_seconds: float = RUN_SECONDS,
 ) -> str:
-    """Wait until the DAG is parsed from a release, run it, and wait for the end. A paused DAG is switched on.
+    """Wait until the DAG is parsed from a release, run it, and wait for the end. A paused DAG is unpaused.
 
-    Whatever failed in dbt ends the run failed: the pipeline's own dbt_check sees to that, from the results that are in
-    the audit table.
+    A failure in dbt fails the run, because the pipeline's dbt_check reads the results in the audit table.
 
     Args:
         mwaa: boto3 client.
         environment: the MWAA environment.
         dag_id: the pipeline.
         release_id: the release that must run.
-        progress: told what is being waited for.
-        poll_seconds: how often to ask.
-        parsed_seconds: how long the release may take to arrive.
-        run_seconds: how long the run may take.
+        progress: receives the current state.
+        poll_seconds: interval between requests.
+        parsed_seconds: how long to wait for the release.
+        run_seconds: how long to wait for the run.
 
     Returns:
         The run's id, which is the audit rows' `airflow_run_id`.
 
     Raises:
-        SetupError: there is no such environment.
-        DeployError: the release did not arrive, or the run failed; the text names the tasks that did.
+        SetupError: the environment does not exist.
+        DeployError: the release did not arrive, or the run failed; the message names the failed tasks.
     """
     airflow = _Airflow(mwaa, environment)
     dag = _wait_for_release(airflow, dag_id, release_id, progress, poll_seconds, parsed_seconds)
-    # Short, as the path that asks for it has a limit.
+    # Short, because MWAA limits the length of API paths.
     run_id = f"smoke-{secrets.token_hex(4)}"
     started = time.monotonic()
-    # Switched on, a DAG begins with the run that its schedule has due. This run takes its place, to wait for none.
+    # An unpaused DAG first starts the run that is due. This run replaces it, so it does not wait.
     due = dag.get("next_dagrun_logical_date") if dag["is_paused"] else None
     due = due if due and datetime.fromisoformat(due) <= datetime.now(UTC) else None
     airflow.call("POST", f"/dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": due})
@@ -138,11 +137,11 @@ def _wait_for_release(
 
 def _import_errors(airflow: _Airflow) -> str:
     errors = (airflow.call("GET", "/importErrors") or {}).get("import_errors", [])
-    return "".join(f"\n  {each['filename']}: {each['stack_trace'].strip().splitlines()[-1]}" for each in errors)
+    return "".join(f"\n  {error['filename']}: {error['stack_trace'].strip().splitlines()[-1]}" for error in errors)
 
 
 def _failed(airflow: _Airflow, dag_id: str, run_id: str) -> str:
-    wanted = {"dag_ids": [dag_id], "dag_run_ids": [run_id], "state": ["failed"]}
-    answer = airflow.call("POST", "/dags/~/dagRuns/~/taskInstances/list", wanted)
+    filters = {"dag_ids": [dag_id], "dag_run_ids": [run_id], "state": ["failed"]}
+    answer = airflow.call("POST", "/dags/~/dagRuns/~/taskInstances/list", filters)
     tasks = sorted(task["task_id"] for task in (answer or {}).get("task_instances", []))
     return f"; failed: {', '.join(tasks)}. Their logs, and the audit table, say why" if tasks else ""

@@ -104,7 +104,7 @@ def test_a_wrong_project_file_is_named(toy_repository, tmp_path, text, said):
 def test_two_projects_of_one_name_are_refused(toy_repository, tmp_path):
     (toy_repository / "second").mkdir()
     (toy_repository / "second/dbt_project.yml").write_text("name: toy\n")
-    with pytest.raises(BuildError, match="both called 'toy'"):
+    with pytest.raises(BuildError, match="have the same name 'toy'"):
         build(tmp_path / "out", repository=toy_repository)
 
 
@@ -113,7 +113,7 @@ def test_what_is_missing_is_named(toy_repository, tmp_path):
     with pytest.raises(SetupError, match=r"profiles\.yml is missing"):
         build(tmp_path / "out", repository=toy_repository)
     (toy_repository / "dbt_project/dbt_project.yml").unlink()
-    with pytest.raises(SetupError, match="there is no dbt project"):
+    with pytest.raises(SetupError, match="has no dbt project"):
         build(tmp_path / "out", repository=toy_repository)
     with pytest.raises(SetupError, match="run: python -m mwaa_release build"):
         Artifact.read(tmp_path / "out")
