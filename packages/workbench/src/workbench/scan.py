@@ -5,11 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from mwaa_local.mwaa.image import find_uv
 from mwaa_local.processes import base_environment
 from mwaa_local.settings import REPOSITORY, Settings, SetupError
 from mwaa_release.progress import console
 
-REQUIREMENTS = REPOSITORY / "requirements" / "scan.txt"
+REQUIREMENTS = Path(__file__).parent / "requirements" / "scan.txt"
 
 
 def environment(settings: Settings) -> Path:
@@ -21,8 +22,7 @@ def environment(settings: Settings) -> Path:
     home = settings.state / "venvs" / "scan"
     ready, requirements = home / ".ready", REQUIREMENTS.read_text()
     if not ready.is_file() or ready.read_text() != requirements:
-        own = settings.state / "venvs" / "uv" / "bin" / "uv"
-        uv = str(own) if own.exists() else "uv"
+        uv = find_uv(settings.state / "venvs")
         for command in (
             [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(home)],
             [uv, "pip", "sync", "--quiet", "--require-hashes", str(REQUIREMENTS)],

@@ -7,10 +7,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import mwaa_local
 from mwaa_local.processes import base_environment, tail
-from mwaa_local.settings import REPOSITORY, SetupError
+from mwaa_local.settings import SetupError
 
-LOCK = REPOSITORY / "requirements" / "mwaa.txt"
+LOCK = Path(mwaa_local.__file__).parent / "requirements" / "mwaa.txt"
 
 
 class Image:
@@ -39,8 +40,7 @@ class Image:
         with self._alone():
             if read(self.venv / ".ready") == self.version:
                 return
-            uv = self.venv.with_name("uv") / "bin" / "uv"
-            command = str(uv) if uv.exists() else "uv"
+            command = find_uv(self.venv.parent)
             python = str(self.venv.with_name("tools") / "bin" / "python")
             environment = {**base_environment(), "VIRTUAL_ENV": str(self.venv)}
             log = self._logs / "image.log"
@@ -75,6 +75,12 @@ class Image:
         with self.venv.with_name("mwaa.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def find_uv(venvs: Path) -> str:
+    """The uv executable: the one that `make deps` fetched into the folder `venvs`, or else the one on the PATH."""
+    fetched = venvs / "uv" / "bin" / "uv"
+    return str(fetched.resolve()) if fetched.exists() else "uv"
 
 
 def run(command: list[str], environment: dict[str, str], log: Path) -> None:
