@@ -70,9 +70,10 @@ def test_jobs_have_a_time_limit_and_least_permissions(file, name, job):
         return
     assert job["timeout-minutes"] <= 120
     assumes_role = any("configure-aws-credentials" in step.get("uses", "") for step in job["steps"])
-    assert ("id-token" in job["permissions"]) == assumes_role
-    # The environment's reviewers and branch rules protect the role.
-    assert ("environment" in job) == assumes_role
+    publishes = any(step.get("run", "").startswith("uv publish --trusted-publishing always") for step in job["steps"])
+    assert ("id-token" in job["permissions"]) == (assumes_role or publishes)
+    # A role, or the right to publish, belongs to an environment, whose reviewers and branches protect it.
+    assert ("environment" in job) == (assumes_role or publishes)
 
 
 @pytest.mark.parametrize("path", WORKFLOWS + ACTIONS, ids=lambda path: f"{path.parent.name}-{path.stem}")
