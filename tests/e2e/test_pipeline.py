@@ -129,22 +129,22 @@ def test_every_saved_question_has_an_answer(checkout: Checkout, run: dict[str, A
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 20), done.stderr
 
 
-# sample: begin
+# copier: if in_template
 def test_the_sample_data_is_all_there(checkout: Checkout) -> None:
     done = checkout.command("sql", "select count(*) from raw.flights")
     assert (done.returncode, done.stdout.strip()) == (0, "336776")
 
 
-# sample: end
+# copier: endif
 
 
 def test_the_pipeline_runs_without_admin_rights(checkout: Checkout, run: dict[str, Any]) -> None:
     for forbidden in (
         "create schema elsewhere",
         "create table raw.intruder (a integer)",
-        # sample: begin
+        # copier: if in_template
         "delete from raw.airlines",
-        # sample: end
+        # copier: endif
         "create user intruder password 'Aa1aaaaaaaa'",
     ):
         done = checkout.command("sql", forbidden)

@@ -8,19 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from botocore.config import Config
 
 from mwaa_local.testing.artifacts import MANIFEST
-from mwaa_local.testing.stacks import Stacks
 from mwaa_release.bucket import Bucket
 from mwaa_release.release import RELEASE_FILE, Artifact, Release, list_files
 
 REPOSITORY = Path(__file__).parents[4]
-
-
-@pytest.fixture
-def stacks(aws) -> Stacks:
-    return Stacks(aws)
 
 
 @pytest.fixture
@@ -42,12 +35,6 @@ def deploy(aws, tmp_path) -> Callable[..., tuple[int, str]]:
         return done.returncode, done.stdout + done.stderr
 
     return run
-
-
-@pytest.fixture
-def s3(aws):
-    # A test that injects a failure must see it, not boto3's second try.
-    return aws.client("s3", config=Config(retries={"total_max_attempts": 1}, max_pool_connections=16))
 
 
 @pytest.fixture
@@ -76,34 +63,6 @@ def make_artifact(tmp_path) -> Callable[..., Artifact]:
         return Artifact.read(folder)
 
     return make
-
-
-@pytest.fixture
-def contents() -> Callable[[Bucket], dict[str, bytes]]:
-    """All that a bucket holds, by key."""
-
-    def read(bucket: Bucket) -> dict[str, bytes]:
-        return {key: bucket.read(key) or b"" for key in bucket.sizes("")}
-
-    return read
-
-
-@pytest.fixture
-def live_release() -> Callable[[Bucket], str]:
-    """The release that MWAA would run, after proving that every byte of it is as its release.json says."""
-
-    def check(bucket: Bucket, name: str = "flights") -> str:
-        current = (bucket.read(f"dags/dbt/{name}/CURRENT") or b"").decode().strip()
-        key = f"dags/dbt/{name}/{current}/{RELEASE_FILE}"
-        release = Release.from_json(bucket.read(key) or b"", key)
-        assert release.release_id == current
-        for file in release.files:
-            stored = bucket.describe(release.prefix + file.path)
-            assert stored, file.path
-            assert stored["sha256"] == file.sha256, file.path
-        return current
-
-    return check
 
 
 @pytest.fixture

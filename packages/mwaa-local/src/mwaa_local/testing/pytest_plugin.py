@@ -1,7 +1,9 @@
-"""pytest fixtures of the stand-ins, for everyone who has this package installed: `aws`, `airflow_python`, `browser`."""
+"""pytest fixtures of the stand-ins, for everyone who has this package installed."""
 
 from mwaa_local.testing.airflow import airflow_python
 from mwaa_local.testing.aws import aws
 from mwaa_local.testing.browser import browser
+from mwaa_local.testing.buckets import contents, live_release, s3
+from mwaa_local.testing.stacks import stacks
 
-__all__ = ["airflow_python", "aws", "browser"]
+__all__ = ["airflow_python", "aws", "browser", "contents", "live_release", "s3", "stacks"]

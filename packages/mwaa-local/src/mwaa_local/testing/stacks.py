@@ -6,7 +6,10 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mwaa_local.templates import load
+from mwaa_local.testing.aws import Aws
 
 # Types that CloudFormation on the stand-in passes over.
 NOT_MADE = {
@@ -73,3 +76,9 @@ class Stacks:
         documents = [iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"] for name in names]
         # The stand-in keeps the policy of a stack's role as Python writes it, and AWS::NoValue in a list as None.
         return [item for document in documents for item in ast.literal_eval(document)["Statement"] if item]
+
+
+@pytest.fixture
+def stacks(aws: Aws) -> Stacks:
+    """Makes the stacks of `infra/`."""
+    return Stacks(aws)
