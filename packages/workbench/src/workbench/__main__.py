@@ -137,5 +137,49 @@ def screenshots() -> None:
         take_screenshots(settings)
 
 
+_Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
+_Template = Annotated[str, typer.Option(help="Address of the template; default: where this repository came from.")]
+
+
+@app.command()
+def start_fresh(yes: _Yes = False, template: _Template = "") -> None:
+    """Turn a clone of the template into a copy: without the sample, with wheels instead of packages/."""
+    with checkout_settings() as settings:
+        from workbench.template import check_clean, start_fresh
+
+        check_clean(REPOSITORY)
+        console.print("This removes the sample and packages/, builds wheels/, and stages the result.", markup=False)
+        _confirm(yes, "start-fresh")
+        count = start_fresh(REPOSITORY, template, settings.state / "venvs")
+        console.print(f"Done: {count} files. Next: make run, then git commit. To undo: git reset --hard", markup=False)
+
+
+@app.command()
+def upgrade(yes: _Yes = False, template: _Template = "") -> None:
+    """Upgrade a copy to the newest version of its template. Shows the changes first."""
+    with checkout_settings() as settings:
+        from workbench.template import Upgrade
+
+        with Upgrade(REPOSITORY, template, settings.state / "venvs") as upgrade:
+            if not upgrade.diff:
+                console.print("This copy has the template's newest version already.", markup=False)
+                return
+            print(upgrade.diff)
+            if not upgrade.conflicts:
+                _confirm(yes, "upgrade")
+            upgrade.apply()
+        console.print("Done. Next: make test, then git commit. To undo: git reset --hard", markup=False)
+
+
+def _confirm(yes: bool, target: str) -> None:
+    try:
+        confirmed = yes or input("Type yes to go on: ").strip() == "yes"
+    except EOFError:
+        raise SetupError(f"nobody is there to confirm this. To do it without asking: make {target} YES=1") from None
+    if not confirmed:
+        console.print("Nothing was changed.")
+        raise typer.Exit(RUN_FAILED)
+
+
 if __name__ == "__main__":
     app()

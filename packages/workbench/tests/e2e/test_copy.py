@@ -1,0 +1,74 @@
+"""A copy of the template does without packages/: it runs, tests, lints, and builds models from its wheels alone."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mwaa_local.settings import REPOSITORY
+from mwaa_local.testing.checkout import PORTS
+from mwaa_local.testing.repository import committed_copy, git
+from redshift_local.pytest_plugin import free_port
+from workbench.template import start_fresh
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+VENVS = REPOSITORY / ".local" / "venvs"
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory) -> Path:
+    """A committed copy with a tools environment of its own. uv and the image of MWAA are this checkout's."""
+    folder = tmp_path_factory.mktemp("copy")
+    template = committed_copy(folder / "template")
+    copy = folder / "my-data"
+    git(template, "clone", "--quiet", str(template), str(copy))
+    start_fresh(copy, "", VENVS)
+    git(copy, "commit", "--quiet", "--message", "Start")
+    (copy / ".local" / "venvs").mkdir(parents=True)
+    for name in ("uv", "mwaa"):
+        if (VENVS / name).exists():
+            (copy / ".local" / "venvs" / name).symlink_to((VENVS / name).resolve())
+    return copy
+
+
+def make(copy: Path, *arguments: str) -> str:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LOCAL_", "PYTEST_"))}
+    ports = {name: str(free_port()) for name in PORTS}
+    command = ["make", "--no-print-directory", *arguments]
+    done = subprocess.run(command, cwd=copy, env={**kept, **ports}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_a_copy_releases_and_runs_its_pipeline(copy):
+    assert not (copy / "packages").exists()
+    shown = make(copy, "run")
+    assert "Alerts: none" in shown
+    assert "success" in shown
+
+
+def test_a_copy_builds_a_new_model(copy):
+    make(copy, "new-model", "NAME=orders", "LAYER=marts")
+    model = copy / "dbt_project" / "models" / "marts" / "orders.sql"
+    model.write_text("select 1 as orders_key\n")
+    model.with_suffix(".yml").write_text(
+        "models:\n  - name: orders\n    columns:\n      - name: orders_key\n        data_type: integer\n"
+    )
+    try:
+        make(copy, "build", "M=orders")
+        assert make(copy, "show", "M=orders").splitlines()[-1] == "1"
+    finally:
+        git(copy, "clean", "--quiet", "--force", "dbt_project")
+        make(copy, "down")
+
+
+def test_a_copy_passes_its_linters_and_scanners(copy):
+    make(copy, "lint", "scan")
+
+
+def test_a_copy_passes_its_tests(copy):
+    shown = make(copy, "test")
+    assert "failed" not in shown
+    assert not git(copy, "status", "--porcelain").stdout

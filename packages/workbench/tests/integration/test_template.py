@@ -1,0 +1,293 @@
+"""`make start-fresh` and `make upgrade`, in clones of the working tree."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mwaa_local.mwaa.image import find_uv
+from mwaa_local.settings import REPOSITORY, SetupError
+from mwaa_local.testing.repository import committed_copy, git
+from workbench.check_conventions import parse, problems
+from workbench.template import ANSWERS, Upgrade
+
+pytestmark = pytest.mark.timeout(600)
+
+MOST_FILES = 145
+MOST_LINES = 7200
+
+
+def workbench(folder: Path, *arguments: str, answer: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "workbench", *arguments]
+    return subprocess.run(command, cwd=folder, input=answer, capture_output=True, text=True, check=False)
+
+
+def commit(folder: Path, message: str = "change") -> None:
+    for arguments in (("add", "--all"), ("commit", "--quiet", "--message", message)):
+        done = git(folder, *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def clone(source: Path, target: Path) -> Path:
+    assert git(source, "clone", "--quiet", str(source), str(target)).returncode == 0
+    (target / ".local").mkdir()
+    (target / ".local" / "venvs").symlink_to(REPOSITORY / ".local" / "venvs")
+    for name, value in (("user.name", "test"), ("user.email", "test@example.com")):
+        git(target, "config", name, value)
+    return target
+
+
+def changed(folder: Path) -> str:
+    return git(folder, "status", "--porcelain").stdout
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory) -> Path:
+    """The template, in version 1."""
+    return committed_copy(tmp_path_factory.mktemp("template") / "template")
+
+
+@pytest.fixture(scope="module")
+def first_copy(template, tmp_path_factory) -> Path:
+    """A clone of the template after `start-fresh`, staged and not committed."""
+    folder = clone(template, tmp_path_factory.mktemp("copy") / "copy")
+    done = workbench(folder, "start-fresh", "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def newer_template(template, first_copy) -> Path:
+    """The template after a release that changes a file of every kind. The copy is one of the version before."""
+    for name in ("startup.sh", "requirements.txt", ".github/workflows/release.yml", "dags/pipelines.yml", "README.md"):
+        path = template / name
+        path.write_text(f"{path.read_text()}# version 2\n")
+    for name in ("docs/how-to/alerts.md", "docs/how-to/backfill.md", "dbt_project/models/staging/stg_airlines.sql"):
+        path = template / name
+        path.write_text(f"{path.read_text()}\nversion 2\n")
+    for path in template.glob("packages/*/pyproject.toml"):
+        path.write_text(path.read_text().replace('version = "0.', 'version = "1.', 1))
+    commit(template, "version 2")
+    return template
+
+
+@pytest.fixture
+def copy(first_copy, tmp_path) -> Path:
+    """A copy that a team has worked in: committed, with a model and with changes of its own."""
+    folder = tmp_path / "copy"
+    git(first_copy, "commit", "--quiet", "--message", "Start")
+    clone(first_copy, folder)
+    (folder / "dbt_project/models/marts/orders.sql").write_text("select 1 as order_id\n")
+    for name in ("dags/pipelines.yml", "docs/how-to/alerts.md", "lambda/handler.py"):
+        path = folder / name
+        path.write_text(f"{path.read_text()}# ours\n")
+    commit(folder, "our work")
+    return folder
+
+
+def test_start_fresh_refuses_uncommitted_changes(template, tmp_path):
+    folder = clone(template, tmp_path / "clone")
+    (folder / "note.txt").write_text("mine\n")
+    done = workbench(folder, "start-fresh", "--yes")
+    assert done.returncode == 2
+    assert "there are uncommitted changes. Commit them first: git add --all && git commit" in done.stderr
+    assert changed(folder) == "?? note.txt\n"
+
+
+@pytest.mark.parametrize(("answer", "code"), [("", 2), ("no\n", 1)])
+def test_start_fresh_changes_nothing_without_a_yes(template, tmp_path, answer, code):
+    folder = clone(template, tmp_path / "clone")
+    done = workbench(folder, "start-fresh", answer=answer)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert changed(folder) == ""
+
+
+def test_start_fresh_needs_to_know_the_template(template, tmp_path):
+    folder = clone(template, tmp_path / "clone")
+    git(folder, "remote", "remove", "origin")
+    done = workbench(folder, "start-fresh", "--yes")
+    assert done.returncode == 2
+    assert "this clone has no remote `origin`. Name the template: make start-fresh TEMPLATE=<address>" in done.stderr
+    assert changed(folder) == ""
+
+
+def test_a_copy_is_small_and_has_wheels_instead_of_packages(first_copy):
+    files = git(first_copy, "ls-files").stdout.splitlines()
+    assert len(files) <= MOST_FILES
+    texts = [path.read_text() for name in files if (path := first_copy / name).suffix not in {".whl", ".png"}]
+    assert sum(len(text.splitlines()) for text in texts) <= MOST_LINES
+    assert len([name for name in files if name.endswith(".whl")]) == 6
+    assert not [name for name in files if name.startswith(("packages/", "benchmarks/"))]
+    assert not (first_copy / "packages").exists()
+    assert not [text for text in texts if "copier: if" in text or "copier: endif" in text]
+
+
+def test_a_copy_names_no_file_that_it_does_not_have(first_copy):
+    packages = "|".join([r"\*", *(path.name for path in (REPOSITORY / "packages").iterdir())])
+    for name in git(first_copy, "ls-files").stdout.splitlines():
+        # The script that installs the packages serves the template as well.
+        if not name.endswith(".whl") and name != ".ci/bootstrap.sh":
+            assert not re.search(rf"packages/({packages})", (first_copy / name).read_text()), name
+
+
+def test_the_links_of_a_copy_lead_to_its_files(first_copy):
+    pages = [first_copy / name for name in git(first_copy, "ls-files", "*.md").stdout.splitlines()]
+    assert pages
+    targets = [(page, target) for page in pages for target in re.findall(r"\]\(([^)#:]+)[)#]", page.read_text())]
+    # Written by `make site`.
+    broken = [(page.name, target) for page, target in targets if not (page.parent / target).exists()]
+    assert [link for link in broken if "reference/" not in link[1]] == []
+
+
+def test_a_copy_is_a_sound_project_without_the_sample(first_copy, tmp_path):
+    project = first_copy / "dbt_project"
+    assert {path.parent.name for path in project.rglob(".gitkeep")} == {"staging", "marts", "seeds", "snapshots"}
+    assert not list(project.glob("models/marts/*.sql"))
+    manifest = parse(project, tmp_path)
+    assert manifest
+    assert problems(manifest) == []
+
+
+def test_a_copy_cannot_start_fresh_again(copy):
+    done = workbench(copy, "start-fresh", "--yes")
+    assert done.returncode == 2
+    assert "is a copy already" in done.stderr
+
+
+def test_copier_makes_the_same_copy(template, first_copy, tmp_path):
+    copier = Path(sys.executable).with_name("copier")
+    done = subprocess.run(
+        [copier, "copy", "--trust", "--defaults", "--vcs-ref=HEAD", template, tmp_path / "copy"],
+        env={**os.environ, "UV": find_uv(REPOSITORY / ".local" / "venvs")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    made = {str(path.relative_to(tmp_path / "copy")) for path in (tmp_path / "copy").rglob("*") if path.is_file()}
+    assert made == set(git(first_copy, "ls-files").stdout.splitlines())
+    assert not [name for name in made if (tmp_path / "copy" / name).read_bytes() != (first_copy / name).read_bytes()]
+
+
+def test_upgrade_replaces_machinery_and_leaves_the_teams_files(newer_template, copy):
+    # Not part of the new version: no conflict.
+    shown = workbench(copy, "upgrade")
+    assert shown.returncode == 2
+    assert "+# version 2" in shown.stdout
+    assert "To do it without asking: make upgrade YES=1" in shown.stderr
+    assert changed(copy) == ""
+
+    done = workbench(copy, "upgrade", "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("startup.sh", "requirements.txt", ".github/workflows/release.yml", "docs/how-to/backfill.md"):
+        assert (copy / name).read_text().endswith("version 2\n"), name
+    for name in ("dags/pipelines.yml", "docs/how-to/alerts.md", "lambda/handler.py"):
+        assert (copy / name).read_text().endswith("# ours\n"), name
+        assert "version 2" not in (copy / name).read_text(), name
+    assert "version 2" not in (copy / "README.md").read_text()
+    models = copy / "dbt_project" / "models"
+    assert [path.name for path in models.glob("[!a]*/*.sql")] == ["orders.sql"]
+    wheels = [path.name.split("-")[1] for path in (copy / "wheels").glob("*.whl")]
+    assert len(wheels) == 6
+    assert all(version.startswith("1.") for version in wheels)
+    assert "mwaa-local==1." in (copy / "wheels" / "requirements.txt").read_text()
+    answers = yaml.safe_load((copy / ANSWERS).read_text())
+    assert git(newer_template, "rev-parse", "HEAD").stdout.startswith(answers["_commit"])
+
+    commit(copy, "upgrade")
+    done = workbench(copy, "upgrade", "--yes")
+    assert (done.returncode, done.stdout) == (0, "This copy has the template's newest version already.\n")
+
+
+def test_upgrade_refuses_a_file_that_was_changed_here_too(newer_template, copy):
+    startup = copy / "startup.sh"
+    startup.write_text(startup.read_text().replace("#!/bin/bash\n", "#!/bin/bash\n# ours\n"))
+    commit(copy, "our startup.sh")
+    done = workbench(copy, "upgrade", "--yes")
+    assert done.returncode == 2
+    message = " ".join(done.stderr.split())
+    assert "the new version changes files that were changed here too: startup.sh. Nothing was changed." in message
+    assert "copier update --trust" in message
+    assert changed(copy) == ""
+    assert git(copy, "log", "-1", "--format=%s").stdout == "our startup.sh\n"
+
+
+def test_upgrade_takes_another_address_of_the_template(newer_template, copy, tmp_path):
+    newer_template.rename(tmp_path / "moved")
+    try:
+        lost = workbench(copy, "upgrade", "--yes")
+        assert lost.returncode == 2
+        assert "template moved: make upgrade TEMPLATE=<address>" in " ".join(lost.stderr.split())
+        assert "Traceback" not in lost.stderr
+        with Upgrade(copy, str(tmp_path / "moved"), REPOSITORY / ".local" / "venvs") as upgrade:
+            assert upgrade.conflicts == []
+            upgrade.apply()
+    finally:
+        (tmp_path / "moved").rename(newer_template)
+    assert yaml.safe_load((copy / ANSWERS).read_text())["_src_path"] == str(tmp_path / "moved")
+
+
+def test_upgrade_needs_a_copy(template, copy):
+    venvs = REPOSITORY / ".local" / "venvs"
+    with pytest.raises(SetupError, match="is the template itself"):
+        Upgrade(template, "", venvs)
+    (copy / ANSWERS).unlink()
+    commit(copy, "lost")
+    with pytest.raises(SetupError, match=r"\.copier-answers\.yml is missing"):
+        Upgrade(copy, "", venvs)
+
+
+def bootstrap(folder: Path, state: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    state.mkdir(exist_ok=True)
+    if not (state / "venvs").exists():
+        (state / "venvs").mkdir()
+        (state / "venvs" / "uv").symlink_to(REPOSITORY / ".local" / "venvs" / "uv")
+    return subprocess.run(
+        [folder / ".ci" / "bootstrap.sh", *options],
+        env={**os.environ, "LOCAL_DIR": str(state), "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_copy_installs_its_wheels(copy, tmp_path):
+    state = tmp_path / "state"
+    assert bootstrap(copy, state, "--check").returncode == 1
+    done = bootstrap(copy, state)
+    assert done.returncode == 0, done.stderr
+    assert bootstrap(copy, state, "--check").returncode == 0
+    python = state / "venvs" / "tools" / "bin" / "python"
+    show = "import mwaa_local, importlib.metadata as m; print(mwaa_local.__file__, m.version('mwaa-local'))"
+    installed, version = subprocess.run(
+        [python, "-c", show], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert Path(installed).is_relative_to(state)
+    assert f"mwaa-local=={version} " in (copy / "wheels" / "requirements.txt").read_text()
+    assert (copy / ".local" / "packages" / "mwaa_pipelines" / "pipelines.schema.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        ("rm wheels/mwaa_release-*", "mwaa-release was not found"),
+        ("for wheel in wheels/mwaa_local-*; do echo >> $wheel; done", "Failed to download `mwaa-local=="),
+        ("sed -i s/mwaa-release==/mwaa-release==9/ wheels/requirements.txt", "there is no version of mwaa-release==9"),
+        (
+            "sed -i /redshift-local/d wheels/requirements.txt",
+            "wheels/requirements.txt has no version of redshift-local",
+        ),
+        ("rm wheels/requirements.txt", "wheels/requirements.txt is missing"),
+    ],
+)
+def test_a_copy_with_missing_or_wrong_wheels_says_how_to_restore_them(copy, tmp_path, spoil, message):
+    subprocess.run(["sh", "-c", spoil], cwd=copy, check=True)
+    done = bootstrap(copy, tmp_path / "state")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Restore it: git checkout HEAD -- wheels" in done.stderr
+    assert not (tmp_path / "state" / "venvs" / "tools" / ".ready").exists()
