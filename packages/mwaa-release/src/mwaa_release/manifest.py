@@ -14,11 +14,14 @@ from typing import Any
 
 import yaml
 
+from audit_report import DBT_PACKAGE
 from mwaa_release.errors import BuildError, SetupError
 
 # Metadata of one run of dbt. Neither Cosmos nor dbt's `--state` reads it.
 _RUN_METADATA = ("generated_at", "invocation_id", "invocation_started_at", "user_id", "run_started_at", "env")
 _PARSE_TIMEOUT_SECONDS = 600
+# What packages.yml names: a link to the installed dbt package, which is source in the template and a wheel in a copy.
+AUDIT_TRAIL = "../.local/audit_trail"
 _PACKAGE_LISTS = ("packages.yml", "dependencies.yml")
 # A file beside the installed packages with the text of their package lists.
 PACKAGES_MARKER = ".installed"
@@ -91,10 +94,19 @@ def install_packages(project: Path) -> None:
         # Two commands can need the packages at the same time.
         fcntl.flock(lock, fcntl.LOCK_EX)
         wanted = "\n".join(path.read_text(encoding="utf-8") for path in listings)
+        if AUDIT_TRAIL in wanted:
+            _link_audit_trail(project / AUDIT_TRAIL)
         if not marker.is_file() or marker.read_text(encoding="utf-8") != wanted:
             with tempfile.TemporaryDirectory(prefix="dbt-deps-") as scratch:
                 _dbt("deps", project, Path(scratch))
             marker.write_text(wanted, encoding="utf-8")
+
+
+def _link_audit_trail(link: Path) -> None:
+    if link.resolve() != DBT_PACKAGE:
+        link.parent.mkdir(exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(DBT_PACKAGE)
 
 
 def _has_packages(path: Path) -> bool:
