@@ -39,10 +39,7 @@ def pages() -> list[str]:
                 yield from files(item)
 
     nav = tomllib.loads((REPOSITORY / "zensical.toml").read_text())["project"]["nav"]
-    # Last what takes the sample away.
-    last = "how-to/start-fresh.md"
-    listed = [page for page in files(nav) if not page.startswith("reference/")]
-    return [page for page in listed if page != last] + [last]
+    return [page for page in files(nav) if not page.startswith("reference/")]
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +100,3 @@ def test_tutorial_ends_with_the_new_model_in_the_audit_table(checkout: Checkout,
 @pytest.mark.parametrize("page", [page for page in pages() if page != "tutorial.md"])
 def test_commands_of_a_page_work(checkout: Checkout, typed: set[str], page: str):
     play(checkout, page, typed)
-
-
-def test_run_succeeds_without_the_sample(checkout: Checkout):
-    run = last_run(checkout)
-    assert (run["state"], run["alerts"]) == ("success", [])
-    assert not [task for task in run["tasks"] if "punctual_carriers" in task or "stg_" in task]
