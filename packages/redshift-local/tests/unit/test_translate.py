@@ -139,6 +139,24 @@ def test_invalid_statements_are_no_internal_errors(text):
         assert "internal error" not in plan.sql
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "as",
+        "create table t (a int encode)",
+        "create table t (a int identity (1, ))",
+        "alter table t rename to :u",
+        "select * exclude a, b",
+        "select ratio_to_report() over (partition by a) from t",
+        "merge into t using on t.a = s.a remove duplicates",
+    ],
+)
+def test_incomplete_statements_are_syntax_errors(text):
+    [plan] = translate(text)
+    assert plan.refused
+    assert "internal error" not in plan.sql
+
+
 PAYLOADS = st.lists(st.tuples(st.sampled_from([b"D", b"Z", b"T", b"C", b"E"]), st.binary(max_size=20)), max_size=6)
 
 
