@@ -1,7 +1,7 @@
-"""Turns rows of the audit views into the small JSON that the page's scripts read.
+"""Turns rows of the audit views into the compact JSON that the page's scripts read.
 
-A node result is a list of numbers in the order of RESULT; names, messages and log addresses are kept once,
-and pointed at.
+A node result is a list of numbers in the order of RESULT. Names, messages and log addresses are stored once; results
+refer to them by index.
 """
 
 import datetime
@@ -40,88 +40,88 @@ RESULT = (
     "log",
 )
 MESSAGE_CHARACTERS = 2_000
-# All messages and addresses together, so that a bad month does not make a page nobody can open. Newest first.
+# The limit of all messages and addresses together. The newest are kept.
 TEXT_BYTES = 400_000
-LEFT_OUT = "(left out to keep this page small; it is in audit_table)"
+LEFT_OUT = "(not shown, to keep this page small; see audit_table)"
 
 
 class _Texts:
-    """Texts kept once, up to `limit` bytes."""
+    """A list of distinct texts of at most `limit` bytes."""
 
     def __init__(self, limit: int) -> None:
         self.all: list[str] = []
-        self._places: dict[str, int] = {}
-        self._left = limit
+        self._indexes: dict[str, int] = {}
+        self._free_bytes = limit
 
-    def place(self, text: str | None, instead: str | None = None) -> int | None:
-        """Where `text` is kept; if there is no room for it, where `instead` is."""
+    def index(self, text: str | None, substitute: str | None = None) -> int | None:
+        """Add `text` and return its index, or the index of `substitute` if there is no room."""
         if not text:
             return None
-        if text not in self._places:
-            # As it stands in the file: control characters and "<" take six bytes there.
+        if text not in self._indexes:
+            # The size in the file, where control characters and "<" take six bytes.
             size = len(text.encode()) + 5 * sum(character in "<>&" or character < " " for character in text) + 3
-            if size > self._left and text != instead:
-                return self.place(instead, instead)
-            self._left -= size
-            self._places[text] = len(self.all)
+            if size > self._free_bytes and text != substitute:
+                return self.index(substitute, substitute)
+            self._free_bytes -= size
+            self._indexes[text] = len(self.all)
             self.all.append(text)
-        return self._places[text]
+        return self._indexes[text]
 
 
-def compact(found: dict[str, list[Row]]) -> dict[str, Any]:
-    """Make the page's data of what `source.read` gives.
+def compact(history: dict[str, list[Row]]) -> dict[str, Any]:
+    """Return the data of the page for the rows that `source.read` returned.
 
-    Times are milliseconds since 1970 (UTC), a result's start is counted from its run's start; durations are in seconds,
-    a result's length in milliseconds.
+    Times are milliseconds since 1970 (UTC). A result's start is relative to the start of its run. Durations are in
+    seconds, a result's length in milliseconds.
     """
     texts, names, paths = _Texts(TEXT_BYTES), _Texts(TEXT_BYTES), _Texts(TEXT_BYTES // 4)
-    nodes: dict[str, int] = {}
-    named: list[list[Any]] = []
-    starts = {row["run_key"]: _milliseconds(row["started_at"]) for row in found["runs"]}
-    places = {key: place for place, key in enumerate(starts)}
+    node_indexes: dict[str, int] = {}
+    nodes: list[list[Any]] = []
+    starts = {row["run_key"]: _milliseconds(row["started_at"]) for row in history["runs"]}
+    run_indexes = {key: index for index, key in enumerate(starts)}
     results = []
-    for row in found["nodes"]:
-        if row["run_key"] not in places:
+    for row in history["nodes"]:
+        if row["run_key"] not in run_indexes:
             continue
-        if row["unique_id"] not in nodes:
-            nodes[row["unique_id"]] = len(named)
-            named.append([row["unique_id"], row["name"], row["resource_type"], row["owner"]])
+        if row["unique_id"] not in node_indexes:
+            node_indexes[row["unique_id"]] = len(nodes)
+            nodes.append([row["unique_id"], row["name"], row["resource_type"], row["owner"]])
         started, ended = _milliseconds(row["started_at"]), _milliseconds(row["completed_at"])
-        begun = starts[row["run_key"]]
-        told = row["outcome"] in ("warned", "failed")
+        run_started = starts[row["run_key"]]
+        has_details = row["outcome"] in ("warned", "failed")
         result = [
-            places[row["run_key"]],
-            nodes[row["unique_id"]],
+            run_indexes[row["run_key"]],
+            node_indexes[row["unique_id"]],
             OUTCOMES.index(row["outcome"]),
-            None if started is None or begun is None else started - begun,
+            None if started is None or run_started is None else started - run_started,
             None if started is None or ended is None else ended - started,
             _number(row["execution_time"]),
             _number(row["usual_execution_time"]),
             _number(row["rows_affected"]),
             _number(row["tries"]),
             _number(row["failures"]),
-            texts.place(cut(row["message"]), LEFT_OUT) if told else None,
-            texts.place(row["airflow_log_url"]) if told else None,
+            texts.index(cut(row["message"]), LEFT_OUT) if has_details else None,
+            texts.index(row["airflow_log_url"]) if has_details else None,
         ]
         while result[-1] is None:
             result.pop()
         results.append(result)
-    runs = [_run(row, names, paths) for row in found["runs"]]
+    runs = [_run(row, names, paths) for row in history["runs"]]
     return {
         "runColumns": RUN,
         "runs": runs,
         "resultColumns": RESULT,
         "results": results,
-        "nodes": named,
+        "nodes": nodes,
         "texts": texts.all,
         "names": names.all,
         "paths": paths.all,
-        **{name: [_plain(row) for row in found[name]] for name in ("statistics", "tests", "marts")},
+        **{name: [_plain(row) for row in history[name]] for name in ("statistics", "tests", "marts")},
     }
 
 
 def cut(message: str | None) -> str | None:
-    """Shorten a message to what is worth reading in a list, and say so."""
+    """Cut a message at MESSAGE_CHARACTERS, and say how many characters are missing."""
     if message and len(message) > MESSAGE_CHARACTERS:
         return f"{message[:MESSAGE_CHARACTERS]} … ({len(message) - MESSAGE_CHARACTERS:,} more characters)"
     return message
@@ -130,15 +130,15 @@ def cut(message: str | None) -> str | None:
 def _run(row: Row, names: _Texts, paths: _Texts) -> list[Any]:
     return [
         row["run_key"],
-        names.place(row["airflow_dag_id"]),
-        names.place(row["release_id"]),
-        names.place(row["run_date"].isoformat()),
+        names.index(row["airflow_dag_id"]),
+        names.index(row["release_id"]),
+        names.index(row["run_date"].isoformat()),
         _milliseconds(row["started_at"]),
         _number(row["duration_seconds"]),
         OUTCOMES.index(row["outcome"]),
         *(_number(row[f"{outcome}_nodes"]) for outcome in OUTCOMES),
         _number(row["retried_nodes"]),
-        paths.place(row["critical_path"]),
+        paths.index(row["critical_path"]),
         _number(row["critical_path_seconds"]),
     ]
 
@@ -154,7 +154,7 @@ def _value(value: Any) -> Any:
 
 
 def _milliseconds(time: datetime.datetime | None) -> int | None:
-    # The audit table's timestamps have no zone, and are UTC.
+    # Timestamps of the audit table are UTC, without a zone.
     return None if time is None else round(time.replace(tzinfo=time.tzinfo or datetime.UTC).timestamp() * 1000)
 
 

@@ -42,13 +42,13 @@ function drawSummary() {
     tile('Newest run', runs.length ? badge(runs[0].outcome) : '–'));
   const counted = RUNS.filter(run => !run.results.length).length;
   $('limits').hidden = !counted;
-  $('limits').textContent = `The ${whole(RESULTS.length)} newest results are here in detail. ${whole(counted)} older runs are counted only; a report of fewer days is about those days alone.`;
+  $('limits').textContent = `The ${whole(RESULTS.length)} newest results are shown in detail. ${whole(counted)} older runs are only counted. For a complete page, choose fewer days.`;
 }
 
 function drawDays() {
   const runs = runsShown();
   forgetCharts($('days-body'));
-  if (!runs.length) return show('days-body', empty(RUNS.length ? 'No run matches the filters.' : 'No runs in these days.'));
+  if (!runs.length) return show('days-body', empty(RUNS.length ? 'No run matches the filters.' : 'No runs on these days.'));
   const today = Math.floor(DATA.madeAt / 1000 / DAY) * DAY;
   const days = Array.from({length: DATA.days}, (_, place) => ({at: today - (DATA.days - 1 - place) * DAY, passed: 0, warned: 0, failed: 0}));
   const byDate = new Map(days.map(day => [new Date(day.at * 1000).toISOString().slice(0, 10), day]));
@@ -59,7 +59,7 @@ function drawDays() {
     {title: 'Day', value: ([date]) => date, time: true},
     ...['passed', 'warned', 'failed'].map(outcome => ({title: outcome, number: true, value: ([, day]) => day[outcome]})),
   ], busy)));
-  // Stacked: the tallest bar is drawn first, the next ones over it. The legend shows each one's own number.
+  // Stacked: the tallest bar is drawn first, the others over it. The legend shows the number of each.
   const bars = (outcome, place) => ({
     label: `${SIGNS[outcome]} ${outcome}`, colour: outcome, filled: true, width: 0, points: {show: false}, paths: uPlot.paths.bars({size: [0.7, 36]}),
     value: (_, __, ___, at) => given(at) ? whole(days[at][outcome]) : '–', place,
@@ -80,7 +80,7 @@ function drawRuns() {
     ...OUTCOMES.map(outcome => ({title: outcome, number: true, value: run => run[outcome], show: run => whole(run[outcome])})),
     {title: 'retried', number: true, value: run => run.retried, show: run => whole(run.retried)},
     {title: 'Release', value: run => run.release, show: run => run.release || ''},
-  ], runsShown(), {step: 15, none: RUNS.length ? undefined : 'No runs in these days.'}));
+  ], runsShown(), {step: 15, none: RUNS.length ? undefined : 'No runs on these days.'}));
 }
 
 function options(select, entries, value, none) {
@@ -95,7 +95,7 @@ function drawTimeline() {
   if (!runs.includes(chosen.run)) chosen.run = runs[0] || null;
   options($('run'), runs.map(run => el('option', {value: run.place}, nameOf(run))), chosen.run ? chosen.run.place : '', 'no run');
   const run = chosen.run;
-  if (!run) return show('timeline-body', empty(RUNS.length ? 'No run matches the filters.' : 'No runs in these days.'));
+  if (!run) return show('timeline-body', empty(RUNS.length ? 'No run matches the filters.' : 'No runs on these days.'));
   const results = run.results.filter(result => hasText(result.node.name, result.node.owner, result.message));
   const drawn = results.filter(result => given(result.start)).sort((a, b) => a.start - b.start || a.node.name.localeCompare(b.node.name));
   const idle = results.length - drawn.length;
@@ -118,20 +118,20 @@ function drawTimeline() {
       el('td', null, el('div', {class: 'track'}, bar)),
       el('td', {class: 'number'}, duration((result.length || 0) / 1000)));
   }, body);
-  const caption = `${run.key}: ${whole(drawn.length)} nodes by start${idle ? `, ${whole(idle)} that never started left out` : ''}. `
-    + (path.size ? `◆ decided how long the run took: ${run.path.length} of them, ${duration(run.pathSeconds)}.` : '');
+  const caption = `${run.key}: ${whole(drawn.length)} nodes by start${idle ? `, without ${whole(idle)} that never started` : ''}. `
+    + (path.size ? `◆ critical path: ${run.path.length} nodes, ${duration(run.pathSeconds)}.` : '');
   show('timeline-body', drawn.length ? el('div', null, el('table', {class: 'gantt'},
     el('caption', null, caption),
     el('colgroup', null, ['name', 'outcome', 'span', 'seconds'].map(name => el('col', {class: name}))),
     el('thead', null, el('tr', null, el('th', {scope: 'col'}, 'Node'), el('th', {scope: 'col'}, el('span', {class: 'word'}, 'Outcome')),
       el('th', {scope: 'col'}, el('span', {class: 'unseen'}, 'Span'), el('div', {class: 'axis', 'aria-hidden': 'true'}, ticks)), el('th', {scope: 'col', class: 'number'}, 'Took'))),
-    body), more) : empty('Nothing in this run matches the filters.'));
+    body), more) : empty('No node of this run matches the filters.'));
 }
 
 function drawFailures() {
   const found = RESULTS.filter(({outcome, node, run, message}) => (outcome === 'failed' || outcome === 'warned') && hasStatus(outcome)
     && (!chosen.pipeline || run.pipeline === chosen.pipeline) && hasText(node.name, node.owner, message));
-  if (!found.length) return show('failures-body', empty('No failure and no warning matches the filters.'));
+  if (!found.length) return show('failures-body', empty('No failure or warning matches the filters.'));
   const list = el('div');
   const more = growing(found, 10, ({outcome, node, run, message, log, failures, tries}) => el('article', null,
     el('h3', null, badge(outcome), ' ', wrapping(node.name)),
@@ -153,7 +153,7 @@ function drawTrends() {
   forgetCharts($('trends-body'));
   if (!chosen.node) return show('trends-body', empty('No node matches the filters.'));
   const results = chosen.node.results.filter(({outcome, run}) => outcome !== 'skipped' && given(run.started) && (!chosen.pipeline || run.pipeline === chosen.pipeline));
-  if (!results.length) return show('trends-body', empty('It did not run in these days.'));
+  if (!results.length) return show('trends-body', empty('The node did not run on these days.'));
   const inTime = [...results].sort((a, b) => a.run.started - b.run.started);
   const column = value => inTime.map(result => { const found = value(result); return given(found) ? found : null; });
   const seconds = column(({run}) => run.started / 1000);
@@ -162,7 +162,7 @@ function drawTrends() {
   const rowCounts = well(result => result.rows);
   const hasRows = rowCounts.some(given);
   show('trends-body', el('div', {class: 'charts'}, spans, hasRows && counts),
-    hasRows ? null : el('p', {class: 'quiet'}, 'Redshift gives no row count for it.'),
+    hasRows ? null : el('p', {class: 'quiet'}, 'Redshift reports no row count for this node.'),
     el('details', null, el('summary', null, 'As a table'), table(`Results of ${chosen.node.name}`, [
       {title: 'Run', value: ({run}) => run.started, show: ({run}) => time(run.started), time: true},
       {title: 'Outcome', value: ({outcome}) => outcome, show: ({outcome}) => badge(outcome)},
@@ -187,7 +187,7 @@ function drawNodes() {
   const rows = DATA.statistics.filter(row => ofPipeline(row.unique_id) && hasText(row.name, row.owner));
   const span = (title, name) => ({title, number: true, value: row => row[name], show: row => duration(row[name])});
   const known = new Map(NODES.map(node => [node.id, node]));
-  show('nodes-body', table('Of all runs in the history, by time spent', [
+  show('nodes-body', table('Nodes by total time, over all stored runs', [
     {title: 'Node', value: row => row.name, show: row => known.has(row.unique_id)
       ? el('button', {type: 'button', class: 'link', 'aria-label': `Trend of ${row.name}`, onclick: () => chooseNode(known.get(row.unique_id))}, wrapping(row.name)) : wrapping(row.name)},
     {title: 'Type', value: row => row.resource_type},
@@ -204,20 +204,20 @@ function drawTests() {
   const rows = DATA.tests.filter(row => ofPipeline(row.unique_id) && hasText(row.name) && hasStatus(row.last_outcome));
   const looks = {healthy: 'passed', flaky: 'warned', 'always warning': 'warned', 'always failing': 'failed'};
   const rank = row => ['always failing', 'failed', 'flaky', 'always warning', 'warned'].indexOf(row.health) + 1 || 9;
-  show('tests-body', table('Tests, those that need attention first', [
+  show('tests-body', table('Tests that need attention first', [
     {title: 'Test', value: row => row.name, show: row => wrapping(row.name)},
     {title: 'Health', value: rank, show: row => badge(looks[row.health] || row.health, row.health)},
     {title: 'Last', value: row => row.last_outcome, show: row => badge(row.last_outcome)},
     {title: 'Failing rows', number: true, value: row => row.last_failures, show: row => whole(row.last_failures)},
     ...['runs', 'passed', 'warned', 'failed'].map(name => ({title: name, number: true, value: row => row[name === 'runs' ? name : `${name}_runs`]})),
-    {title: 'Changed its mind', number: true, value: row => row.changes},
+    {title: 'Outcome changes', number: true, value: row => row.changes},
     {title: 'Last passed', time: true, value: row => row.last_passed_at, show: row => time(row.last_passed_at)},
   ], rows.sort((a, b) => rank(a) - rank(b)), {step: 15}));
 }
 
 function drawMarts() {
   const rows = DATA.marts.filter(row => ofPipeline(row.unique_id) && hasText(row.name, row.owner) && hasStatus(row.last_outcome));
-  show('marts-body', table('Marts, the stalest first', [
+  show('marts-body', table('Marts, the oldest first', [
     {title: 'Mart', value: row => row.name, show: row => wrapping(row.name)},
     {title: 'Last build', value: row => row.last_outcome, show: row => badge(row.last_outcome)},
     {title: 'Built', time: true, value: row => row.built_at, show: row => time(row.built_at) || 'never'},
@@ -284,5 +284,5 @@ addEventListener('keydown', event => {
   if (event.key === '/' && !/^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement.tagName)) { event.preventDefault(); $('text').focus(); }
 });
 drawAll();
-// For whoever measures: milliseconds from the request of the page until it can be used.
+// For benchmarks: milliseconds from the request of the page until it is usable.
 document.documentElement.dataset.ready = Math.round(performance.now());

@@ -1,4 +1,4 @@
-"""Puts data, styles and scripts into one HTML file that needs nothing else."""
+"""Puts data, styles and scripts into one self-contained HTML file."""
 
 import base64
 import datetime
@@ -16,13 +16,13 @@ STYLES = ("uplot/uPlot.min.css", "page.css")
 SCRIPTS = ("uplot/uPlot.iife.min.js", "parts.js", "page.js")
 
 
-def render(found: dict[str, list[dict[str, Any]]], warehouse: str, days: int, made_at: datetime.datetime) -> str:
-    """Make the page.
+def render(history: dict[str, list[dict[str, Any]]], warehouse: str, days: int, made_at: datetime.datetime) -> str:
+    """Return the HTML page.
 
     Args:
-        found: what `source.read` gives.
+        history: rows from `source.read`.
         warehouse: database and schema, for the heading.
-        days: how far back the runs go.
+        days: the number of days whose runs are shown.
         made_at: when the warehouse was read (UTC).
     """
     styles = [_text(name) for name in STYLES]
@@ -30,7 +30,7 @@ def render(found: dict[str, list[dict[str, Any]]], warehouse: str, days: int, ma
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    data = {**compact(found), "days": days, "madeAt": round(made_at.timestamp() * 1000)}
+    data = {**compact(history), "days": days, "madeAt": round(made_at.timestamp() * 1000)}
     return environment.get_template("page.html.j2").render(
         data=_embedded(data),
         days=days,
@@ -47,13 +47,13 @@ def _text(name: str) -> str:
 
 
 def _embedded(data: Any) -> str:
-    """JSON in which nothing can end the script element that holds it, or begin a comment there."""
+    """JSON that can neither end the script element that holds it nor start a comment there."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _policy(styles: list[str], scripts: list[str]) -> str:
-    """A Content-Security-Policy under which only the texts in this page run, and nothing is fetched or sent.
+    """A Content-Security-Policy that allows only the scripts and styles of this page, and no requests.
 
     Source: https://www.w3.org/TR/CSP3/
     """

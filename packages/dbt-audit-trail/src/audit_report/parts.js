@@ -1,11 +1,11 @@
-// What every section of the report is made of: elements, badges, sortable tables, charts. Text only ever becomes text.
+// Building blocks of every section: elements, badges, sortable tables, charts. Text is never parsed as HTML.
 'use strict';
 
 const OUTCOMES = ['passed', 'warned', 'failed', 'skipped'];
 const SIGNS = {passed: '✓', warned: '!', failed: '✗', skipped: '–'};
 const $ = id => document.getElementById(id);
 
-// el('td', {class: 'number', onclick: f}, 'text', element, null) makes an element; null and false children are left out.
+// el('td', {class: 'number', onclick: f}, 'text', element, null) creates an element. Null and false children are skipped.
 function el(tag, attributes, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes || {})) {
@@ -45,7 +45,7 @@ function badge(outcome, word) {
   return el('span', {class: `badge ${outcome}`}, `${SIGNS[outcome] || ''} `, el('span', {class: 'word'}, word || outcome));
 }
 
-// Only what leads to a web page is a link; anything else stays text.
+// Only web addresses become links.
 function link(address, words) {
   return /^https?:\/\//i.test(address) ? el('a', {href: address, rel: 'noreferrer noopener'}, words) : address;
 }
@@ -56,7 +56,7 @@ function show(id, ...children) {
   $(id).replaceChildren(...children.filter(Boolean));
 }
 
-// A list of which `step` entries are shown, and a button for more of them.
+// A list that shows `step` entries, and a button that shows more.
 function growing(entries, step, draw, holder) {
   let shown = 0;
   const more = el('button', {type: 'button', class: 'more', onclick: () => grow(true)});
@@ -76,7 +76,7 @@ const say = words => { $('said').textContent = words; };
 
 // A table whose columns sort. columns: {title, value: row => sortable, show: row => text or element, number, time}.
 // The first column heads its row.
-function table(caption, columns, rows, {step = 50, none = 'Nothing matches the filters.'} = {}) {
+function table(caption, columns, rows, {step = 50, none = 'No row matches the filters.'} = {}) {
   if (!rows.length) return empty(none);
   const holder = el('div');
   let sorted = null;
@@ -99,7 +99,7 @@ function table(caption, columns, rows, {step = 50, none = 'Nothing matches the f
   }
   function order(one, other) {
     const [a, b] = [one, other].map(columns[sorted.place].value);
-    // What has no value comes last either way.
+    // Missing values come last in either order.
     if (!given(a) || !given(b)) return given(b) - given(a);
     const way = typeof a === 'number' ? a - b : String(a).localeCompare(String(b));
     return sorted.down ? -way : way;
@@ -126,7 +126,7 @@ function moments(_, marks, __, ___, apart) {
   });
 }
 
-// Canvas knows nothing of CSS variables.
+// A canvas cannot use CSS variables.
 function colour(name) {
   const probe = document.body.appendChild(el('span', {class: 'unseen'}));
   probe.style.color = `var(--${name})`;

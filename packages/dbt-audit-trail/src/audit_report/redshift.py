@@ -1,4 +1,4 @@
-"""Connects to the warehouse that REDSHIFT_* variables name, and quotes names and errors for it."""
+"""Connects to the warehouse that REDSHIFT_* variables name, quotes its identifiers, and reads its errors."""
 
 import os
 from collections.abc import Mapping
@@ -59,13 +59,15 @@ def connect(environment: Mapping[str, str] = os.environ) -> redshift_connector.C
         WarehouseError: a variable is missing or wrong, or the warehouse does not answer.
     """
     if missing := [name for name in ("REDSHIFT_USER", "REDSHIFT_PASSWORD") if not environment.get(name)]:
-        raise WarehouseError(f"REDSHIFT_HOST is set but {' and '.join(missing)} not; set both, or unset REDSHIFT_HOST")
+        raise WarehouseError(
+            f"REDSHIFT_HOST is set, but {' and '.join(missing)} is not. Set both, or unset REDSHIFT_HOST"
+        )
     host, port = environment["REDSHIFT_HOST"], environment.get("REDSHIFT_PORT") or "5439"
     if not (port.isascii() and port.isdecimal()):
-        raise WarehouseError(f"REDSHIFT_PORT={port!r} is not a port; set it to a number")
+        raise WarehouseError(f"REDSHIFT_PORT={port!r} is not a port. Set it to a number")
     mode = environment.get("REDSHIFT_SSLMODE") or "verify-full"
     if mode not in _MODES:
-        raise WarehouseError(f"REDSHIFT_SSLMODE={mode!r} is unknown; choose one of {', '.join(_MODES)}")
+        raise WarehouseError(f"REDSHIFT_SSLMODE={mode!r} is unknown. Set it to one of {', '.join(_MODES)}")
     try:
         return redshift_connector.connect(
             host=host,
@@ -78,7 +80,7 @@ def connect(environment: Mapping[str, str] = os.environ) -> redshift_connector.C
             timeout=30,
         )
     except (redshift_connector.Error, OSError) as error:
-        text = error_text(error) if error.args and isinstance(error.args[0], dict) else str(error)
+        text = error_text(error) if isinstance(error, redshift_connector.Error) else str(error)
         raise WarehouseError(
-            f"{host}:{port} does not let {environment['REDSHIFT_USER']} in: {text}; check REDSHIFT_*"
+            f"user {environment['REDSHIFT_USER']} cannot connect to {host}:{port}: {text}. Check REDSHIFT_*"
         ) from None

@@ -14,7 +14,7 @@ Row = dict[str, Any]
 MAX_NODES = 20_000
 _UNDEFINED_TABLE, _UNDEFINED_COLUMN, _UNDEFINED_SCHEMA, _NO_PRIVILEGE = "42P01", "42703", "3F000", "42501"
 
-# Fixed text; the schema is quoted into {}, values are bound.
+# The text is fixed: {} takes the quoted schema, and values are bound.
 _QUERIES = {
     "runs": """
         select run_key, airflow_dag_id, release_id, run_date, started_at, duration_seconds, outcome, nodes,
@@ -43,49 +43,49 @@ _QUERIES = {
 
 
 def read(connection: redshift_connector.Connection, schema: str, days: int) -> dict[str, list[Row]]:
-    """Read what the report shows.
+    """Read the rows that the report shows.
 
     Args:
-        connection: to the warehouse; closed by the caller.
-        schema: where the audit views are.
-        days: runs of the last so many days (UTC), today included.
+        connection: to the warehouse. The caller closes it.
+        schema: the schema of the audit views.
+        days: the number of days (UTC) whose runs are read, today included.
 
     Returns:
         Rows by column name: `runs` and `nodes` (newest first), `statistics`, `tests` and `marts`
         (of the whole history).
 
     Raises:
-        WarehouseError: the views are not there, or not for this user.
+        WarehouseError: the views do not exist, or the user cannot read them.
     """
-    first = datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=days - 1)
-    parameters = {"runs": (first.isoformat(),), "nodes": (first.isoformat(), MAX_NODES)}
-    found = {}
+    first_day = datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=days - 1)
+    parameters = {"runs": (first_day.isoformat(),), "nodes": (first_day.isoformat(), MAX_NODES)}
+    history = {}
     with contextlib.closing(connection.cursor()) as cursor:
         cursor.paramstyle = "qmark"
         for name, query in _QUERIES.items():
             try:
                 cursor.execute(query.format(quote_identifier(schema)), parameters.get(name, ()))
             except redshift_connector.Error as error:
-                raise _in_words(error, schema) from error
+                raise _explained(error, schema) from error
             columns = [column[0] for column in cursor.description]
-            found[name] = [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
-    nodes = found["nodes"]
+            history[name] = [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+    nodes = history["nodes"]
     if len(nodes) == MAX_NODES:
-        # The last run may have more results than were read, and a part of a run would look like a whole one.
-        found["nodes"] = [row for row in nodes if row["run_key"] != nodes[-1]["run_key"]]
-    return found
+        # The oldest run can be incomplete, and would look like a complete one.
+        history["nodes"] = [row for row in nodes if row["run_key"] != nodes[-1]["run_key"]]
+    return history
 
 
-def _in_words(error: redshift_connector.Error, schema: str) -> WarehouseError:
+def _explained(error: redshift_connector.Error, schema: str) -> WarehouseError:
     code, text = error_code(error), error_text(error)
     if code in (_UNDEFINED_TABLE, _UNDEFINED_SCHEMA):
-        return WarehouseError(f"schema {schema} has no audit views yet ({text}); run the pipeline: make run")
+        return WarehouseError(f"schema {schema} has no audit views ({text}). Run the pipeline, or clear its audit task")
     if code == _UNDEFINED_COLUMN:
         return WarehouseError(
-            f"the audit views in schema {schema} are of another release ({text}); run the pipeline: make run"
+            f"the audit views in schema {schema} belong to another release ({text}). Run the pipeline"
         )
     if code == _NO_PRIVILEGE:
         return WarehouseError(
-            f"the audit views in schema {schema} may not be read ({text}); connect as the pipeline's user"
+            f"this user cannot read the audit views in schema {schema} ({text}). Connect as the pipeline's user"
         )
     return WarehouseError(f"the audit views in schema {schema} cannot be read: {text}")

@@ -115,7 +115,7 @@ def test_everything_has_a_name_and_enough_contrast(browser, large):
 def test_an_empty_history_says_so(browser, tmp_path):
     path = saved(tmp_path, history(0, 0))
     browser.open(path)
-    assert "No runs in these days." in browser.run("$('runs-body').textContent")
+    assert "No runs on these days." in browser.run("$('runs-body').textContent")
     assert int(browser.run("document.querySelectorAll('.empty').length")) >= 7
     quiet(browser, path)
 

@@ -1,4 +1,5 @@
 {{ config(materialized='view', bind=false, tags=['audit_view']) }}
+{%- do require_materialization('view') %}
 
 -- The chain of nodes that determined how long each run took: from the node that ended last, back along the dependency that
 -- ended last, to a node that waited for no other node of the run.

@@ -1,4 +1,5 @@
 {{ config(materialized='view', bind=false, tags=['audit_view']) }}
+{%- do require_materialization('view') %}
 
 -- The age of the data in each mart: when the mart was last built, and when the oldest source upstream of it was loaded, for
 -- sources whose freshness `dbt source freshness` has checked.

@@ -1,4 +1,5 @@
 {{ config(materialized='view', bind=false, tags=['audit_view']) }}
+{%- do require_materialization('view') %}
 
 -- One row for each node in each run. Only the last of several tries counts.
 with tries as (

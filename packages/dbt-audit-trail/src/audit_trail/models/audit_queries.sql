@@ -1,4 +1,5 @@
 {{ config(materialized='view', bind=false, tags=['audit_view']) }}
+{%- do require_materialization('view') %}
 
 -- dbt starts the SQL of a node with a comment that names the node. If the SQL has several statements, only the first has the
 -- comment. The comment therefore identifies the session, and all queries of that session between the node's start and end

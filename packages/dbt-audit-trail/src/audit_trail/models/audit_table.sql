@@ -16,6 +16,7 @@
         ],
     )
 }}
+{%- do require_materialization('incremental') %}
 
 -- Existing columns are selected with the types they have: dbt would move a column whose type it changes to the end of the table.
 {%- set existing_columns = audit_table_columns(this) if execute and is_incremental() else {} %}

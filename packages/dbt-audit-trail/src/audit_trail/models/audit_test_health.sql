@@ -1,4 +1,5 @@
 {{ config(materialized='view', bind=false, tags=['audit_view']) }}
+{%- do require_materialization('view') %}
 
 with results as (
     select
