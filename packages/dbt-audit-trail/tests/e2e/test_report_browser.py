@@ -12,9 +12,9 @@ from mwaa_local.testing.browser import Browser
 pytestmark = pytest.mark.slow
 
 
-def saved(folder: Path, found: dict) -> Path:
+def saved(folder: Path, views: dict) -> Path:
     path = folder / "report.html"
-    path.write_text(render(found, "dev.analytics", 30, MADE_AT), encoding="utf-8")
+    path.write_text(render(views, "dev.analytics", 30, MADE_AT), encoding="utf-8")
     return path
 
 
@@ -33,7 +33,7 @@ def quiet(browser: Browser, path: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_10_000_rows_are_there_within_three_seconds(browser, large, width, scheme):
+def test_10_000_rows_render_within_three_seconds(browser, large, width, scheme):
     browser.open(large, width, scheme)
     assert 0 < int(browser.run("document.documentElement.dataset.ready")) < 3_000
     assert (
@@ -48,7 +48,7 @@ def test_10_000_rows_are_there_within_three_seconds(browser, large, width, schem
     quiet(browser, large)
 
 
-def test_filters_and_what_is_chosen_change_what_is_shown(browser, large):
+def test_filters_and_choices_change_the_page(browser, large):
     browser.open(large)
     assert browser.run("document.querySelector('#summary dd').textContent") == "500"
     browser.run("$('status').value = 'failed'; $('status').dispatchEvent(new Event('change'))")
@@ -64,7 +64,7 @@ def test_filters_and_what_is_chosen_change_what_is_shown(browser, large):
     quiet(browser, large)
 
 
-def test_it_can_be_used_with_the_keyboard_alone(browser, large):
+def test_page_works_with_the_keyboard_alone(browser, large):
     browser.open(large)
     browser.press("/", "Slash", 191)
     assert browser.run("document.activeElement.id") == "text"
@@ -87,7 +87,7 @@ def test_it_can_be_used_with_the_keyboard_alone(browser, large):
     quiet(browser, large)
 
 
-def test_everything_has_a_name_and_enough_contrast(browser, large):
+def test_elements_have_names_and_enough_contrast(browser, large):
     for scheme in ("light", "dark"):
         browser.open(large, scheme=scheme)
         assert (
@@ -112,7 +112,7 @@ def test_everything_has_a_name_and_enough_contrast(browser, large):
         assert min(ratios) >= 4.5
 
 
-def test_an_empty_history_says_so(browser, tmp_path):
+def test_empty_history_says_so(browser, tmp_path):
     path = saved(tmp_path, history(0, 0))
     browser.open(path)
     assert "No runs on these days." in browser.run("$('runs-body').textContent")
@@ -120,7 +120,7 @@ def test_an_empty_history_says_so(browser, tmp_path):
     quiet(browser, path)
 
 
-def test_a_request_or_script_that_does_not_belong_would_be_seen(browser, large, tmp_path):
+def test_foreign_requests_and_scripts_are_blocked_and_reported(browser, large, tmp_path):
     """The other tests rest on this: what is put into the page afterwards is stopped by its policy, and reported."""
     path = tmp_path / "altered.html"
     path.write_text(

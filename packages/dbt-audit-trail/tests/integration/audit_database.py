@@ -1,4 +1,4 @@
-"""A warehouse of these tests' own, a slice of the real sample, a plain dbt user; and dbt itself, as a process."""
+"""Fixtures: a warehouse with a part of the sample data, a dbt user, and dbt as a process."""
 
 import csv
 import importlib.util
@@ -57,7 +57,7 @@ def sample_slice() -> dict[str, list[dict[str, str | None]]]:
 
 @dataclass
 class Database:
-    """The warehouse, as its admin sees it."""
+    """The warehouse, used by its admin."""
 
     warehouse: object
     connection: object = field(init=False)
@@ -92,7 +92,7 @@ class Database:
 
 @dataclass
 class Finished:
-    """A dbt process that has ended."""
+    """A finished dbt process."""
 
     code: int
     output: str

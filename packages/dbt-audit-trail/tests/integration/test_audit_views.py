@@ -1,4 +1,4 @@
-"""The audit views and the ten questions, on a history whose answers were worked out by hand."""
+"""The audit views and the saved questions, on a history with known answers."""
 
 import re
 from datetime import datetime
@@ -136,7 +136,7 @@ def by(rows: list[dict], name: str) -> dict[str, dict]:
     return {row[name]: row for row in rows}
 
 
-def test_node_history_takes_the_last_try_and_compares_with_earlier_runs(history):
+def test_node_history_has_last_tries_and_earlier_runs(history):
     nodes = {(row["run_key"], row["name"]): row for row in history("audit_node_history")}
     assert len(nodes) == 6 + 5 + 5 + 7
     retried = nodes["d/r2", "b"]
@@ -225,7 +225,7 @@ def test_invocations_join_airflow_to_dbt(history):
     assert float(invocations["i2"]["duration_seconds"]) == 30
 
 
-def test_ten_questions_have_an_answer(history):
+def test_saved_questions_have_answers(history):
     assert len(history.questions) == 10
     failed = history("what_failed_in_the_last_run")
     assert pick(failed, "name", "message", "owner") == [
@@ -250,7 +250,7 @@ def test_ten_questions_have_an_answer(history):
     ]
 
 
-def test_queries_lead_from_redshift_to_the_node_and_the_airflow_run(built, database):
+def test_queries_join_to_nodes_and_airflow_runs(built, database):
     node = "model.p.queried"
     mine, other = Database(database.warehouse), Database(database.warehouse)
     ((started,),) = mine.run("select cast(getdate() as varchar)")
@@ -274,7 +274,7 @@ def test_queries_lead_from_redshift_to_the_node_and_the_airflow_run(built, datab
     assert all(float(row["elapsed_seconds"]) >= 0 for row in found)
 
 
-def test_a_clock_that_jumps_back_breaks_no_view(history, database):
+def test_clock_jumping_back_breaks_no_view(history, database):
     row = {**rows()[0], "load_id": "jump", "invocation_id": "jump", "airflow_dag_id": None, "airflow_run_id": None}
     row |= {"started_at": moment(5, 60), "completed_at": moment(5, 0), "execution_time": -60}
     names = ", ".join(row)

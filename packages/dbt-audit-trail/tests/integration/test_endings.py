@@ -1,4 +1,4 @@
-"""Audit rows of invocations that end before their time, and of nodes and schemas with names that need quotes."""
+"""Audit rows of invocations that end early, and of names that need quotes."""
 
 import pytest
 from test_audit import assert_same
@@ -19,7 +19,7 @@ def broken_start(dbt):
     path.write_text(shipped)
 
 
-def test_a_hook_that_fails_at_the_start_is_a_row_beside_the_nodes(built, dbt, database, broken_start):
+def test_failed_start_hook_is_a_row(built, dbt, database, broken_start):
     finished = dbt("run", "--select", "carriers")
     assert finished.code != 0
     rows = {row["name"]: row for row in database.audit_rows(finished.invocation_id)}
@@ -32,7 +32,7 @@ def test_a_hook_that_fails_at_the_start_is_a_row_beside_the_nodes(built, dbt, da
     assert "no_such_table" in hook["message"]
 
 
-def test_nodes_that_it_skips_are_not_lost(built, dbt, database, broken_start, tmp_path):
+def test_nodes_skipped_by_a_start_hook_can_be_recovered(built, dbt, database, broken_start, tmp_path):
     path = dbt.project / "dbt_project.yml"
     path.write_text(path.read_text().replace("flags:\n", "flags:\n  skip_nodes_if_on_run_start_fails: true\n"))
     finished = dbt("run", "--select", "carriers", environment={"DBT_LOG_FORMAT_FILE": "json"})
@@ -46,7 +46,7 @@ def test_nodes_that_it_skips_are_not_lost(built, dbt, database, broken_start, tm
     assert [(result["unique_id"], result["status"]) for result in results] == [("model.flights.carriers", "skipped")]
 
 
-def test_what_fail_fast_skips_is_recorded(built, dbt, database):
+def test_nodes_skipped_by_fail_fast_are_rows(built, dbt, database):
     selection = ("fails", "after_fails", "independent", "twice")
     finished = dbt("run", "--fail-fast", "--threads", "1", "--select", *selection)
     assert finished.code == 1, finished.output

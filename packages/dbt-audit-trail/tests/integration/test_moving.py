@@ -1,4 +1,4 @@
-"""An audit_table that a project made before the package existed keeps its rows under the package."""
+"""A table from before the package existed keeps its rows under the package."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ COLUMNS = """
 """
 
 
-def test_an_existing_table_loses_no_row_and_no_column(dbt, database):
+def test_existing_table_keeps_rows_and_columns(dbt, database):
     database.add_user("mover", "moved")
     create, insert, _ = SETUP.read_text().split(";\n")
     database.run(create.replace("create table ", "create table moved."))

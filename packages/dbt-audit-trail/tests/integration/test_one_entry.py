@@ -1,4 +1,4 @@
-"""A dbt project that knows nothing of this repository gets the audit trail by one entry in packages.yml."""
+"""A dbt project outside this repository gets the audit trail by one entry in packages.yml."""
 
 import os
 import subprocess

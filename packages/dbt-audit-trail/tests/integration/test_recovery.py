@@ -1,4 +1,4 @@
-"""What one invocation could not write to the audit table, a later run of the audit model writes, once."""
+"""Rows that an invocation could not write are written once by a later build of the audit table."""
 
 import time
 from datetime import UTC, datetime
@@ -48,7 +48,7 @@ def recover(dbt, handed: dict[str, str]) -> str:
     return finished.output
 
 
-def test_what_the_database_refused_is_written_later_and_once(built, dbt, database, kept):
+def test_refused_rows_are_written_later_and_once(built, dbt, database, kept):
     selection = ("--select", "carriers", "fails")
     database.run("revoke insert on analytics.audit_table from dbt_user")
     try:
@@ -83,7 +83,7 @@ def test_what_the_database_refused_is_written_later_and_once(built, dbt, databas
     assert "audit rows of invocation" not in recover(dbt, renamed)
 
 
-def test_what_airflow_saw_of_a_lost_dbt_is_written_without_what_it_cannot_know(built, dbt, database, monkeypatch):
+def test_results_of_a_lost_worker_are_written_with_nulls(built, dbt, database, monkeypatch):
     monkeypatch.syspath_prepend(REPOSITORY / "dags")
     from mwaa_pipelines import lost_worker as lost
 
@@ -115,7 +115,7 @@ def test_what_airflow_saw_of_a_lost_dbt_is_written_without_what_it_cannot_know(b
     assert (tested["name"], tested["status"]) == ("gone_since", "pass")
 
 
-def test_a_killed_dbt_is_recovered_as_far_as_it_came(built, dbt, database, chain, kept):
+def test_results_of_a_killed_dbt_are_recovered(built, dbt, database, chain, kept):
     running = dbt.begin("run", "--select", chain, environment=JSON)
     log = running.folder / "dbt.log"
     until = time.monotonic() + 120

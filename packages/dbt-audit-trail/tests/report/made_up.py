@@ -1,4 +1,4 @@
-"""A made-up history, in the shape that the audit views have: as many runs as asked for, of a pipeline of some nodes."""
+"""Generates a history in the shape of the audit views."""
 
 import datetime
 from decimal import Decimal
@@ -10,12 +10,12 @@ MADE_AT = datetime.datetime(2026, 3, 31, 12, 0, tzinfo=datetime.UTC)
 
 def history(runs: int, nodes: int, message: str = NASTY, fails: int = 7) -> dict[str, list[dict]]:
     """Runs an hour apart, the newest first, of which every `fails`-th failed in its last node."""
-    found = {"runs": [], "nodes": [], "statistics": [], "tests": [], "marts": []}
+    views = {"runs": [], "nodes": [], "statistics": [], "tests": [], "marts": []}
     for place in range(runs):
         started = datetime.datetime(2026, 3, 31, 11, 0) - datetime.timedelta(hours=place)
         key = f"flights_pipeline/scheduled__{started.isoformat()}"
         failed = place % fails == 0
-        found["runs"].append(
+        views["runs"].append(
             {
                 "run_key": key,
                 "airflow_dag_id": "flights_pipeline" if place % 5 else None,
@@ -37,7 +37,7 @@ def history(runs: int, nodes: int, message: str = NASTY, fails: int = 7) -> dict
         for number in range(nodes):
             broken = failed and number == nodes - 1
             begun = started + datetime.timedelta(seconds=number * 0.7)
-            found["nodes"].append(
+            views["nodes"].append(
                 {
                     "run_key": key,
                     "unique_id": f"model.flights.model_{number}",
@@ -58,7 +58,7 @@ def history(runs: int, nodes: int, message: str = NASTY, fails: int = 7) -> dict
             )
     for number in range(nodes if runs else 0):
         unique_id, name = f"model.flights.model_{number}", f"model_{number}"
-        found["statistics"].append(
+        views["statistics"].append(
             {
                 "unique_id": unique_id,
                 "name": name,
@@ -79,7 +79,7 @@ def history(runs: int, nodes: int, message: str = NASTY, fails: int = 7) -> dict
             }
         )
     if runs:
-        found["tests"].append(
+        views["tests"].append(
             {
                 "unique_id": "test.flights.t",
                 "name": f"test {NASTY}",
@@ -91,19 +91,19 @@ def history(runs: int, nodes: int, message: str = NASTY, fails: int = 7) -> dict
                 "warned_runs": 0,
                 "failed_runs": 2,
                 "changes": 4,
-                "last_passed_at": found["runs"][0]["started_at"],
+                "last_passed_at": views["runs"][0]["started_at"],
             }
         )
-        found["marts"].append(
+        views["marts"].append(
             {
                 "unique_id": "model.flights.model_0",
                 "name": "model_0",
                 "owner": None,
                 "last_outcome": "passed",
-                "built_at": found["runs"][0]["started_at"],
+                "built_at": views["runs"][0]["started_at"],
                 "hours_since_built": Decimal("1.0"),
                 "oldest_source_loaded_at": None,
                 "hours_since_source_loaded": None,
             }
         )
-    return found
+    return views

@@ -44,8 +44,8 @@ class Page(HTMLParser):
         return json.loads(next(text for attributes, text in self.named("script") if attributes.get("id") == "data"))
 
 
-def page_of(found: dict, warehouse: str = "dev.analytics") -> str:
-    return render(found, warehouse, 30, MADE_AT)
+def page_of(views: dict, warehouse: str = "dev.analytics") -> str:
+    return render(views, warehouse, 30, MADE_AT)
 
 
 def failed(data: dict) -> list[dict]:
@@ -53,7 +53,7 @@ def failed(data: dict) -> list[dict]:
     return [result for result in results if result["outcome"] == OUTCOMES.index("failed")]
 
 
-def test_any_text_comes_through_and_ends_nothing():
+def test_any_text_is_shown_and_closes_no_element():
     page = Page(page_of(history(3, 4), warehouse="dev.</title><script>alert(1)</script>"))
     data = page.data()
     (result,) = failed(data)
@@ -64,7 +64,7 @@ def test_any_text_comes_through_and_ends_nothing():
     assert not page.named("img")
 
 
-def test_only_its_own_scripts_and_styles_may_run_and_nothing_may_be_fetched():
+def test_content_security_policy_allows_only_own_scripts_and_styles():
     page = Page(page_of(history(1, 2)))
     (policy,) = [
         attributes["content"]
@@ -91,7 +91,7 @@ def test_only_its_own_scripts_and_styles_may_run_and_nothing_may_be_fetched():
     ]
 
 
-def test_a_long_message_is_cut_and_says_so():
+def test_long_messages_are_cut_with_a_note():
     data = compact(history(1, 1, "🙂" * MEGABYTE))
     assert len(data["texts"][0]) < MESSAGE_CHARACTERS + 100
     assert data["texts"][0].endswith("… (998,003 more characters)")
@@ -103,27 +103,27 @@ def test_10_000_results_take_less_than_2_megabytes():
     assert len(page.encode()) < 2 * MEGABYTE
 
 
-def test_10_000_failures_with_long_messages_do_too_and_the_newest_keep_theirs():
-    found = history(10_000, 1, "<" * 1_500, fails=1)
+def test_newest_of_10_000_long_messages_fit_into_2_megabytes():
+    views = history(10_000, 1, "<" * 1_500, fails=1)
     # Fewer runs with more nodes are less to write; this is the worst of both.
-    page = page_of(found)
+    page = page_of(views)
     assert len(page.encode()) < 2 * MEGABYTE
-    data = compact(found)
+    data = compact(views)
     results, texts = failed(data), data["texts"]
     assert texts[results[0]["message"]].startswith("0: <<<")
     assert texts[results[-1]["message"]] == LEFT_OUT
 
 
-def test_an_empty_history_is_a_page_too():
+def test_empty_history_renders():
     data = Page(page_of(history(0, 0))).data()
     assert (data["runs"], data["results"], data["statistics"]) == ([], [], [])
 
 
-def test_numbers_and_times_of_the_warehouse_become_json():
-    found = history(1, 1)
-    found["nodes"][0] |= {"execution_time": float("nan"), "started_at": None, "rows_affected": None}
-    found["marts"][0]["hours_since_built"] = Decimal("1.23456")
-    data = compact(found)
+def test_numbers_and_times_become_json():
+    views = history(1, 1)
+    views["nodes"][0] |= {"execution_time": float("nan"), "started_at": None, "rows_affected": None}
+    views["marts"][0]["hours_since_built"] = Decimal("1.23456")
+    data = compact(views)
     result = dict(zip(data["resultColumns"], data["results"][0], strict=False))
     assert (result["seconds"], result["start"], result["length"], result["rows"]) == (None, None, None, None)
     assert data["marts"][0]["hours_since_built"] == pytest.approx(1.235)
@@ -131,13 +131,13 @@ def test_numbers_and_times_of_the_warehouse_become_json():
     assert datetime.datetime.fromtimestamp(started / 1000, datetime.UTC).isoformat() == "2026-03-31T11:00:00+00:00"
 
 
-def test_a_result_whose_run_is_not_in_the_period_is_left_out():
-    found = history(2, 3)
-    del found["runs"][1]
-    assert {values[0] for values in compact(found)["results"]} == {0}
+def test_results_of_older_runs_are_left_out():
+    views = history(2, 3)
+    del views["runs"][1]
+    assert {values[0] for values in compact(views)["results"]} == {0}
 
 
-def test_the_template_names_no_other_place_and_the_licence_is_beside_the_library():
+def test_page_has_no_external_addresses_and_the_license_is_included():
     from audit_report.page import HERE
 
     own = "".join((HERE / name).read_text() for name in ("page.html.j2", "page.css", "parts.js", "page.js"))

@@ -1,4 +1,4 @@
-"""Reading: real audit views, written by dbt into the warehouse stand-in; and what the command says when it cannot."""
+"""Reads audit views that dbt built in redshift-local, and reports errors of the command."""
 
 import json
 import os
@@ -62,30 +62,30 @@ def audited(redshift, tmp_path_factory):
     return redshift
 
 
-def test_rows_of_every_view_are_read(audited):
+def test_report_reads_every_view(audited):
     connection = audited.connect()
     try:
-        found = read(connection, SCHEMA, 1)
+        history = read(connection, SCHEMA, 1)
     finally:
         connection.close()
-    assert [row["outcome"] for row in found["runs"]] == ["passed", "passed"]
-    assert {row["name"] for row in found["nodes"]} >= {"audit_table", "audit_runs"}
-    assert len(found["nodes"]) == sum(row["nodes"] for row in found["runs"]) == len(found["statistics"])
-    assert found["tests"] == found["marts"] == []
+    assert [row["outcome"] for row in history["runs"]] == ["passed", "passed"]
+    assert {row["name"] for row in history["nodes"]} >= {"audit_table", "audit_runs"}
+    assert len(history["nodes"]) == sum(row["nodes"] for row in history["runs"]) == len(history["statistics"])
+    assert history["tests"] == history["marts"] == []
 
 
-def test_a_run_that_does_not_fit_is_counted_only(audited, monkeypatch):
+def test_runs_over_the_limit_are_only_counted(audited, monkeypatch):
     monkeypatch.setattr(source, "MAX_NODES", 5)
     connection = audited.connect()
     try:
-        found = read(connection, SCHEMA, 1)
+        history = read(connection, SCHEMA, 1)
     finally:
         connection.close()
-    assert len(found["runs"]) == 2
-    assert found["nodes"] == []
+    assert len(history["runs"]) == 2
+    assert history["nodes"] == []
 
 
-def test_the_command_writes_a_page_and_prints_its_path(audited, tmp_path):
+def test_command_writes_a_page_and_prints_its_path(audited, tmp_path):
     path = tmp_path / "deep" / "audit.html"
     done = report(tmp_path, "--output", str(path), "--days", "2", **address(audited))
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, str(path), "")
@@ -108,7 +108,7 @@ def test_the_command_writes_a_page_and_prints_its_path(audited, tmp_path):
         ({"REDSHIFT_HOST": ""}, "make up; or name a warehouse with REDSHIFT_HOST"),
     ],
 )
-def test_what_is_missing_is_said_in_one_message(redshift, tmp_path, changed, said):
+def test_wrong_settings_give_one_message(redshift, tmp_path, changed, said):
     done = report(tmp_path, **{**address(redshift), **changed})
     assert done.returncode == 2
     assert done.stderr.startswith("Set-up failed: ")
@@ -117,7 +117,7 @@ def test_what_is_missing_is_said_in_one_message(redshift, tmp_path, changed, sai
     assert not list(tmp_path.rglob("report.html*"))
 
 
-def test_a_place_that_cannot_be_written_is_named(audited, tmp_path):
+def test_unwritable_path_is_named(audited, tmp_path):
     (tmp_path / "file").touch()
     done = report(tmp_path, "--output", str(tmp_path / "file" / "audit.html"), **address(audited))
     assert done.returncode == 2
@@ -125,7 +125,7 @@ def test_a_place_that_cannot_be_written_is_named(audited, tmp_path):
     assert "--output" in done.stderr
 
 
-def test_the_report_of_a_pipelines_warehouse_is_published(audited, aws, tmp_path):
+def test_report_is_published_to_s3(audited, aws, tmp_path):
     secretsmanager, s3 = aws.client("secretsmanager"), aws.client("s3")
     login = {"username": audited.user, "password": audited.password}
     where = {"host": audited.host, "port": audited.port, "extra": {"sslmode": "disable"}}

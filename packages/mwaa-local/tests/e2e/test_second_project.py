@@ -16,6 +16,7 @@ import sqlparse
 import yaml
 from foreign_projects import OthersProject
 
+from audit_report import DBT_PACKAGE
 from mwaa_local.aws import seed
 from mwaa_local.mwaa.api import FINAL, Airflow, NoAnswerError
 from mwaa_local.settings import HOST, REPOSITORY, Passwords
@@ -112,8 +113,9 @@ def bring(project: Path, schema: str, *, audit: bool) -> Path:
     if audit:
         assert not (project / "packages.yml").exists()
         (project / "packages.yml").write_text(yaml.safe_dump(packages))
-        if not (project.parent / "packages").exists():
-            (project.parent / "packages").symlink_to(REPOSITORY / "packages")
+        if not (link := project.parent / ".local" / "audit_trail").exists():
+            link.parent.mkdir()
+            link.symlink_to(DBT_PACKAGE)
     return project
 
 

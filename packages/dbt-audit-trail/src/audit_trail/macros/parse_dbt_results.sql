@@ -65,7 +65,7 @@
 
 {# A row as JSON that Redshift can read and store: texts cut to the width of their columns, and written as they are. #}
 {% macro clean_audit_row(row, widths) %}
-    {%- set escapes = {9: '\\t', 10: '\\n', 13: '\\r', 34: '\\"', 92: '\\\\'} -%}
+    {%- set escapes = {8: '\\b', 9: '\\t', 10: '\\n', 12: '\\f', 13: '\\r', 34: '\\"', 92: '\\\\'} -%}
     {%- set pairs = [] -%}
     {%- for column, value in row.items() if column in widths and value is not none -%}
         {%- set value = tojson(value) if not widths[column] else
@@ -77,17 +77,17 @@
 
 
 {#
-  Text that fits into `width` bytes, cut between characters. Control characters are removed: Redshift stores no NUL, and JSON
-  would need six bytes for each of the others. A key that is cut ends with a hash of the full key, so it stays unique.
+  Text that fits into `width` bytes, cut between characters. Control characters without a short form in JSON are removed: Redshift
+  stores no NUL, and each of the others takes six bytes. A key that is cut ends with a hash of the full key, so it stays unique.
 #}
 {% macro cut_audit_text(text, width, is_key=false) %}
     {%- set control_characters = {} -%}
-    {%- for code in range(32) if code not in (9, 10, 13) -%}
+    {%- for code in range(32) if code not in (8, 9, 10, 12, 13) -%}
         {%- do control_characters.update({code: none}) -%}
     {%- endfor -%}
     {%- set stored = text.translate(control_characters).encode('utf-8', 'replace') -%}
     {%- if stored | length > width -%}
-        {%- set ending = ('.' ~ local_md5(text)).encode() if is_key else ''.encode() -%}
+        {%- set ending = ('.' ~ local_md5(stored.decode())).encode() if is_key else ''.encode() -%}
         {%- set stored = stored[:width - ending | length].decode('utf-8', 'ignore').encode() + ending -%}
     {%- endif -%}
     {%- do return(stored.decode()) -%}
