@@ -20,7 +20,7 @@ def state_of_make() -> Path:
 
 
 def state_of_bootstrap() -> Path:
-    script = (REPOSITORY / "packages" / "bootstrap.sh").read_text()
+    script = (REPOSITORY / ".ci" / "bootstrap.sh").read_text()
     (assignment,) = [line for line in script.splitlines() if line.startswith("state=")]
     done = subprocess.run(
         ["sh", "-c", f'{assignment}; echo "$state"'], env=os.environ, capture_output=True, text=True, check=True
