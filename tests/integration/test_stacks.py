@@ -40,12 +40,18 @@ def test_what_holds_data_outlives_its_stack():
 
 def test_alert_function_publishes_to_its_topic_and_has_an_alarm(aws, stacks, storage):
     function = f"notify-{stacks.name}"
-    made = stacks.make("notification.yml", KeyArn=storage["KeyArn"], FunctionName=function, Email="people@example.com")
-    shown = aws.client("lambda").get_function_configuration(FunctionName=function)
-    assert shown["Environment"]["Variables"] == {"TOPIC_ARN": made["TopicArn"]}
-    assert shown["Handler"] == "handler.lambda_handler"
-    (publish,) = (each for each in stacks.policies(shown["Role"]) if each["Action"] == "sns:Publish")
-    assert publish["Resource"] == made["TopicArn"]
+    outputs = stacks.make(
+        "notification.yml", KeyArn=storage["KeyArn"], FunctionName=function, Email="people@example.com"
+    )
+    function_configuration = aws.client("lambda").get_function_configuration(FunctionName=function)
+    assert function_configuration["Environment"]["Variables"] == {"TOPIC_ARN": outputs["TopicArn"]}
+    assert function_configuration["Handler"] == "handler.lambda_handler"
+    (publish,) = (
+        statement
+        for statement in stacks.policies(function_configuration["Role"])
+        if statement["Action"] == "sns:Publish"
+    )
+    assert publish["Resource"] == outputs["TopicArn"]
     (group,) = aws.client("logs").describe_log_groups(logGroupNamePrefix=f"/aws/lambda/{function}")["logGroups"]
     assert group["retentionInDays"] == 90
     alarm = properties("notification.yml", "FailedAlarm")
@@ -55,9 +61,9 @@ def test_alert_function_publishes_to_its_topic_and_has_an_alarm(aws, stacks, sto
 def copies(statements: list[dict]) -> set[tuple[str, str]]:
     return {
         (action, resource)
-        for each in statements
-        for action in listed(each["Action"])
-        for resource in listed(each["Resource"])
+        for statement in statements
+        for action in listed(statement["Action"])
+        for resource in listed(statement["Resource"])
     }
 
 
@@ -65,7 +71,7 @@ def trust_of(aws, role_arn: str) -> list[dict]:
     document = aws.client("iam").get_role(RoleName=role_arn.rpartition("/")[2])["Role"]["AssumeRolePolicyDocument"]
     # The stand-in keeps the policy of a stack's role as Python writes it, and AWS::NoValue in a list as None.
     statements = (ast.literal_eval(document) if isinstance(document, str) else document)["Statement"]
-    return [each for each in statements if each]
+    return [statement for statement in statements if statement]
 
 
 def test_copy_reads_the_landing_bucket_and_nothing_else(stacks, storage):
@@ -82,7 +88,7 @@ def test_a_warehouse_of_another_account_may_take_the_role_of_copy_only_if_it_is_
     assert len(trust_of(aws, storage["CopyRoleArn"])) == 1
     other = "arn:aws:iam::210987654321:role/warehouse"
     chained = Stacks(aws).make("storage.yml", WarehouseRoleArn=other)
-    assert {"AWS": other} in [each["Principal"] for each in trust_of(aws, chained["CopyRoleArn"])]
+    assert {"AWS": other} in [statement["Principal"] for statement in trust_of(aws, chained["CopyRoleArn"])]
 
 
 def test_private_subnets_reach_what_mwaa_and_the_pipelines_use(aws, stacks):
@@ -93,23 +99,23 @@ def test_private_subnets_reach_what_mwaa_and_the_pipelines_use(aws, stacks):
         for number, zone in enumerate("ab")
     ]
     table = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
-    made = stacks.make(
+    outputs = stacks.make(
         "network.yml",
         VpcId=vpc,
         VpcCidr="10.9.0.0/16",
-        SubnetIds=",".join(each["SubnetId"] for each in subnets),
+        SubnetIds=",".join(statement["SubnetId"] for statement in subnets),
         RouteTableIds=table,
         LoginService="redshift-serverless",
     )
-    found = ec2.describe_vpc_endpoints(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["VpcEndpoints"]
-    services = {each["ServiceName"].removeprefix("com.amazonaws.us-east-1."): each for each in found}
+    endpoints = ec2.describe_vpc_endpoints(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["VpcEndpoints"]
+    services = {statement["ServiceName"].removeprefix("com.amazonaws.us-east-1."): statement for statement in endpoints}
     assert set(services) == {
         *("s3", "airflow.api", "airflow.env", "logs", "monitoring", "sqs", "kms"),
         *("secretsmanager", "lambda", "sts", "redshift-serverless"),
     }
     assert services["s3"]["VpcEndpointType"] == "Gateway"
     assert services["s3"]["RouteTableIds"] == [table]
-    (group,) = ec2.describe_security_groups(GroupIds=[made["EndpointsSecurityGroupId"]])["SecurityGroups"]
+    (group,) = ec2.describe_security_groups(GroupIds=[outputs["EndpointsSecurityGroupId"]])["SecurityGroups"]
     (rule,) = group["IpPermissions"]
     assert (rule["FromPort"], rule["ToPort"], rule["IpRanges"][0]["CidrIp"]) == (443, 443, "10.9.0.0/16")
 
@@ -147,8 +153,11 @@ def filled(template: dict) -> str:
 
 
 def test_the_secret_and_the_connection_are_what_the_pipeline_reads():
-    made = properties("credentials.yml", "DbtUserSecret")["GenerateSecretString"]
-    assert {*json.loads(filled(made["SecretStringTemplate"])), made["GenerateStringKey"]} >= {"username", "password"}
+    outputs = properties("credentials.yml", "DbtUserSecret")["GenerateSecretString"]
+    assert {*json.loads(filled(outputs["SecretStringTemplate"])), outputs["GenerateStringKey"]} >= {
+        "username",
+        "password",
+    }
     assert json.loads(filled(properties("credentials.yml", "Connection")["SecretString"])) == {
         "conn_type": "redshift",
         "host": "warehouse.example.com",
@@ -202,7 +211,9 @@ def test_release_role_reaches_only_what_a_release_touches(stacks, storage):
     )
     bucket = f"arn:aws:s3:::{storage['DagsBucketName']}"
     account = "us-east-1:123456789012"
-    assert {resource for each in stacks.policies(outputs["RoleArn"]) for resource in listed(each["Resource"])} == {
+    assert {
+        resource for statement in stacks.policies(outputs["RoleArn"]) for resource in listed(statement["Resource"])
+    } == {
         bucket,
         f"{bucket}/dags/*",
         f"{bucket}/requirements.txt",
@@ -215,7 +226,7 @@ def test_release_role_reaches_only_what_a_release_touches(stacks, storage):
 
 
 def test_on_dev_the_release_role_may_run_a_pipeline_and_another_role_asks_the_warehouse(aws, stacks, storage):
-    made = stacks.make(
+    outputs = stacks.make(
         "github.yml",
         Repository="acme/data",
         GitHubEnvironment="dev",
@@ -225,16 +236,16 @@ def test_on_dev_the_release_role_may_run_a_pipeline_and_another_role_asks_the_wa
         Freshness="true",
     )
     account = "us-east-1:123456789012"
-    granted = copies(stacks.policies(made["RoleArn"]))
+    granted = copies(stacks.policies(outputs["RoleArn"]))
     assert ("airflow:InvokeRestApi", f"arn:aws:airflow:{account}:role/flights/User") in granted
     assert not any(action.startswith("secretsmanager:") for action, _ in granted)
     secret = f"arn:aws:secretsmanager:{account}:secret:"
-    assert copies(stacks.policies(made["WarehouseRoleArn"])) == {
+    assert copies(stacks.policies(outputs["WarehouseRoleArn"])) == {
         ("secretsmanager:GetSecretValue", f"{secret}flights/dbt_user-??????"),
         ("secretsmanager:GetSecretValue", f"{secret}airflow/connections/flights_redshift-??????"),
         ("kms:Decrypt", storage["KeyArn"]),
     }
-    (statement,) = trust_of(aws, made["WarehouseRoleArn"])
+    (statement,) = trust_of(aws, outputs["WarehouseRoleArn"])
     assert trusted_subjects(statement) == ["repo:acme/data:environment:dev-warehouse"]
 
 
@@ -252,21 +263,25 @@ def test_what_the_stand_in_cannot_make_is_listed_and_nothing_else():
 def test_the_execution_role_reads_two_kinds_of_secrets_and_calls_one_function(aws, stacks, storage):
     ec2 = aws.client("ec2")
     vpc = ec2.create_vpc(CidrBlock="10.8.0.0/16")["Vpc"]
-    made = stacks.make(
+    outputs = stacks.make(
         "environment.yml",
         VpcId=vpc["VpcId"],
         SubnetIds="subnet-12345678,subnet-87654321",
         DagsBucketName=storage["DagsBucketName"],
         KeyArn=storage["KeyArn"],
     )
-    statements = stacks.policies(made["ExecutionRoleArn"])
+    statements = stacks.policies(outputs["ExecutionRoleArn"])
     prefix = "arn:aws:secretsmanager:us-east-1:123456789012:secret:"
-    reads = [each["Resource"] for each in statements if each["Action"] == "secretsmanager:GetSecretValue"]
+    reads = [
+        statement["Resource"] for statement in statements if statement["Action"] == "secretsmanager:GetSecretValue"
+    ]
     assert reads == [[f"{prefix}flights/dbt_user-??????", f"{prefix}airflow/connections/*"]]
-    calls = [each["Resource"] for each in statements if each["Action"] == "lambda:InvokeFunction"]
+    calls = [statement["Resource"] for statement in statements if statement["Action"] == "lambda:InvokeFunction"]
     assert calls == ["arn:aws:lambda:us-east-1:123456789012:function:sns_notification"]
     # What AWS cannot narrow to a resource, and nothing else, has the wildcard.
-    everywhere = {action for each in statements if each["Resource"] == "*" for action in listed(each["Action"])}
+    everywhere = {
+        action for statement in statements if statement["Resource"] == "*" for action in listed(statement["Action"])
+    }
     assert everywhere == {"logs:DescribeLogGroups", "s3:GetAccountPublicAccessBlock", "cloudwatch:PutMetricData"}
 
 

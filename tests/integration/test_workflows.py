@@ -23,11 +23,11 @@ from workbench.scan import environment as scanners
 
 @pytest.fixture
 def buckets(s3) -> dict[str, Bucket]:
-    made = {}
+    created = {}
     for environment in ("dev", "prod"):
-        made[environment] = Bucket(f"{environment}-{secrets.token_hex(6)}", s3)
-        s3.create_bucket(Bucket=made[environment].name)
-    return made
+        created[environment] = Bucket(f"{environment}-{secrets.token_hex(6)}", s3)
+        s3.create_bucket(Bucket=created[environment].name)
+    return created
 
 
 def test_a_merge_reaches_dev_and_prod_with_the_same_bytes_and_rolls_back(
@@ -35,7 +35,7 @@ def test_a_merge_reaches_dev_and_prod_with_the_same_bytes_and_rolls_back(
 ):
     source = tmp_path / "source"
     copy_repository(source)
-    given = {
+    credentials = {
         environment: make(
             aws.client("iam"),
             "github.yml",
@@ -58,14 +58,14 @@ def test_a_merge_reaches_dev_and_prod_with_the_same_bytes_and_rolls_back(
             environment: {
                 "AWS_REGION": "us-east-1",
                 "AWS_ACCOUNT_ID": "123456789012",
-                "DEPLOY_ROLE_ARN": given[environment],
+                "DEPLOY_ROLE_ARN": credentials[environment],
                 "DEPLOY_BUCKET": bucket.name,
             }
             for environment, bucket in buckets.items()
         },
     )
     runner.run("release.yml")
-    assert runner.roles == [given["dev"], given["prod"]]
+    assert runner.roles == [credentials["dev"], credentials["prod"]]
     first = {environment: contents(bucket) for environment, bucket in buckets.items()}
     assert first["dev"] == first["prod"]
     assert first["dev"]["dags/.airflowignore"] == b"mwaa_pipelines/\ndbt/\n"
@@ -95,7 +95,7 @@ def test_a_merge_reaches_dev_and_prod_with_the_same_bytes_and_rolls_back(
     runner.variables["prod"] = variables | {"DEPLOY_BUCKET": buckets["dev"].name}
     with pytest.raises(AssertionError, match=r"access denied by AWS .*is not authorized to perform: s3:"):
         runner.run("rollback.yml", {"environment": "prod", "project": "flights"})
-    runner.variables["prod"] = variables | {"DEPLOY_ROLE_ARN": given["dev"]}
+    runner.variables["prod"] = variables | {"DEPLOY_ROLE_ARN": credentials["dev"]}
     with pytest.raises(ClientError, match="Not authorized to perform sts:AssumeRoleWithWebIdentity"):
         runner.run("rollback.yml", {"environment": "prod", "project": "flights"})
     runner.variables["prod"] = variables
@@ -145,14 +145,14 @@ def test_a_pull_request_is_checked_without_credentials_and_told_in_one_comment(t
     assert {"make lint", "make test"} <= set(called)
     assert runner.roles == []
     text = (tmp_path / "comment.md").read_text()
-    for said in (
+    for messages in (
         "**Lint**",
         "**Test**",
         "**Change**",
         "~ models/marts/carriers.sql",
         "table model dbt_change.carriers",
     ):
-        assert said in text
+        assert messages in text
     # What did not change is read where production has it, and is not built again.
     assert "departures, stg_airlines and what they read" in text
     assert "dbt_change.departures" not in text

@@ -25,8 +25,10 @@ def test_the_dags_in_airflows_own_environment(airflow_python: Path, tmp_path: Pa
 @pytest.mark.parametrize("version", ["3.0.6", "3.2.1"])
 def test_the_dags_in_the_older_versions_that_mwaa_offers(version: str, tmp_path: Path) -> None:
     python = _environment_of(version)
-    shown = [python, "-c", "import airflow, cosmos; print(airflow.__version__, cosmos.__version__)"]
-    done = subprocess.run(shown, cwd=tmp_path, env=base_environment(), capture_output=True, text=True, check=True)
+    version_command = [python, "-c", "import airflow, cosmos; print(airflow.__version__, cosmos.__version__)"]
+    done = subprocess.run(
+        version_command, cwd=tmp_path, env=base_environment(), capture_output=True, text=True, check=True
+    )
     pinned = (REPOSITORY / "requirements.txt").read_text().split("astronomer-cosmos==")[1].split()[0]
     assert done.stdout.splitlines()[-1] == f"{version} {pinned}"
     _run_tests(python, tmp_path)

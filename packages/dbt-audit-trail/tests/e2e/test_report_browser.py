@@ -41,8 +41,8 @@ def test_10_000_rows_render_within_three_seconds(browser, large, width, scheme):
     )
     assert browser.run("document.querySelectorAll('canvas').length") == 3
     assert browser.run("document.documentElement.scrollWidth") <= width
-    shown = browser.run("getComputedStyle(document.body).backgroundColor")
-    assert (sum(int(part) for part in shown[4:-1].split(",")) < 200) == (scheme == "dark")
+    output = browser.run("getComputedStyle(document.body).backgroundColor")
+    assert (sum(int(part) for part in output[4:-1].split(",")) < 200) == (scheme == "dark")
     picture = base64.b64decode(browser.call("Page.captureScreenshot", format="png")["data"])
     assert len(picture) > 10_000
     quiet(browser, large)
@@ -130,6 +130,6 @@ def test_foreign_requests_and_scripts_are_blocked_and_reported(browser, large, t
     )
     browser.open(path)
     browser.run("new Promise(done => setTimeout(done, 200))")
-    said = [event["entry"]["text"] for event in browser.named("Log.entryAdded")]
-    assert sum("Content Security Policy" in text for text in said) == 2
+    messages = [event["entry"]["text"] for event in browser.named("Log.entryAdded")]
+    assert sum("Content Security Policy" in text for text in messages) == 2
     assert browser.run("window.hacked === undefined")

@@ -133,7 +133,7 @@ def database(start_redshift) -> Database:
             row = f"({', '.join(['%s'] * len(names))})"
             database.run(
                 f'insert into "raw".{table} ({", ".join(names)}) values {", ".join([row] * len(part))}',
-                [value for each in part for value in each.values()],
+                [value for entry in part for value in entry.values()],
             )
     database.add_user("dbt_user", "analytics")
     return database
@@ -184,9 +184,9 @@ def dbt(database, tmp_path_factory) -> Callable[..., Finished]:
 
         def end() -> Finished:
             output, _ = process.communicate(timeout=600)
-            made = folder / "partial_parse.msgpack"
-            if made.exists() and not (parsed / made.name).exists():
-                shutil.copy(made, parsed)
+            created = folder / "partial_parse.msgpack"
+            if created.exists() and not (parsed / created.name).exists():
+                shutil.copy(created, parsed)
             return Finished(process.returncode, output, folder)
 
         end.process, end.folder = process, folder

@@ -33,11 +33,11 @@ AIRFLOW = {
 
 def assert_same(rows: list[dict], finished) -> dict[str, dict]:
     """Assert that the rows equal the results that dbt reported; return them by unique_id."""
-    found = {row["unique_id"]: row for row in rows}
-    assert len(found) == len(rows)
-    assert found.keys() == finished.nodes.keys()
+    actual = {row["unique_id"]: row for row in rows}
+    assert len(actual) == len(rows)
+    assert actual.keys() == finished.nodes.keys()
     for unique_id, result in finished.nodes.items():
-        row = found[unique_id]
+        row = actual[unique_id]
         assert row["load_id"] == f"{finished.invocation_id}.{unique_id}"
         assert row["status"] == result["status"]
         assert row["execution_time"] == pytest.approx(result["execution_time"])
@@ -50,7 +50,7 @@ def assert_same(rows: list[dict], finished) -> dict[str, dict]:
         expected = [datetime.fromisoformat(time).replace(tzinfo=None) for time in times]
         assert row["started_at"] == (min(expected) if expected else None)
         assert row["completed_at"] == (max(expected) if expected else None)
-    return found
+    return actual
 
 
 def test_every_result_of_a_build_is_a_row(built, database):
@@ -164,15 +164,15 @@ def test_sixteen_parallel_invocations_write_all_rows(built, dbt, database):
         + "".join(f"          - in_range: {{name: many_{n}, arguments: {{minimum: 1}}}}\n" for n in range(50))
     )
     try:
-        made = dbt("run", "--select", "many")
-        assert made.code == 0, made.output
+        first_run = dbt("run", "--select", "many")
+        assert first_run.code == 0, first_run.output
         running = [dbt.begin("test", "--select", "many") for _ in range(16)]
         finished = [end() for end in running]
     finally:
         (folder / "many.sql").unlink()
         (folder / "many.yml").unlink()
-    assert [each.code for each in finished] == [0] * 16
-    rows = [row for each in finished for row in database.audit_rows(each.invocation_id)]
+    assert [entry.code for entry in finished] == [0] * 16
+    rows = [row for entry in finished for row in database.audit_rows(entry.invocation_id)]
     assert len(rows) == len({row["load_id"] for row in rows}) == 800
 
 
@@ -274,5 +274,5 @@ def test_any_text_survives_the_round_trip(built, dbt, database, texts):
     expected = [re.sub("[\0-\x07\x0b\x0e-\x1f]", "", text) for text in texts]
     assert sorted((int(number), message) for number, _, message in stored) == list(enumerate(expected))
     for number, name, _ in stored:
-        wanted = expected[int(number)].encode()
-        assert name == wanted[:512].decode(errors="ignore")
+        target = expected[int(number)].encode()
+        assert name == target[:512].decode(errors="ignore")

@@ -65,11 +65,11 @@ def moment(day: int, second: float | None) -> datetime | None:
 
 
 def rows() -> list[dict]:
-    made = []
+    all_rows = []
     for day, invocation, attempt, node, status, first, last, written, failures in HISTORY:
         unique_id, kind, parents, tags = NODES[node]
         by_hand = attempt is None
-        made.append(
+        all_rows.append(
             {
                 "load_id": f"{invocation}.{unique_id}",
                 "invocation_id": invocation,
@@ -98,7 +98,7 @@ def rows() -> list[dict]:
                 "airflow_try_number": attempt,
             }
         )
-    return made
+    return all_rows
 
 
 @pytest.fixture(scope="module")
@@ -266,12 +266,12 @@ def test_queries_join_to_nodes_and_airflow_runs(built, database):
     )
     # History is written with a delay, here as on a cluster; asked for by its name, it is brought up to date.
     database.run("select count(*) from sys_query_history")
-    found = database.dictionaries("select * from analytics.audit_queries where run_key = 'd/queries'")
-    assert {row["name"] for row in found} == {"queried"}
-    kinds = {row["query_type"] for row in found}
+    actual = database.dictionaries("select * from analytics.audit_queries where run_key = 'd/queries'")
+    assert {row["name"] for row in actual} == {"queried"}
+    kinds = {row["query_type"] for row in actual}
     assert {"SELECT", "DDL"} <= kinds
     assert "DELETE" not in kinds
-    assert all(float(row["elapsed_seconds"]) >= 0 for row in found)
+    assert all(float(row["elapsed_seconds"]) >= 0 for row in actual)
 
 
 def test_clock_jumping_back_breaks_no_view(history, database):
@@ -320,9 +320,9 @@ def test_a_long_chain_shows_its_last_32_nodes(history, database, length):
         insert(database, {**template, **identity, **times, "depends_on": depends_on})
     try:
         (path,) = [row for row in history("audit_critical_paths") if row["run_key"] == "long"]
-        shown = [f"n{number}" for number in range(max(0, length - 32), length)]
-        assert path["critical_path"].split(" > ") == shown
-        assert (path["critical_path_nodes"], float(path["critical_path_seconds"])) == (len(shown), len(shown))
+        output = [f"n{number}" for number in range(max(0, length - 32), length)]
+        assert path["critical_path"].split(" > ") == output
+        assert (path["critical_path_nodes"], float(path["critical_path_seconds"])) == (len(output), len(output))
     finally:
         database.run("delete from history.audit_table where invocation_id = 'long'")
 

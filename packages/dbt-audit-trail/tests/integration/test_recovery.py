@@ -87,8 +87,8 @@ def test_results_of_a_lost_worker_are_written_with_nulls(built, dbt, database, m
     monkeypatch.syspath_prepend(REPOSITORY / "dags")
     from mwaa_pipelines import lost_worker as lost
 
-    kept: list[str] = []
-    monkeypatch.setattr(lost, "keep", lambda run, results, _: kept.extend(chunks(run, results)))
+    stored_chunks: list[str] = []
+    monkeypatch.setattr(lost, "keep", lambda run, results, _: stored_chunks.extend(chunks(run, results)))
     mart, test = "model.flights.carriers", "test.flights.gone_since.abc"
     names = {"producer_task_id": "producer", "model_unique_id": mart}
     tasks = {
@@ -103,7 +103,7 @@ def test_results_of_a_lost_worker_are_written_with_nulls(built, dbt, database, m
     }
     states = {"producer": "failed", "run": "success", "test": "success"}
     lost.store_lost_results(context, "20260101T000000Z-aaaaaaa", tasks, states)
-    assert "2 audit rows of invocation lost-" in recover(dbt, {"DBT_AUDIT_KEPT_0": kept[0]})
+    assert "2 audit rows of invocation lost-" in recover(dbt, {"DBT_AUDIT_KEPT_0": stored_chunks[0]})
     query = "select * from analytics.audit_table where airflow_run_id = 'lost_run' order by unique_id"
     row, tested = database.dictionaries(query, [])
     assert (row["unique_id"], row["status"], row["message"]) == (mart, "success", lost.MESSAGE)

@@ -138,8 +138,8 @@ def test_report_is_published_to_s3(audited, aws, tmp_path):
     pipelines.write_text(json.dumps({"pipelines": [pipeline]}))
     values = {"SecretName": "published/user", "ConnectionId": "published", "ReportBucketName": "published"}
     session = warehouse_session(aws, **values)
-    secretsmanager, given = (client_of(session, aws.settings, service) for service in ("secretsmanager", "s3"))
-    publish_report(secretsmanager, given, "published", "s3://published/audit/index.html", pipelines=pipelines)
+    secretsmanager, s3_client = (client_of(session, aws.settings, service) for service in ("secretsmanager", "s3"))
+    publish_report(secretsmanager, s3_client, "published", "s3://published/audit/index.html", pipelines=pipelines)
     page = s3.get_object(Bucket="published", Key="audit/index.html")
     assert page["ContentType"] == "text/html; charset=utf-8"
     text = page["Body"].read().decode()
@@ -149,7 +149,7 @@ def test_report_is_published_to_s3(audited, aws, tmp_path):
     with pytest.raises(
         DeployError, match=r"is not authorized to perform: s3:PutObject on resource: .*:published/index"
     ):
-        publish_report(secretsmanager, given, "published", "s3://published/index.html", pipelines=pipelines)
+        publish_report(secretsmanager, s3_client, "published", "s3://published/index.html", pipelines=pipelines)
     with pytest.raises(DeployError, match="s3://no-such-bucket/x"):
         publish_report(secretsmanager, s3, "published", "s3://no-such-bucket/x", pipelines=pipelines)
     for url in ("https://published/x", "s3://published", "s3://published/", "published/x"):

@@ -152,12 +152,12 @@ def test_text_survives(text):
 @settings(max_examples=300, deadline=None)
 @given(st.text(st.characters() | st.sampled_from('\\u"\n\b\x1f é🛩'), max_size=30), st.integers(1, 40))
 def test_any_text_survives_or_is_cut_between_characters(text, width):
-    kept = stored(text, width)
+    stored_text = stored(text, width)
     expected = re.sub(r"[\0-\x07\x0b\x0e-\x1f]", "", text).encode("utf-8", "replace").decode()
-    assert len(kept.encode()) <= width
-    assert expected.startswith(kept)
+    assert len(stored_text.encode()) <= width
+    assert expected.startswith(stored_text)
     # As many characters as fit.
-    assert kept == expected or len(expected[: len(kept) + 1].encode()) > width
+    assert stored_text == expected or len(expected[: len(stored_text) + 1].encode()) > width
 
 
 @pytest.mark.parametrize(

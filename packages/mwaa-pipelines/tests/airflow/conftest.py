@@ -68,8 +68,8 @@ class TaskInstance(SimpleNamespace):
         return next((run for run in reversed(self.runs) if state in {None, run.state}), None)
 
     def get_task_states(self, dag_id: str, run_ids: list[str], task_ids: list[str] | None = None) -> dict[str, Any]:
-        wanted = {task: state for task, state in self.states.items() if task_ids is None or task in task_ids}
-        return {run_ids[0]: wanted}
+        expected = {task: state for task, state in self.states.items() if task_ids is None or task in task_ids}
+        return {run_ids[0]: expected}
 
 
 def entries(*names: str, **lines: str) -> str:

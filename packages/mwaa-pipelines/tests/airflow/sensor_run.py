@@ -1,4 +1,4 @@
-"""What the tests of the sensors share: a DAG run in memory, with dbt as a script."""
+"""Shared by the tests of the sensors: a DAG run in memory, with dbt as a script."""
 
 import copy
 import json
@@ -55,7 +55,7 @@ class Run:
         self._dbt.chmod(0o755)
 
     def sensor(self, task_id: str, try_number: int = 1) -> Any:
-        # A task is made anew in each process.
+        # Each process creates the task again.
         task = copy.copy(self.dag.get_task(task_id))
         self._monkeypatch.setattr(task, "dbt_executable_path", str(self._dbt))
         self.ti.task_id, self.ti.try_number, self.ti.task = task_id, try_number, task

@@ -117,8 +117,8 @@ def test_entry_must_be_a_mapping(tmp_path: Path, entry: str) -> None:
 )
 def test_invalid_setting_is_named_with_entry_and_value(tmp_path: Path, line: str, words: tuple[str, ...]) -> None:
     key = line.split(":")[0]
-    kept = "".join(f"{row}\n" for row in GOOD.splitlines() if not row.strip().startswith(f"{key}:"))
-    messages = problems(tmp_path, f"{kept}    {line}\n")
+    remaining_rows = "".join(f"{row}\n" for row in GOOD.splitlines() if not row.strip().startswith(f"{key}:"))
+    messages = problems(tmp_path, f"{remaining_rows}    {line}\n")
     assert all(text.startswith("pipeline one: ") for text in messages)
     for word in words:
         assert word in "".join(messages)

@@ -28,7 +28,10 @@ def states(tasks: dict[str, Any]) -> dict[str, str]:
 
 
 def passed(ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str]) -> dict[str, str]:
-    return {each["unique_id"]: each["status"] for each in lost_results(ti, tasks[PRODUCER], tasks, states)}
+    return {
+        node_result["unique_id"]: node_result["status"]
+        for node_result in lost_results(ti, tasks[PRODUCER], tasks, states)
+    }
 
 
 # Airflow gives a task that a dead scheduler had started a second try, which Cosmos skips.
@@ -74,10 +77,10 @@ def test_it_is_kept_once_for_the_next_run(
 ) -> None:
     for _ in range(2):
         store_lost_results(context(ti), "20260101T000000Z-aaaaaaa", tasks, states)
-    (kept,) = bucket.objects.all()
-    chunk = json.loads(kept.get()["Body"].read())
+    (stored_object,) = bucket.objects.all()
+    chunk = json.loads(stored_object.get()["Body"].read())
     run = chunk["run"]
-    assert kept.key == f"kept_results/flights_pipeline/{run['invocation_id']}.0000.json"
+    assert stored_object.key == f"kept_results/flights_pipeline/{run['invocation_id']}.0000.json"
     assert run["invocation_id"].startswith("lost-")
     assert (run["airflow_run_id"], run["airflow_task_id"], run["airflow_try_number"]) == ("run", PRODUCER, "1")
     assert (run["release_id"], run["code_version"]) == ("20260101T000000Z-aaaaaaa", "aaaaaaa")

@@ -25,9 +25,9 @@ def bag(tmp_path: Path, text: str) -> Any:
 
 
 def test_one_bad_entry_is_an_import_error_of_its_own_and_the_other_dags_are_made(tmp_path: Path) -> None:
-    found = bag(tmp_path, entries("one", "two", "three", two="threads: many", three="thread: 1"))
-    assert list(found.dags) == ["one"]
-    ((file, error),) = found.import_errors.items()
+    dag_bag = bag(tmp_path, entries("one", "two", "three", two="threads: many", three="thread: 1"))
+    assert list(dag_bag.dags) == ["one"]
+    ((file, error),) = dag_bag.import_errors.items()
     assert file.endswith("pipelines_errors.py")
     last = error[error.index("PipelineError: ") :].splitlines()
     assert last[0].endswith(
@@ -38,17 +38,17 @@ def test_one_bad_entry_is_an_import_error_of_its_own_and_the_other_dags_are_made
 
 
 def test_a_file_of_no_use_is_one_import_error(tmp_path: Path) -> None:
-    found = bag(tmp_path, "pipelines: []")
-    assert found.dags == {}
-    ((file, error),) = found.import_errors.items()
+    dag_bag = bag(tmp_path, "pipelines: []")
+    assert dag_bag.dags == {}
+    ((file, error),) = dag_bag.import_errors.items()
     assert file.endswith("pipelines.py")
     assert "must contain a list under the key 'pipelines'" in error
 
 
 def test_good_entries_make_no_import_error(tmp_path: Path) -> None:
-    found = bag(tmp_path, entries("one", "two", two="schedule: [one]"))
-    assert found.import_errors == {}
-    assert sorted(found.dags) == ["one", "two"]
+    dag_bag = bag(tmp_path, entries("one", "two", two="schedule: [one]"))
+    assert dag_bag.import_errors == {}
+    assert sorted(dag_bag.dags) == ["one", "two"]
 
 
 def test_settings_reach_the_dag(tmp_path: Path) -> None:
@@ -95,9 +95,9 @@ def test_a_pipeline_is_scheduled_on_assets(tmp_path: Path) -> None:
     ],
 )
 def test_modes_of_execution_and_of_tests(tmp_path: Path, lines: str, tasks: set[str]) -> None:
-    found = bag(tmp_path, entries("one", one=lines))
-    assert found.import_errors == {}
-    dag = found.dags["one"]
+    dag_bag = bag(tmp_path, entries("one", one=lines))
+    assert dag_bag.import_errors == {}
+    dag = dag_bag.dags["one"]
     names = {task_id.removeprefix("transform_data.") for task_id in dag.task_ids}
     assert {name for name in names if name.startswith(("departures", "dbt_producer"))} == tasks
     local = "local" in lines
@@ -124,17 +124,17 @@ def test_dag_file_is_short_and_reads_like_the_diagram() -> None:
 
 
 def test_team_adds_its_own_task_by_editing_one_line(tmp_path: Path) -> None:
-    found = bag(tmp_path, entries("one"))
-    audit = set(found.dags["one"].task_group.get_child_by_label("audit_dbt_task").children)
+    dag_bag = bag(tmp_path, entries("one"))
+    audit = set(dag_bag.dags["one"].task_group.get_child_by_label("audit_dbt_task").children)
     path = tmp_path / "pipelines.py"
     text = path.read_text()
     path.write_text(text.replace(CHAIN, CHAIN.replace("audit_", 'EmptyOperator(task_id="load_sources") >> audit_', 1)))
     assert sum(map(str.__ne__, text.splitlines(), path.read_text().splitlines())) == 1
-    found = DagBag(str(tmp_path))
-    assert found.import_errors == {}
-    assert found.dags["one"].get_task("load_sources").downstream_task_ids == audit
+    dag_bag = DagBag(str(tmp_path))
+    assert dag_bag.import_errors == {}
+    assert dag_bag.dags["one"].get_task("load_sources").downstream_task_ids == audit
     # dbt_check also reports a failure of this task.
-    assert "load_sources" in found.dags["one"].get_task("dbt_check").get_flat_relative_ids(upstream=True)
+    assert "load_sources" in dag_bag.dags["one"].get_task("dbt_check").get_flat_relative_ids(upstream=True)
 
 
 @pytest.mark.parametrize("function", ["", "sns_lambda_function_name: alert"])

@@ -46,14 +46,14 @@ def test_address_and_login_are_joined_and_the_password_is_only_in_the_environmen
 
 def test_making_one_asks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    made = mapping()
-    assert (made.conn_id, made.secret_name) == ("flights_redshift", "flights/dbt_user")
+    profile_mapping = mapping()
+    assert (profile_mapping.conn_id, profile_mapping.secret_name) == ("flights_redshift", "flights/dbt_user")
 
 
 def test_a_rotated_secret_reaches_the_next_task(redshift: str) -> None:
     assert list(mapping().env_vars.values()) == ["Pa55-one"]
     put('{"username": "dbt_user_clone", "password": "Pa55-two"}')
-    # Every task parses the DAG file anew.
+    # Every task parses the DAG file again.
     after = mapping()
     assert list(after.env_vars.values()) == ["Pa55-two"]
     assert after.profile["user"] == "dbt_user_clone"
@@ -61,9 +61,9 @@ def test_a_rotated_secret_reaches_the_next_task(redshift: str) -> None:
 
 def test_without_a_secret_the_connection_logs_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_FLIGHTS_REDSHIFT", "redshift://somebody:Pa55-own@cluster.example:5439/dev")
-    made = mapping(None)
-    assert made.profile["user"] == "somebody"
-    assert list(made.env_vars.values()) == ["Pa55-own"]
+    profile_mapping = mapping(None)
+    assert profile_mapping.profile["user"] == "somebody"
+    assert list(profile_mapping.env_vars.values()) == ["Pa55-own"]
 
 
 @pytest.mark.parametrize(
@@ -75,10 +75,10 @@ def test_without_a_secret_the_connection_logs_in(monkeypatch: pytest.MonkeyPatch
 )
 def test_half_a_connection_is_named(monkeypatch: pytest.MonkeyPatch, redshift: str, uri: str, words: str) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_FLIGHTS_REDSHIFT", uri)
-    made = mapping()
+    profile_mapping = mapping()
     for _ in range(2):
         with pytest.raises(PipelineError) as raised:
-            _ = made.profile
+            _ = profile_mapping.profile
         assert words in str(raised.value)
 
 
@@ -200,9 +200,9 @@ def test_the_connection_may_come_from_secrets_manager_with_its_login(monkeypatch
             client.delete_secret(SecretId=f"airflow/connections/{name}", ForceDeleteWithoutRecovery=True)
     assert values["other_redshift"] is None
     monkeypatch.setenv("AIRFLOW_CONN_FLIGHTS_REDSHIFT", values["flights_redshift"])
-    made = mapping(None)
-    assert list(made.env_vars.values()) == ["Pa55-own"]
-    assert made.profile["user"] == "a"
+    profile_mapping = mapping(None)
+    assert list(profile_mapping.env_vars.values()) == ["Pa55-own"]
+    assert profile_mapping.profile["user"] == "a"
 
 
 def test_characters_of_every_kind_survive(redshift: str) -> None:
@@ -213,5 +213,5 @@ def test_characters_of_every_kind_survive(redshift: str) -> None:
 
 def test_the_password_is_masked_in_logs(redshift: str) -> None:
     _ = mapping().profile
-    shown: Any = redact({"message": "Pa55-one is wrong"})
-    assert "Pa55-one" not in str(shown)
+    redacted: Any = redact({"message": "Pa55-one is wrong"})
+    assert "Pa55-one" not in str(redacted)

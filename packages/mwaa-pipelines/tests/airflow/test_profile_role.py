@@ -27,13 +27,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def secret_there(redshift: str) -> Iterator[str]:
     """A secret of the same name as the one here, in the other account and Region; returns its name."""
-    given = boto3.client("sts").assume_role(RoleArn=ROLE, RoleSessionName="test")["Credentials"]
+    credentials = boto3.client("sts").assume_role(RoleArn=ROLE, RoleSessionName="test")["Credentials"]
     client = boto3.client(
         "secretsmanager",
         region_name=REGION,
-        aws_access_key_id=given["AccessKeyId"],
-        aws_secret_access_key=given["SecretAccessKey"],
-        aws_session_token=given["SessionToken"],
+        aws_access_key_id=credentials["AccessKeyId"],
+        aws_secret_access_key=credentials["SecretAccessKey"],
+        aws_session_token=credentials["SessionToken"],
     )
     client.create_secret(Name=redshift, SecretString='{"username": "dbt_there", "password": "Pa55-there"}')
     yield redshift
@@ -47,12 +47,12 @@ def mapping(monkeypatch: pytest.MonkeyPatch, secret_name: str | None, **extra: A
 
 
 def test_the_secret_is_that_of_the_roles_account_and_region(monkeypatch: pytest.MonkeyPatch, secret_there: str) -> None:
-    made = mapping(monkeypatch, secret_there, role_arn=ROLE, region=REGION)
-    assert made.profile["user"] == "dbt_there"
-    assert list(made.env_vars.values()) == ["Pa55-there"]
+    profile_mapping = mapping(monkeypatch, secret_there, role_arn=ROLE, region=REGION)
+    assert profile_mapping.profile["user"] == "dbt_there"
+    assert list(profile_mapping.env_vars.values()) == ["Pa55-there"]
     # Without the role it is the one of the task's own account, whatever the extra says of a Region.
-    made = mapping(monkeypatch, secret_there, region=REGION)
-    assert made.profile["user"] == "dbt_user"
+    profile_mapping = mapping(monkeypatch, secret_there, region=REGION)
+    assert profile_mapping.profile["user"] == "dbt_user"
     with pytest.raises(PipelineError, match=r"'flights/dbt_user' \(setting secret_name\) cannot be read"):
         _ = mapping(monkeypatch, secret_there, role_arn=ROLE, region="us-west-2").profile
 
@@ -73,8 +73,8 @@ def test_with_iam_dbts_process_takes_the_role_and_asks_nothing_here(
     for name, value in {**variables, "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}.items():
         monkeypatch.setenv(name, value)
     for _ in range(2):
-        made = mapping(monkeypatch, None, **IAM, external_id="flights-dev")
-        config = ProfileConfig(profile_name="flights", target_name="prod", profile_mapping=made)
+        created = mapping(monkeypatch, None, **IAM, external_id="flights-dev")
+        config = ProfileConfig(profile_name="flights", target_name="prod", profile_mapping=created)
         with config.ensure_profile() as (path, environment):
             text = Path(path).read_text()
     assert "iam_profile: warehouse" in text

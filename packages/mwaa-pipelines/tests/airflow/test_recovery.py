@@ -168,9 +168,9 @@ def test_many_results_go_in_pieces_that_linux_takes(project: Path, ti: TaskInsta
         {**WRITTEN, "unique_id": f"model.p.m{number}", "message": "\N{AIRPLANE}" * 5000} for number in range(100)
     ]
     write(project, BEGAN, results)
-    run, found = unwritten_results(project)
-    texts = list(chunks(run, found))
-    assert [result for text in texts for result in json.loads(text)["results"]] == found
+    run, unwritten = unwritten_results(project)
+    texts = list(chunks(run, unwritten))
+    assert [result for text in texts for result in json.loads(text)["results"]] == unwritten
     assert max(map(len, texts)) <= 100_000
     assert len(texts) > CHUNKS
 

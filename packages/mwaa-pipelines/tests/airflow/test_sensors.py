@@ -90,9 +90,9 @@ def test_a_retry_keeps_what_its_dbt_reported_failed_or_not(run: Run) -> None:
     run.producer("failed", {MODEL: "error"}, **model_status("error"))
     with pytest.raises(AirflowException, match="non-zero exit code 1"):
         sensor.execute(run.context)
-    kept = run.ti.xcoms["transform_data.departures.run", RESULTS_KEY]
-    assert (kept["invocation_id"], kept["try_number"]) == ("second", 2)
-    assert [(result["unique_id"], result["status"]) for result in kept["results"]] == [(MODEL, "error")]
+    dbt_results = run.ti.xcoms["transform_data.departures.run", RESULTS_KEY]
+    assert (dbt_results["invocation_id"], dbt_results["try_number"]) == ("second", 2)
+    assert [(result["unique_id"], result["status"]) for result in dbt_results["results"]] == [(MODEL, "error")]
 
 
 def test_a_retry_without_dbt_says_what_startup_said(run: Run, venv: Path) -> None:

@@ -48,7 +48,7 @@ def test_a_failure_makes_the_run_fail_whatever_the_alert_does(dag: Any) -> None:
     succeeded = dag.get_task("pipeline_succeeded")
     assert succeeded.trigger_rule == "all_success"
     assert [asset.name for asset in succeeded.outlets] == [dag.dag_id]
-    # Not one_failed: warnings are told, too, and that all is well again. If there is nothing, dbt_check skips it.
+    # Not one_failed: it also alerts about warnings and recoveries. dbt_check skips it if there is nothing to send.
     assert dag.get_task("sns_notification_for_failure").trigger_rule == "all_done"
     check = dag.get_task("dbt_check")
     assert (check.trigger_rule, check.retries) == ("all_done", 0)

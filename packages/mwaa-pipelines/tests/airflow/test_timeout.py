@@ -78,16 +78,16 @@ def test_the_alert_says_what_the_run_was_given(function: str) -> None:
 
 
 def test_a_failure_of_another_kind_has_its_alert_already() -> None:
-    made = callback(run_timeout_minutes=5, sns_lambda_function_name="nowhere")
-    made({**CONTEXT, "reason": "task_failure", "run_id": "one"})
+    alert = callback(run_timeout_minutes=5, sns_lambda_function_name="nowhere")
+    alert({**CONTEXT, "reason": "task_failure", "run_id": "one"})
     with pytest.raises(Exception, match="nowhere"):
-        made({**CONTEXT, "run_id": "one"})
+        alert({**CONTEXT, "run_id": "one"})
 
 
 def test_an_alert_that_fails_is_no_silent_one(function: str) -> None:
-    made = callback(run_timeout_minutes=5, sns_lambda_function_name=function)
+    alert = callback(run_timeout_minutes=5, sns_lambda_function_name=function)
     with pytest.raises(RuntimeError, match=r"the Lambda function timeouts failed: .*no such topic"):
-        made({**CONTEXT, "run_id": "broken"})
+        alert({**CONTEXT, "run_id": "broken"})
 
 
 # --- a run that is late, and goes on ------------------------------------------------------------------------------
@@ -101,30 +101,30 @@ def bag(tmp_path: Path, lines: str) -> Any:
 
 
 def late(**run: Any) -> dict[str, Any]:
-    shown = {"dag_id": "flights_pipeline", "dag_run_id": "manual__a+b", "logical_date": None, "state": "running"}
-    return {"dag_run": {**shown, **run}}
+    output = {"dag_id": "flights_pipeline", "dag_run_id": "manual__a+b", "logical_date": None, "state": "running"}
+    return {"dag_run": {**output, **run}}
 
 
 def test_a_deadline_reaches_the_dag_where_airflow_has_them_and_is_refused_elsewhere(tmp_path: Path) -> None:
-    found = bag(tmp_path, "sns_lambda_function_name: alert\n    deadline_minutes: 90")
+    dag_bag = bag(tmp_path, "sns_lambda_function_name: alert\n    deadline_minutes: 90")
     if not HAS_DEADLINES:
-        assert list(found.dags) == ["two"]
-        (error,) = found.import_errors.values()
-        said = (
+        assert list(dag_bag.dags) == ["two"]
+        (error,) = dag_bag.import_errors.values()
+        messages = (
             f"pipeline one: deadline_minutes: needs Airflow 3.1 or newer, but this is Airflow {__version__}. "
             "Remove the setting"
         )
-        assert error.strip().endswith(said)
+        assert error.strip().endswith(messages)
         return
-    assert found.import_errors == {}
-    (deadline,) = found.dags["one"].deadline
+    assert dag_bag.import_errors == {}
+    (deadline,) = dag_bag.dags["one"].deadline
     assert deadline.interval.total_seconds() == 5400
     assert deadline.reference.reference_name == "DagRunQueuedAtDeadline"
     assert deadline.callback.path == f"{notify_late_run.__module__}.{notify_late_run.__qualname__}"
     assert {"context", *deadline.callback.kwargs} == set(inspect.signature(notify_late_run).parameters)
-    assert "90 minutes" in found.dags["one"].doc_md
-    assert deadline.callback.path in json.dumps(serialized(found.dags["one"]))
-    assert not serialized(found.dags["two"])["dag"].get("deadline")
+    assert "90 minutes" in dag_bag.dags["one"].doc_md
+    assert deadline.callback.path in json.dumps(serialized(dag_bag.dags["one"]))
+    assert not serialized(dag_bag.dags["two"])["dag"].get("deadline")
 
 
 @pytest.mark.parametrize(

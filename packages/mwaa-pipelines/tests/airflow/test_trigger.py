@@ -21,8 +21,8 @@ MODEL = "model.flights.departures"
 
 def test_every_sensor_starts_in_the_triggerer_where_airflow_can(dag: Any) -> None:
     starts = tuple(map(int, __version__.split(".")[:2])) >= (3, 3)
-    found = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
-    sensor = found.get_task("transform_data.departures.run")
+    restored_dag = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
+    sensor = restored_dag.get_task("transform_data.departures.run")
     assert sensor.start_from_trigger is starts
     assert sensor.start_trigger_args.trigger_cls == "mwaa_pipelines.node_trigger.NodeTrigger"
     watching = [task for task in dag.tasks if isinstance(task, sensors._Sensor)]
@@ -103,10 +103,13 @@ def test_the_last_word_of_dbt_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_trigger_keeps_no_copy_of_the_dag(dag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = DagSerialization.from_dict(serialized(dag))
-    task, other = found.get_task("transform_data.departures.run"), weakref.ref(found.get_task("dbt_check"))
+    restored_dag = DagSerialization.from_dict(serialized(dag))
+    task, other = (
+        restored_dag.get_task("transform_data.departures.run"),
+        weakref.ref(restored_dag.get_task("dbt_check")),
+    )
     Reported(monkeypatch, ("running", model("success")))
     assert isinstance(ended(task=task), TaskSuccessEvent)
     gc.collect()
-    assert task.dag is found
+    assert task.dag is restored_dag
     assert other() is None

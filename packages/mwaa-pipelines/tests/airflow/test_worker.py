@@ -52,14 +52,14 @@ def test_dbt_finds_what_another_task_has_parsed_of_the_same_release_and_of_no_ot
         project = tmp_path / f"{task_id}-{release}"
         project.mkdir(exist_ok=True)
         task._handle_partial_parse(project)
-        found = get_partial_parse_path(project).exists()
+        has_partial_parse = get_partial_parse_path(project).exists()
         if leave:
-            made = tmp_path / "made" / "target"
-            made.mkdir(parents=True, exist_ok=True)
-            (made / "partial_parse.msgpack").write_bytes(b"\x81\xa5nodes\x80")
-            (made / "manifest.json").write_text("{}")
-            task._update_partial_parse_cache(made.parent)
-        return found
+            target_folder = tmp_path / "made" / "target"
+            target_folder.mkdir(parents=True, exist_ok=True)
+            (target_folder / "partial_parse.msgpack").write_bytes(b"\x81\xa5nodes\x80")
+            (target_folder / "manifest.json").write_text("{}")
+            task._update_partial_parse_cache(target_folder.parent)
+        return has_partial_parse
 
     audit, producer = "audit_dbt_task.audit_table_model_build", "transform_data.dbt_producer_watcher"
     assert not find(audit, "one", leave=True)

@@ -93,13 +93,13 @@ def install_packages(project: Path) -> None:
     with listings[0].open() as lock:
         # Two commands can need the packages at the same time.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        wanted = "\n".join(path.read_text(encoding="utf-8") for path in listings)
-        if AUDIT_TRAIL in wanted:
+        package_lists = "\n".join(path.read_text(encoding="utf-8") for path in listings)
+        if AUDIT_TRAIL in package_lists:
             _link_audit_trail(project / AUDIT_TRAIL)
-        if not marker.is_file() or marker.read_text(encoding="utf-8") != wanted:
+        if not marker.is_file() or marker.read_text(encoding="utf-8") != package_lists:
             with tempfile.TemporaryDirectory(prefix="dbt-deps-") as scratch:
                 _dbt("deps", project, Path(scratch))
-            marker.write_text(wanted, encoding="utf-8")
+            marker.write_text(package_lists, encoding="utf-8")
 
 
 def _link_audit_trail(link: Path) -> None:

@@ -126,10 +126,10 @@ def _wait_for_release(
             return dag
         elapsed = time.monotonic() - started
         if elapsed > parsed_seconds:
-            shown = f"the tags {', '.join(tags)}" if dag else "no such DAG"
+            displayed = f"the tags {', '.join(tags)}" if dag else "no such DAG"
             raise DeployError(
                 f"{dag_id} on {airflow.environment} does not run {release_id} after {elapsed / 60:.0f} minutes; "
-                f"Airflow shows {shown}{_import_errors(airflow)}"
+                f"Airflow shows {displayed}{_import_errors(airflow)}"
             )
         progress(f"waiting until Airflow has parsed {dag_id} from {release_id}", int(elapsed), int(parsed_seconds))
         time.sleep(poll_seconds)

@@ -16,11 +16,11 @@ def test_first_apply_puts_exactly_what_the_artifact_holds(bucket, make_artifact,
     artifact = make_artifact(1, PROJECT, FILES)
     applied = apply(artifact, bucket)
     assert live_release(bucket) == ONE == applied.releases["flights"]
-    wanted = {path: text.encode() for path, text in FILES.items()}
-    wanted |= {f"dags/dbt/flights/{ONE}/{path}": text.encode() for path, text in PROJECT.items()}
-    wanted[f"dags/dbt/flights/{ONE}/release.json"] = artifact.read_bytes(f"dags/dbt/flights/{ONE}/release.json")
-    wanted["dags/dbt/flights/CURRENT"] = f"{ONE}\n".encode()
-    assert contents(bucket) == wanted
+    expected = {path: text.encode() for path, text in FILES.items()}
+    expected |= {f"dags/dbt/flights/{ONE}/{path}": text.encode() for path, text in PROJECT.items()}
+    expected[f"dags/dbt/flights/{ONE}/release.json"] = artifact.read_bytes(f"dags/dbt/flights/{ONE}/release.json")
+    expected["dags/dbt/flights/CURRENT"] = f"{ONE}\n".encode()
+    assert contents(bucket) == expected
     assert applied.plan.needs_environment_update == ["requirements.txt", "startup.sh"]
 
 
@@ -50,21 +50,21 @@ def test_a_dag_file_that_went_away_is_deleted_but_not_one_that_somebody_else_put
     apply(make_artifact(1, PROJECT, FILES | {"dags/old.py": "old"}), bucket)
     bucket.s3.put_object(Bucket=bucket.name, Key="dags/theirs.py", Body=b"theirs")
     applied = apply(make_artifact(2, PROJECT, FILES | {"dags/pipelines.py": "2"}), bucket)
-    found = contents(bucket)
+    actual = contents(bucket)
     assert applied.plan.deleted == ["dags/old.py"]
     assert applied.plan.unmanaged == ["dags/theirs.py"]
     assert [file.path for file in applied.plan.changed] == ["dags/pipelines.py"]
-    assert "dags/old.py" not in found
-    assert found["dags/theirs.py"] == b"theirs"
-    assert found["dags/pipelines.py"] == b"2"
+    assert "dags/old.py" not in actual
+    assert actual["dags/theirs.py"] == b"theirs"
+    assert actual["dags/pipelines.py"] == b"2"
     assert applied.releases == {"flights": ONE}
 
 
 def test_five_releases_are_kept_and_the_live_one_always(bucket, make_artifact, live_release):
     for second in range(1, 9):
         apply(make_artifact(second, PROJECT | {"models/new.sql": str(second)}, FILES), bucket)
-    kept = {key.split("/")[3] for key in bucket.sizes("dags/dbt/flights/") if key.count("/") > 3}
-    assert kept == {f"20260101T0000{second:02}Z-abcdef1" for second in (4, 5, 6, 7, 8)}
+    remaining = {key.split("/")[3] for key in bucket.sizes("dags/dbt/flights/") if key.count("/") > 3}
+    assert remaining == {f"20260101T0000{second:02}Z-abcdef1" for second in (4, 5, 6, 7, 8)}
     rollback(bucket, "flights", "20260101T000004Z-abcdef1")
     assert live_release(bucket) == "20260101T000004Z-abcdef1"
 
@@ -185,12 +185,12 @@ def test_each_function_gets_its_code_once(aws, bucket, make_artifact, deploy):
     (artifact.folder / "lambda.zip").write_bytes(b"PK\x05\x06" + bytes(16) + b"\x01\x00x")
     command = ["apply", f"--bucket={bucket.name}", f"--artifact={artifact.folder}"]
     for state in ("updated", "unchanged"):
-        code, said = deploy(*command, DEPLOY_LAMBDA_FUNCTION="sns_notification second")
-        assert code == 0, said
-        assert f"sns_notification: code {state}" in said
-        assert f"second: code {state}" in said
-    code, said = deploy(*command, DEPLOY_LAMBDA_FUNCTION="")
-    assert code == 0, said
-    assert "code un" not in said
+        code, messages = deploy(*command, DEPLOY_LAMBDA_FUNCTION="sns_notification second")
+        assert code == 0, messages
+        assert f"sns_notification: code {state}" in messages
+        assert f"second: code {state}" in messages
+    code, messages = deploy(*command, DEPLOY_LAMBDA_FUNCTION="")
+    assert code == 0, messages
+    assert "code un" not in messages
     with pytest.raises(DeployError, match=r"Lambda function nobody: ResourceNotFound"):
         apply(artifact, bucket, lambda_client=client, lambda_functions=["nobody"])

@@ -30,12 +30,14 @@ def test_the_artifact_holds_what_runs_and_nothing_else(toy_repository, tmp_path,
     # Where developers of many projects keep their logins.
     (toy_repository / "dbt_project" / ".env").write_text("REDSHIFT_PASSWORD=hers")
     before = snapshot(toy_repository)
-    said = []
+    messages = []
     artifact = build(
-        tmp_path / "out", repository=toy_repository, progress=lambda what, done, total: said.append((what, done, total))
+        tmp_path / "out",
+        repository=toy_repository,
+        progress=lambda what, done, total: messages.append((what, done, total)),
     )
     assert snapshot(toy_repository) == before
-    assert said[0] == ("dbt parse: toy", 0, 1)
+    assert messages[0] == ("dbt parse: toy", 0, 1)
     (release,) = artifact.releases
     assert RELEASE_ID.fullmatch(release.release_id)
     assert release.release_id.endswith("-unknown")
@@ -75,12 +77,12 @@ def test_a_broken_model_is_reported_in_dbts_words_and_leaves_the_earlier_artifac
     earlier = tmp_path / "out" / "earlier.txt"
     earlier.parent.mkdir()
     earlier.write_text("x")
-    for text, said in (
+    for text, messages in (
         ("select *\nfrom {{ ref('nowhere') }}\n", r"(?s)broken\.sql.*nowhere"),
         ("select *\nfrom {{ ref('first' }}\n", r"(?s)broken.*line 2"),
     ):
         (toy_repository / "dbt_project/models/broken.sql").write_text(text)
-        with pytest.raises(BuildError, match=said):
+        with pytest.raises(BuildError, match=messages):
             build(tmp_path / "out", repository=toy_repository)
         assert earlier.exists()
         assert not (tmp_path / "out.partial").exists()
@@ -232,8 +234,8 @@ def test_packages_that_cannot_be_fetched_are_said_in_a_few_lines(toy_repository,
     packages.write_text("packages:\n  - {name: money, tarball: 'http://127.0.0.1:1/money.tar.gz'}\n")
     with pytest.raises(BuildError) as raised:
         build(tmp_path / "out", repository=toy_repository)
-    first, *said = str(raised.value).splitlines()
+    first, *messages = str(raised.value).splitlines()
     assert first == "dbt deps failed for project 'toy':"
-    assert "/money.tar.gz" in "\n".join(said)
-    assert len(said) < 5
-    assert said[-1].endswith("a copy within the project, named as `local: <folder>`, needs no network")
+    assert "/money.tar.gz" in "\n".join(messages)
+    assert len(messages) < 5
+    assert messages[-1].endswith("a copy within the project, named as `local: <folder>`, needs no network")

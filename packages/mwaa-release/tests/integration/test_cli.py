@@ -46,8 +46,8 @@ def test_a_plan_against_another_artifact_needs_no_aws(deploy, make_artifact):
     nothing = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
     code, text = deploy("plan", "--artifact", str(two.folder), "--against", str(one.folder), **nothing)
     assert code == 0
-    shown = [line for line in text.splitlines() if line.lstrip().startswith(("+", "-", "~", "flights"))]
-    assert shown == [
+    output = [line for line in text.splitlines() if line.lstrip().startswith(("+", "-", "~", "flights"))]
+    assert output == [
         f"flights: {ONE} → 20260101T000002Z-abcdef1: 1 files to upload, 1 unchanged",
         "  ~ models/one.sql",
         "~ dags/pipelines.py",
@@ -57,7 +57,7 @@ def test_a_plan_against_another_artifact_needs_no_aws(deploy, make_artifact):
 
 def test_set_up_errors_are_one_message_and_exit_code_2(deploy, make_artifact, tmp_path):
     artifact = ("--artifact", str(make_artifact(1, PROJECT, FILES).folder))
-    for arguments, environment, said in (
+    for arguments, environment, messages in (
         (("plan", "--bucket", "not-there-at-all", *artifact), {}, "the bucket does not exist"),
         (("plan", "--bucket", "b"), {}, "run: python -m mwaa_release build"),
         (("plan", *artifact), {}, "--bucket (DEPLOY_BUCKET) or --against"),
@@ -86,8 +86,8 @@ def test_set_up_errors_are_one_message_and_exit_code_2(deploy, make_artifact, tm
         (("warehouse-user", "--secret-name", "no/such"), {}, "reading the secret no/such"),
     ):
         code, text = deploy(*arguments, **environment)
-        assert said in text, (arguments, text)
-        assert code == (1 if "secret" in said else 2), (arguments, text)
+        assert messages in text, (arguments, text)
+        assert code == (1 if "secret" in messages else 2), (arguments, text)
 
 
 def test_a_wrong_account_is_refused_before_anything_is_read_or_written(deploy, bucket, make_artifact):

@@ -92,10 +92,10 @@ def test_a_failure_at_every_request(bucket, make_artifact, live_release, content
 
 
 def test_the_second_of_two_waits_for_the_first(bucket, make_artifact, live_release):
-    said = []
+    messages = []
     with locked(bucket) as lease:
         thread = threading.Thread(
-            target=apply, args=(make_artifact(1, OLD, OLD_FILES), bucket, lambda what, *_: said.append(what))
+            target=apply, args=(make_artifact(1, OLD, OLD_FILES), bucket, lambda what, *_: messages.append(what))
         )
         thread.start()
         thread.join(1)
@@ -104,7 +104,7 @@ def test_the_second_of_two_waits_for_the_first(bucket, make_artifact, live_relea
         lease.check()
     thread.join(20)
     assert live_release(bucket) == ONE
-    assert any("waiting for another release" in what and "process" in what for what in said)
+    assert any("waiting for another release" in what and "process" in what for what in messages)
 
 
 def test_waiting_ends_with_an_error_that_names_the_holder(bucket):

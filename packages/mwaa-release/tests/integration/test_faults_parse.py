@@ -83,16 +83,16 @@ def test_dags_parse_and_run_after_a_fault_at_every_request(bucket, tmp_path, air
         [airflow_python, "-c", PARSE, *folders], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    shown = {(doc.split("`")[3], tasks) for doc, tasks in found.values()}
+    parsed_dags = json.loads(done.stdout.splitlines()[-1])
+    output = {(doc.split("`")[3], tasks) for doc, tasks in parsed_dags.values()}
     (old_release,), (new_release,) = old.releases, new.releases
-    assert {release for release, _ in shown} == {old_release.release_id, new_release.release_id}
+    assert {release for release, _ in output} == {old_release.release_id, new_release.release_id}
     # The new model is one task more, and no folder showed anything in between.
     (before,), (after,) = (
-        {tasks for at, tasks in shown if at == each.release_id} for each in (old_release, new_release)
+        {tasks for at, tasks in output if at == entry.release_id} for entry in (old_release, new_release)
     )
     assert after == before + 1
-    different = {_what_runs(Path(folder), doc.split("`")[3]): Path(folder) for folder, (doc, _) in found.items()}
+    different = {_what_runs(Path(folder), doc.split("`")[3]): Path(folder) for folder, (doc, _) in parsed_dags.items()}
     # At least: all old; new parts under old DAG files; new DAG files with the old release; all new.
     assert len(different) >= 4
     airflow = Airflow(airflow_python, tmp_path / "airflow", start_redshift)
@@ -111,8 +111,8 @@ def _what_runs(folder: Path, release_id: str) -> tuple[str, str]:
     release = folder / "dbt" / "flights" / release_id
     code = [path for path in folder.rglob("*") if not path.is_relative_to(folder / "dbt")]
     for root, paths in ((folder, code), (release, release.rglob("*"))):
-        found = sorted((str(path.relative_to(root)), path.read_bytes()) for path in paths if path.is_file())
-        digests.append(f"{root.name} {hashlib.sha256(repr(found).encode()).hexdigest()}")
+        parsed_dags = sorted((str(path.relative_to(root)), path.read_bytes()) for path in paths if path.is_file())
+        digests.append(f"{root.name} {hashlib.sha256(repr(parsed_dags).encode()).hexdigest()}")
     return digests[0].split()[1], digests[1]
 
 

@@ -63,9 +63,9 @@ def test_a_stale_source_fails_by_name_and_reaches_the_audit_table(start_redshift
         cursor.execute("update raw.planes set loaded_at = dateadd(day, -30, getdate())")
         with pytest.raises(DeployError) as stale:
             check_freshness(secretsmanager, "flights_pipeline")
-        said = str(stale.value)
+        error_text = str(stale.value)
         assert re.fullmatch(
-            r"flights_pipeline: sources are stale\n  raw\.planes: error, newest row 720\.\d hours old", said
+            r"flights_pipeline: sources are stale\n  raw\.planes: error, newest row 720\.\d hours old", error_text
         )
         cursor.execute("select status from analytics.audit_table where name = 'planes' order by load_id")
         assert sorted(status for (status,) in cursor.fetchall()) == ["error", "pass"]

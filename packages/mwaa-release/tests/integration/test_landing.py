@@ -87,7 +87,7 @@ class Landing:
         self.s3.put_bucket_notification_configuration(
             Bucket=self.bucket, NotificationConfiguration={"EventBridgeConfiguration": {}}
         )
-        self.made = self.stacks.make(
+        self.outputs = self.stacks.make(
             "landing.yml",
             LandingBucketName=self.bucket,
             KeyArn=storage["KeyArn"],
@@ -98,7 +98,7 @@ class Landing:
 
     def told(self) -> list[dict[str, Any]]:
         """The messages in the queue."""
-        answer = self.sqs.receive_message(QueueUrl=self.made["QueueUrl"], MaxNumberOfMessages=10)
+        answer = self.sqs.receive_message(QueueUrl=self.outputs["QueueUrl"], MaxNumberOfMessages=10)
         return answer.get("Messages", [])
 
     def invoke(self, *bodies: str) -> tuple[bool, Any]:
@@ -110,19 +110,19 @@ class Landing:
 
 @pytest.fixture
 def landing(stand_in: Aws, airflow: Any, make_artifact: Any) -> Landing:
-    made = Landing(stand_in, airflow, Prefix="flights/", Suffix=".csv")
+    landing_stack = Landing(stand_in, airflow, Prefix="flights/", Suffix=".csv")
     artifact = make_artifact(1, {"manifest.json": MANIFEST}, {"dags/pipelines.py": "1"})
     shutil.make_archive(str(artifact.folder / "lambda"), "zip", REPOSITORY / "lambda")
-    made.s3.create_bucket(Bucket=f"{made.stacks.name}-mwaa")
-    functions = [made.function]
+    landing_stack.s3.create_bucket(Bucket=f"{landing_stack.stacks.name}-mwaa")
+    functions = [landing_stack.function]
     applied = apply(
         artifact,
-        Bucket(f"{made.stacks.name}-mwaa", made.s3),
+        Bucket(f"{landing_stack.stacks.name}-mwaa", landing_stack.s3),
         lambda_client=stand_in.client("lambda"),
         lambda_functions=functions,
     )
     assert applied.functions_updated == functions
-    return made
+    return landing_stack
 
 
 def test_a_file_starts_one_run_however_often_it_is_told(landing: Landing) -> None:
@@ -162,16 +162,16 @@ def test_what_cannot_be_started_now_fails_and_is_started_when_it_comes_again(lan
     (message,) = landing.told()
     landing.airflow.broken = True
     try:
-        failed, said = landing.invoke(message["Body"])
+        failed, error_text = landing.invoke(message["Body"])
     finally:
         landing.airflow.broken = False
     assert failed
-    assert said["errorType"] == "NotStartedError"
+    assert error_text["errorType"] == "NotStartedError"
     assert (
         f"flights_pipeline of flights was not started for s3://{landing.bucket}/flights/late.csv"
-        in said["errorMessage"]
+        in error_text["errorMessage"]
     )
-    assert "starting" in said["errorMessage"]
+    assert "starting" in error_text["errorMessage"]
     assert landing.invoke(message["Body"])[1][0]["new"]
 
 
@@ -189,21 +189,21 @@ def test_what_cannot_be_started_now_fails_and_is_started_when_it_comes_again(lan
     ],
 )
 def test_another_message_is_an_error(landing: Landing, body: str, words: str) -> None:
-    failed, said = landing.invoke(body)
+    failed, error_text = landing.invoke(body)
     assert failed
-    assert said["errorType"] == "InvalidEventError"
-    assert words in said["errorMessage"]
+    assert error_text["errorType"] == "InvalidEventError"
+    assert words in error_text["errorMessage"]
 
 
 def test_the_role_may_start_runs_of_one_environment_and_read_one_queue(landing: Landing) -> None:
     role = landing.aws.client("lambda").get_function_configuration(FunctionName=landing.function)["Role"]
     granted = {
         (action, resource)
-        for each in landing.stacks.policies(role)
-        for action in listed(each["Action"])
-        for resource in listed(each["Resource"])
+        for entry in landing.stacks.policies(role)
+        for action in listed(entry["Action"])
+        for resource in listed(entry["Resource"])
     }
-    queue = landing.sqs.get_queue_attributes(QueueUrl=landing.made["QueueUrl"], AttributeNames=["All"])["Attributes"]
+    queue = landing.sqs.get_queue_attributes(QueueUrl=landing.outputs["QueueUrl"], AttributeNames=["All"])["Attributes"]
     assert {resource for action, resource in granted if action.startswith("sqs:")} == {queue["QueueArn"]}
     account = "us-east-1:123456789012"
     assert ("airflow:InvokeRestApi", f"arn:aws:airflow:{account}:role/flights/User") in granted
@@ -212,7 +212,7 @@ def test_the_role_may_start_runs_of_one_environment_and_read_one_queue(landing: 
         *("logs:CreateLogStream", "logs:PutLogEvents", "kms:Decrypt"),
     }
     assert json.loads(queue["RedrivePolicy"]) == {
-        "deadLetterTargetArn": landing.made["UnstartedQueueArn"],
+        "deadLetterTargetArn": landing.outputs["UnstartedQueueArn"],
         "maxReceiveCount": 30,
     }
 

@@ -33,26 +33,26 @@ def environment(mwaa, bucket) -> str:
 
 
 def test_the_environment_runs_what_was_released(mwaa, environment, bucket, make_artifact):
-    said = []
+    messages = []
 
     def release(second: int, files: dict[str, str]) -> bool:
         artifact = make_artifact(second, PROJECT, files)
-        progress = lambda what, done, total: said.append(what)  # noqa: E731
+        progress = lambda what, done, total: messages.append(what)  # noqa: E731
         return apply(artifact, bucket, progress, mwaa_client=mwaa, environment=environment).environment_updated
 
     # Waits until the environment is made.
     update_environment(mwaa, environment, bucket)
     assert release(1, FILES)
-    shown = mwaa.get_environment(Name=environment)["Environment"]
-    assert shown["Status"] == "AVAILABLE"
+    details = mwaa.get_environment(Name=environment)["Environment"]
+    assert details["Status"] == "AVAILABLE"
     for file, member in (("requirements.txt", "Requirements"), ("startup.sh", "StartupScript")):
-        assert shown[f"{member}S3Path"] == file
-        version = shown[f"{member}S3ObjectVersion"]
+        assert details[f"{member}S3Path"] == file
+        version = details[f"{member}S3ObjectVersion"]
         body = bucket.s3.get_object(Bucket=bucket.name, Key=file, VersionId=version)["Body"].read()
         assert body.decode() == FILES[file]
     assert not release(2, FILES | {"dags/pipelines.py": "2"})
     assert release(3, FILES | {"startup.sh": "s2"})
-    assert any("UPDATING" in what for what in said)
+    assert any("UPDATING" in what for what in messages)
 
 
 def test_an_update_that_fails_says_why_and_the_release_is_not_made_live(mwaa, environment, bucket, make_artifact):
@@ -85,14 +85,14 @@ def test_an_update_that_fails_says_why_and_the_release_is_not_made_live(mwaa, en
 def test_an_update_by_somebody_else_is_waited_for(mwaa, environment, bucket, make_artifact):
     update_environment(mwaa, environment, bucket)
     mwaa.update_environment(Name=environment, MaxWorkers=3)
-    said = []
+    messages = []
     files = FILES | {"requirements.txt": "r2"}
-    progress = lambda what, done, total: said.append(what)  # noqa: E731
+    progress = lambda what, done, total: messages.append(what)  # noqa: E731
     apply(make_artifact(1, PROJECT, files), bucket, progress, mwaa_client=mwaa, environment=environment)
-    shown = mwaa.get_environment(Name=environment)["Environment"]
-    assert (shown["Status"], shown["MaxWorkers"]) == ("AVAILABLE", 3)
-    assert shown["RequirementsS3Path"] == "requirements.txt"
-    assert any("UPDATING, 0 min of up to 30" in what for what in said)
+    details = mwaa.get_environment(Name=environment)["Environment"]
+    assert (details["Status"], details["MaxWorkers"]) == ("AVAILABLE", 3)
+    assert details["RequirementsS3Path"] == "requirements.txt"
+    assert any("UPDATING, 0 min of up to 30" in what for what in messages)
 
 
 def test_a_wrong_environment_is_refused(mwaa, environment, bucket, s3):

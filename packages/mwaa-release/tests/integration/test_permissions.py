@@ -177,11 +177,11 @@ def test_nobody_else_gets_it_and_no_secret_passes_for_another(account: Account) 
     sts = account.aws.client("sts")
     with pytest.raises(ClientError, match=f"administrator is not authorized to perform: sts:AssumeRole .*{ROLE}"):
         sts.assume_role(RoleArn=seed.RELEASE_ROLE_ARN, RoleSessionName="person")
-    given = account.session().get_credentials()
+    credentials = account.session().get_credentials()
     for key, secret, token, code in (
-        (given.access_key, "x", given.token, "SignatureDoesNotMatch"),
-        (given.access_key, given.secret_key, "x", "InvalidAccessKeyId"),
-        ("ASIAABCDEFGHIJKLMNOP", given.secret_key, given.token, "InvalidAccessKeyId"),
+        (credentials.access_key, "x", credentials.token, "SignatureDoesNotMatch"),
+        (credentials.access_key, credentials.secret_key, "x", "InvalidAccessKeyId"),
+        ("ASIAABCDEFGHIJKLMNOP", credentials.secret_key, credentials.token, "InvalidAccessKeyId"),
     ):
         forged = roles.client_of(boto3.Session(key, secret, token), account.aws.settings, "s3")
         with pytest.raises(ClientError, match=code):
@@ -212,8 +212,8 @@ def test_the_policy_of_the_bucket_is_looked_at_too(account: Account) -> None:
 def test_freshness_reads_its_two_secrets_and_nothing_else(account: Account) -> None:
     role = {"role": seed.WAREHOUSE_ROLE_ARN, "subject": "repo:acme/data:environment:dev-warehouse"}
     manager = account.client("secretsmanager", **role)
-    found = warehouse_environment(manager, "flights_pipeline")
-    assert (found["REDSHIFT_HOST"], found["REDSHIFT_PASSWORD"]) == ("warehouse.example.com", "Aa1")
+    actual = warehouse_environment(manager, "flights_pipeline")
+    assert (actual["REDSHIFT_HOST"], actual["REDSHIFT_PASSWORD"]) == ("warehouse.example.com", "Aa1")
     account.aws.client("secretsmanager").create_secret(Name="airflow/connections/other", SecretString="x")
     for service, call, arguments in (
         ("secretsmanager", "get_secret_value", {"SecretId": "airflow/connections/other"}),
@@ -247,9 +247,9 @@ def test_freshness_and_alerts_miss_each_right_of_their_roles(account: Account) -
     idle = []
     for taken in each_taken_away(account.aws, seed.ROLE):
         answer = account.aws.client("lambda").invoke(FunctionName=seed.FUNCTION, Payload='{"dag_name": "x"}')
-        said = answer["Payload"].read().decode()
+        messages = answer["Payload"].read().decode()
         if "FunctionError" in answer:
-            assert re.search(f"{seed.ROLE}/{seed.FUNCTION} {taken.words}", said)
+            assert re.search(f"{seed.ROLE}/{seed.FUNCTION} {taken.words}", messages)
         else:
             idle.append(taken.action)
     # Lambda itself has use for these: for the log, and for an alert that it could not deliver.

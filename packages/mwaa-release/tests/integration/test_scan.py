@@ -20,6 +20,6 @@ def test_each_scanner_finds_what_is_wrong_and_nothing_in_what_is_there(tmp_path,
     release.write_text(release.read_text().replace("needs: build", "needs: built"))
     capsys.readouterr()
     assert scan(settings, tmp_path) == 2
-    said = capsys.readouterr().out
-    assert "CKV_AWS_53" in said
-    assert 'job "built"' in said
+    output = capsys.readouterr().out
+    assert "CKV_AWS_53" in output
+    assert 'job "built"' in output

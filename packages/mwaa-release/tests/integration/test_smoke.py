@@ -34,8 +34,8 @@ class Airflow:
             return 201, {"access_token": "x"}
         if path.endswith("/details"):
             tags = [{"name": "dbt"}, {"name": f"release:{self.release}"}]
-            shown = {"tags": tags, "is_paused": self.paused, "next_dagrun_logical_date": self.due}
-            return (200, shown) if self.release else (404, {"detail": "no"})
+            displayed = {"tags": tags, "is_paused": self.paused, "next_dagrun_logical_date": self.due}
+            return (200, displayed) if self.release else (404, {"detail": "no"})
         if path.endswith("/importErrors"):
             return 200, {"import_errors": [{"filename": "pipelines.py", "stack_trace": "Traceback\nPipelineError: no"}]}
         if path.endswith("/taskInstances/list"):
@@ -117,8 +117,8 @@ def test_the_ways_in_which_it_ends(airflow, run):
     played.state = "refused"
     with pytest.raises(DeployError, match=r"POST /dags/flights_pipeline/dagRuns\): 409: .*exists"):
         run()
-    for played.release, shown in (("another", "the tags dbt, release:another"), (None, "no such DAG")):
-        with pytest.raises(DeployError, match=rf"(?s)Airflow shows {shown}\n  pipelines\.py: PipelineError: no"):
+    for played.release, displayed in (("another", "the tags dbt, release:another"), (None, "no such DAG")):
+        with pytest.raises(DeployError, match=rf"(?s)Airflow shows {displayed}\n  pipelines\.py: PipelineError: no"):
             run(parsed_seconds=0.05)
     with pytest.raises(SetupError, match="no MWAA environment nobody"):
         run("nobody")

@@ -38,14 +38,18 @@ def filled(aws, environment) -> Bucket:
 
 
 def exists(s3, bucket: str) -> bool:
-    return bucket in {each["Name"] for each in s3.list_buckets()["Buckets"]}
+    return bucket in {entry["Name"] for entry in s3.list_buckets()["Buckets"]}
 
 
 def test_nothing_is_left_but_the_key_that_waits(aws, stacks, environment, filled):
-    found = find_stacks(aws.client("cloudformation"), stacks.name)
-    assert [stack.name.removeprefix(f"{stacks.name}-") for stack in found] == ["credentials", "notification", "storage"]
-    said = []
-    teardown(aws.client, found, lambda what, *_: said.append(what))
+    actual = find_stacks(aws.client("cloudformation"), stacks.name)
+    assert [stack.name.removeprefix(f"{stacks.name}-") for stack in actual] == [
+        "credentials",
+        "notification",
+        "storage",
+    ]
+    messages = []
+    teardown(aws.client, actual, lambda what, *_: messages.append(what))
     for name in ("DagsBucketName", "LandingBucketName"):
         assert not exists(filled.s3, environment[name])
     with pytest.raises(ClientError, match="ResourceNotFound"):
@@ -54,7 +58,7 @@ def test_nothing_is_left_but_the_key_that_waits(aws, stacks, environment, filled
     assert groups["logGroups"] == []
     key = aws.client("kms").describe_key(KeyId=environment["KeyArn"])["KeyMetadata"]
     assert key["KeyState"] == "PendingDeletion"
-    assert f"emptying s3://{filled.name}" in said
+    assert f"emptying s3://{filled.name}" in messages
     with pytest.raises(SetupError, match=rf"there is no stack {stacks.name}-network"):
         find_stacks(aws.client("cloudformation"), stacks.name)
 
@@ -95,9 +99,9 @@ def test_it_shows_what_goes_and_asks_for_the_name(deploy, aws, stacks, environme
     code, text = deploy("teardown", stacks.name, input="yes\n")
     assert code == 2
     assert "nothing was removed" in text
-    shown = [line.strip() for line in text.splitlines() if line.startswith("  ")]
-    assert f"bucket {filled.name}: every object and every version in it" in shown
-    assert shown[-1].startswith(f"stack {stacks.name}-storage: ")
+    output = [line.strip() for line in text.splitlines() if line.startswith("  ")]
+    assert f"bucket {filled.name}: every object and every version in it" in output
+    assert output[-1].startswith(f"stack {stacks.name}-storage: ")
     assert exists(filled.s3, filled.name)
     code, text = deploy("teardown", stacks.name, "--account", "999999999999", "--yes")
     assert (code, exists(filled.s3, filled.name)) == (2, True)

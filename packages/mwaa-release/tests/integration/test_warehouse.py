@@ -193,10 +193,10 @@ def test_names_may_hold_anything(warehouse, admin):
 
 
 def test_the_sample_data_is_loaded_whole_and_again(admin, s3, landing_bucket, cache):
-    said = []
-    uploaded = upload_sample(s3, landing_bucket, cache, lambda what, done, total: said.append((done, total)))
+    messages = []
+    uploaded = upload_sample(s3, landing_bucket, cache, lambda what, done, total: messages.append((done, total)))
     assert sorted(uploaded) == sorted(f"nycflights13/{table}/{table}.csv.gz" for table in ROWS)
-    assert said[-1] == (5, 5)
+    assert messages[-1] == (5, 5)
     assert upload_sample(s3, landing_bucket, cache) == []
     admin.autocommit = False
     assert load_sample(s3, admin, landing_bucket) == ROWS
@@ -247,5 +247,5 @@ def test_the_csvs_are_the_same_bytes_every_time_and_made_once(tmp_path):
     second = sample_data.compressed("airports", tmp_path / "two")
     assert first.name == second.name
     assert first.read_bytes() == second.read_bytes()
-    made = first.stat().st_mtime_ns
-    assert sample_data.compressed("airports", tmp_path / "one").stat().st_mtime_ns == made
+    created = first.stat().st_mtime_ns
+    assert sample_data.compressed("airports", tmp_path / "one").stat().st_mtime_ns == created

@@ -27,8 +27,8 @@ class OtherAccount:
 
     def __init__(self, aws: Aws) -> None:
         administrator = f"arn:aws:iam::{THERE}:role/administrator"
-        given = aws.client("sts").assume_role(RoleArn=administrator, RoleSessionName="test")["Credentials"]
-        self.url, self._keys = aws.url, keys(given)
+        credentials = aws.client("sts").assume_role(RoleArn=administrator, RoleSessionName="test")["Credentials"]
+        self.url, self._keys = aws.url, keys(credentials)
 
     def client(self, service: str) -> Any:
         return boto3.client(service, endpoint_url=self.url, region_name=REGION, **self._keys)
@@ -57,13 +57,13 @@ def login(account: OtherAccount, **parameters: str) -> tuple[str, list[dict[str,
 
 def may(statements: list[dict[str, Any]], action: str, resource: str) -> bool:
     asked = Right(action, resource, {"kms:ViaService": f"secretsmanager.{REGION}.amazonaws.com"})
-    return any(applies(each, asked) for each in statements if each["Effect"] == "Allow")
+    return any(applies(entry, asked) for entry in statements if entry["Effect"] == "Allow")
 
 
 def test_one_role_takes_it_and_says_the_external_id(there: OtherAccount) -> None:
     role, _ = login(there, SecretArn=SECRET, ExternalId="flights-dev")
-    shown = there.client("iam").get_role(RoleName=role.rpartition("/")[2])["Role"]["AssumeRolePolicyDocument"]
-    (statement,) = (ast.literal_eval(shown) if isinstance(shown, str) else shown)["Statement"]
+    trust_policy = there.client("iam").get_role(RoleName=role.rpartition("/")[2])["Role"]["AssumeRolePolicyDocument"]
+    (statement,) = (ast.literal_eval(trust_policy) if isinstance(trust_policy, str) else trust_policy)["Statement"]
     assert statement == {
         "Effect": "Allow",
         "Principal": {"AWS": EXECUTION_ROLE},
@@ -98,7 +98,7 @@ def test_it_may_do_what_its_login_takes_and_nothing_else(
     there: OtherAccount, parameters: dict[str, str], granted: set[tuple[str, str]]
 ) -> None:
     _, statements = login(there, **parameters)
-    every = {(action, each) for s in statements for action in listed(s["Action"]) for each in listed(s["Resource"])}
+    every = {(action, entry) for s in statements for action in listed(s["Action"]) for entry in listed(s["Resource"])}
     assert every == granted
     for action, resource in granted:
         assert may(statements, action, resource)
@@ -123,7 +123,7 @@ def tasks(aws: Aws, there: OtherAccount) -> dict[str, Any]:
     role = f"arn:aws:iam::{THERE}:role/{login_name}-warehouse-login"
     key = f"arn:aws:kms:us-east-1:{HERE}:key/one"
     common = {"VpcId": vpc, "SubnetIds": "subnet-12345678,subnet-87654321", "DagsBucketName": "x", "KeyArn": key}
-    found: dict[str, Any] = {"role": role}
+    actual: dict[str, Any] = {"role": role}
     for who, parameters in (("may", {"WarehouseRoleArns": role}), ("may not", {})):
         stacks = Stacks(aws)
         execution = stacks.make("environment.yml", **common, **parameters)["ExecutionRoleArn"]
@@ -136,19 +136,19 @@ def tasks(aws: Aws, there: OtherAccount) -> dict[str, Any]:
             SourceBucketArn="arn:aws:s3:::x",
             NetworkConfiguration={"SubnetIds": ["subnet-a", "subnet-b"], "SecurityGroupIds": ["sg-a"]},
         )
-        found[who] = client_of(worker_session(aws.settings, stacks.name), aws.settings, "sts")
-    return found
+        actual[who] = client_of(worker_session(aws.settings, stacks.name), aws.settings, "sts")
+    return actual
 
 
 def test_a_task_takes_the_role_that_its_environment_names_and_may_do_in_the_other_account_what_it_allows(
     aws: Aws, tasks: dict[str, Any]
 ) -> None:
-    wanted = {"RoleArn": tasks["role"], "RoleSessionName": "flights_redshift"}
+    role_request = {"RoleArn": tasks["role"], "RoleSessionName": "flights_redshift"}
     with pytest.raises(ClientError, match="no resource-based policy allows the sts:AssumeRole action"):
-        tasks["may"].assume_role(**wanted)
-    given = tasks["may"].assume_role(**wanted, ExternalId="flights")
-    assert given["AssumedRoleUser"]["Arn"].startswith(f"arn:aws:sts::{THERE}:assumed-role/")
-    redshift = boto3.client("redshift", endpoint_url=aws.url, region_name=REGION, **keys(given["Credentials"]))
+        tasks["may"].assume_role(**role_request)
+    credentials = tasks["may"].assume_role(**role_request, ExternalId="flights")
+    assert credentials["AssumedRoleUser"]["Arn"].startswith(f"arn:aws:sts::{THERE}:assumed-role/")
+    redshift = boto3.client("redshift", endpoint_url=aws.url, region_name=REGION, **keys(credentials["Credentials"]))
     of_dbt = {"ClusterIdentifier": "one", "DbUser": "dbt_user", "DbName": "dev"}
     # It may ask, and there is no such cluster.
     with pytest.raises(ClientError, match="ClusterNotFound"):
@@ -171,6 +171,6 @@ def test_a_task_takes_the_role_that_its_environment_names_and_may_do_in_the_othe
     ],
 )
 def test_a_task_takes_no_other_role(tasks: dict[str, Any], who: str, role: str | None) -> None:
-    wanted = role or tasks["role"]
-    with pytest.raises(ClientError, match=f"not authorized to perform: sts:AssumeRole on resource: {wanted}"):
-        tasks[who].assume_role(RoleArn=wanted, RoleSessionName="flights_redshift", ExternalId="flights")
+    role_request = role or tasks["role"]
+    with pytest.raises(ClientError, match=f"not authorized to perform: sts:AssumeRole on resource: {role_request}"):
+        tasks[who].assume_role(RoleArn=role_request, RoleSessionName="flights_redshift", ExternalId="flights")

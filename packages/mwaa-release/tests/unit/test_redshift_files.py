@@ -69,8 +69,8 @@ def test_a_literal_with_nul_is_refused():
 @given(st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=30))
 def test_no_value_adds_a_statement(value):
     path = INFRASTRUCTURE / "dbt_user.sql"
-    wanted = len(statements(path, VALUES))
-    assert len(statements(path, dict.fromkeys(VALUES, value))) == wanted
+    expected = len(statements(path, VALUES))
+    assert len(statements(path, dict.fromkeys(VALUES, value))) == expected
 
 
 def test_only_variables_are_filled_in(tmp_path):
@@ -79,9 +79,9 @@ def test_only_variables_are_filled_in(tmp_path):
         "-- it's :'a' in a comment; no statement\n"
         "select ':b', ':''b', \":c\", x::date, :'a', :\"a\", /* :d */ :k;\n\n;select 2"
     )
-    found = statements(path, {"a": "v;"}, {"k": "default"})
+    actual = statements(path, {"a": "v;"}, {"k": "default"})
     # Where a comment stood, blanks stay.
-    assert [" ".join(statement.split()) for statement in found] == [
+    assert [" ".join(statement.split()) for statement in actual] == [
         "select ':b', ':''b', \":c\", x::date, 'v;', \"v;\", default",
         "select 2",
     ]
@@ -91,9 +91,9 @@ def test_only_variables_are_filled_in(tmp_path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_every_file_is_redshift_sql_with_known_variables(path):
-    found = statements(path, VALUES, {"iam_role": "default"})
-    assert found
-    for statement in found:
+    actual = statements(path, VALUES, {"iam_role": "default"})
+    assert actual
+    for statement in actual:
         # `copy` and some grants are opaque to sqlglot, but it reads their strings and quotes.
         assert sqlglot.parse_one(statement, read="redshift")
         assert ":" not in statement.replace("s3://", "")

@@ -69,10 +69,10 @@ def client_error(code: str) -> ClientError:
     ],
 )
 def test_errors_of_aws_say_where_and_what_to_do(error, kind, said):
-    found = from_aws(error, "uploading s3://b/k")
-    assert type(found) is kind
+    error_raised = from_aws(error, "uploading s3://b/k")
+    assert type(error_raised) is kind
     with pytest.raises(kind, match=f"^uploading s3://b/k: .*{said}"):
-        raise found
+        raise error_raised
 
 
 def test_jobs_return_in_order_and_report_progress():

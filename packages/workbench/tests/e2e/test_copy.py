@@ -34,19 +34,21 @@ def copy(tmp_path_factory) -> Path:
 
 
 def make(copy: Path, *arguments: str) -> str:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LOCAL_", "PYTEST_"))}
+    environment_left = {name: value for name, value in os.environ.items() if not name.startswith(("LOCAL_", "PYTEST_"))}
     ports = {name: str(free_port()) for name in PORTS}
     command = ["make", "--no-print-directory", *arguments]
-    done = subprocess.run(command, cwd=copy, env={**kept, **ports}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=copy, env={**environment_left, **ports}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
 def test_a_copy_releases_and_runs_its_pipeline(copy):
     assert not (copy / "packages").exists()
-    shown = make(copy, "run")
-    assert "Alerts: none" in shown
-    assert "success" in shown
+    make_output = make(copy, "run")
+    assert "Alerts: none" in make_output
+    assert "success" in make_output
 
 
 def test_a_copy_builds_a_new_model(copy):
@@ -69,6 +71,6 @@ def test_a_copy_passes_its_linters_and_scanners(copy):
 
 
 def test_a_copy_passes_its_tests(copy):
-    shown = make(copy, "test")
-    assert "failed" not in shown
+    make_output = make(copy, "test")
+    assert "failed" not in make_output
     assert not git(copy, "status", "--porcelain").stdout

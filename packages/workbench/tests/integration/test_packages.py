@@ -23,10 +23,10 @@ PACKAGES = {
 
 
 def build(folder: Path, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")}
+    environment_left = {name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")}
     return subprocess.run(
         [sys.executable, REPOSITORY / "packages" / "build.py", folder, *options],
-        env={**kept, "UV": find_uv(REPOSITORY / ".local" / "venvs"), **variables},
+        env={**environment_left, "UV": find_uv(REPOSITORY / ".local" / "venvs"), **variables},
         capture_output=True,
         text=True,
         check=False,

@@ -168,17 +168,21 @@ def test_copier_makes_the_same_copy(template, first_copy, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    made = {str(path.relative_to(tmp_path / "copy")) for path in (tmp_path / "copy").rglob("*") if path.is_file()}
-    assert made == set(git(first_copy, "ls-files").stdout.splitlines())
-    assert not [name for name in made if (tmp_path / "copy" / name).read_bytes() != (first_copy / name).read_bytes()]
+    copied_files = {
+        str(path.relative_to(tmp_path / "copy")) for path in (tmp_path / "copy").rglob("*") if path.is_file()
+    }
+    assert copied_files == set(git(first_copy, "ls-files").stdout.splitlines())
+    assert not [
+        name for name in copied_files if (tmp_path / "copy" / name).read_bytes() != (first_copy / name).read_bytes()
+    ]
 
 
 def test_upgrade_replaces_machinery_and_leaves_the_teams_files(newer_template, copy):
     # Not part of the new version: no conflict.
-    shown = workbench(copy, "upgrade")
-    assert shown.returncode == 2
-    assert "+# version 2" in shown.stdout
-    assert "To do it without asking: make upgrade YES=1" in shown.stderr
+    upgrade_output = workbench(copy, "upgrade")
+    assert upgrade_output.returncode == 2
+    assert "+# version 2" in upgrade_output.stdout
+    assert "To do it without asking: make upgrade YES=1" in upgrade_output.stderr
     assert changed(copy) == ""
 
     done = workbench(copy, "upgrade", "--yes")
