@@ -200,5 +200,7 @@ def _copier(venvs: Path, *arguments: str) -> None:
         check=False,
     )
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        message = done.stderr.strip()
+        # Copier shows a traceback for problems that it does not expect, such as a template that is not there.
+        reason = message.splitlines()[-1] if "Traceback (most recent call last)" in message else message
         raise SetupError(f"copier {command} failed: {reason}")
