@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from mwaa_local.mwaa.image import LOCK
 from mwaa_local.templates import INFRA, load
 from mwaa_local.testing.stacks import NOT_MADE, Stacks, listed, properties
 
@@ -291,7 +292,7 @@ def test_the_environment_is_what_the_dags_expect():
     assert (root / environment["RequirementsS3Path"]).is_file()
     assert (root / environment["StartupScriptS3Path"]).is_file()
     assert environment["DagS3Path"] == "dags"
-    assert f"apache-airflow=={environment['AirflowVersion']}" in (root / "pyproject.toml").read_text()
+    assert f"apache-airflow=={environment['AirflowVersion']}" in LOCK.read_text()
     # MWAA accepts only one worker for mw1.micro.
     assert environment["MaxWorkers"] == {"Fn::If": ["IsMicro", 1, {"Ref": "MaxWorkers"}]}
     assert load("environment.yml")["Conditions"]["IsMicro"] == {"Fn::Equals": [{"Ref": "Class"}, "mw1.micro"]}
