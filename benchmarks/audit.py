@@ -27,7 +27,7 @@ _PAIRS = 5
 _RESULTS = 5_000
 _SOME = 100
 _VALUES = r"""
-{% macro log_values(results) %}
+{% macro log_values(table, results) %}
     {%- set rows = [] -%}
     {%- set run = audit_trail.audit_run() -%}
     {%- for text in audit_trail.parse_dbt_results(results, run, {}) -%}
@@ -40,14 +40,15 @@ _VALUES = r"""
         {%- endfor -%}
         {%- do rows.append('(' ~ cells | join(', ') ~ ')') -%}
     {%- endfor -%}
-    {%- do run_query('insert into ' ~ ref('audit_table') ~ ' values ' ~ rows | join(', ')) -%}
+    {%- do run_query('insert into ' ~ table ~ ' values ' ~ rows | join(', ')) -%}
 {% endmacro %}
 
 {% macro log_many(results) %}
+    {%- set table = ref('audit_table') -%}
     {%- if execute and var('times') > 1 -%}
         {%- set all = results * var('times') -%}
         {%- set run = audit_trail.audit_run() -%}
-        {%- do log_values(all) if var('values') else audit_trail.insert_audit_rows(ref('audit_table'), all, run) -%}
+        {%- do log_values(table, all) if var('values') else audit_trail.insert_audit_rows(table, all, run) -%}
     {%- endif -%}
 {% endmacro %}
 """

@@ -45,6 +45,8 @@ def started() -> Iterator[StandIns]:
     checkout = Settings.from_environment()
     state = checkout.state / "bench"
     shutil.rmtree(state, ignore_errors=True)
+    state.mkdir(parents=True)
+    Passwords.generate(state)
     with contextlib.ExitStack() as held:
         probes = [held.enter_context(socket.create_server((HOST, 0))) for _ in range(2)]
         warehouse_port, aws_port = (probe.getsockname()[1] for probe in probes)
