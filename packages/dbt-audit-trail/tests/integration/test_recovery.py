@@ -88,7 +88,7 @@ def test_results_of_a_lost_worker_are_written_with_nulls(built, dbt, database, m
     from mwaa_pipelines import lost_worker as lost
 
     stored_chunks: list[str] = []
-    monkeypatch.setattr(lost, "keep", lambda run, results, _: stored_chunks.extend(chunks(run, results)))
+    monkeypatch.setattr(lost, "store_results", lambda run, results, _: stored_chunks.extend(chunks(run, results)))
     mart, test = "model.flights.carriers", "test.flights.gone_since.abc"
     names = {"producer_task_id": "producer", "model_unique_id": mart}
     tasks = {

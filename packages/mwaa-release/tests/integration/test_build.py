@@ -238,4 +238,4 @@ def test_packages_that_cannot_be_fetched_are_said_in_a_few_lines(toy_repository,
     assert first == "dbt deps failed for project 'toy':"
     assert "/money.tar.gz" in "\n".join(messages)
     assert len(messages) < 5
-    assert messages[-1].endswith("a copy within the project, named as `local: <folder>`, needs no network")
+    assert messages[-1].endswith("A package inside the project, declared with `local: <folder>`, needs no network")

@@ -98,7 +98,7 @@ def test_a_wrong_account_is_refused_before_anything_is_read_or_written(deploy, b
         assert "belong to account 123456789012, not 999999999999" in text
     assert bucket.sizes("") == {}
     code, text = deploy("status", "--bucket", bucket.name, "--account", "12345")
-    assert (code, "of twelve digits" in text) == (2, True)
+    assert (code, "must have twelve digits" in text) == (2, True)
     code, text = deploy("apply", "--bucket", bucket.name, *artifact, "--account", "123456789012")
     assert code == 0, text
 

@@ -191,7 +191,7 @@ def test_parse_errors_have_place_and_hint(
             [
                 f"{MODEL}",
                 "breaks its contract: amount: is TEXT, the contract says BIGINT; extra: is not in the contract",
-                "→ change the SELECT, or name and data_type in the model's YAML",
+                "→ change the SELECT or the model's YAML",
             ],
         ),
         (

@@ -116,7 +116,7 @@ EXPECTED = [
     (
         "models/staging/stg_reads_model.sql",
         "model_reads_the_layer_below",
-        "reads stg_sales; a staging model reads one source",
+        "reads stg_sales; a staging model must read exactly one source",
     ),
     ("models/marts/reads_by_name.sql", "model_names_relations_through_dbt", "write {{ ref('orders') }}"),
     ("models/marts/Capital.sql", "model_is_in_a_layer", "lower-case letters, digits and underscores; rename"),

@@ -85,7 +85,6 @@ def test_the_wheels_bring_what_a_copy_needs_besides_code(distributions):
     needed = {
         "mwaa_workbench": {"workbench/requirements/tools.txt", "workbench/requirements/scan.txt"},
         "mwaa_local": {"mwaa_local/requirements/mwaa.txt"},
-        "mwaa_pipelines": {"mwaa_pipelines/pipelines.schema.json"},
     }
     for name, files in needed.items():
         assert files <= sources(PACKAGES[name])

@@ -12,6 +12,7 @@ import yaml
 from mwaa_local.mwaa.image import find_uv
 from mwaa_local.settings import REPOSITORY, SetupError
 from mwaa_local.testing.repository import committed_copy, git
+from mwaa_release.manifest import install_packages
 from workbench.check_conventions import parse, problems
 from workbench.template import ANSWERS, Upgrade
 
@@ -147,6 +148,7 @@ def test_a_copy_is_a_sound_project_without_the_sample(first_copy, tmp_path):
     project = first_copy / "dbt_project"
     assert {path.parent.name for path in project.rglob(".gitkeep")} == {"staging", "marts", "seeds", "snapshots"}
     assert not list(project.glob("models/marts/*.sql"))
+    install_packages(project)
     manifest = parse(project, tmp_path)
     assert manifest
     assert problems(manifest) == []
@@ -272,7 +274,7 @@ def test_a_copy_installs_its_wheels(copy, tmp_path):
     ).stdout.split()
     assert Path(installed).is_relative_to(state)
     assert f"mwaa-local=={version} " in (copy / "wheels" / "requirements.txt").read_text()
-    assert (copy / ".local" / "packages" / "mwaa_pipelines" / "pipelines.schema.json").is_file()
+    assert (state / "pipelines.schema.json").is_file()
 
 
 @pytest.mark.parametrize(
