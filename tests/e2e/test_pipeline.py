@@ -11,10 +11,11 @@ from typing import Any
 import psycopg
 import pytest
 
+from audit_report import DBT_PACKAGE
 from mwaa_local.mwaa.api import Airflow
 from mwaa_local.query import statement
 from mwaa_local.settings import REPOSITORY, Passwords
-from mwaa_local.stack import PROJECT, connect, rows
+from mwaa_local.stack import connect, rows
 from mwaa_local.testing.audit import audited, reported
 from mwaa_local.testing.checkout import Checkout, new_checkout
 from redshift_local.server.postgres import Postgres
@@ -64,7 +65,7 @@ def test_a_run_succeeds_with_a_task_for_every_model_and_its_tests(
     assert tasks["sns_notification_for_failure"] == "skipped"
     nodes = manifest["nodes"].values()
     tested = {name for node in nodes if node["resource_type"] == "test" for name in node["depends_on"]["nodes"]}
-    models = [node for node in nodes if node["resource_type"] == "model" and "audit" not in node["tags"]]
+    models = [node for node in nodes if node["resource_type"] == "model" and node["package_name"] != "audit_trail"]
     assert models
     for node in models:
         if node["unique_id"] in tested:
@@ -119,7 +120,7 @@ def test_the_audit_rows_match_dbts_results(checkout: Checkout, run: dict[str, An
 def test_every_saved_question_has_an_answer(checkout: Checkout, run: dict[str, Any]) -> None:
     assert run["state"] == "success"
     passwords = Passwords.load(checkout.state)
-    questions = sorted(path.stem for path in (PROJECT / "analyses").glob("*.sql"))
+    questions = sorted(path.stem for path in (DBT_PACKAGE / "analyses").glob("*.sql"))
     with contextlib.closing(connect(checkout.settings, "dbt_user", passwords.dbt_user)) as connection:
         answers = {question: rows(connection, statement(question))[1] for question in questions}
     assert len(answers["what_takes_longest"]) == 20
