@@ -118,7 +118,7 @@ def _load_sources(bench: StandIns) -> None:
     upload_sample(s3, seed.LANDING_BUCKET, settings.state / "sample-data")
     with connect(settings, "awsuser", passwords.awsuser) as connection:
         load_sample(s3, connection, seed.LANDING_BUCKET)
-        apply_grants(connection, "dbt_user", passwords.dbt_user, "raw", TARGET_SCHEMA)
+        apply_grants(connection, "dbt_user", passwords.dbt_user, "landing", TARGET_SCHEMA)
     make_schema(settings, SCHEMA)
 
 

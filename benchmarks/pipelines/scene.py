@@ -232,7 +232,7 @@ def _let_in(settings: Settings, sizes: list[Size], password: str) -> None:
     admin = Passwords.load(settings.state).awsuser
     with contextlib.closing(connect(settings, "awsuser", admin)) as connection:
         for size in sizes:
-            apply_grants(connection, _USER, password, "raw", size.schema)
+            apply_grants(connection, _USER, password, "landing", size.schema)
     manager = seed.client(settings, "secretsmanager")
     seed.let_tasks_read(settings, "*/login")
     address = {"conn_type": "redshift", "host": HOST, "port": settings.warehouse_port, "schema": "dev"}

@@ -132,7 +132,7 @@ def test_every_saved_question_has_an_answer(checkout: Checkout, run: dict[str, A
 
 # copier: if in_template
 def test_the_sample_data_is_all_there(checkout: Checkout) -> None:
-    done = checkout.command("sql", "select count(*) from raw.flights")
+    done = checkout.command("sql", "select count(*) from landing.flights")
     assert (done.returncode, done.stdout.strip()) == (0, "336776")
 
 
@@ -142,9 +142,9 @@ def test_the_sample_data_is_all_there(checkout: Checkout) -> None:
 def test_the_pipeline_runs_without_admin_rights(checkout: Checkout, run: dict[str, Any]) -> None:
     for forbidden in (
         "create schema elsewhere",
-        "create table raw.intruder (a integer)",
+        "create table landing.intruder (a integer)",
         # copier: if in_template
-        "delete from raw.airlines",
+        "delete from landing.airlines",
         # copier: endif
         "create user intruder password 'Aa1aaaaaaaa'",
     ):

@@ -2,4 +2,4 @@ select
     carrier as carrier_code,
     name as carrier_name,
     loaded_at
-from {{ source('raw', 'airlines') }}
+from {{ source('landing', 'airlines') }}

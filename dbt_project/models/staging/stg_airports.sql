@@ -6,4 +6,4 @@ select
     alt as altitude_feet,
     tzone as time_zone,
     loaded_at
-from {{ source('raw', 'airports') }}
+from {{ source('landing', 'airports') }}

@@ -19,4 +19,4 @@ select
     dep_time is null as is_cancelled,
     dep_time is not null and arr_delay is null as is_diverted,
     loaded_at
-from {{ source('raw', 'flights') }} as flights
+from {{ source('landing', 'flights') }} as flights

@@ -9,4 +9,4 @@ select
     seats as seat_count,
     speed as cruising_speed_mph,
     loaded_at
-from {{ source('raw', 'planes') }}
+from {{ source('landing', 'planes') }}

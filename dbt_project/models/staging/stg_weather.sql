@@ -12,4 +12,4 @@ select
     pressure as pressure_millibars,
     visib as visibility_miles,
     loaded_at
-from {{ source('raw', 'weather') }}
+from {{ source('landing', 'weather') }}

@@ -1,14 +1,12 @@
--- Sample source raw.airlines: the carriers, by their two-letter code.
+-- Sample source landing.airlines: the carriers, by their two-letter code.
 -- A second load replaces the rows in one transaction, so readers see the old rows until it commits.
 --
 --   psql --single-transaction -v source_url=s3://…/nycflights13/airlines/ -v source_region=us-east-1 \
 --     -v iam_role=default -f airlines.sql
 
--- raw is a reserved word of Redshift, so it must be quoted.
--- https://docs.aws.amazon.com/redshift/latest/dg/r_pg_keywords.html
-create schema if not exists "raw";
+create schema if not exists landing;
 
-create table if not exists "raw".airlines (
+create table if not exists landing.airlines (
     carrier varchar(2),
     name varchar(100),
     loaded_at timestamp default getdate()
@@ -16,9 +14,9 @@ create table if not exists "raw".airlines (
 
 -- truncate would commit on its own.
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_TRUNCATE.html
-delete from "raw".airlines;
+delete from landing.airlines;
 
-copy "raw".airlines (
+copy landing.airlines (
     carrier,
     name
 )

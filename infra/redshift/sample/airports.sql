@@ -1,14 +1,12 @@
--- Sample source raw.airports: airports with location and time zone.
+-- Sample source landing.airports: airports with location and time zone.
 -- A second load replaces the rows in one transaction, so readers see the old rows until it commits.
 --
 --   psql --single-transaction -v source_url=s3://…/nycflights13/airports/ -v source_region=us-east-1 \
 --     -v iam_role=default -f airports.sql
 
--- raw is a reserved word of Redshift, so it must be quoted.
--- https://docs.aws.amazon.com/redshift/latest/dg/r_pg_keywords.html
-create schema if not exists "raw";
+create schema if not exists landing;
 
-create table if not exists "raw".airports (
+create table if not exists landing.airports (
     faa varchar(3),
     name varchar(100),
     lat double precision,
@@ -22,9 +20,9 @@ create table if not exists "raw".airports (
 
 -- truncate would commit on its own.
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_TRUNCATE.html
-delete from "raw".airports;
+delete from landing.airports;
 
-copy "raw".airports (
+copy landing.airports (
     faa,
     name,
     lat,

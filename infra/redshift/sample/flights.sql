@@ -1,14 +1,12 @@
--- Sample source raw.flights: every flight out of New York's three airports in 2013.
+-- Sample source landing.flights: every flight out of New York's three airports in 2013.
 -- A second load replaces the rows in one transaction, so readers see the old rows until it commits.
 --
 --   psql --single-transaction -v source_url=s3://…/nycflights13/flights/ -v source_region=us-east-1 \
 --     -v iam_role=default -f flights.sql
 
--- raw is a reserved word of Redshift, so it must be quoted.
--- https://docs.aws.amazon.com/redshift/latest/dg/r_pg_keywords.html
-create schema if not exists "raw";
+create schema if not exists landing;
 
-create table if not exists "raw".flights (
+create table if not exists landing.flights (
     year integer,
     month integer,
     day integer,
@@ -33,9 +31,9 @@ create table if not exists "raw".flights (
 
 -- truncate would commit on its own.
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_TRUNCATE.html
-delete from "raw".flights;
+delete from landing.flights;
 
-copy "raw".flights (
+copy landing.flights (
     year,
     month,
     day,

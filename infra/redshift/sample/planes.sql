@@ -1,14 +1,12 @@
--- Sample source raw.planes: aircraft by tail number, as registered with the FAA.
+-- Sample source landing.planes: aircraft by tail number, as registered with the FAA.
 -- A second load replaces the rows in one transaction, so readers see the old rows until it commits.
 --
 --   psql --single-transaction -v source_url=s3://…/nycflights13/planes/ -v source_region=us-east-1 \
 --     -v iam_role=default -f planes.sql
 
--- raw is a reserved word of Redshift, so it must be quoted.
--- https://docs.aws.amazon.com/redshift/latest/dg/r_pg_keywords.html
-create schema if not exists "raw";
+create schema if not exists landing;
 
-create table if not exists "raw".planes (
+create table if not exists landing.planes (
     tailnum varchar(6),
     year integer,
     type varchar(64),
@@ -23,9 +21,9 @@ create table if not exists "raw".planes (
 
 -- truncate would commit on its own.
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_TRUNCATE.html
-delete from "raw".planes;
+delete from landing.planes;
 
-copy "raw".planes (
+copy landing.planes (
     tailnum,
     year,
     type,

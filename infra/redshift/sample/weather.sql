@@ -1,14 +1,12 @@
--- Sample source raw.weather: hourly weather at New York's three airports in 2013.
+-- Sample source landing.weather: hourly weather at New York's three airports in 2013.
 -- A second load replaces the rows in one transaction, so readers see the old rows until it commits.
 --
 --   psql --single-transaction -v source_url=s3://…/nycflights13/weather/ -v source_region=us-east-1 \
 --     -v iam_role=default -f weather.sql
 
--- raw is a reserved word of Redshift, so it must be quoted.
--- https://docs.aws.amazon.com/redshift/latest/dg/r_pg_keywords.html
-create schema if not exists "raw";
+create schema if not exists landing;
 
-create table if not exists "raw".weather (
+create table if not exists landing.weather (
     origin varchar(3),
     year integer,
     month integer,
@@ -29,9 +27,9 @@ create table if not exists "raw".weather (
 
 -- truncate would commit on its own.
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_TRUNCATE.html
-delete from "raw".weather;
+delete from landing.weather;
 
-copy "raw".weather (
+copy landing.weather (
     origin,
     year,
     month,

@@ -32,7 +32,7 @@ class OthersProject:
     sha256: str
     folder: str
     project_name: str
-    source_schema: str = "raw"
+    source_schema: str = "landing"
 
     def fetch(self, target: Path) -> Path:
         """Unpack the project into `target`, from whichever index uv is set up with.

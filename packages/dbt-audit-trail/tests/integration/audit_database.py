@@ -86,8 +86,8 @@ class Database:
             other.connection.close()
 
     def add_user(self, name: str, schema: str) -> None:
-        """A dbt user that reads schema raw and owns `schema`, made as in production."""
-        apply_grants(self.connection, name, PASSWORD, "raw", schema)
+        """A dbt user that reads schema landing and owns `schema`, made as in production."""
+        apply_grants(self.connection, name, PASSWORD, "landing", schema)
 
 
 @dataclass
@@ -118,7 +118,7 @@ class Finished:
 
 @pytest.fixture(scope="session")
 def database(start_redshift) -> Database:
-    """Schema raw with the slice, schema analytics owned by dbt_user."""
+    """Schema landing with the slice, schema analytics owned by dbt_user."""
     database = Database(start_redshift())
     for table, rows in sample_slice().items():
         for statement in statements(
@@ -132,7 +132,7 @@ def database(start_redshift) -> Database:
             part = rows[first : first + 100]
             row = f"({', '.join(['%s'] * len(names))})"
             database.run(
-                f'insert into "raw".{table} ({", ".join(names)}) values {", ".join([row] * len(part))}',
+                f"insert into landing.{table} ({', '.join(names)}) values {', '.join([row] * len(part))}",
                 [value for entry in part for value in entry.values()],
             )
     database.add_user("dbt_user", "analytics")

@@ -177,8 +177,8 @@ def test_sixteen_parallel_invocations_write_all_rows(built, dbt, database):
 
 
 def test_source_freshness_is_recorded(built, dbt, database):
-    database.run('update "raw".airlines set loaded_at = dateadd(day, -30, getdate())')
-    finished = dbt("source", "freshness", "--select", "source:raw.airlines", "source:raw.planes")
+    database.run("update landing.airlines set loaded_at = dateadd(day, -30, getdate())")
+    finished = dbt("source", "freshness", "--select", "source:landing.airlines", "source:landing.planes")
     assert finished.code == 1, finished.output
     reported = json.loads((finished.target / "sources.json").read_text())
     rows = {row["name"]: row for row in database.audit_rows(reported["metadata"]["invocation_id"])}

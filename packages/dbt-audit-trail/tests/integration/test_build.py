@@ -21,7 +21,7 @@ def test_every_flight_is_a_departure_and_midnight_is_a_minute(built, database):
 
 def test_the_user_who_builds_can_do_nothing_else(built, database):
     connection = database.warehouse.connect("dbt_user", PASSWORD)
-    for statement in ("create schema other", 'delete from "raw".flights', 'create table "raw".mine (a integer)'):
+    for statement in ("create schema other", "delete from landing.flights", "create table landing.mine (a integer)"):
         with (
             connection.cursor() as cursor,
             pytest.raises(redshift_connector.ProgrammingError, match="permission denied"),
@@ -54,20 +54,20 @@ def test_what_arrives_late_counts_and_what_a_plane_was_is_kept(built, dbt, datab
     for number, days in ((9901, 2), (9902, 200)):
         # Two flights nobody knew of: one within look_back_days of the newest day, one long before.
         database.run(
-            f'insert into "raw".flights (year, month, day, time_hour, flight, {columns})'
+            f"insert into landing.flights (year, month, day, time_hour, flight, {columns})"
             f" select date_part(year, d), date_part(month, d), date_part(day, d), d, {number}, {columns}"
-            f' from (select *, cast(dateadd(day, -{days}, %s) as timestamp) as d from "raw".flights'
+            f" from (select *, cast(dateadd(day, -{days}, %s) as timestamp) as d from landing.flights"
             " where dep_time = 2400 limit 1) as f",
             [newest],
         )
-    database.run('update "raw".planes set seats = seats + 1 where tailnum = %s', [plane])
-    database.run('delete from "raw".planes where tailnum = %s', [gone])
+    database.run("update landing.planes set seats = seats + 1 where tailnum = %s", [plane])
+    database.run("delete from landing.planes where tailnum = %s", [gone])
     try:
         kinds = ["--resource-type", "model", "--resource-type", "snapshot"]
         finished = dbt("build", *kinds, "--select", "planes_snapshot", "departures", "daily_performance")
         assert finished.code == 0, finished.output
     finally:
-        database.run('delete from "raw".flights where flight in (9901, 9902)')
+        database.run("delete from landing.flights where flight in (9901, 9902)")
     after = dict(database.run(per_day))
     changed = {day: flights - before.get(day, 0) for day, flights in after.items() if flights != before.get(day)}
     assert [((newest - day).days, more) for day, more in changed.items()] == [(2, 1)]

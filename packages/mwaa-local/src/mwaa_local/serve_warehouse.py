@@ -23,9 +23,9 @@ def serve_warehouse(settings: Settings) -> None:
         passwords = Passwords.generate(settings.state)
         stack.start_warehouse()
         with contextlib.closing(connect(settings, "awsuser", passwords.awsuser)) as connection:
-            rows(connection, "create schema if not exists raw")
+            rows(connection, "create schema if not exists landing")
             connection.commit()
-            apply_grants(connection, "dbt_user", passwords.dbt_user, "raw", TARGET_SCHEMA)
+            apply_grants(connection, "dbt_user", passwords.dbt_user, "landing", TARGET_SCHEMA)
         for user in ("dbt_user", "awsuser"):
             print(dsn(settings, user, getattr(passwords, user)), flush=True)
         while True:

@@ -158,9 +158,9 @@ class Stack:
         self._warehouse(steps)
         with contextlib.closing(connect(self.settings, "awsuser", passwords.awsuser)) as connection:
             connection.autocommit = True
-            _, tables = rows(connection, "select 1 from svv_tables where table_schema = 'raw'")
+            _, tables = rows(connection, "select 1 from svv_tables where table_schema = 'landing'")
             if tables:
-                apply_grants(connection, "dbt_user", passwords.dbt_user, "raw", TARGET_SCHEMA)
+                apply_grants(connection, "dbt_user", passwords.dbt_user, "landing", TARGET_SCHEMA)
         if not tables:
             check_port(self.settings.aws_port, "LOCAL_AWS_PORT")
             self._aws(steps, passwords)
@@ -239,7 +239,7 @@ class Stack:
     def _data(self, steps: Steps, passwords: Passwords, project: Path = PROJECT) -> None:
         with contextlib.closing(connect(self.settings, "awsuser", passwords.awsuser)) as connection:
             if _reads_sample(project):
-                with steps.step("Sample data: S3 to schema raw by COPY") as step:
+                with steps.step("Sample data: S3 to schema landing by COPY") as step:
                     s3 = seed.client(self.settings, "s3")
 
                     def show(what: str, *_: int, **__: int) -> None:
@@ -249,8 +249,8 @@ class Stack:
                     load_sample(s3, connection, seed.LANDING_BUCKET, progress=show)
             with steps.step("Grants of dbt_user"):
                 connection.autocommit = True
-                rows(connection, "create schema if not exists raw")
-                apply_grants(connection, "dbt_user", passwords.dbt_user, "raw", TARGET_SCHEMA)
+                rows(connection, "create schema if not exists landing")
+                apply_grants(connection, "dbt_user", passwords.dbt_user, "landing", TARGET_SCHEMA)
 
     def _image(self, steps: Steps) -> None:
         with steps.step("MWAA: image and metadata database"):

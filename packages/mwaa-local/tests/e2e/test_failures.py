@@ -17,15 +17,15 @@ from mwaa_local.testing.scene import ALERT, AUDIT, CHECK, DAG, ENDED, PRODUCER, 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 MODELS = {
-    "ratio.sql": "{{ config(materialized='table') }} select 1 / divisor as id from {{ source('raw', 'settings') }}",
-    "properties.yml": "sources: [{name: raw, tables: [{name: settings}]}]",
+    "ratio.sql": "{{ config(materialized='table') }} select 1 / divisor as id from {{ source('landing', 'settings') }}",
+    "properties.yml": "sources: [{name: landing, tables: [{name: settings}]}]",
 }
 
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with running(tmp_path_factory.mktemp("failures"), MODELS, {}) as scene:
-        scene.query("create table raw.settings as select 1 as divisor", "awsuser")
+        scene.query("create table landing.settings as select 1 as divisor", "awsuser")
         yield scene
 
 
@@ -150,7 +150,7 @@ def test_errors_before_dbt_starts_are_in_log_check_and_alert(scene: Scene, case:
 def test_an_unsent_alert_fails_its_task_and_hides_nothing(scene: Scene) -> None:
     functions, sns = seed.client(scene.settings, "lambda"), seed.client(scene.settings, "sns")
     scene.alerts()
-    scene.query("update raw.settings set divisor = 0", "awsuser")
+    scene.query("update landing.settings set divisor = 0", "awsuser")
     functions.put_function_concurrency(FunctionName=seed.FUNCTION, ReservedConcurrentExecutions=0)
     run_id = scene.client.trigger(DAG)
     assert scene.ended(run_id) == "failed"
@@ -175,7 +175,7 @@ def test_an_unsent_alert_fails_its_task_and_hides_nothing(scene: Scene) -> None:
     (alert,) = scene.alerts()
     assert alert["subject"] == f"FAILED {DAG}: model.flights.ratio"
 
-    scene.query("update raw.settings set divisor = 1", "awsuser")
+    scene.query("update landing.settings set divisor = 1", "awsuser")
     assert scene.clear(run_id) == "success"
     assert scene.query("select id from analytics.ratio") == [(1,)]
 

@@ -22,10 +22,10 @@ MODELS = {
     "one.sql": f"{{{{ config(materialized='table') }}}} select {RUN} as run_id",
     # Waits in the warehouse for as long as the test holds the table.
     "slow.sql": f"""{{{{ config(materialized='table') }}}}
-select {RUN} as run_id, count(*) as gates from {{{{ source('raw', 'gate') }}}}""",
+select {RUN} as run_id, count(*) as gates from {{{{ source('landing', 'gate') }}}}""",
     "reader.sql": "{{ config(materialized='table') }} select run_id from {{ ref('slow') }}",
     "properties.yml": """
-sources: [{name: raw, tables: [{name: gate}]}]
+sources: [{name: landing, tables: [{name: gate}]}]
 models:
   - {name: one, columns: [{name: run_id, data_tests: [not_null]}]}
   - {name: reader, columns: [{name: run_id, data_tests: [not_null]}]}
@@ -44,7 +44,7 @@ OPTIONS = {
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with running(tmp_path_factory.mktemp("kills"), MODELS, OPTIONS) as scene:
-        scene.query("create table raw.gate as select 1 as a union all select 2", "awsuser")
+        scene.query("create table landing.gate as select 1 as a union all select 2", "awsuser")
         yield scene
 
 
@@ -52,7 +52,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 def held_gate(scene: Scene) -> Iterator[None]:
     """Let model `slow` wait until this ends, or the warehouse does."""
     with contextlib.closing(connect(scene.settings, "awsuser", scene.passwords.awsuser)) as connection:
-        connection.cursor().execute("lock raw.gate")
+        connection.cursor().execute("lock landing.gate")
         yield
         with contextlib.suppress(Exception):
             connection.rollback()

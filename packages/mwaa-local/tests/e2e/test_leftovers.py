@@ -135,7 +135,7 @@ def test_runs_and_drills_use_the_stand_ins_of_up_and_restore_them(up: Checkout) 
     again = up.command("up")
     assert again.returncode == 0
     assert again.stdout.startswith("Already running.\nAirflow: ")
-    assert up.command("sql", "select count(*) from raw.flights").stdout == "336776\n"
+    assert up.command("sql", "select count(*) from landing.flights").stdout == "336776\n"
 
     live = _live_release(up)
     function = seed.client(up.settings, "lambda").get_function_configuration(FunctionName=seed.FUNCTION)
@@ -211,7 +211,7 @@ def test_two_checkouts_run_side_by_side(up: Checkout, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         assert other.command("sql", "create table analytics.mine as select 1 as a").returncode == 0
         for stand_ins in (up, other):
-            assert stand_ins.command("sql", "select count(*) from raw.flights").stdout == "336776\n"
+            assert stand_ins.command("sql", "select count(*) from landing.flights").stdout == "336776\n"
             with _airflow(stand_ins) as airflow:
                 assert airflow.call("GET", f"/dags/{DAG}")["is_paused"]
         assert "does not exist" in up.command("sql", "select * from analytics.mine").stderr

@@ -30,8 +30,9 @@ where name = 'flaky' and airflow_run_id = '{{ env_var("AIRFLOW_CTX_DAG_RUN_ID", 
     "steady": "{{ config(materialized='table') }} select 1 as id",
     # Keeps dbt busy until the second try of `flaky` has begun.
     "slow": """{{ config(materialized='table') }}
-select count(*) as id from {{ source('raw', 'weather') }}
-cross join {{ source('raw', 'airports') }} cross join (select carrier from {{ source('raw', 'airlines') }} limit 14)""",
+select count(*) as id from {{ source('landing', 'weather') }}
+cross join {{ source('landing', 'airports') }}
+cross join (select carrier from {{ source('landing', 'airlines') }} limit 14)""",
 }
 PROPERTIES = """
 models:

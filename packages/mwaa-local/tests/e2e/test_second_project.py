@@ -67,7 +67,7 @@ CAFE = {
 name: cafe
 version: "3.0.0"
 profile: default
-seeds: {cafe: {+schema: raw}}
+seeds: {cafe: {+schema: landing}}
 models:
   cafe:
     staging: {+materialized: view}
@@ -176,7 +176,7 @@ def prepare(checkout: Checkout, projects: Mapping[str, Path]) -> Artifact:
             admin.cursor().execute(statement)
         for name in PIPELINES:
             password = f"Aa1{secrets.token_hex(16)}"
-            source = OTHERS[name].source_schema if name in OTHERS else "raw"
+            source = OTHERS[name].source_schema if name in OTHERS else "landing"
             apply_grants(admin, f"{name}_user", password, source, name)
             login = {"username": f"{name}_user", "password": password}
             manager.create_secret(Name=f"{name}/dbt_user", SecretString=json.dumps(login))

@@ -97,8 +97,8 @@ class Scene:
         settings = self.checkout.settings
         with contextlib.closing(self.second.connect()) as admin:
             admin.autocommit = True
-            admin.cursor().execute("create schema raw")
-            apply_grants(admin, "small_user", self.small_password, "raw", "small_marts")
+            admin.cursor().execute("create schema landing")
+            apply_grants(admin, "small_user", self.small_password, "landing", "small_marts")
         login = {"username": "small_user", "password": self.small_password}
         address = {"conn_type": "redshift", "host": self.second.host, "port": self.second.port, "schema": "dev"}
         manager = seed.client(settings, "secretsmanager")
@@ -231,7 +231,7 @@ def test_a_success_starts_what_waits_for_the_asset(scene: Scene, runs: dict[str,
 
 def test_neither_users_grants_reach_further_than_its_own_schema(scene: Scene) -> None:
     with contextlib.closing(scene.second.connect()) as admin:
-        apply_grants(admin, "neighbour", scene.small_password, "raw", "neighbours_marts")
+        apply_grants(admin, "neighbour", scene.small_password, "landing", "neighbours_marts")
     for user, foreign in (("neighbour", "small_marts"), ("small_user", "neighbours_marts")):
         with contextlib.closing(scene.second.connect(user, scene.small_password)) as connection:
             connection.autocommit = True
@@ -240,7 +240,7 @@ def test_neither_users_grants_reach_further_than_its_own_schema(scene: Scene) ->
                 f"select * from {foreign}.audit_table",
                 f"drop schema {foreign} cascade",
                 "create schema mine",
-                "create table raw.mine (id integer)",
+                "create table landing.mine (id integer)",
             ):
                 with pytest.raises(redshift_connector.Error, match=r"permission denied|must be owner"):
                     connection.cursor().execute(statement)
@@ -252,7 +252,11 @@ def test_neither_users_grants_reach_further_than_its_own_schema(scene: Scene) ->
 
 
 def test_sql_in_a_parameter_is_refused_before_there_is_a_run(scene: Scene) -> None:
-    for conf in ({"start": "2013-01-01'; drop schema raw; --"}, {"select": ["x; drop schema raw"]}, {"select": "x"}):
+    for conf in (
+        {"start": "2013-01-01'; drop schema landing; --"},
+        {"select": ["x; drop schema landing"]},
+        {"select": "x"},
+    ):
         with pytest.raises(httpx.HTTPStatusError) as raised:
             scene.start(FLIGHTS, **conf)
         assert raised.value.response.status_code == httpx.codes.BAD_REQUEST

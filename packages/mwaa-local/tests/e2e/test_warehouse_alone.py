@@ -44,7 +44,7 @@ def test_the_warehouse_alone_prints_two_addresses_that_work(alone: tuple[Checkou
             )
         ) as connection:
             cursor = connection.cursor()
-            cursor.execute("select current_user, count(*) from pg_namespace where nspname = 'raw' group by 1")
+            cursor.execute("select current_user, count(*) from pg_namespace where nspname = 'landing' group by 1")
             assert [list(row) for row in cursor.fetchall()] == [[match[1], 1]]
     assert users == ["dbt_user", "awsuser"]
     assert running.stderr == ""
@@ -79,7 +79,7 @@ def test_sql_shows_a_table_on_a_terminal(alone: tuple[Checkout, Running]) -> Non
     [
         ("selec 1", "syntax error"),
         ("select * from nowhere.nothing", "does not exist"),
-        ("create table raw.intruder (a int)", "permission denied"),
+        ("create table landing.intruder (a int)", "permission denied"),
         ("select 1/0", "zero"),
     ],
 )

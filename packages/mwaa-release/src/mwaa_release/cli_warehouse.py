@@ -37,12 +37,17 @@ def _warehouse() -> Iterator[redshift_connector.Connection]:
         connection.close()
 
 
+_SOURCES = ["landing"]
+
+
 def warehouse_user(
     secret_name: Annotated[
         str,
         typer.Option(help='Secret of the database user in AWS Secrets Manager, JSON with "username" and "password".'),
     ] = "flights/dbt_user",  # noqa: S107 - the name of a secret
-    source_schema: Annotated[list[str], typer.Option(help="Schema to read, created if missing; repeatable.")] = ["raw"],  # noqa: B006
+    source_schema: Annotated[
+        list[str], typer.Option(help="Schema to read, created if missing; repeatable.")
+    ] = _SOURCES,
     target_schema: Annotated[str, typer.Option(help="Schema to build in. The user becomes its owner.")] = "analytics",
     loading_user: Annotated[
         str | None, typer.Option(help="User that creates tables in the source schemas; default: the connected user.")
@@ -75,9 +80,9 @@ def sample_data(
         str, typer.Option(help="ARN of the role with which the warehouse reads the bucket, or `default`.")
     ] = "default",
     upload: Annotated[bool, typer.Option(help="Upload the files to the bucket.")] = True,
-    load: Annotated[bool, typer.Option(help="Load the files into schema raw.")] = True,
+    load: Annotated[bool, typer.Option(help="Load the files into schema landing.")] = True,
 ) -> None:
-    """Upload the sample data to the landing bucket and load it into schema raw."""
+    """Upload the sample data to the landing bucket and load it into schema landing."""
     s3 = aws_client("s3")
     with show_progress() as progress:
         if upload:
@@ -87,7 +92,7 @@ def sample_data(
             with _warehouse() as connection:
                 rows = load_sample(s3, connection, bucket, iam_role, progress)
             for table, count in rows.items():
-                typer.echo(f"raw.{table}: {count} rows")
+                typer.echo(f"landing.{table}: {count} rows")
 
 
 def freshness(

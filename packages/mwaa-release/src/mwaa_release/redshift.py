@@ -125,7 +125,7 @@ def apply_grants(
     connection: redshift_connector.Connection,
     dbt_user: str,
     dbt_password: str,
-    source_schema: str | list[str] = "raw",
+    source_schema: str | list[str] = "landing",
     target_schema: str = "analytics",
     *,
     readers: str | None = None,

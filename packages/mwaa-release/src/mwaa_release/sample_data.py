@@ -138,13 +138,13 @@ def load_sample(
     iam_role: str = "default",
     progress: Progress = no_progress,
 ) -> dict[str, int]:
-    """Create the tables of schema raw and load them with COPY from the landing bucket, in one transaction.
+    """Create the tables of schema landing and load them with COPY from the landing bucket, in one transaction.
 
     A second load replaces the rows.
 
     Args:
         s3_client: boto3 client for S3, to check that the files exist.
-        connection: of a user that can create schema raw or owns it. Uncommitted changes are rolled back.
+        connection: of a user that can create schema landing or owns it. Uncommitted changes are rolled back.
         bucket: the landing bucket, filled by `upload_sample`.
         iam_role: `default` (the cluster's default role) or the ARN of a role that can read the bucket. Join the ARNs of
             a chain with commas, such as a role of the warehouse's account and a role of the bucket's account.
@@ -167,11 +167,11 @@ def load_sample(
     connection.autocommit = False
     try:
         for number, table in enumerate(TABLES):
-            progress(f"loading raw.{table}", number, len(TABLES))
+            progress(f"loading landing.{table}", number, len(TABLES))
             values = {"source_url": f"s3://{bucket}/{PREFIX}/{table}/", "source_region": region}
             run_file(connection, INFRASTRUCTURE / "sample" / f"{table}.sql", values, keywords)
             with connection.cursor() as cursor:
-                cursor.execute(f'select count(*) from "raw"."{table}"')  # noqa: S608 - a name from TABLES
+                cursor.execute(f'select count(*) from landing."{table}"')  # noqa: S608 - a name from TABLES
                 rows[table] = cursor.fetchone()[0]
         connection.commit()
     except BaseException:

@@ -38,10 +38,10 @@ def test_a_stale_source_fails_by_name_and_reaches_the_audit_table(start_redshift
     warehouse = start_redshift()
     with contextlib.closing(warehouse.connect()) as connection, connection.cursor() as cursor:
         connection.autocommit = True
-        cursor.execute("create schema raw")
+        cursor.execute("create schema landing")
         for table in TABLES:
-            cursor.execute(f"create table raw.{table} as select getdate() as loaded_at")
-        apply_grants(connection, "dbt_user", PASSWORD, "raw", "analytics")
+            cursor.execute(f"create table landing.{table} as select getdate() as loaded_at")
+        apply_grants(connection, "dbt_user", PASSWORD, "landing", "analytics")
         put(secretsmanager, "flights/dbt_user", json.dumps({"username": "dbt_user", "password": PASSWORD}))
         where = {"host": warehouse.host, "port": warehouse.port, "extra": {"sslmode": "disable"}}
         put(secretsmanager, "airflow/connections/flights_redshift", json.dumps(where))
@@ -58,14 +58,14 @@ def test_a_stale_source_fails_by_name_and_reaches_the_audit_table(start_redshift
 
         secretsmanager = client_of(warehouse_session(aws), aws.settings, "secretsmanager")
         lines = check_freshness(secretsmanager, "flights_pipeline")
-        assert sorted(line.split(":")[0] for line in lines) == [f"raw.{table}" for table in TABLES]
+        assert sorted(line.split(":")[0] for line in lines) == [f"landing.{table}" for table in TABLES]
         assert all("pass, newest row 0.0 hours old" in line for line in lines)
-        cursor.execute("update raw.planes set loaded_at = dateadd(day, -30, getdate())")
+        cursor.execute("update landing.planes set loaded_at = dateadd(day, -30, getdate())")
         with pytest.raises(DeployError) as stale:
             check_freshness(secretsmanager, "flights_pipeline")
         error_text = str(stale.value)
         assert re.fullmatch(
-            r"flights_pipeline: sources are stale\n  raw\.planes: error, newest row 720\.\d hours old", error_text
+            r"flights_pipeline: sources are stale\n  landing\.planes: error, newest row 720\.\d hours old", error_text
         )
         cursor.execute("select status from analytics.audit_table where name = 'planes' order by load_id")
         assert sorted(status for (status,) in cursor.fetchall()) == ["error", "pass"]

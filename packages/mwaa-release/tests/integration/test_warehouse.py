@@ -180,7 +180,7 @@ def test_documented_steps_work_on_an_empty_warehouse(start_redshift, aws, deploy
         code, text = deploy(*words, **superuser)
         assert code == 0, text
     with contextlib.closing(warehouse.connect("dbt_user", PASSWORD)) as connection:
-        assert run(connection, 'select count(*) from "raw".flights') == ([ROWS["flights"]],)
+        assert run(connection, "select count(*) from landing.flights") == ([ROWS["flights"]],)
 
 
 def test_names_may_hold_anything(warehouse, admin):
@@ -202,10 +202,10 @@ def test_the_sample_data_is_loaded_whole_and_again(admin, s3, landing_bucket, ca
     assert load_sample(s3, admin, landing_bucket) == ROWS
     assert load_sample(s3, admin, landing_bucket, "arn:aws:iam::123456789012:role/copy") == ROWS
     # 'NA' is null, times are times, and every row says when it was loaded.
-    query = 'select count(*) - count(dep_time), min(time_hour)::varchar, count(loaded_at) from "raw".flights'
+    query = "select count(*) - count(dep_time), min(time_hour)::varchar, count(loaded_at) from landing.flights"
     (row,) = run(admin, query)
     assert row == [8255, "2013-01-01 10:00:00", 336776]
-    (row,) = run(admin, 'select count(*) - count(wind_gust), count(*) - count(temp) from "raw".weather')
+    (row,) = run(admin, "select count(*) - count(wind_gust), count(*) - count(temp) from landing.weather")
     assert row == [20778, 1]
 
 
@@ -233,7 +233,7 @@ def test_a_load_that_fails_changes_nothing(admin, s3, landing_bucket, cache):
     with pytest.raises(DeployError, match=r"flights\.sql: Redshift refused"):
         load_sample(s3, admin, landing_bucket)
     for table, count in ROWS.items():
-        assert run(admin, f'select count(*) from "raw".{table}') == ([count],)
+        assert run(admin, f"select count(*) from landing.{table}") == ([count],)
 
 
 @pytest.mark.parametrize("role", ["", "x", "default; drop table x", "arn:aws:iam::1:role/x", "'default'"])

@@ -124,7 +124,7 @@ class Builder:
     def _problem(self, result: NodeResult) -> Problem:
         names: list[Any] = []
         if "does not exist" in (result.message or ""):
-            query = "select column_name from svv_columns where table_schema in (%s, 'raw')"
+            query = "select column_name from svv_columns where table_schema in (%s, 'landing')"
             with self._connection.cursor() as cursor:
                 cursor.execute(query, (self.project.schema,))
                 names = [name for (name,) in cursor.fetchall()]

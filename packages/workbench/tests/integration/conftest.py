@@ -78,7 +78,7 @@ def warehouse_settings(start_redshift, tmp_path_factory) -> Settings:
     warehouse = start_redshift(state=state)
     with warehouse.connect() as connection:
         connection.autocommit = True
-        connection.run("create schema raw")
+        connection.run("create schema landing")
         apply_grants(connection, "dbt_user", Passwords.load(warehouse.state).dbt_user)
     return Settings(warehouse.state, warehouse.port, 1, 2)
 

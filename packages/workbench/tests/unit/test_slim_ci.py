@@ -39,7 +39,7 @@ def test_only_unchanged_parents_come_from_the_base() -> None:
         return {"resource_type": kind, "depends_on": {"nodes": list(parents)}}
 
     nodes = {
-        "model.p.new": node("model", "model.p.old", "source.p.raw.t"),
+        "model.p.new": node("model", "model.p.old", "source.p.landing.t"),
         "model.p.child": node("model", "model.p.new", "seed.p.codes"),
         "exposure.p.page": node("exposure", "model.p.far"),
     }
