@@ -15,6 +15,7 @@ from mwaa_local.aws.roles import client_of
 from mwaa_local.testing.rights import warehouse_session
 from mwaa_release.errors import DeployError, SetupError
 from mwaa_release.freshness import PIPELINES, check_freshness
+from mwaa_release.manifest import install_packages
 from mwaa_release.redshift import apply_grants
 
 PROJECT = PIPELINES.parent.parent / "dbt_project"
@@ -52,6 +53,7 @@ def test_a_stale_source_fails_by_name_and_reaches_the_audit_table(start_redshift
             "REDSHIFT_SSLMODE": "disable",
             "DBT_TARGET_PATH": str(warehouse.state / "target"),
         }
+        install_packages(PROJECT)
         dbt = [Path(sys.executable).with_name("dbt"), "run", "-q", "--select", "tag:audit", "--target", "prod"]
         places = [f"--project-dir={PROJECT}", f"--profiles-dir={PROJECT}", f"--log-path={warehouse.state}"]
         subprocess.run([*dbt, *places], env=environment, check=True)
