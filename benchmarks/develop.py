@@ -106,7 +106,8 @@ class _Developer:
 
 def _load_sources(bench: StandIns) -> None:
     from mwaa_local.aws import seed
-    from mwaa_local.stack import TARGET_SCHEMA, connect
+    from mwaa_local.stack import connect
+    from mwaa_release.pipelines import first_pipeline
     from mwaa_release.redshift import apply_grants
     from mwaa_release.sample_data import load_sample, upload_sample
     from workbench.project import SCHEMA
@@ -118,7 +119,7 @@ def _load_sources(bench: StandIns) -> None:
     upload_sample(s3, seed.LANDING_BUCKET, settings.state / "sample-data")
     with connect(settings, "awsuser", passwords.awsuser) as connection:
         load_sample(s3, connection, seed.LANDING_BUCKET)
-        apply_grants(connection, "dbt_user", passwords.dbt_user, "landing", TARGET_SCHEMA)
+        apply_grants(connection, "dbt_user", passwords.dbt_user, "landing", first_pipeline().target_schema)
     make_schema(settings, SCHEMA)
 
 

@@ -154,7 +154,7 @@ def test_a_pull_request_is_checked_without_credentials_and_told_in_one_comment(t
     ):
         assert messages in text
     # What did not change is read where production has it, and is not built again.
-    assert "departures, stg_airlines and what they read" in text
+    assert "departures, stg_airlines, with their parents" in text
     assert "dbt_change.departures" not in text
     assert (runner.artifacts["docs"] / "static_index.html").stat().st_size > 100_000
     assert comments == ["gh pr comment 7 --edit-last --create-if-none --body-file comment.md"]

@@ -1,4 +1,4 @@
-"""Runs the sample pipeline once, waits until the run ends, and prints the result."""
+"""Runs the first pipeline once, waits until the run ends, and prints the result."""
 
 import contextlib
 import json
@@ -16,10 +16,10 @@ from rich.table import Table
 from mwaa_local.aws import seed
 from mwaa_local.mwaa.api import FINAL, Airflow, NoAnswerError
 from mwaa_local.settings import Passwords, Settings
-from mwaa_local.stack import TARGET_SCHEMA, connect, rows
+from mwaa_local.stack import connect, rows
+from mwaa_release.pipelines import first_pipeline
 from mwaa_release.progress import Steps, console
 
-DAG_ID = "flights_pipeline"
 _COLOURS = {"success": "green", "failed": "red", "upstream_failed": "dark_orange", "skipped": "bright_black"}
 _COLOURS |= {"pass": "green", "error": "red", "fail": "red", "warn": "yellow"}
 
@@ -28,6 +28,7 @@ _COLOURS |= {"pass": "green", "error": "red", "fail": "red", "warn": "yellow"}
 class Outcome:
     """The result of a run."""
 
+    dag_id: str
     run_id: str
     state: str
     wall_seconds: float
@@ -39,7 +40,7 @@ class Outcome:
     def save(self, path: Path) -> None:
         """Write it as JSON."""
         content = {
-            "dag_id": DAG_ID,
+            "dag_id": self.dag_id,
             "run_id": self.run_id,
             "state": self.state,
             "wall_seconds": round(self.wall_seconds, 1),
@@ -51,7 +52,7 @@ class Outcome:
 
 
 def run_pipeline(settings: Settings, release_id: str, steps: Steps, check: Callable[[], None]) -> Outcome:
-    """Trigger the sample pipeline once Airflow has parsed the release, and return the result of the run.
+    """Trigger the first pipeline once Airflow has parsed the release, and return the result of the run.
 
     Args:
         settings: paths and ports of running stand-ins.
@@ -62,26 +63,26 @@ def run_pipeline(settings: Settings, release_id: str, steps: Steps, check: Calla
     Raises:
         SetupError: the DAG cannot be imported, or a stand-in has ended.
     """
-    passwords = Passwords.load(settings.state)
+    passwords, dag_id = Passwords.load(settings.state), first_pipeline().dag_name
     try:
         with contextlib.closing(Airflow(settings.airflow_port, passwords.airflow_admin)) as airflow:
-            with steps.step(f"DAG {DAG_ID} from release {release_id}"):
-                airflow.wait_for_dag(DAG_ID, release_id, 120)
-                airflow.end_open_runs(DAG_ID)
+            with steps.step(f"DAG {dag_id} from release {release_id}"):
+                airflow.wait_for_dag(dag_id, release_id, 120)
+                airflow.end_open_runs(dag_id)
                 seed.read_alerts(settings)
             started = time.monotonic()
             with steps.step("Run") as step:
-                run_id = airflow.trigger(DAG_ID)
-                while (state := airflow.run_state(DAG_ID, run_id)) not in FINAL:
-                    step.say(_progress(airflow.tasks(DAG_ID, run_id)))
+                run_id = airflow.trigger(dag_id)
+                while (state := airflow.run_state(dag_id, run_id)) not in FINAL:
+                    step.say(_progress(airflow.tasks(dag_id, run_id)))
                     time.sleep(1)
                     check()
             wall_seconds = time.monotonic() - started
             # Pause the DAG, or its schedule starts more runs.
-            airflow.end_open_runs(DAG_ID)
-            tasks = airflow.tasks(DAG_ID, run_id)
+            airflow.end_open_runs(dag_id)
+            tasks = airflow.tasks(dag_id, run_id)
         columns, audit_rows = audit(settings, passwords, run_id)
-        return Outcome(run_id, state, wall_seconds, tasks, columns, audit_rows, seed.read_alerts(settings))
+        return Outcome(dag_id, run_id, state, wall_seconds, tasks, columns, audit_rows, seed.read_alerts(settings))
     except (NoAnswerError, redshift_connector.Error):
         # If a stand-in has ended, that is the better error message. Its owner checks every second.
         for _ in range(5):
@@ -91,25 +92,26 @@ def run_pipeline(settings: Settings, release_id: str, steps: Steps, check: Calla
 
 
 def end_runs(settings: Settings) -> None:
-    """Mark the sample pipeline's unfinished runs failed, and pause it.
+    """Mark the first pipeline's unfinished runs failed, and pause it.
 
     Raises:
         SetupError, httpx.HTTPError: Airflow does not answer.
     """
     passwords = Passwords.load(settings.state)
     with contextlib.closing(Airflow(settings.airflow_port, passwords.airflow_admin)) as airflow:
-        airflow.end_open_runs(DAG_ID)
+        airflow.end_open_runs(first_pipeline().dag_name)
 
 
 def audit(settings: Settings, passwords: Passwords, run_id: str) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Return columns and rows of a run in the audit table, oldest first; empty lists without a table."""
+    schema = first_pipeline().target_schema
     with contextlib.closing(connect(settings, "dbt_user", passwords.dbt_user)) as connection:
         exists = "select count(*) from information_schema.tables where table_schema = %s and table_name = 'audit_table'"
-        if not rows(connection, exists, (TARGET_SCHEMA,))[1][0][0]:
+        if not rows(connection, exists, (schema,))[1][0][0]:
             return [], []
         columns = "invocation_id, unique_id, name, resource_type, status, execution_time, rows_affected, message"
         columns += ", airflow_task_id, airflow_try_number"
-        query = f"select {columns} from {TARGET_SCHEMA}.audit_table where airflow_run_id = %s order by started_at"  # noqa: S608
+        query = f"select {columns} from {schema}.audit_table where airflow_run_id = %s order by started_at"  # noqa: S608
         return rows(connection, query, (run_id,))
 
 
@@ -149,7 +151,7 @@ def show(outcome: Outcome, logs: Path) -> None:
         alerts.add_row(escape(alert["subject"]), escape(alert["message"]))
     console.print(alerts if outcome.alerts else "Alerts: none")
     if failed := [task["task_id"] for task in outcome.tasks if task["state"] == "failed"]:
-        folder = logs / "tasks" / f"dag_id={DAG_ID}" / f"run_id={outcome.run_id}"
+        folder = logs / "tasks" / f"dag_id={outcome.dag_id}" / f"run_id={outcome.run_id}"
         console.print(f"Failed: {', '.join(failed)}\nLogs: {folder}", markup=False, soft_wrap=True)
     console.print(f"Run {outcome.run_id}: {_coloured(outcome.state)} in {outcome.wall_seconds:.0f} s", soft_wrap=True)
 

@@ -8,7 +8,6 @@ from mwaa_release.manifest import install_packages
 
 MODEL = "drill_fails"
 DEPENDENT = "drill_reads_what_fails"
-UNIQUE_ID = f"model.flights.{MODEL}"
 
 _MODEL = """{{ config(materialized='table') }}
 -- Added by the drill: a division by zero.
@@ -40,12 +39,12 @@ def find_problems(outcome: Outcome, lambda_works: bool) -> list[str]:
         problems.append(f"the run ended {outcome.state}, not failed")
     if states.get("dbt_check") != "failed":
         problems.append(f"dbt_check ended {states.get('dbt_check')}, not failed")
-    if not any(row["unique_id"] == UNIQUE_ID and row["status"] == "error" for row in audit):
-        problems.append(f"the audit table has no row for {UNIQUE_ID} with status error")
+    if not any(row["name"] == MODEL and row["status"] == "error" for row in audit):
+        problems.append(f"the audit table has no row for model {MODEL} with status error")
     # All other models must be built.
-    ended_well = {row["unique_id"] for row in audit if row["status"] == "success"}
-    others = {row["unique_id"] for row in audit if row["resource_type"] == "model"} - {UNIQUE_ID}
-    if unbuilt := sorted(others - ended_well - {f"model.flights.{DEPENDENT}"}):
+    ended_well = {row["name"] for row in audit if row["status"] == "success"}
+    others = {row["name"] for row in audit if row["resource_type"] == "model"} - {MODEL, DEPENDENT}
+    if unbuilt := sorted(others - ended_well):
         problems.append(f"models that do not depend on the failed model were not built: {', '.join(unbuilt)}")
     if lambda_works:
         naming = [alert for alert in outcome.alerts if MODEL in alert["message"] and "zero" in alert["message"].lower()]

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from audit_report import DBT_PACKAGE
 from mwaa_local.settings import Settings, SetupError
-from mwaa_local.stack import PROJECT, TARGET_SCHEMA, connect
+from mwaa_local.stack import PROJECT, connect
+from mwaa_release.pipelines import first_pipeline
 from mwaa_release.progress import console, errors
 from mwaa_release.redshift import error_text
 
@@ -35,7 +36,7 @@ def statement(text: str, folders: Sequence[Path] = _ANALYSES) -> str:
     saved = {path.stem: path for folder in folders for path in sorted(folder.glob("*.sql"))}
     name = text.strip()
     if name in saved:
-        return _REF.sub(rf"{TARGET_SCHEMA}.\1", saved[name].read_text())
+        return _REF.sub(rf"{first_pipeline().target_schema}.\1", saved[name].read_text())
     # No statement of SQL is one word, but for `commit` and the like, which would do nothing here.
     if not name or re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)+", name):
         wrong = f"there is no saved question {name}" if name else "there is no statement"

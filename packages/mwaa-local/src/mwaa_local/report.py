@@ -12,7 +12,8 @@ from audit_report.page import render
 from audit_report.redshift import connect as connect_to_named
 from audit_report.redshift import named_warehouse
 from mwaa_local.settings import Passwords, Settings, SetupError
-from mwaa_local.stack import DATABASE, TARGET_SCHEMA, connect
+from mwaa_local.stack import DATABASE, connect
+from mwaa_release.pipelines import first_pipeline
 from mwaa_release.redshift import error_text
 
 
@@ -24,10 +25,10 @@ def write(settings: Settings, path: Path, days: int) -> Path:
     """
     if named_warehouse():
         database = os.environ.get("REDSHIFT_DATABASE") or DATABASE
-        schema = os.environ.get("REDSHIFT_SCHEMA") or TARGET_SCHEMA
+        schema = os.environ.get("REDSHIFT_SCHEMA") or first_pipeline().target_schema
         connection = connect_to_named()
     else:
-        database, schema, connection = DATABASE, TARGET_SCHEMA, _connect(settings)
+        database, schema, connection = DATABASE, first_pipeline().target_schema, _connect(settings)
     with contextlib.closing(connection):
         history = source.read(connection, schema, days)
     page = render(history, f"{database}.{schema}", days, datetime.datetime.now(datetime.UTC))

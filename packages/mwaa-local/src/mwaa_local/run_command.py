@@ -14,15 +14,15 @@ from mwaa_local.settings import HOST, Passwords, Settings, SetupError
 from mwaa_local.stack import PROJECT, Stack
 from mwaa_release.apply import rollback
 from mwaa_release.bucket import Bucket, aws_client
+from mwaa_release.pipelines import first_pipeline
 from mwaa_release.progress import Steps, console, errors
 from mwaa_release.release import CURRENT, PROJECTS
 
 RUN_FAILED = 1
-_PROJECT_NAME = "flights"
 
 
 def run(settings: Settings) -> int:
-    """Run the sample pipeline, print the result, and return 0 if the run succeeded.
+    """Run the first pipeline of dags/pipelines.yml, print the result, and return 0 if the run succeeded.
 
     Raises:
         SetupError, DeployError: the run could not start.
@@ -78,7 +78,8 @@ def _stand_ins(settings: Settings, project: Path) -> Iterator[tuple[Callable[[St
         finally:
             stack.stop()
         return
-    live = Bucket(seed.DAGS_BUCKET, aws_client("s3")).read(f"{PROJECTS}{_PROJECT_NAME}/{CURRENT}")
+    name = first_pipeline().project_name
+    live = Bucket(seed.DAGS_BUCKET, aws_client("s3")).read(f"{PROJECTS}{name}/{CURRENT}")
     try:
         yield stack.release, lambda: up.check(settings)
     except KeyboardInterrupt:
@@ -87,12 +88,12 @@ def _stand_ins(settings: Settings, project: Path) -> Iterator[tuple[Callable[[St
         raise
     finally:
         if project != PROJECT and up.running(settings):
-            _undo_drill(settings, live)
+            _undo_drill(settings, name, live)
 
 
-def _undo_drill(settings: Settings, live: bytes | None) -> None:
+def _undo_drill(settings: Settings, project_name: str, live: bytes | None) -> None:
     """Restore the Lambda function and the release of `make up`, and delete the drill's alerts."""
     seed.seed(settings, Passwords.load(settings.state), HOST, settings.warehouse_port)
     if live:
-        rollback(Bucket(seed.DAGS_BUCKET, aws_client("s3")), _PROJECT_NAME, live.decode().strip())
+        rollback(Bucket(seed.DAGS_BUCKET, aws_client("s3")), project_name, live.decode().strip())
     seed.read_alerts(settings)

@@ -4,8 +4,9 @@ import contextlib
 import time
 
 from mwaa_local.settings import Passwords, Settings, check_port
-from mwaa_local.stack import TARGET_SCHEMA, Stack, clean, connect, rows
+from mwaa_local.stack import Stack, clean, connect, rows
 from mwaa_local.up import dsn
+from mwaa_release.pipelines import first_pipeline
 from mwaa_release.redshift import apply_grants
 
 
@@ -25,7 +26,7 @@ def serve_warehouse(settings: Settings) -> None:
         with contextlib.closing(connect(settings, "awsuser", passwords.awsuser)) as connection:
             rows(connection, "create schema if not exists landing")
             connection.commit()
-            apply_grants(connection, "dbt_user", passwords.dbt_user, "landing", TARGET_SCHEMA)
+            apply_grants(connection, "dbt_user", passwords.dbt_user, "landing", first_pipeline().target_schema)
         for user in ("dbt_user", "awsuser"):
             print(dsn(settings, user, getattr(passwords, user)), flush=True)
         while True:

@@ -18,7 +18,7 @@ ACCOUNT_ID = "123456789012"
 # The access key of the account's administrator.
 ADMINISTRATOR_KEY = "local"
 # The MWAA environment of infra/, and the path from which its workers get their credentials.
-ENVIRONMENT = "flights"
+ENVIRONMENT = "local"
 CREDENTIALS_PATH = "/local/credentials/"
 
 

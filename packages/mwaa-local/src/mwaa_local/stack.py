@@ -29,12 +29,12 @@ from mwaa_local.settings import HOST, REPOSITORY, Passwords, Settings, check_por
 from mwaa_release.apply import apply
 from mwaa_release.bucket import Bucket
 from mwaa_release.build import build
+from mwaa_release.pipelines import first_pipeline
 from mwaa_release.progress import Steps, console
 from mwaa_release.redshift import apply_grants
 from mwaa_release.sample_data import load_sample, upload_sample
 
 DATABASE = "dev"
-TARGET_SCHEMA = "analytics"
 PROJECT = REPOSITORY / "dbt_project"
 
 
@@ -160,7 +160,7 @@ class Stack:
             connection.autocommit = True
             _, tables = rows(connection, "select 1 from svv_tables where table_schema = 'landing'")
             if tables:
-                apply_grants(connection, "dbt_user", passwords.dbt_user, "landing", TARGET_SCHEMA)
+                apply_grants(connection, "dbt_user", passwords.dbt_user, "landing", first_pipeline().target_schema)
         if not tables:
             check_port(self.settings.aws_port, "LOCAL_AWS_PORT")
             self._aws(steps, passwords)
@@ -250,7 +250,7 @@ class Stack:
             with steps.step("Grants of dbt_user"):
                 connection.autocommit = True
                 rows(connection, "create schema if not exists landing")
-                apply_grants(connection, "dbt_user", passwords.dbt_user, "landing", TARGET_SCHEMA)
+                apply_grants(connection, "dbt_user", passwords.dbt_user, "landing", first_pipeline().target_schema)
 
     def _image(self, steps: Steps) -> None:
         with steps.step("MWAA: image and metadata database"):

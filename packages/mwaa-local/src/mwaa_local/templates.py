@@ -8,10 +8,12 @@ from typing import Any
 
 import yaml
 
-from mwaa_local.settings import ACCOUNT_ID, REGION, REPOSITORY
+from mwaa_local.settings import ACCOUNT_ID, ENVIRONMENT, REGION, REPOSITORY
 
 INFRA = REPOSITORY / "infra"
 _PSEUDO = {"AWS::Partition": "aws", "AWS::AccountId": ACCOUNT_ID, "AWS::Region": REGION, "AWS::NoValue": None}
+# What a team passes to each of its stacks.
+_NAMES = {"Name": ENVIRONMENT, "EnvironmentName": ENVIRONMENT}
 
 
 class _Loader(yaml.SafeLoader):
@@ -48,7 +50,7 @@ class Template:
     def __init__(self, file: str, values: dict[str, str]) -> None:
         self.content = load(file)
         defaults = {name: parameter.get("Default") for name, parameter in self.content["Parameters"].items()}
-        self._values: dict[str, Any] = {**_PSEUDO, **defaults, **values}
+        self._values: dict[str, Any] = {**_PSEUDO, **defaults, **_NAMES, **values}
 
     def holds(self, condition: str | None) -> bool:
         """Whether a condition of the template is true. No condition is always true."""

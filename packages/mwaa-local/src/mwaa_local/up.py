@@ -11,7 +11,6 @@ from typing import Any
 
 import psutil
 
-from mwaa_local.dag_run import DAG_ID
 from mwaa_local.processes import (
     RUN_LOCK,
     STACK_LOCK,
@@ -23,6 +22,7 @@ from mwaa_local.processes import (
 )
 from mwaa_local.settings import HOST, REPOSITORY, Passwords, Settings, SetupError
 from mwaa_local.stack import DATABASE, Stack, clean
+from mwaa_release.pipelines import first_pipeline
 from mwaa_release.progress import Steps, console
 
 SETUP_FAILED = 2
@@ -94,10 +94,11 @@ def keep(settings: Settings) -> None:
     try:
         stack.take_lock()
         with Steps() as steps:
+            dag_id = first_pipeline().dag_name
             release_id = stack.start(steps)
-            with steps.step(f"DAG {DAG_ID} from release {release_id}"), stack.airflow() as airflow:
-                airflow.wait_for_dag(DAG_ID, release_id, 120)
-                airflow.end_open_runs(DAG_ID)
+            with steps.step(f"DAG {dag_id} from release {release_id}"), stack.airflow() as airflow:
+                airflow.wait_for_dag(dag_id, release_id, 120)
+                airflow.end_open_runs(dag_id)
         status = settings.state / "stack.json"
         status.write_text(json.dumps({"pid": os.getpid()}))
         try:

@@ -47,19 +47,19 @@ def secret(scene: Scene, name: str, text: str | None) -> Iterator[None]:
 
 
 def login(**keys: str) -> Callable[[Scene], AbstractContextManager[None]]:
-    return lambda scene: secret(scene, seed.DBT_SECRET, json.dumps(keys))
+    return lambda scene: secret(scene, seed.dbt_secret(), json.dumps(keys))
 
 
 def no_secret(scene: Scene) -> AbstractContextManager[None]:
-    return secret(scene, seed.DBT_SECRET, None)
+    return secret(scene, seed.dbt_secret(), None)
 
 
 def no_json(scene: Scene) -> AbstractContextManager[None]:
-    return secret(scene, seed.DBT_SECRET, "dbt_user/Pa55word")
+    return secret(scene, seed.dbt_secret(), "dbt_user/Pa55word")
 
 
 def no_host(scene: Scene) -> AbstractContextManager[None]:
-    return secret(scene, seed.CONNECTION_SECRET, json.dumps({"conn_type": "redshift", "schema": "dev"}))
+    return secret(scene, seed.connection_secret(), json.dumps({"conn_type": "redshift", "schema": "dev"}))
 
 
 @contextlib.contextmanager
@@ -69,7 +69,7 @@ def no_right(scene: Scene) -> Iterator[None]:
     try:
         yield
     finally:
-        seed.let_tasks_read(scene.settings, seed.DBT_SECRET)
+        seed.let_tasks_read(scene.settings, seed.dbt_secret())
 
 
 @contextlib.contextmanager

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from mwaa_local.aws import seed
-from mwaa_local.dag_run import DAG_ID, audit
+from mwaa_local.dag_run import audit
 from mwaa_local.mwaa.api import FINAL, Airflow
 from mwaa_local.settings import Passwords
 from mwaa_local.testing.checkout import Checkout, new_checkout
 from mwaa_local.testing.project import sample_project
+from mwaa_local.testing.scene import DAG
 from mwaa_release.apply import apply
 from mwaa_release.bucket import Bucket
 from mwaa_release.build import build
@@ -73,16 +74,16 @@ def run(checkout: Checkout) -> dict[str, Any]:
     applied = apply(artifact, Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3")))
     passwords = Passwords.load(checkout.state)
     with contextlib.closing(Airflow(settings.airflow_port, passwords.airflow_admin)) as airflow:
-        airflow.wait_for_dag(DAG_ID, applied.releases["flights"], 120)
-        run_id = airflow.trigger(DAG_ID)
+        airflow.wait_for_dag(DAG, applied.releases["flights"], 120)
+        run_id = airflow.trigger(DAG)
         until = time.monotonic() + 600
-        while (state := airflow.run_state(DAG_ID, run_id)) not in FINAL and time.monotonic() < until:
+        while (state := airflow.run_state(DAG, run_id)) not in FINAL and time.monotonic() < until:
             time.sleep(2)
-        airflow.end_open_runs(DAG_ID)
-        path = f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/transform_data.flaky.run/tries"
+        airflow.end_open_runs(DAG)
+        path = f"/dags/{DAG}/dagRuns/{run_id}/taskInstances/transform_data.flaky.run/tries"
         return {
             "state": state,
-            "tasks": {task["task_id"]: task for task in airflow.tasks(DAG_ID, run_id)},
+            "tasks": {task["task_id"]: task for task in airflow.tasks(DAG, run_id)},
             "tries": airflow.call("GET", path)["task_instances"],
             "audit": [
                 dict(zip(columns, row, strict=True))

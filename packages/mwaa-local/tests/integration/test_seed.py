@@ -43,12 +43,12 @@ def test_an_alert_arrives_as_it_was_published(seeded):
 
 def test_no_alert_is_lost_and_they_come_in_order(seeded):
     queue, topic = seeded.client("sqs"), seeded.client("sns")
-    arn = topic.create_topic(Name="flights-alerts")["TopicArn"]
+    arn = topic.create_topic(Name="local-alerts")["TopicArn"]
     for number in range(25):
         topic.publish(TopicArn=arn, Subject=f"FAILED {number}", Message="m")
     alerts = read_alerts(seeded.settings)
     assert [a["subject"] for a in alerts] == [f"FAILED {number}" for number in range(25)]
-    url = queue.get_queue_url(QueueName="flights-alerts-inbox")["QueueUrl"]
+    url = queue.get_queue_url(QueueName="local-alerts-inbox")["QueueUrl"]
     left = queue.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
     assert left["ApproximateNumberOfMessages"] == left["ApproximateNumberOfMessagesNotVisible"] == "0"
 
@@ -97,5 +97,5 @@ def test_seeding_again_changes_what_changed_and_doubles_nothing(seeded):
 
 
 def test_the_bucket_for_mwaa_is_versioned(seeded):
-    assert seeded.client("s3").get_bucket_versioning(Bucket="flights-mwaa")["Status"] == "Enabled"
-    assert "Status" not in seeded.client("s3").get_bucket_versioning(Bucket="flights-landing")
+    assert seeded.client("s3").get_bucket_versioning(Bucket="local-mwaa")["Status"] == "Enabled"
+    assert "Status" not in seeded.client("s3").get_bucket_versioning(Bucket="local-landing")

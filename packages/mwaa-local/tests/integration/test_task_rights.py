@@ -64,7 +64,7 @@ for _ in sys.stdin:
     print("answer " + json.dumps(answer.getvalue()), flush=True)
 """
 # What it says when all went well: that there was something to keep.
-KEPT = "1 results are not in the audit table; the next run writes them from s3://flights-mwaa/kept_results"
+KEPT = "1 results are not in the audit table; the next run writes them from s3://local-mwaa/kept_results"
 # Rights that no code of this repository asks for: MWAA itself does, as its manual has them.
 # https://docs.aws.amazon.com/mwaa/latest/userguide/mwaa-create-role.html
 OF_MWAA = (
@@ -170,7 +170,7 @@ def test_tasks_need_each_permission_of_their_role(tasks: Tasks, tmp_path: Path) 
             {"FunctionName": seed.FUNCTION, "ZipFile": b"x"},
             "lambda:UpdateFunctionCode",
         ),
-        ("sns", "publish", {"TopicArn": "arn:aws:sns:us-east-1:123456789012:flights-alerts", "Message": "x"}, "sns:"),
+        ("sns", "publish", {"TopicArn": "arn:aws:sns:us-east-1:123456789012:local-alerts", "Message": "x"}, "sns:"),
         ("mwaa", "invoke_rest_api", {"Name": ENVIRONMENT, "Method": "GET", "Path": "/dags"}, "airflow:InvokeRestApi"),
         ("sts", "assume_role", {"RoleArn": seed.RELEASE_ROLE_ARN, "RoleSessionName": "xx"}, "sts:AssumeRole"),
         ("iam", "list_roles", {}, "iam:ListRoles"),

@@ -15,7 +15,7 @@ from mwaa_release.bucket import aws_client
 from mwaa_release.build import build as build_artifact
 from mwaa_release.cli_options import ARTIFACT, AccountOption, ArtifactOption, BucketOption, open_bucket, out, print_plan
 from mwaa_release.errors import DeployError, SetupError
-from mwaa_release.plan import AppliedArtifact, damaged_files, make_plan, read_project
+from mwaa_release.plan import AppliedArtifact, damaged_files, make_plan, project_names, read_project
 from mwaa_release.progress import show_progress
 from mwaa_release.release import DAGS, PROJECTS, Artifact
 
@@ -116,7 +116,7 @@ def status(bucket: BucketOption, account: AccountOption = None) -> None:
     """Show the live release of each project, and the releases to which it can be rolled back."""
     store = open_bucket(bucket, account)
     sizes = store.sizes(DAGS)
-    names = sorted({key.removeprefix(PROJECTS).split("/")[0] for key in sizes if key.startswith(PROJECTS)})
+    names = project_names(sizes)
     for name in names:
         state = read_project(store, name, sizes)
         live = state.live
@@ -141,14 +141,23 @@ def status(bucket: BucketOption, account: AccountOption = None) -> None:
 @app.command()
 def rollback(
     bucket: BucketOption,
-    project: Annotated[str, typer.Option(help="Name of the dbt project, as in dbt_project.yml.")],
+    project: Annotated[
+        str | None,
+        typer.Option(help="Name of the dbt project, as in dbt_project.yml; default: the only one in the bucket."),
+    ] = None,
     release: Annotated[
         str | None, typer.Argument(help="Release to go back to; default: the release before the live one.")
     ] = None,
     account: AccountOption = None,
 ) -> None:
     """Make an earlier release live again. MWAA picks it up within about 30 seconds."""
-    before, now = roll_back(open_bucket(bucket, account), project, release)
+    store = open_bucket(bucket, account)
+    if not project:
+        names = project_names(store.sizes(DAGS))
+        if len(names) != 1:
+            raise SetupError(f"s3://{bucket} has {', '.join(names) or 'no project'}; name a project with --project")
+        (project,) = names
+    before, now = roll_back(store, project, release)
     out.print(f"{project}: {before} → {now}", markup=False)
 
 

@@ -8,6 +8,7 @@ from mwaa_release.account import check_account
 from mwaa_release.bucket import aws_client
 from mwaa_release.cli_options import ARTIFACT, AccountOption, ArtifactOption, out
 from mwaa_release.errors import SetupError
+from mwaa_release.pipelines import find_pipeline
 from mwaa_release.progress import show_progress
 from mwaa_release.release import Artifact
 from mwaa_release.smoke import smoke as run_pipeline
@@ -16,7 +17,7 @@ from mwaa_release.teardown import teardown as tear_down
 
 
 def teardown(
-    name: Annotated[str, typer.Argument(help="Parameter Name of the stacks, such as flights-dev.")],
+    name: Annotated[str, typer.Argument(help="Parameter Name of the stacks, such as sales-dev.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     account: AccountOption = None,
 ) -> None:
@@ -37,8 +38,11 @@ def teardown(
 def smoke(
     environment: Annotated[str, typer.Option(envvar="DEPLOY_ENVIRONMENT", help="The MWAA environment.")],
     dag: Annotated[
-        str, typer.Option(envvar="DEPLOY_SMOKE_DAG", help="dag_name of the pipeline to run.")
-    ] = "flights_pipeline",
+        str | None,
+        typer.Option(
+            envvar="DEPLOY_SMOKE_DAG", help="dag_name of the pipeline to run; default: the only one in pipelines.yml."
+        ),
+    ] = None,
     release: Annotated[
         str | None, typer.Option(help="Release that the pipeline must run; default: the release of the artifact.")
     ] = None,
@@ -47,6 +51,7 @@ def smoke(
 ) -> None:
     """Run a pipeline once on an environment with the applied release. Fails if the run fails."""
     check_account(aws_client("sts") if account else None, account)
+    dag = dag or find_pipeline().dag_name
     release_id = release or Artifact.read(artifact).releases[0].release_id
     with show_progress() as progress:
         run_id = run_pipeline(aws_client("mwaa"), environment, dag, release_id, progress)

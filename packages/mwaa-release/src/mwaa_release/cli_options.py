@@ -25,6 +25,10 @@ AccountOption = Annotated[
         help="Expected AWS account id. Fails if the credentials belong to another account.",
     ),
 ]
+DagOption = Annotated[
+    str | None,
+    typer.Option("--dag", help="dag_name of the pipeline; default: the only one in dags/pipelines.yml."),
+]
 ArtifactOption = Annotated[Path, typer.Option("--artifact", help="Folder of the artifact that `build` created.")]
 
 

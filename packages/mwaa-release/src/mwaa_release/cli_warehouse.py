@@ -10,9 +10,10 @@ import typer
 from audit_report.redshift import connect, named_warehouse
 from mwaa_release.account import check_account
 from mwaa_release.bucket import aws_client
-from mwaa_release.cli_options import AccountOption, out
+from mwaa_release.cli_options import AccountOption, DagOption, out
 from mwaa_release.errors import SetupError
 from mwaa_release.freshness import check_freshness
+from mwaa_release.pipelines import find_pipeline, pipeline_with_secret
 from mwaa_release.progress import show_progress
 from mwaa_release.publish import publish_report
 from mwaa_release.redshift import apply_grants
@@ -41,14 +42,21 @@ _SOURCES = ["landing"]
 
 
 def warehouse_user(
+    dag: DagOption = None,
     secret_name: Annotated[
-        str,
-        typer.Option(help='Secret of the database user in AWS Secrets Manager, JSON with "username" and "password".'),
-    ] = "flights/dbt_user",  # noqa: S107 - the name of a secret
+        str | None,
+        typer.Option(
+            help='Secret of the database user in AWS Secrets Manager, JSON with "username" and "password"; '
+            "default: the pipeline's secret_name."
+        ),
+    ] = None,
     source_schema: Annotated[
         list[str], typer.Option(help="Schema to read, created if missing; repeatable.")
     ] = _SOURCES,
-    target_schema: Annotated[str, typer.Option(help="Schema to build in. The user becomes its owner.")] = "analytics",
+    target_schema: Annotated[
+        str | None,
+        typer.Option(help="Schema to build in. The user becomes its owner. Default: the pipeline's target_schema."),
+    ] = None,
     loading_user: Annotated[
         str | None, typer.Option(help="User that creates tables in the source schemas; default: the connected user.")
     ] = None,
@@ -60,6 +68,9 @@ def warehouse_user(
     ] = False,
 ) -> None:
     """Create or update the database user of a pipeline, with least privileges."""
+    # Reads the file only if a setting is missing, so a user can be prepared before its pipeline has an entry.
+    secret_name = secret_name or pipeline_with_secret(dag).secret_name
+    target_schema = target_schema or find_pipeline(dag).target_schema
     user, password = read_login(aws_client("secretsmanager"), secret_name)
     with _warehouse() as connection:
         apply_grants(
@@ -96,22 +107,22 @@ def sample_data(
 
 
 def freshness(
-    dag: Annotated[str, typer.Option(help="dag_name of the pipeline in dags/pipelines.yml.")] = "flights_pipeline",
+    dag: DagOption = None,
     account: AccountOption = None,
 ) -> None:
     """Check the freshness of a pipeline's sources. Fails if a source is stale."""
     check_account(aws_client("sts") if account else None, account)
-    for line in check_freshness(aws_client("secretsmanager"), dag):
+    for line in check_freshness(aws_client("secretsmanager"), find_pipeline(dag).dag_name):
         out.print(line, markup=False)
 
 
 def report(
     url: Annotated[str, typer.Option(envvar="DEPLOY_REPORT_URL", help="Address of the report: s3://<bucket>/<key>.")],
-    dag: Annotated[str, typer.Option(help="dag_name of the pipeline in dags/pipelines.yml.")] = "flights_pipeline",
+    dag: DagOption = None,
     days: Annotated[int, typer.Option(min=1, help="Number of days in the report.")] = 30,
     account: AccountOption = None,
 ) -> None:
     """Publish a pipeline's audit report to S3."""
     check_account(aws_client("sts") if account else None, account)
-    publish_report(aws_client("secretsmanager"), aws_client("s3"), dag, url, days)
+    publish_report(aws_client("secretsmanager"), aws_client("s3"), find_pipeline(dag).dag_name, url, days)
     out.print(f"Published the report to {url}", markup=False)

@@ -11,30 +11,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mwaa_pipelines.config_file import read_pipelines
-from mwaa_pipelines.settings import Pipeline, PipelineError
 from mwaa_release.build import find_projects
 from mwaa_release.errors import DeployError, SetupError
 from mwaa_release.manifest import install_packages, project_name
-from mwaa_release.repository import REPOSITORY
+from mwaa_release.pipelines import PIPELINES, find_pipeline, pipeline_with_secret
 from mwaa_release.secret import read_login, read_secret
 
-PIPELINES = REPOSITORY / "dags" / "pipelines.yml"
 _CONNECTIONS = "airflow/connections"
-
-
-def _pipeline(path: Path, dag_name: str) -> Pipeline:
-    try:
-        file = read_pipelines(path)
-    except PipelineError as error:
-        raise SetupError(str(error)) from None
-    pipeline = next((pipeline for pipeline in file.pipelines if pipeline.dag_name == dag_name), None)
-    if pipeline is None:
-        problems = [problem for problem in file.problems if f": pipeline {dag_name}: " in problem]
-        raise SetupError("\n".join(problems) or f"{path} has no pipeline {dag_name!r}. Check the dag_name")
-    if not pipeline.secret_name:
-        raise SetupError(f"{path}: pipeline {dag_name} has no secret_name, which the freshness check needs to log in")
-    return pipeline
 
 
 def warehouse_environment(secretsmanager: Any, dag_name: str, pipelines: Path = PIPELINES) -> dict[str, str]:
@@ -49,7 +32,7 @@ def warehouse_environment(secretsmanager: Any, dag_name: str, pipelines: Path = 
         SetupError: a setting is missing or wrong.
         DeployError: a secret cannot be read.
     """
-    pipeline = _pipeline(pipelines, dag_name)
+    pipeline = pipeline_with_secret(dag_name, pipelines)
     where = read_secret(secretsmanager, f"{_CONNECTIONS}/{pipeline.redshift_connection_id}", "host", "port")
     extra = where.get("extra") or {}
     extra = json.loads(extra) if isinstance(extra, str) else extra
@@ -86,7 +69,7 @@ def check_freshness(secretsmanager: Any, dag_name: str, pipelines: Path = PIPELI
         DeployError: a source is staler than it may be, or dbt could not ask; the text says which.
     """
     variables = warehouse_environment(secretsmanager, dag_name, pipelines)
-    name = _pipeline(pipelines, dag_name).project_name
+    name = find_pipeline(dag_name, pipelines).project_name
     project = next((path for path in find_projects() if project_name(path) == name), None)
     if project is None:
         raise SetupError(f"there is no dbt project called {name!r} in the repository")

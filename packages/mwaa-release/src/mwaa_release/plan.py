@@ -1,5 +1,6 @@
 """Compare an artifact with a bucket by content (SHA-256), never by time."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -117,6 +118,11 @@ class Plan:
 
 def _changes(project: ProjectPlan) -> bool:
     return bool(project.new or project.removed or project.switch)
+
+
+def project_names(keys: Iterable[str]) -> list[str]:
+    """Return the names of the projects that a bucket's keys belong to, sorted."""
+    return sorted({key.removeprefix(PROJECTS).split("/")[0] for key in keys if key.startswith(PROJECTS)})
 
 
 def read_project(bucket: Store, project_name: str, sizes: dict[str, int]) -> ProjectState:

@@ -9,7 +9,8 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from mwaa_release.errors import SetupError, from_aws
-from mwaa_release.freshness import PIPELINES, warehouse_environment
+from mwaa_release.freshness import warehouse_environment
+from mwaa_release.pipelines import PIPELINES
 
 
 def publish_report(

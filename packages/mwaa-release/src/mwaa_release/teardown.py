@@ -1,6 +1,6 @@
 """Remove an environment of `infra/`: its stacks in reverse order, and the retained resources, such as buckets.
 
-Stacks are called `<name>-<file>`, such as flights-dev-storage. Each stack is deleted after its retained resources, so
+Stacks are called `<name>-<file>`, such as sales-dev-storage. Each stack is deleted after its retained resources, so
 the next teardown can finish one that was interrupted.
 """
 

@@ -119,7 +119,7 @@ def test_the_role_has_what_a_release_a_rollback_and_a_smoke_test_need(account: A
         ("s3", "delete_bucket", {}, f"s3:DeleteBucket on resource: {DAGS}"),
         ("s3", "put_bucket_policy", {"Policy": "{}"}, f"s3:PutBucketPolicy on resource: {DAGS}"),
         ("s3", "list_buckets", {}, "s3:ListAllMyBuckets"),
-        ("secretsmanager", "get_secret_value", {"SecretId": seed.DBT_SECRET}, "secret:flights/dbt_user-"),
+        ("secretsmanager", "get_secret_value", {"SecretId": seed.dbt_secret()}, "secret:flights/dbt_user-"),
         ("lambda", "invoke", {"FunctionName": seed.FUNCTION}, "lambda:InvokeFunction"),
         ("lambda", "update_function_code", {"FunctionName": "other", "ZipFile": b"x"}, f"{ACCOUNT}:function:other"),
         ("lambda", "add_permission", ADDED, "lambda:AddPermission"),
@@ -217,11 +217,11 @@ def test_freshness_reads_its_two_secrets_and_nothing_else(account: Account) -> N
     account.aws.client("secretsmanager").create_secret(Name="airflow/connections/other", SecretString="x")
     for service, call, arguments in (
         ("secretsmanager", "get_secret_value", {"SecretId": "airflow/connections/other"}),
-        ("secretsmanager", "put_secret_value", {"SecretId": seed.DBT_SECRET, "SecretString": "x"}),
+        ("secretsmanager", "put_secret_value", {"SecretId": seed.dbt_secret(), "SecretString": "x"}),
         ("s3", "get_object", {"Bucket": seed.DAGS_BUCKET, "Key": "dags/pipelines.py"}),
         ("mwaa", "get_environment", {"Name": ENVIRONMENT}),
     ):
-        with pytest.raises(ClientError, match="flights-warehouse-dev/release is not authorized to perform"):
+        with pytest.raises(ClientError, match="local-warehouse-dev/release is not authorized to perform"):
             getattr(account.client(service, **role), call)(**arguments)
 
 
@@ -241,7 +241,7 @@ def test_it_has_nothing_that_these_do_without(account: Account, make_artifact) -
 
 def test_freshness_and_alerts_miss_each_right_of_their_roles(account: Account) -> None:
     role = {"role": seed.WAREHOUSE_ROLE_ARN, "subject": "repo:acme/data:environment:dev-warehouse"}
-    for taken in each_taken_away(account.aws, "flights-warehouse-dev"):
+    for taken in each_taken_away(account.aws, "local-warehouse-dev"):
         with pytest.raises(DeployError, match=taken.words):
             warehouse_environment(account.client("secretsmanager", **role), "flights_pipeline")
     idle = []

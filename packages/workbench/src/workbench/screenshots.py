@@ -1,4 +1,4 @@
-"""Take the screenshots of docs/assets/screenshots/: `make maintain-screenshots`, with Chromium installed.
+"""Take the screenshots of docs/assets/screenshots/: `make screenshots`, with Chromium installed.
 
 They show a new run: the terminal after `make run`, the run's graph in Airflow, and the report.
 """
@@ -15,11 +15,11 @@ import httpx
 from rich.terminal_theme import MONOKAI
 
 from mwaa_local import report
-from mwaa_local.dag_run import DAG_ID
 from mwaa_local.mwaa.api import Airflow
 from mwaa_local.run_command import run as run_pipeline
 from mwaa_local.settings import REPOSITORY, Passwords, Settings
 from mwaa_local.testing.browser import Browser
+from mwaa_release.pipelines import first_pipeline
 from mwaa_release.progress import console
 
 PICTURES = REPOSITORY / "docs" / "assets" / "screenshots"
@@ -71,9 +71,10 @@ def airflow_graph(browser: Browser, settings: Settings) -> None:
     browser.open(url)
     browser.run("localStorage.setItem('default_dag_view', JSON.stringify('graph'))")
     airflow = Airflow(settings.airflow_port, password)
-    runs = airflow.call("GET", f"/dags/{DAG_ID}/dagRuns", order_by="-run_after", state="success", limit=1)["dag_runs"]
+    dag_id = first_pipeline().dag_name
+    runs = airflow.call("GET", f"/dags/{dag_id}/dagRuns", order_by="-run_after", state="success", limit=1)["dag_runs"]
     airflow.close()
-    browser.open(f"{url}/dags/{DAG_ID}/runs/{runs[0]['dag_run_id']}", 1600, height=900)
+    browser.open(f"{url}/dags/{dag_id}/runs/{runs[0]['dag_run_id']}", 1600, height=900)
     browser.wait_for("document.querySelectorAll('.react-flow__node').length > 3")
     # Wait for the animation of the graph.
     time.sleep(3)

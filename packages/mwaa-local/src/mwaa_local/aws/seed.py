@@ -17,17 +17,16 @@ from botocore.exceptions import ClientError
 
 from mwaa_local.aws import roles
 from mwaa_local.settings import ACCOUNT_ID, ADMINISTRATOR_KEY, ENVIRONMENT, REGION, REPOSITORY, Passwords, Settings
+from mwaa_release.pipelines import first_pipeline
 
-DAGS_BUCKET = "flights-mwaa"
-LANDING_BUCKET = "flights-landing"
-DBT_SECRET = "flights/dbt_user"  # noqa: S105 - a name
-CONNECTION_SECRET = "airflow/connections/flights_redshift"  # noqa: S105 - a name
-TOPIC = "flights-alerts"
-INBOX = "flights-alerts-inbox"
+DAGS_BUCKET = "local-mwaa"
+LANDING_BUCKET = "local-landing"
+TOPIC = "local-alerts"
+INBOX = "local-alerts-inbox"
 FUNCTION = "sns_notification"
 ROLE = "notification-Role"
-RELEASE_ROLE_ARN = f"arn:aws:iam::{ACCOUNT_ID}:role/flights-release-dev"
-WAREHOUSE_ROLE_ARN = f"arn:aws:iam::{ACCOUNT_ID}:role/flights-warehouse-dev"
+RELEASE_ROLE_ARN = f"arn:aws:iam::{ACCOUNT_ID}:role/local-release-dev"
+WAREHOUSE_ROLE_ARN = f"arn:aws:iam::{ACCOUNT_ID}:role/local-warehouse-dev"
 HANDLER_FOLDER = REPOSITORY / "lambda"
 
 # Error codes of S3, Secrets Manager, IAM and Lambda for a resource that exists.
@@ -71,10 +70,10 @@ def seed(settings: Settings, passwords: Passwords, warehouse_host: str, warehous
         s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration=rules)
     # MWAA wants its bucket versioned: https://docs.aws.amazon.com/mwaa/latest/userguide/mwaa-s3-bucket.html
     s3.put_bucket_versioning(Bucket=DAGS_BUCKET, VersioningConfiguration={"Status": "Enabled"})
-    _put_secret(settings, key, DBT_SECRET, {"username": "dbt_user", "password": passwords.dbt_user})
+    _put_secret(settings, key, dbt_secret(), {"username": "dbt_user", "password": passwords.dbt_user})
     # User and password are in the secret; the pipeline combines both.
     connection = {"conn_type": "redshift", "host": warehouse_host, "port": warehouse_port, "schema": "dev"}
-    _put_secret(settings, key, CONNECTION_SECRET, {**connection, "extra": {"sslmode": "disable"}})
+    _put_secret(settings, key, connection_secret(), {**connection, "extra": {"sslmode": "disable"}})
     topic_arn = client(settings, "sns").create_topic(Name=TOPIC, Attributes={"KmsMasterKeyId": key})["TopicArn"]
     _make_roles(settings, key, topic_arn)
     return Resources(
@@ -84,6 +83,16 @@ def seed(settings: Settings, passwords: Passwords, warehouse_host: str, warehous
         inbox_url=_subscribe_inbox(settings, topic_arn),
         function_arn=_deploy_function(settings, topic_arn),
     )
+
+
+def dbt_secret() -> str:
+    """Return the name of the secret of the first pipeline's database user."""
+    return first_pipeline().secret_name or "dbt_user"
+
+
+def connection_secret() -> str:
+    """Return the name of the secret in which Airflow looks for the first pipeline's connection."""
+    return f"airflow/connections/{first_pipeline().redshift_connection_id}"
 
 
 def read_alerts(settings: Settings) -> list[dict[str, str]]:
@@ -129,7 +138,8 @@ def let_tasks_read(settings: Settings, secret_name: str) -> None:
     _make_execution_role(settings, _key(settings), secret_name)
 
 
-def _make_execution_role(settings: Settings, key: str, secret_name: str = DBT_SECRET) -> str:
+def _make_execution_role(settings: Settings, key: str, secret_name: str | None = None) -> str:
+    secret_name = secret_name or dbt_secret()
     values = {"KeyArn": key, "DagsBucketName": DAGS_BUCKET, "SecretName": secret_name}
     return roles.make(client(settings, "iam"), "environment.yml", **values)["ExecutionRole"]
 
@@ -149,7 +159,8 @@ def _make_roles(settings: Settings, key: str, topic_arn: str) -> None:
     """Create the roles of `infra/`, and the MWAA environment."""
     iam = client(settings, "iam")
     github = {"Repository": roles.GITHUB_REPOSITORY, "GitHubEnvironment": "dev", "ProviderArn": roles.PROVIDER}
-    roles.make(iam, "github.yml", KeyArn=key, DagsBucketName=DAGS_BUCKET, **github, Freshness="true")
+    pipeline = {"SecretName": dbt_secret(), "ConnectionId": first_pipeline().redshift_connection_id}
+    roles.make(iam, "github.yml", KeyArn=key, DagsBucketName=DAGS_BUCKET, **github, **pipeline, Freshness="true")
     logs = f"arn:aws:logs:{REGION}:{ACCOUNT_ID}:log-group:/aws/lambda/{FUNCTION}:*"
     others = {"Topic": topic_arn, "Logs.Arn": logs}
     roles.make(iam, "notification.yml", KeyArn=key, **others)

@@ -1,0 +1,64 @@
+"""Finds a pipeline's entry in `dags/pipelines.yml`, for commands that run without Airflow."""
+
+from pathlib import Path
+
+from mwaa_pipelines.config_file import PipelinesFile, read_pipelines
+from mwaa_pipelines.settings import Pipeline, PipelineError
+from mwaa_release.errors import SetupError
+from mwaa_release.repository import REPOSITORY
+
+PIPELINES = REPOSITORY / "dags" / "pipelines.yml"
+
+
+def find_pipeline(dag_name: str | None = None, path: Path = PIPELINES) -> Pipeline:
+    """Return one pipeline's entry.
+
+    Args:
+        dag_name: the pipeline; None: the only one in the file.
+        path: the pipelines file.
+
+    Raises:
+        SetupError: there is no such entry, it is invalid, or there are several and none was named.
+    """
+    file = _read(path)
+    names = [pipeline.dag_name for pipeline in file.pipelines]
+    if not dag_name and len(names) > 1:
+        raise SetupError(f"{path} has several pipelines: {', '.join(names)}. Name one of them with --dag")
+    for pipeline in file.pipelines:
+        if dag_name in (None, "", pipeline.dag_name):
+            return pipeline
+    problems = [problem for problem in file.problems if not dag_name or f": pipeline {dag_name}: " in problem]
+    raise SetupError("\n".join(problems) or f"{path} has no pipeline {dag_name!r}. Check the dag_name")
+
+
+def pipeline_with_secret(dag_name: str | None = None, path: Path = PIPELINES) -> Pipeline:
+    """Return one pipeline's entry, which has a secret_name.
+
+    Raises:
+        SetupError: as `find_pipeline`; or the entry has no secret_name.
+    """
+    pipeline = find_pipeline(dag_name, path)
+    if not pipeline.secret_name:
+        raise SetupError(
+            f"{path}: pipeline {pipeline.dag_name} has no secret_name. It names the database user's secret"
+        )
+    return pipeline
+
+
+def first_pipeline(path: Path = PIPELINES) -> Pipeline:
+    """Return the first valid entry.
+
+    Raises:
+        SetupError: no entry is valid; the text says why.
+    """
+    file = _read(path)
+    if not file.pipelines:
+        raise SetupError("\n".join(file.problems))
+    return file.pipelines[0]
+
+
+def _read(path: Path) -> PipelinesFile:
+    try:
+        return read_pipelines(path)
+    except PipelineError as error:
+        raise SetupError(str(error)) from None
