@@ -48,6 +48,42 @@ _dbt_triggerer_path() {
     echo 'import os, sys; sys.path.append(os.path.join(os.environ.get("AIRFLOW_HOME", "/usr/local/airflow"), "dags"))' >"${site}/mwaa_pipelines.pth"
 }
 
+# Downloads wheels from the folder in S3 that environment.yml names: those of the pins, and all of requirements.txt.
+# The address, the file with the pins and the target are its arguments.
+_dbt_download() {
+    _dbt_before_deadline python3 - "$@" <<'PYTHON'
+import pathlib, re, sys
+from concurrent.futures import ThreadPoolExecutor
+
+import boto3
+
+address, pins, target = sys.argv[1:]
+pinned = set(re.findall(r"^([\w.-]+==[\w.]+)", pathlib.Path(pins).read_text(), re.MULTILINE))
+bucket, _, prefix = address.removeprefix("s3://").partition("/")
+s3 = boto3.client("s3")
+pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
+paths = [pathlib.PurePosixPath(item["Key"]) for page in pages for item in page.get("Contents", ())]
+if not paths:
+    sys.exit(f"ERROR: {address} is empty; release what this command builds: python -m mwaa_release build --wheels")
+
+
+def is_needed(path):
+    name, version = path.name.split("-")[:2]
+    return path.parent.name != "dbt" or f"{re.sub('[-_.]+', '-', name).lower()}=={version}" in pinned
+
+
+def download(path):
+    file = pathlib.Path(target, path.name)
+    if not file.exists():
+        s3.download_file(bucket, str(path), str(file))
+
+
+pathlib.Path(target).mkdir(exist_ok=True)
+with ThreadPoolExecutor(8) as pool:
+    list(pool.map(download, filter(is_needed, paths)))
+PYTHON
+}
+
 _dbt_pins() {
     cat <<'PINS'
 # pins: begin (make lock writes the lines between these two)
@@ -125,6 +161,12 @@ PINS
 _dbt_install() {
     local log="${DBT_VENV_PATH}.log" pins="${DBT_VENV_PATH}.requirements.txt" checksum
     _dbt_pins >"${pins}" || { _dbt_problem="${pins} cannot be written"; return 1; }
+    if [ -n "${AIRFLOW__DBT__WHEELS:-}" ]; then
+        _dbt_download "${AIRFLOW__DBT__WHEELS}" "${pins}" "${PIP_FIND_LINKS}" >"${log}" 2>&1 || {
+            _dbt_problem="the wheels in ${AIRFLOW__DBT__WHEELS} could not be downloaded: $(_dbt_reason "$?" "${log}")"
+            return 1
+        }
+    fi
     checksum="$(cksum <"${pins}")"
     if [ "$(cat "${DBT_VENV_PATH}/.ready" 2>/dev/null)" = "${checksum}" ] && [ -x "${DBT_VENV_PATH}/bin/dbt" ]; then
         echo "startup.sh: dbt is ready in ${DBT_VENV_PATH}"
@@ -149,7 +191,13 @@ _dbt_install() {
     echo "startup.sh: dbt is ready in ${DBT_VENV_PATH}"
 }
 
-# The web server does not run dbt, and a private web server cannot download packages.
+# pip then uses only the downloaded wheels, here and when MWAA installs requirements.txt.
+if [ -n "${AIRFLOW__DBT__WHEELS:-}" ]; then
+    export PIP_NO_INDEX=1
+    export PIP_FIND_LINKS="${AIRFLOW_HOME:-/usr/local/airflow}/wheels"
+fi
+
+# The web server does not run dbt, and needs no package of requirements.txt: it parses no DAG.
 if [ "${MWAA_AIRFLOW_COMPONENT:-}" != "webserver" ]; then
     if _dbt_triggerer_path 2>/dev/null; then
         export AIRFLOW__DBT__START_IN_TRIGGERER=True
@@ -162,6 +210,10 @@ if [ "${MWAA_AIRFLOW_COMPONENT:-}" != "webserver" ]; then
         echo "startup.sh: FAILED, dbt tasks on this container will fail: ${_dbt_problem}" | tee "${DBT_VENV_PATH}.error" >&2 || true
     fi
     unset _dbt_problem
+else
+    # On a private web server no package index answers. pip would wait for up to 9 minutes; now it fails within one.
+    export PIP_RETRIES=0
+    export PIP_DEFAULT_TIMEOUT=5
 fi
 unset _dbt_seconds _dbt_deadline
-unset -f _dbt_before_deadline _dbt_reason _dbt_triggerer_path _dbt_pins _dbt_install
+unset -f _dbt_before_deadline _dbt_reason _dbt_triggerer_path _dbt_download _dbt_pins _dbt_install

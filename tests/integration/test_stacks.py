@@ -220,6 +220,7 @@ def test_release_role_reaches_only_what_a_release_touches(stacks, storage):
         f"{bucket}/requirements.txt",
         f"{bucket}/startup.sh",
         f"{bucket}/mwaa_release.lock",
+        f"{bucket}/wheels/*",
         storage["KeyArn"],
         f"arn:aws:lambda:{account}:function:sns_notification",
         f"arn:aws:airflow:{account}:environment/flights",

@@ -18,6 +18,12 @@ PROGRAMS = ("cat", "cksum", "env", "grep", "mkdir", "rm", "tail", "tee", "timeou
 # Creates a virtual environment with stubs for pip and dbt.
 PYTHON = """#!/bin/bash
 if [ "$HANGS" = "$2" ]; then sleep 60; fi
+if [ "$1" = - ]; then
+    echo "download ${*:2}" >>"$CALLS"
+    if [ "$HANGS" = download ]; then sleep 60; fi
+    if [ -n "$DOWNLOAD_FAILS" ]; then printf 'Traceback\\nClientError: %s\\n' "$DOWNLOAD_FAILS"; exit 1; fi
+    exit
+fi
 if [ "$1" = -c ]; then
     if [ "$HANGS" = site ]; then sleep 60; fi
     if [ -n "$SITE_FAILS" ]; then exit 1; fi
@@ -185,6 +191,34 @@ def test_failed_step_is_reported_and_repeated_at_the_next_start(
 
 
 @SHELLS
+def test_packages_come_from_the_wheels_that_the_stack_names(container: Container, options: str) -> None:
+    container.options, container.more = options, {"AIRFLOW__DBT__WHEELS": "s3://bucket/wheels"}
+    shell = variables(container.start())
+    pins, folder = f"{container.home}/dbt_venv.requirements.txt", f"{container.home}/wheels"
+    assert container.calls[0] == f"download s3://bucket/wheels {pins} {folder}"
+    assert container.calls[2].startswith("pip -m pip install")
+    # For MWAA's installation of requirements.txt, which follows.
+    assert (shell["PIP_NO_INDEX"], shell["PIP_FIND_LINKS"]) == ("1", folder)
+
+
+@SHELLS
+def test_packages_come_from_the_index_by_default(container: Container, options: str) -> None:
+    container.options = options
+    shell = variables(container.start())
+    assert not any(name.startswith("PIP_") for name in shell)
+    assert not any(call.startswith("download") for call in container.calls)
+
+
+@SHELLS
+def test_wheels_that_cannot_be_downloaded_are_reported(container: Container, options: str) -> None:
+    container.options = options
+    container.more = {"AIRFLOW__DBT__WHEELS": "s3://bucket/wheels", "DOWNLOAD_FAILS": "access denied"}
+    line = the_failure(container.start())
+    assert line.endswith("the wheels in s3://bucket/wheels could not be downloaded: ClientError: access denied")
+    assert len(container.calls) == 1
+
+
+@SHELLS
 def test_missing_python_is_reported(container: Container, options: str) -> None:
     container.options = options
     (container.folder / "bin" / "python3").unlink()
@@ -210,6 +244,12 @@ def test_web_server_gets_variables_but_no_dbt(container: Container, options: str
     assert (done.stdout.partition("alive\n")[0], done.stderr, container.calls) == ("", "", [])
 
 
+def test_pip_on_a_web_server_does_not_wait_for_an_index(container: Container) -> None:
+    container.component = "webserver"
+    shell = variables(container.start())
+    assert (shell["PIP_RETRIES"], shell["PIP_DEFAULT_TIMEOUT"]) == ("0", "5")
+
+
 @pytest.mark.parametrize("component", ["scheduler", "worker", "hybrid"])
 def test_other_components_get_dbt(container: Container, component: str) -> None:
     container.component = component
@@ -230,6 +270,7 @@ def test_usage_statistics_and_the_cache_are_off(container: Container) -> None:
 @pytest.mark.parametrize(
     ("step", "words"),
     [
+        ("download", "could not be downloaded: timed out 4 seconds after the start"),
         ("venv", "python3 -m venv failed: timed out 4 seconds after the start"),
         ("pip", "pip could not install dbt: timed out 4 seconds after the start"),
         ("dbt", "dbt is installed but does not start: timed out 4 seconds after the start"),
@@ -242,7 +283,7 @@ def test_step_that_hangs_is_stopped_and_reported(container: Container, tmp_path:
     assert int(limit[1]) <= 250
     container.script = tmp_path / "startup.sh"
     container.script.write_text(text.replace(limit[0], "_dbt_seconds=4"))
-    container.more = {"HANGS": step}
+    container.more = {"HANGS": step, **({"AIRFLOW__DBT__WHEELS": "s3://bucket/wheels"} if step == "download" else {})}
     started = time.monotonic()
     line = the_failure(container.start())
     assert words in line

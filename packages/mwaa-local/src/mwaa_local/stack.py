@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
 from typing import IO, Any
@@ -64,10 +64,12 @@ class Stack:
 
     Args:
         settings: paths and ports.
+        parameters: of `infra/environment.yml`, if they differ from its defaults.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, parameters: Mapping[str, str] | None = None) -> None:
         self.settings = settings
+        self._parameters = parameters
         self.children: list[Child] = []
         self._lock: IO[str] | None = None
         self._mwaa: Mwaa | None = None
@@ -105,7 +107,8 @@ class Stack:
             check_port(port, variable)
         passwords = Passwords.generate(settings.state)
         workers = roles.worker_session(settings)
-        self._mwaa = Mwaa(settings, passwords, roles.client_of(workers, settings, "s3"), seed.DAGS_BUCKET)
+        s3 = roles.client_of(workers, settings, "s3")
+        self._mwaa = Mwaa(settings, passwords, s3, seed.DAGS_BUCKET, self._parameters)
         with ThreadPoolExecutor(max_workers=8) as pool:
 
             def begin(work: Callable[..., Any], *arguments: Any, after: Sequence[Future[Any]] = ()) -> Future[Any]:
@@ -258,8 +261,7 @@ class Stack:
             self._mwaa.start_database()
 
     def _airflow(self, steps: Steps) -> None:
-        with steps.step("MWAA: requirements.txt, startup.sh (dbt's virtual environment)"):
-            self._mwaa.install_requirements()
+        with steps.step("MWAA: startup.sh (dbt's virtual environment), requirements.txt"):
             self._mwaa.copy_dags()
             self._mwaa.start_airflow()
         with steps.step("MWAA: scheduler, DAG processor, triggerer, API server"), self.airflow() as airflow:

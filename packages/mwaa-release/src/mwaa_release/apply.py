@@ -48,9 +48,9 @@ def apply(
 ) -> Applied:
     """Upload new files, make the new releases live, then delete old files.
 
-    The order is: the files of each dbt project, its release.json last; requirements.txt and startup.sh, and MWAA's
-    update; DAG files; the code of the functions; CURRENT; deletions. After an interruption the live release is still
-    complete, and the next apply does the rest. A project without changes gets no new release.
+    The order is: the files of each dbt project, its release.json last; wheels, requirements.txt and startup.sh, and
+    MWAA's update; DAG files; the code of the functions; CURRENT; deletions. After an interruption the live release is
+    still complete, and the next apply does the rest. A project without changes gets no new release.
 
     Args:
         artifact: the artifact of `build`.
@@ -71,6 +71,7 @@ def apply(
         applied = Applied(plan)
         for project in plan.projects:
             _upload_release(artifact, bucket, project, applied, progress)
+        _upload_files(artifact, bucket, plan.wheels, applied, progress, "wheels")
         # Upload code after its imports: requirements first, then packages, then the DAG files.
         changed = plan.added + plan.changed
         _upload_files(artifact, bucket, [file for file in changed if file.path in ROOT_FILES], applied, progress)
@@ -125,10 +126,17 @@ def _upload_release(
     bucket.put(release.prefix + RELEASE_FILE, data, sha256(data))
 
 
-def _upload_files(artifact: Artifact, bucket: Bucket, files: list[File], applied: Applied, progress: Progress) -> None:
+def _upload_files(
+    artifact: Artifact,
+    bucket: Bucket,
+    files: list[File],
+    applied: Applied,
+    progress: Progress,
+    kind: str = "DAG files",
+) -> None:
     metadata = {MANAGED_METADATA: artifact.releases[0].release_id}
     jobs = [partial(bucket.put, file.path, artifact.read_bytes(file.path), file.sha256, metadata) for file in files]
-    in_parallel(jobs, lambda done: progress("DAG files", done, len(jobs)))
+    in_parallel(jobs, lambda done: progress(kind, done, len(jobs)))
     applied.uploaded += len(files)
 
 

@@ -11,8 +11,19 @@ from pathlib import Path, PurePosixPath
 from mwaa_release.errors import BuildError, SetupError
 from mwaa_release.manifest import PACKAGES_MARKER, build_manifest, install_packages, project_name
 from mwaa_release.progress import Progress, no_progress
-from mwaa_release.release import DAGS, LAMBDA_ZIP, PROJECTS, RELEASE_FILE, ROOT_FILES, Artifact, Release, list_files
+from mwaa_release.release import (
+    DAGS,
+    LAMBDA_ZIP,
+    PROJECTS,
+    RELEASE_FILE,
+    ROOT_FILES,
+    WHEELS,
+    Artifact,
+    Release,
+    list_files,
+)
 from mwaa_release.repository import REPOSITORY
+from mwaa_release.wheels import download_wheels
 
 # The package that DAG files import. Each artifact contains it.
 PIPELINES_PACKAGE = "mwaa_pipelines"
@@ -39,6 +50,7 @@ def build(
     project_dirs: list[Path] | None = None,
     repository: Path = REPOSITORY,
     progress: Progress = no_progress,
+    wheels: bool = False,
 ) -> Artifact:
     """Build the artifact of a repository into `output`, replacing an earlier artifact.
 
@@ -50,9 +62,10 @@ def build(
         project_dirs: dbt projects; default: all in the repository. They can be outside, such as a changed copy.
         repository: folder with `dags/`, `lambda/`, requirements.txt and startup.sh.
         progress: receives the current action, the number of finished steps and the total.
+        wheels: also download the packages that MWAA's containers install.
 
     Raises:
-        BuildError: a dbt project does not parse; the message is dbt's.
+        BuildError: a dbt project does not parse; the message is dbt's. Or a wheel cannot be downloaded.
         SetupError: a file or package is missing.
     """
     projects = [path.resolve() for path in (project_dirs or find_projects(repository))]
@@ -83,6 +96,9 @@ def build(
                 shutil.copyfile(repository / file, partial / file)
         if (repository / "lambda").is_dir():
             _zip(repository / "lambda", partial / LAMBDA_ZIP)
+        if wheels:
+            progress("downloading wheels", 0, len(named))
+            download_wheels(partial / "startup.sh", partial / "requirements.txt", partial / WHEELS)
         for number, (name, project) in enumerate(named.items()):
             progress(f"dbt parse: {name}", number, len(named))
             folder = partial / PROJECTS / name / release_id

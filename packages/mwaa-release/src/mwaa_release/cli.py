@@ -40,13 +40,23 @@ def build(
         list[Path] | None, typer.Argument(help="Folders of dbt projects; default: all in the repository.")
     ] = None,
     output: Annotated[Path, typer.Option(help="Folder for the artifact. An existing artifact is replaced.")] = ARTIFACT,
+    wheels: Annotated[
+        bool,
+        typer.Option(
+            "--wheels",
+            envvar="DEPLOY_WHEELS",
+            help="Also download the packages for environments without a package index, about 50 MB.",
+        ),
+    ] = False,
 ) -> None:
     """Build an artifact: parse the dbt projects and collect all files of a release. Needs no AWS and no warehouse."""
     with show_progress() as progress:
-        artifact = build_artifact(output, projects, progress=progress)
+        artifact = build_artifact(output, projects, progress=progress, wheels=wheels)
     for release in artifact.releases:
         out.print(f"{release.project_name}: release {release.release_id}, {len(release.files)} files", markup=False)
     out.print(f"{len(artifact.files)} DAG and root files in {artifact.folder}", markup=False)
+    if artifact.wheels:
+        out.print(f"{len(artifact.wheels)} wheels", markup=False)
 
 
 @app.command()

@@ -66,6 +66,9 @@ def print_plan(plan: Plan, updated: bool = False) -> None:
     ):
         for key in keys:
             out.print(f"{sign} {key}", markup=False)
+    if plan.wheels:
+        megabytes = sum(file.size for file in plan.wheels) / 1e6
+        out.print(f"+ {len(plan.wheels)} wheels, {megabytes:.0f} MB", markup=False)
     removed = [key for project in plan.projects for key in project.removed]
     if removed:
         out.print(f"- {len(removed)} files of expired releases", markup=False)

@@ -14,6 +14,7 @@ from mwaa_release.release import (
     RELEASE_FILE,
     RELEASE_ID,
     ROOT_FILES,
+    WHEELS,
     Artifact,
     File,
     Release,
@@ -47,7 +48,8 @@ class AppliedArtifact:
 
     def __init__(self, artifact: Artifact) -> None:
         self.name = str(artifact.folder)
-        self._content: dict[str, bytes] = {key: artifact.read_bytes(key) for key in artifact.files}
+        wheels = [file.path for file in artifact.wheels]
+        self._content: dict[str, bytes] = {key: artifact.read_bytes(key) for key in (*artifact.files, *wheels)}
         for release in artifact.releases:
             for path in (*(file.path for file in release.files), RELEASE_FILE):
                 self._content[release.prefix + path] = artifact.read_bytes(release.prefix + path)
@@ -104,11 +106,13 @@ class Plan:
     deleted: list[str] = field(default_factory=list)
     unmanaged: list[str] = field(default_factory=list)
     drifted: list[str] = field(default_factory=list)
+    wheels: list[File] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
         """True if the bucket already matches the artifact."""
-        return not (self.added or self.changed or self.deleted or any(_changes(project) for project in self.projects))
+        changes = (self.added, self.changed, self.deleted, self.wheels)
+        return not (any(changes) or any(_changes(project) for project in self.projects))
 
     @property
     def needs_environment_update(self) -> list[str]:
@@ -182,6 +186,10 @@ def make_plan(artifact: Artifact, bucket: Store) -> Plan:
         plan.projects.append(_plan_project(release, state, bucket, sizes, bool(drifted)))
         plan.drifted += drifted
     _plan_files(artifact, bucket, sizes, plan)
+    # A version of a package has one wheel, so its name and size identify it. Old wheels stay: running containers need
+    # them until the environment has its new startup.sh.
+    stored = bucket.sizes(WHEELS) if artifact.wheels else {}
+    plan.wheels = [file for file in artifact.wheels if stored.get(file.path) != file.size]
     return plan
 
 

@@ -1,7 +1,8 @@
 """A release is one version of a dbt project's files, listed with size and SHA-256 in its release.json.
 
 An artifact is a folder with the bucket's layout: `dags/dbt/<project_name>/<release_id>/…`, `dags/…`,
-`requirements.txt`, `startup.sh`. Its `lambda.zip` goes to the functions and not to the bucket.
+`requirements.txt`, `startup.sh`, and `wheels/` if it was built for environments without a package index. Its
+`lambda.zip` goes to the functions and not to the bucket.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from mwaa_release.errors import DeployError, SetupError
 DAGS = "dags/"
 PROJECTS = "dags/dbt/"
 ROOT_FILES = ("requirements.txt", "startup.sh")
+WHEELS = "wheels/"
 LAMBDA_ZIP = "lambda.zip"
 RELEASE_FILE = "release.json"
 MANIFEST_FILE = "manifest.json"
@@ -108,11 +110,12 @@ def list_files(folder: Path) -> tuple[File, ...]:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A built artifact: its folder, the releases in it, and the other files by their key in the bucket."""
+    """A built artifact: its folder, the releases in it, the other files by their key in the bucket, and the wheels."""
 
     folder: Path
     releases: tuple[Release, ...]
     files: dict[str, File]
+    wheels: tuple[File, ...] = ()
 
     @classmethod
     def read(cls, folder: Path) -> "Artifact":
@@ -131,8 +134,9 @@ class Artifact:
             if set(actual) != set(release.files) or folder / release.prefix != path.parent:
                 raise DeployError(f"{path.parent} differs from {RELEASE_FILE}: it was changed; build again")
             _check_manifest(release, path.parent)
-        files = {file.path: file for file in list_files(folder) if _goes_in_place(file.path)}
-        return cls(folder, releases, files)
+        listed = list_files(folder)
+        files = {file.path: file for file in listed if _goes_in_place(file.path)}
+        return cls(folder, releases, files, tuple(file for file in listed if file.path.startswith(WHEELS)))
 
     def read_bytes(self, key: str) -> bytes:
         """Return the bytes for `key` in the bucket."""

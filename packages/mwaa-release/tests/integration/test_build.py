@@ -54,6 +54,7 @@ def test_the_artifact_holds_what_runs_and_nothing_else(toy_repository, tmp_path,
     assert {"dags/mwaa_pipelines/__init__.py", "dags/mwaa_pipelines/sensors.py"} <= package
     assert not [file for file in package if "__pycache__" in file]
     assert (artifact.folder / "dags/.airflowignore").read_text() == "dbt/\nmwaa_pipelines/\ndbt/\n"
+    assert artifact.wheels == ()
     assert set(artifact.files) - package == {
         "dags/.airflowignore",
         "dags/parts/__init__.py",
@@ -101,6 +102,53 @@ def test_a_wrong_project_file_is_named(toy_repository, tmp_path, text, said):
     (toy_repository / "dbt_project/dbt_project.yml").write_text(text)
     with pytest.raises(BuildError, match=re.escape(said)):
         build(tmp_path / "out", repository=toy_repository)
+
+
+@pytest.fixture
+def package_index(tmp_path, monkeypatch) -> Path:
+    """A folder that is the only source of packages for pip."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    for name, version in (("dbt_toy", "1.0"), ("cosmos_toy", "2.0")):
+        information = f"{name}-{version}.dist-info"
+        with zipfile.ZipFile(folder / f"{name}-{version}-cp312-cp312-manylinux_2_28_x86_64.whl", "w") as wheel:
+            wheel.writestr(f"{information}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+            wheel.writestr(f"{information}/WHEEL", "Wheel-Version: 1.0\n")
+            wheel.writestr(f"{information}/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+def test_wheels_of_both_pin_lists_are_built_on_request(toy_repository, tmp_path, package_index, bucket):
+    (toy_repository / "startup.sh").write_text("# pins: begin (x)\ndbt-toy==1.0 ; python_version >= '3'\n# pins: end\n")
+    (toy_repository / "requirements.txt").write_text("# Comment\ncosmos-toy==2.0\n")
+    artifact = build(tmp_path / "out", repository=toy_repository, wheels=True)
+    wheels = [
+        "wheels/dbt/dbt_toy-1.0-cp312-cp312-manylinux_2_28_x86_64.whl",
+        "wheels/requirements/cosmos_toy-2.0-cp312-cp312-manylinux_2_28_x86_64.whl",
+    ]
+    assert [file.path for file in artifact.wheels] == wheels
+    applied = apply(artifact, bucket)
+    assert [file.path for file in applied.plan.wheels] == wheels
+    # Containers that already run need the wheels of their startup.sh, so a release deletes none.
+    bucket.s3.put_object(Bucket=bucket.name, Key="wheels/dbt/dbt_toy-0.9-py3-none-any.whl", Body=b"x")
+    assert not apply(artifact, bucket).changed
+    assert len(bucket.sizes("wheels/")) == 3
+
+
+def test_wheel_that_cannot_be_downloaded_is_named(toy_repository, tmp_path, package_index):
+    (toy_repository / "startup.sh").write_text("# pins: begin (x)\ndbt-toy==1.0\n# pins: end\n")
+    for line, words in (
+        ("cosmos-toy==9.0", "wheels of requirements.txt: ERROR: Could not find a version that satisfies"),
+        ("cosmos-toy>=2.0", "'cosmos-toy>=2.0' does not pin a version"),
+    ):
+        (toy_repository / "requirements.txt").write_text(f"{line}\n")
+        with pytest.raises(BuildError, match=re.escape(words)):
+            build(tmp_path / "out", repository=toy_repository, wheels=True)
+    (toy_repository / "startup.sh").write_text("#!/bin/bash\n")
+    with pytest.raises(BuildError, match="restore them"):
+        build(tmp_path / "out", repository=toy_repository, wheels=True)
 
 
 def test_two_projects_of_one_name_are_refused(toy_repository, tmp_path):

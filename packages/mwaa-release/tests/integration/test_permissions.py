@@ -65,6 +65,7 @@ class Account:
                     "manifest.json": MANIFEST,
                 }
                 files = {"dags/pipelines.py": new, "dags/parts/x.py": new, "requirements.txt": new, "startup.sh": new}
+                files[f"wheels/dbt/x-{new}-py3-none-any.whl"] = new
                 artifact = make_artifact(
                     self.releases, project, files | ({f"dags/old_{new}.py": "1"} if number else {})
                 )

@@ -1,4 +1,7 @@
-"""Resolves the dependency groups of pyproject.toml into startup.sh (dbt) and hashed requirement files (the others)."""
+"""Resolves the dependency groups of pyproject.toml into startup.sh (dbt) and hashed requirement files (the others).
+
+requirements.txt gets the versions of MWAA's image for its packages that the image constrains.
+"""
 
 import re
 import subprocess
@@ -25,6 +28,14 @@ def write_startup_pins(pins: str) -> None:
     path.write_text(_PINS.sub(lambda _: _HEADER + pins, path.read_text(), count=1))
 
 
+def write_requirement_versions(image: str) -> None:
+    """Set the versions in `requirements.txt` to those of `image`, the text of a requirement file."""
+    versions = dict(re.findall(r"^([\w.-]+)==(\S+)", image, re.MULTILINE))
+    path = REPOSITORY / "requirements.txt"
+    pins = re.compile(r"^([\w.-]+)==(\S+)$", re.MULTILINE)
+    path.write_text(pins.sub(lambda pin: f"{pin[1]}=={versions.get(pin[1], pin[2])}", path.read_text()))
+
+
 def lock(uv: str, mwaa_constraints: str) -> None:
     """Resolve every group to the newest versions.
 
@@ -44,6 +55,7 @@ def lock(uv: str, mwaa_constraints: str) -> None:
         options = {"tools": tools, "scan": [], "mwaa": ["--constraint", mwaa_constraints]}
         for group, path in REQUIREMENT_FILES.items():
             _resolve(uv, group, path, "--generate-hashes", *options[group])
+        write_requirement_versions(REQUIREMENT_FILES["mwaa"].read_text())
 
 
 def _resolve(uv: str, group: str, path: Path, *options: str) -> None:

@@ -34,9 +34,17 @@ class Mwaa:
         passwords: the passwords of this start.
         s3: boto3 client with access to the bucket.
         bucket: the environment's bucket.
+        parameters: of `infra/environment.yml`, if they differ from its defaults.
     """
 
-    def __init__(self, settings: Settings, passwords: Passwords, s3: Any, bucket: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        passwords: Passwords,
+        s3: Any,
+        bucket: str,
+        parameters: Mapping[str, str] | None = None,
+    ) -> None:
         self.home = settings.state / "mwaa"
         self.venv = settings.state / "venvs" / "mwaa"
         self._image = Image(self.venv, self.home / "logs")
@@ -44,6 +52,7 @@ class Mwaa:
         self._passwords = passwords
         self._s3 = s3
         self._bucket = bucket
+        self._options = configuration_options(bucket, parameters or {})
         self._database = Postgres(self.home / "database")
         self._sync = DagsSync(s3, bucket, self.home / "dags")
         self.children: list[Child] = []
@@ -56,13 +65,16 @@ class Mwaa:
         """
         self._image.install()
 
-    def install_requirements(self) -> None:
+    def install_requirements(self, environment: dict[str, str]) -> None:
         """Install the bucket's requirements.txt by pip with the image's constraints, as MWAA does.
+
+        Args:
+            environment: what `run_startup_script` returned.
 
         Raises:
             SetupError: pip failed. MWAA would only log the error and start without the packages.
         """
-        self._image.install_requirements(self._from_bucket("requirements.txt"))
+        self._image.install_requirements(self._from_bucket("requirements.txt"), environment)
 
     def start_database(self) -> None:
         """Start the metadata database, and migrate it to the image's version of Airflow."""
@@ -102,10 +114,15 @@ class Mwaa:
         self._sync.start(SYNC_SECONDS)
 
     def start_airflow(self) -> None:
-        """Start the Airflow components. They are ready after up to 20 seconds."""
+        """Run startup.sh, install requirements.txt and start Airflow. It is ready after up to 20 seconds.
+
+        Raises:
+            SetupError: startup.sh would stop the container on MWAA, or pip failed.
+        """
         shutil.rmtree(self.home / "tmp", ignore_errors=True)
         (self.home / "tmp").mkdir(parents=True)
         worker = self.run_startup_script("hybrid")
+        self.install_requirements(worker)
         webserver = self.run_startup_script("webserver")
         for component in COMPONENTS:
             command = [str(self.venv / "bin" / "airflow"), component]
@@ -210,7 +227,7 @@ class Mwaa:
             "NO_PROXY": HOST,
             **self._settings.worker_environment(),
         }
-        return merge_environment(container, startup or {}, configuration_options(self._bucket), essential)
+        return merge_environment(container, startup or {}, self._options, essential)
 
     def _fernet_key(self) -> str:
         """Return Airflow's encryption key, which is kept as long as the database, as on MWAA."""
@@ -221,9 +238,9 @@ class Mwaa:
         return path.read_text()
 
 
-def configuration_options(bucket: str) -> dict[str, str]:
+def configuration_options(bucket: str, parameters: Mapping[str, str]) -> dict[str, str]:
     """Return the Airflow options that `infra/environment.yml` sets, as environment variables."""
-    template = Template("environment.yml", {"DagsBucketName": bucket})
+    template = Template("environment.yml", {"DagsBucketName": bucket, **parameters})
     properties = template.content["Resources"]["Environment"]["Properties"]
     options = template.evaluate(properties["AirflowConfigurationOptions"])
     return {f"AIRFLOW__{name.replace('.', '__').upper()}": str(value) for name, value in options.items()}

@@ -52,8 +52,12 @@ class Image:
             (self.venv / "constraints.txt").write_text(frozen)
             (self.venv / ".ready").write_text(self.version)
 
-    def install_requirements(self, path: Path) -> None:
+    def install_requirements(self, path: Path, environment: dict[str, str]) -> None:
         """Install a requirements.txt by pip with the image's constraints, as MWAA does.
+
+        Args:
+            path: the file.
+            environment: of pip, with the variables of startup.sh.
 
         Raises:
             SetupError: pip failed. MWAA would only log the error and start without the packages.
@@ -65,7 +69,7 @@ class Image:
             command = [str(self.venv / "bin" / "python"), "-m", "pip", "install"]
             command += ["--disable-pip-version-check", "--no-input"]
             command += ["--constraint", str(self.venv / "constraints.txt"), "--requirement", str(path)]
-            run(command, base_environment(), self._logs / "requirements.log")
+            run(command, environment, self._logs / "requirements.log")
             (self.venv / ".requirements").write_text(digest)
 
     @contextlib.contextmanager

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mwaa_local.mwaa.environment import Mwaa
+from mwaa_local.processes import base_environment
 from mwaa_local.settings import REPOSITORY, Passwords, Settings
 from mwaa_local.testing.aws import Aws
 
@@ -22,5 +23,5 @@ def airflow_python(aws: Aws) -> Path:
     mwaa = Mwaa(settings, Passwords("", "", "", "", ""), s3, BUCKET)
     mwaa.home.mkdir(parents=True, exist_ok=True)
     mwaa.install_image()
-    mwaa.install_requirements()
+    mwaa.install_requirements(base_environment())
     return mwaa.venv / "bin" / "python"

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -50,8 +51,11 @@ class Scene(Stack):
         options: Airflow's configuration options, as MWAA's environment would have them: `section.name`.
     """
 
+    # Of infra/environment.yml.
+    parameters: Mapping[str, str] = MappingProxyType({})
+
     def __init__(self, checkout: Checkout, options: Mapping[str, object]) -> None:
-        super().__init__(checkout.settings)
+        super().__init__(checkout.settings, self.parameters)
         self.checkout, self.options = checkout, options
         self.client: Airflow
         self._environments: dict[str, dict[str, str]] = {}
@@ -68,7 +72,7 @@ class Scene(Stack):
     def release(self, steps: Steps, project: Path) -> str:
         """Release the project with short waits and no schedule, and return the release_id."""
         folder = self.settings.state / "artifact"
-        build(folder, [project])
+        build(folder, [project], wheels=self.parameters.get("PackageSource") == "wheels")
         pipelines = folder / "dags" / "pipelines.yml"
         text = pipelines.read_text().replace("retry_delay_seconds: 30", "retry_delay_seconds: 1")
         pipelines.write_text(text.replace(f"dag_name: {DAG}\n", f"dag_name: {DAG}\n    schedule: null\n"))
@@ -185,13 +189,15 @@ def wait(condition: Callable[[], Any], seconds: float) -> Any:
 
 
 @contextlib.contextmanager
-def running(folder: Path, models: Mapping[str, str], options: Mapping[str, object]) -> Iterator[Scene]:
+def running(
+    folder: Path, models: Mapping[str, str], options: Mapping[str, object], kind: type[Scene] = Scene
+) -> Iterator[Scene]:
     """Yield a scene in a new state folder, and stop it at the end."""
     before = dict(os.environ)
     checkout = new_checkout(folder / "state")
     # The environment of the checkout's commands.
     os.environ.update(checkout.environment | checkout.settings.aws_environment())
-    scene = Scene(checkout, options)
+    scene = kind(checkout, options)
     try:
         scene.begin(small_project(folder / "project", models))
         yield scene
