@@ -2,12 +2,14 @@
 
 import ast
 import json
+import re
 
 import pytest
 
 from mwaa_local.mwaa.image import LOCK
 from mwaa_local.templates import INFRA, load
 from mwaa_local.testing.stacks import NOT_MADE, Stacks, listed, properties
+from mwaa_release.freshness import CONNECTIONS
 
 
 @pytest.fixture
@@ -298,4 +300,12 @@ def test_the_environment_is_what_the_dags_expect():
     assert environment["MaxWorkers"] == {"Fn::If": ["IsMicro", 1, {"Ref": "MaxWorkers"}]}
     assert load("environment.yml")["Conditions"]["IsMicro"] == {"Fn::Equals": [{"Ref": "Class"}, "mw1.micro"]}
     kwargs = json.loads(environment["AirflowConfigurationOptions"]["secrets.backend_kwargs"])
-    assert kwargs["connections_prefix"] == "airflow/connections"
+    assert kwargs["connections_prefix"] == CONNECTIONS
+    # SecretsManagerBackend compares in this way.
+    names = ("flights_redshift", "shop_warehouse", "dwh", "aws_default")
+    pattern = kwargs["connections_lookup_pattern"]
+    assert [name for name in names if re.match(pattern, name, re.IGNORECASE)] == [
+        "flights_redshift",
+        "shop_warehouse",
+        "dwh",
+    ]

@@ -1,11 +1,21 @@
 """Names that have moved between the versions of Airflow that MWAA offers: 3.0.6, 3.2.1 and 3.3.1."""
 
 try:
-    from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+    from airflow.sdk.exceptions import (
+        AirflowException,
+        AirflowFailException,
+        AirflowNotFoundException,
+        AirflowSkipException,
+    )
     from airflow.sdk.log import mask_secret
 except ImportError:
     # Airflow 3.0
-    from airflow.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+    from airflow.exceptions import (
+        AirflowException,
+        AirflowFailException,
+        AirflowNotFoundException,
+        AirflowSkipException,
+    )
     from airflow.sdk.execution_time.secrets_masker import mask_secret
 
 try:
@@ -17,6 +27,7 @@ except ImportError:
 __all__ = [
     "AirflowException",
     "AirflowFailException",
+    "AirflowNotFoundException",
     "AirflowSkipException",
     "AsyncCallback",
     "DeadlineAlert",

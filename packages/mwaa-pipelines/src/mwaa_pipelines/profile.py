@@ -8,9 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from airflow.configuration import conf
 from cosmos.profiles import RedshiftUserPasswordProfileMapping
 
-from mwaa_pipelines.compatibility import mask_secret
+from mwaa_pipelines.compatibility import AirflowNotFoundException, mask_secret
 from mwaa_pipelines.settings import PipelineError
 
 # The profile in the AWS config file that assumes the connection's role.
@@ -48,10 +49,14 @@ class RedshiftProfileMapping(RedshiftUserPasswordProfileMapping):
         """The Airflow connection, with the secret's login.
 
         Raises:
-            PipelineError: the connection lacks a host, database or login, or the secret is missing or of another form.
+            PipelineError: the connection is missing, or lacks a host, database or login; or the secret is missing or
+                of another form.
         """
         if self._conn is None:
-            connection = super().conn
+            try:
+                connection = super().conn
+            except AirflowNotFoundException:
+                raise PipelineError(_missing_connection(self.conn_id)) from None
             # Cached only if it is complete.
             self._conn = None
             self._complete(connection)
@@ -115,6 +120,20 @@ class RedshiftProfileMapping(RedshiftUserPasswordProfileMapping):
         for field, words in needed:
             if not getattr(connection, field):
                 raise PipelineError(f"the Airflow connection {self.conn_id!r} has no {words}")
+
+
+def _missing_connection(conn_id: str) -> str:
+    backend = json.loads(conf.get("secrets", "backend_kwargs", fallback="") or "{}")
+    prefix, pattern = backend.get("connections_prefix"), backend.get("connections_lookup_pattern")
+    message = f"the Airflow connection {conn_id!r} (setting redshift_connection_id) does not exist"
+    # Airflow's backend for Secrets Manager compares in this way.
+    if pattern and not re.match(pattern, conn_id, re.IGNORECASE):
+        return (
+            f"{message}. Airflow does not look for it in Secrets Manager, because its name does not match "
+            f"connections_lookup_pattern {pattern!r} of the option secrets.backend_kwargs (infra/environment.yml). "
+            "Change the pattern, or create the connection in Airflow's UI"
+        )
+    return f"{message}. Create " + (f"the secret {prefix}/{conn_id}" if prefix else "it in Airflow's UI")
 
 
 def _aws_config(conn_id: str, extra: dict[str, Any]) -> Path:

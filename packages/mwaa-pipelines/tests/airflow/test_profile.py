@@ -82,6 +82,28 @@ def test_half_a_connection_is_named(monkeypatch: pytest.MonkeyPatch, redshift: s
         assert words in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("backend", "words"),
+    [
+        ("", r"does not exist. Create it in Airflow's UI$"),
+        (
+            '{"connections_prefix": "airflow/connections", "connections_lookup_pattern": "^(?!aws_default$).*$"}',
+            r"does not exist. Create the secret airflow/connections/shop_warehouse$",
+        ),
+        (
+            '{"connections_prefix": "airflow/connections", "connections_lookup_pattern": ".*_redshift$"}',
+            r"does not match connections_lookup_pattern '\.\*_redshift\$' of the option secrets.backend_kwargs",
+        ),
+    ],
+)
+def test_missing_connection_is_named_with_the_settings_that_find_it(
+    monkeypatch: pytest.MonkeyPatch, backend: str, words: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND_KWARGS", backend)
+    with pytest.raises(PipelineError, match=f"'shop_warehouse' .*{words}"):
+        _ = RedshiftProfileMapping("shop_warehouse", None, dict(PROFILE)).profile
+
+
 def test_a_connection_without_a_login_and_no_secret_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_FLIGHTS_REDSHIFT", "redshift://cluster.example:5439/dev")
     with pytest.raises(PipelineError, match=r"'flights_redshift' has no login.*secret_name"):

@@ -17,7 +17,7 @@ from mwaa_release.manifest import install_packages, project_name
 from mwaa_release.pipelines import PIPELINES, find_pipeline, pipeline_with_secret
 from mwaa_release.secret import read_login, read_secret
 
-_CONNECTIONS = "airflow/connections"
+CONNECTIONS = "airflow/connections"
 
 
 def warehouse_environment(secretsmanager: Any, dag_name: str, pipelines: Path = PIPELINES) -> dict[str, str]:
@@ -33,7 +33,7 @@ def warehouse_environment(secretsmanager: Any, dag_name: str, pipelines: Path = 
         DeployError: a secret cannot be read.
     """
     pipeline = pipeline_with_secret(dag_name, pipelines)
-    where = read_secret(secretsmanager, f"{_CONNECTIONS}/{pipeline.redshift_connection_id}", "host", "port")
+    where = read_secret(secretsmanager, f"{CONNECTIONS}/{pipeline.redshift_connection_id}", "host", "port")
     extra = where.get("extra") or {}
     extra = json.loads(extra) if isinstance(extra, str) else extra
     if extra.get("role_arn"):
