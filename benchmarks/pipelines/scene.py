@@ -23,6 +23,7 @@ from mwaa_local.mwaa.api import FINAL, Airflow
 from mwaa_local.processes import base_environment, mark_this_command
 from mwaa_local.settings import HOST, Passwords, Settings, SetupError
 from mwaa_local.stack import Stack, connect, rows
+from mwaa_pipelines.task_ids import AUDIT_GROUP, PRODUCER_TASK
 from mwaa_release.apply import apply
 from mwaa_release.bucket import Bucket
 from mwaa_release.build import build
@@ -126,9 +127,9 @@ class Scene:
         return Taken(
             run=_seconds(start, datetime.fromisoformat(run["end_date"])),
             models=_seconds(start, last),
-            audit=ended("audit_dbt_task.audit_table_model_build"),
+            audit=ended(f"{AUDIT_GROUP}.audit_table_model_build"),
             first=_seconds(start, first),
-            dbt=ended("transform_data.dbt_producer_watcher"),
+            dbt=ended(PRODUCER_TASK),
         )
 
     def _models(self, size: Size, run_id: str) -> tuple[datetime, datetime]:

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from mwaa_local.dag_run import Outcome
+from mwaa_pipelines.task_ids import ALERT_TASK, CHECK_TASK
 from mwaa_release.manifest import install_packages
 
 MODEL = "drill_fails"
@@ -37,8 +38,8 @@ def find_problems(outcome: Outcome, lambda_works: bool) -> list[str]:
     problems = []
     if outcome.state != "failed":
         problems.append(f"the run ended {outcome.state}, not failed")
-    if states.get("dbt_check") != "failed":
-        problems.append(f"dbt_check ended {states.get('dbt_check')}, not failed")
+    if states.get(CHECK_TASK) != "failed":
+        problems.append(f"{CHECK_TASK} ended {states.get(CHECK_TASK)}, not failed")
     if not any(row["name"] == MODEL and row["status"] == "error" for row in audit):
         problems.append(f"the audit table has no row for model {MODEL} with status error")
     # All other models must be built.
@@ -52,6 +53,6 @@ def find_problems(outcome: Outcome, lambda_works: bool) -> list[str]:
             problems.append(
                 f"{len(outcome.alerts)} alerts arrived and {len(naming)} name the model and its error; expected 1 and 1"
             )
-    elif outcome.alerts or states.get("sns_notification_for_failure") != "failed":
-        problems.append(f"the task of the broken alert ended {states.get('sns_notification_for_failure')}, not failed")
+    elif outcome.alerts or states.get(ALERT_TASK) != "failed":
+        problems.append(f"the task of the broken alert ended {states.get(ALERT_TASK)}, not failed")
     return problems

@@ -4,9 +4,6 @@ The pipeline's entry in `dags/pipelines.yml` says which secret, connection, data
 """
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ from mwaa_release.build import find_projects
 from mwaa_release.errors import DeployError, SetupError
 from mwaa_release.manifest import install_packages, project_name
 from mwaa_release.pipelines import PIPELINES, find_pipeline, pipeline_with_secret
+from mwaa_release.run_dbt import clean_environment, run_dbt
 from mwaa_release.secret import read_login, read_secret
 
 CONNECTIONS = "airflow/connections"
@@ -74,16 +72,14 @@ def check_freshness(secretsmanager: Any, dag_name: str, pipelines: Path = PIPELI
     if project is None:
         raise SetupError(f"there is no dbt project called {name!r} in the repository")
     install_packages(project)
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DBT_", "REDSHIFT_"))}
-    environment = inherited | variables
     with tempfile.TemporaryDirectory(prefix="dbt-freshness-") as scratch:
-        command = [str(Path(sys.executable).with_name("dbt")), "--no-use-colors", "source", "freshness"]
-        command += ["--target", "prod", f"--project-dir={project}", f"--profiles-dir={project}"]
-        command += [f"--target-path={scratch}", f"--log-path={scratch}"]
-        done = subprocess.run(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        done = run_dbt(
+            *("source", "freshness", "--target", "prod"),
+            project=project,
+            scratch=Path(scratch),
+            environment=clean_environment() | variables,
         )
-        results_file = Path(scratch) / "sources.json"
+        results_file = Path(scratch) / "target" / "sources.json"
         results = json.loads(results_file.read_bytes())["results"] if results_file.is_file() else []
     lines = [f"{result['unique_id'].split('.', 2)[2]}: {_age(result)}" for result in results]
     if done.returncode:

@@ -3,11 +3,8 @@
 import fcntl
 import itertools
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ import yaml
 
 from audit_report import DBT_PACKAGE
 from mwaa_release.errors import BuildError, SetupError
+from mwaa_release.run_dbt import clean_environment, run_dbt
 
 # Metadata of one run of dbt. Neither Cosmos nor dbt's `--state` reads it.
 _RUN_METADATA = ("generated_at", "invocation_id", "invocation_started_at", "user_id", "run_started_at", "env")
@@ -114,29 +112,18 @@ def _has_packages(path: Path) -> bool:
 
 
 def _dbt(command: str, project: Path, scratch: Path) -> None:
-    executable = Path(sys.executable).with_name("dbt")
-    if not executable.exists():
-        raise SetupError(f"{executable} is missing; install the tools with: make deps")
     # A developer's exported settings must not get into a release. The package hub and its token cannot, because dbt
     # uses them only for `dbt deps`.
-    deps_variables = ("DBT_PACKAGE_HUB_URL", "DBT_ENV_SECRET_") if command == "deps" else ()
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("DBT_", "REDSHIFT_")) or name.startswith(deps_variables)
-    }
+    environment = clean_environment(*(("DBT_PACKAGE_HUB_URL", "DBT_ENV_SECRET_") if command == "deps" else ()))
     environment |= {"DBT_SEND_ANONYMOUS_USAGE_STATS": "false", "PYTHONHASHSEED": "0"}
-    arguments = ["--project-dir", str(project), "--profiles-dir", str(scratch), "--target", "prod"]
-    if command == "parse":
-        arguments += ["--no-partial-parse", "--target-path", str(scratch / "target")]
-    run = subprocess.run(
-        [executable, "--no-use-colors", "--log-path", scratch / "logs", command, *arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+    arguments = ["--target", "prod", *(["--no-partial-parse"] if command == "parse" else [])]
+    run = run_dbt(
+        *(command, *arguments),
+        project=project,
+        profiles=scratch,
+        scratch=scratch,
+        environment=environment,
         timeout=_PARSE_TIMEOUT_SECONDS,
-        check=False,
     )
     if run.returncode != 0:
         hint = _DEPS_HINT if command == "deps" else ""

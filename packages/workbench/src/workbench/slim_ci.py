@@ -22,6 +22,7 @@ from mwaa_release.manifest import install_packages, project_name
 from mwaa_release.pipelines import first_pipeline
 from mwaa_release.plan import AppliedArtifact, make_plan
 from mwaa_release.release import Artifact
+from mwaa_release.run_dbt import run_dbt
 from workbench.warehouse import make_schema, warehouse
 
 PROJECT_FOLDER = "dbt_project"
@@ -79,17 +80,7 @@ class Dbt:
         install_packages(project)
         scratch = self._settings.state / "change" / schema
         environment = self._environment | {"DBT_TARGET": target, "REDSHIFT_SCHEMA": schema}
-        command = [str(Path(sys.executable).with_name("dbt")), "--no-use-colors", *arguments]
-        command += [f"--project-dir={project}", f"--profiles-dir={project}"]
-        command += [f"--target-path={scratch / 'target'}", f"--log-path={scratch / 'logs'}"]
-        done = subprocess.run(
-            command,
-            env=environment,
-            stdout=None if shown else subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        done = run_dbt(*arguments, project=project, scratch=scratch, environment=environment, shown=shown)
         if done.returncode:
             print(done.stdout or "", end="", flush=True)
             raise DbtFailedError(f"dbt {arguments[0]} failed")

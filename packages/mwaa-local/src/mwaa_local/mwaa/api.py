@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 
 from mwaa_local.settings import HOST, SetupError
+from mwaa_pipelines.release import release_tag
 
 FINAL = {"success", "failed"}
 _PARSE_REQUEST_SECONDS = 3.0
@@ -80,8 +81,8 @@ class Airflow:
             self._client.headers["Authorization"] = f"Bearer {token}"
         return self._client.request(method, f"/api/v2{path}", json=json, params=params or None)
 
-    def wait_for_dag(self, dag_id: str, doc: str, seconds: float) -> None:
-        """Wait until Airflow has parsed the DAG and its documentation contains `doc`.
+    def wait_for_dag(self, dag_id: str, release_id: str, seconds: float) -> None:
+        """Wait until Airflow has parsed the DAG from this release.
 
         Raises:
             SetupError: Airflow has not parsed it in time, or a DAG file cannot be imported.
@@ -93,7 +94,7 @@ class Airflow:
         while True:
             try:
                 dag = self.call("GET", f"/dags/{dag_id}/details")
-                if doc in (dag["doc_md"] or ""):
+                if release_tag(release_id) in [tag["name"] for tag in dag["tags"]]:
                     return
                 # A new release changes no DAG file, so Airflow would parse it again only after the interval.
                 if time.monotonic() - requested > _PARSE_REQUEST_SECONDS:
@@ -111,7 +112,7 @@ class Airflow:
             if problems:
                 raise SetupError("Airflow cannot import a DAG file\n" + "\n".join(problems))
             if time.monotonic() > until:
-                raise SetupError(f"Airflow did not show the DAG {dag_id} with {doc} after {seconds:.0f} s")
+                raise SetupError(f"Airflow did not show the DAG {dag_id} of release {release_id} after {seconds:.0f} s")
             time.sleep(0.5)
 
     def end_open_runs(self, dag_id: str) -> None:
