@@ -9,7 +9,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from mwaa_local.aws.policies import Right, applies
+from mwaa_release.policies import Right, applies
 from mwaa_local.aws.roles import client_of, worker_session
 from mwaa_local.testing.aws import Aws
 from mwaa_local.testing.stacks import Stacks, listed

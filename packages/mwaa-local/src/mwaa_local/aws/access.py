@@ -23,7 +23,7 @@ from moto.backends import get_backend
 from werkzeug.wrappers import Request, Response
 
 from mwaa_local.aws import calls, rights
-from mwaa_local.aws.policies import Principal, Right, Statement, UndecidedError, statements, why_denied
+from mwaa_release.policies import Principal, Right, Statement, UndecidedError, statements, why_denied
 from mwaa_local.settings import ACCOUNT_ID, ADMINISTRATOR_KEY, REGION
 
 _ADMINISTRATOR = Principal(

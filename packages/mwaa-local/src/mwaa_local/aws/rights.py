@@ -12,7 +12,7 @@ from moto.backends import get_backend
 from moto.s3.models import FakeKey
 
 from mwaa_local.aws.calls import Call
-from mwaa_local.aws.policies import Right, Statement, statements
+from mwaa_release.policies import Right, Statement, statements
 
 # A call needs all permissions of the outer list, and one of each inner list.
 Rights = list[list[Right]]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mwaa_local.aws.policies import Principal, Right, UndecidedError, statements, why_denied
+from mwaa_release.policies import Principal, Right, UndecidedError, statements, why_denied
 
 ACCOUNT, OTHER = "123456789012", "210987654321"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/task"
