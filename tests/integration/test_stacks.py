@@ -9,6 +9,7 @@ import pytest
 from mwaa_local.mwaa.image import LOCK
 from mwaa_local.templates import INFRA, load
 from mwaa_local.testing.stacks import NOT_MADE, Stacks, listed, properties
+from mwaa_release.contracts import contract
 from mwaa_release.freshness import CONNECTIONS
 
 
@@ -170,6 +171,12 @@ def test_the_secret_and_the_connection_are_what_the_pipeline_reads():
     }
 
 
+def subject(form: str) -> str:
+    """A subject as GitHub sends it, in one of the two forms of the contract."""
+    names = {"owner": "acme", "name": "data", "owner_id": "1234", "repository_id": "5678"}
+    return contract("github_oidc")[form].format(**names, environment="prod")
+
+
 def trusted_subjects(statement: dict) -> list[str]:
     subjects = statement["Condition"]["StringEquals"]["token.actions.githubusercontent.com:sub"]
     # moto keeps AWS::NoValue in a list as None.
@@ -179,11 +186,8 @@ def trusted_subjects(statement: dict) -> list[str]:
 @pytest.mark.parametrize(
     ("ids", "subjects"),
     [
-        ({}, ["repo:acme/data:environment:prod"]),
-        (
-            {"OwnerId": "1234", "RepositoryId": "5678"},
-            ["repo:acme/data:environment:prod", "repo:acme@1234/data@5678:environment:prod"],
-        ),
+        ({}, [subject("subject")]),
+        ({"OwnerId": "1234", "RepositoryId": "5678"}, [subject("subject"), subject("subject_with_ids")]),
     ],
 )
 def test_release_role_trusts_one_environment_of_one_repository(aws, stacks, storage, ids, subjects):

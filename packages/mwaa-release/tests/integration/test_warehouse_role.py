@@ -9,10 +9,10 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from mwaa_release.policies import Right, applies
 from mwaa_local.aws.roles import client_of, worker_session
 from mwaa_local.testing.aws import Aws
 from mwaa_local.testing.stacks import Stacks, listed
+from mwaa_release.policies import Right, applies
 
 HERE, THERE, REGION = "123456789012", "210987654321", "eu-west-1"
 EXECUTION_ROLE = f"arn:aws:iam::{HERE}:role/flights-execution"

@@ -1,5 +1,6 @@
 """Run all linters in parallel, and report which ones found something."""
 
+import datetime
 import os
 import re
 import subprocess
@@ -7,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
+from rich.markup import escape
 
 from mwaa_local.settings import REPOSITORY
+from mwaa_release.contracts import outdated
 from mwaa_release.progress import console
 
 # dbt packages of this repository. A copy of the template has none.
@@ -29,6 +32,8 @@ def _tracked(*patterns: str) -> list[str]:
 
 def lint(binaries: Path) -> int:
     """Run every linter, print its findings, and return how many linters found something.
+
+    Also warn about contracts with AWS and GitHub that nobody has checked for long.
 
     Args:
         binaries: folder of the linters.
@@ -71,4 +76,6 @@ def lint(binaries: Path) -> int:
             if done.returncode:
                 failed += 1
                 console.print(done.stdout.rstrip(), markup=False, soft_wrap=True)
+    for warning in outdated(datetime.datetime.now(datetime.UTC).date()):
+        console.print(f"[yellow]![/] {escape(warning)}", soft_wrap=True)
     return failed

@@ -23,8 +23,8 @@ from moto.backends import get_backend
 from werkzeug.wrappers import Request, Response
 
 from mwaa_local.aws import calls, rights
-from mwaa_release.policies import Principal, Right, Statement, UndecidedError, statements, why_denied
 from mwaa_local.settings import ACCOUNT_ID, ADMINISTRATOR_KEY, REGION
+from mwaa_release.policies import Principal, Right, Statement, UndecidedError, statements, why_denied
 
 _ADMINISTRATOR = Principal(
     f"arn:aws:iam::{ACCOUNT_ID}:user/administrator",

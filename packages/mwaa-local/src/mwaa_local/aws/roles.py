@@ -16,12 +16,13 @@ from botocore.credentials import CredentialProvider, CredentialResolver, Deferre
 
 from mwaa_local.settings import ACCOUNT_ID, ENVIRONMENT, REGION, Settings
 from mwaa_local.templates import Template
+from mwaa_release.contracts import contract
 
 # The issuer and the job whose token the release role trusts.
-ISSUER = "token.actions.githubusercontent.com"
+ISSUER: str = contract("github_oidc")["issuer"]
 PROVIDER = f"arn:aws:iam::{ACCOUNT_ID}:oidc-provider/{ISSUER}"
 GITHUB_REPOSITORY = "acme/data"
-RELEASE_JOB = f"repo:{GITHUB_REPOSITORY}:environment:dev"
+RELEASE_JOB: str = contract("github_oidc")["subject"].format(owner="acme", name="data", environment="dev")
 
 
 def make(iam: Any, file: str, **values: str) -> dict[str, str]:
@@ -60,7 +61,7 @@ def web_identity(subject: str) -> str:
     Args:
         subject: the job, such as `repo:acme/data:environment:dev`.
     """
-    parts = ({"alg": "none"}, {"iss": f"https://{ISSUER}", "aud": "sts.amazonaws.com", "sub": subject})
+    parts = ({"alg": "none"}, {"iss": f"https://{ISSUER}", "aud": contract("github_oidc")["audience"], "sub": subject})
     return ".".join([*(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts), ""])
 
 

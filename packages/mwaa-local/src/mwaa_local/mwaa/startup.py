@@ -1,7 +1,6 @@
 """Runs startup.sh as MWAA's image does, and merges the variables that it exports into a container's environment.
 
-Source: images/airflow/{3.0.6,3.2.1,3.3.1} in aws/amazon-mwaa-docker-images at 9d2bebb (2026-08-20), the files
-python/mwaa/config/setup_environment.py and bin/airflow-user/execute-user-startup-script. All three versions agree.
+The image's rules, with their source, are in mwaa_release/contracts/mwaa_startup.toml.
 """
 
 import os
@@ -12,37 +11,12 @@ from pathlib import Path
 
 from mwaa_local.processes import tail
 from mwaa_local.settings import SetupError
+from mwaa_release.contracts import contract
 
-TIME_LIMIT_SECONDS = 4 * 60 + 55
+_CONTRACT = contract("mwaa_startup")
+TIME_LIMIT_SECONDS: int = _CONTRACT["time_limit_seconds"]
+PROTECTED = frozenset(_CONTRACT["protected_names"])
 _GRACE_SECONDS = 5
-
-# startup.sh can change none of these if the container has them. The same holds for every name that begins with MWAA__.
-PROTECTED = frozenset(
-    {
-        "AIRFLOW_ENV_ID",
-        "AIRFLOW_ENV_NAME",
-        "AIRFLOW_HOME",
-        "AIRFLOW_TASK_REVISION_ID",
-        "AIRFLOW_VERSION",
-        "AIRFLOW__API__BASE_URL",
-        "AIRFLOW__AWS_MWAA__REDIRECT_URL",
-        "AIRFLOW__CORE__DATABASE_ACCESS_ISOLATION",
-        "AIRFLOW__WEBSERVER__BASE_URL",
-        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-        "AWS_DEFAULT_REGION",
-        "AWS_EXECUTION_ENV",
-        "AWS_REGION",
-        "CUSTOMER_ACCOUNT_ID",
-        "ECS_AGENT_URI",
-        "ECS_CONTAINER_METADATA_URI",
-        "ECS_CONTAINER_METADATA_URI_V4",
-        "JWT_PUBLIC_KEY",
-        "PYTHONPATH",
-        "PYTHONUNBUFFERED",
-        "USE_NON_CRITICAL_LOGGING",
-        "WATCHTOWER_VERSION",
-    }
-)
 
 # In startup.sh, `exit` ends the script and not the container. A shell that ends in another way leaves no variables.
 _SOURCE = """
@@ -70,7 +44,11 @@ def merge_environment(
         options: configuration options of the environment; startup.sh cannot change them.
         essential: variables that MWAA sets last.
     """
-    protected = {name: value for name, value in container.items() if name in PROTECTED or name.startswith("MWAA__")}
+    protected = {
+        name: value
+        for name, value in container.items()
+        if name in PROTECTED or name.startswith(tuple(_CONTRACT["protected_prefixes"]))
+    }
     return {**container, **startup, **options, **protected, **essential}
 
 
