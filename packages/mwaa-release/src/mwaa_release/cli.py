@@ -31,6 +31,7 @@ app.command("sample-data")(cli_warehouse.sample_data)
 app.command()(cli_warehouse.freshness)
 app.command()(cli_warehouse.report)
 app.command()(cli_environment.smoke)
+app.command()(cli_environment.move)
 app.command()(cli_environment.teardown)
 
 

@@ -8,6 +8,8 @@ from mwaa_release.account import check_account
 from mwaa_release.bucket import aws_client
 from mwaa_release.cli_options import ARTIFACT, AccountOption, ArtifactOption, out
 from mwaa_release.errors import SetupError
+from mwaa_release.move import DRAIN_SECONDS
+from mwaa_release.move import move as move_pipeline
 from mwaa_release.pipelines import find_pipeline
 from mwaa_release.progress import show_progress
 from mwaa_release.release import Artifact
@@ -33,6 +35,20 @@ def teardown(
     with show_progress() as progress:
         tear_down(aws_client, stacks, progress)
     out.print(f"Removed {name}", markup=False)
+
+
+def move(
+    dag: Annotated[str, typer.Argument(help="dag_name of the pipeline.")],
+    source: Annotated[str, typer.Option("--from", help="MWAA environment in which the pipeline is on.")],
+    target: Annotated[str, typer.Option("--to", help="MWAA environment in which it is off.")],
+    timeout: Annotated[float, typer.Option(help="Minutes to wait for unfinished runs.")] = DRAIN_SECONDS / 60,
+    account: AccountOption = None,
+) -> None:
+    """Move a pipeline to another environment when its runs have ended. It is never on in both."""
+    check_account(aws_client("sts") if account else None, account)
+    with show_progress() as progress:
+        move_pipeline(aws_client("mwaa"), dag, source, target, progress, drain_seconds=timeout * 60)
+    out.print(f"{dag} is off in {source} and on in {target}", markup=False)
 
 
 def smoke(

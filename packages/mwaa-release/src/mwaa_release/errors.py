@@ -26,6 +26,12 @@ class SetupError(DeployError):
     exit_code = 2
 
 
+class StoppedError(DeployError):
+    """Ctrl-C ended the command (exit code 130)."""
+
+    exit_code = 130
+
+
 _SETUP_CODES = {
     "NoSuchBucket": "the bucket does not exist; create it with infra/storage.yml, or set --bucket to another",
     "InvalidAccessKeyId": "AWS does not know the access key; sign in again",

@@ -1,59 +1,18 @@
-"""Run a pipeline once on an MWAA environment with the applied release, and report the result.
-
-Everything goes through MWAA's InvokeRestApi, so it works for an environment whose web server is private.
-https://docs.aws.amazon.com/mwaa/latest/userguide/access-mwaa-apache-airflow-rest-api.html
-"""
+"""Run a pipeline once on an MWAA environment with the applied release, and report the result."""
 
 import secrets
 import time
 from datetime import UTC, datetime
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from mwaa_pipelines.release import release_tag
-from mwaa_release.errors import DeployError, SetupError, from_aws
+from mwaa_release.airflow_api import AirflowApi
+from mwaa_release.errors import DeployError
 from mwaa_release.progress import Progress, no_progress
 
 # MWAA copies the bucket every 30 seconds, and Airflow parses a DAG file again within minutes.
 PARSED_SECONDS = 900.0
 RUN_SECONDS = 3600.0
-_PATH_CHARACTERS = 64
-
-
-class _Airflow:
-    """The REST API of an environment's Airflow."""
-
-    def __init__(self, mwaa: Any, environment: str) -> None:
-        self._mwaa, self.environment = mwaa, environment
-
-    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
-        """Call the API; None if the resource does not exist.
-
-        Raises:
-            DeployError, SetupError: AWS or Airflow refused the request; the message is theirs.
-        """
-        doing = f"calling Airflow of MWAA environment {self.environment} ({method} {path})"
-        if len(path) > _PATH_CHARACTERS:
-            raise SetupError(
-                f"{doing}: MWAA takes paths of at most {_PATH_CHARACTERS} characters; shorten the DAG's name"
-            )
-        call = {"Name": self.environment, "Method": method, "Path": path}
-        try:
-            return self._mwaa.invoke_rest_api(**call, **({"Body": body} if body is not None else {}))["RestApiResponse"]
-        except ClientError as error:
-            status = error.response.get("RestApiStatusCode")
-            if status == 404:
-                return None
-            if error.response["Error"]["Code"] == "ResourceNotFoundException":
-                raise SetupError(
-                    f"there is no MWAA environment {self.environment} in this account and Region"
-                ) from error
-            if status:
-                raise DeployError(f"{doing}: {status}: {error.response.get('RestApiResponse')}") from error
-            raise from_aws(error, doing) from error
-        except BotoCoreError as error:
-            raise from_aws(error, doing) from error
 
 
 def smoke(
@@ -87,7 +46,7 @@ def smoke(
         SetupError: the environment does not exist.
         DeployError: the release did not arrive, or the run failed; the message names the failed tasks.
     """
-    airflow = _Airflow(mwaa, environment)
+    airflow = AirflowApi(mwaa, environment)
     dag = _wait_for_release(airflow, dag_id, release_id, progress, poll_seconds, parsed_seconds)
     # Short, because MWAA limits the length of API paths.
     run_id = f"smoke-{secrets.token_hex(4)}"
@@ -116,7 +75,7 @@ def smoke(
 
 
 def _wait_for_release(
-    airflow: _Airflow, dag_id: str, release_id: str, progress: Progress, poll_seconds: float, parsed_seconds: float
+    airflow: AirflowApi, dag_id: str, release_id: str, progress: Progress, poll_seconds: float, parsed_seconds: float
 ) -> dict[str, Any]:
     started = time.monotonic()
     while True:
@@ -135,12 +94,12 @@ def _wait_for_release(
         time.sleep(poll_seconds)
 
 
-def _import_errors(airflow: _Airflow) -> str:
+def _import_errors(airflow: AirflowApi) -> str:
     errors = (airflow.call("GET", "/importErrors") or {}).get("import_errors", [])
     return "".join(f"\n  {error['filename']}: {error['stack_trace'].strip().splitlines()[-1]}" for error in errors)
 
 
-def _failed(airflow: _Airflow, dag_id: str, run_id: str) -> str:
+def _failed(airflow: AirflowApi, dag_id: str, run_id: str) -> str:
     filters = {"dag_ids": [dag_id], "dag_run_ids": [run_id], "state": ["failed"]}
     answer = airflow.call("POST", "/dags/~/dagRuns/~/taskInstances/list", filters)
     tasks = sorted(task["task_id"] for task in (answer or {}).get("task_instances", []))

@@ -1,10 +1,7 @@
 """A smoke test tells what went wrong. Airflow's answers are forced here; a real one runs in tests/e2e/test_smoke.py."""
 
-import json
 import secrets
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -12,6 +9,7 @@ from botocore.config import Config
 
 from mwaa_local.settings import Passwords
 from mwaa_local.testing.aws import Aws, running_aws
+from mwaa_local.testing.fake_airflow import serving
 from mwaa_release.errors import DeployError, SetupError
 from mwaa_release.smoke import smoke
 
@@ -30,8 +28,6 @@ class Airflow:
 
     def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         self.calls.append((method, path, body))
-        if path == "/auth/token":
-            return 201, {"access_token": "x"}
         if path.endswith("/details"):
             tags = [{"name": "dbt"}, {"name": f"release:{self.release}"}]
             displayed = {"tags": tags, "is_paused": self.paused, "next_dagrun_logical_date": self.due}
@@ -49,29 +45,9 @@ class Airflow:
 def airflow(tmp_path) -> Iterator[tuple[Airflow, Aws]]:
     played = Airflow()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_any(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            body = json.loads(self.rfile.read(length)) if length else None
-            status, content = played.answer(self.command, self.path, body)
-            data = json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        do_GET = do_POST = do_PATCH = do_any  # noqa: N815 - http.server looks for these names
-
-        def log_message(self, *_arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     Passwords.generate(tmp_path)
-    with running_aws(tmp_path, server.server_port) as aws:
+    with serving(played.answer) as port, running_aws(tmp_path, port) as aws:
         yield played, aws
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture

@@ -3,6 +3,9 @@
 moto has no MWAA. An environment here is only a record. A change takes `CHANGE_SECONDS`, and fails if one of the files
 is missing in the bucket.
 
+All environments have the Airflow of this checkout, unless their tag `local-airflow` has another address, such as
+`http://admin:<password>@127.0.0.1:8081`.
+
 boto3 adds `api.` or `env.` to the endpoint's host, which does not work for 127.0.0.1. Clients need
 AWS_DISABLE_HOST_PREFIX_INJECTION=true in their environment, or `Config(inject_host_prefix=False)`.
 https://docs.aws.amazon.com/mwaa/latest/API/Welcome.html
@@ -69,7 +72,7 @@ class MwaaApi:
         self._model = botocore.session.Session().get_service_model("mwaa")
         self._lock = threading.Lock()
         self._environments: dict[str, _Environment] = {}
-        self._token: str | None = None
+        self._tokens: dict[httpx.URL, str] = {}
 
     def answer(self, request: Request, region: str) -> Response:
         """Return the answer to a call of the service `airflow`."""
@@ -81,7 +84,7 @@ class MwaaApi:
         try:
             parameters = self._validated(operation, {**parameters, **_body(request)})
             with self._lock:
-                answer = self._perform(operation, parameters, region)
+                answer = self._perform(operation, dict(parameters), region)
             return _json(self._invoke_rest_api(parameters) if operation == "InvokeRestApi" else answer)
         except _Refused as refused:
             return refused.response
@@ -204,7 +207,8 @@ class MwaaApi:
         except SetupError as error:
             raise _Refused("InternalServerException", str(error), 500) from error
         except httpx.HTTPError as error:
-            message = f"Airflow does not answer at {HOST}:{self._settings.airflow_port} (LOCAL_AIRFLOW_PORT): {error}"
+            address = self._airflow(call["Name"]).netloc.decode()
+            message = f"Airflow does not answer at {address} (LOCAL_AIRFLOW_PORT): {error}"
             raise _Refused("InternalServerException", message, 500) from error
         try:
             content = answer.json() if answer.content else None
@@ -216,20 +220,32 @@ class MwaaApi:
             raise _Refused(kind, f"Airflow answered {answer.status_code}", **result)
         return result
 
+    def _airflow(self, environment: str) -> httpx.URL:
+        """Return the address of an environment's Airflow, with the login."""
+        with self._lock:
+            tags = self._environments[environment].properties.get("Tags", {})
+        if "local-airflow" in tags:
+            return httpx.URL(tags["local-airflow"])
+        password = Passwords.load(self._settings.state).airflow_admin
+        return httpx.URL(
+            scheme="http", host=HOST, port=self._settings.airflow_port, userinfo=f"admin:{password}".encode()
+        )
+
     def _call_airflow(self, call: dict[str, Any]) -> httpx.Response:
-        with httpx.Client(base_url=f"http://{HOST}:{self._settings.airflow_port}", timeout=30) as airflow:
+        address = self._airflow(call["Name"])
+        with httpx.Client(base_url=address.copy_with(userinfo=b""), timeout=30) as airflow:
             # A token is valid for a day, or until Airflow restarts.
             for attempt in range(2):
-                if attempt or not self._token:
-                    login = {"username": "admin", "password": Passwords.load(self._settings.state).airflow_admin}
+                if attempt or address not in self._tokens:
+                    login = {"username": address.username, "password": address.password}
                     response = airflow.post("/auth/token", json=login)
-                    self._token = response.raise_for_status().json()["access_token"]
+                    self._tokens[address] = response.raise_for_status().json()["access_token"]
                 answer = airflow.request(
                     call["Method"],
                     f"/api/v2{call['Path']}",
                     params=call.get("QueryParameters"),
                     json=call.get("Body"),
-                    headers={"Authorization": f"Bearer {self._token}"},
+                    headers={"Authorization": f"Bearer {self._tokens[address]}"},
                 )
                 if answer.status_code != httpx.codes.UNAUTHORIZED:
                     break

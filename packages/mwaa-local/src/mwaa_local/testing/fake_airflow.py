@@ -1,0 +1,42 @@
+"""Serves answers of Airflow's REST API over HTTP, for tests that decide what Airflow answers."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Answer = Callable[[str, str, Any], tuple[int, Any]]
+
+
+@contextmanager
+def serving(answer: Answer) -> Iterator[int]:
+    """Yield the port of a server whose requests `answer` gets: method, path and body.
+
+    `answer` returns status and content. Every login succeeds.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_any(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            body = json.loads(self.rfile.read(length)) if length else None
+            login = self.path == "/auth/token"
+            status, content = (201, {"access_token": "x"}) if login else answer(self.command, self.path, body)
+            data = json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_POST = do_PATCH = do_any  # noqa: N815 - http.server looks for these names
+
+        def log_message(self, *_arguments: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
