@@ -1,6 +1,7 @@
 """The id of a file's run: the same for the same file, another for any other, and one that Airflow takes."""
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -41,3 +42,29 @@ def test_every_file_has_an_id_of_its_own_that_airflow_takes(
 def test_an_id_can_be_read(module: Any) -> None:
     run_id = module.run_id_of("flights-landing", "flights/2013/01 Jan.csv.gz", "v1")
     assert re.fullmatch(r"landing-flights-2013-01-Jan-csv-gz-[0-9a-f]{16}", run_id)
+
+
+def start(module: Any, key: str, **ids: str) -> dict[str, Any]:
+    detail = {"bucket": {"name": "flights-landing"}, "object": {"key": key, **ids}}
+    body = json.dumps({"detail-type": "Object Created", "detail": detail})
+    return module.lambda_handler({"Records": [{"body": body}]}, None)[0]
+
+
+def test_folders_start_no_run_without_a_suffix(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[dict[str, Any]] = []
+    monkeypatch.setattr(module._mwaa, "invoke_rest_api", lambda **call: runs.append(call["Body"]))
+    assert start(module, "flights/", sequencer="1") == {"key": "flights/", "run_id": None, "new": False}
+    assert runs == []
+    assert start(module, "flights/readme", sequencer="1")["run_id"] == runs[0]["dag_run_id"]
+
+
+def test_events_identify_objects_without_a_version(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module._mwaa, "invoke_rest_api", lambda **_: None)
+    first, again, later = (start(module, "one.csv", sequencer=event)["run_id"] for event in ("1", "1", "2"))
+    assert first == again != later
+
+
+def test_requests_end_before_the_function_times_out(module: Any) -> None:
+    config = module._mwaa.meta.config
+    attempts = config.retries["total_max_attempts"]
+    assert attempts * (config.connect_timeout + config.read_timeout) < 30
