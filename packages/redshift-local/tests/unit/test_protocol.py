@@ -145,6 +145,12 @@ def test_hexadecimal_text_is_marked_for_varbyte_parameters(formats, expected):
     assert rewritten == bind_message(formats, expected)
 
 
+@pytest.mark.parametrize("formats", [[0, 0], [0, 0, 0, 0]])
+def test_a_wrong_number_of_formats_is_left_to_postgresql(formats):
+    message = bind_message(formats, [b"0aFF", b"0aFF", b"0aFF"])
+    assert bind.as_hexadecimal(message, len(b"portal\0name\0"), frozenset({0, 1, 2})) == message
+
+
 def description(*columns: tuple[bytes, int, int]) -> bytes:
     body = b"".join(
         name + b"\0" + struct.pack("!IhIhih", 9, 1, kind, 8, modifier, 0) for name, kind, modifier in columns

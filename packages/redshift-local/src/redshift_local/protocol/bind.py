@@ -45,6 +45,8 @@ def as_hexadecimal(payload: bytes, start: int, numbers: frozenset[int]) -> bytes
     formats = struct.unpack_from(f"!{count}H", payload, start + 2)
     position = start + 2 + 2 * count
     values = struct.unpack_from("!H", payload, position)[0]
+    if count not in (0, 1, values):
+        return payload  # PostgreSQL refuses it
     position += 2
     out = [payload[:position]]
     for number in range(values):
