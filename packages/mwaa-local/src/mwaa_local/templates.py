@@ -3,6 +3,8 @@
 The stand-ins do not use moto's CloudFormation, because importing it takes seconds.
 """
 
+from typing import Any
+
 from mwaa_local.settings import ACCOUNT_ID, ENVIRONMENT, REGION
 from mwaa_release import templates
 from mwaa_release.templates import INFRA, load
@@ -22,5 +24,5 @@ _VALUES = {
 class Template(templates.Template):
     """A template with the values that are the same for each stack of the stand-ins."""
 
-    def __init__(self, file: str, values: dict[str, str]) -> None:
+    def __init__(self, file: str, values: dict[str, Any]) -> None:
         super().__init__(file, {**_VALUES, **values})

@@ -41,7 +41,7 @@ class Template:
             attributes that it names, such as `Topic` or `Queue.Arn`.
     """
 
-    def __init__(self, file: str, values: dict[str, str]) -> None:
+    def __init__(self, file: str, values: dict[str, Any]) -> None:
         self.content = load(file)
         defaults = {name: parameter.get("Default") for name, parameter in self.content["Parameters"].items()}
         self._values: dict[str, Any] = {"AWS::NoValue": None, **defaults, **values}

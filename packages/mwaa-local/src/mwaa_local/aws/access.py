@@ -141,11 +141,10 @@ def _decide(request: Request, service: str, region: str, extra_parameters: Mappi
     call.parameters.update(extra_parameters)
     account = session.role_arn.split(":")[4]
     names = {("AWS", session.role_arn), ("AWS", session.arn)}
-    policies = [*role.policies.values(), *_attached(role)]
-    identity = [statement for document in policies for statement in statements(document)]
     if session.policy or role.permissions_boundary:
         raise UndecidedError("a session policy or a permissions boundary")
-    _check_all(Principal(session.arn, account, frozenset(names)), rights.rights(call, account), identity)
+    principal = Principal(session.arn, account, frozenset(names))
+    _check_all(principal, rights.rights(call, account), identity_statements(role))
 
 
 def _decide_unsigned(request: Request, region: str) -> None:
@@ -216,9 +215,11 @@ def _session(key: str, token: str, service: str) -> Any:
     raise DeniedError(message, "InvalidAccessKeyId" if service == "s3" else "InvalidClientTokenId")
 
 
-def _attached(role: Any) -> list[str]:
+def identity_statements(role: Any) -> list[Statement]:
+    """Return the statements of the inline and the attached policies of moto's role."""
     versions = [version for policy in role.managed_policies.values() for version in policy.versions]
-    return [version.document for version in versions if version.is_default]
+    attached = [version.document for version in versions if version.is_default]
+    return [statement for document in [*role.policies.values(), *attached] for statement in statements(document)]
 
 
 def _check_signature(request: Request, service: str, region: str, session: Any) -> None:

@@ -231,6 +231,14 @@ def _encrypted_topic(call: Call, account: str) -> list[Right]:
     return _kms(key, ("GenerateDataKey", "Decrypt"), "sns", call.region)
 
 
+def _iam(call: Call, account: str) -> list[str]:
+    parameters = call.parameters
+    for name in ("PolicySourceArn", "OpenIDConnectProviderArn", "PolicyArn"):
+        if name in parameters:
+            return [parameters[name]]
+    return [f"arn:aws:iam::{account}:role/{parameters['RoleName']}" if "RoleName" in parameters else "*"]
+
+
 def _of(name: str) -> Callable[[Call, str], list[str]]:
     return lambda call, _account: [call.parameters.get(name) or "*"]
 
@@ -241,6 +249,7 @@ _RESOURCES: dict[str, Callable[[Call, str], list[str]]] = {
     "sqs": _queue,
     "airflow": _environment,
     "redshift": _login,
+    "iam": _iam,
     "sns": _of("TopicArn"),
     "sts": _of("RoleArn"),
     "kms": _of("KeyId"),

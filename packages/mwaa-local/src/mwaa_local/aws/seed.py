@@ -17,6 +17,8 @@ from botocore.exceptions import ClientError
 
 from mwaa_local.aws import roles
 from mwaa_local.settings import ACCOUNT_ID, ADMINISTRATOR_KEY, ENVIRONMENT, REGION, REPOSITORY, Passwords, Settings
+from mwaa_local.templates import Template
+from mwaa_release.mwaa_update import PATH_OF
 from mwaa_release.pipelines import first_pipeline
 
 DAGS_BUCKET = "local-mwaa"
@@ -29,6 +31,7 @@ RELEASE_ROLE_ARN = f"arn:aws:iam::{ACCOUNT_ID}:role/local-release-dev"
 WAREHOUSE_ROLE_ARN = f"arn:aws:iam::{ACCOUNT_ID}:role/local-warehouse-dev"
 HANDLER_FOLDER = REPOSITORY / "lambda"
 
+_PRIVATE = dict.fromkeys(("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"), True)
 # Error codes of S3, Secrets Manager, IAM and Lambda for a resource that exists.
 _EXISTS = ("BucketAlreadyOwnedByYou", "ResourceExistsException", "EntityAlreadyExists", "ResourceConflictException")
 
@@ -68,6 +71,7 @@ def seed(settings: Settings, passwords: Passwords, warehouse_host: str, warehous
         _unless_it_exists(lambda bucket=bucket: s3.create_bucket(Bucket=bucket))
         rules = {"Rules": [{"ApplyServerSideEncryptionByDefault": encryption}]}
         s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration=rules)
+        s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=_PRIVATE)
     # MWAA wants its bucket versioned: https://docs.aws.amazon.com/mwaa/latest/userguide/mwaa-s3-bucket.html
     s3.put_bucket_versioning(Bucket=DAGS_BUCKET, VersioningConfiguration={"Status": "Enabled"})
     _put_secret(settings, key, dbt_secret(), {"username": "dbt_user", "password": passwords.dbt_user})
@@ -156,24 +160,31 @@ def _key(settings: Settings) -> str:
 
 
 def _make_roles(settings: Settings, key: str, topic_arn: str) -> None:
-    """Create the roles of `infra/`, and the MWAA environment."""
+    """Create the roles of `infra/`, GitHub's OIDC provider, and the MWAA environment."""
     iam = client(settings, "iam")
+    issuer = {"Url": f"https://{roles.ISSUER}", "ClientIDList": ["sts.amazonaws.com"]}
+    _unless_it_exists(lambda: iam.create_open_id_connect_provider(**issuer))
     github = {"Repository": roles.GITHUB_REPOSITORY, "GitHubEnvironment": "dev", "ProviderArn": roles.PROVIDER}
     pipeline = {"SecretName": dbt_secret(), "ConnectionId": first_pipeline().redshift_connection_id}
     roles.make(iam, "github.yml", KeyArn=key, DagsBucketName=DAGS_BUCKET, **github, **pipeline, Freshness="true")
     logs = f"arn:aws:logs:{REGION}:{ACCOUNT_ID}:log-group:/aws/lambda/{FUNCTION}:*"
     others = {"Topic": topic_arn, "Logs.Arn": logs}
     roles.make(iam, "notification.yml", KeyArn=key, **others)
-    execution = _make_execution_role(settings, key)
+    _make_environment(settings, key, _make_execution_role(settings, key))
+
+
+def _make_environment(settings: Settings, key: str, execution_role: str) -> None:
     mwaa = client(settings, "mwaa")
-    if ENVIRONMENT not in mwaa.list_environments()["Environments"]:
-        mwaa.create_environment(
-            Name=ENVIRONMENT,
-            DagS3Path="dags",
-            ExecutionRoleArn=execution,
-            SourceBucketArn=f"arn:aws:s3:::{DAGS_BUCKET}",
-            NetworkConfiguration={"SubnetIds": ["subnet-a", "subnet-b"], "SecurityGroupIds": ["sg-a"]},
-        )
+    if ENVIRONMENT in mwaa.list_environments()["Environments"]:
+        return
+    network = {"SubnetIds": ["subnet-a", "subnet-b"], "SecurityGroup": "sg-a"}
+    values = {"KeyArn": key, "DagsBucketName": DAGS_BUCKET, "ExecutionRole.Arn": execution_role, **network}
+    template = Template("environment.yml", values)
+    properties = template.evaluate(template.content["Resources"]["Environment"]["Properties"])
+    # The bucket is empty. The update after the first release sets both files.
+    for path in PATH_OF.values():
+        del properties[path]
+    mwaa.create_environment(**properties)
 
 
 def _put_secret(settings: Settings, key: str, name: str, value: dict[str, Any]) -> None:

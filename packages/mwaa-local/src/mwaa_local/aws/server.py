@@ -1,4 +1,4 @@
-"""The HTTP server of the AWS stand-in. It answers Lambda's Invoke and MWAA itself; moto answers all other calls."""
+"""The HTTP server of the AWS stand-in. It answers Lambda's Invoke, MWAA and a few other calls; moto answers the rest."""
 
 import io
 import re
@@ -14,7 +14,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
-from mwaa_local.aws import access
+from mwaa_local.aws import access, account_api
 from mwaa_local.aws.functions import Functions
 from mwaa_local.aws.mwaa_api import MwaaApi
 from mwaa_local.settings import CREDENTIALS_PATH, HOST, REGION, Settings
@@ -54,7 +54,7 @@ class Application:
             elif service == "airflow":
                 answer = self._mwaa.answer(request, region)
             else:
-                answer = self._functions.answer(request, region)
+                answer = account_api.answer(request, service, region) or self._functions.answer(request, region)
         except Exception:  # noqa: BLE001 - the caller gets an error of AWS, the log the traceback
             traceback.print_exc()
             answer = Response('{"message": "the AWS stand-in failed; its log says why"}', 500)
