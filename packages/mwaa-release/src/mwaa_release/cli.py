@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from audit_report.redshift import WarehouseError
-from mwaa_release import cli_environment, cli_warehouse
+from mwaa_release import cli_doctor, cli_environment, cli_warehouse
 from mwaa_release.apply import apply as apply_artifact
 from mwaa_release.apply import rollback as roll_back
 from mwaa_release.bucket import aws_client
@@ -30,6 +30,7 @@ app.command("warehouse-user")(cli_warehouse.warehouse_user)
 app.command("sample-data")(cli_warehouse.sample_data)
 app.command()(cli_warehouse.freshness)
 app.command()(cli_warehouse.report)
+app.command()(cli_doctor.doctor)
 app.command()(cli_environment.smoke)
 app.command()(cli_environment.move)
 app.command()(cli_environment.teardown)

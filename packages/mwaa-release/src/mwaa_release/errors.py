@@ -39,7 +39,15 @@ _SETUP_CODES = {
     "ExpiredTokenException": "the credentials have expired; sign in again",
     "SignatureDoesNotMatch": "the secret access key is wrong; sign in again",
 }
-_DENIED_CODES = {"AccessDenied", "AccessDeniedException", "AllAccessDisabled", "403", "UnauthorizedOperation"}
+# "AuthorizationError" is that of SNS.
+DENIED_CODES = {
+    "AccessDenied",
+    "AccessDeniedException",
+    "AllAccessDisabled",
+    "AuthorizationError",
+    "403",
+    "UnauthorizedOperation",
+}
 
 
 def from_aws(error: BotoCoreError | ClientError, doing: str) -> DeployError:
@@ -60,7 +68,7 @@ def from_aws(error: BotoCoreError | ClientError, doing: str) -> DeployError:
         message = error.response.get("Error", {}).get("Message", "")
         if code in _SETUP_CODES:
             return SetupError(f"{doing}: {_SETUP_CODES[code]}")
-        if code in _DENIED_CODES:
+        if code in DENIED_CODES:
             return SetupError(
                 f"{doing}: access denied by AWS ({error.operation_name}); "
                 f"grant the permission to the role that runs this command: {message}"

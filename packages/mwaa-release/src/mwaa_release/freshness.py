@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from mwaa_pipelines.settings import Pipeline
 from mwaa_release.build import find_projects
 from mwaa_release.errors import DeployError, SetupError
 from mwaa_release.manifest import install_packages, project_name
@@ -31,23 +32,37 @@ def warehouse_environment(secretsmanager: Any, dag_name: str, pipelines: Path = 
         DeployError: a secret cannot be read.
     """
     pipeline = pipeline_with_secret(dag_name, pipelines)
-    where = read_secret(secretsmanager, f"{CONNECTIONS}/{pipeline.redshift_connection_id}", "host", "port")
-    extra = where.get("extra") or {}
-    extra = json.loads(extra) if isinstance(extra, str) else extra
-    if extra.get("role_arn"):
+    connection = read_connection(secretsmanager, f"{CONNECTIONS}/{pipeline.redshift_connection_id}")
+    if role := connection["extra"].get("role_arn"):
         raise SetupError(
-            f"{dag_name} reads its secret with a role of another account ({extra['role_arn']}), which is the tasks' to "
+            f"{dag_name} reads its secret with a role of another account ({role}), which is the tasks' to "
             "take; ask for freshness in that account, with REDSHIFT_* and dbt source freshness"
         )
-    username, password = read_login(secretsmanager, pipeline.secret_name)
+    return login_variables(pipeline, connection, *read_login(secretsmanager, pipeline.secret_name))
+
+
+def read_connection(secretsmanager: Any, name: str) -> dict[str, Any]:
+    """Return the Airflow connection in a secret, with its extra as a dictionary.
+
+    Raises:
+        SetupError: the secret is not JSON with host and port.
+        DeployError: the secret cannot be read.
+    """
+    connection = read_secret(secretsmanager, name, "host", "port")
+    extra = connection.get("extra") or {}
+    return connection | {"extra": json.loads(extra) if isinstance(extra, str) else extra}
+
+
+def login_variables(pipeline: Pipeline, connection: dict[str, Any], username: str, password: str) -> dict[str, str]:
+    """Return the REDSHIFT_* variables of a login to a pipeline's warehouse."""
     return {
-        "REDSHIFT_HOST": str(where["host"]),
-        "REDSHIFT_PORT": str(where["port"]),
+        "REDSHIFT_HOST": str(connection["host"]),
+        "REDSHIFT_PORT": str(connection["port"]),
         "REDSHIFT_USER": username,
         "REDSHIFT_PASSWORD": password,
         "REDSHIFT_DATABASE": pipeline.target_database,
         "REDSHIFT_SCHEMA": pipeline.target_schema,
-        "REDSHIFT_SSLMODE": extra.get("sslmode", "verify-full"),
+        "REDSHIFT_SSLMODE": connection["extra"].get("sslmode", "verify-full"),
     }
 
 

@@ -55,14 +55,8 @@ def update_environment(
             "choose the environment of this bucket (--environment, DEPLOY_ENVIRONMENT)"
         )
     changes: dict[str, str] = {}
-    for file, member in VERSION_OF.items():
-        stored = bucket.describe(file)
-        if stored is None:
-            continue
-        if not stored["version"]:
-            raise SetupError(f"s3://{bucket.name} is not versioned, but MWAA requires it; turn versioning on")
-        if environment.get(member) != stored["version"] or environment.get(PATH_OF[file]) != file:
-            changes |= {member: stored["version"], PATH_OF[file]: file}
+    for members in pending_changes(environment, bucket).values():
+        changes |= members
     if not changes:
         return False
     try:
@@ -80,6 +74,28 @@ def update_environment(
             "MWAA rolled the update back. Fix requirements.txt or startup.sh and release again"
         )
     return True
+
+
+def pending_changes(environment: dict[str, Any], bucket: Bucket) -> dict[str, dict[str, str]]:
+    """Return the files that an update would bring to an environment, with the members of the update's request.
+
+    Args:
+        environment: as GetEnvironment returns it.
+        bucket: the bucket that it reads.
+
+    Raises:
+        SetupError: the bucket is not versioned.
+    """
+    changes: dict[str, dict[str, str]] = {}
+    for file, member in VERSION_OF.items():
+        stored = bucket.describe(file)
+        if stored is None:
+            continue
+        if not stored["version"]:
+            raise SetupError(f"s3://{bucket.name} is not versioned, but MWAA requires it; turn versioning on")
+        if environment.get(member) != stored["version"] or environment.get(PATH_OF[file]) != file:
+            changes[file] = {member: stored["version"], PATH_OF[file]: file}
+    return changes
 
 
 def _wait_for_mwaa(mwaa: Any, name: str, progress: Progress, poll_seconds: float, deadline: float) -> dict[str, Any]:

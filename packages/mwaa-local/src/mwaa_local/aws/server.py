@@ -1,4 +1,4 @@
-"""The HTTP server of the AWS stand-in. It answers Lambda's Invoke, MWAA and a few other calls; moto answers the rest."""
+"""The HTTP server of the AWS stand-in. It answers Lambda's Invoke, MWAA and some other calls itself; moto the rest."""
 
 import io
 import re
