@@ -73,10 +73,10 @@ def rows(warehouse):
 
 def test_build_creates_all_models(dbt, rows):
     dbt("build")
-    assert rows("select customer, orders, total, names from dbt_shop.customers order by 1") == [
-        ["Ann", 2, Decimal("17.75"), "1, 3"],
-        ["Bob", 1, 20, "2"],
-        ["Élise", 1, Decimal("99.99"), "4"],
+    assert rows("select customer, orders, total, first_order from dbt_shop.customers order by 1") == [
+        ["Ann", 2, Decimal("17.75"), 1],
+        ["Bob", 1, 20, 2],
+        ["Élise", 1, Decimal("99.99"), 4],
     ]
     assert rows("select note from dbt_shop.late order by order_id") == [
         ["it's"],
@@ -220,7 +220,7 @@ def test_build_works_with_show_statements_and_behavior_flags(dbt, rows, project,
     assert rows("select count(*) from dbt_shop_shared.order_history") == [[5]]
     assert rows("select has_table_privilege('dbt_reader', 'dbt_shop_shared.customers', 'select')") == [[True]]
     nodes = json.loads((project / "target" / "catalog.json").read_text())["nodes"]
-    assert list(nodes["model.shop.customers"]["columns"]) == ["customer", "orders", "total", "names"]
+    assert list(nodes["model.shop.customers"]["columns"]) == ["customer", "orders", "total", "first_order"]
 
 
 def test_query_history_has_node_names(rows):

@@ -39,15 +39,23 @@ def create(tree: exp.Create) -> Plan:
         for like in tree.this.find_all(exp.LikeProperty)
     ]
     steps += storage.steps(generate(name)) if name is not None else []
-    if not steps:
+    before = _check_materialized(tree) if tree.kind == "VIEW" and tree.find(exp.MaterializedProperty) else []
+    if not steps and not before:
         return Plan(sql)
     if tree.args.get("exists"):
         # Nothing is recorded for a table that already exists.
         exists = f"to_regclass({literal(generate(name))}) IS NOT NULL"
         steps = [f"IF {exists} THEN {sql}; ELSE {'; '.join([sql, *steps])}; END IF"]
     else:
-        steps.insert(0, sql)
+        steps = [*before, sql, *steps]
     return Plan(block(*steps), tag="SELECT" if tree.expression else "CREATE TABLE")
+
+
+def _check_materialized(tree: exp.Create) -> list[str]:
+    """A materialized view can only read tables, and which names are views is known when it is created."""
+    names = [".".join(generate(part) for part in table.parts) for table in tables(tree.expression)]
+    array = f"ARRAY[{', '.join(literal(name) for name in names)}]::text[]"
+    return [f"PERFORM {HELPERS}.allow_materialized({array})"]
 
 
 def late_binding_view(tree: exp.Create) -> Plan:
@@ -119,6 +127,10 @@ def alter(tree: exp.Alter) -> Plan:
         steps += storage.steps(name)
         return Plan(block(f"PERFORM {literal(name)}::regclass", *steps), tag="ALTER TABLE")
     tree.set("actions", actions)
+    resized = [action for action in actions if isinstance(action, exp.AlterColumn)]
+    if resized:
+        allow = f"PERFORM {HELPERS}.allow_resize({literal(name)}, {literal(resized[0].name.lower())})"
+        return Plan(block(allow, generate(tree)), tag="ALTER TABLE")
     return Plan(generate(tree), renames=renames)
 
 

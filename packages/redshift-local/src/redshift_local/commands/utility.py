@@ -161,17 +161,30 @@ def _refresh(words: Words, _: Translate) -> Plan:
     return Plan(f"REFRESH MATERIALIZED VIEW {name}")
 
 
+def _comment(words: Words, _: Translate) -> Plan:
+    """https://docs.aws.amazon.com/redshift/latest/dg/r_COMMENT.html"""
+    start = words.position
+    name = words.dotted() if words.take("on", "column") else []
+    words.position = start
+    sql = f"COMMENT {words.rest()}"
+    if len(name) < 2:
+        return Plan(sql)
+    allow = f"PERFORM {HELPERS}.allow_column_comment({literal('.'.join(name[-3:-1]))})"
+    return Plan(block(allow, sql), tag="COMMENT")
+
+
 def _call(words: Words, _: Translate) -> Plan:
     raise unsupported("the statement CALL", "stored procedures run on a cluster only")
 
 
 _HANDLERS: dict[str, Callable[[Words, Translate], Plan]] = {
     verb: _as_it_is(verb.upper())
-    for verb in "begin start commit end rollback abort fetch close deallocate execute comment".split()  # noqa: SIM905
+    for verb in "begin start commit end rollback abort fetch close deallocate execute".split()  # noqa: SIM905
 } | {
     "analyze": _analyze,
     "call": _call,
     "cancel": _cancel,
+    "comment": _comment,
     "declare": _declare,
     "explain": _explain,
     "lock": _lock,

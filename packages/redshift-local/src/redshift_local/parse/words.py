@@ -2,7 +2,7 @@
 
 from sqlglot.tokens import Token, TokenType
 
-from redshift_local.parse import longnames
+from redshift_local.parse import longnames, reserved
 from redshift_local.plan import Refused, identifier, literal
 
 # Quoted, and dollar-quoted as dbt writes comments.
@@ -52,11 +52,13 @@ class Words:
             return identifier(token.text.lower())
         return token.text
 
-    def name(self) -> str:
+    def name(self, *, after_dot: bool = False) -> str:
         """Step over a name; returns it quoted. Redshift folds quoted names to lower case too."""
         if not self.left or self.tokens[self.position].token_type in _STRINGS:
             raise self.error()
         token = self.tokens[self.position]
+        if not after_dot and token.token_type != TokenType.IDENTIFIER:
+            reserved.check(token.text)
         self.position += 1
         return identifier(longnames.fitting(token.text).lower())
 
@@ -64,7 +66,7 @@ class Words:
         """Step over a name that may be qualified; returns its quoted parts."""
         parts = [self.name()]
         while self.take("."):
-            parts.append(self.name())
+            parts.append(self.name(after_dot=True))
         return parts
 
     def at_string(self) -> bool:

@@ -28,6 +28,12 @@ CREATE OR REPLACE FUNCTION pg_redshift.regexp_replace(
 ) RETURNS text LANGUAGE sql IMMUTABLE AS $$
 SELECT pg_catalog.regexp_replace(source, pattern, regexp_replace(replacement, '\$(\d)', '\\\1', 'g'), start, 0,
                                  pg_redshift.flags(parameters)) $$;
+-- "Must be an integer greater than 0." https://docs.aws.amazon.com/redshift/latest/dg/SPLIT_PART.html
+-- PostgreSQL counts negative positions from the end, and refuses 0.
+CREATE OR REPLACE FUNCTION pg_redshift.split_part(value text, delimiter text, part integer) RETURNS text
+LANGUAGE sql IMMUTABLE AS
+$$ SELECT pg_catalog.split_part(value, delimiter, CASE WHEN part < 0 THEN 0 ELSE part END) $$;
+
 -- An empty string where nothing matches. https://docs.aws.amazon.com/redshift/latest/dg/REGEXP_SUBSTR.html
 CREATE OR REPLACE FUNCTION pg_redshift.regexp_substr(
     source text, pattern text, start integer DEFAULT 1, occurrence integer DEFAULT 1, parameters text DEFAULT 'c'

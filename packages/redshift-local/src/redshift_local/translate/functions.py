@@ -12,7 +12,7 @@ _OURS_INSTEAD = frozenset({
     "bttext_pattern_cmp", "concat", "crc32", "date_cmp", "date_part", "date_trunc", "format_type", "interval_cmp",
     "json_array_length", "json_serialize", "json_typeof", "pg_get_constraintdef", "regexp_count", "regexp_instr",
     "regexp_replace",
-    "regexp_substr", "timestamp_cmp", "timestamptz_cmp", "to_date", "to_timestamp",
+    "regexp_substr", "split_part", "timestamp_cmp", "timestamptz_cmp", "to_date", "to_timestamp",
 })  # fmt: skip
 _SAME_AS = {"nvl": "coalesce", "isnull": "coalesce", "pow": "power", "date_diff": "datediff", "date_add": "dateadd"}
 _FIRST_IS_PART = ("dateadd", "datediff", "date_part", "date_trunc")

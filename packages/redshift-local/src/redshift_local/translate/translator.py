@@ -30,14 +30,18 @@ from redshift_local.translate import (
     refusals,
     stars,
 )
+from redshift_local.translate import nodes as cluster_nodes
 
 # sqlglot warns about statements that it cannot parse; they are refused here.
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
 
 _DIALECT = LocalRedshift()
-_PARAMETER = re.compile(
-    r"""'[^'\\]*(?:(?:\\.|'')[^'\\]*)*'|"[^"]*"|--[^\n]*|/\*.*?\*/|\$([A-Za-z_]\w*|)\$.*?\$\1\$|\$(\d+)""", re.DOTALL
-)
+# Strings, quoted names, comments and dollar-quoted text.
+_QUOTED = r"""'[^'\\]*(?:(?:\\.|'')[^'\\]*)*'|"[^"]*"|--[^\n]*|/\*.*?\*/|\$([A-Za-z_]\w*|)\$.*?\$\1\$"""
+_PARAMETER = re.compile(rf"{_QUOTED}|\$(\d+)", re.DOTALL)
+# The manual, "Names and identifiers" (r_names): "Subsequent characters can be … UTF-8 multibyte characters two to four
+# bytes long". So a no-break space belongs to a name; sqlglot takes it for a blank.
+_OTHER_BLANK = re.compile(rf"{_QUOTED}|(\w*[^\S\x00-\x7f]\w*)", re.DOTALL)
 # Rewrites by node type; children are rewritten before their parents.
 _REWRITES: dict[type[exp.Expr], Callable] = {
     exp.Anonymous: functions.call,
@@ -81,9 +85,9 @@ def translate(text: str) -> tuple[Plan, ...]:
     # sqlglot parses `$1,$` as the start of a dollar-quoted string, so bound values become `:name`.
     text = _PARAMETER.sub(lambda match: f" :bound{match[2]} " if match[2] else match[0], text) if "$1" in text else text
     try:
-        tokens = _DIALECT.tokenize(text)
-    except TokenError as problem:
-        plan = raising(Refused(f"syntax error: {problem}", "42601"))
+        tokens = _tokenize(text)
+    except Refused as refusal:
+        plan = raising(refusal)
         plan.text = text
         return (plan,)
     plans, start = [], 0
@@ -95,6 +99,16 @@ def translate(text: str) -> tuple[Plan, ...]:
                 plans.append(_one(text[begin : part[-1].end + 1].strip(), text, part))
             start = index + 1
     return tuple(plans)
+
+
+def _tokenize(text: str) -> list[Token]:
+    if not text.isascii() and (names := [match[2] for match in _OTHER_BLANK.finditer(text) if match[2]]):
+        hint = "Redshift reads the blank in it as a part of the name; write an ordinary space"
+        raise Refused(f'syntax error at or near "{names[0]}"', "42601", hint)
+    try:
+        return _DIALECT.tokenize(text)
+    except TokenError as problem:
+        raise Refused(f"syntax error: {problem}", "42601") from problem
 
 
 def _one(own: str, text: str, tokens: list[Token]) -> Plan:
@@ -195,7 +209,7 @@ def _rewritten(tree: exp.Expr) -> Plan:
     reads = frozenset((node.db.lower(), node.name.lower()) for node in ddl.read_by(tree))
     nodes = list(tree.walk())
     refusals.check(nodes, reads)
-    if reads and refusals.only_catalog(reads):
+    if reads and cluster_nodes.only_catalog(reads):
         for node in [node for node in nodes if isinstance(node, exp.EQ)]:
             longnames.literal(node.expression)
     if any(isinstance(node, (exp.Bracket, exp.Dot, exp.Unnest, exp.Column, exp.AtIndex)) for node in nodes):
