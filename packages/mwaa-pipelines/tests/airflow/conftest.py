@@ -108,6 +108,15 @@ def venv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def installed_dbt(venv: Path) -> Path:
+    """The program dbt in startup.sh's virtual environment. It does nothing."""
+    program = venv / "bin" / "dbt"
+    program.parent.mkdir(parents=True)
+    program.touch(mode=0o755)
+    return program
+
+
+@pytest.fixture
 def redshift(monkeypatch: pytest.MonkeyPatch) -> str:
     """The Airflow connection of the sample pipeline, and its secret at the AWS stand-in; returns the secret's name."""
     import boto3

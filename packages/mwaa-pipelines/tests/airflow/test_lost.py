@@ -90,6 +90,14 @@ def test_it_is_kept_once_for_the_next_run(
     assert (result["unique_id"], result["status"], result["message"]) == (DEPARTURES, "success", MESSAGE)
 
 
+def test_a_run_without_a_logical_date_has_none_in_its_rows(
+    ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str], bucket: Any
+) -> None:
+    store_lost_results({**context(ti), "dag_run": SimpleNamespace(run_id="run", logical_date=None)}, "r", tasks, states)
+    (stored_object,) = bucket.objects.all()
+    assert json.loads(stored_object.get()["Body"].read())["run"]["airflow_logical_date"] is None
+
+
 def test_a_cleared_run_and_one_with_a_selection_are_left_alone(
     ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str], bucket: Any
 ) -> None:

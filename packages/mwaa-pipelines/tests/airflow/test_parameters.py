@@ -73,14 +73,20 @@ def test_what_is_no_day_or_selector_is_refused_when_the_run_is_made(dag: Any, gi
         ({"start": "2013-01-01", "end": "2013-01-01"}, "start=2013-01-01 must be before end=2013-01-01"),
     ],
 )
-def test_days_that_are_no_span_fail_the_first_task(dag: Any, venv: Path, given: dict[str, Any], words: str) -> None:
-    (venv / "bin").mkdir(parents=True)
-    (venv / "bin" / "dbt").write_text("")
-    (venv / "bin" / "dbt").chmod(0o755)
+@pytest.mark.usefixtures("installed_dbt")
+def test_days_that_are_no_span_fail_the_first_task(dag: Any, given: dict[str, Any], words: str) -> None:
     task = dag.get_task(AUDIT)
     assert task._pre_execute_hook is prepare
     with pytest.raises(AirflowFailException, match=words):
         prepare({"task": task, "params": {**NONE, **given}})
+
+
+@pytest.mark.usefixtures("installed_dbt")
+def test_a_valid_range_reaches_the_dbt_process(dag: Any) -> None:
+    producer = copy.copy(dag.get_task(PRODUCER))
+    prepare({"task": producer, "params": {**NONE, "start": "2013-01-31", "end": "2013-02-01"}})
+    assert producer.vars == {"backfill_start": "2013-01-31", "backfill_end": "2013-02-01"}
+    assert producer.cache_dir.name == Path(producer.project_dir).name
 
 
 def test_a_run_without_parameters_changes_nothing(dag: Any) -> None:

@@ -231,6 +231,8 @@ def test_history_that_is_not_to_be_had_holds_no_alert_back(reports: Reports) -> 
         check(reports)
     assert [node["unique_id"] for node in alert(reports)["failed"]] == [DEPARTURES]
     assert "again" not in alert(reports)
+    reports.dbt(PRODUCER, {DEPARTURES: "success"})
+    assert check(reports) == [SUCCESS_TASK]
 
 
 @pytest.mark.parametrize("way", ["the run before failed", "this run failed and was cleared"])

@@ -32,12 +32,9 @@ def test_a_file_that_does_not_run_is_no_dbt(venv: Path) -> None:
         check_worker({})
 
 
-def test_a_good_worker_passes(venv: Path) -> None:
-    (venv / "bin").mkdir(parents=True)
-    (venv / "bin" / "dbt").write_text("")
-    (venv / "bin" / "dbt").chmod(0o755)
+def test_a_good_worker_passes(installed_dbt: Path) -> None:
     assert check_worker({}) is None
-    assert dbt_executable() == str(venv / "bin" / "dbt")
+    assert dbt_executable() == str(installed_dbt)
 
 
 def test_dbt_finds_what_another_task_has_parsed_of_the_same_release_and_of_no_other(
