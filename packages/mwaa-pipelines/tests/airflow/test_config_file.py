@@ -1,5 +1,6 @@
 """Errors in pipelines.yml name the file, the entry and the setting, and do not affect other entries."""
 
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,27 @@ def test_entries_override_defaults(tmp_path: Path) -> None:
     one, two = load(tmp_path, defaults + entries("one", "two", two="threads: 2"))
     assert (one.dag_name, one.threads, one.owner, one.secret_name) == ("one", 8, "team", None)
     assert (two.dag_name, two.threads, two.owner) == ("two", 2, "team")
+
+
+def test_settings_have_their_documented_defaults(tmp_path: Path) -> None:
+    (pipeline,) = load(tmp_path, GOOD)
+    defaults = {name: value for name, value in pipeline if value != yaml.safe_load(GOOD)["pipelines"][0].get(name)}
+    assert defaults == {
+        "timezone": "UTC",
+        "start_date": date(2026, 1, 1),
+        "catchup": False,
+        "owner": "airflow",
+        "tags": (),
+        "select": (),
+        "exclude": (),
+        "vars": {},
+        "threads": 4,
+        "execution_mode": "watcher",
+        "test_behavior": "after_each",
+        "warnings": "ignore",
+        "retries": 1,
+        "retry_delay_seconds": 30,
+    }
 
 
 def test_missing_file_is_an_error(tmp_path: Path) -> None:

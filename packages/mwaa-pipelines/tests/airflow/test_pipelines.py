@@ -186,6 +186,8 @@ def test_json_schema_accepts_the_sample_and_rejects_wrong_settings() -> None:
     # JSON has no dates.
     content = json.loads(json.dumps(yaml.safe_load(text), default=str))
     jsonschema.validate(content, schema)
-    for wrong in ({"threads": "many"}, {"thread": 1}, {"test_behavior": "after_all"}):
+    wrong_defaults = ([], {"threads": "many"}, {"thread": 1}, {"test_behavior": "after_all"})
+    wrong_files = [[], {}, {"pipelines": []}, {"pipelines": {}}, {"pipelines": [{}]}, {**content, "pipeline": []}]
+    for wrong in [*wrong_files, *({**content, "defaults": defaults} for defaults in wrong_defaults)]:
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate({**content, "defaults": wrong}, schema)
+            jsonschema.validate(wrong, schema)

@@ -97,8 +97,9 @@ def test_the_error_of_a_task_is_kept(ti: TaskInstance, exception: Any, message: 
     assert ti.xcoms["dbt_check", ERROR_KEY] == {"message": message, "try_number": 1}
 
 
-def test_of_a_task_that_was_lost_with_its_worker_nothing_is_pushed(ti: TaskInstance) -> None:
-    push_error({"ti": ti})
+@pytest.mark.parametrize("context", [{}, {"exception": None}])
+def test_of_a_task_that_was_lost_with_its_worker_nothing_is_pushed(ti: TaskInstance, context: dict[str, Any]) -> None:
+    push_error({"ti": ti, **context})
     assert ti.xcoms == {}
 
 
