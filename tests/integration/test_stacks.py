@@ -119,6 +119,12 @@ def test_private_subnets_reach_what_mwaa_and_the_pipelines_use(aws, stacks):
     }
     assert services["s3"]["VpcEndpointType"] == "Gateway"
     assert services["s3"]["RouteTableIds"] == [table]
+    for name, endpoint in services.items():
+        own, *others = ast.literal_eval(endpoint["PolicyDocument"])["Statement"]
+        assert own["Condition"] == {"StringEquals": {"aws:PrincipalAccount": "123456789012"}}, name
+        # MWAA's container image is in a bucket of AWS.
+        layers = ["arn:aws:s3:::prod-us-east-1-starport-layer-bucket/*"] if name == "s3" else []
+        assert [statement["Resource"] for statement in others] == layers
     (group,) = ec2.describe_security_groups(GroupIds=[outputs["EndpointsSecurityGroupId"]])["SecurityGroups"]
     (rule,) = group["IpPermissions"]
     assert (rule["FromPort"], rule["ToPort"], rule["IpRanges"][0]["CidrIp"]) == (443, 443, "10.9.0.0/16")

@@ -31,16 +31,16 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 def closure(names):
-    found, waiting = set(), list(names)
+    names_seen, waiting = set(), list(names)
     while waiting:
         name = canonicalize_name(waiting.pop())
-        if name not in found:
-            found.add(name)
+        if name not in names_seen:
+            names_seen.add(name)
             for text in importlib.metadata.requires(name) or ():
                 requirement = Requirement(text)
                 if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
                     waiting.append(requirement.name)
-    return sorted(found)
+    return sorted(names_seen)
 
 json.dump([closure(json.loads(sys.argv[1])), closure(["astronomer-cosmos"])], sys.stdout)
 """

@@ -7,7 +7,8 @@ from mwaa_release.airflow_api import AirflowApi
 from mwaa_release.errors import DeployError, SetupError, StoppedError
 from mwaa_release.progress import Progress, no_progress
 
-DRAIN_SECONDS = 3600.0
+# Temporary credentials often expire after an hour, and switching back needs them.
+DRAIN_SECONDS = 2700.0
 
 
 def move(

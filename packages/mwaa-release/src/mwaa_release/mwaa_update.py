@@ -13,7 +13,8 @@ from mwaa_release.bucket import Bucket
 from mwaa_release.errors import DeployError, SetupError, from_aws
 from mwaa_release.progress import Progress, no_progress
 
-TIMEOUT_SECONDS = 3600.0
+# The credentials of a GitHub job expire after an hour, and the upload comes before.
+TIMEOUT_SECONDS = 2700.0
 # The fields of the environment for each file's object version and path.
 VERSION_OF = {"requirements.txt": "RequirementsS3ObjectVersion", "startup.sh": "StartupScriptS3ObjectVersion"}
 PATH_OF = {"requirements.txt": "RequirementsS3Path", "startup.sh": "StartupScriptS3Path"}

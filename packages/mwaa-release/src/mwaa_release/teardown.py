@@ -101,11 +101,12 @@ def teardown(client: Any, stacks: list[Stack], progress: Progress = no_progress)
         # Remove retained resources first, because only the stack knows their names.
         for name in stack.ids(_BUCKET):
             _remove_bucket(Bucket(name, client("s3")), progress)
-        for name in stack.ids(_LOGS):
-            _ignoring(f"log group {name}", client("logs").delete_log_group, logGroupName=name)
+        _remove_log_groups(client("logs"), stack)
         for key in stack.ids(_KEY):
             _ignoring(f"key {key}", client("kms").schedule_key_deletion, KeyId=key, PendingWindowInDays=KEY_DAYS)
         _delete_stack(client("cloudformation"), stack.name)
+        # Until its end, an environment writes logs, and creates a missing log group for them.
+        _remove_log_groups(client("logs"), stack)
 
 
 def _remove_bucket(bucket: Bucket, progress: Progress) -> None:
@@ -129,6 +130,11 @@ def _remove_bucket(bucket: Bucket, progress: Progress) -> None:
             raise from_aws(error, f"removing s3://{bucket.name}") from error
     except BotoCoreError as error:
         raise from_aws(error, f"removing s3://{bucket.name}") from error
+
+
+def _remove_log_groups(logs: Any, stack: Stack) -> None:
+    for name in stack.ids(_LOGS):
+        _ignoring(f"log group {name}", logs.delete_log_group, logGroupName=name)
 
 
 def _ignoring(what: str, call: Any, **arguments: Any) -> None:

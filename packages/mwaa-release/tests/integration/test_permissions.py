@@ -17,9 +17,11 @@ from botocore.exceptions import ClientError
 
 from mwaa_local.aws import roles, seed
 from mwaa_local.settings import ENVIRONMENT
+from mwaa_local.templates import Template
 from mwaa_local.testing.artifacts import MANIFEST
 from mwaa_local.testing.aws import Aws, running_aws
 from mwaa_local.testing.rights import denied, each_taken_away
+from mwaa_local.testing.stacks import properties
 from mwaa_release.apply import apply, rollback
 from mwaa_release.bucket import Bucket
 from mwaa_release.errors import DeployError
@@ -47,13 +49,13 @@ class Account:
     def client(self, service: str, **options: str) -> Any:
         return roles.client_of(self.session(**options), self.aws.settings, service)
 
-    def release(self, make_artifact: MakeArtifact) -> str:
+    def release(self, make_artifact: MakeArtifact, role: str = seed.RELEASE_ROLE_ARN) -> str:
         """Do all that the workflows do with the role; returns what failed.
 
         Two releases that change every part, after one that was killed; a rollback; and the first call of a smoke test,
         which no Airflow answers.
         """
-        s3, functions, mwaa = (self.client(service) for service in ("s3", "lambda", "mwaa"))
+        s3, functions, mwaa = (self.client(service, role=role) for service in ("s3", "lambda", "mwaa"))
         bucket = Bucket(seed.DAGS_BUCKET, s3)
         try:
             for number in range(2):
@@ -97,6 +99,23 @@ def test_the_role_has_what_a_release_a_rollback_and_a_smoke_test_need(account: A
     assert denied(account.aws) == before
     log = (account.aws.settings.state / "aws.log").read_text()
     assert log.count(f"allowed: arn:aws:sts::123456789012:assumed-role/{ROLE}/release s3:ListBucket on {DAGS}\n") == 1
+
+
+def test_deployer_can_release_by_hand_and_reaches_no_other_environment(account: Account, make_artifact) -> None:
+    iam = account.aws.client("iam")
+    # The same jobs can take it, which saves the test another login.
+    trust = iam.get_role(RoleName=ROLE)["Role"]["AssumeRolePolicyDocument"]
+    role = iam.create_role(RoleName="deployer", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+    policy = Template("deployer.yml", {}).evaluate(properties("deployer.yml", "Policy"))["PolicyDocument"]
+    iam.put_role_policy(RoleName="deployer", PolicyName="deployer", PolicyDocument=json.dumps(policy))
+    assert account.release(make_artifact, role) == ""
+    for service, call, arguments in (
+        ("s3", "get_object", {"Bucket": "prod", "Key": "dags/x"}),
+        ("iam", "put_role_policy", {"RoleName": "admin", "PolicyName": "x", "PolicyDocument": "{}"}),
+        ("mwaa", "get_environment", {"Name": "prod"}),
+    ):
+        with pytest.raises(ClientError, match="is not authorized to perform"):
+            getattr(account.client(service, role=role), call)(**arguments)
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_the_ways_in_which_it_ends(airflow, run):
         run()
     played.state = "running"
     with pytest.raises(DeployError, match="is still running after 0 minutes"):
-        run(run_seconds=0.05)
+        run(total_seconds=0.05)
     played.state = "refused"
     with pytest.raises(DeployError, match=r"POST /dags/flights_pipeline/dagRuns\): 409: .*exists"):
         run()

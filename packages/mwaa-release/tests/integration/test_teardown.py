@@ -63,6 +63,25 @@ def test_nothing_is_left_but_the_key_that_waits(aws, stacks, environment, filled
         find_stacks(aws.client("cloudformation"), stacks.name)
 
 
+def test_log_group_that_is_created_again_during_the_deletion_is_removed(aws, stacks, environment, filled):
+    group = f"/aws/lambda/notify-{stacks.name}"
+    logs = aws.client("logs")
+
+    def writing(service: str):
+        client = aws.client(service)
+
+        def write(**_more):
+            if not logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]:
+                logs.create_log_group(logGroupName=group)
+
+        if service == "cloudformation":
+            client.meta.events.register("before-call.cloudformation.DeleteStack", write)
+        return client
+
+    teardown(writing, find_stacks(aws.client("cloudformation"), f"{stacks.name}")[1:2])
+    assert logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"] == []
+
+
 def test_what_was_interrupted_is_finished_by_the_next_one(aws, stacks, environment, filled):
     def broken(service: str):
         client = aws.client(service)

@@ -1,0 +1,133 @@
+"""What the stacks of infra/ allow: network rules, log expiry, and the rights and credentials of those who deploy."""
+
+import fnmatch
+import json
+from pathlib import Path
+
+import cfnlint
+import pytest
+
+from mwaa_local.templates import INFRA, Template, load
+from mwaa_local.testing.stacks import listed, properties
+from mwaa_release import mwaa_update, smoke
+
+
+@pytest.mark.parametrize(
+    ("file", "parameters"),
+    [
+        (
+            "environment.yml",
+            {"EndpointsSecurityGroupId": "sg-1", "S3PrefixListId": "pl-1", "WarehouseCidr": "10.9.0.9/32"},
+        ),
+        ("redshift.yml", {"S3PrefixListId": "pl-1"}),
+    ],
+)
+def test_private_subnets_have_no_rule_for_the_internet(file: str, parameters: dict[str, str]) -> None:
+    def rules(values: dict[str, str]) -> str:
+        template = Template(file, {"VpcId": "vpc-1", "VpcCidr": "10.9.0.0/16", "SecurityGroup": "sg-2", **values})
+        groups = [
+            resource["Properties"]
+            for resource in template.content["Resources"].values()
+            if resource["Type"].startswith("AWS::EC2::SecurityGroup") and template.holds(resource.get("Condition"))
+        ]
+        return json.dumps(template.evaluate(groups))
+
+    assert "0.0.0.0/0" not in rules(parameters)
+    assert "pl-1" in rules(parameters)
+    assert "0.0.0.0/0" in rules({})
+
+
+def test_components_reach_each_other_on_two_ports_only() -> None:
+    resources = load("environment.yml")["Resources"]
+    kinds = ("AWS::EC2::SecurityGroupIngress", "AWS::EC2::SecurityGroupEgress")
+    own = {"Ref": "SecurityGroup"}
+    rules = [
+        resource
+        for resource in resources.values()
+        if resource["Type"] in kinds
+        and own in (resource["Properties"].get(f"{side}SecurityGroupId") for side in ("Source", "Destination"))
+    ]
+    ports = {(rule["Type"], rule["Properties"]["FromPort"], rule["Properties"]["ToPort"]) for rule in rules}
+    assert ports == {(kind, port, port) for kind in kinds for port in (443, 5432)}
+    assert {rule["Properties"]["IpProtocol"] for rule in rules} == {"tcp"}
+
+
+def test_logs_of_mwaa_expire() -> None:
+    resources = load("environment.yml")["Resources"]
+    groups = {name: resource for name, resource in resources.items() if resource["Type"] == "AWS::Logs::LogGroup"}
+    # The names that MWAA gives them; it creates a missing group without an expiry.
+    kinds = ("DAGProcessing", "Scheduler", "Task", "WebServer", "Worker")
+    names = {resource["Properties"]["LogGroupName"]["Fn::Sub"] for resource in groups.values()}
+    assert names == {f"airflow-${{Name}}-{kind}" for kind in kinds}
+    assert set(groups) <= set(resources["Environment"]["DependsOn"])
+    retention = {json.dumps(resource["Properties"]["RetentionInDays"]) for resource in groups.values()}
+    assert retention == {'{"Ref": "LogRetentionDays"}'}
+
+
+def test_credentials_of_a_job_outlast_its_longest_command() -> None:
+    session = properties("github.yml", "Role").get("MaxSessionDuration", 3600)
+    assert max(smoke.TOTAL_SECONDS, mwaa_update.TIMEOUT_SECONDS) <= session - 300
+
+
+def test_documented_route_tables_are_those_of_all_subnets() -> None:
+    readme = (INFRA / "README.md").read_text()
+    (step,) = [line for line in readme.splitlines() if "stack network Name=" in line]
+    assert "RouteTableIds=$ROUTES" in step
+    assert 'ROUTES=$(aws ec2 describe-route-tables --filters "Name=vpc-id,Values=$VPC"' in readme
+
+
+# Permissions of AWS's own handlers for features that no stack uses.
+UNUSED = [
+    *("s3tables:*", "s3files:*", "elasticfilesystem:*", "firehose:*", "vpc-lattice:*", "vpce:*", "redshift:*"),
+    # Attached policies, boundaries, layers.
+    *("iam:*RolePolicy", "iam:CreatePolicy", "iam:*RolePermissionsBoundary", "lambda:GetLayerVersion"),
+    *("lambda:GetCodeSigningConfig", "lambda:PassCapacityProvider"),
+    # Log groups with resource policies or deliveries.
+    *("logs:CreateLogDelivery", "logs:*ResourcePolic*"),
+]
+NEEDED = {"iam:PutRolePolicy", "iam:DeleteRolePolicy", "iam:GetRolePolicy"}
+
+
+def handler_permissions() -> dict[str, list[str]]:
+    """The permissions that CloudFormation needs for each type of resource, from AWS's schemas in cfn-lint."""
+    schemas = (Path(cfnlint.__file__).parent / "data" / "schemas" / "resources").glob("*.json")
+    types = {resource["Type"] for file in INFRA.glob("[!.]*.yml") for resource in load(file.name)["Resources"].values()}
+    permissions = {}
+    for path in schemas:
+        schema = json.loads(path.read_text())
+        if schema.get("typeName") in types - {"AWS::IAM::ManagedPolicy"}:
+            handlers = schema["handlers"].values()
+            permissions[schema["typeName"]] = [name for handler in handlers for name in handler["permissions"]]
+    return permissions
+
+
+def test_deployer_can_make_every_resource_of_the_stacks() -> None:
+    statements = properties("deployer.yml", "Policy")["PolicyDocument"]["Statement"]
+    allowed = [action.lower() for statement in statements for action in listed(statement["Action"])]
+
+    def matches(permission: str, patterns: list[str]) -> bool:
+        return any(fnmatch.fnmatchcase(permission.lower(), pattern.lower()) for pattern in patterns)
+
+    permissions = handler_permissions()
+    assert len(permissions) > 20
+    missing = {
+        (kind, permission)
+        for kind, names in permissions.items()
+        for permission in names
+        if (permission in NEEDED or not matches(permission, UNUSED)) and not matches(permission, allowed)
+    }
+    assert missing == set()
+
+
+def test_deployer_has_no_administrators_rights() -> None:
+    values = {"Name": "sales-dev"}
+    document = Template("deployer.yml", values).evaluate(properties("deployer.yml", "Policy"))["PolicyDocument"]
+    # AWS's limit, without spaces.
+    assert len(json.dumps(document, separators=(",", ":"))) <= 6144
+    everywhere = [statement for statement in document["Statement"] if "*" in listed(statement["Resource"])]
+    actions = {action for statement in everywhere for action in listed(statement["Action"])}
+    assert not [action for action in actions if action.endswith(":*")]
+    iam = {action for action in actions if action.startswith("iam:")}
+    assert iam == {"iam:CreateServiceLinkedRole", "iam:ListOpenIDConnectProviders", "iam:ListRoles"}
+    roles = [statement["Resource"] for statement in document["Statement"] if "iam:PutRolePolicy" in statement["Action"]]
+    assert roles == ["arn:aws:iam::123456789012:role/sales-dev-*"]
