@@ -14,7 +14,7 @@ import pytest
 from botocore.config import Config
 
 from mwaa_local.testing.aws import Aws, running_aws
-from mwaa_local.testing.fake_airflow import serving
+from mwaa_local.testing.fake_airflow import create_environment, serving
 from mwaa_release.errors import DeployError, SetupError, StoppedError
 from mwaa_release.move import move
 
@@ -104,14 +104,7 @@ def scene(aws: Aws, mwaa: Any) -> Iterator[Scene]:
     names = (f"blue-{secrets.token_hex(4)}", f"green-{secrets.token_hex(4)}")
     with serving(blue.answer) as blue_port, serving(green.answer) as green_port:
         for name, port in zip(names, (blue_port, green_port), strict=True):
-            mwaa.create_environment(
-                Name=name,
-                DagS3Path="dags",
-                ExecutionRoleArn="arn:aws:iam::123456789012:role/execution",
-                SourceBucketArn="arn:aws:s3:::any",
-                NetworkConfiguration={"SubnetIds": ["subnet-a", "subnet-b"], "SecurityGroupIds": ["sg-a"]},
-                Tags={"local-airflow": f"http://admin:x@127.0.0.1:{port}"},
-            )
+            create_environment(mwaa, name, Tags={"local-airflow": f"http://admin:x@127.0.0.1:{port}"})
         yield Scene(aws, mwaa, blue, green, names)
 
 

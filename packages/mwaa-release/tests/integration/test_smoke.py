@@ -9,7 +9,7 @@ from botocore.config import Config
 
 from mwaa_local.settings import Passwords
 from mwaa_local.testing.aws import Aws, running_aws
-from mwaa_local.testing.fake_airflow import serving
+from mwaa_local.testing.fake_airflow import create_environment, serving
 from mwaa_release.errors import DeployError, SetupError
 from mwaa_release.smoke import smoke
 
@@ -56,13 +56,7 @@ def run(airflow):
     _, aws = airflow
     mwaa = aws.client("mwaa", config=Config(inject_host_prefix=False, retries={"total_max_attempts": 1}))
     name = f"mwaa-{secrets.token_hex(4)}"
-    mwaa.create_environment(
-        Name=name,
-        DagS3Path="dags",
-        ExecutionRoleArn="arn:aws:iam::123456789012:role/execution",
-        SourceBucketArn="arn:aws:s3:::any",
-        NetworkConfiguration={"SubnetIds": ["subnet-a", "subnet-b"], "SecurityGroupIds": ["sg-a"]},
-    )
+    create_environment(mwaa, name)
 
     def go(environment: str = name, dag: str = "flights_pipeline", **options: float) -> str:
         return smoke(mwaa, environment, dag, RELEASE, poll_seconds=0.01, **options)

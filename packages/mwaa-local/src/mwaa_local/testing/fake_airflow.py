@@ -10,6 +10,18 @@ from typing import Any
 Answer = Callable[[str, str, Any], tuple[int, Any]]
 
 
+def create_environment(mwaa: Any, name: str, **more: Any) -> None:
+    """Create an MWAA environment in the AWS stand-in. `more` are further parameters of the call."""
+    mwaa.create_environment(
+        Name=name,
+        DagS3Path="dags",
+        ExecutionRoleArn="arn:aws:iam::123456789012:role/execution",
+        SourceBucketArn="arn:aws:s3:::any",
+        NetworkConfiguration={"SubnetIds": ["subnet-a", "subnet-b"], "SecurityGroupIds": ["sg-a"]},
+        **more,
+    )
+
+
 @contextmanager
 def serving(answer: Answer) -> Iterator[int]:
     """Yield the port of a server whose requests `answer` gets: method, path and body.
