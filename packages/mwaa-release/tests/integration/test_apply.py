@@ -122,6 +122,24 @@ def test_a_file_of_the_live_release_changed_by_hand_is_shown_and_mended(bucket, 
     assert live_release(bucket) == "20260101T000003Z-abcdef1"
 
 
+@pytest.mark.parametrize("change", [b"select 4", None], ids=["same size", "gone"])
+def test_a_file_that_changes_during_the_apply_is_uploaded(bucket, make_artifact, live_release, change):
+    apply(make_artifact(1, PROJECT, FILES), bucket)
+    key = f"dags/dbt/flights/{ONE}/models/model_1.sql"
+
+    def change_source(**_):
+        if change is None:
+            bucket.s3.delete_object(Bucket=bucket.name, Key=key)
+        else:
+            bucket.s3.put_object(Bucket=bucket.name, Key=key, Body=change)
+
+    bucket.s3.meta.events.register("before-call.s3.CopyObject", change_source)
+    applied = apply(make_artifact(2, PROJECT | {"models/model_3.sql": "select 33"}, FILES), bucket)
+    # Both models and release.json.
+    assert (applied.uploaded, applied.copied) == (3, len(PROJECT) - 2)
+    assert live_release(bucket) == TWO
+
+
 def test_a_dag_file_changed_by_hand_is_put_back(bucket, make_artifact, contents):
     apply(make_artifact(1, PROJECT, FILES), bucket)
     bucket.s3.put_object(Bucket=bucket.name, Key="dags/pipelines.py", Body=b"x")

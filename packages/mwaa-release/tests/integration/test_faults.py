@@ -1,6 +1,7 @@
 """An apply that breaks at any request leaves what is live whole, and the next apply finishes."""
 
 import threading
+import time
 
 import pytest
 from botocore.awsrequest import AWSResponse
@@ -9,7 +10,7 @@ from botocore.exceptions import EndpointConnectionError
 from mwaa_local.testing.artifacts import MANIFEST
 from mwaa_release.apply import apply
 from mwaa_release.errors import DeployError, SetupError
-from mwaa_release.lock import KEY, LockLostError, locked
+from mwaa_release.lock import KEY, Lease, LockLostError, locked
 
 OLD = {f"models/model_{number}.sql": f"select {number}" for number in range(4)} | {"manifest.json": MANIFEST}
 NEW = OLD | {"models/model_3.sql": "select 33", "models/model_4.sql": "select 4"}
@@ -118,6 +119,27 @@ def test_the_lock_of_a_killed_release_is_taken_over(bucket):
     with locked(bucket, lease_seconds=0.3):
         assert b"killed" not in bucket.read(KEY)
     assert bucket.read(KEY) is None
+
+
+def test_a_lock_is_removed_after_the_last_renewal():
+    class SlowBucket:
+        def __init__(self):
+            self.calls, self.renewing = [], threading.Event()
+
+        def put_if(self, *_):
+            self.renewing.set()
+            time.sleep(0.2)
+            self.calls.append("renew")
+            return "etag"
+
+        def delete(self, keys):
+            self.calls.append(f"delete {keys}")
+
+    bucket = SlowBucket()
+    lease = Lease(bucket, "etag", lease_seconds=0.04)
+    assert bucket.renewing.wait(5)
+    lease.release()
+    assert bucket.calls == ["renew", f"delete ['{KEY}']"]
 
 
 def test_a_living_holder_is_not_taken_over_and_a_robbed_one_notices(bucket):

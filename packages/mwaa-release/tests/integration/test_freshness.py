@@ -14,7 +14,7 @@ import yaml
 from mwaa_local.aws.roles import client_of
 from mwaa_local.testing.rights import warehouse_session
 from mwaa_release.errors import DeployError, SetupError
-from mwaa_release.freshness import PIPELINES, check_freshness
+from mwaa_release.freshness import PIPELINES, check_freshness, warehouse_environment
 from mwaa_release.manifest import install_packages
 from mwaa_release.redshift import apply_grants
 
@@ -71,6 +71,29 @@ def test_a_stale_source_fails_by_name_and_reaches_the_audit_table(start_redshift
         )
         cursor.execute("select status from analytics.audit_table where name = 'planes' order by load_id")
         assert sorted(status for (status,) in cursor.fetchall()) == ["error", "pass"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "sslmode"),
+    [({}, "verify-full"), ({"extra": '{"sslmode": "require"}'}, "require"), ({"extra": ""}, "verify-full")],
+)
+def test_dbt_connects_as_the_pipelines_user_and_verifies_the_server(secretsmanager, tmp_path, extra, sslmode):
+    content = yaml.safe_load(PIPELINES.read_text())
+    content["pipelines"][0] |= {"secret_name": "freshness/login", "redshift_connection_id": "freshness_login"}
+    file = tmp_path / "pipelines.yml"
+    file.write_text(yaml.safe_dump(content))
+    put(secretsmanager, "freshness/login", json.dumps({"username": "dbt_user", "password": PASSWORD}))
+    where = {"host": "warehouse.example.com", "port": 5439, **extra}
+    put(secretsmanager, "airflow/connections/freshness_login", json.dumps(where))
+    assert warehouse_environment(secretsmanager, "flights_pipeline", file) == {
+        "REDSHIFT_HOST": "warehouse.example.com",
+        "REDSHIFT_PORT": "5439",
+        "REDSHIFT_USER": "dbt_user",
+        "REDSHIFT_PASSWORD": PASSWORD,
+        "REDSHIFT_DATABASE": content["pipelines"][0]["target_database"],
+        "REDSHIFT_SCHEMA": content["pipelines"][0]["target_schema"],
+        "REDSHIFT_SSLMODE": sslmode,
+    }
 
 
 def test_a_wrong_setting_is_named_and_no_secret_is_shown(secretsmanager, tmp_path):

@@ -21,7 +21,10 @@ class Airflow:
 
     def __init__(self) -> None:
         self.release: str | None = RELEASE
-        self.state, self.paused = "success", True
+        # The state of the run, and the states before it.
+        self.state: str | None = "success"
+        self.earlier_states = ["queued", "running"]
+        self.paused = True
         self.failed: list[str] = []
         self.due = "2026-01-01T06:00:00Z"
         self.calls: list[tuple[str, str, Any]] = []
@@ -37,7 +40,8 @@ class Airflow:
         if path.endswith("/taskInstances/list"):
             return 200, {"task_instances": [{"task_id": task} for task in self.failed]}
         if method == "GET":
-            return 200, {"state": self.state}
+            state = self.earlier_states.pop(0) if self.earlier_states else self.state
+            return (200, {"state": state}) if state else (404, {"detail": "no"})
         return (409, {"detail": "exists"}) if self.state == "refused" and method == "POST" else (200, {})
 
 
@@ -68,6 +72,7 @@ def test_the_ways_in_which_it_ends(airflow, run):
     played, _ = airflow
     runs = "/api/v2/dags/flights_pipeline/dagRuns"
     run_id = run()
+    assert played.earlier_states == []
     # It takes the place of the run that is due, and is there before the DAG is switched on.
     started = ("POST", runs, {"dag_run_id": run_id, "logical_date": played.due})
     switched_on = ("PATCH", "/api/v2/dags/flights_pipeline", {"is_paused": False})
@@ -84,6 +89,9 @@ def test_the_ways_in_which_it_ends(airflow, run):
     played.state = "running"
     with pytest.raises(DeployError, match="is still running after 0 minutes"):
         run(total_seconds=0.05)
+    played.state, played.failed = None, []
+    with pytest.raises(DeployError, match=r"is gone$"):
+        run()
     played.state = "refused"
     with pytest.raises(DeployError, match=r"POST /dags/flights_pipeline/dagRuns\): 409: .*exists"):
         run()

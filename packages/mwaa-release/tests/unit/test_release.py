@@ -6,7 +6,7 @@ import time
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, NoRegionError
 
-from mwaa_release.bucket import PARALLEL, in_parallel
+from mwaa_release.bucket import PARALLEL, Bucket, in_parallel
 from mwaa_release.errors import DeployError, SetupError, from_aws
 from mwaa_release.release import RELEASE_ID, File, Release
 
@@ -73,6 +73,25 @@ def test_errors_of_aws_say_where_and_what_to_do(error, kind, said):
     assert type(error_raised) is kind
     with pytest.raises(kind, match=f"^uploading s3://b/k: .*{said}"):
         raise error_raised
+
+
+def test_keys_are_deleted_in_batches_that_s3_accepts():
+    class S3:
+        def __init__(self):
+            self.batches, self.errors = [], []
+
+        def delete_objects(self, Bucket, Delete):  # noqa: N803 - as boto3
+            self.batches.append([entry["Key"] for entry in Delete["Objects"]])
+            return {"Errors": self.errors} if self.errors else {}
+
+    s3, keys = S3(), [f"dags/{number}.py" for number in range(2001)]
+    Bucket("b", s3).delete(keys)
+    # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
+    assert [len(batch) for batch in s3.batches] == [1000, 1000, 1]
+    assert [key for batch in s3.batches for key in batch] == keys
+    s3.errors = [{"Key": "dags/1.py", "Code": "AccessDenied", "Message": "no"}]
+    with pytest.raises(DeployError, match=r"^deleting s3://b/dags/1\.py: AccessDenied: no$"):
+        Bucket("b", s3).delete(keys[:2])
 
 
 def test_jobs_return_in_order_and_report_progress():
