@@ -22,4 +22,5 @@ from arrivals
 where
     extract(hour from arrived_locally_at) * 60 + extract(minute from arrived_locally_at) <> reported_minute
     -- Airlines do not put the clock forward for a plane that is late in the night in which it changes.
-    and arrived_locally_at - arrived_at = scheduled_locally_at - scheduled_arrival_at
+    and datediff(minute, arrived_at, arrived_locally_at)
+    = datediff(minute, scheduled_arrival_at, scheduled_locally_at)
