@@ -4,22 +4,25 @@ Which dot leads into a value and which to a table, the FROM clause decides.
 https://docs.aws.amazon.com/redshift/latest/dg/query-super.html
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from sqlglot import exp
 
 from redshift_local.plan import HELPERS, Refused
+from redshift_local.translate import scopes
 
+Rows = dict[int, set[str]]  # names of unnested rows, by the id of the query block that unnests them
 _COMPARISONS = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE)
 
 
 def rewrite(tree: exp.Expr) -> None:
     """Rewrite all paths of a statement."""
-    rows = set()
-    for node in list(tree.find_all(exp.Unnest)):
-        rows.add(_as_table(node))
-    for node in list(tree.find_all(exp.Pivot)):
-        rows.add(_with_place(node, node.this, "attributes"))
-    for node in list(tree.find_all(exp.AtIndex)):
-        rows.add(_with_place(node, node, "numbered"))
+    rows: Rows = {}
+    for kind, as_table in _UNNESTED.items():
+        for node in list(tree.find_all(kind)):
+            block = id(node.find_ancestor(*scopes.BLOCKS))
+            rows.setdefault(block, set()).add(as_table(node))
     for column in list(tree.find_all(exp.Column)):
         if column.parent is not None and not isinstance(column.this, exp.Star):
             _column(column, rows)
@@ -50,10 +53,21 @@ def _with_place(node: exp.Expr, item: exp.Expr, function: str) -> str:
     return name
 
 
-def _column(column: exp.Column, rows: set[str]) -> None:
+_UNNESTED: dict[type[exp.Expr], Callable[[Any], str]] = {
+    exp.Unnest: _as_table,
+    exp.Pivot: lambda node: _with_place(node, node.this, "attributes"),
+    exp.AtIndex: lambda node: _with_place(node, node, "numbered"),
+}
+
+
+def _column(column: exp.Column, rows_of_blocks: Rows) -> None:
     parts = [part.name for part in column.parts]
     top, keys = _chain(column)
-    tables = _tables(column)
+    tables: dict[str, str] = {}
+    rows: set[str] = set()
+    for block, tables_of_block, _ in scopes.blocks(column):
+        tables = tables_of_block | tables
+        rows |= rows_of_blocks.get(id(block), set()) & tables_of_block.keys()
     if len(parts) == 1 and not keys and parts[0].lower() not in rows:
         return
     if not tables:
@@ -79,25 +93,6 @@ def _chain(column: exp.Column) -> tuple[exp.Expr, list[str]]:
         top = top.parent
         keys.append(top.expression.name if isinstance(top, exp.Dot) else top.expressions[0].name)
     return top, keys
-
-
-def _tables(node: exp.Expr) -> dict[str, str]:
-    """Names that the statement's FROM clauses make known here, each with its schema."""
-    schemas: dict[str, str] = {}
-    scope = node.parent
-    while scope is not None:
-        if isinstance(scope, (exp.Select, exp.Update, exp.Delete, exp.Merge)):
-            own = [scope.args.get("from_"), *(scope.args.get("joins") or []), scope.args.get("using")]
-            own += [scope.this] if not isinstance(scope, exp.Select) else []
-            for clause in own:
-                for one in clause if isinstance(clause, list) else [clause]:
-                    source = one.this if isinstance(one, (exp.From, exp.Join)) else one
-                    inner = source.args.get("joins") or [] if isinstance(source, exp.Expr) else []
-                    for table in (source, *(join.this for join in inner)):
-                        if isinstance(table, exp.Expr) and table.alias_or_name:
-                            schemas.setdefault(table.alias_or_name.lower(), table.text("db").lower())
-        scope = scope.parent
-    return schemas
 
 
 def _base(parts: list[str], tables: dict[str, str], rows: set[str]) -> tuple[exp.Column | None, list[str]]:

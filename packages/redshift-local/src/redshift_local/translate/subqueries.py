@@ -1,10 +1,9 @@
 """Subqueries that Redshift cannot run: recursive and correlated ones. Also aggregates that sort."""
 
-from collections.abc import Iterator
-
 from sqlglot import exp
 
 from redshift_local.plan import Refused
+from redshift_local.translate import scopes
 
 _CORRELATED = "This type of correlated subquery pattern is not supported yet"
 _JOIN_INSTEAD = "write a join instead"
@@ -91,37 +90,11 @@ def _column_names(node: exp.Expr) -> str:
     return node.transform(lambda part: exp.column(part.this) if isinstance(part, exp.Column) else part).sql().lower()
 
 
-def _blocks(node: exp.Expr) -> Iterator[tuple[exp.Expr, dict[str, str], exp.Expr]]:
-    """Yield the query blocks around a node from the inside, the tables that each makes known, and the path's child."""
-    child, parent, hidden = node, node.parent, False
-    while parent is not None:
-        if isinstance(parent, exp.CTE):
-            return
-        if isinstance(parent, (exp.From, exp.Join)) and not (isinstance(parent, exp.Join) and child.arg_key == "on"):
-            hidden = True  # a table of FROM does not see the others
-        if isinstance(parent, (exp.Select, exp.Update, exp.Delete, exp.Merge)):
-            yield parent, {} if hidden else _tables(parent), child
-            hidden = False
-        child, parent = parent, parent.parent
-
-
-def _tables(block: exp.Expr) -> dict[str, str]:
-    clauses = [block.args.get("from_"), *(block.args.get("joins") or []), block.args.get("using")]
-    clauses += [] if isinstance(block, exp.Select) else [block.this]
-    names = {}
-    for clause in clauses:
-        for part in clause if isinstance(clause, list) else [clause]:
-            source = part.this if isinstance(part, (exp.From, exp.Join)) else part
-            if isinstance(source, exp.Expr) and source.alias_or_name:
-                names[source.alias_or_name.lower()] = source.text("db").lower()
-    return names
-
-
 def _outer(column: exp.Column) -> list[tuple[exp.Expr, exp.Expr]]:
     """Return the blocks from the column's own to the one whose table it names, with the path; empty if it is one."""
     parts = [part.name.lower() for part in column.parts]
     path = []
-    for block, tables, child in _blocks(column):
+    for block, tables, child in scopes.blocks(column):
         path.append((block, child))
         if parts[0] in tables or (len(parts) > 2 and tables.get(parts[1]) == parts[0]):
             return path if len(path) > 1 else []
