@@ -70,8 +70,8 @@ def _sql(account: Account) -> Result:
         ]
         problems += _planning_problems(account, nodes, schema)
     if problems:
-        shown = "\n".join(dict.fromkeys(problems)).replace(schema, account.pipeline.target_schema)
-        return Finding(f"{len(problems)} statements are refused:\n{shown}", "change these files of the dbt project")
+        refusals = "\n".join(dict.fromkeys(problems)).replace(schema, account.pipeline.target_schema)
+        return Finding(f"{len(problems)} statements are refused:\n{refusals}", "change these files of the dbt project")
     return f"{len(results)} tables and views created without rows, {len(nodes)} queries explained"
 
 
