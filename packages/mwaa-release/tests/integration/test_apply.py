@@ -140,6 +140,13 @@ def test_a_file_that_changes_during_the_apply_is_uploaded(bucket, make_artifact,
     assert live_release(bucket) == TWO
 
 
+def test_an_unreadable_current_is_replaced(bucket, make_artifact, live_release):
+    apply(make_artifact(1, PROJECT, FILES), bucket)
+    bucket.s3.put_object(Bucket=bucket.name, Key="dags/dbt/flights/CURRENT", Body=b"\xff")
+    apply(make_artifact(2, PROJECT, FILES), bucket)
+    assert live_release(bucket) == TWO
+
+
 def test_a_dag_file_changed_by_hand_is_put_back(bucket, make_artifact, contents):
     apply(make_artifact(1, PROJECT, FILES), bucket)
     bucket.s3.put_object(Bucket=bucket.name, Key="dags/pipelines.py", Body=b"x")

@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 
 from mwaa_release.bucket import PARALLEL, Bucket, in_parallel
 from mwaa_release.errors import DeployError, SetupError, from_aws
-from mwaa_release.release import RELEASE_ID, File, Release
+from mwaa_release.release import RELEASE_ID, File, Release, sha256
 
 RELEASE = Release(
     "20260101T000001Z-abcdef1", "flights", "abcdef1", "now", "1.11", (File("b", 2, "22"), File("a", 1, "1"))
@@ -73,6 +73,37 @@ def test_errors_of_aws_say_where_and_what_to_do(error, kind, said):
     assert type(error_raised) is kind
     with pytest.raises(kind, match=f"^uploading s3://b/k: .*{said}"):
         raise error_raised
+
+
+class DeniedS3:
+    """Refuses every request."""
+
+    def __getattr__(self, operation):
+        def refuse(*_, **__):
+            status = {"HTTPStatusCode": 403}
+            raise ClientError(
+                {"Error": {"Code": "AccessDenied", "Message": "no"}, "ResponseMetadata": status}, operation
+            )
+
+        return refuse
+
+
+@pytest.mark.parametrize(
+    "request_of",
+    [
+        lambda bucket: bucket.sizes("k"),
+        lambda bucket: bucket.read("k"),
+        lambda bucket: bucket.describe("k"),
+        lambda bucket: bucket.put("k", b"", sha256(b"")),
+        lambda bucket: bucket.put_if("k", b"", None),
+        lambda bucket: bucket.copy("k", "to", sha256(b"")),
+        lambda bucket: bucket.delete(["k"]),
+    ],
+    ids=["sizes", "read", "describe", "put", "put_if", "copy", "delete"],
+)
+def test_a_denied_request_is_not_a_missing_file(request_of):
+    with pytest.raises(SetupError, match=r"s3://b/k\b.*access denied"):
+        request_of(Bucket("b", DeniedS3()))
 
 
 def test_keys_are_deleted_in_batches_that_s3_accepts():
