@@ -83,6 +83,17 @@ def test_an_unknown_database_is_refused(warehouse):
         warehouse.connect(database="nowhere")
 
 
+def test_a_database_can_be_dropped_after_somebody_used_it(warehouse, admin):
+    admin.execute("create database used_once")
+    with warehouse.connect(database="used_once") as connection:
+        connection.run("select 1")
+        # The history is written over a connection of the warehouse's own.
+        assert connection.run("select count(*) > 0 from sys_query_history")[0] == [True]
+    admin.execute("drop database used_once")
+    admin.execute("select count(*) from pg_database where datname = 'used_once'")
+    assert admin.fetchone() == [0]
+
+
 def test_default_privileges_apply_to_later_tables(warehouse, admin):
     admin.execute("create user login_a password 'Plain1text'")
     admin.execute("create schema later")

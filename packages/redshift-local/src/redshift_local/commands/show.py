@@ -84,7 +84,17 @@ def show(words: Words) -> Plan:
         return Plan(
             f'SELECT {HELPERS}.view_definition({literal(name)}::regclass) AS "Show View DDL statement"', tag="SHOW"
         )
-    if words.peek() in ("procedure", "external", "model", "datashares", "functions", "procedures", "parameters"):
+    if words.peek() in (
+        "procedure",
+        "external",
+        "model",
+        "datashares",
+        "functions",
+        "procedures",
+        "parameters",
+        "column",
+        "constraints",
+    ):
         raise unsupported(f"SHOW {words.peek().upper()}", "it works on a cluster only")
     if words.take("all"):
         return _show_all()

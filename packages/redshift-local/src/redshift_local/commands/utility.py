@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from redshift_local.commands.show import SETTINGS, show
 from redshift_local.parse.words import Words
-from redshift_local.plan import HELPERS, Plan, Refused, block, literal, unsupported
+from redshift_local.plan import HELPERS, Plan, Refused, bare, block, literal, unsupported
 
 _SETTINGS_NOT_HERE = {"enable_case_sensitive_identifier": ("on", "true"), "metadata_catalog": ()}
 Translate = Callable[[Words], Plan]
@@ -19,8 +19,11 @@ def utility(words: Words, translate: Translate) -> Plan | None:
         translate: translates the rest of it as a statement.
     """
     if handler := _HANDLERS.get(words.peek()):
+        start = words.position
         words.position += 1
-        return handler(words, translate)
+        plan = handler(words, translate)
+        words.position = words.position if plan else start
+        return plan
     return None
 
 
@@ -133,6 +136,35 @@ class Truncate:
         return "TRUNCATE TABLE"
 
 
+@dataclass
+class DropDatabase:
+    """DROP DATABASE. https://docs.aws.amazon.com/redshift/latest/dg/r_DROP_DATABASE.html"""
+
+    name: str
+    rest: str
+
+    async def run(self, session) -> str:
+        """Drop the database, to which the gateway itself may be connected; returns the command tag."""
+        await session.leave_database(bare(self.name))
+        await session.query_internal(f"DROP DATABASE {self.rest}")
+        return "DROP DATABASE"
+
+
+def _drop(words: Words, _: Translate) -> Plan | None:
+    if not words.take("database"):
+        return None
+    start = words.position
+    words.take("if", "exists")
+    name = words.name()
+    words.position = start
+    return Plan("", action=DropDatabase(name, words.rest()))
+
+
+def _use(words: Words, _: Translate) -> Plan:
+    """https://docs.aws.amazon.com/redshift/latest/dg/r_USE_command.html"""
+    raise unsupported("the statement USE", "connect to the database")
+
+
 def _truncate(words: Words, _: Translate) -> Plan:
     words.take("table")
     name = ".".join(words.dotted())
@@ -164,9 +196,17 @@ def _refresh(words: Words, _: Translate) -> Plan:
 def _comment(words: Words, _: Translate) -> Plan:
     """https://docs.aws.amazon.com/redshift/latest/dg/r_COMMENT.html"""
     start = words.position
-    name = words.dotted() if words.take("on", "column") else []
+    is_view = words.take("on", "view")
+    name = words.dotted() if is_view or words.take("on", "column") else []
+    after = words.position
     words.position = start
     sql = f"COMMENT {words.rest()}"
+    if is_view:
+        words.position = after
+        view = ".".join(name)
+        materialized = f"COMMENT ON MATERIALIZED VIEW {view} {words.rest()}"
+        is_materialized = f"{HELPERS}.is_materialized({literal(view)})"
+        return Plan(block(f"IF {is_materialized} THEN {materialized}; ELSE {sql}; END IF"), tag="COMMENT")
     if len(name) < 2:
         return Plan(sql)
     allow = f"PERFORM {HELPERS}.allow_column_comment({literal('.'.join(name[-3:-1]))})"
@@ -177,7 +217,7 @@ def _call(words: Words, _: Translate) -> Plan:
     raise unsupported("the statement CALL", "stored procedures run on a cluster only")
 
 
-_HANDLERS: dict[str, Callable[[Words, Translate], Plan]] = {
+_HANDLERS: dict[str, Callable[[Words, Translate], Plan | None]] = {
     verb: _as_it_is(verb.upper())
     for verb in "begin start commit end rollback abort fetch close deallocate execute".split()  # noqa: SIM905
 } | {
@@ -186,6 +226,7 @@ _HANDLERS: dict[str, Callable[[Words, Translate], Plan]] = {
     "cancel": _cancel,
     "comment": _comment,
     "declare": _declare,
+    "drop": _drop,
     "explain": _explain,
     "lock": _lock,
     "prepare": _prepare,
@@ -194,5 +235,6 @@ _HANDLERS: dict[str, Callable[[Words, Translate], Plan]] = {
     "set": _set,
     "show": lambda words, _: show(words),
     "truncate": _truncate,
+    "use": _use,
     "vacuum": _vacuum,
 }

@@ -95,6 +95,13 @@ class Journal:
             self._connections[database] = connection
         return connection
 
+    async def leave(self, database: str) -> None:
+        """Close the journal's own connection to a database, so that it can be dropped, and forget its records."""
+        async with self._lock:
+            self._waiting.pop(database, None)
+            if connection := self._connections.pop(database, None):
+                await connection.close()
+
     async def run(self) -> None:
         """Write every second, until cancelled."""
         while True:

@@ -21,6 +21,11 @@ _NOT_FOR_CLIENTS = "PpqWFLR"
 _NO_SYSTEM_VIEW = re.compile(
     r'relation "(?:pg_catalog\.)?((?:svv|svl|stl|stv|sys|svcs)_\w+|pg_\w+_info)" does not exist'
 )
+# Columns of PostgreSQL 8.0's catalog, which is Redshift's, that later versions dropped.
+_NO_CATALOG_COLUMN = re.compile(
+    r'column "?(?:\w+\.)?(reltoastidxid|relukeys|relfkeys|relrefs|relhasoids|relhaspkey|consrc|datlastsysoid'
+    r'|datvacuumxid|proisagg|spclocation)"? does not exist'
+)
 
 
 @dataclass
@@ -145,6 +150,9 @@ class Answers:
             refusal = unsupported(
                 f"the system view {name[1]}", "query it on a cluster; its content does not exist here"
             )
+            fields |= {"C": refusal.code, "M": refusal.text, "H": refusal.hint}
+        elif fields.get("C") == "42703" and (name := _NO_CATALOG_COLUMN.match(fields.get("M", ""))):
+            refusal = unsupported(f"the catalog column {name[1]}", "query it on a cluster")
             fields |= {"C": refusal.code, "M": refusal.text, "H": refusal.hint}
         elif fields.get("M", "").startswith("cross-database references are not implemented"):
             fields["M"] = "not supported by the local warehouse: tables of another database"

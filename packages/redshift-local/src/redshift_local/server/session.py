@@ -291,6 +291,10 @@ class Session:
         """Send the client a notice, as Redshift does after a COPY."""
         self.client_writer.write(wire.notice(text))
 
+    async def leave_database(self, database: str) -> None:
+        """Close the gateway's own connections to a database."""
+        await self.journal.leave(database)
+
     def load_errors(self, table: str, bad_fields: list[BadField]) -> None:
         """Record rows that a COPY could not load."""
         self.journal.load_errors(self.who, self.journal.next_id(), table, bad_fields)

@@ -109,3 +109,22 @@ BEGIN
         CREATE CAST (bpchar AS boolean) WITH FUNCTION pg_redshift.no_boolean(bpchar);
     END IF;
 END $$;
+
+-- "123-" is a negative number, "a blank or empty string" is 0, and halves are rounded to the nearest even number.
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_TEXT_TO_NUMERIC_ALT.html
+CREATE OR REPLACE FUNCTION pg_redshift.with_sign_at_the_end(value text) RETURNS numeric LANGUAGE sql IMMUTABLE AS
+$$ SELECT coalesce(nullif(regexp_replace(trim(value), '^(.*)([+-])$', '\2\1'), '')::numeric,
+                   CASE WHEN value IS NOT NULL THEN 0 END) $$;
+CREATE OR REPLACE FUNCTION pg_catalog.text_to_int_alt(value text) RETURNS integer LANGUAGE sql IMMUTABLE AS
+$$ SELECT trunc(pg_redshift.with_sign_at_the_end(value))::integer $$;
+CREATE OR REPLACE FUNCTION pg_catalog.text_to_numeric_alt(value text, digits integer DEFAULT 38, scale integer DEFAULT 0)
+RETURNS numeric LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    shifted numeric := pg_redshift.with_sign_at_the_end(value) * 10::numeric ^ scale;
+    rounded numeric := CASE WHEN abs(shifted - trunc(shifted)) = 0.5 THEN round(shifted / 2) * 2 ELSE round(shifted) END;
+BEGIN
+    IF abs(rounded) >= 10::numeric ^ digits THEN
+        RAISE numeric_value_out_of_range USING MESSAGE = format('numeric field overflow: %s', value);
+    END IF;
+    RETURN round(rounded / 10::numeric ^ scale, scale);
+END $$;

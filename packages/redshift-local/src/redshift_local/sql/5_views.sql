@@ -165,3 +165,6 @@ BEGIN
             type), 'add a column, update it, drop the old one, and rename; only VARCHAR can be resized');
     END IF;
 END $$;
+
+CREATE OR REPLACE FUNCTION pg_redshift.is_materialized(relation text) RETURNS boolean LANGUAGE sql STABLE AS
+$$ SELECT EXISTS (SELECT FROM pg_class WHERE oid = to_regclass(relation) AND relkind = 'm') $$;

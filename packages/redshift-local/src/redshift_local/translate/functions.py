@@ -36,8 +36,8 @@ _DOUBLE = frozenset({
 _YEARS = ("year", "years", "y", "yr", "yrs")
 _PREFIXES_NOT_HERE = ("st_", "h3_", "hll_", "ai_", "explain_model")
 _NOT_HERE = frozenset({
-    "farmfingerprint64", "murmur3_32_hash", "checksum", "collate", "object_transform", "text_to_int_alt",
-    "text_to_numeric_alt", "default_iam_role", "slice_num", "hll", "size", "is_float", "is_decimal",
+    "farmfingerprint64", "murmur3_32_hash", "checksum", "collate", "object_transform", "intervald2s",
+    "intervaly2m", "abstime", "reltime", "default_iam_role", "slice_num", "hll", "size", "is_float", "is_decimal",
     "change_query_priority", "change_session_priority", "change_user_priority", "reboot_cluster",
     "has_assumerole_privilege", "pg_get_grantee_by_iam_role", "pg_get_iam_role_by_user", "proc_is_rls_safe",
     "pg_timezone_abbrevs",
@@ -250,6 +250,12 @@ def window(node: exp.Window) -> exp.Expr | None:
     return None
 
 
+def _alternative(node: exp.Anonymous) -> None:
+    """TEXT_TO_INT_ALT and TEXT_TO_NUMERIC_ALT. https://docs.aws.amazon.com/redshift/latest/dg/r_TEXT_TO_NUMERIC_ALT.html"""
+    if len(node.expressions) > 1 and node.expressions[1].is_string:
+        raise unsupported(f"{str(node.this).upper()} with a format", "use TO_NUMBER")
+
+
 _HANDLERS: dict[str, Callable[[exp.Anonymous], exp.Expr | None]] = {
     "nvl2": _nvl2,
     "avg": _avg,
@@ -259,6 +265,8 @@ _HANDLERS: dict[str, Callable[[exp.Anonymous], exp.Expr | None]] = {
     "object": _renamed(f"{HELPERS}.object_of"),
     "version": _renamed(f"{HELPERS}.version"),
     "current_setting": _renamed(f"{HELPERS}.current_setting"),
+    "text_to_int_alt": _alternative,
+    "text_to_numeric_alt": _alternative,
     "set_config": _renamed(f"{HELPERS}.set_config"),
 }
 

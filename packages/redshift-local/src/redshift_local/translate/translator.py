@@ -180,12 +180,32 @@ def _parse(tokens: list[Token], text: str) -> exp.Expr:
     try:
         [tree] = _DIALECT.parser().parse(tokens, text)
     except ParseError as problem:
+        if refusal := _unknown_type(tokens):
+            raise refusal from problem
         details = problem.errors[0] if problem.errors else {}
         near = f'syntax error at or near "{details.get("highlight", "")}"'
         raise Refused(near, "42601", details.get("description", "")) from problem
     if tree is None:
         raise Refused(f'syntax error at or near "{tokens[0].text}"', "42601")
     return tree
+
+
+def _unknown_type(tokens: list[Token]) -> Refused | None:
+    """Return the refusal of a type that Redshift has and sqlglot cannot parse, if there is one."""
+    words = [token.text.lower() for token in tokens]
+    for name in ("abstime", "intervald2s", "intervaly2m", "reltime"):
+        if name in words:
+            return unsupported(f"type {name.upper()}", "it works on a cluster only")
+    for index, word in enumerate(words[:-2]):
+        # INTERVAL DAY TO SECOND (4); https://docs.aws.amazon.com/redshift/latest/dg/r_interval_data_types.html
+        if (
+            word == "second"
+            and "interval" in words[:index]
+            and words[index + 1] == "("
+            and words[index + 2].isdecimal()
+        ):
+            return unsupported("a precision of INTERVAL", "leave it out; here it is always 6")
+    return None
 
 
 def _with_columns(tree: exp.Expr, columns: stars.Columns) -> Plan:
