@@ -6,6 +6,7 @@ import typer
 
 from mwaa_release.account import check_account
 from mwaa_release.bucket import aws_client
+from mwaa_release.cli_doctor import check_before_smoke
 from mwaa_release.cli_options import ARTIFACT, AccountOption, ArtifactOption, out
 from mwaa_release.errors import SetupError
 from mwaa_release.move import DRAIN_SECONDS
@@ -65,9 +66,13 @@ def smoke(
     artifact: ArtifactOption = ARTIFACT,
     account: AccountOption = None,
 ) -> None:
-    """Run a pipeline once on an environment with the applied release. Fails if the run fails."""
+    """Run a pipeline once on an environment with the applied release. Fails if the run fails.
+
+    First checks environment and release like `doctor`. Only a missing environment or release stops it.
+    """
     check_account(aws_client("sts") if account else None, account)
     dag = dag or find_pipeline().dag_name
+    check_before_smoke(environment, dag, account)
     release_id = release or Artifact.read(artifact).releases[0].release_id
     with show_progress() as progress:
         run_id = run_pipeline(aws_client("mwaa"), environment, dag, release_id, progress)

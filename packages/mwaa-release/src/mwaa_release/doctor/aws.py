@@ -49,6 +49,7 @@ def _environment(account: Account) -> Result:
         return Finding(
             f"there is no environment {name!r} in {account.region}",
             "create it by step 8 of infra/README.md, or choose another: aws mwaa list-environments",
+            stops_smoke=True,
         )
     status = environment["Status"]
     if status not in ("AVAILABLE", "UPDATE_FAILED"):
@@ -191,7 +192,7 @@ def _release(account: Account) -> Result:
     apply = f"python -m mwaa_release build && python -m mwaa_release apply --bucket {bucket.name}"
     if state.live is None:
         live = f"names {state.live_id}, which is incomplete" if state.live_id else "does not exist"
-        return Finding(f"{name} has no live release: {PROJECTS}{name}/CURRENT {live}", apply)
+        return Finding(f"{name} has no live release: {PROJECTS}{name}/CURRENT {live}", apply, stops_smoke=True)
     if damaged := damaged_files(state.live, sizes):
         return Finding(f"{state.live_id} is damaged: {damaged[0]} is missing or has another size", apply)
     manifest = f"{state.live.prefix}manifest.json"
@@ -237,7 +238,10 @@ def _simulations(account: Account) -> Iterator[tuple[list[str], str, str, dict[s
     """Yield actions, the resource in the policy, a resource to simulate, and condition keys, for the execution role."""
     template = _stack(account)
     policies = template.evaluate(template.content["Resources"]["ExecutionRole"]["Properties"]["Policies"])
-    connection = f"{account.connections_prefix}/{account.pipeline.redshift_connection_id}-??????"
+    # Empty for a connection in Airflow's own database.
+    connection = account.connections_prefix and (
+        f"{account.connections_prefix}/{account.pipeline.redshift_connection_id}-??????"
+    )
     for statement in (statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]):
         patterns = _listed(statement["Action"])
         actions = [action for pattern in patterns for action in _ACTIONS_OF_PATTERN.get(pattern, [pattern])]
@@ -248,7 +252,7 @@ def _simulations(account: Account) -> Iterator[tuple[list[str], str, str, dict[s
             resource = resource.replace("airflow/connections/*", connection)
             suitable = [action for action in actions if _takes(action, resource)]
             # Without a name, the pipeline or environment does not use the resource: no alert, secret or key.
-            if not suitable or not resource or resource.endswith((":function:", ":secret:-??????")):
+            if not suitable or not resource or resource.endswith((":function:", ":secret:", ":secret:-??????")):
                 continue
             example = resource if resource == "*" else resource.replace("?", "x").replace("*", "example")
             if ":sqs:" in resource:
@@ -332,9 +336,9 @@ def _alert_topic(account: Account) -> Result:
     return f"{len(subscriptions)} confirmed subscriptions"
 
 
-CREDENTIALS = Check("credentials", _credentials, stops_smoke=True)
+CREDENTIALS = Check("credentials", _credentials)
 ENVIRONMENT = (
-    Check("environment", _environment, ("credentials",), ("airflow:GetEnvironment",), stops_smoke=True),
+    Check("environment", _environment, ("credentials",), ("airflow:GetEnvironment",)),
     Check("Airflow version", _airflow_version, ("environment",)),
     Check("environment class", _environment_class, ("environment",)),
     Check("Airflow options", _airflow_options, ("environment",)),
@@ -345,9 +349,7 @@ BUCKET = (
     Check("bucket access", _private, ("credentials",), ("s3:GetBucketPublicAccessBlock",)),
 )
 RELEASE = (
-    Check(
-        "live release", _release, ("credentials",), ("s3:ListBucket", "s3:GetObject", "kms:Decrypt"), stops_smoke=True
-    ),
+    Check("live release", _release, ("credentials",), ("s3:ListBucket", "s3:GetObject", "kms:Decrypt")),
     Check("released files", _released_files, ("environment",), ("s3:ListBucket", "s3:GetObject", "kms:Decrypt")),
 )
 EXECUTION_ROLE = (

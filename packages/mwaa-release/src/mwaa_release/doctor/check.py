@@ -21,10 +21,17 @@ _DENIED_ACTION = re.compile(r"not authorized to perform: ([\w-]+:\w+)(?: on reso
 
 @dataclass(frozen=True)
 class Finding:
-    """A problem, and the command or action that fixes it."""
+    """A problem.
+
+    Args:
+        problem: one sentence with the value.
+        fix: the command or action that fixes it.
+        stops_smoke: whether a smoke test cannot succeed.
+    """
 
     problem: str
     fix: str
+    stops_smoke: bool = False
 
 
 class NotCheckedError(Exception):
@@ -99,14 +106,12 @@ class Check:
         run: looks, and returns what it saw, or a finding.
         needs: names of the checks that must succeed before.
         actions: the IAM actions that the caller needs.
-        stops_smoke: whether a smoke test must fail after a finding.
     """
 
     name: str
     run: Callable[[Account], Result]
     needs: tuple[str, ...] = ()
     actions: tuple[str, ...] = ()
-    stops_smoke: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,14 +123,14 @@ class Outcome:
         status: `ok`, `failed` or `not checked`.
         text: the result of a success, or the reason of a failure or of a check that did not run.
         fix: of a failure.
-        denied: whether it failed because the caller lacks a permission.
+        stops_smoke: whether a smoke test cannot succeed.
     """
 
     check: Check
     status: str
     text: str
     fix: str = ""
-    denied: bool = False
+    stops_smoke: bool = False
 
 
 def run_checks(
@@ -166,7 +171,7 @@ def _outcome(check: Check, account: Account) -> Outcome:
     except redshift_connector.Error as error:
         return Outcome(check, "failed", f"Redshift refused: {error_text(error)}")
     if isinstance(result, Finding):
-        return Outcome(check, "failed", result.problem, result.fix)
+        return Outcome(check, "failed", result.problem, result.fix, result.stops_smoke)
     return Outcome(check, "ok", result)
 
 
@@ -177,4 +182,4 @@ def _aws_outcome(check: Check, account: Account, error: BotoCoreError | ClientEr
     action = denied[1] if denied else " and ".join(check.actions)
     where = f" on {denied[2]}" if denied and denied[2] else ""
     caller = account.caller.get("Arn", "the caller")
-    return Outcome(check, "failed", f"no permission for {action}{where}", f"allow {action} to {caller}", denied=True)
+    return Outcome(check, "failed", f"no permission for {action}{where}", f"allow {action} to {caller}")

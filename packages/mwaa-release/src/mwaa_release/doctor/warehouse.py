@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 from sqlglot.dialects.redshift import Redshift
 
 from audit_report.redshift import WarehouseError, connect, error_code, quote_identifier
+from mwaa_release.airflow_api import AirflowApi
 from mwaa_release.doctor.check import Account, Check, Finding, NotCheckedError, Result
 from mwaa_release.errors import DeployError
 from mwaa_release.freshness import login_variables, read_connection
@@ -29,36 +30,48 @@ _GRANT = "python -m mwaa_release warehouse-user"
 def _connection(account: Account) -> Result:
     conn_id = account.pipeline.redshift_connection_id
     options = account.environment.get("AirflowConfigurationOptions", {})
+    as_in_stack = "set the options secrets.backend and secrets.backend_kwargs as infra/environment.yml does"
     if not options.get("secrets.backend", "").endswith(".SecretsManagerBackend"):
-        return Finding(
-            f"the environment looks for {conn_id} only in Airflow's own database, not in Secrets Manager",
-            "set the options secrets.backend and secrets.backend_kwargs as infra/environment.yml does",
-        )
+        return _in_airflow(account) or Finding("the environment does not look in Secrets Manager", as_in_stack)
+    kwargs = options.get("secrets.backend_kwargs") or "{}"
     try:
         # Defaults and comparison as in Airflow's backend.
-        backend = {"connections_prefix": "airflow/connections", **json.loads(options["secrets.backend_kwargs"])}
-    except (KeyError, ValueError):
-        value = options.get("secrets.backend_kwargs")
-        return Finding(
-            f"the option secrets.backend_kwargs is {value!r}, which is not JSON", "set it as infra/environment.yml does"
-        )
+        backend = {"connections_prefix": "airflow/connections", **json.loads(kwargs)}
+    except (ValueError, TypeError):
+        return Finding(f"the option secrets.backend_kwargs is {kwargs!r}, which is not a JSON object", as_in_stack)
     pattern = backend.get("connections_lookup_pattern")
     if pattern and not re.match(pattern, conn_id, re.IGNORECASE):
-        return Finding(
-            f"Airflow never looks for {conn_id} in Secrets Manager: connections_lookup_pattern is {pattern!r}",
-            "change the pattern in the option secrets.backend_kwargs as infra/environment.yml has it",
-        )
-    account.connections_prefix = backend["connections_prefix"] or ""
-    name = f"{account.connections_prefix}/{conn_id}"
+        problem = f"Airflow does not look for {conn_id} in Secrets Manager: connections_lookup_pattern is {pattern!r}"
+        return _in_airflow(account) or Finding(problem, as_in_stack)
+    name = f"{backend['connections_prefix']}/{conn_id}"
     form = '{"conn_type": "redshift", "host": "<endpoint>", "port": 5439, "schema": "dev"}'
     try:
         connection = read_connection(account.client("secretsmanager"), name)
     except DeployError as error:
-        return _unreadable_secret(error, name, form)
+        finding = _unreadable_secret(error, name, form)
+        return _in_airflow(account) or finding if error.__cause__ else finding
     if missing := [key for key in ("conn_type", "schema") if not connection.get(key)]:
         return Finding(f"secret {name} has no {' and no '.join(missing)}", _put_secret(name, form))
-    account.connection = connection
+    account.connection, account.connections_prefix = connection, backend["connections_prefix"]
     return f"{name}: {connection['host']}:{connection['port']}"
+
+
+def _in_airflow(account: Account) -> str | None:
+    """Return what the check of a connection that was created in Airflow's UI saw, or None without such a connection."""
+    conn_id = account.pipeline.redshift_connection_id
+    airflow = AirflowApi(account.client("mwaa"), account.environment_name)
+    try:
+        connection = airflow.call("GET", f"/connections/{conn_id}")
+    except DeployError:
+        # Only an Op of Airflow can read connections. The finding about Secrets Manager stands without it.
+        return None
+    if not connection or not connection.get("host"):
+        return None
+    account.connection = connection | {
+        "port": connection.get("port") or 5439,
+        "extra": json.loads(connection.get("extra") or "{}"),
+    }
+    return f"{conn_id} in Airflow's database: {connection['host']}:{account.connection['port']}"
 
 
 def _secret(account: Account) -> Result:
