@@ -15,7 +15,7 @@ CHECKS: tuple[Check, ...] = (
     *warehouse.GRANTS,
     *aws.ALERT,
 )
-# A release role can look at these. No job of GitHub should have the permissions of the others, such as reading a secret.
+# A release role can look at these. No GitHub job should have the permissions of the others, such as reading a secret.
 SMOKE_CHECKS: tuple[Check, ...] = (aws.CREDENTIALS, *aws.ENVIRONMENT, *aws.RELEASE)
 
 __all__ = ["CHECKS", "SMOKE_CHECKS", "SQL"]
