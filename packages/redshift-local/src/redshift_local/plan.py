@@ -34,6 +34,7 @@ class Plan:
         reads: schema (or nothing) and name of every relation whose rows it reads.
         writes: the relation that it inserts rows into, as PostgreSQL text.
         makes_late_view: name of the late-binding view that it creates.
+        makes_recursive_view: name of the view over a recursive CTE that it creates.
         renames: a relation's old and new name.
         refused: whether `sql` only raises an error.
         label: the query group that it sets.
@@ -53,6 +54,7 @@ class Plan:
     reads: frozenset[tuple[str, str]] = frozenset()
     writes: str = ""
     makes_late_view: str = ""
+    makes_recursive_view: str = ""
     renames: tuple[str, str] | None = None
     label: str | None = None
     alias_fallback: "Plan | None" = None

@@ -1,9 +1,18 @@
 # ruff: noqa: S608 - names are quoted, literals escaped; translating SQL is what this package does
 """Resolves at run time what depends on existing tables: aliases, star lists and late-binding views."""
 
+from dataclasses import dataclass, field
 from typing import Any
 
-from redshift_local.plan import HELPERS, Plan, Refused, literal, raising, unsupported
+from redshift_local.plan import HELPERS, Plan, Refused, identifier, literal, raising, unsupported
+
+
+@dataclass
+class ViewNames:
+    """Names of views that need attention when they are read; other relations can have them, too."""
+
+    late: set[str] = field(default_factory=set)
+    recursive: set[str] = field(default_factory=set)
 
 
 async def resolve(session: Any, plan: Plan) -> Plan:
@@ -14,9 +23,12 @@ async def resolve(session: Any, plan: Plan) -> Plan:
         plan: a translated statement.
     """
     if plan.makes_late_view:
-        session.late_views.add(plan.makes_late_view)
-    if plan.renames and plan.renames[0] in session.late_views:
-        session.late_views.add(plan.renames[1])
+        session.views.late.add(plan.makes_late_view)
+    if plan.makes_recursive_view:
+        session.views.recursive.add(plan.makes_recursive_view)
+    for names in (session.views.late, session.views.recursive):
+        if plan.renames and plan.renames[0] in names:
+            names.add(plan.renames[1])
     if session.failed:
         return plan
     try:
@@ -24,6 +36,7 @@ async def resolve(session: Any, plan: Plan) -> Plan:
             text, plan = plan.text, plan.complete(await _columns(session, plan.needs_columns))
             plan.text = text
         await _bind_views(session, plan)
+        await _check_recursive_views(session, plan)
         return await _with_aliases(session, plan) if plan.alias_fallback else plan
     except Refused as refusal:
         failing = raising(refusal)
@@ -46,7 +59,7 @@ async def _columns(session: Any, tables: list[str]) -> dict[str, list[str]]:
 
 async def _bind_views(session: Any, plan: Plan) -> None:
     """Bind the late-binding views that a statement reads to the current relations of these names."""
-    names = {name for _, name in plan.reads if name in session.late_views}
+    names = {name for _, name in plan.reads if name in session.views.late}
     if not names:
         return
     names_array = ", ".join(literal(name) for name in names)
@@ -55,6 +68,20 @@ async def _bind_views(session: Any, plan: Plan) -> None:
     ):
         if problem and ({(schema, name), ("", name)} & plan.reads):
             raise Refused(problem, "42P01", f"late-binding view {schema}.{name} reads it")
+
+
+async def _check_recursive_views(session: Any, plan: Plan) -> None:
+    """Refuse to join a view over a recursive CTE, which becomes a subquery.
+
+    https://github.com/dbt-labs/dbt-redshift/issues/803. Unverified: that such a view can be read alone.
+    """
+    views = [(schema, name) for schema, name in sorted(plan.reads) if name in session.views.recursive]
+    if len(plan.reads) < 2 or not views:
+        return
+    names = ", ".join(literal(".".join(identifier(part) for part in view if part)) for view in views)
+    for (name,) in await session.query_between(f"SELECT * FROM {HELPERS}.recursive_views(ARRAY[{names}])"):
+        hint = f"the view {name} has a recursive CTE; store its rows in a table, and join that"
+        raise Refused("Recursive CTE in subquery are not supported.", "0A000", hint)
 
 
 async def _with_aliases(session: Any, plan: Plan) -> Plan:

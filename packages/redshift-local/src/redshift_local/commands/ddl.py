@@ -193,6 +193,8 @@ def _identity(kind: exp.Expr) -> exp.Expr:
     if isinstance(kind, exp.DefaultColumnConstraint):
         if not isinstance(kind.this, exp.Anonymous) or kind.this.name.lower() != "identity":
             return kind
+        if len(kind.this.expressions) != 2:
+            raise Refused('syntax error at or near "identity"', "42601", "write DEFAULT IDENTITY (seed, step)")
         start, step = kind.this.expressions
         kind = exp.GeneratedAsIdentityColumnConstraint(this=False, start=start, increment=step)
     if start := kind.args.get("start"):

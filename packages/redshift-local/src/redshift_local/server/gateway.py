@@ -7,6 +7,7 @@ import struct
 
 import psycopg
 
+from redshift_local.catalog.bind_late import ViewNames
 from redshift_local.protocol import login, wire
 from redshift_local.server.journal import Journal, Who
 from redshift_local.server.postgres import Postgres
@@ -32,7 +33,7 @@ class Gateway:
         self._writing: asyncio.Task | None = None
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task] = set()
-        self._late_views: dict[str, set[str]] = {}
+        self._views: dict[str, ViewNames] = {}
 
     async def start(self) -> None:
         """Listen. Raises OSError if the port is in use."""
@@ -93,8 +94,8 @@ class Gateway:
         """
         pid = struct.unpack_from("!I", server[2])[0]
         who = Who(parameters["user"].lower(), parameters.get("database", parameters["user"]).lower(), pid)
-        late_views = await self._late_views_of(who.database)
-        session = Session(client, server[:2], self.journal, who, late_views)
+        views = await self._views_of(who.database)
+        session = Session(client, server[:2], self.journal, who, views)
         try:
             await session.run()
         finally:
@@ -152,13 +153,15 @@ class Gateway:
         server[1].close()
         return None
 
-    async def _late_views_of(self, database: str) -> set[str]:
-        if database not in self._late_views:
-            question = "select c.relname from pg_redshift.late_binding_views v join pg_class c on c.oid = v.view"
+    async def _views_of(self, database: str) -> ViewNames:
+        if database not in self._views:
+            question = "select v.late, c.relname from pg_redshift.special_views() v join pg_class c on c.oid = v.view"
             async with await psycopg.AsyncConnection.connect(self.postgres.conninfo(database)) as connection:
-                names = {row[0] async for row in await connection.execute(question)}
-            self._late_views.setdefault(database, set()).update(names)
-        return self._late_views[database]
+                rows = [row async for row in await connection.execute(question)]
+            names = self._views.setdefault(database, ViewNames())
+            names.late.update(name for late, name in rows if late)
+            names.recursive.update(name for late, name in rows if not late)
+        return self._views[database]
 
     async def _verifier(self, user: str) -> str | None:
         connection = await psycopg.AsyncConnection.connect(self.postgres.conninfo("postgres"), autocommit=True)

@@ -6,7 +6,7 @@ import struct
 import time
 from collections.abc import Callable
 
-from redshift_local.catalog.bind_late import resolve
+from redshift_local.catalog.bind_late import ViewNames, resolve
 from redshift_local.copy.rows import BadField
 from redshift_local.plan import Plan, Refused, raising
 from redshift_local.protocol import wire
@@ -25,12 +25,12 @@ Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class Session:
     """A connection after login. `run` serves it until one side leaves."""
 
-    def __init__(self, client: Stream, server: Stream, journal: Journal, who: Who, late_views: set[str]) -> None:
+    def __init__(self, client: Stream, server: Stream, journal: Journal, who: Who, views: ViewNames) -> None:
         """Take over both connections after the login."""
         self.client_reader, self.client_writer = client
         self.server_reader, self.server_writer = server
         self.journal, self.who = journal, who
-        self.late_views = late_views  # names in this database; shared by its sessions
+        self.views = views  # of this database; shared by its sessions
         self.label = "default"  # the query group
         self._answers = Answers(self._completed)
         self._open: Segment | None = None  # the extended-protocol segment that no Sync has closed yet

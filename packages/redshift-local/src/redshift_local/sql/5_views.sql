@@ -168,3 +168,14 @@ END $$;
 
 CREATE OR REPLACE FUNCTION pg_redshift.is_materialized(relation text) RETURNS boolean LANGUAGE sql STABLE AS
 $$ SELECT EXISTS (SELECT FROM pg_class WHERE oid = to_regclass(relation) AND relkind = 'm') $$;
+
+-- Views over recursive CTEs, and late-binding views: the gateway looks at statements that read them.
+CREATE OR REPLACE FUNCTION pg_redshift.recursive_views(names text[]) RETURNS SETOF text LANGUAGE sql STABLE AS $$
+SELECT n.name FROM unnest(names) AS n (name) JOIN pg_class c ON c.oid = to_regclass(n.name)
+WHERE c.relkind = 'v' AND pg_get_viewdef(c.oid) LIKE '%WITH RECURSIVE%' $$;
+CREATE OR REPLACE FUNCTION pg_redshift.special_views() RETURNS TABLE (view oid, late boolean) LANGUAGE sql STABLE AS $$
+SELECT view, true FROM pg_redshift.late_binding_views
+UNION ALL
+SELECT c.oid, false FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'v' AND n.nspname NOT IN ('pg_catalog', 'pg_redshift', 'information_schema')
+  AND c.oid NOT IN (SELECT view FROM pg_redshift.late_binding_views) AND pg_get_viewdef(c.oid) LIKE '%WITH RECURSIVE%' $$;

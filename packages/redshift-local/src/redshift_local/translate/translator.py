@@ -29,6 +29,7 @@ from redshift_local.translate import (
     qualify,
     refusals,
     stars,
+    subqueries,
 )
 from redshift_local.translate import nodes as cluster_nodes
 
@@ -244,7 +245,9 @@ def _rewritten(tree: exp.Expr) -> Plan:
             node.replace(other)
             tree = other if node is tree else tree
     if isinstance(tree, exp.Create):
+        recursive_view = tree.kind == "VIEW" and bool(subqueries.recursive_ctes(tree))
         plan = ddl.create(tree)
+        plan.makes_recursive_view = tree.find(exp.Table).name.lower() if recursive_view else ""
     elif isinstance(tree, exp.Alter):
         plan = ddl.alter(tree)
     else:
