@@ -91,6 +91,8 @@ def test_a_full_payload_becomes_an_alert_to_act_on(monkeypatch):
     assert call["TopicArn"] == TOPIC
     assert call["Subject"] == "FAILED flights_pipeline: model.flights.fct_flights and 1 more"
     assert call["Message"] == FAILED_TEXT
+    # Only a repeated failure says since when.
+    assert published(monkeypatch, {**PAYLOAD, "last_success": "2012-12-24"})["Message"] == FAILED_TEXT
 
 
 def test_the_name_of_the_pipeline_is_enough(monkeypatch):
@@ -157,18 +159,19 @@ def test_a_late_run_is_no_failure_yet(monkeypatch, minutes, given):
     assert "What to do" not in call["Message"]
 
 
-def test_long_list_is_cut_and_states_the_remaining_number(monkeypatch):
+@pytest.mark.parametrize(("key", "other"), [("failed", "warned"), ("warned", "failed")])
+def test_long_list_is_cut_and_states_the_remaining_number(monkeypatch, key, other):
     nodes = [{"unique_id": f"model.flights.m{n}", "status": "error", "message": 'é"' * 200} for n in range(5000)]
     sent = []
     monkeypatch.setattr(handler._sns, "publish", lambda **call: sent.append(call) or {"MessageId": "1"})
-    handler.lambda_handler({**PAYLOAD, "failed": nodes, "warned": nodes[:3]}, None)
+    handler.lambda_handler({**PAYLOAD, key: nodes, other: nodes[:3]}, None)
     whole = sent[0]["Message"]
     # At most 30 percent stay unused.
-    assert handler.MESSAGE_BYTES * 0.7 < len(whole.encode()) <= handler.MESSAGE_BYTES
+    assert handler.MESSAGE_BYTES * 0.7 < len(whole.encode()) <= 256 * 1024
     text = json.loads(whole)["default"]
-    listed_nodes = text.split("5000 failed:")[1].split("... and")[0].count("- model.flights.m")
+    listed_nodes = text.split(f"5000 {key}:")[1].split("... and")[0].count("- model.flights.m")
     assert f"... and {5000 - listed_nodes} more" in text
-    assert len(json.loads(json.loads(whole)["https"])["failed"]) == listed_nodes
+    assert len(json.loads(json.loads(whole)["https"])[key]) == listed_nodes
     assert "What to do:" in text
 
 
