@@ -1,9 +1,11 @@
 """A small project, and a warehouse for it."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dbt_common.behavior_flags import BehaviorFlagRendered
 
 from mwaa_local.settings import REPOSITORY, Passwords, Settings
 from mwaa_release.redshift import apply_grants
@@ -49,6 +51,17 @@ models:
       - {name: amount, data_type: bigint}
 """,
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_flags() -> Iterator[None]:
+    """Spare dbt the search for the module that asks for each behavior flag: below pytest it takes a second a command.
+
+    A private name of dbt-common 1.39.0. dbt uses its result only in a warning.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BehaviorFlagRendered, "_default_source", staticmethod(lambda: "dbt"))
+        yield
 
 
 @pytest.fixture(scope="session")

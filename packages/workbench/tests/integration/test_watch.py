@@ -1,6 +1,7 @@
 """`make dev` builds saved files."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,26 +9,38 @@ import pytest
 from mwaa_local.settings import Settings
 from workbench.build import Builder
 from workbench.commands import build, project
+from workbench.warehouse import drop_schemas
 from workbench.watch import Loop
 
 Save = Callable[[str, str], str]
 
 
+@pytest.fixture(scope="module")
+def folder(template: Path) -> Path:
+    """A project that the tests change one after the other."""
+    return shutil.copytree(template, template.with_name("watched") / "shop")
+
+
+@pytest.fixture(scope="module")
+def loop(warehouse_settings: Settings, folder: Path) -> Iterator[Loop]:
+    """The loop of a project that is built already."""
+    drop_schemas(warehouse_settings, "dbt_", but="")
+    assert build(warehouse_settings, "", folder=folder) == 0
+    with project(warehouse_settings, folder) as (dbt_project, connection):
+        yield Loop(dbt_project, Builder(dbt_project, connection, warehouse_settings))
+
+
 @pytest.fixture
-def save(settings: Settings, folder: Path, capsys):
+def save(loop: Loop, folder: Path, capsys) -> Save:
     """Writes a file, and returns what the loop shows."""
-    assert build(settings, "", folder=folder) == 0
-    with project(settings, folder) as (dbt_project, connection):
-        loop = Loop(dbt_project, Builder(dbt_project, connection, settings))
-        capsys.readouterr()
 
-        def go(name: str, text: str) -> str:
-            (folder / name).parent.mkdir(exist_ok=True)
-            (folder / name).write_text(text)
-            loop.saved({folder / name})
-            return capsys.readouterr().out
+    def go(name: str, text: str) -> str:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+        loop.saved({folder / name})
+        return capsys.readouterr().out
 
-        yield go
+    return go
 
 
 def test_saved_model_is_built_with_children_and_tests(save: Save):

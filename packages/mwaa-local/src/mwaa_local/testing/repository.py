@@ -20,7 +20,13 @@ def committed_copy(folder: Path) -> Path:
     copy_repository(folder)
     (folder / ".local").mkdir()
     (folder / ".local" / "venvs").symlink_to(REPOSITORY / ".local" / "venvs")
-    for arguments in (("init", "--quiet", "--initial-branch=main"), ("add", "--all"), ("commit", "-q", "-m", "copy")):
+    # Packed, as a clone from GitHub: copier looks at every file below .git, too.
+    for arguments in (
+        ("init", "--quiet", "--initial-branch=main"),
+        ("add", "--all"),
+        ("commit", "-q", "-m", "copy"),
+        ("gc", "--quiet"),
+    ):
         done = git(folder, *arguments)
         assert done.returncode == 0, done.stderr
     return folder
