@@ -196,6 +196,16 @@ def test_one_message_can_have_several_statements(warehouse):
         assert results == [[(1,)], [(2,)], [(3,)]]
 
 
+def test_after_a_failed_action_messages_are_skipped_until_sync(warehouse):
+    url = f"host=127.0.0.1 port={warehouse.port} user=awsuser dbname=dev sslmode=disable"
+    with psycopg.connect(url, password=warehouse.password, autocommit=True) as client:
+        with pytest.raises(psycopg.Error, match="nowhere"), client.pipeline():
+            client.execute("truncate nowhere")
+            client.execute("create table skipped (i int)")
+        names = client.execute("select relname from pg_class where relname = 'skipped'").fetchall()
+        assert names == []
+
+
 def psql(warehouse, *commands: str) -> str:
     program = shutil.which("psql") or str(BINARIES / "psql")
     line = [program, "-h", warehouse.host, "-p", str(warehouse.port), "-U", "awsuser", "-d", "dev", "-At"]
