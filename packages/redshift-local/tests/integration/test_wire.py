@@ -198,12 +198,31 @@ def test_one_message_can_have_several_statements(warehouse):
 
 def test_after_a_failed_action_messages_are_skipped_until_sync(warehouse):
     url = f"host=127.0.0.1 port={warehouse.port} user=awsuser dbname=dev sslmode=disable"
-    with psycopg.connect(url, password=warehouse.password, autocommit=True) as client:
-        with pytest.raises(psycopg.Error, match="nowhere"), client.pipeline():
+
+    def run_pipeline(client: psycopg.Connection) -> None:
+        with client.pipeline():
             client.execute("truncate nowhere")
             client.execute("create table skipped (i int)")
-        names = client.execute("select relname from pg_class where relname = 'skipped'").fetchall()
-        assert names == []
+
+    with psycopg.connect(url, password=warehouse.password, autocommit=True) as client:
+        with pytest.raises(psycopg.errors.UndefinedTable, match="nowhere"):
+            run_pipeline(client)
+        assert client.execute("select relname from pg_class where relname = 'skipped'").fetchall() == []
+
+
+def test_an_unknown_message_type_ends_the_connection(warehouse):
+    with logged_in(warehouse) as client:
+        client.sendall(b"?\0\0\0\x04")
+        assert b"C08P01\0Minvalid frontend message type 63\0" in drained(client)
+
+
+@pytest.mark.parametrize("prepare", [False, True], ids=["unnamed", "prepared"])
+def test_rows_of_a_described_portal_are_rewritten(warehouse, prepare):
+    url = f"host=127.0.0.1 port={warehouse.port} user=awsuser dbname=dev sslmode=disable"
+    with psycopg.connect(url, password=warehouse.password, autocommit=True) as client:
+        for _ in range(2):
+            rows = client.execute("select 'abc'::varbyte, %s::int", (7,), prepare=prepare).fetchall()
+            assert rows == [("616263", 7)]
 
 
 def psql(warehouse, *commands: str) -> str:

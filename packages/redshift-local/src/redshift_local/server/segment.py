@@ -118,6 +118,8 @@ class Answers:
             plan = segment.described.popleft()
             if kind == b"T":
                 plan.columns, part = Row.of(part)
+                # psycopg describes the portal, so its rows follow without another BindComplete.
+                self._retype = plan.columns
         elif kind == b"T":
             self._retype, part = Row.of(part)
         elif kind in b"CIs":
