@@ -108,8 +108,10 @@ def test_the_second_of_two_waits_for_the_first(bucket, make_artifact, live_relea
     assert any("waiting for another release" in what and "process" in what for what in messages)
 
 
-def test_waiting_ends_with_an_error_that_names_the_holder(bucket):
-    holder = r"another release .* on .* \(process \d+\)"
+@pytest.mark.parametrize(("run", "words"), [("", ""), ("77", ", GitHub run 77")])
+def test_waiting_ends_with_an_error_that_names_the_holder(bucket, monkeypatch, run, words):
+    monkeypatch.setenv("GITHUB_RUN_ID", run)
+    holder = rf"another release .* on .* \(process \d+{words}\)"
     with locked(bucket), pytest.raises(DeployError, match=holder), locked(bucket, wait_seconds=0):
         pytest.fail("two at once")
 
