@@ -1,10 +1,6 @@
 """The database user has least privileges, and the sample data is loaded completely, also a second time."""
 
-import contextlib
-import json
-import re
 import secrets
-import shlex
 
 import boto3
 import pytest
@@ -12,7 +8,7 @@ import redshift_connector
 
 from mwaa_release import sample_data
 from mwaa_release.errors import DeployError, SetupError
-from mwaa_release.redshift import INFRASTRUCTURE, apply_grants, error_code
+from mwaa_release.redshift import apply_grants, error_code
 from mwaa_release.sample_data import load_sample, upload_sample
 
 ROWS = {"airlines": 16, "airports": 1458, "planes": 3322, "weather": 26115, "flights": 336776}
@@ -154,33 +150,6 @@ def test_missing_source_schema_is_created(pipeline):
     apply_grants(pipeline.admin, pipeline.user, PASSWORD, source, pipeline.target)
     run(pipeline.admin, f"create table {source}.later as select 1 as a")
     assert run(pipeline.connect(), f"select a from {source}.later") == ([1],)
-
-
-def test_documented_steps_work_on_an_empty_warehouse(start_redshift, aws, deploy):
-    readme = (INFRASTRUCTURE.parent / "README.md").read_text()
-    (step,) = (line for line in readme.splitlines() if line.startswith("| 9 |"))
-    commands = re.findall(r"`deploy ([^`]+)`", step)
-    assert [command.split()[0] for command in commands] == ["warehouse-user", "sample-data"]
-    aws.client("s3").create_bucket(Bucket=(bucket := f"landing-{secrets.token_hex(6)}"))
-    secretsmanager = aws.client("secretsmanager")
-    with contextlib.suppress(secretsmanager.exceptions.ResourceExistsException):
-        secretsmanager.create_secret(Name="flights/dbt_user", SecretString="{}")
-    login = json.dumps({"username": "dbt_user", "password": PASSWORD})
-    secretsmanager.put_secret_value(SecretId="flights/dbt_user", SecretString=login)
-    warehouse = start_redshift(environment=aws.environment())
-    superuser = {
-        "REDSHIFT_HOST": warehouse.host,
-        "REDSHIFT_PORT": str(warehouse.port),
-        "REDSHIFT_USER": warehouse.user,
-        "REDSHIFT_PASSWORD": warehouse.password,
-        "REDSHIFT_SSLMODE": "disable",
-    }
-    for command in commands:
-        words = shlex.split(command.replace("$(out storage LandingBucketName)", bucket))
-        code, text = deploy(*words, **superuser)
-        assert code == 0, text
-    with contextlib.closing(warehouse.connect("dbt_user", PASSWORD)) as connection:
-        assert run(connection, "select count(*) from landing.flights") == ([ROWS["flights"]],)
 
 
 def test_names_may_hold_anything(warehouse, admin):

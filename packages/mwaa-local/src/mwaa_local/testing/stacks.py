@@ -48,7 +48,9 @@ class Stacks:
         # An output of something that is not made would fail the stack.
         unmade = {key for key, value in content["Resources"].items() if value["Type"] in NOT_MADE}
         content["Outputs"] = {
-            key: value for key, value in content["Outputs"].items() if value["Value"].get("Ref") not in unmade
+            key: output
+            for key, output in content["Outputs"].items()
+            if (output["Value"].get("Ref") or output["Value"].get("Fn::GetAtt", [""])[0]) not in unmade
         }
         if "Name" in content["Parameters"]:
             parameters = {"Name": self.name, **parameters}

@@ -1,0 +1,127 @@
+"""The numbered steps of infra/README.md, in their order: an empty account, an empty warehouse, nothing made by hand.
+
+The stand-in's CloudFormation passes over some resources; the test makes those by hand, after the step that documents
+them. The last step, a run on Airflow, is part of the end-to-end tests.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mwaa_local.aws import seed
+from mwaa_local.settings import ACCOUNT_ID, REPOSITORY
+from mwaa_local.templates import load
+from mwaa_local.testing.aws import Aws, running_aws
+from mwaa_local.testing.fake_airflow import create_environment
+from mwaa_local.testing.stacks import Stacks
+from mwaa_release.pipelines import find_pipeline
+from redshift_local.pytest_plugin import Warehouse
+
+PASSWORD = "Documented 1"
+
+
+def steps() -> dict[int, list[str]]:
+    """The commands of each step that everybody takes, by its number."""
+    rows = re.findall(r"^\| (\d+) \| (.+?) \| ", (REPOSITORY / "infra" / "README.md").read_text(), re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, len(rows) + 1))
+    return {
+        int(number): re.findall(r"`((?:stack|deploy) [^`]+)`", text)
+        for number, text in rows
+        if not text.startswith("optional")
+    }
+
+
+class Account:
+    """An account and a warehouse to which the commands are typed."""
+
+    def __init__(self, aws: Aws, warehouse: Warehouse, state: Path) -> None:
+        self.aws, self.warehouse, self.state = aws, warehouse, state
+        self.stacks = Stacks(aws)
+        self.variables = {"NAME": self.stacks.name, **self._network()}
+        self.outputs: dict[str, dict[str, str]] = {}
+        self.after: dict[str, Callable[[], None]] = {
+            "redshift": self._workgroup,
+            "credentials": self._secrets,
+            "environment": lambda: create_environment(seed.client(aws.settings, "mwaa"), self.stacks.name),
+        }
+
+    def _network(self) -> dict[str, str]:
+        """Make what companies have already, and return the variables that the reader sets."""
+        ec2, cidr = self.aws.client("ec2"), "10.9.0.0/16"
+        vpc = ec2.create_vpc(CidrBlock=cidr)["Vpc"]["VpcId"]
+        first, second, self.third_subnet = (
+            ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.9.{n}.0/24")["Subnet"]["SubnetId"] for n in range(3)
+        )
+        table = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
+        return {"VPC": vpc, "CIDR": cidr, "SUBNETS": f"{first},{second}", "ROUTES": table}
+
+    def type(self, command: str) -> None:
+        for variable, value in self.variables.items():
+            command = command.replace(f"${variable}", value)
+        command = command.replace("subnet-…", self.third_subnet)
+        # An output of a stack that comes later is a KeyError.
+        command = re.sub(r"\$\(out (\w+) (\w+)\)", lambda output: self.outputs[output[1]][output[2]], command)
+        assert not re.search(r"[$…]", command), command
+        tool, name, *words = shlex.split(command)
+        if tool == "stack":
+            self.outputs[name] = self.stacks.make(f"{name}.yml", **dict(word.split("=", 1) for word in words))
+            self.after.get(name, lambda: None)()
+        else:
+            self._deploy(name, *words)
+
+    def _deploy(self, *words: str) -> None:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "REDSHIFT_"))}
+        superuser = {
+            "REDSHIFT_HOST": self.warehouse.host,
+            "REDSHIFT_PORT": str(self.warehouse.port),
+            "REDSHIFT_USER": self.warehouse.user,
+            "REDSHIFT_PASSWORD": self.warehouse.password,
+            "REDSHIFT_SSLMODE": "disable",
+        }
+        settings = {"DEPLOY_ACCOUNT_ID": ACCOUNT_ID, "LOCAL_DIR": str(self.state)}
+        done = subprocess.run(
+            [sys.executable, "-m", "mwaa_release", *words],
+            cwd=REPOSITORY,
+            env={**inherited, **self.aws.environment(), **superuser, **settings},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"deploy {' '.join(words)}\n{done.stdout}{done.stderr}"
+
+    def _workgroup(self) -> None:
+        self.outputs["redshift"]["Host"] = self.warehouse.host
+
+    def _secrets(self) -> None:
+        names = {key: parameter.get("Default") for key, parameter in load("credentials.yml")["Parameters"].items()}
+        login = {"username": "dbt_user", "password": PASSWORD}
+        where = {"host": self.outputs["redshift"]["Host"], "port": self.warehouse.port}
+        secrets = {names["SecretName"]: login, f"airflow/connections/{names['ConnectionId']}": where}
+        for name, content in secrets.items():
+            self.aws.client("secretsmanager").create_secret(Name=name, SecretString=json.dumps(content))
+
+
+@pytest.mark.timeout(600)
+def test_the_documented_steps_work_in_their_order(start_redshift, tmp_path):
+    with running_aws(tmp_path) as aws:
+        account = Account(aws, start_redshift(environment=aws.environment()), tmp_path)
+        commands = [command for commands in steps().values() for command in commands]
+        assert commands[-1].startswith("deploy smoke ")
+        for command in commands[:-1]:
+            account.type(command)
+        pipeline, name = find_pipeline(), account.outputs["storage"]["DagsBucketName"]
+        current = aws.client("s3").get_object(Bucket=name, Key=f"dags/dbt/{pipeline.project_name}/CURRENT")
+        assert current["Body"].read()
+        with contextlib.closing(account.warehouse.connect("dbt_user", PASSWORD)) as connection:
+            cursor = connection.cursor()
+            cursor.execute("select count(*) from landing.flights")
+            assert cursor.fetchone()[0] == 336776
+            cursor.execute(f"create table {pipeline.target_schema}.mine as select 1 as id")
