@@ -13,7 +13,7 @@ DEPENDENT = "drill_reads_what_fails"
 _MODEL = """{{ config(materialized='table') }}
 -- Added by the drill: a division by zero.
 select row_count / (row_count - row_count) as fails
-from (select count(*) as row_count from pg_catalog.pg_namespace)
+from (select count(*) as row_count from (select 1 as one))
 """
 _DEPENDENT = f"{{{{ config(materialized='view') }}}}\nselect fails from {{{{ ref('{MODEL}') }}}}\n"
 
