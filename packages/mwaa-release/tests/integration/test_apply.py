@@ -196,6 +196,11 @@ def test_a_missing_bucket_is_named(bucket, make_artifact):
         apply(make_artifact(1, PROJECT, FILES), gone)
 
 
+def test_a_function_without_code_in_the_artifact_is_an_error(bucket, make_artifact):
+    with pytest.raises(SetupError, match=r"has no lambda\.zip"):
+        apply(make_artifact(1, PROJECT, FILES), bucket, lambda_functions=["sns_notification"])
+
+
 def test_each_function_gets_its_code_once(aws, bucket, make_artifact, deploy):
     from mwaa_local.aws.seed import seed  # the function as the stand-in makes it
     from mwaa_local.settings import Passwords
