@@ -25,7 +25,7 @@ from mwaa_local.processes import (
     take_lock,
     wait_for_line,
 )
-from mwaa_local.settings import HOST, REPOSITORY, Passwords, Settings, check_port
+from mwaa_local.settings import ENVIRONMENT, HOST, REPOSITORY, Passwords, Settings, check_port
 from mwaa_release.apply import apply
 from mwaa_release.bucket import Bucket
 from mwaa_release.build import build
@@ -191,8 +191,15 @@ class Stack:
             folder = self.settings.state / "release"
             artifact = build(folder, [project], progress=lambda what, *_, **__: step.say(what))
             # With the role of infra/github.yml, as in a GitHub workflow.
-            s3 = roles.client_of(roles.job_session(self.settings, seed.RELEASE_ROLE_ARN), self.settings, "s3")
-            applied = apply(artifact, Bucket(seed.DAGS_BUCKET, s3), lambda what, *_, **__: step.say(what))
+            session = roles.job_session(self.settings, seed.RELEASE_ROLE_ARN)
+            s3, mwaa = (roles.client_of(session, self.settings, service) for service in ("s3", "mwaa"))
+            applied = apply(
+                artifact,
+                Bucket(seed.DAGS_BUCKET, s3),
+                lambda what, *_, **__: step.say(what),
+                mwaa_client=mwaa,
+                environment=ENVIRONMENT,
+            )
             shutil.rmtree(folder, ignore_errors=True)
             return applied.releases[artifact.releases[0].project_name]
 

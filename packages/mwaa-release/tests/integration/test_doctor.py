@@ -256,10 +256,11 @@ ENVIRONMENT_CASES = [
     (
         "options",
         "Airflow options",
-        "dbt.kept_results is not set; usage_data_collection.enabled is True",
+        "dbt.kept_results is not set instead of s3://local-mwaa/kept_results; "
+        "usage_data_collection.enabled is True instead of False",
         '"dbt.kept_results": "s3://local-mwaa/kept_results"',
     ),
-    ("backend", "Airflow options", "secrets.backend is not set", "SecretsManagerBackend"),
+    ("backend", "Airflow options", "secrets.backend is not set instead of airflow.providers", "SecretsManagerBackend"),
     ("backend", "connection", "does not look in Secrets Manager", "as infra/environment.yml"),
     ("kwargs", "connection", "secrets.backend_kwargs is '{', which is not a JSON object", "as infra/environment.yml"),
     ("pattern", "connection", r"does not look for flights_redshift .* '\^shop_'", "as infra/environment.yml"),
@@ -602,9 +603,9 @@ def test_warehouse_explains_every_query(stage: Stage, shop: Path, monkeypatch: p
     (shop / "models/tails.sql").write_text("{{ config(materialized='table') }} select tailnum, 1 as since from nowhere")
     outcome = explain()
     assert outcome.text.splitlines() == [
-        "the warehouse refuses 1 queries:",
+        "the warehouse refuses 1 of 6 queries:",
         'models/tails.sql: relation "nowhere" does not exist',
-        "4 queries that read these were not explained",
+        "Not explained, because they read these: 4",
     ]
     with contextlib.closing(stage.warehouse.connect()) as connection, connection.cursor() as cursor:
         cursor.execute("select nspname from pg_namespace where nspname like 'doctor%' or nspname = 'elsewhere'")

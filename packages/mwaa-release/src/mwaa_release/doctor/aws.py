@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from mwaa_release.account import check_account
 from mwaa_release.bucket import in_parallel
 from mwaa_release.contracts import contract
-from mwaa_release.doctor.check import Account, Check, Finding, NotCheckedError, Result
+from mwaa_release.doctor.check import Account, Check, Finding, NotCheckedError, Result, count
 from mwaa_release.mwaa_update import pending_changes
 from mwaa_release.plan import damaged_files, read_project
 from mwaa_release.release import PROJECTS
@@ -128,9 +128,9 @@ def _airflow_options(account: Account) -> Result:
         return f"{len(required)} options as in infra/environment.yml"
     # MWAA replaces all options.
     options = json.dumps(actual | {name: required[name] for name in wrong})
-    problems = "; ".join(f"{name} is {actual.get(name, 'not set')}" for name in wrong)
+    problems = (f"{name} is {actual.get(name, 'not set')} instead of {required[name]}" for name in wrong)
     return Finding(
-        f"{problems}; infra/environment.yml has another value",
+        f"{'; '.join(problems)} (infra/environment.yml)",
         f"aws mwaa update-environment --name {account.environment_name} "
         f"--airflow-configuration-options {shlex.quote(options)}",
     )
@@ -197,7 +197,7 @@ def _release(account: Account) -> Result:
         return Finding(f"{state.live_id} is damaged: {damaged[0]} is missing or has another size", apply)
     manifest = f"{state.live.prefix}manifest.json"
     account.manifest = json.loads(bucket.read(manifest) or b"{}")
-    return f"{state.live_id} is live, {len(state.live.files)} files"
+    return f"{state.live_id} is live, {count(len(state.live.files), 'file')}"
 
 
 def _released_files(account: Account) -> Result:
@@ -220,15 +220,15 @@ def _execution_role(account: Account) -> Result:
     answers = in_parallel([partial(_simulate, iam, arn, *request) for request in requests])
     denied = sorted({(action, resource) for answer in answers for action, resource in answer})
     if not denied:
-        count = len({action for actions, *_ in requests for action in actions})
-        return f"{arn.rpartition('/')[2]} has the {count} actions of infra/environment.yml"
+        number = len({action for actions, *_ in requests for action in actions})
+        return f"{arn.rpartition('/')[2]} has the {count(number, 'action')} of infra/environment.yml"
     statements = [
         {"Effect": "Allow", "Action": sorted(action for action, _ in group), "Resource": resource}
         for resource, group in itertools.groupby(sorted(denied, key=lambda pair: pair[1]), key=lambda pair: pair[1])
     ]
     document = json.dumps({"Version": "2012-10-17", "Statement": statements})
     return Finding(
-        f"{arn} lacks {', '.join(f'{action} on {resource}' for action, resource in denied)}",
+        f"{arn.rpartition('/')[2]} lacks {', '.join(sorted({action for action, _ in denied}))}",
         f"aws iam put-role-policy --role-name {arn.rpartition('/')[2]} --policy-name pipelines-missing "
         f"--policy-document {shlex.quote(document)}",
     )
@@ -333,7 +333,7 @@ def _alert_topic(account: Account) -> Result:
         return Finding(
             f"not confirmed: {', '.join(pending)}", f"open the link in the mail from AWS; to send it again: {subscribe}"
         )
-    return f"{len(subscriptions)} confirmed subscriptions"
+    return count(len(subscriptions), "confirmed subscription")
 
 
 CREDENTIALS = Check("credentials", _credentials)

@@ -97,6 +97,11 @@ class Account:
 Result = str | Finding
 
 
+def count(number: int, noun: str) -> str:
+    """Return `1 file` or `2 files`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 @dataclass(frozen=True)
 class Check:
     """One check.

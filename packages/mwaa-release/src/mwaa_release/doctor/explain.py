@@ -54,9 +54,11 @@ def _sql(account: Account) -> Result:
         explained, problems = _explain(account, project, nodes, schema)
     if problems:
         skipped = len(nodes) - explained - len(problems)
-        more = f"\n{skipped} queries that read these were not explained" if skipped else ""
+        more = f"\nNot explained, because they read these: {skipped}" if skipped else ""
         refusals = "\n".join(problems)
-        return Finding(f"the warehouse refuses {len(problems)} queries:\n{refusals}{more}", "change these files")
+        return Finding(
+            f"the warehouse refuses {len(problems)} of {len(nodes)} queries:\n{refusals}{more}", "change these files"
+        )
     return f"{explained} queries explained"
 
 

@@ -11,7 +11,7 @@ from sqlglot.dialects.redshift import Redshift
 
 from audit_report.redshift import WarehouseError, connect, error_code, quote_identifier
 from mwaa_release.airflow_api import AirflowApi
-from mwaa_release.doctor.check import Account, Check, Finding, NotCheckedError, Result
+from mwaa_release.doctor.check import Account, Check, Finding, NotCheckedError, Result, count
 from mwaa_release.errors import DeployError
 from mwaa_release.freshness import login_variables, read_connection
 from mwaa_release.secret import read_login
@@ -172,7 +172,7 @@ def _source_tables(account: Account) -> Result:
         user = account.warehouse_login["REDSHIFT_USER"]
         arguments = " ".join(f"--source-schema {shlex.quote(schema)}" for schema in sorted(schemas))
         return Finding(f"{', '.join(problems)} for {user}", f"load the sources, then: {_GRANT} {arguments}")
-    return f"{len(tables)} sources can be read"
+    return f"{account.warehouse_login['REDSHIFT_USER']} reads {count(len(tables), 'source')}"
 
 
 def _target_schema(account: Account) -> Result:
