@@ -22,6 +22,7 @@ _MISSING = {"42P01", "3F000"}
 # https://docs.aws.amazon.com/redshift/latest/dg/r_pg_keywords.html, as sqlglot lists them.
 _RESERVED_WORDS = Redshift.Generator.RESERVED_KEYWORDS
 _GRANT = "python -m mwaa_release warehouse-user"
+_AS_SUPERUSER = "as a superuser: "
 
 
 # --- logins -----------------------------------------------------------------------------------------------------------
@@ -136,13 +137,14 @@ def _rows(account: Account, query: str, *values: str) -> tuple[Any, ...]:
 
 def _target_schemas(account: Account) -> list[str]:
     """Return the target schema and the schemas that models name, in lower case as Redshift keeps them."""
-    nodes = account.manifest.get("nodes", {}).values()
-    named = {node["config"]["schema"] for node in nodes if node.get("config", {}).get("schema")}
+    # The schema of a test is for stored failures.
+    nodes = [node for node in account.manifest["nodes"].values() if node["resource_type"] != "test"]
+    named = {node["config"]["schema"] for node in nodes if node["config"].get("schema")}
     return [account.pipeline.target_schema.lower(), *sorted(name.lower() for name in named)]
 
 
 def _sources(account: Account) -> list[tuple[str, str]]:
-    sources = account.manifest.get("sources", {}).values()
+    sources = account.manifest["sources"].values()
     return sorted({(source["schema"], source["identifier"]) for source in sources})
 
 
@@ -203,7 +205,12 @@ def _other_schemas(account: Account) -> Result:
     others = [name for (name,) in _rows(account, names) if name.lower() not in own]
     places = (["new schemas"] if creates_schemas else []) + others
     if places:
-        return Finding(f"{user} can also create tables in {', '.join(places)}", _GRANT)
+        grantees = f"{quote_identifier(user)}, public"
+        objects = [f"schema {quote_identifier(name)}" for name in others]
+        if creates_schemas:
+            objects.append(f"database {quote_identifier(account.warehouse_login['REDSHIFT_DATABASE'])}")
+        revokes = "; ".join(f"revoke create on {name} from {grantees}" for name in objects)
+        return Finding(f"{user} can also create tables in {', '.join(places)}", f"{_AS_SUPERUSER}{revokes}")
     return f"{user} can create tables nowhere else"
 
 
@@ -219,11 +226,11 @@ def _audit_table(account: Account) -> Result:
         return f"{name} does not exist yet; the first run creates it"
     kind, owner = (value.decode() if isinstance(value, bytes) else str(value) for value in rows[0])
     if kind != "r":
-        return Finding(f"{name} is not a table", f"drop view {name}; the next run creates the table")
+        return Finding(f"{name} is not a table", f"{_AS_SUPERUSER}drop view {name}")
     if owner != user:
         return Finding(
             f"{name} belongs to {owner}, and {user} adds rows and columns to it",
-            f"as a superuser: alter table {name} owner to {user}",
+            f"{_AS_SUPERUSER}alter table {name} owner to {user}",
         )
     return f"{name} belongs to {user}"
 
