@@ -38,4 +38,6 @@ def check_node(node: exp.Identifier) -> None:
         return
     if isinstance(parent, (exp.Column, exp.Table)) and parent.parts[0] is not node:
         return
+    if isinstance(parent, exp.Column) and node.name.lower() == "default":
+        return  # UPDATE … SET a = DEFAULT
     check(node.name)
