@@ -96,9 +96,9 @@ class Journal:
         return connection
 
     async def leave(self, database: str) -> None:
-        """Close the journal's own connection to a database, so that it can be dropped, and forget its records."""
+        """Write the buffered records, and close the connection to a database, so that it can be dropped."""
+        await self.write()
         async with self._lock:
-            self._waiting.pop(database, None)
             if connection := self._connections.pop(database, None):
                 await connection.close()
 

@@ -1,11 +1,15 @@
-"""Refusals: constructs that PostgreSQL has and Redshift lacks, and constructs that are not supported here."""
+"""Refusals: constructs that PostgreSQL has and Redshift lacks, and constructs that are not supported here.
+
+A rule names the page of Redshift's manual or the public report that it comes from, or says "unverified". "The manual"
+is the Database Developer Guide, https://docs.aws.amazon.com/redshift/latest/dg/<page>.html. Its sentences are quoted
+from the source that AWS published last, awsdocs/amazon-redshift-developer-guide of May 2023.
+"""
 
 from sqlglot import exp
 
 from redshift_local.parse import longnames, reserved
 from redshift_local.plan import Refused, unsupported
-from redshift_local.translate import nodes as cluster_nodes
-from redshift_local.translate import subqueries
+from redshift_local.translate import cluster_nodes, subqueries
 
 _NOT_IN_REDSHIFT = "PostgreSQL has it, Redshift does not"
 

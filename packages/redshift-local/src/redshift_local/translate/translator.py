@@ -20,6 +20,7 @@ from redshift_local.parse.words import Words
 from redshift_local.plan import Plan, Refused, raising, unsupported
 from redshift_local.translate import (
     aliases,
+    cluster_nodes,
     dml,
     functions,
     longtext,
@@ -31,7 +32,6 @@ from redshift_local.translate import (
     stars,
     subqueries,
 )
-from redshift_local.translate import nodes as cluster_nodes
 
 # sqlglot warns about statements that it cannot parse; they are refused here.
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)

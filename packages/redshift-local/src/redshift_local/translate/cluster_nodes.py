@@ -2,7 +2,7 @@
 
 The manual, "SQL functions supported on the leader node" (c_sql-functions-leader-node): "A query that uses a leader-node
 function must run exclusively on the leader node, not on the compute nodes, or it will return an error." A query that
-references a user-created table runs on the compute nodes. Read in November 2026.
+references a user-created table runs on the compute nodes.
 """
 
 from collections.abc import Iterator
