@@ -225,6 +225,24 @@ def test_rows_of_a_described_portal_are_rewritten(warehouse, prepare):
             assert rows == [("616263", 7)]
 
 
+def test_rows_are_rewritten_when_a_client_gets_them_in_parts(warehouse):
+    """Drivers do this when a program sets a fetch size."""
+
+    def message(kind: bytes, body: bytes) -> bytes:
+        return kind + struct.pack("!I", len(body) + 4) + body
+
+    fetch = message(b"E", b"p\0" + struct.pack("!I", 1))
+    rows = "select 'abc'::varbyte union all select 'abc' union all select 'abc'"
+    with logged_in(warehouse) as client:
+        client.sendall(message(b"Q", b"begin\0") + message(b"P", b"\0" + rows.encode() + b"\0\0\0"))
+        client.sendall(message(b"B", b"p\0" + bytes(7)) + message(b"D", b"Pp\0"))
+        client.sendall(fetch + fetch + message(b"S", b"") + fetch + message(b"S", b""))
+        received = b""
+        while received.count(b"Z\0\0\0\x05T") < 3:
+            received += client.recv(65536)
+    assert received.count(message(b"D", struct.pack("!HI", 1, 6) + b"616263")) == 3
+
+
 def psql(warehouse, *commands: str) -> str:
     program = shutil.which("psql") or str(BINARIES / "psql")
     line = [program, "-h", warehouse.host, "-p", str(warehouse.port), "-U", "awsuser", "-d", "dev", "-At"]

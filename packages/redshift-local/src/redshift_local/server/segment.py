@@ -79,7 +79,6 @@ class Answers:
         self.segments: deque[Segment] = deque()
         self.status = b"I"
         self._completed = completed
-        self._retype: Row | None = None
 
     def take(self, buffer: bytearray) -> bytes:
         """Remove the complete messages from `buffer`; returns the messages for the client."""
@@ -92,9 +91,15 @@ class Answers:
             elif self.segments and self.segments[0].internal:
                 self.segments[0].rows += wire.split(part)
             else:
-                out.append(self._retype.rewrite(part) if self._retype else part)
+                columns = self._columns()
+                out.append(columns.rewrite(part) if columns else part)
         del buffer[:position]
         return b"".join(out)
+
+    def _columns(self) -> Row | None:
+        """Return how the rows of the statement that runs now are rewritten."""
+        plans = self.segments[0].plans if self.segments else None
+        return plans[0][0].columns if plans else None
 
     def _one(self, part: bytes) -> bytes:
         if not self.segments:
@@ -102,7 +107,6 @@ class Answers:
         segment, kind = self.segments[0], part[:1]
         if kind == b"Z":
             self.status = part[5:]
-            self._retype = None
             self.segments.popleft().end()
             return part if segment.ready else b""
         if kind == b"E":
@@ -118,14 +122,12 @@ class Answers:
             plan = segment.described.popleft()
             if kind == b"T":
                 plan.columns, part = Row.of(part)
-                # psycopg describes the portal, so its rows follow without another BindComplete.
-                self._retype = plan.columns
         elif kind == b"T":
-            self._retype, part = Row.of(part)
+            columns, part = Row.of(part)
+            if segment.plans:
+                segment.plans[0][0].columns = columns
         elif kind in b"CIs":
             return self._complete(segment, kind, part)
-        elif kind == b"2":  # BindComplete: the rows of a described statement follow
-            self._retype = segment.plans[0][0].columns if segment.plans else None
         return part
 
     def _collect(self, segment: Segment, kind: bytes, part: bytes) -> None:
@@ -162,11 +164,10 @@ class Answers:
         return wire.error_of({key: value for key, value in fields.items() if key not in _NOT_FOR_CLIENTS})
 
     def _complete(self, segment: Segment, kind: bytes, part: bytes) -> bytes:
-        self._retype = None
-        if not segment.plans or kind == b"s":
+        if not segment.plans:
             return part
         plan, started = segment.plans.popleft()
-        if kind == b"I":
+        if kind in b"Is":  # an empty statement, or rows remain for the next Execute
             return part
         self._completed(plan, started, part[5:-1].decode(), None)
         return wire.message(b"C", plan.tag.encode() + b"\0") if plan.tag else part
