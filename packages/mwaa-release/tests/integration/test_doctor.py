@@ -530,8 +530,8 @@ def test_unknown_subject_is_not_checked(stage: Stage, monkeypatch: pytest.Monkey
 def inspector(stage: Stage) -> Iterator[tuple[str, Callable[[str], Any]]]:
     """A role with the documented permissions, and clients with its credentials."""
     page = (REPOSITORY / "docs/how-to/connect-an-account.md").read_text()
-    table = page.partition("| Checks | Permissions |")[2].partition("|\n\n")[0]
-    actions = sorted(set(re.findall(r"`([a-z0-9-]+:[A-Z]\w+)`", table)))
+    permissions = page.partition("Permissions of the caller: ")[2].partition("\n\n")[0]
+    actions = sorted(set(re.findall(r"`([a-z0-9-]+:[A-Z]\w+)`", permissions)))
     iam, name = stage.client("iam"), "inspector"
     statement = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT_ID}:root"}, "Action": "sts:AssumeRole"}
     trust = {"Version": "2012-10-17", "Statement": [statement]}
