@@ -141,6 +141,8 @@ class PipelineDag:
                 select=list(self.settings.select),
                 exclude=[*_AUDIT_NODES, *_NODES_WITHOUT_TASK, *self.settings.exclude],
                 test_behavior=TestBehavior(self.settings.test_behavior),
+                # Otherwise a test of several models runs after the first of them, before the others exist.
+                should_detach_multiple_parents_tests=not watched,
                 node_converters=NODE_CONVERTERS if watched else {},
                 node_conversion_by_task_group=False,
                 emit_datasets=False,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -85,11 +86,15 @@ def test_a_pipeline_is_scheduled_on_assets(tmp_path: Path) -> None:
     assert '"name": "elsewhere"' in text
 
 
+# A test of several models has its own task, which runs after all of them.
+SEVERAL = "departures_arrive_when_local_clocks_say_test"
+
+
 @pytest.mark.parametrize(
     ("lines", "tasks"),
     [
-        ("execution_mode: local", {"departures.run", "departures.test"}),
-        ("execution_mode: local\n    test_behavior: build", {"departures_model_build"}),
+        ("execution_mode: local", {"departures.run", "departures.test", SEVERAL}),
+        ("execution_mode: local\n    test_behavior: build", {"departures_model_build", SEVERAL}),
         ("execution_mode: local\n    test_behavior: none", {"departures_run"}),
         ("test_behavior: none", {"departures_run", "dbt_producer_watcher", "dbt_producer_watcher_done"}),
     ],
@@ -107,6 +112,10 @@ def test_modes_of_execution_and_of_tests(tmp_path: Path, lines: str, tasks: set[
         from mwaa_pipelines.parameters import prepare
 
         assert {task._pre_execute_hook for task in dbt} == {prepare}
+    if SEVERAL in tasks:
+        upstream = dag.get_task(f"transform_data.{SEVERAL}").upstream_task_ids
+        models = {re.split(r"[._]", name.removeprefix("transform_data."))[0] for name in upstream}
+        assert models == {"airports", "departures", "stg"}
 
 
 CHAIN = "        audit_dbt_task >> transform_data >> dbt_check >> [pipeline_succeeded, sns_notification_for_failure]\n"
