@@ -20,7 +20,6 @@ from mwaa_local.aws import seed
 from mwaa_local.settings import ACCOUNT_ID, REPOSITORY
 from mwaa_local.templates import load
 from mwaa_local.testing.aws import Aws, running_aws
-from mwaa_local.testing.fake_airflow import create_environment
 from mwaa_local.testing.stacks import Stacks
 from mwaa_release.pipelines import find_pipeline
 from redshift_local.pytest_plugin import Warehouse
@@ -50,7 +49,9 @@ class Account:
         self.after: dict[str, Callable[[], None]] = {
             "redshift": self._workgroup,
             "credentials": self._secrets,
-            "environment": lambda: create_environment(seed.client(aws.settings, "mwaa"), self.stacks.name),
+            "storage": self._bucket,
+            "notification": self._subscription,
+            "environment": self._environment,
         }
 
     def _network(self) -> dict[str, str]:
@@ -100,10 +101,27 @@ class Account:
     def _workgroup(self) -> None:
         self.outputs["redshift"]["Host"] = self.warehouse.host
 
+    def _bucket(self) -> None:
+        s3, bucket = self.aws.client("s3"), self.outputs["storage"]["DagsBucketName"]
+        properties = load("storage.yml")["Resources"]["DagsBucket"]["Properties"]
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration=properties["VersioningConfiguration"])
+        block = {"PublicAccessBlockConfiguration": properties["PublicAccessBlockConfiguration"]}
+        s3.put_public_access_block(Bucket=bucket, **block)
+
+    def _subscription(self) -> None:
+        topic, queue = self.outputs["notification"]["TopicArn"], f"arn:aws:sqs:us-east-1:{ACCOUNT_ID}:alerts"
+        self.aws.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue)
+
+    def _environment(self) -> None:
+        values = self.outputs["storage"] | {"Name": self.stacks.name}
+        values |= {"ExecutionRole.Arn": self.outputs["environment"]["ExecutionRoleArn"]}
+        seed.client(self.aws.settings, "mwaa").create_environment(**seed.environment_properties(values))
+
     def _secrets(self) -> None:
         names = {key: parameter.get("Default") for key, parameter in load("credentials.yml")["Parameters"].items()}
         login = {"username": "dbt_user", "password": PASSWORD}
-        where = {"host": self.outputs["redshift"]["Host"], "port": self.warehouse.port}
+        where = {"conn_type": "redshift", "host": self.outputs["redshift"]["Host"], "port": self.warehouse.port}
+        where |= {"schema": "dev", "extra": {"sslmode": "disable"}}
         secrets = {names["SecretName"]: login, f"airflow/connections/{names['ConnectionId']}": where}
         for name, content in secrets.items():
             self.aws.client("secretsmanager").create_secret(Name=name, SecretString=json.dumps(content))

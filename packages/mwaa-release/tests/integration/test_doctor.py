@@ -147,7 +147,7 @@ def make_wrong_resources(stage: Stage, artifact: Artifact) -> None:
     stage.environment("backend", {"secrets.backend": None})
     stage.environment("kwargs", {"secrets.backend_kwargs": "{"})
     stage.environment("pattern", {"secrets.backend_kwargs": '{"connections_lookup_pattern": "^shop_"}'})
-    stage.environment("behind", RequirementsS3ObjectVersion=None)
+    stage.environment("behind", RequirementsS3Path=None, RequirementsS3ObjectVersion=None)
     stage.secret("airflow/connections/half_redshift", {"host": "h", "port": 5439})
     stage.secret("airflow/connections/uri_redshift", "redshift://warehouse.example.com:5439/dev")
     closed = {"conn_type": "redshift", "host": "127.0.0.1", "port": free_port(), "schema": "dev"}

@@ -145,9 +145,10 @@ class MwaaApi:
     def _end_change(self, environment: _Environment) -> None:
         """End the change in progress: apply it, or report the missing file."""
         properties, creating = environment.properties, environment.properties["Status"] == "CREATING"
-        error = self._missing_file({**properties, **environment.changes})
+        changed = {**properties, **environment.changes}
+        error = self._missing_file(changed)
         if error is None:
-            properties.update(environment.changes, Status="AVAILABLE")
+            properties.update(changed if creating else environment.changes, Status="AVAILABLE")
         else:
             properties["Status"] = "CREATE_FAILED" if creating else "UPDATE_FAILED"
         properties["LastUpdate"] |= {"Status": "FAILED", "Error": error} if error else {"Status": "SUCCESS"}
@@ -160,7 +161,9 @@ class MwaaApi:
                 continue
             at = {"VersionId": changes[version]} if changes.get(version) else {}
             try:
-                client(self._settings, "s3").head_object(Bucket=bucket, Key=changes[path], **at)
+                stored = client(self._settings, "s3").head_object(Bucket=bucket, Key=changes[path], **at)
+                # A new environment gets the newest version. Unverified: Terraform's provider reads the version back.
+                changes.setdefault(version, stored.get("VersionId", "null"))
             except ClientError as error:
                 where = f"s3://{bucket}/{changes[path]} {changes.get(version, '')}".strip()
                 message = f"{path}: {where} cannot be read: {error}"

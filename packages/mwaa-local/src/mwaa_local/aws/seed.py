@@ -173,14 +173,24 @@ def _make_roles(settings: Settings, key: str, topic_arn: str) -> None:
     _make_environment(settings, key, _make_execution_role(settings, key))
 
 
+def environment_properties(values: dict[str, str]) -> dict[str, Any]:
+    """Return the properties of the MWAA environment of `infra/environment.yml`, for CreateEnvironment.
+
+    Args:
+        values: of the template's parameters, and `ExecutionRole.Arn`.
+    """
+    network = {"SubnetIds": ["subnet-a", "subnet-b"], "SecurityGroup": "sg-a"}
+    template = Template("environment.yml", network | values)
+    return dict(template.evaluate(template.content["Resources"]["Environment"]["Properties"]))
+
+
 def _make_environment(settings: Settings, key: str, execution_role: str) -> None:
     mwaa = client(settings, "mwaa")
     if ENVIRONMENT in mwaa.list_environments()["Environments"]:
         return
-    network = {"SubnetIds": ["subnet-a", "subnet-b"], "SecurityGroup": "sg-a"}
-    values = {"KeyArn": key, "DagsBucketName": DAGS_BUCKET, "ExecutionRole.Arn": execution_role, **network}
-    template = Template("environment.yml", values)
-    properties = template.evaluate(template.content["Resources"]["Environment"]["Properties"])
+    properties = environment_properties(
+        {"KeyArn": key, "DagsBucketName": DAGS_BUCKET, "ExecutionRole.Arn": execution_role}
+    )
     # The bucket is empty. The update after the first release sets both files.
     for path in PATH_OF.values():
         del properties[path]
