@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -99,6 +100,15 @@ class Stage:
     def secret(self, name: str, content: Any) -> None:
         text = content if isinstance(content, str) else json.dumps(content)
         self.client("secretsmanager").create_secret(Name=name, SecretString=text)
+
+    def wait_for_environments(self) -> None:
+        """Wait until no environment is being created or updated."""
+        mwaa = self.client("mwaa")
+        while any(
+            mwaa.get_environment(Name=name)["Environment"]["Status"] in ("CREATING", "UPDATING")
+            for name in mwaa.list_environments()["Environments"]
+        ):
+            time.sleep(0.1)
 
     def environment(self, name: str, options: dict[str, str | None] | None = None, **changes: Any) -> None:
         """Create another environment: that of infra/ with changes."""
@@ -206,6 +216,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory, start_redshift: Callable[...
         functions, mwaa = stage.client("lambda"), stage.client("mwaa")
         apply(artifact, bucket, lambda *_: None, functions, [seed.FUNCTION], mwaa, ENVIRONMENT)
         make_wrong_resources(stage, artifact)
+        stage.wait_for_environments()
         yield stage
 
 
@@ -218,6 +229,8 @@ def deploy(
         monkeypatch.delenv(name)
     for name, value in stage.aws.environment().items():
         monkeypatch.setenv(name, value)
+    # Another test of this process may have left a session with its own credentials.
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["mwaa_release", *arguments])
