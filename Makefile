@@ -52,7 +52,7 @@ sql: deps ## Run a query or a saved question: make sql Q="select ..." (DB_USER=a
 
 test: deps ## Unit and integration tests, and one run on a real scheduler
 	@$(PYTEST) -n 2 --dist loadfile -m "not slow" --ignore-glob="*/e2e"
-	@$(PYTEST) -m "not slow" $(wildcard tests/e2e */*/tests/e2e)
+	@$(PYTEST) -n 2 --dist loadfile -m "not slow" $(wildcard tests/e2e */*/tests/e2e)
 
 test-fast: deps ## Unit tests
 	@$(PYTEST) -q $(wildcard tests/unit */*/tests/unit benchmarks/tests)

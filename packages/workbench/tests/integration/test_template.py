@@ -160,6 +160,7 @@ def test_a_copy_cannot_start_fresh_again(copy):
     assert "is a copy already" in done.stderr
 
 
+@pytest.mark.slow
 def test_copier_makes_the_same_copy(template, first_copy, tmp_path):
     copier = Path(sys.executable).with_name("copier")
     done = subprocess.run(
@@ -222,6 +223,7 @@ def test_upgrade_refuses_a_file_that_was_changed_here_too(newer_template, copy):
     assert git(copy, "log", "-1", "--format=%s").stdout == "our startup.sh\n"
 
 
+@pytest.mark.slow
 def test_upgrade_takes_another_address_of_the_template(newer_template, copy, tmp_path):
     newer_template.rename(tmp_path / "moved")
     try:
