@@ -76,7 +76,6 @@ def test_one_entry_brings_rows_views_and_tests(dbt_in_shop, database):
     assert database.run("select count(*) from shop.audit_table") == before
 
 
-@pytest.mark.slow
 def test_settings_for_all_models_cannot_drop_the_rows(dbt_in_shop, database):
     before = database.run("select count(*) from shop.audit_table")
     path = dbt_in_shop.folder / "dbt_project.yml"
