@@ -1,8 +1,12 @@
 """The warehouse as a process: start, stop, kill, options and exit codes."""
 
+import os
+import pwd
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -12,6 +16,14 @@ import pytest
 import redshift_connector
 
 from redshift_local.pytest_plugin import free_port, start_warehouse, stop_warehouse
+from redshift_local.server.postgres import AS_NOBODY, BINARIES, Postgres
+from redshift_local.settings import SetupError
+
+# Commands that run another one as this user and, if this user is root, as an ordinary one. The ordinary user can pass
+# through private folders, in which the Python of root may be installed.
+USERS = {"this user": ()}
+if os.geteuid() == 0:
+    USERS["nobody"] = (*AS_NOBODY, f"--regid={pwd.getpwnam('nobody').pw_gid}")
 
 
 def processes_of(state: Path) -> list[psutil.Process]:
@@ -26,6 +38,11 @@ def wait_until_gone(state: Path, seconds: float = 20) -> list[psutil.Process]:
     while (left := processes_of(state)) and time.monotonic() < until:
         time.sleep(0.1)
     return left
+
+
+def mode_and_owner(folder: Path) -> tuple[int, int, int]:
+    status = folder.stat()
+    return status.st_mode, status.st_uid, status.st_gid
 
 
 def query(warehouse, sql: str):
@@ -80,6 +97,56 @@ def test_data_survives_a_kill_of_all_processes(state):
     assert query(again, "select a from t") == ([9],)
     stop_warehouse(again)
     assert wait_until_gone(state) == []
+
+
+@pytest.mark.parametrize("user", USERS)
+@pytest.mark.parametrize("name", ["short", "long" * 25], ids=["short", "long"])
+def test_it_changes_no_folder_above_its_own(user, name):
+    private = Path(tempfile.mkdtemp(dir="/tmp", prefix="private-"))
+    state = private / name
+    state.mkdir()
+    if USERS[user]:
+        for folder in (private, state):
+            shutil.chown(folder, "nobody")
+    # The time of the last change shows a mode that was changed and restored. Other processes write to folders above.
+    before = private.stat()
+    folders = [*state.parents, *BINARIES.parents]
+    modes = [mode_and_owner(folder) for folder in folders]
+    command = [*USERS[user], sys.executable, "-m", "redshift_local", "serve", f"--port={free_port()}"]
+    try:
+        for _ in range(2):
+            with subprocess.Popen(
+                [*command, f"--folder={state}"], stdout=subprocess.PIPE, text=True, cwd="/"
+            ) as process:
+                assert "accepts connections" in process.stdout.readline()
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(30) == 0
+        assert private.stat().st_ctime_ns == before.st_ctime_ns
+        assert [mode_and_owner(folder) for folder in folders] == modes
+    finally:
+        shutil.rmtree(private)
+
+
+def test_a_socket_folder_of_somebody_else_is_refused(state, tmp_path):
+    server = Postgres(state / "warehouse")
+    server.socket_folder.symlink_to(tmp_path)
+    try:
+        with pytest.raises(SetupError, match=rf"^{server.socket_folder} is not a folder of this user"):
+            server.start()
+    finally:
+        server.socket_folder.unlink()
+
+
+def test_the_next_start_removes_the_socket_folder_of_a_deleted_state_folder(state, tmp_path):
+    warehouse = start_warehouse(state)
+    socket_folder = Postgres(state / "warehouse").socket_folder
+    assert socket_folder.is_dir()
+    for process in [*psutil.Process(warehouse.process.pid).children(recursive=True), warehouse.process]:
+        process.kill()
+    warehouse.process.wait()
+    shutil.rmtree(state)
+    stop_warehouse(start_warehouse(tmp_path / "other"))
+    assert not socket_folder.exists()
 
 
 def test_a_killed_postgres_is_reported_with_the_next_step(state):

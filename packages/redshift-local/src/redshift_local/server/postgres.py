@@ -12,8 +12,8 @@ import os
 import pwd
 import shutil
 import signal
+import stat
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,15 @@ OWNER = "rdsdb"
 PORT = 5432  # names the socket file; nothing listens on TCP
 _START_SECONDS = 60
 _STOP_SECONDS = 20
-_SOCKET_PATH_LIMIT = 100  # bytes; macOS allows 103, Linux 107
+_SOCKET_PATH_LIMIT = 103  # bytes, as on macOS; Linux allows 107
+# For the sockets of folders with a long path. The path of gettempdir() can be long, too, and differs between starts.
+_SHORT_FOLDER = Path("/tmp")  # noqa: S108
+_SHORT_NAME = "redshift-local-"
+_BACK_POINTER = "state_folder"
+# PostgreSQL refuses to run as root. The capability lets the user nobody pass through private folders above its data and
+# its programs. Otherwise, those folders would have to be opened to everybody.
+AS_NOBODY = ("setpriv", "--reuid=nobody", "--clear-groups", "--no-new-privs")
+AS_NOBODY += ("--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override")
 
 SETTINGS = {
     "listen_addresses": "",
@@ -79,11 +87,8 @@ class Postgres:
         self.process: subprocess.Popen[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._lock: Any = None
-        # PostgreSQL refuses to run as root, so it runs as the user nobody.
-        self._user: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            nobody = pwd.getpwnam("nobody")
-            self._user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        # The user of the server if this process runs as root.
+        self._nobody = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
 
     @property
     def socket(self) -> Path:
@@ -100,15 +105,13 @@ class Postgres:
         Raises:
             SetupError: another warehouse runs from the same folder, or PostgreSQL did not start.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._take_lock()
         self._stop_orphan()
-        if self._user:
-            _let_through(self.data)
-            _let_through(BINARIES)
+        _remove_stale_socket_folders()
+        self._make_socket_folder()
         if not (self.data / "PG_VERSION").exists():
             self._initialise()
-        self._private(self.socket_folder)
         for attempt in range(10):
             self._launch()
             try:
@@ -132,18 +135,17 @@ class Postgres:
                     self.process.wait(seconds)
                     break
         self._finish()
-        if self.socket_folder.parent != self.folder:
-            shutil.rmtree(self.socket_folder, ignore_errors=True)
         if self._lock is not None:
+            shutil.rmtree(self.socket_folder, ignore_errors=True)
             self._lock.close()
             self._lock = None
 
     def _socket_folder(self) -> Path:
         folder = self.folder / "socket"
-        if len(os.fsencode(folder)) + len(f"/.s.PGSQL.{PORT}.lock") <= _SOCKET_PATH_LIMIT:
+        if len(os.fsencode(folder / f".s.PGSQL.{PORT}")) <= _SOCKET_PATH_LIMIT:
             return folder
         digest = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"local-warehouse-{digest}"
+        return _SHORT_FOLDER / f"{_SHORT_NAME}{digest}"
 
     def _take_lock(self) -> None:
         self._lock = (self.folder / "lock").open("a+")
@@ -172,26 +174,48 @@ class Postgres:
                 process.wait(10)
                 return
 
-    def _private(self, folder: Path) -> None:
-        """Make `folder` private to the server's user; refuse a folder of another user."""
-        folder.mkdir(mode=0o700, exist_ok=True)
-        owner = self._user.get("user", os.geteuid())
-        if folder.is_symlink() or folder.stat().st_uid not in (owner, os.geteuid()):
-            raise SetupError(f"{folder} belongs to another user; remove it, or choose another folder")
+    def _make_socket_folder(self) -> None:
+        """Create the socket's folder, which only this process's user can enter.
+
+        Raises:
+            SetupError: another user has created a folder or link of this name.
+        """
+        folder = self.socket_folder
+        if folder.parent == self.folder:
+            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+            raise SetupError(
+                f"{folder} is not a folder of this user. Remove it, or use a state folder with a shorter path"
+            )
         folder.chmod(0o700)
-        if self._user:
-            os.chown(folder, self._user["user"], self._user["group"])
+        if folder.parent != self.folder:
+            (folder / _BACK_POINTER).write_text(str(self.folder))
+
+    def _as_server_user(self, command: list[Any]) -> list[Any]:
+        """Return the command that runs `command` as the server's user."""
+        if self._nobody is None:
+            return command
+        if not shutil.which(AS_NOBODY[0]):
+            raise SetupError(
+                "PostgreSQL does not run as root, and setpriv is missing. Install util-linux, or use another user"
+            )
+        return [*AS_NOBODY, f"--regid={self._nobody.pw_gid}", *command]
 
     def _initialise(self) -> None:
         # An interrupted start can leave this folder behind.
         partial = self.folder / "data.new"
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(self.data, ignore_errors=True)
-        self._private(partial)
+        partial.mkdir(mode=0o700)
+        if self._nobody:
+            os.chown(partial, self._nobody.pw_uid, self._nobody.pw_gid)
         command = [BINARIES / "initdb", "-D", partial, "-U", OWNER, "--auth=trust", "--encoding=UTF8", "--no-sync"]
         # Redshift compares strings as bytes, and changes case beyond ASCII.
         command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **self._user)
+        done = subprocess.run(self._as_server_user(command), capture_output=True, text=True, check=False, cwd="/")
         if done.returncode:
             raise SetupError(f"initdb could not create {self.data}: {done.stderr.strip()[-500:]}")
         (partial / "pg_hba.conf").write_text("local all all trust\n")
@@ -204,7 +228,12 @@ class Postgres:
         # In a new session: Ctrl-C must reach only the gateway, which then shuts PostgreSQL down.
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True, **self._user
+                self._as_server_user(command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,
             )
         self._watchdog = subprocess.Popen(
             ["/bin/sh", "-c", _WATCHDOG, "warehouse-watchdog", str(self.process.pid)],
@@ -241,9 +270,9 @@ class Postgres:
         return self.log.read_text(errors="replace").strip()[-500:] if self.log.exists() else ""
 
 
-def _let_through(folder: Path) -> None:
-    """Allow the user nobody to pass through the folders above `folder` (execute permission, no listing)."""
-    for parent in folder.parents:
-        mode = parent.stat().st_mode
-        if not mode & 0o001:
-            parent.chmod(mode | 0o011)
+def _remove_stale_socket_folders() -> None:
+    """Remove the socket folders outside state folders that were deleted while their server was killed."""
+    for folder in _SHORT_FOLDER.glob(f"{_SHORT_NAME}*"):
+        with contextlib.suppress(OSError):
+            if folder.lstat().st_uid == os.geteuid() and not Path((folder / _BACK_POINTER).read_text()).exists():
+                shutil.rmtree(folder)
