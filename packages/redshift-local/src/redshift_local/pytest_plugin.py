@@ -1,10 +1,10 @@
 """Fixtures for anyone who installs the package: a warehouse on a free port, started once per test session."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -87,18 +87,27 @@ def stop_warehouse(warehouse: Warehouse) -> int:
 
 
 @pytest.fixture(scope="session")
-def start_redshift() -> Iterator[Callable[..., Warehouse]]:
-    """Starts more warehouses: `start_redshift(state=folder, environment={...})`. They stop when the tests end."""
+def start_redshift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Warehouse]]:
+    """Starts more warehouses: `start_redshift(state=folder, environment={...})`. They stop when the tests end.
+
+    Without `state`, the data is deleted then.
+    """
     warehouses: list[Warehouse] = []
+    temporary: list[Path] = []
 
     def start(state: Path | None = None, environment: dict[str, str] | None = None) -> Warehouse:
-        warehouses.append(start_warehouse(state or Path(tempfile.mkdtemp(prefix="redshift-")), environment))
+        if state is None:
+            state = tmp_path_factory.mktemp("redshift")
+            temporary.append(state)
+        warehouses.append(start_warehouse(state, environment))
         return warehouses[-1]
 
     yield start
     for warehouse in warehouses:
         if warehouse.process.poll() is None:
             stop_warehouse(warehouse)
+    for folder in temporary:
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
