@@ -128,7 +128,7 @@ class Mwaa:
             command = [str(self.venv / "bin" / "airflow"), component]
             if component in {"scheduler", "triggerer"}:
                 command.append("--skip-serve-logs")
-            environment = webserver if component == "api-server" else worker
+            environment = {**(webserver if component == "api-server" else worker), "PGAPPNAME": component}
             self.children.append(
                 spawn(f"airflow {component}", command, environment, self._log(component), self.home / "tmp")
             )
@@ -165,6 +165,18 @@ class Mwaa:
             raise SetupError(how_it_ended("Airflow's metadata database", database.process.returncode, database.log))
         for child in self.children:
             child.check()
+
+    def end_sessions(self, component: str) -> None:
+        """End a killed component's sessions in the metadata database.
+
+        Its workers survive it and hold its sockets open. A transaction of it would keep the scheduler's lock forever.
+        On MWAA, no process outside the component's container has its sockets.
+        """
+        import psycopg
+
+        end = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = %s"
+        with psycopg.connect(self._database.conninfo("postgres"), autocommit=True) as connection:
+            connection.execute(end, [component])
 
     def stop_copying(self) -> None:
         """Stop copying the bucket. Call this before AWS stops."""

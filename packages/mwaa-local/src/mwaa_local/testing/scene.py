@@ -101,6 +101,7 @@ class Scene(Stack):
                 log = child.log.with_name(f"{child.name.split()[-1]}.{time.monotonic_ns()}.log")
                 environment = self._environments[child.name]
                 folder = Path(environment["TMPDIR"])
+                self._mwaa.end_sessions(environment["PGAPPNAME"])
                 self.components[number] = spawn(child.name, child.process.args, environment, log, folder)
 
     def source_startup(self) -> None:
