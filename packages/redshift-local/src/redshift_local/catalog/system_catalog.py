@@ -6,10 +6,13 @@ from sqlglot import exp
 
 from redshift_local.plan import HELPERS
 
-_OURS = ("pg_attrdef", "pg_attribute", "pg_class", "pg_constraint", "pg_group", "pg_index", "pg_proc", "pg_views")
+_OURS = (
+    *("pg_attrdef", "pg_attribute", "pg_class", "pg_constraint", "pg_group", "pg_index", "pg_namespace", "pg_proc"),
+    *("pg_tables", "pg_user", "pg_views"),
+)
 _TABLES = re.compile(rf"(?<!')\bpg_catalog\.({'|'.join(_OURS)})\b")
 _WITH_KEYS = ("pg_attribute", "pg_class")
-_OF_THE_STANDARD = ("table_constraints", "key_column_usage")
+_OF_THE_STANDARD = ("columns", "key_column_usage", "schemata", "table_constraints", "tables", "views")
 
 
 def table(node: exp.Table) -> None:

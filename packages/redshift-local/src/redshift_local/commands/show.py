@@ -1,8 +1,9 @@
 # ruff: noqa: S608 - names are quoted, literals escaped; translating SQL is what this package does
 """SHOW, of settings and of the catalog."""
 
+from redshift_local.parse import longnames
 from redshift_local.parse.words import Words
-from redshift_local.plan import HELPERS, Plan, literal, unsupported
+from redshift_local.plan import HELPERS, Plan, bare, literal, unsupported
 
 # Settings of Redshift that PostgreSQL does not know, and their defaults. Most have no effect.
 # https://docs.aws.amazon.com/redshift/latest/dg/cm_chap_ConfigurationRef.html
@@ -96,6 +97,8 @@ def show(words: Words) -> Plan:
         "constraints",
     ):
         raise unsupported(f"SHOW {words.peek().upper()}", "it works on a cluster only")
+    if words.take("search_path"):
+        return Plan(f"SELECT {HELPERS}.full_text(current_setting('search_path')) AS search_path", tag="SHOW")
     if words.take("all"):
         return _show_all()
     if (name := words.peek()) in SETTINGS:
@@ -151,7 +154,7 @@ def _qualified(words: Words, parts: int) -> list[str]:
         _this_database(parts_of_name[0])
     if len(parts_of_name) < parts:
         raise words.error()
-    return [literal(part[1:-1].replace('""', '"')) for part in parts_of_name[-parts:]]
+    return [literal(longnames.restore(bare(part))) for part in parts_of_name[-parts:]]
 
 
 def _this_database(_: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from redshift_local.copy.fields import Bad, BadField, Column, converted
 from redshift_local.copy.records import decoded, lines_of, records
+from redshift_local.parse import longnames
 
 _BATCH = 1 << 20  # characters
 _ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
@@ -92,7 +93,7 @@ class Reader:
             record = {key.lower(): value for key, value in record.items()}
         values = []
         for column in self.columns:
-            value = record.get(column.name)
+            value = record.get(longnames.restore(column.name))
             if value is None or isinstance(value, str):
                 values.append(value)
             elif column.kind == "jsonb" or isinstance(value, (dict, list)):

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import botocore.exceptions
 
 from redshift_local.copy import objects
+from redshift_local.parse import longnames
 from redshift_local.parse.words import Words
 from redshift_local.plan import HELPERS, Plan, Refused, literal, unsupported
 
@@ -109,7 +110,14 @@ class Unload:
         with tempfile.TemporaryFile() as file:
             opened = {".gz": gzip.GzipFile, ".bz2": bz2.BZ2File}.get(ending)
             out = opened(fileobj=file, mode="wb") if ending == ".gz" else opened(file, "wb") if opened else file
-            segment = await session.run_internal(self._copy(), data=lambda row: out.write(self._row(row)))
+            named = self.format == "json" or "header" in self.flags  # whether the next row has names of columns
+
+            def write(row: bytes) -> None:
+                nonlocal named
+                out.write(longnames.restore_bytes(self._row(row)) if named else self._row(row))
+                named = self.format == "json"
+
+            segment = await session.run_internal(self._copy(), data=write)
             if out is not file:
                 out.close()
             if segment.failed is not None:

@@ -1,69 +1,80 @@
-"""Names of 64 to 127 bytes, which PostgreSQL lacks: those of temporary tables and table aliases are shortened.
+"""Names of 64 to 127 bytes, which PostgreSQL lacks: it gets a shorter name that ends with a digest of the long one.
 
-dbt makes such tables for unit tests with long names, and gives relations a longer name for a moment when it replaces
-them. These names are never visible; visible long names are refused.
+Statements are shortened token by token, before they are parsed. The gateway knows every long name that it has read,
+stores it in the database (sql/1_base.sql, `long_names`) before the statement runs, and restores it in what clients see.
 https://docs.aws.amazon.com/redshift/latest/dg/r_names.html
 """
 
 import hashlib
+import re
+import string
 
-from sqlglot import exp
+from sqlglot.tokens import Token, TokenType
 
-from redshift_local.plan import Refused, unsupported
+_LONGEST = 127  # bytes
+_LONGEST_HERE = 63
+_PREFIX = 46  # bytes of the name; "_" and its digest follow
+SHORTENED = 60  # bytes of the shortest short name: a character of four bytes can be cut off
+_DIGEST = re.compile(r"_([0-9a-f]{16})(?![0-9a-f])")
+_DOTTED = re.compile(r'"[^"]+"|[^".]+')
+_FOLDED = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+_NAMES = (TokenType.VAR, TokenType.IDENTIFIER)
 
-_LONGEST = 63  # bytes
-_FOR_A_MOMENT = ("__dbt_tmp", "__dbt_backup")
-_PREFIX = 46  # bytes of the name; its digest follows
+_long_names: dict[str, tuple[str, str]] = {}  # short and long name, by the digest in the short one
 
 
-def is_long(name: str) -> bool:
-    """Whether PostgreSQL would cut the name off."""
-    return len(name) * 4 > _LONGEST and len(name.encode()) > _LONGEST
-
-
-def shortened(name: str) -> str:
-    """Return a unique name of at most 63 bytes."""
-    digest = hashlib.sha256(name.lower().encode()).hexdigest()[:16]
-    return f"{name.lower().encode()[:_PREFIX].decode(errors='ignore')}_{digest}"
+def fold(name: str) -> str:
+    """Return a name in lower case, as Redshift stores it: only letters of ASCII change."""
+    return name.translate(_FOLDED)
 
 
 def fitting(name: str) -> str:
-    """Return a name, shortened if it is one of dbt's temporary names.
+    """Return a name that PostgreSQL can store: the name itself, or a shorter one.
 
-    Raises:
-        Refused: it is another long name.
+    The manual (r_CREATE_TABLE_NEW): "The maximum length for the table name is 127 bytes; longer names are truncated to
+    127 bytes." https://github.com/estuary/connectors/pull/1237 reports it of all names.
     """
-    if not is_long(name):
+    if len(name) * 4 <= _LONGEST_HERE or len(data := fold(name).encode()) <= _LONGEST_HERE:
         return name
-    if not name.lower().endswith(_FOR_A_MOMENT):
-        raise refusal(name)
-    return shortened(name)
+    data = data[:_LONGEST].decode(errors="ignore").encode()
+    digest = hashlib.sha256(data).hexdigest()[:16]
+    short = f"{data[:_PREFIX].decode(errors='ignore')}_{digest}"
+    remember(short, data.decode())
+    return short
 
 
-def check(statement: exp.Expr, node: exp.Identifier) -> None:
-    """Refuse a long name that would be visible: a column's or a permanent relation's.
-
-    Raises:
-        Refused: it is one.
-    """
-    parent = node.parent
-    names_relation = isinstance(parent, (exp.Table, exp.TableAlias)) and node.arg_key == "this"
-    if not names_relation and not (isinstance(parent, exp.Column) and node.arg_key == "table"):
-        raise refusal(node.name)
-    if node.name.lower().endswith(_FOR_A_MOMENT):
-        return
-    creates = isinstance(statement, exp.Create) and not statement.find(exp.TemporaryProperty)
-    target = statement.this.this if creates and isinstance(statement.this, exp.Schema) else statement.this
-    if (creates and parent is target) or isinstance(parent.parent, exp.AlterRename):
-        raise refusal(node.name)
+def remember(short: str, name: str) -> None:
+    """Know a long name from now on."""
+    _long_names.setdefault(short[-16:], (short, name))
 
 
-def literal(node: exp.Expr) -> None:
-    """Shorten a long name in a query of the catalog: `where table_name = '…'`."""
-    if node.is_string and is_long(node.name):
-        node.set("this", shortened(node.name))
+def known(start: int = 0) -> list[tuple[str, str]]:
+    """Return the short and long names from number `start` on, in the order in which they were read."""
+    return list(_long_names.values())[start:] if start < len(_long_names) else []
 
 
-def refusal(name: str) -> Refused:
-    """Return the construct that error messages name."""
-    return unsupported(f"names of more than {_LONGEST} bytes ({name})", "choose a shorter name")
+def shorten(tokens: list[Token]) -> None:
+    """Replace long names in a statement."""
+    for token in tokens:
+        if len(token.text) * 4 > _LONGEST_HERE and token.token_type in _NAMES:
+            token.text = fitting(token.text)
+
+
+def shorten_string(text: str) -> str:
+    """Replace long names in a string that names a relation, such as the argument of has_table_privilege."""
+    if len(text) * 4 <= _LONGEST_HERE:
+        return text
+    return _DOTTED.sub(lambda part: fitting(part[0]) if part[0][0] != '"' else f'"{fitting(part[0][1:-1])}"', text)
+
+
+def restore(text: str) -> str:
+    """Put long names into a text that has their short ones."""
+    for digest in _DIGEST.findall(text) if _long_names else ():
+        if digest in _long_names:
+            text = text.replace(*_long_names[digest])
+    return text
+
+
+def restore_bytes(data: bytes) -> bytes:
+    """Do the same in UTF-8."""
+    return restore(data.decode(errors="surrogateescape")).encode(errors="surrogateescape") if _long_names else data

@@ -49,7 +49,7 @@ class Words:
         if token.token_type in _STRINGS:
             return literal(token.text)
         if token.token_type == TokenType.IDENTIFIER:
-            return identifier(token.text.lower())
+            return identifier(longnames.fold(token.text))
         return token.text
 
     def name(self, *, after_dot: bool = False) -> str:
@@ -60,7 +60,7 @@ class Words:
         if not after_dot and token.token_type != TokenType.IDENTIFIER:
             reserved.check(token.text)
         self.position += 1
-        return identifier(longnames.fitting(token.text).lower())
+        return identifier(longnames.fold(token.text))
 
     def dotted(self) -> list[str]:
         """Step over a name that may be qualified; returns its quoted parts."""

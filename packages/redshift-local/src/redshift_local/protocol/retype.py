@@ -8,6 +8,8 @@ import re
 import struct
 from dataclasses import dataclass
 
+from redshift_local.parse import longnames
+
 _INTERVAL, _YEAR_TO_MONTH, _DAY_TO_SECOND = 1186, 1188, 1190
 _JSONB, _SUPER = 3802, 4000
 # The connector takes a VARBYTE for UTF-8 text in the protocol version that is spoken here; in the newest it is given as
@@ -30,8 +32,11 @@ class Row:
         """Read a RowDescription; returns how its rows are to be rewritten, if at all, and the client's description."""
         count = struct.unpack_from("!H", part, 5)[0]
         position, columns, changed = 7, {}, bytearray(part)
+        names: list[tuple[int, int, bytes]] = []  # where the long names belong
         for index in range(count):
-            position = part.index(b"\0", position) + 1
+            start, position = position, part.index(b"\0", position) + 1
+            if position - start >= longnames.SHORTENED and (name := longnames.restore_bytes(part[start:position])):
+                names.append((start, position, name))
             kind, _, modifier = struct.unpack_from("!Ihi", part, position + 6)
             if kind == _INTERVAL:
                 fields = (modifier >> 16) & 0x7FFF if modifier >= 0 else 0
@@ -45,6 +50,9 @@ class Row:
                 columns[index] = _SUPER
                 struct.pack_into("!I", changed, position + 6, _SUPER)
             position += 18
+        for start, end, name in reversed(names):
+            changed[start:end] = name
+        struct.pack_into("!I", changed, 1, len(changed) - 1)
         return (cls(columns) if columns else None), bytes(changed)
 
     def rewrite(self, parts: bytes) -> bytes:

@@ -8,6 +8,7 @@ import struct
 import psycopg
 
 from redshift_local.catalog.bind_late import ViewNames
+from redshift_local.parse import longnames
 from redshift_local.protocol import login, wire
 from redshift_local.server.journal import Journal, Who
 from redshift_local.server.postgres import Postgres
@@ -93,7 +94,7 @@ class Gateway:
             parameters: from the client's start-up message.
         """
         pid = struct.unpack_from("!I", server[2])[0]
-        who = Who(parameters["user"].lower(), parameters.get("database", parameters["user"]).lower(), pid)
+        who = Who(parameters["user"], parameters["database"], pid)
         views = await self._views_of(who.database)
         session = Session(client, server[:2], self.journal, who, views)
         try:
@@ -113,7 +114,10 @@ class Gateway:
                 await self._cancel(rest)
                 return None
             elif code >> 16 == 3:
-                return wire.parameters_of(rest)
+                parameters = wire.parameters_of(rest)
+                user = parameters.get("user", "")
+                names = {"user": user, "database": parameters.get("database", user)}
+                return parameters | {key: longnames.fitting(name.lower()) for key, name in names.items()}
             else:
                 raise wire.ProtocolError(f"unsupported frontend protocol {code >> 16}.{code & 0xFFFF}")
 
@@ -128,7 +132,7 @@ class Gateway:
     async def _login(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, parameters: dict[str, str]
     ) -> Server | None:
-        user = parameters.get("user", "").lower()
+        user = parameters["user"]
         writer.write(wire.message(b"R", struct.pack("!I", 3)))  # AuthenticationCleartextPassword; loopback only
         await writer.drain()
         kind, payload = await wire.read_message(reader)
@@ -147,7 +151,7 @@ class Gateway:
             writer.write(wire.error("57P03", text, hint, severity="FATAL"))
             return None
         passed = {key: value for key, value in parameters.items() if key.lower() in _PASSED_ON}
-        server[1].write(wire.startup_message(user, parameters.get("database", user).lower(), passed))
+        server[1].write(wire.startup_message(user, parameters["database"], passed))
         if (key := await self._greet(server[0], writer)) is not None:
             return *server, key
         server[1].close()
@@ -158,6 +162,8 @@ class Gateway:
             question = "select v.late, c.relname from pg_redshift.special_views() v join pg_class c on c.oid = v.view"
             async with await psycopg.AsyncConnection.connect(self.postgres.conninfo(database)) as connection:
                 rows = [row async for row in await connection.execute(question)]
+                for short, name in await (await connection.execute("select * from pg_redshift.long_names")).fetchall():
+                    longnames.remember(short, name)
             names = self._views.setdefault(database, ViewNames())
             names.late.update(name for late, name in rows if late)
             names.recursive.update(name for late, name in rows if not late)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import psycopg
 
 from redshift_local.copy.rows import BadField
+from redshift_local.parse import longnames
 from redshift_local.plan import Plan
 from redshift_local.server.postgres import Postgres
 
@@ -26,6 +27,7 @@ _QUERY = """INSERT INTO pg_redshift.queries (query_id, user_name, session_id, qu
 _LOAD_ERROR = """INSERT INTO pg_redshift.load_errors (query_id, session_id, user_name, table_name, start_time,
  file_name, line_number, column_name, type, length, raw_line, raw_value, error_code, error_message)
  VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
+_LONG_NAME = "INSERT INTO pg_redshift.long_names VALUES (%s, %s) ON CONFLICT DO NOTHING"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Journal:
         self._waiting: dict[str, list[tuple[str, tuple]]] = {}
         self._lock = asyncio.Lock()
         self._connections: dict[str, psycopg.AsyncConnection] = {}
+        self._names: dict[str, int] = {}  # how many of the long names each database has
 
     def next_id(self) -> int:
         """Return the next query id."""
@@ -61,6 +64,16 @@ class Journal:
         times = (datetime.fromtimestamp(started, UTC), datetime.fromtimestamp(time.time(), UTC))
         row = (number, who.user, who.pid, label, plan.text[:65535].replace("\0", ""), *times, rows, tag)
         self._remember(who, _QUERY, (*row, fields.get("C"), fields.get("M"), plan.writes))
+
+    async def write_names(self, database: str) -> None:
+        """Store the long names that the database does not have yet, so that its catalog shows them."""
+        start = self._names.get(database, 0)
+        if names := longnames.known(start):
+            async with self._lock:
+                connection = await self._connection(database)
+                async with connection.cursor() as cursor:
+                    await cursor.executemany(_LONG_NAME, names)
+                self._names[database] = start + len(names)
 
     def load_errors(self, who: Who, number: int, table: str, bad_fields: list[BadField]) -> None:
         """Record rows that a COPY could not load."""
@@ -99,6 +112,7 @@ class Journal:
         """Write the buffered records, and close the connection to a database, so that it can be dropped."""
         await self.write()
         async with self._lock:
+            self._names.pop(database, None)
             if connection := self._connections.pop(database, None):
                 await connection.close()
 

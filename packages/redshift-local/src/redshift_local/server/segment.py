@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from redshift_local.parse import longnames
 from redshift_local.plan import Plan, unsupported
 from redshift_local.protocol import wire
 from redshift_local.protocol.bind import of_bytes
@@ -111,7 +112,9 @@ class Answers:
             return part if segment.ready else b""
         if kind == b"E":
             return self._error(segment, part)
-        if kind in b"NSA":
+        if kind == b"N":
+            return wire.message(kind, longnames.restore_bytes(part[5:]))
+        if kind in b"SA":
             return part
         if segment.internal:
             self._collect(segment, kind, part)
@@ -139,7 +142,7 @@ class Answers:
             segment.data(part[5:])
 
     def _error(self, segment: Segment, part: bytes) -> bytes:
-        segment.failed = wire.fields_of(part[5:])
+        segment.failed = wire.fields_of(longnames.restore_bytes(part[5:]))
         plan, started = segment.plans[0] if segment.plans else (segment.parsed, time.time())
         segment.plans.clear()
         segment.described.clear()

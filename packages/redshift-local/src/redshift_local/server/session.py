@@ -6,8 +6,11 @@ import struct
 import time
 from collections.abc import Callable
 
+import psycopg
+
 from redshift_local.catalog.bind_late import ViewNames, resolve
 from redshift_local.copy.rows import BadField
+from redshift_local.parse import longnames
 from redshift_local.plan import Plan, Refused, raising
 from redshift_local.protocol import wire
 from redshift_local.protocol.bind import as_hexadecimal, inferred
@@ -106,7 +109,13 @@ class Session:
         if READS.search(text):
             await self.journal.write()
         plans = translate(text) if len(text) < _CACHED_LENGTH else translate_long(text)
-        return tuple([await resolve(self, plan) for plan in plans])
+        plans = tuple([await resolve(self, plan) for plan in plans])
+        try:
+            await self.journal.write_names(self.who.database)
+        except psycopg.Error as problem:
+            text = f"the local warehouse could not store a name of more than 63 bytes: {problem}"
+            return tuple(raising(Refused(text, "XX000")) for _ in plans)
+        return plans
 
     # Simple protocol
 
@@ -235,7 +244,7 @@ class Session:
             tag = await plan.action.run(self)
         except Refused as refusal:
             error = {"C": refusal.code, "M": refusal.text}
-            self.client_writer.write(wire.error(refusal.code, refusal.text, refusal.hint))
+            self.client_writer.write(wire.error(refusal.code, longnames.restore(refusal.text), refusal.hint))
         else:
             self.client_writer.write(wire.message(b"C", tag.split()[0].encode() + b"\0"))
         self._completed(plan, started, tag, error)
@@ -289,7 +298,7 @@ class Session:
 
     def notice(self, text: str) -> None:
         """Send the client a notice, as Redshift does after a COPY."""
-        self.client_writer.write(wire.notice(text))
+        self.client_writer.write(wire.notice(longnames.restore(text)))
 
     async def leave_database(self, database: str) -> None:
         """Close the gateway's own connections to a database."""

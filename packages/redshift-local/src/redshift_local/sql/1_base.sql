@@ -14,6 +14,31 @@ BEGIN
     RAISE EXCEPTION USING ERRCODE = code, MESSAGE = message, HINT = hint;
 END $$;
 
+-- Names of 64 to 127 bytes, by the short ones that PostgreSQL has (parse/longnames.py).
+CREATE TABLE IF NOT EXISTS pg_redshift.long_names (short text PRIMARY KEY, name text NOT NULL);
+GRANT SELECT ON pg_redshift.long_names TO PUBLIC;
+CREATE OR REPLACE FUNCTION pg_redshift.long_name(short text) RETURNS varchar LANGUAGE sql STABLE AS
+$$ SELECT coalesce((SELECT l.name FROM pg_redshift.long_names l WHERE l.short = $1), $1) $$;
+-- In two functions, because PostgreSQL inlines only the one without a subquery.
+CREATE OR REPLACE FUNCTION pg_redshift.full_name(name) RETURNS varchar LANGUAGE sql STABLE AS
+$$ SELECT CASE WHEN octet_length($1::text) < 60 THEN $1::varchar ELSE pg_redshift.long_name($1::text) END $$;
+-- In a text with names, such as the definition of a view.
+CREATE OR REPLACE FUNCTION pg_redshift.full_text(text) RETURNS text LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    found record;
+    result text := $1;
+BEGIN
+    IF $1 ~ '_[0-9a-f]{16}' THEN
+        FOR found IN SELECT * FROM pg_redshift.long_names l WHERE strpos($1, l.short) > 0 LOOP
+            result := replace(result, '"' || found.short || '"', quote_ident(found.name));
+            result := replace(result, found.short, quote_ident(found.name));
+        END LOOP;
+    END IF;
+    RETURN result;
+END $$;
+CREATE OR REPLACE FUNCTION pg_redshift.current_schema() RETURNS varchar LANGUAGE sql STABLE AS
+$$ SELECT pg_redshift.full_name(pg_catalog.current_schema()) $$;
+
 -- Stores a user's verifier in pg_authid. Only the user, superusers and CREATEROLE users can change it.
 CREATE OR REPLACE FUNCTION pg_redshift.set_password(name text, verifier text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog SET allow_system_table_mods = on AS $$
@@ -58,7 +83,8 @@ BEGIN
     DELETE FROM pg_redshift.keys k WHERE k.relation = forget_key.relation::regclass
         AND (starts_with(lower(replace(k.definition, '"', '')), 'constraint ' || lower(key) || ' ')
              OR (k.definition ILIKE 'primary key%'
-                 AND key ILIKE (SELECT relname FROM pg_class WHERE oid = forget_key.relation::regclass) || '_pkey'));
+                 AND pg_redshift.full_name(key::name) = (SELECT pg_redshift.full_name(relname) || '_pkey' FROM pg_class
+                                                   WHERE oid = forget_key.relation::regclass)));
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = '42704',
             MESSAGE = format('constraint "%s" of relation "%s" does not exist', key, forget_key.relation);

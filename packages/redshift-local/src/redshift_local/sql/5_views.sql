@@ -116,13 +116,18 @@ GRANT SELECT ON pg_redshift.late_binding_views TO PUBLIC;
 
 -- PostgreSQL has no definition for a view whose tables were dropped.
 CREATE OR REPLACE FUNCTION pg_redshift.view_definition(relation oid) RETURNS text LANGUAGE sql STABLE AS $$
-SELECT CASE WHEN l.view IS NULL THEN pg_get_viewdef(c.oid)
-    ELSE format('create view %s %s as %s with no schema binding;', c.oid::regclass, l.columns, rtrim(l.definition, ';')) END
+SELECT pg_redshift.full_text(CASE WHEN l.view IS NULL THEN pg_catalog.pg_get_viewdef(c.oid)
+    ELSE format('create view %s %s as %s with no schema binding;', c.oid::regclass, l.columns, rtrim(l.definition, ';')) END)
 FROM pg_class c LEFT JOIN pg_redshift.late_binding_views l ON l.view = c.oid WHERE c.oid = relation $$;
+CREATE OR REPLACE FUNCTION pg_redshift.pg_get_viewdef(relation oid, pretty boolean DEFAULT false) RETURNS text LANGUAGE sql STABLE AS
+$$ SELECT pg_redshift.view_definition(relation) $$;
+CREATE OR REPLACE FUNCTION pg_redshift.pg_get_viewdef(relation text, pretty boolean DEFAULT false) RETURNS text LANGUAGE sql STABLE AS
+$$ SELECT pg_redshift.view_definition(relation::regclass) $$;
 
 -- https://docs.aws.amazon.com/redshift/latest/dg/PG_GET_LATE_BINDING_VIEW_COLS.html
 CREATE OR REPLACE FUNCTION pg_catalog.pg_get_late_binding_view_cols() RETURNS SETOF record LANGUAGE sql STABLE AS $$
-SELECT n.nspname, c.relname, a.attname, pg_redshift.format_type(a.atttypid, a.atttypmod)::varchar, a.attnum::integer
+SELECT pg_redshift.full_name(n.nspname), pg_redshift.full_name(c.relname), pg_redshift.full_name(a.attname),
+       pg_redshift.format_type(a.atttypid, a.atttypmod)::varchar, a.attnum::integer
 FROM pg_redshift.late_binding_views v
 JOIN pg_class c ON c.oid = v.view
 JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -16,8 +16,8 @@ $$ SELECT rolsuper FROM pg_roles WHERE rolname = current_user $$;
 
 -- All columns that are visible to the user, with Redshift's type names.
 CREATE OR REPLACE VIEW pg_redshift.all_columns AS
-SELECT current_database()::varchar AS database_name, n.nspname::varchar AS schema_name,
-       c.relname::varchar AS table_name, a.attname::varchar AS column_name,
+SELECT current_database()::varchar AS database_name, pg_redshift.full_name(n.nspname) AS schema_name,
+       pg_redshift.full_name(c.relname) AS table_name, pg_redshift.full_name(a.attname) AS column_name,
        row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum)::integer AS ordinal_position,
        pg_get_expr(d.adbin, d.adrelid)::varchar AS column_default,
        CASE WHEN a.attnotnull THEN 'NO' ELSE 'YES' END::varchar AS is_nullable,
@@ -41,12 +41,12 @@ WHERE a.attnum > 0 AND NOT a.attisdropped AND n.nspname NOT IN ('pg_redshift', '
   AND (pg_has_role(c.relowner, 'USAGE') OR has_any_column_privilege(c.oid, 'SELECT, INSERT, UPDATE, REFERENCES'));
 
 CREATE OR REPLACE VIEW pg_redshift.all_tables AS
-SELECT current_database()::varchar AS database_name, n.nspname::varchar AS schema_name, c.relname::varchar AS table_name,
+SELECT current_database()::varchar AS database_name, pg_redshift.full_name(n.nspname) AS schema_name, pg_redshift.full_name(c.relname) AS table_name,
        CASE WHEN n.nspname LIKE 'pg_temp%' THEN 'LOCAL TEMPORARY' WHEN c.relkind IN ('v', 'm') THEN 'VIEW'
             ELSE 'TABLE' END::varchar AS table_type,
        CASE WHEN c.relkind = 'm' THEN 'MATERIALIZED VIEW' WHEN l.view IS NOT NULL THEN 'LATE BINDING VIEW'
             WHEN c.relkind = 'v' THEN 'REGULAR VIEW' ELSE 'REGULAR TABLE' END::varchar AS table_subtype,
-       pg_get_userbyid(c.relowner)::varchar AS owner, obj_description(c.oid, 'pg_class')::varchar AS remarks,
+       pg_redshift.full_name(pg_get_userbyid(c.relowner)) AS owner, obj_description(c.oid, 'pg_class')::varchar AS remarks,
        c.oid AS relation, c.relkind
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -88,14 +88,14 @@ SELECT database_name, schema_name, table_name, column_name, ordinal_position, co
        character_maximum_length, numeric_precision, numeric_scale, remarks
 FROM pg_redshift.all_columns;
 CREATE VIEW pg_catalog.svv_all_schemas AS
-SELECT current_database()::varchar AS database_name, nspname::varchar AS schema_name, nspowner AS schema_owner,
+SELECT current_database()::varchar AS database_name, pg_redshift.full_name(nspname) AS schema_name, nspowner AS schema_owner,
        'local'::varchar AS schema_type, NULL::varchar AS schema_acl, NULL::varchar AS source_database,
        NULL::varchar AS schema_option
 FROM pg_namespace WHERE nspname NOT IN ('pg_redshift', 'pg_toast');
 CREATE VIEW pg_catalog.svv_redshift_schemas AS
 SELECT database_name, schema_name, schema_owner, schema_type, schema_acl, schema_option FROM pg_catalog.svv_all_schemas;
 CREATE VIEW pg_catalog.svv_redshift_databases AS
-SELECT datname::varchar AS database_name, datdba AS database_owner, 'local'::varchar AS database_type,
+SELECT pg_redshift.full_name(datname) AS database_name, datdba AS database_owner, 'local'::varchar AS database_type,
        NULL::varchar AS database_acl, NULL::varchar AS database_options, 'Snapshot Isolation'::varchar
            AS database_isolation_level
 FROM pg_database WHERE datname NOT IN ('postgres', 'template0', 'template1');
@@ -111,14 +111,15 @@ END $$;
 
 -- Shows the recorded distribution and sort keys; they have no effect.
 CREATE OR REPLACE VIEW pg_redshift.stored AS
-SELECT relation, style || coalesce('(' || (SELECT attname FROM pg_attribute WHERE attrelid = relation AND attnum = dist_key)
+SELECT relation, style || coalesce('(' || (SELECT pg_redshift.full_name(attname) FROM pg_attribute WHERE attrelid = relation AND attnum = dist_key)
            || ')', '') AS diststyle, dist_key, sort_keys, interleaved, encodings,
        CASE WHEN interleaved THEN 'INTERLEAVED'
-            ELSE (SELECT attname FROM pg_attribute WHERE attrelid = relation AND attnum = sort_keys[1]) END AS first_key
+            ELSE (SELECT pg_redshift.full_name(attname) FROM pg_attribute WHERE attrelid = relation AND attnum = sort_keys[1]) END
+           AS first_key
 FROM pg_redshift.storage;
 CREATE VIEW pg_catalog.svv_table_info AS
-SELECT current_database()::varchar AS database, n.nspname::varchar AS "schema", c.oid AS table_id,
-       c.relname::varchar AS "table",
+SELECT current_database()::varchar AS database, pg_redshift.full_name(n.nspname) AS "schema", c.oid AS table_id,
+       pg_redshift.full_name(c.relname) AS "table",
        CASE WHEN EXISTS (SELECT FROM jsonb_each_text(s.encodings) AS e WHERE e.value NOT IN ('none', 'raw')) THEN 'Y' ELSE 'N' END
            ::varchar AS encoded,
        coalesce(s.diststyle, CASE c.relkind WHEN 'm' THEN 'EVEN' ELSE 'AUTO(ALL)' END)::varchar AS diststyle,
@@ -137,7 +138,8 @@ WHERE c.relkind IN ('r', 'm') AND n.nspname NOT IN ('pg_catalog', 'information_s
   AND (pg_redshift.is_admin() OR has_table_privilege(c.oid, 'SELECT'));
 -- Tables of the search path. https://docs.aws.amazon.com/redshift/latest/dg/r_PG_TABLE_DEF.html
 CREATE VIEW pg_catalog.pg_table_def AS
-SELECT n.nspname AS schemaname, c.relname AS tablename, a.attname AS "column",
+SELECT pg_redshift.full_name(n.nspname) AS schemaname, pg_redshift.full_name(c.relname) AS tablename,
+       pg_redshift.full_name(a.attname) AS "column",
        CASE WHEN a.atttypid = 'bytea'::regtype THEN 'binary varying' ELSE format_type(a.atttypid, a.atttypmod) END AS type,
        coalesce(s.encodings ->> a.attnum::text, 'none')::char(32) AS encoding, coalesce(a.attnum = s.dist_key, false) AS distkey,
        coalesce(CASE WHEN s.interleaved THEN (-1) ^ (array_position(s.sort_keys, a.attnum) % 2) ELSE 1 END
@@ -148,8 +150,8 @@ WHERE c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped AND n.nspname NOT 
   AND pg_table_is_visible(c.oid) AND has_any_column_privilege(c.oid, 'SELECT');
 
 CREATE VIEW pg_catalog.svv_relation_privileges AS
-SELECT n.nspname::varchar AS namespace_name, c.relname::varchar AS relation_name, a.privilege_type::varchar,
-       a.grantee AS identity_id, coalesce(r.rolname, 'public')::varchar AS identity_name,
+SELECT pg_redshift.full_name(n.nspname) AS namespace_name, pg_redshift.full_name(c.relname) AS relation_name, a.privilege_type::varchar,
+       a.grantee AS identity_id, coalesce(pg_redshift.full_name(r.rolname), 'public')::varchar AS identity_name,
        CASE WHEN r.oid IS NULL THEN 'public' WHEN r.rolcanlogin THEN 'user' ELSE 'group' END::varchar AS identity_type,
        a.is_grantable AS admin_option
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -157,16 +159,16 @@ CROSS JOIN LATERAL aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) a
 LEFT JOIN pg_roles r ON r.oid = a.grantee
 WHERE c.relkind IN ('r', 'v', 'm', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_redshift');
 CREATE VIEW pg_catalog.svv_schema_privileges AS
-SELECT n.nspname::varchar AS namespace_name, a.privilege_type::varchar, a.grantee AS identity_id,
-       coalesce(r.rolname, 'public')::varchar AS identity_name,
+SELECT pg_redshift.full_name(n.nspname) AS namespace_name, a.privilege_type::varchar, a.grantee AS identity_id,
+       coalesce(pg_redshift.full_name(r.rolname), 'public')::varchar AS identity_name,
        CASE WHEN r.oid IS NULL THEN 'public' WHEN r.rolcanlogin THEN 'user' ELSE 'group' END::varchar AS identity_type,
        a.is_grantable AS admin_option
 FROM pg_namespace n CROSS JOIN LATERAL aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a
 LEFT JOIN pg_roles r ON r.oid = a.grantee;
 
 CREATE VIEW pg_catalog.svv_mv_info AS
-SELECT current_database()::varchar AS database_name, n.nspname::varchar AS schema_name,
-       pg_get_userbyid(c.relowner)::varchar AS user_name, c.relname::varchar AS name, 'f'::char(1) AS is_stale,
+SELECT current_database()::varchar AS database_name, pg_redshift.full_name(n.nspname) AS schema_name,
+       pg_redshift.full_name(pg_get_userbyid(c.relowner)) AS user_name, pg_redshift.full_name(c.relname) AS name, 'f'::char(1) AS is_stale,
        0 AS state, 'f'::char(1) AS autorewrite, 'f'::char(1) AS autorefresh
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm';
 CREATE VIEW pg_catalog.stv_mv_info AS
@@ -201,27 +203,49 @@ BEGIN
     EXECUTE format('CREATE VIEW pg_redshift.pg_class AS
         SELECT %s, pg_redshift.style_number(c.oid) AS reldiststyle, false AS relhasoids FROM pg_catalog.pg_class c UNION ALL
         SELECT %s, pg_redshift.style_number(c.oid), false FROM pg_redshift.storage s JOIN pg_catalog.pg_class c ON c.oid = s.relation WHERE c.relkind = ''m''',
-        pg_redshift.columns_of('pg_catalog.pg_class', 'relkind', 'CASE c.relkind WHEN ''m'' THEN ''v'' ELSE c.relkind END'),
+        pg_redshift.columns_of('pg_catalog.pg_class', 'relkind', 'CASE c.relkind WHEN ''m'' THEN ''v'' ELSE c.relkind END',
+            'relname', 'pg_redshift.full_name(c.relname)'),
         pg_redshift.columns_of('pg_catalog.pg_class', 'relkind', '''r''::"char"', 'oid', 'pg_redshift.stored_as(c.oid)',
-            'relname', '(''mv_tbl__'' || c.relname || ''__0'')::name'));
+            'relname', '(''mv_tbl__'' || pg_redshift.full_name(c.relname) || ''__0'')::varchar'));
     EXECUTE format('CREATE VIEW pg_redshift.pg_attribute AS SELECT %1$s, %2$s FROM pg_catalog.pg_attribute c
         LEFT JOIN pg_redshift.storage s ON s.relation = c.attrelid
         WHERE NOT EXISTS (SELECT FROM pg_redshift.late_binding_views l WHERE l.view = c.attrelid) UNION ALL
         SELECT %3$s, %2$s FROM pg_redshift.storage s JOIN pg_catalog.pg_attribute c ON c.attrelid = s.relation AND c.attnum > 0
         JOIN pg_catalog.pg_class v ON v.oid = s.relation AND v.relkind = ''m''',
-        pg_redshift.columns_of('pg_catalog.pg_attribute'),
+        pg_redshift.columns_of('pg_catalog.pg_attribute', 'attname', 'pg_redshift.full_name(c.attname)'),
         'coalesce(pg_redshift.encoding_number(s.encodings ->> c.attnum::text), 0) AS attencodingtype,
         coalesce(c.attnum = s.dist_key, false) AS attisdistkey, coalesce(array_position(s.sort_keys, c.attnum), 0) AS attsortkeyord',
-        pg_redshift.columns_of('pg_catalog.pg_attribute', 'attrelid', 'pg_redshift.stored_as(c.attrelid)'));
+        pg_redshift.columns_of('pg_catalog.pg_attribute', 'attrelid', 'pg_redshift.stored_as(c.attrelid)',
+            'attname', 'pg_redshift.full_name(c.attname)'));
 END $$;
 CREATE VIEW pg_redshift.pg_views AS
-SELECT n.nspname AS schemaname, c.relname AS viewname, pg_get_userbyid(c.relowner) AS viewowner,
+SELECT pg_redshift.full_name(n.nspname) AS schemaname, pg_redshift.full_name(c.relname) AS viewname, pg_get_userbyid(c.relowner) AS viewowner,
        pg_redshift.view_definition(c.oid) AS definition
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'v' AND n.nspname <> 'pg_redshift'
 UNION ALL
-SELECT schemaname, matviewname, matviewowner,
-       format('create materialized view %I.%I as (%s);', schemaname, matviewname, rtrim(definition, ';'))
+SELECT pg_redshift.full_name(schemaname), pg_redshift.full_name(matviewname), matviewowner,
+       pg_redshift.full_text(format('create materialized view %I.%I as (%s);', schemaname, matviewname, rtrim(definition, ';')))
 FROM pg_catalog.pg_matviews;
+DO $$
+DECLARE
+    found record;
+BEGIN
+    -- With long names: the same columns, but those with names are VARCHARs.
+    FOR found IN SELECT c.oid, c.relname, n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                 WHERE c.oid IN ('pg_catalog.pg_namespace'::regclass, 'pg_catalog.pg_tables'::regclass, 'pg_catalog.pg_user'::regclass,
+                    'information_schema.tables'::regclass, 'information_schema.columns'::regclass, 'information_schema.views'::regclass,
+                    'information_schema.schemata'::regclass) LOOP
+        EXECUTE format('DROP VIEW IF EXISTS pg_redshift.%I CASCADE', found.relname);
+        EXECUTE format('CREATE VIEW pg_redshift.%1$I AS SELECT %2$s FROM %3$I.%1$I AS c', found.relname,
+            (SELECT string_agg(format(CASE WHEN a.atttypid IN ('name'::regtype, 'information_schema.sql_identifier'::regtype)
+                 THEN 'pg_redshift.full_name(c.%1$I::name) AS %1$I'
+                 WHEN a.attname = 'view_definition' THEN 'pg_redshift.full_text(c.%1$I)::varchar AS %1$I' ELSE 'c.%1$I' END,
+                 a.attname), ', ' ORDER BY a.attnum)
+             FROM pg_attribute a WHERE a.attrelid = found.oid AND a.attnum > 0 AND NOT a.attisdropped),
+            found.nspname);
+        EXECUTE format('GRANT SELECT ON pg_redshift.%I TO PUBLIC', found.relname);
+    END LOOP;
+END $$;
 GRANT SELECT ON pg_redshift.pg_class, pg_redshift.pg_attribute, pg_redshift.pg_views TO PUBLIC;
 
 -- There is no external catalog here.
@@ -243,11 +267,11 @@ SELECT 'CREATE TABLE ' || schema_name || '.' || table_name || E' (\n' || string_
             WHEN data_type = 'numeric' THEN 'numeric(' || numeric_precision || ',' || numeric_scale || ')'
             ELSE data_type END
     || CASE is_nullable WHEN 'NO' THEN ' NOT NULL' ELSE '' END, E',\n' ORDER BY ordinal_position)
-    || coalesce((SELECT string_agg(E',\n    ' || k.definition, '') FROM pg_redshift.keys k WHERE k.relation = name::regclass), '')
+    || coalesce((SELECT string_agg(E',\n    ' || pg_redshift.full_text(k.definition), '') FROM pg_redshift.keys k WHERE k.relation = name::regclass), '')
     || E'\n)' || coalesce((SELECT E'\nDISTSTYLE ' || split_part(s.style, '(', 1)
-            || coalesce(' DISTKEY (' || (SELECT a.attname FROM pg_attribute a WHERE a.attrelid = s.relation AND a.attnum = s.dist_key) || ')', '')
+            || coalesce(' DISTKEY (' || (SELECT quote_ident(pg_redshift.full_name(a.attname)) FROM pg_attribute a WHERE a.attrelid = s.relation AND a.attnum = s.dist_key) || ')', '')
             || coalesce(E'\n' || CASE WHEN s.interleaved THEN 'INTERLEAVED ' ELSE '' END || 'SORTKEY ('
-                || (SELECT string_agg(a.attname, ', ' ORDER BY k.place) FROM unnest(s.sort_keys) WITH ORDINALITY AS k (number, place)
+                || (SELECT string_agg(quote_ident(pg_redshift.full_name(a.attname)), ', ' ORDER BY k.place) FROM unnest(s.sort_keys) WITH ORDINALITY AS k (number, place)
                     JOIN pg_attribute a ON a.attrelid = s.relation AND a.attnum = k.number) || ')', '')
         FROM pg_redshift.storage s WHERE s.relation = name::regclass), '') || ';'
 FROM pg_redshift.all_columns WHERE relation = name::regclass GROUP BY schema_name, table_name $$;

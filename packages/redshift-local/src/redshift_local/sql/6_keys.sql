@@ -12,9 +12,9 @@ CREATE OR REPLACE VIEW pg_redshift.parsed_keys AS
 SELECT (4000000000 + k.number)::oid AS oid, k.relation, c.relnamespace, c.relname, p.parts[2] AS kind,
        regexp_replace(regexp_replace(k.definition, '^CONSTRAINT \S+ ', ''), '"([a-z_][a-z0-9_]*)"', '\1', 'g') AS definition, pg_redshift.numbers_of(k.relation, p.parts[3]) AS columns,
        to_regclass(p.parts[4])::oid AS other, pg_redshift.numbers_of(to_regclass(p.parts[4])::oid, p.parts[5]) AS other_columns,
-       coalesce(replace(p.parts[1], '"', ''), c.relname || CASE p.parts[2] WHEN 'PRIMARY KEY' THEN ''
-           ELSE '_' || replace(replace(p.parts[3], '"', ''), ', ', '_') END
-           || CASE p.parts[2] WHEN 'PRIMARY KEY' THEN '_pkey' WHEN 'UNIQUE' THEN '_key' ELSE '_fkey' END)::name AS name
+       coalesce(pg_redshift.full_name(replace(p.parts[1], '"', '')::name), pg_redshift.full_name(c.relname) || CASE p.parts[2] WHEN 'PRIMARY KEY' THEN ''
+           ELSE '_' || replace(replace(pg_redshift.full_text(p.parts[3]), '"', ''), ', ', '_') END
+           || CASE p.parts[2] WHEN 'PRIMARY KEY' THEN '_pkey' WHEN 'UNIQUE' THEN '_key' ELSE '_fkey' END)::varchar AS name
 FROM pg_redshift.keys k JOIN pg_class c ON c.oid = k.relation
 CROSS JOIN LATERAL (SELECT regexp_match(k.definition,
     '^(?:CONSTRAINT (\S+) )?(PRIMARY KEY|UNIQUE|FOREIGN KEY) \(([^)]*)\)(?: REFERENCES ([^ (]+)(?: ?\(([^)]*)\))?)?') AS parts) p;
@@ -22,7 +22,7 @@ CROSS JOIN LATERAL (SELECT regexp_match(k.definition,
 DROP VIEW IF EXISTS pg_redshift.pg_constraint, pg_redshift.pg_index, pg_redshift.pg_class_and_keys, pg_redshift.pg_attribute_and_keys,
     pg_redshift.pg_attribute_and_keys, pg_redshift.table_constraints, pg_redshift.key_column_usage;
 CREATE VIEW pg_redshift.pg_constraint AS
-SELECT oid, conname, connamespace, contype, condeferrable, condeferred, conrelid, contypid, confrelid, confupdtype, confdeltype,
+SELECT oid, pg_redshift.full_name(conname) AS conname, connamespace, contype, condeferrable, condeferred, conrelid, contypid, confrelid, confupdtype, confdeltype,
        confmatchtype, conkey, confkey, conbin, NULL::text AS consrc
 FROM pg_catalog.pg_constraint WHERE contype <> 'n'
 UNION ALL
@@ -37,7 +37,7 @@ SELECT oid, relation, array_length(columns, 1)::smallint, true, true, false, tru
 FROM pg_redshift.parsed_keys WHERE kind = 'PRIMARY KEY';
 -- For statements that join them with pg_index.
 CREATE VIEW pg_redshift.pg_class_and_keys AS
-SELECT oid, relname, relnamespace, reltype, relowner, relam, relpages, reltuples, relhasindex, relkind, relnatts, relacl
+SELECT oid, pg_redshift.full_name(relname) AS relname, relnamespace, reltype, relowner, relam, relpages, reltuples, relhasindex, relkind, relnatts, relacl
 FROM pg_catalog.pg_class
 UNION ALL
 SELECT oid, name, relnamespace, 0, 0, 0, 0, 0, false, 'i', array_length(columns, 1)::smallint, NULL
@@ -48,17 +48,18 @@ BEGIN
         SELECT %s, 0, false, 0 FROM pg_redshift.parsed_keys k
         CROSS JOIN LATERAL unnest(k.columns) WITH ORDINALITY AS p (number, place)
         JOIN pg_catalog.pg_attribute c ON c.attrelid = k.relation AND c.attnum = p.number WHERE k.kind = ''PRIMARY KEY''',
-        pg_redshift.columns_of('pg_catalog.pg_attribute', 'attrelid', 'k.oid', 'attnum', 'p.place::smallint'));
+        pg_redshift.columns_of('pg_catalog.pg_attribute', 'attrelid', 'k.oid', 'attnum', 'p.place::smallint',
+        'attname', 'pg_redshift.full_name(c.attname)'));
 END $$;
 CREATE VIEW pg_redshift.table_constraints AS
-SELECT current_database()::varchar AS constraint_catalog, n.nspname::varchar AS constraint_schema, k.name::varchar AS constraint_name,
-       current_database()::varchar AS table_catalog, n.nspname::varchar AS table_schema, k.relname::varchar AS table_name,
+SELECT current_database()::varchar AS constraint_catalog, pg_redshift.full_name(n.nspname) AS constraint_schema, k.name::varchar AS constraint_name,
+       current_database()::varchar AS table_catalog, pg_redshift.full_name(n.nspname) AS table_schema, pg_redshift.full_name(k.relname) AS table_name,
        k.kind::varchar AS constraint_type, 'NO'::varchar AS is_deferrable, 'NO'::varchar AS initially_deferred
 FROM pg_redshift.parsed_keys k JOIN pg_namespace n ON n.oid = k.relnamespace;
 CREATE VIEW pg_redshift.key_column_usage AS
-SELECT current_database()::varchar AS constraint_catalog, n.nspname::varchar AS constraint_schema, k.name::varchar AS constraint_name,
-       current_database()::varchar AS table_catalog, n.nspname::varchar AS table_schema, k.relname::varchar AS table_name,
-       a.attname::varchar AS column_name, c.place::integer AS ordinal_position,
+SELECT current_database()::varchar AS constraint_catalog, pg_redshift.full_name(n.nspname) AS constraint_schema, k.name::varchar AS constraint_name,
+       current_database()::varchar AS table_catalog, pg_redshift.full_name(n.nspname) AS table_schema, pg_redshift.full_name(k.relname) AS table_name,
+       pg_redshift.full_name(a.attname) AS column_name, c.place::integer AS ordinal_position,
        CASE k.kind WHEN 'FOREIGN KEY' THEN c.place::integer END AS position_in_unique_constraint
 FROM pg_redshift.parsed_keys k JOIN pg_namespace n ON n.oid = k.relnamespace
 CROSS JOIN LATERAL unnest(k.columns) WITH ORDINALITY AS c (number, place)
@@ -75,4 +76,4 @@ GRANT SELECT ON pg_redshift.pg_attrdef, pg_redshift.pg_proc TO PUBLIC;
 
 CREATE OR REPLACE FUNCTION pg_redshift.pg_get_constraintdef(key oid, pretty boolean DEFAULT false) RETURNS text
 LANGUAGE sql STABLE AS $$
-SELECT coalesce((SELECT definition FROM pg_redshift.parsed_keys k WHERE k.oid = key), pg_catalog.pg_get_constraintdef(key, pretty)) $$;
+SELECT coalesce((SELECT pg_redshift.full_text(definition) FROM pg_redshift.parsed_keys k WHERE k.oid = key), pg_catalog.pg_get_constraintdef(key, pretty)) $$;

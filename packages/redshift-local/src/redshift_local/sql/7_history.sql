@@ -49,7 +49,7 @@ FROM pg_redshift.seen_queries;
 CREATE VIEW pg_catalog.sys_load_error_detail AS
 SELECT r.oid::integer AS user_id, e.query_id, e.query_id AS transaction_id, e.session_id,
        current_database()::varchar AS database_name, e.start_time AT TIME ZONE 'UTC' AS start_time,
-       e.table_name::varchar, e.file_name::varchar(256), e.line_number, e.column_name::varchar(127),
+       pg_redshift.full_text(e.table_name)::varchar AS table_name, e.file_name::varchar(256), e.line_number, pg_redshift.long_name(e.column_name)::varchar(127) AS column_name,
        e.type::varchar AS column_type, e.length::varchar(10) AS column_length, 0 AS position, e.error_code,
        e.error_message::varchar(512)
 FROM pg_redshift.load_errors e LEFT JOIN pg_roles r ON r.rolname = e.user_name
@@ -57,7 +57,7 @@ WHERE pg_redshift.is_admin() OR e.user_name = current_user;
 CREATE VIEW pg_catalog.stl_load_errors AS
 SELECT r.oid::integer AS userid, 0 AS slice, to_regclass(e.table_name)::oid::integer AS tbl,
        e.start_time AT TIME ZONE 'UTC' AS starttime, e.session_id AS session, e.query_id AS query,
-       e.file_name::char(256) AS filename, e.line_number, e.column_name::char(127) AS colname, e.type::char(10),
+       e.file_name::char(256) AS filename, e.line_number, pg_redshift.long_name(e.column_name)::char(127) AS colname, e.type::char(10),
        e.length::char(10) AS col_length, 0 AS position, e.raw_line::char(1024), e.raw_value::char(1024) AS raw_field_value,
        e.error_code AS err_code, e.error_message::char(100) AS err_reason
 FROM pg_redshift.load_errors e LEFT JOIN pg_roles r ON r.rolname = e.user_name

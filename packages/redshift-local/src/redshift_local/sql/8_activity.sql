@@ -3,7 +3,7 @@
 
 -- A comment distinguishes roles from groups: see commands/privileges.py.
 CREATE OR REPLACE VIEW pg_redshift.identities AS
-SELECT r.oid, r.rolname::varchar AS name, r.rolcreatedb, r.rolsuper, r.rolconnlimit, r.rolvaliduntil,
+SELECT r.oid, pg_redshift.full_name(r.rolname) AS name, r.rolcreatedb, r.rolsuper, r.rolconnlimit, r.rolvaliduntil,
        CASE WHEN r.rolcanlogin THEN 'user' WHEN shobj_description(r.oid, 'pg_authid') = 'role' THEN 'role' ELSE 'group' END::varchar
            AS kind
 FROM pg_roles r WHERE r.rolname !~ '^pg_' AND r.rolname <> 'postgres';
@@ -17,7 +17,7 @@ SELECT name AS user_name, oid::integer AS user_id, rolcreatedb AS createdb, rols
        CASE rolconnlimit WHEN -1 THEN 'UNLIMITED' ELSE rolconnlimit::text END::varchar AS connection_limit,
        CASE WHEN rolsuper THEN 'UNRESTRICTED' ELSE 'RESTRICTED' END::varchar AS syslog_access,
        NULL::timestamp AS last_ddl_timestamp, 0 AS session_timeout, NULL::varchar AS external_id
-FROM pg_redshift.identities WHERE kind = 'user' AND (pg_redshift.is_admin() OR name = current_user);
+FROM pg_redshift.identities WHERE kind = 'user' AND (pg_redshift.is_admin() OR name = pg_redshift.full_name(current_user));
 CREATE VIEW pg_catalog.svl_user_info AS
 SELECT user_name AS usename, user_id AS usesysid, createdb AS usecreatedb, superuser AS usesuper, catalog_update AS usecatupd,
        connection_limit AS useconnlimit, syslog_access AS syslogaccess, last_ddl_timestamp AS last_ddl_ts,
@@ -34,24 +34,24 @@ CREATE VIEW pg_catalog.svv_user_grants AS
 SELECT u.oid::integer AS user_id, u.name AS user_name, g.oid::integer AS role_id, g.name AS role_name, m.admin_option
 FROM pg_auth_members m JOIN pg_redshift.identities u ON u.oid = m.member AND u.kind = 'user'
 JOIN pg_redshift.identities g ON g.oid = m.roleid AND g.kind = 'role'
-WHERE pg_redshift.is_admin() OR u.name = current_user;
+WHERE pg_redshift.is_admin() OR u.name = pg_redshift.full_name(current_user);
 
 CREATE VIEW pg_catalog.svv_database_privileges AS
-SELECT d.datname::varchar AS database_name, CASE a.privilege_type WHEN 'TEMPORARY' THEN 'TEMP' ELSE a.privilege_type END::varchar
+SELECT pg_redshift.full_name(d.datname) AS database_name, CASE a.privilege_type WHEN 'TEMPORARY' THEN 'TEMP' ELSE a.privilege_type END::varchar
            AS privilege_type, a.grantee::integer AS identity_id, coalesce(i.name, 'public')::varchar AS identity_name,
        coalesce(i.kind, 'public')::varchar AS identity_type, a.is_grantable AS admin_option
 FROM pg_database d CROSS JOIN LATERAL aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
 LEFT JOIN pg_redshift.identities i ON i.oid = a.grantee
 WHERE d.datname NOT IN ('postgres', 'template0', 'template1') AND a.privilege_type <> 'CONNECT';
 CREATE VIEW pg_catalog.svv_column_privileges AS
-SELECT n.nspname::varchar AS namespace_name, c.relname::varchar AS relation_name, t.attname::varchar AS column_name,
+SELECT pg_redshift.full_name(n.nspname) AS namespace_name, pg_redshift.full_name(c.relname) AS relation_name, pg_redshift.full_name(t.attname) AS column_name,
        a.privilege_type::varchar, a.grantee::integer AS identity_id, coalesce(i.name, 'public')::varchar AS identity_name,
        coalesce(i.kind, 'public')::varchar AS identity_type
 FROM pg_attribute t JOIN pg_class c ON c.oid = t.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL aclexplode(t.attacl) a LEFT JOIN pg_redshift.identities i ON i.oid = a.grantee
 WHERE t.attnum > 0 AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_redshift');
 CREATE VIEW pg_catalog.svv_default_privileges AS
-SELECT n.nspname::varchar AS schema_name,
+SELECT pg_redshift.full_name(n.nspname) AS schema_name,
        CASE d.defaclobjtype WHEN 'r' THEN 'RELATION' WHEN 'f' THEN 'FUNCTION' ELSE d.defaclobjtype::text END::varchar AS object_type,
        o.oid::integer AS owner_id, o.name AS owner_name, o.kind AS owner_type, a.privilege_type::varchar,
        a.grantee::integer AS grantee_id, coalesce(i.name, 'public')::varchar AS grantee_name,
@@ -65,7 +65,7 @@ SELECT backend_start AT TIME ZONE 'UTC' AS starttime, pid AS process, usename::c
        0 AS timeout_sec
 FROM pg_stat_activity WHERE backend_type = 'client backend' AND usename !~ '^pg_' AND usename <> 'postgres';
 CREATE VIEW pg_catalog.svv_transactions AS
-SELECT a.usename::varchar AS txn_owner, current_database()::varchar AS txn_db, a.backend_xid::text::bigint AS xid, a.pid,
+SELECT pg_redshift.full_name(a.usename) AS txn_owner, current_database()::varchar AS txn_db, a.backend_xid::text::bigint AS xid, a.pid,
        a.xact_start AT TIME ZONE 'UTC' AS txn_start, l.mode::varchar AS lock_mode,
        CASE l.locktype WHEN 'relation' THEN 'relation' ELSE 'transactionid' END::varchar AS lockable_object_type,
        l.relation::integer AS relation, l.granted

@@ -80,11 +80,6 @@ _JOINABLE = {
 }
 
 
-def only_catalog(reads: Reads) -> bool:
-    """Whether a statement reads only system tables and views."""
-    return all(_is_system(schema, name) for schema, name in reads)
-
-
 def check(nodes: list[exp.Expr], reads: Reads) -> None:
     """Refuse a statement that no node of a cluster can run as a whole.
 

@@ -1,14 +1,10 @@
 """DELETE, MERGE and identifiers: differences between the two grammars."""
 
-import string
-
 from sqlglot import exp
 
 from redshift_local.parse import longnames
 from redshift_local.parse.dialect import generate
 from redshift_local.plan import Plan, block
-
-_FOLDED = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 # The last one begins the mark that stands for a long literal (longtext.py).
 _NOT_JSON_YET = ("{", "[", '"', "\x01")
@@ -49,11 +45,11 @@ def identifier(node: exp.Identifier) -> None:
     https://docs.aws.amazon.com/redshift/latest/dg/r_names.html
     """
     if node.quoted:
-        node.set("this", node.name.translate(_FOLDED))
+        node.set("this", longnames.fold(node.name))
     elif node.name.startswith("#"):
         node.set("quoted", True)
-    if longnames.is_long(node.name):
-        node.set("this", longnames.shortened(node.name))
+    if (short := longnames.fitting(node.name)) != node.name:  # a rewrite has made it, such as PIVOT
+        node.set("this", short)
         node.set("quoted", True)
 
 

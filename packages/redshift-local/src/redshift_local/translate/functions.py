@@ -4,15 +4,16 @@ from collections.abc import Callable
 
 from sqlglot import exp
 
+from redshift_local.parse import longnames
 from redshift_local.plan import HELPERS, Refused, unsupported
 from redshift_local.translate import dateparts, windows
 
 # PostgreSQL's functions of these names differ; Redshift's are in the schema pg_redshift (sql/*.sql).
 _OURS_INSTEAD = frozenset({
-    "bttext_pattern_cmp", "concat", "crc32", "date_cmp", "date_part", "date_trunc", "format_type", "interval_cmp",
-    "json_array_length", "json_serialize", "json_typeof", "pg_get_constraintdef", "regexp_count", "regexp_instr",
-    "regexp_replace",
-    "regexp_substr", "split_part", "timestamp_cmp", "timestamptz_cmp", "to_date", "to_timestamp",
+    "bttext_pattern_cmp", "concat", "crc32", "current_schema", "date_cmp", "date_part", "date_trunc", "format_type",
+    "interval_cmp", "json_array_length", "json_serialize", "json_typeof", "pg_get_constraintdef", "pg_get_viewdef",
+    "regexp_count", "regexp_instr", "regexp_replace", "regexp_substr", "split_part", "timestamp_cmp", "timestamptz_cmp",
+    "to_date", "to_timestamp",
 })  # fmt: skip
 _SAME_AS = {"nvl": "coalesce", "isnull": "coalesce", "pow": "power", "date_diff": "datediff", "date_add": "dateadd"}
 _FIRST_IS_PART = ("dateadd", "datediff", "date_part", "date_trunc")
@@ -33,6 +34,7 @@ _NAMES = {name: name for name in ("avg", "listagg", "ratio_to_report", "array", 
 _DOUBLE = frozenset({
     "sqrt", "cbrt", "exp", "log", "power", "stddev", "stddev_samp", "stddev_pop", "variance", "var_samp", "var_pop",
 })  # fmt: skip
+_NAME_RELATIONS = ("has_table_privilege", "has_schema_privilege", "has_column_privilege", "pg_get_viewdef")
 _YEARS = ("year", "years", "y", "yr", "yrs")
 _PREFIXES_NOT_HERE = ("st_", "h3_", "hll_", "ai_", "explain_model")
 _NOT_HERE = frozenset({
@@ -60,6 +62,10 @@ def call(node: exp.Anonymous) -> exp.Expr | None:
         raise _no_function(name, node, "PostgreSQL has it, Redshift does not")
     if name in _NOT_HERE or name.startswith(_PREFIXES_NOT_HERE):
         raise unsupported(f"function {name.upper()}", "it works on a cluster only")
+    if name in _NAME_RELATIONS:
+        for argument in node.expressions:
+            if argument.is_string:
+                argument.set("this", longnames.shorten_string(argument.name))
     if name in _FIRST_IS_PART and node.expressions:
         part = node.expressions[0]
         if isinstance(part, (exp.Column, exp.Var)):

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlglot import exp
 
+from redshift_local.parse import longnames
 from redshift_local.plan import HELPERS, Refused
 from redshift_local.translate import scopes
 
@@ -79,6 +80,7 @@ def _column(column: exp.Column, rows_of_blocks: Rows) -> None:
     known_super = bool(keys) or (len(parts) == 1 and parts[0].lower() in rows)
     if not known_super:
         return
+    keys = [longnames.restore(key) for key in keys]
     path: exp.Expr = base
     if keys:
         path = exp.Anonymous(this=f"{HELPERS}.path", expressions=[base, *(exp.Literal.string(key) for key in keys)])

@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/redshift/latest/dg/r_FROM_clause-pivot-unpivot-examp
 
 from sqlglot import exp
 
+from redshift_local.parse import longnames
 from redshift_local.parse.dialect import generate
 from redshift_local.plan import Refused
 from redshift_local.translate.stars import Columns, names_of
@@ -97,7 +98,7 @@ def _unpivot(source: exp.Expr, turn: exp.Pivot, names: list[str]) -> exp.Expr:
     label, value = field.this.name.lower(), turn.expressions[0].name.lower()
     parts = []
     for column, name in items:
-        title = exp.cast(exp.Literal.string(name or column.name.lower()), exp.DType.TEXT)
+        title = exp.cast(exp.Literal.string(name or longnames.restore(column.name.lower())), exp.DType.TEXT)
         columns = [_column(column) for column in other_columns]
         columns += [exp.alias_(title, label, quoted=True), exp.alias_(_column(column.name.lower()), value, quoted=True)]
         part = exp.Select(expressions=columns).from_(_INPUT)

@@ -7,7 +7,7 @@ from the source that AWS published last, awsdocs/amazon-redshift-developer-guide
 
 from sqlglot import exp
 
-from redshift_local.parse import longnames, reserved
+from redshift_local.parse import reserved
 from redshift_local.plan import Refused, unsupported
 from redshift_local.translate import cluster_nodes, subqueries
 
@@ -27,8 +27,6 @@ def check(nodes: list[exp.Expr], reads: frozenset[tuple[str, str]]) -> None:
     for node in nodes:
         if isinstance(node, exp.Identifier):
             reserved.check_node(node)
-            if longnames.is_long(node.name):
-                longnames.check(nodes[0], node)
         elif rule := _RULES.get(type(node)):
             rule(node)
     cluster_nodes.check(nodes, reads)

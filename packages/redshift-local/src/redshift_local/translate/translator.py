@@ -20,7 +20,6 @@ from redshift_local.parse.words import Words
 from redshift_local.plan import Plan, Refused, raising, unsupported
 from redshift_local.translate import (
     aliases,
-    cluster_nodes,
     dml,
     functions,
     longtext,
@@ -107,9 +106,11 @@ def _tokenize(text: str) -> list[Token]:
         hint = "Redshift reads the blank in it as a part of the name; write an ordinary space"
         raise Refused(f'syntax error at or near "{names[0]}"', "42601", hint)
     try:
-        return _DIALECT.tokenize(text)
+        tokens = _DIALECT.tokenize(text)
     except TokenError as problem:
         raise Refused(f"syntax error: {problem}", "42601") from problem
+    longnames.shorten(tokens)
+    return tokens
 
 
 def _one(own: str, text: str, tokens: list[Token]) -> Plan:
@@ -149,7 +150,7 @@ def _plan(text: str, tokens: list[Token]) -> Plan:
     if words.take("merge") and [token.text.lower() for token in tokens[-2:]] == ["remove", "duplicates"]:
         # sqlglot does not know REMOVE DUPLICATES, but every MERGE has a WHEN.
         merge = f"{text[tokens[0].start : tokens[-2].start]} when matched then delete"
-        return dml.remove_duplicates(_parse(_DIALECT.tokenize(merge), merge))
+        return dml.remove_duplicates(_parse(_tokenize(merge), merge))
     words.position = 0
     if plan := utility(words, lambda left: _plan(text, left.tokens[left.position :])):
         return plan
@@ -230,9 +231,6 @@ def _rewritten(tree: exp.Expr) -> Plan:
     reads = frozenset((node.db.lower(), node.name.lower()) for node in ddl.read_by(tree))
     nodes = list(tree.walk())
     refusals.check(nodes, reads)
-    if reads and cluster_nodes.only_catalog(reads):
-        for node in [node for node in nodes if isinstance(node, exp.EQ)]:
-            longnames.literal(node.expression)
     if any(isinstance(node, (exp.Bracket, exp.Dot, exp.Unnest, exp.Column, exp.AtIndex)) for node in nodes):
         paths.rewrite(tree)
         nodes = list(tree.walk())
