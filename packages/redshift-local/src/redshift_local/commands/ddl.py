@@ -39,6 +39,10 @@ def create(tree: exp.Create) -> Plan:
         for like in tree.this.find_all(exp.LikeProperty)
     ]
     steps += storage.steps(generate(name)) if name is not None else []
+    if tree.kind == "TABLE" and tree.expression and not tree.find(exp.Placeholder):
+        columns = f"({', '.join(generate(node) for node in tree.this.expressions)})" if tree.this is not name else ""
+        twin = f"CREATE TEMPORARY TABLE pg_lengths {columns} AS {generate(tree.expression)} WITH NO DATA"
+        steps.append(f"PERFORM {HELPERS}.set_lengths({literal(generate(name))}, {literal(twin)})")
     before = _check_materialized(tree) if tree.kind == "VIEW" and tree.find(exp.MaterializedProperty) else []
     if not steps and not before:
         return Plan(sql)

@@ -195,6 +195,23 @@ WHERE castsource = 'varchar'::regtype AND casttarget = 'varchar'::regtype;
 UPDATE pg_catalog.pg_cast SET castfunc = 'pg_redshift.sized(bpchar, integer, boolean)'::regprocedure
 WHERE castsource = 'bpchar'::regtype AND casttarget = 'bpchar'::regtype;
 
+-- CREATE TABLE AS takes lengths from the plan of the query, where `sized` is inlined and its length is lost. A table without
+-- rows, `pg_lengths`, takes them from the query itself.
+CREATE OR REPLACE FUNCTION pg_redshift.copy_lengths(target regclass, source regclass) RETURNS void LANGUAGE sql
+SECURITY DEFINER SET search_path = pg_catalog SET allow_system_table_mods = on AS $$
+UPDATE pg_attribute t SET atttypmod = s.atttypmod FROM pg_attribute s JOIN pg_class c ON c.oid = target
+WHERE t.attrelid = target AND s.attrelid = source AND s.attnum = t.attnum AND s.atttypid = t.atttypid
+  AND t.atttypid IN ('varchar'::regtype, 'bpchar'::regtype) AND t.atttypmod = -1 AND pg_has_role(session_user, c.relowner, 'USAGE') $$;
+CREATE OR REPLACE FUNCTION pg_redshift.set_lengths(relation text, twin text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = relation::regclass AND attnum > 0 AND atttypmod = -1
+                   AND atttypid IN ('varchar'::regtype, 'bpchar'::regtype)) THEN
+        EXECUTE twin;
+        PERFORM pg_redshift.copy_lengths(relation::regclass, 'pg_temp.pg_lengths'::regclass);
+        DROP TABLE pg_temp.pg_lengths;
+    END IF;
+END $$;
+
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_CURRENT_USER_ID.html
 CREATE OR REPLACE FUNCTION pg_redshift.current_user_id() RETURNS integer LANGUAGE sql STABLE AS
 $$ SELECT oid::integer FROM pg_roles WHERE rolname = current_user $$;

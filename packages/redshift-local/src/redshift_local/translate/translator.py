@@ -23,6 +23,7 @@ from redshift_local.translate import (
     dml,
     functions,
     longtext,
+    narrow,
     outer_joins,
     paths,
     pivot,
@@ -231,6 +232,7 @@ def _rewritten(tree: exp.Expr) -> Plan:
     reads = frozenset((node.db.lower(), node.name.lower()) for node in ddl.read_by(tree))
     nodes = list(tree.walk())
     refusals.check(nodes, reads)
+    narrow.rewrite(tree)
     if any(isinstance(node, (exp.Bracket, exp.Dot, exp.Unnest, exp.Column, exp.AtIndex)) for node in nodes):
         paths.rewrite(tree)
         nodes = list(tree.walk())
