@@ -4,6 +4,7 @@ import re
 
 from sqlglot import exp
 
+from redshift_local.parse import scopes
 from redshift_local.plan import HELPERS
 
 _OURS = (
@@ -18,6 +19,8 @@ _OF_THE_STANDARD = ("columns", "key_column_usage", "schemata", "table_constraint
 def table(node: exp.Table) -> None:
     """Replace a table of PostgreSQL's catalog by the view that shows Redshift's."""
     name, schema = node.name.lower(), node.db.lower()
+    if scopes.cte_of(node):
+        return
     if (name in _OURS and schema in ("", "pg_catalog")) or (
         name in _OF_THE_STANDARD and schema == "information_schema"
     ):

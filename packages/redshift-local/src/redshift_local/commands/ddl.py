@@ -6,7 +6,7 @@ https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_TABLE_NEW.html
 from sqlglot import exp
 
 from redshift_local.catalog.storage import WITHOUT_EFFECT, Storage
-from redshift_local.parse import datatypes
+from redshift_local.parse import datatypes, scopes
 from redshift_local.parse.dialect import generate
 from redshift_local.plan import HELPERS, Plan, Refused, block, literal, unsupported
 
@@ -57,7 +57,7 @@ def create(tree: exp.Create) -> Plan:
 
 def _check_materialized(tree: exp.Create) -> list[str]:
     """A materialized view can only read tables, and which names are views is known when it is created."""
-    names = [".".join(generate(part) for part in table.parts) for table in tables(tree.expression)]
+    names = [".".join(generate(part) for part in table.parts) for table in scopes.relations(tree.expression)]
     array = f"ARRAY[{', '.join(literal(name) for name in names)}]::text[]"
     return [f"PERFORM {HELPERS}.allow_materialized({array})"]
 
@@ -65,7 +65,7 @@ def _check_materialized(tree: exp.Create) -> list[str]:
 def late_binding_view(tree: exp.Create) -> Plan:
     """CREATE VIEW … WITH NO SCHEMA BINDING: bound to tables when it is read (sql/5_views.sql)."""
     reads = []
-    for table in tables(tree.expression):
+    for table in scopes.relations(tree.expression):
         if not table.db:
             text = "All the relation names inside should be qualified when creating VIEW WITH NO SCHEMA BINDING."
             raise Refused(text, "42601", f"write <schema>.{table.name}")
@@ -83,18 +83,11 @@ def late_binding_view(tree: exp.Create) -> Plan:
     return Plan(block(call), tag="CREATE VIEW", makes_late_view=name.name.lower())
 
 
-def tables(tree: exp.Expr) -> list[exp.Table]:
-    """Return the tables and views in a statement, without its own CTEs."""
-    own = {node.alias.lower() for node in tree.find_all(exp.CTE)}
-    tables = [node for node in tree.find_all(exp.Table) if isinstance(node.this, exp.Identifier)]
-    return [node for node in tables if node.db or node.name.lower() not in own]
-
-
 def read_by(tree: exp.Expr) -> list[exp.Table]:
     """Return the relations whose rows a statement reads or changes, without those it creates, alters or drops."""
     if isinstance(tree, exp.Create):
-        return tables(tree.expression) if tree.expression else []
-    return [] if isinstance(tree, (exp.Alter, exp.Drop)) else tables(tree)
+        return scopes.relations(tree.expression) if tree.expression else []
+    return [] if isinstance(tree, (exp.Alter, exp.Drop)) else scopes.relations(tree)
 
 
 def written_by(tree: exp.Expr) -> str:

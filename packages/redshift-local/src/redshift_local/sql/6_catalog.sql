@@ -236,13 +236,15 @@ BEGIN
                     'information_schema.tables'::regclass, 'information_schema.columns'::regclass, 'information_schema.views'::regclass,
                     'information_schema.schemata'::regclass) LOOP
         EXECUTE format('DROP VIEW IF EXISTS pg_redshift.%I CASCADE', found.relname);
-        EXECUTE format('CREATE VIEW pg_redshift.%1$I AS SELECT %2$s FROM %3$I.%1$I AS c', found.relname,
+        EXECUTE format('CREATE VIEW pg_redshift.%1$I AS SELECT %2$s FROM %3$I.%1$I AS c %4$s', found.relname,
             (SELECT string_agg(format(CASE WHEN a.atttypid IN ('name'::regtype, 'information_schema.sql_identifier'::regtype)
                  THEN 'pg_redshift.full_name(c.%1$I::name) AS %1$I'
                  WHEN a.attname = 'view_definition' THEN 'pg_redshift.full_text(c.%1$I)::varchar AS %1$I' ELSE 'c.%1$I' END,
                  a.attname), ', ' ORDER BY a.attnum)
              FROM pg_attribute a WHERE a.attrelid = found.oid AND a.attnum > 0 AND NOT a.attisdropped),
-            found.nspname);
+            found.nspname,
+            (SELECT format('WHERE c.%I <> ''pg_redshift''', a.attname) FROM pg_attribute a
+             WHERE a.attrelid = found.oid AND a.attname IN ('nspname', 'schemaname', 'schema_name', 'table_schema')));
         EXECUTE format('GRANT SELECT ON pg_redshift.%I TO PUBLIC', found.relname);
     END LOOP;
 END $$;

@@ -38,7 +38,8 @@ def inlined(query: exp.Expr, left: Use | None = None) -> tuple[exp.Expr, list[Us
         for expression in list(select.expressions):
             inline(expression, select, number, known)
             # An alias that its own expression reads is a column of the tables.
-            own = {column.name.lower() for column in expression.find_all(exp.Column)}
+            columns = expression.find_all(exp.Column)
+            own = {column.name.lower() for column in columns if column.find_ancestor(exp.Select) is select}
             if isinstance(expression, exp.Alias) and expression.alias.lower() not in own:
                 known[expression.alias.lower()] = expression.this
         for clause in _CLAUSES:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from sqlglot import exp
 
+from redshift_local.parse import scopes
 from redshift_local.plan import Refused
 
 Reads = frozenset[tuple[str, str]]  # schema (or nothing) and name of relations
@@ -130,9 +131,7 @@ def _calls(nodes: list[exp.Expr]) -> Iterator[tuple[str, exp.Expr]]:
 
 def _reads_only_catalog(tree: exp.Expr) -> bool:
     query = tree.expression or exp.Null()  # INSERT … DEFAULT VALUES has none
-    tables = [node for node in query.find_all(exp.Table) if isinstance(node.this, exp.Identifier)]
-    own = {node.alias.lower() for node in tree.find_all(exp.CTE)}
-    tables = [node for node in tables if node.db or node.name.lower() not in own]
+    tables = scopes.relations(query)
     return bool(tables) and all(_is_leaders(node.db.lower(), node.name.lower()) for node in tables)
 
 
@@ -160,7 +159,9 @@ def _unsupported_columns(nodes: list[exp.Expr], table: str) -> str:
     columns = _JOINABLE[table]
     for node in nodes:
         if isinstance(node, exp.Column) and node.name.lower() in columns:
-            return node.name.lower()
+            source = scopes.source_of(node)
+            if source is None or (source.name.lower() == table and scopes.cte_of(source) is None):
+                return node.name.lower()
         if isinstance(node, exp.Select) and columns:
             sources = [node.args.get("from_"), *(node.args.get("joins") or [])]
             if any(item.is_star for item in node.expressions) and any(

@@ -56,6 +56,8 @@ _ONLY_POSTGRES = frozenset({
 
 def call(node: exp.Anonymous) -> exp.Expr | None:
     """Rewrite a call; returns its replacement, or None if it stays."""
+    if isinstance(node.parent, exp.Dot) and node.parent.this.name.lower() != "pg_catalog":
+        return None  # a function of the user's
     name = str(node.this).lower()
     name = _SAME_AS.get(name, name)
     if name in _ONLY_POSTGRES and not isinstance(node.parent, exp.Dot):  # psql calls them by pg_catalog.name

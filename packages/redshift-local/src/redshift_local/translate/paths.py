@@ -9,9 +9,8 @@ from typing import Any
 
 from sqlglot import exp
 
-from redshift_local.parse import longnames
+from redshift_local.parse import longnames, scopes
 from redshift_local.plan import HELPERS, Refused
-from redshift_local.translate import scopes
 
 Rows = dict[int, set[str]]  # names of unnested rows, by the id of the query block that unnests them
 _COMPARISONS = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE)
@@ -20,6 +19,10 @@ _COMPARISONS = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE)
 def rewrite(tree: exp.Expr) -> None:
     """Rewrite all paths of a statement."""
     rows: Rows = {}
+    for table in list(tree.find_all(exp.Table)):
+        if table.db and isinstance(table.parent, exp.From) and _is_path(table):
+            value = table.to_column(copy=True).unalias()
+            table.replace(exp.Unnest(expressions=[value], alias=table.args.get("alias")))
     for kind, as_table in _UNNESTED.items():
         for node in list(tree.find_all(kind)):
             block = id(node.find_ancestor(*scopes.BLOCKS))
@@ -27,6 +30,12 @@ def rewrite(tree: exp.Expr) -> None:
     for column in list(tree.find_all(exp.Column)):
         if column.parent is not None and not isinstance(column.this, exp.Star):
             _column(column, rows)
+
+
+def _is_path(table: exp.Table) -> bool:
+    """Whether a subquery reads an array of an outer row: `exists (select 1 from t.items as i)`."""
+    first = table.parts[0].name.lower()
+    return any(first in names for block, names, _ in scopes.blocks(table) if block is not table.parent_select)
 
 
 def _as_table(node: exp.Unnest) -> str:

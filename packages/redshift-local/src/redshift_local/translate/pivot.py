@@ -18,7 +18,7 @@ def tables(tree: exp.Expr) -> list[str]:
     """Return the tables whose columns must be known for PIVOT and UNPIVOT."""
     names: list[str] = []
     for source, _ in _turned(tree):
-        names_of(source, tree, {}, names)
+        names_of(source, {}, names)
     return names
 
 
@@ -29,7 +29,7 @@ def rewrite(tree: exp.Expr, columns: Columns) -> None:
         columns: those of the tables that `tables` names.
     """
     for source, turn in reversed(list(_turned(tree))):
-        names = names_of(source, tree, columns, [])
+        names = names_of(source, columns, [])
         if not names:
             raise Refused(f'relation "{source.alias_or_name}" does not exist', "42P01")
         alias = turn.alias or source.alias or "pg_turned"

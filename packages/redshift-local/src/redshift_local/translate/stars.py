@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/redshift/latest/dg/r_EXCLUDE_list.html
 
 from sqlglot import exp
 
+from redshift_local.parse import scopes
 from redshift_local.parse.dialect import generate
 from redshift_local.plan import Refused, unsupported
 
@@ -21,7 +22,7 @@ def tables(tree: exp.Expr) -> list[str]:
     names: list[str] = []
     for select in _excluding(tree):
         for source in _sources(select).values():
-            names_of(source, tree, {}, names)
+            names_of(source, {}, names)
     return names
 
 
@@ -44,7 +45,7 @@ def rewrite(tree: exp.Expr, columns: Columns) -> None:
             for name, source in sources.items():
                 if isinstance(item, exp.Column) and item.table.lower() != name:
                     continue
-                column_names = names_of(source, tree, columns, [])
+                column_names = names_of(source, columns, [])
                 if not column_names:
                     raise Refused(f'relation "{source.name}" does not exist', "42P01")
                 items += [
@@ -103,22 +104,23 @@ def _from(select: exp.Select) -> exp.Expr:
     return select.args["from_"].this
 
 
-def names_of(source: exp.Expr, tree: exp.Expr, columns: Columns, missing: list[str]) -> list[str]:
+def names_of(source: exp.Expr, columns: Columns, missing: list[str]) -> list[str]:
     """Return the column names of a source; tables without known columns are added to `missing`."""
+    own = [name.lower() for name in source.alias_column_names]
     if isinstance(source, exp.Subquery):
-        return _selected(source.this, tree, columns, missing)
-    if not source.db:
-        for cte in tree.find_all(exp.CTE):
-            if cte.alias.lower() == source.name.lower():
-                named = [column.name.lower() for column in cte.args["alias"].args.get("columns") or []]
-                return named or _selected(cte.this, tree, columns, missing)
-    name = generate(exp.Table(this=source.this.copy(), db=source.args.get("db") and source.args["db"].copy()))
-    if name not in columns and name not in missing:
-        missing.append(name)
-    return columns.get(name, [])
+        names = _selected(source.this, columns, missing)
+    elif cte := scopes.cte_of(source):
+        named = [column.name.lower() for column in cte.args["alias"].args.get("columns") or []]
+        names = named or _selected(cte.this, columns, missing)
+    else:
+        name = generate(exp.Table(this=source.this.copy(), db=source.args.get("db") and source.args["db"].copy()))
+        if name not in columns and name not in missing:
+            missing.append(name)
+        names = columns.get(name, [])
+    return own + names[len(own) :]
 
 
-def _selected(query: exp.Expr, tree: exp.Expr, columns: Columns, missing: list[str]) -> list[str]:
+def _selected(query: exp.Expr, columns: Columns, missing: list[str]) -> list[str]:
     while isinstance(query, (exp.SetOperation, exp.Subquery)):
         query = query.this
     names = []
@@ -128,5 +130,5 @@ def _selected(query: exp.Expr, tree: exp.Expr, columns: Columns, missing: list[s
         elif query.args.get("joins"):
             raise unsupported("PIVOT and EXCLUDE of * over a join", "name the columns")
         else:
-            names += names_of(_from(query), tree, columns, missing)
+            names += names_of(_from(query), columns, missing)
     return names

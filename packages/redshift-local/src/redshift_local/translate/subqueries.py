@@ -2,8 +2,8 @@
 
 from sqlglot import exp
 
+from redshift_local.parse import scopes
 from redshift_local.plan import Refused
-from redshift_local.translate import scopes
 
 _CORRELATED = "This type of correlated subquery pattern is not supported yet"
 _JOIN_INSTEAD = "write a join instead"
@@ -33,7 +33,7 @@ def recursive_ctes(tree: exp.Expr) -> list[exp.CTE]:
     return [
         cte
         for cte in tree.find_all(exp.CTE)
-        if any(not table.db and table.name.lower() == cte.alias.lower() for table in cte.this.find_all(exp.Table))
+        if any(scopes.cte_of(table) is cte for table in cte.this.find_all(exp.Table))
     ]
 
 
