@@ -1,4 +1,4 @@
-"""Runs tests/airflow in Airflow's own environment, and in older versions, against a release that was just built."""
+"""Runs tests/airflow against a new release: with the installed Airflow and with older versions."""
 
 import os
 import subprocess
@@ -16,32 +16,32 @@ from mwaa_release.build import build
 VERSIONS = REPOSITORY / "packages" / "mwaa-pipelines" / "tests" / "airflow" / "versions"
 
 
-def test_the_dags_in_airflows_own_environment(airflow_python: Path, tmp_path: Path) -> None:
+def test_dags_pass_on_the_installed_airflow(airflow_python: Path, tmp_path: Path) -> None:
     _run_tests(airflow_python, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("version", ["3.0.6", "3.2.1"])
-def test_the_dags_in_the_older_versions_that_mwaa_offers(version: str, tmp_path: Path) -> None:
-    python = _environment_of(version)
+def test_dags_pass_on_older_airflow_versions_of_mwaa(version: str, tmp_path: Path) -> None:
+    python = _python_with_airflow(version)
     version_command = [python, "-c", "import airflow, cosmos; print(airflow.__version__, cosmos.__version__)"]
-    done = subprocess.run(
+    completed = subprocess.run(
         version_command, cwd=tmp_path, env=base_environment(), capture_output=True, text=True, check=True
     )
     pinned = (REPOSITORY / "requirements.txt").read_text().split("astronomer-cosmos==")[1].split()[0]
-    assert done.stdout.splitlines()[-1] == f"{version} {pinned}"
+    assert completed.stdout.splitlines()[-1] == f"{version} {pinned}"
     _run_tests(python, tmp_path)
 
 
-def _environment_of(version: str) -> Path:
-    """Python of an environment with this version of Airflow, under the checkout's `.local`; installed on first use."""
+def _python_with_airflow(version: str) -> Path:
+    """Return the Python of a virtual environment with this Airflow version, in `.local`. Installed on first use."""
     requirements = VERSIONS / f"{version}.txt"
     venv = REPOSITORY / ".local" / "venvs" / f"mwaa-{version}"
     ready = venv / ".ready"
     if not ready.is_file() or ready.read_text() != requirements.read_text():
-        own = REPOSITORY / ".local" / "venvs" / "uv" / "bin" / "uv"
-        uv = str(own) if own.exists() else "uv"
+        local_uv = REPOSITORY / ".local" / "venvs" / "uv" / "bin" / "uv"
+        uv = str(local_uv) if local_uv.exists() else "uv"
         environment = {**base_environment(), "VIRTUAL_ENV": str(venv)}
         for command in (["venv", "--clear", "--python", sys.executable, venv], ["pip", "sync", requirements]):
             subprocess.run([uv, *command], env=environment, check=True, capture_output=True)
@@ -64,12 +64,12 @@ def _run_tests(airflow_python: Path, tmp_path: Path) -> None:
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     command = [airflow_python, "-m", "pytest", "-q", REPOSITORY / "packages" / "mwaa-pipelines" / "tests" / "airflow"]
-    # An account of their own: they make and delete the secret that other tests have, too.
+    # A separate AWS stand-in, because these tests create and delete a secret that other tests use too.
     with running_aws(tmp_path) as aws:
         environment |= aws.environment()
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.fail(done.stdout + done.stderr, pytrace=False)
+        completed = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    if completed.returncode:
+        pytest.fail(completed.stdout + completed.stderr, pytrace=False)
 
 
 def _startup_environment(home: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The DAGs folder under test: a real release beside the DAG files, laid out as MWAA has it."""
+"""Fixtures of the DAG tests. The DAGs folder holds the DAG files and a real release, as on MWAA."""
 
 import json
 import os
@@ -26,7 +26,7 @@ except ImportError:
 __all__ = ["DagBag", "DagSerialization", "TaskDeferred", "redact"]
 
 DAGS = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
-# Airflow puts it there.
+# As Airflow does.
 sys.path.insert(0, str(DAGS))
 
 ENTRY = """
@@ -39,7 +39,7 @@ ENTRY = """
 
 
 class TaskInstance(SimpleNamespace):
-    """What the DAGs' parts use of a running task instance: XComs and the states of other tasks, kept in memory."""
+    """An in-memory task instance with XComs and the states of other tasks."""
 
     def __init__(self, **attributes: Any) -> None:
         self.xcoms: dict[tuple[str, str], Any] = {}
@@ -56,7 +56,7 @@ class TaskInstance(SimpleNamespace):
         super().__init__(**{**defaults, "log_url": "http://airflow/log", **attributes})
 
     def xcom_push(self, key: str, value: Any) -> None:
-        # XComs are JSON: what is not would fail on a real one, too.
+        # Airflow stores XComs as JSON, so other values must fail here too.
         self.xcoms[self.task_id, key] = json.loads(json.dumps(value))
 
     def xcom_pull(
@@ -73,7 +73,7 @@ class TaskInstance(SimpleNamespace):
 
 
 def entries(*names: str, **lines: str) -> str:
-    """A file of pipelines of these names, each with the lines that are given for it."""
+    """The text of a pipelines.yml with these pipelines, and an extra setting for some of them."""
     texts = [ENTRY.format(dag_name=name) + (f"    {lines[name]}\n" if name in lines else "") for name in names]
     return "pipelines:" + "".join(texts)
 
@@ -102,14 +102,14 @@ def manifest() -> dict[str, Any]:
 
 @pytest.fixture
 def venv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A place for startup.sh's virtual environment, with nothing in it."""
+    """The path of startup.sh's virtual environment. Nothing is installed."""
     monkeypatch.setenv("DBT_VENV_PATH", str(tmp_path / "dbt_venv"))
     return tmp_path / "dbt_venv"
 
 
 @pytest.fixture
 def installed_dbt(venv: Path) -> Path:
-    """The program dbt in startup.sh's virtual environment. It does nothing."""
+    """A dbt executable in startup.sh's virtual environment. It does nothing."""
     program = venv / "bin" / "dbt"
     program.parent.mkdir(parents=True)
     program.touch(mode=0o755)
@@ -118,7 +118,7 @@ def installed_dbt(venv: Path) -> Path:
 
 @pytest.fixture
 def redshift(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The Airflow connection of the sample pipeline, and its secret at the AWS stand-in; returns the secret's name."""
+    """The sample pipeline's Airflow connection and its secret in the AWS stand-in. Returns the secret's name."""
     import boto3
 
     monkeypatch.setenv("AIRFLOW_CONN_FLIGHTS_REDSHIFT", "redshift://cluster.example:5439/dev")
@@ -130,7 +130,7 @@ def redshift(monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def run(dag: Any, venv: Path, redshift: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A DAG run in memory, for a sensor."""
+    """An in-memory DAG run for the sensor tests."""
     from sensor_run import Run
 
     return Run(dag, tmp_path, monkeypatch)
@@ -138,7 +138,7 @@ def run(dag: Any, venv: Path, redshift: str, tmp_path: Path, monkeypatch: pytest
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A bucket that the environment's option names."""
+    """The bucket of stored results, set as the Airflow option `dbt.kept_results`."""
     import boto3
 
     name = f"kept-{uuid.uuid4()}"
@@ -152,7 +152,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def dag() -> Any:
-    """The sample pipeline's DAG, made of the folder as Airflow does it."""
+    """The sample pipeline's DAG, parsed by Airflow."""
     bag = DagBag(str(DAGS))
     assert bag.import_errors == {}
     return bag.dags["flights_pipeline"]

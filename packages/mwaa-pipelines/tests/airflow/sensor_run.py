@@ -1,4 +1,4 @@
-"""Shared by the tests of the sensors: a DAG run in memory, with dbt as a script."""
+"""Helpers of the sensor tests: an in-memory DAG run with a script in place of dbt."""
 
 import copy
 import json
@@ -18,7 +18,7 @@ from mwaa_pipelines.results import RESULTS_KEY
 PRODUCER = "transform_data.dbt_producer_watcher"
 MODEL = "model.flights.departures"
 
-# OpenLineage, which Cosmos runs after every dbt, asks for it.
+# OpenLineage requires the schema version. Cosmos runs OpenLineage after each dbt command.
 SCHEMA = {"dbt_schema_version": "https://schemas.getdbt.com/dbt/run-results/v6.json"}
 STUB = """#!{python}
 import json, pathlib, sys
@@ -32,7 +32,7 @@ sys.exit({code})
 
 
 class Run:
-    """A DAG run in memory: one sensor's task instance, what the producer has reported, and dbt as a script."""
+    """An in-memory DAG run: a sensor's task instance, the producer's reports, and a script in place of dbt."""
 
     def __init__(self, dag: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.dag, self.calls, self._monkeypatch = dag, folder / "calls", monkeypatch
@@ -42,7 +42,9 @@ class Run:
         self._dbt.parent.mkdir(parents=True)
         self.dbt(code=0)
         monkeypatch.setattr(
-            RuntimeTaskInstance, "get_task_states", staticmethod(lambda **asked: self.ti.get_task_states(**asked))
+            RuntimeTaskInstance,
+            "get_task_states",
+            staticmethod(lambda **arguments: self.ti.get_task_states(**arguments)),
         )
 
     def dbt(self, code: int, status: str = "success") -> None:
@@ -55,14 +57,14 @@ class Run:
         self._dbt.chmod(0o755)
 
     def sensor(self, task_id: str, try_number: int = 1) -> Any:
-        # Each process creates the task again.
+        # In Airflow, too, each process has its own task object.
         task = copy.copy(self.dag.get_task(task_id))
         self._monkeypatch.setattr(task, "dbt_executable_path", str(self._dbt))
         self.ti.task_id, self.ti.try_number, self.ti.task = task_id, try_number, task
         return task
 
     def producer(self, state: str, failed: dict[str, str] | None = None, **reported: Any) -> None:
-        """Set the producer's state, what Cosmos pushed while it ran (key: value), and results if it has ended."""
+        """Set the producer's state, the XComs that Cosmos pushed (key: value), and the results if dbt has ended."""
         self.ti.states[PRODUCER] = state
         for key, value in reported.items():
             self.ti.xcoms[PRODUCER, key] = value
@@ -73,12 +75,12 @@ class Run:
     @property
     def context(self) -> dict[str, Any]:
         dag_run = SimpleNamespace(run_id="run", dag_id=self.dag.dag_id, logical_date=None)
-        both = {"ti": self.ti, "task_instance": self.ti}
-        of_run = {"dag_run": dag_run, "run_id": "run", "params": {**self.dag.params.dump(), **self.params}}
-        return {**both, **of_run, "dag": self.dag, "task": self.ti.task}
+        task_context = {"ti": self.ti, "task_instance": self.ti}
+        run_context = {"dag_run": dag_run, "run_id": "run", "params": {**self.dag.params.dump(), **self.params}}
+        return {**task_context, **run_context, "dag": self.dag, "task": self.ti.task}
 
     def commands(self) -> list[list[str]]:
-        """The dbt commands that ran, up to the folders that Cosmos adds."""
+        """The dbt commands that ran, without the folder options that Cosmos adds."""
         lines = self.calls.read_text().splitlines() if self.calls.exists() else []
         return [command[: command.index("--project-dir")] for command in map(json.loads, lines)]
 

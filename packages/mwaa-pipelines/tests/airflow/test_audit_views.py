@@ -1,4 +1,4 @@
-"""The audit task builds the audit views once per release, and again if it is cleared."""
+"""The audit task builds the audit views once per release, and again if the task is cleared."""
 
 import copy
 import json
@@ -17,7 +17,7 @@ TABLE_AND_VIEWS = f"{TABLE} tag:audit_view"
 
 @pytest.fixture
 def audit_run(dag: Any, tmp_path: Path) -> Any:
-    """Runs the audit task without dbt; returns what dbt would build."""
+    """A function that runs the audit task without dbt and returns the task's selection."""
     xcoms: dict[tuple[str, str], Any] = {}
 
     def run(release_id: str = "r1", status: str = "success", try_number: int = 1, results: bool = True) -> str:
@@ -45,21 +45,21 @@ def test_views_are_built_once_per_release(audit_run: Any) -> None:
 
 
 @pytest.mark.parametrize("status", ["error", "fail", "skipped"])
-def test_views_that_failed_are_built_again(audit_run: Any, status: str) -> None:
+def test_failed_views_are_built_again(audit_run: Any, status: str) -> None:
     assert [audit_run(status=status), audit_run(), audit_run()] == [TABLE_AND_VIEWS, TABLE_AND_VIEWS, TABLE]
 
 
-def test_a_dbt_without_results_built_no_views(audit_run: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_views_are_built_again_if_dbt_wrote_no_results(audit_run: Any, caplog: pytest.LogCaptureFixture) -> None:
     assert [audit_run(results=False), audit_run()] == [TABLE_AND_VIEWS, TABLE_AND_VIEWS]
     assert "could not be recorded" in caplog.text
 
 
-def test_a_cleared_audit_task_builds_the_views(audit_run: Any) -> None:
+def test_cleared_audit_task_builds_the_views_again(audit_run: Any) -> None:
     audit_run()
     assert audit_run(try_number=2) == TABLE_AND_VIEWS
 
 
-def test_the_views_of_earlier_runs_count(dag: Any) -> None:
+def test_views_built_by_earlier_runs_are_remembered(dag: Any) -> None:
     class FirstTask(TaskInstance):
         def xcom_pull(self, **arguments: Any) -> None:
             assert arguments == {"task_ids": AUDIT, "key": VIEWS_KEY, "include_prior_dates": True}

@@ -1,4 +1,4 @@
-"""Private parts of Cosmos are used in one file, which was checked against one version of Cosmos."""
+"""Only cosmos_internals.py uses private parts of Cosmos, and only with the checked version of Cosmos."""
 
 import importlib
 import re
@@ -24,7 +24,7 @@ def test_installed_cosmos_is_the_checked_version() -> None:
     )
 
 
-def test_other_version_of_cosmos_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unchecked_cosmos_version_error_names_the_pin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cosmos, "__version__", "1.16.0")
     with pytest.raises(
         PipelineError, match=r"Cosmos 1\.16\.0 is installed.*astronomer-cosmos==1\.15\.1 in requirements\.txt"
@@ -32,6 +32,6 @@ def test_other_version_of_cosmos_is_a_clear_error(monkeypatch: pytest.MonkeyPatc
         importlib.reload(cosmos_internals)
 
 
-def test_one_file_uses_private_parts_of_cosmos() -> None:
+def test_only_cosmos_internals_uses_private_parts_of_cosmos() -> None:
     files = [path.name for path in PACKAGE.glob("*.py") if PRIVATE.search(path.read_text())]
     assert files == ["cosmos_internals.py"]

@@ -1,4 +1,4 @@
-"""What passed in a dbt process that was lost with its worker is kept as Airflow's sensors saw it."""
+"""If a worker dies with its dbt process, the results are taken from the sensors' states and stored."""
 
 import json
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ def tasks(dag: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def states(tasks: dict[str, Any]) -> dict[str, str]:
-    """The worker was lost when `departures` and its tests had passed; all else ran after that, in tasks of its own."""
+    """The worker died after `departures` was built. All other tasks failed."""
     return {**dict.fromkeys(tasks, "failed"), **dict.fromkeys(("transform_data.departures.run",), "success")}
 
 
@@ -34,16 +34,16 @@ def passed(ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str]) -> d
     }
 
 
-# Airflow gives a task that a dead scheduler had started a second try, which Cosmos skips.
+# Airflow retries the producer if its scheduler died. Cosmos skips that second try.
 @pytest.mark.parametrize("state", ["failed", "skipped"])
-def test_a_model_that_was_seen_to_pass(
+def test_model_that_passed_before_the_worker_died_has_a_result(
     ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str], state: str
 ) -> None:
     states[PRODUCER] = state
     assert passed(ti, tasks, states) == {DEPARTURES: "success"}
 
 
-def test_tests_that_were_seen_to_pass_and_those_that_ran_elsewhere(
+def test_passed_tests_have_results_unless_another_task_ran_them(
     ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str]
 ) -> None:
     one, *others = tasks[PRODUCER].tests_per_model[DEPARTURES]
@@ -52,7 +52,7 @@ def test_tests_that_were_seen_to_pass_and_those_that_ran_elsewhere(
     assert passed(ti, tasks, states) == {DEPARTURES: "success", **dict.fromkeys(others, "pass")}
 
 
-def test_a_model_that_its_own_task_ran_is_recorded_already(
+def test_model_built_by_its_own_task_gets_no_second_result(
     ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str]
 ) -> None:
     ti.xcoms["transform_data.departures.run", RESULTS_KEY] = {"results": [{"unique_id": DEPARTURES}]}
@@ -60,7 +60,7 @@ def test_a_model_that_its_own_task_ran_is_recorded_already(
 
 
 @pytest.mark.parametrize("key", [RESULTS_KEY, LAST_WORDS_KEY])
-def test_a_dbt_that_ended_before_its_task_is_not_lost(
+def test_dbt_process_that_reported_its_end_is_not_lost(
     ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str], key: str
 ) -> None:
     ti.xcoms[PRODUCER, key] = ""
@@ -68,11 +68,11 @@ def test_a_dbt_that_ended_before_its_task_is_not_lost(
 
 
 def context(ti: TaskInstance, **params: Any) -> dict[str, Any]:
-    moment = datetime.fromisoformat("2026-01-01T08:00:00+02:00")
-    return {"ti": ti, "dag_run": SimpleNamespace(run_id="run", logical_date=moment), "params": params}
+    logical_date = datetime.fromisoformat("2026-01-01T08:00:00+02:00")
+    return {"ti": ti, "dag_run": SimpleNamespace(run_id="run", logical_date=logical_date), "params": params}
 
 
-def test_it_is_kept_once_for_the_next_run(
+def test_lost_results_are_stored_once_for_the_next_run(
     ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str], bucket: Any
 ) -> None:
     for _ in range(2):
@@ -90,7 +90,7 @@ def test_it_is_kept_once_for_the_next_run(
     assert (result["unique_id"], result["status"], result["message"]) == (DEPARTURES, "success", MESSAGE)
 
 
-def test_a_run_without_a_logical_date_has_none_in_its_rows(
+def test_run_without_a_logical_date_stores_a_null_date(
     ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str], bucket: Any
 ) -> None:
     store_lost_results({**context(ti), "dag_run": SimpleNamespace(run_id="run", logical_date=None)}, "r", tasks, states)
@@ -98,7 +98,7 @@ def test_a_run_without_a_logical_date_has_none_in_its_rows(
     assert json.loads(stored_object.get()["Body"].read())["run"]["airflow_logical_date"] is None
 
 
-def test_a_cleared_run_and_one_with_a_selection_are_left_alone(
+def test_cleared_runs_and_runs_with_a_selection_store_no_results(
     ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str], bucket: Any
 ) -> None:
     store_lost_results(context(ti, select=["departures"]), "r", tasks, states)
@@ -106,7 +106,7 @@ def test_a_cleared_run_and_one_with_a_selection_are_left_alone(
     assert list(bucket.objects.all()) == []
 
 
-def test_what_is_wrong_is_no_reason_to_hold_back_the_report(
+def test_storage_error_is_logged_and_not_raised(
     ti: TaskInstance,
     tasks: dict[str, Any],
     states: dict[str, str],

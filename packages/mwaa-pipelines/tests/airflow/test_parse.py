@@ -16,26 +16,26 @@ DAGS = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
 @pytest.fixture(scope="module")
 def parse() -> dict[str, list[str]]:
     command = [sys.executable, Path(__file__).with_name("parse_audited.py")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    completed = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(completed.stdout.splitlines()[-1])
 
 
-def test_no_process_no_connection_no_write(parse: dict[str, list[str]]) -> None:
+def test_parsing_has_no_side_effects(parse: dict[str, list[str]]) -> None:
     assert parse["events"] == []
 
 
-def test_only_the_dags_folder_is_read(parse: dict[str, list[str]]) -> None:
-    ours = [path for path in parse["reads"] if path.startswith(str(DAGS))]
-    assert [path for path in ours if path.endswith("manifest.json")]
-    assert [path for path in ours if path.endswith("pipelines.yml")]
+def test_parsing_reads_only_metadata_and_seeds_of_the_release(parse: dict[str, list[str]]) -> None:
+    dags_folder_reads = [path for path in parse["reads"] if path.startswith(str(DAGS))]
+    assert [path for path in dags_folder_reads if path.endswith("manifest.json")]
+    assert [path for path in dags_folder_reads if path.endswith("pipelines.yml")]
     release = str(DAGS / "dbt" / "flights")
-    of_release = {Path(path).name for path in ours if path.startswith(release)}
+    release_files = {Path(path).name for path in dags_folder_reads if path.startswith(release)}
     # Cosmos takes a checksum of each seed.
     seeds = {path.name for path in (DAGS / "dbt" / "flights").glob("*/seeds/*.csv")}
-    assert of_release == {"CURRENT", "release.json", "manifest.json", "dbt_project.yml"} | seeds
+    assert release_files == {"CURRENT", "release.json", "manifest.json", "dbt_project.yml"} | seeds
 
 
-def test_the_audit_sees_what_it_must_not_miss(tmp_path: Path) -> None:
+def test_side_effects_of_a_dag_file_are_detected(tmp_path: Path) -> None:
     dags = tmp_path / "dags"
     dags.mkdir()
     for name in ("mwaa_pipelines", "dbt"):
@@ -49,18 +49,18 @@ def test_the_audit_sees_what_it_must_not_miss(tmp_path: Path) -> None:
     )
     command = [sys.executable, Path(__file__).with_name("parse_audited.py")]
     environment = {**os.environ, "AIRFLOW__CORE__DAGS_FOLDER": str(dags)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    events = " ".join(json.loads(done.stdout.splitlines()[-1])["events"])
+    completed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    events = " ".join(json.loads(completed.stdout.splitlines()[-1])["events"])
     for kind in ("subprocess.Popen", "socket.__new__", "open for writing", "tempfile.mkdtemp"):
         assert kind in events
 
 
-def test_the_parameters_of_a_run_are_the_dags_and_copied_for_no_task(dag: Any) -> None:
+def test_run_parameters_belong_to_the_dag_and_not_to_tasks(dag: Any) -> None:
     assert set(dag.params) == {"start", "end", "full_refresh", "select"}
     assert [task.task_id for task in dag.tasks if task.params] == []
 
 
-def test_the_serialized_dag_holds_names_and_no_login(dag: Any) -> None:
+def test_serialized_dag_contains_no_credentials(dag: Any) -> None:
     text = json.dumps(serialized(dag))
     assert "flights_pipeline" in text
     for word in ("password", "dbt_user", "login", "COSMOS_CONN"):

@@ -1,4 +1,4 @@
-"""pipelines.yml in Airflow: each good entry is a DAG with its settings, the bad ones are one import error."""
+"""pipelines.yml in Airflow: each valid entry becomes a DAG, all invalid entries become one import error."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def bag(tmp_path: Path, text: str) -> Any:
     return DagBag(str(tmp_path))
 
 
-def test_one_bad_entry_is_an_import_error_of_its_own_and_the_other_dags_are_made(tmp_path: Path) -> None:
+def test_invalid_entries_are_one_import_error_and_valid_entries_load(tmp_path: Path) -> None:
     dag_bag = bag(tmp_path, entries("one", "two", "three", two="threads: many", three="thread: 1"))
     assert list(dag_bag.dags) == ["one"]
     ((file, error),) = dag_bag.import_errors.items()
@@ -38,7 +38,7 @@ def test_one_bad_entry_is_an_import_error_of_its_own_and_the_other_dags_are_made
     assert "pipeline three: thread: unknown setting" in last[1]
 
 
-def test_a_file_of_no_use_is_one_import_error(tmp_path: Path) -> None:
+def test_file_without_pipelines_is_one_import_error(tmp_path: Path) -> None:
     dag_bag = bag(tmp_path, "pipelines: []")
     assert dag_bag.dags == {}
     ((file, error),) = dag_bag.import_errors.items()
@@ -46,13 +46,13 @@ def test_a_file_of_no_use_is_one_import_error(tmp_path: Path) -> None:
     assert "must contain a list under the key 'pipelines'" in error
 
 
-def test_good_entries_make_no_import_error(tmp_path: Path) -> None:
+def test_valid_entries_cause_no_import_error(tmp_path: Path) -> None:
     dag_bag = bag(tmp_path, entries("one", "two", two="schedule: [one]"))
     assert dag_bag.import_errors == {}
     assert sorted(dag_bag.dags) == ["one", "two"]
 
 
-def test_settings_reach_the_dag(tmp_path: Path) -> None:
+def test_pipeline_settings_are_applied_to_the_dag(tmp_path: Path) -> None:
     lines = """timezone: America/New_York
     schedule: "30 6 * * *"
     start_date: 2026-03-01
@@ -79,7 +79,7 @@ def test_settings_reach_the_dag(tmp_path: Path) -> None:
     assert producer.execution_timeout.total_seconds() == 5400
 
 
-def test_a_pipeline_is_scheduled_on_assets(tmp_path: Path) -> None:
+def test_schedule_can_be_a_list_of_assets(tmp_path: Path) -> None:
     dag = bag(tmp_path, entries("one", "two", two="schedule: [one, elsewhere]")).dags["two"]
     text = json.dumps(serialized(dag)["dag"]["timetable"])
     assert '"name": "one"' in text
@@ -87,19 +87,19 @@ def test_a_pipeline_is_scheduled_on_assets(tmp_path: Path) -> None:
 
 
 # A test of several models has its own task, which runs after all of them.
-SEVERAL = "departures_arrive_when_local_clocks_say_test"
+MULTI_MODEL_TEST = "departures_arrive_when_local_clocks_say_test"
 
 
 @pytest.mark.parametrize(
     ("lines", "tasks"),
     [
-        ("execution_mode: local", {"departures.run", "departures.test", SEVERAL}),
-        ("execution_mode: local\n    test_behavior: build", {"departures_model_build", SEVERAL}),
+        ("execution_mode: local", {"departures.run", "departures.test", MULTI_MODEL_TEST}),
+        ("execution_mode: local\n    test_behavior: build", {"departures_model_build", MULTI_MODEL_TEST}),
         ("execution_mode: local\n    test_behavior: none", {"departures_run"}),
         ("test_behavior: none", {"departures_run", "dbt_producer_watcher", "dbt_producer_watcher_done"}),
     ],
 )
-def test_modes_of_execution_and_of_tests(tmp_path: Path, lines: str, tasks: set[str]) -> None:
+def test_execution_mode_and_test_behavior_decide_the_tasks(tmp_path: Path, lines: str, tasks: set[str]) -> None:
     dag_bag = bag(tmp_path, entries("one", one=lines))
     assert dag_bag.import_errors == {}
     dag = dag_bag.dags["one"]
@@ -112,8 +112,8 @@ def test_modes_of_execution_and_of_tests(tmp_path: Path, lines: str, tasks: set[
         from mwaa_pipelines.parameters import prepare
 
         assert {task._pre_execute_hook for task in dbt} == {prepare}
-    if SEVERAL in tasks:
-        upstream = dag.get_task(f"transform_data.{SEVERAL}").upstream_task_ids
+    if MULTI_MODEL_TEST in tasks:
+        upstream = dag.get_task(f"transform_data.{MULTI_MODEL_TEST}").upstream_task_ids
         models = {re.split(r"[._]", name.removeprefix("transform_data."))[0] for name in upstream}
         assert models == {"airports", "departures", "stg"}
 
@@ -132,7 +132,7 @@ def test_dag_file_is_short_and_reads_like_the_diagram() -> None:
     assert "import _" not in text
 
 
-def test_team_adds_its_own_task_by_editing_one_line(tmp_path: Path) -> None:
+def test_team_can_add_a_task_by_editing_one_line(tmp_path: Path) -> None:
     dag_bag = bag(tmp_path, entries("one"))
     audit = set(dag_bag.dags["one"].task_group.get_child_by_label("audit_dbt_task").children)
     path = tmp_path / "pipelines.py"
@@ -147,7 +147,7 @@ def test_team_adds_its_own_task_by_editing_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("function", ["", "sns_lambda_function_name: alert"])
-def test_without_alert_function_the_alert_task_is_left_out(tmp_path: Path, function: str) -> None:
+def test_alert_task_exists_only_with_an_alert_function(tmp_path: Path, function: str) -> None:
     dag = bag(tmp_path, entries("one", one=function)).dags["one"]
     assert dag.get_task("dbt_check").downstream_task_ids == {"pipeline_succeeded"} | (
         {"sns_notification_for_failure"} if function else set()
@@ -177,10 +177,10 @@ def test_pipeline_without_audit_trail_starts_with_the_models(
     serialized(loaded.dags["one"])
 
 
-# --- for editors --------------------------------------------------------------------------------------------------
+# --- JSON schema for editors --------------------------------------------------------------------------------------
 
 
-def test_the_module_prints_the_json_schema() -> None:
+def test_settings_module_prints_its_json_schema() -> None:
     command = [sys.executable, "-m", "mwaa_pipelines.settings"]
     printed = subprocess.run(command, cwd=DAGS, capture_output=True, text=True, check=True).stdout
     assert printed == settings.json_schema()

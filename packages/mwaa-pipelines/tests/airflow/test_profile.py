@@ -1,4 +1,4 @@
-"""The dbt profile: the connection's address, and one of three ways to log in, asked for when a task runs."""
+"""The dbt profile: the Airflow connection's address and one of three login methods, read when a task runs."""
 
 import json
 from pathlib import Path
@@ -20,13 +20,11 @@ def mapping(*secret_name: str | None) -> RedshiftProfileMapping:
     return RedshiftProfileMapping("flights_redshift", name, dict(PROFILE))
 
 
-def put(text: str) -> None:
+def put_secret(text: str) -> None:
     boto3.client("secretsmanager").put_secret_value(SecretId="flights/dbt_user", SecretString=text)
 
 
-def test_address_and_login_are_joined_and_the_password_is_only_in_the_environment(
-    redshift: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_password_is_in_the_environment_and_not_in_the_profile(redshift: str, caplog: pytest.LogCaptureFixture) -> None:
     config = ProfileConfig(profile_name="flights", target_name="prod", profile_mapping=mapping())
     with config.ensure_profile() as (path, environment):
         text = Path(path).read_text()
@@ -44,22 +42,22 @@ def test_address_and_login_are_joined_and_the_password_is_only_in_the_environmen
     assert "Pa55-one" not in text + caplog.text
 
 
-def test_making_one_asks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_creating_a_profile_mapping_sends_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     profile_mapping = mapping()
     assert (profile_mapping.conn_id, profile_mapping.secret_name) == ("flights_redshift", "flights/dbt_user")
 
 
-def test_a_rotated_secret_reaches_the_next_task(redshift: str) -> None:
+def test_rotated_secret_is_used_by_the_next_task(redshift: str) -> None:
     assert list(mapping().env_vars.values()) == ["Pa55-one"]
-    put('{"username": "dbt_user_clone", "password": "Pa55-two"}')
+    put_secret('{"username": "dbt_user_clone", "password": "Pa55-two"}')
     # Every task parses the DAG file again.
     after = mapping()
     assert list(after.env_vars.values()) == ["Pa55-two"]
     assert after.profile["user"] == "dbt_user_clone"
 
 
-def test_without_a_secret_the_connection_logs_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_secret_name_the_connections_login_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_FLIGHTS_REDSHIFT", "redshift://somebody:Pa55-own@cluster.example:5439/dev")
     profile_mapping = mapping(None)
     assert profile_mapping.profile["user"] == "somebody"
@@ -73,7 +71,9 @@ def test_without_a_secret_the_connection_logs_in(monkeypatch: pytest.MonkeyPatch
         ("redshift://cluster.example:5439", "the Airflow connection 'flights_redshift' has no schema (the database)"),
     ],
 )
-def test_half_a_connection_is_named(monkeypatch: pytest.MonkeyPatch, redshift: str, uri: str, words: str) -> None:
+def test_connection_without_host_or_database_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, redshift: str, uri: str, words: str
+) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_FLIGHTS_REDSHIFT", uri)
     profile_mapping = mapping()
     for _ in range(2):
@@ -96,7 +96,7 @@ def test_half_a_connection_is_named(monkeypatch: pytest.MonkeyPatch, redshift: s
         ),
     ],
 )
-def test_missing_connection_is_named_with_the_settings_that_find_it(
+def test_missing_connection_error_explains_where_to_create_it(
     monkeypatch: pytest.MonkeyPatch, backend: str, words: str
 ) -> None:
     monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND_KWARGS", backend)
@@ -104,7 +104,7 @@ def test_missing_connection_is_named_with_the_settings_that_find_it(
         _ = RedshiftProfileMapping("shop_warehouse", None, dict(PROFILE)).profile
 
 
-def test_a_connection_without_a_login_and_no_secret_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_login_error_suggests_secret_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_FLIGHTS_REDSHIFT", "redshift://cluster.example:5439/dev")
     with pytest.raises(PipelineError, match=r"'flights_redshift' has no login.*secret_name"):
         _ = mapping(None).profile
@@ -118,8 +118,8 @@ def test_a_connection_without_a_login_and_no_secret_is_named(monkeypatch: pytest
         *('{"username": "dbt_user", "password": null}', '{"username": "dbt_user", "password": 7}'),
     ],
 )
-def test_a_secret_of_another_form_is_named_and_not_shown(redshift: str, text: str) -> None:
-    put(text or " ")
+def test_malformed_secret_error_names_the_secret_and_hides_its_value(redshift: str, text: str) -> None:
+    put_secret(text or " ")
     with pytest.raises(PipelineError) as raised:
         _ = mapping().profile
     assert "the secret 'flights/dbt_user' (setting secret_name) must be JSON" in str(raised.value)
@@ -127,18 +127,18 @@ def test_a_secret_of_another_form_is_named_and_not_shown(redshift: str, text: st
     assert raised.value.__cause__ is None
 
 
-def test_a_missing_secret_is_named(redshift: str) -> None:
+def test_missing_secret_is_an_error_that_names_it(redshift: str) -> None:
     with pytest.raises(PipelineError, match=r"the secret 'flights/none' \(setting secret_name\) cannot be read.*find"):
         _ = mapping("flights/none").profile
 
 
-def test_a_binary_secret_is_named(redshift: str) -> None:
+def test_binary_secret_is_an_error_that_names_it(redshift: str) -> None:
     boto3.client("secretsmanager").put_secret_value(SecretId="flights/dbt_user", SecretBinary=b"\xff")
     with pytest.raises(PipelineError, match=r"'flights/dbt_user' \(setting secret_name\) must be JSON"):
         _ = mapping().profile
 
 
-def test_without_a_way_to_secrets_manager_the_secret_is_named(redshift: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_secrets_manager_is_an_error(redshift: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with pytest.raises(PipelineError, match="cannot be read from Secrets Manager: Could not connect"):
@@ -163,12 +163,12 @@ SERVERLESS = '{"iam": true, "is_serverless": true, "serverless_work_group": "fli
         (None, SERVERLESS, "iam_role", {"is_serverless": True, "serverless_work_group": "flights"}),
     ],
 )
-def test_with_iam_there_is_no_password_anywhere(
+def test_iam_login_has_no_password_in_profile_or_environment(
     monkeypatch: pytest.MonkeyPatch, login: str | None, extra: str, method: str, keys: dict[str, Any]
 ) -> None:
     content = {"conn_type": "redshift", "host": "cluster.example", "schema": "dev", "login": login, "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_FLIGHTS_REDSHIFT", json.dumps(content))
-    # Nothing is asked of AWS here: dbt does that, and it is dbt's process that holds what it gets.
+    # dbt's own process requests the IAM credentials, so the mapping must not call AWS.
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     config = ProfileConfig(profile_name="flights", target_name="prod", profile_mapping=mapping(None))
     with config.ensure_profile() as (path, environment):
@@ -190,7 +190,7 @@ def test_with_iam_there_is_no_password_anywhere(
         ('{"iam": true}', None, "says iam; its extra must name the cluster_identifier, or is_serverless and"),
     ],
 )
-def test_iam_that_cannot_be_is_named(
+def test_invalid_iam_settings_are_an_error(
     monkeypatch: pytest.MonkeyPatch, extra: str, secret_name: str | None, words: str
 ) -> None:
     content = {"conn_type": "redshift", "host": "cluster.example", "schema": "dev", "extra": extra}
@@ -199,8 +199,8 @@ def test_iam_that_cannot_be_is_named(
         _ = mapping(secret_name).profile
 
 
-def test_the_connection_may_come_from_secrets_manager_with_its_login(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The third way: Airflow's own backend, and lookup patterns that say which connections it is asked for."""
+def test_connection_with_login_can_come_from_secrets_manager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The third login method: Airflow's secrets backend, with a lookup pattern for connection IDs."""
     from airflow.providers.amazon.aws.secrets.secrets_manager import SecretsManagerBackend
 
     content = {
@@ -227,13 +227,13 @@ def test_the_connection_may_come_from_secrets_manager_with_its_login(monkeypatch
     assert profile_mapping.profile["user"] == "a"
 
 
-def test_characters_of_every_kind_survive(redshift: str) -> None:
+def test_special_characters_in_a_password_are_preserved(redshift: str) -> None:
     password = "'\"\\ä{{x}}%$ #:"
-    put(json.dumps({"username": "dbt_user", "password": password}))
+    put_secret(json.dumps({"username": "dbt_user", "password": password}))
     assert list(mapping().env_vars.values()) == [password]
 
 
-def test_the_password_is_masked_in_logs(redshift: str) -> None:
+def test_password_is_masked_in_logs(redshift: str) -> None:
     _ = mapping().profile
     redacted: Any = redact({"message": "Pa55-one is wrong"})
     assert "Pa55-one" not in str(redacted)

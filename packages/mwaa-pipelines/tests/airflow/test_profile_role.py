@@ -1,4 +1,4 @@
-"""The warehouse is in another account: the login is what a role of that account gets, in that Region, at run time."""
+"""A warehouse in another account: a role of that account provides the login, in its Region, at run time."""
 
 import json
 from collections.abc import Iterator
@@ -25,8 +25,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def secret_there(redshift: str) -> Iterator[str]:
-    """A secret of the same name as the one here, in the other account and Region; returns its name."""
+def other_account_secret(redshift: str) -> Iterator[str]:
+    """A secret with the same name in the other account and Region. Returns the name."""
     credentials = boto3.client("sts").assume_role(RoleArn=ROLE, RoleSessionName="test")["Credentials"]
     client = boto3.client(
         "secretsmanager",
@@ -46,15 +46,17 @@ def mapping(monkeypatch: pytest.MonkeyPatch, secret_name: str | None, **extra: A
     return RedshiftProfileMapping("flights_redshift", secret_name, {"dbname": "dev", "schema": "analytics"})
 
 
-def test_the_secret_is_that_of_the_roles_account_and_region(monkeypatch: pytest.MonkeyPatch, secret_there: str) -> None:
-    profile_mapping = mapping(monkeypatch, secret_there, role_arn=ROLE, region=REGION)
+def test_secret_is_read_in_the_roles_account_and_region(
+    monkeypatch: pytest.MonkeyPatch, other_account_secret: str
+) -> None:
+    profile_mapping = mapping(monkeypatch, other_account_secret, role_arn=ROLE, region=REGION)
     assert profile_mapping.profile["user"] == "dbt_there"
     assert list(profile_mapping.env_vars.values()) == ["Pa55-there"]
-    # Without the role it is the one of the task's own account, whatever the extra says of a Region.
-    profile_mapping = mapping(monkeypatch, secret_there, region=REGION)
+    # Without a role, the secret of the task's own account and Region is read. The extra's Region is ignored.
+    profile_mapping = mapping(monkeypatch, other_account_secret, region=REGION)
     assert profile_mapping.profile["user"] == "dbt_user"
     with pytest.raises(PipelineError, match=r"'flights/dbt_user' \(setting secret_name\) cannot be read"):
-        _ = mapping(monkeypatch, secret_there, role_arn=ROLE, region="us-west-2").profile
+        _ = mapping(monkeypatch, other_account_secret, role_arn=ROLE, region="us-west-2").profile
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,7 @@ def test_the_secret_is_that_of_the_roles_account_and_region(monkeypatch: pytest.
         ({}, "Ec2InstanceMetadata"),
     ],
 )
-def test_with_iam_dbts_process_takes_the_role_and_asks_nothing_here(
+def test_iam_login_writes_an_aws_config_with_the_role_for_dbt(
     monkeypatch: pytest.MonkeyPatch, home: Path, variables: dict[str, str], source: str
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -87,12 +89,12 @@ def test_with_iam_dbts_process_takes_the_role_and_asks_nothing_here(
         "credential_source": source,
         "role_session_name": "flights_redshift",
     }
-    # Two tasks, one file; and nobody else writes there.
+    # Both tasks share one file. Only the owner can read and write it.
     (file,) = (home / "warehouse_roles").iterdir()
     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
 
 
-def test_making_one_writes_nothing(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+def test_creating_a_profile_mapping_writes_no_file(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     mapping(monkeypatch, None, **IAM)
     assert list(home.iterdir()) == []
 
@@ -109,6 +111,6 @@ def test_making_one_writes_nothing(monkeypatch: pytest.MonkeyPatch, home: Path) 
         ),
     ],
 )
-def test_a_role_that_cannot_be_is_named(monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any], words: str) -> None:
+def test_invalid_role_settings_are_an_error(monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any], words: str) -> None:
     with pytest.raises(PipelineError, match=f"'flights_redshift' {words}"):
         _ = mapping(monkeypatch, None, **extra).env_vars

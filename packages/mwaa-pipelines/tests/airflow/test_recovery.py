@@ -1,4 +1,4 @@
-"""What dbt could not write to the audit table is kept in S3, and handed to the next audit task until it is written."""
+"""Results that dbt could not write to the audit table are stored in S3 until an audit task writes them."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ from mwaa_pipelines.unwritten_rows import (
 
 RUN = {"invocation_id": "i", "release_id": "r", "airflow_try_number": "1"}
 STEP = {"name": "execute", "started_at": "2026-01-01T00:00:00Z", "completed_at": "2026-01-01T00:00:01Z"}
-WRITTEN = {
+DBT_RESULT = {
     "unique_id": "model.p.a",
     "status": "success",
     "execution_time": 1.5,
@@ -31,7 +31,7 @@ WRITTEN = {
     "adapter_response": {"_message": "SELECT", "rows_affected": 7},
     "compiled_code": "select 1",
 }
-KEPT = {
+STORED_RESULT = {
     "unique_id": "model.p.a",
     "status": "success",
     "execution_time": 1.5,
@@ -44,11 +44,11 @@ KEPT = {
 }
 
 
-def said(text: str) -> str:
+def log_message(text: str) -> str:
     return json.dumps({"info": {"name": "JinjaLogDebug"}, "data": {"msg": text}}) + "\n"
 
 
-def finished(unique_id: str = "model.p.a", **result: Any) -> str:
+def node_finished(unique_id: str = "model.p.a", **result: Any) -> str:
     """A NodeFinished event as dbt 1.11 writes it to its log."""
     reported = {
         "status": "success",
@@ -64,7 +64,7 @@ def finished(unique_id: str = "model.p.a", **result: Any) -> str:
     return json.dumps({"info": {"name": "NodeFinished"}, "data": {"node_info": node, "run_result": reported}}) + "\n"
 
 
-BEGAN = said("audit_run " + json.dumps(RUN))
+AUDIT_STARTED = log_message("audit_run " + json.dumps(RUN))
 
 
 @pytest.fixture
@@ -85,55 +85,53 @@ def context(ti: TaskInstance) -> dict[str, Any]:
     return {"ti": ti, "task": SimpleNamespace(env={"DBT_RELEASE_ID": "r"})}
 
 
-def test_results_are_those_that_dbt_wrote_down(project: Path) -> None:
-    hook = {**WRITTEN, "unique_id": "operation.p.p-on-run-end-0", "status": "error"}
-    write(project, BEGAN + finished("model.p.other"), [WRITTEN, hook])
-    assert unwritten_results(project) == (RUN, [KEPT])
+def test_results_are_read_from_run_results_without_hooks(project: Path) -> None:
+    hook = {**DBT_RESULT, "unique_id": "operation.p.p-on-run-end-0", "status": "error"}
+    write(project, AUDIT_STARTED + node_finished("model.p.other"), [DBT_RESULT, hook])
+    assert unwritten_results(project) == (RUN, [STORED_RESULT])
 
 
-def test_a_killed_process_has_results_in_its_log_only(project: Path) -> None:
-    failed = finished("test.p.t.x", status="fail", num_failures=3, message="", adapter_response={}, timing_info=[])
-    view = finished("model.p.b", message="", adapter_response={"rows_affected": -1.0})
-    write(project, BEGAN + finished() + view + failed + finished()[:99])
+def test_results_of_a_killed_dbt_are_read_from_its_log(project: Path) -> None:
+    failed = node_finished("test.p.t.x", status="fail", num_failures=3, message="", adapter_response={}, timing_info=[])
+    view = node_finished("model.p.b", message="", adapter_response={"rows_affected": -1.0})
+    write(project, AUDIT_STARTED + node_finished() + view + failed + node_finished()[:99])
     run, results = unwritten_results(project)
     assert run == RUN
-    test = {**KEPT, "unique_id": "test.p.t.x", "status": "fail", "failures": 3, "message": None}
+    test = {**STORED_RESULT, "unique_id": "test.p.t.x", "status": "fail", "failures": 3, "message": None}
     assert results == [
-        KEPT,
-        {**KEPT, "unique_id": "model.p.b", "message": None, "adapter_response": {"rows_affected": -1}},
+        STORED_RESULT,
+        {**STORED_RESULT, "unique_id": "model.p.b", "message": None, "adapter_response": {"rows_affected": -1}},
         {**test, "timing": [], "adapter_response": {}},
     ]
 
 
 @pytest.mark.parametrize("content", ["{", "", json.dumps({"metadata": {"invocation_id": "another"}, "results": []})])
-def test_half_a_file_and_that_of_another_process_are_not_believed(project: Path, content: str) -> None:
-    write(project, BEGAN + finished())
+def test_truncated_run_results_and_other_invocations_are_ignored(project: Path, content: str) -> None:
+    write(project, AUDIT_STARTED + node_finished())
     (project / "target" / "run_results.json").write_text(content)
-    assert unwritten_results(project) == (RUN, [KEPT])
+    assert unwritten_results(project) == (RUN, [STORED_RESULT])
 
 
 @pytest.mark.parametrize(
     "log",
     [
-        BEGAN + finished() + said("audit_recorded"),
-        # The audit is switched off, or it is a command that leaves no rows.
-        finished(),
+        AUDIT_STARTED + node_finished() + log_message("audit_recorded"),
+        # The audit is disabled, or the command writes no audit rows.
+        node_finished(),
         "",
-        BEGAN,
+        AUDIT_STARTED,
     ],
 )
-def test_nothing_is_kept_of_what_is_recorded_or_not_to_be(
-    project: Path, ti: TaskInstance, bucket: Any, log: str
-) -> None:
+def test_recorded_and_unaudited_results_are_not_stored(project: Path, ti: TaskInstance, bucket: Any, log: str) -> None:
     write(project, log)
     store_unwritten_results(str(project), {"ti": ti})
     assert list(bucket.objects.all()) == []
 
 
-def test_what_is_kept_is_handed_over_and_forgotten(
+def test_stored_results_are_injected_until_the_audit_task_succeeds(
     project: Path, ti: TaskInstance, bucket: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    write(project, BEGAN, [WRITTEN])
+    write(project, AUDIT_STARTED, [DBT_RESULT])
     store_unwritten_results(str(project), {"ti": ti})
     assert "1 results are not in the audit table" in caplog.text
     assert [entry.key for entry in bucket.objects.all()] == ["kept_results/flights_pipeline/i.0000.json"]
@@ -141,8 +139,8 @@ def test_what_is_kept_is_handed_over_and_forgotten(
     audit = context(ti)
     inject_stored_results(audit)
     assert set(audit["task"].env) == {"DBT_RELEASE_ID", "DBT_AUDIT_KEPT_0"}
-    assert json.loads(audit["task"].env["DBT_AUDIT_KEPT_0"]) == {"run": RUN, "results": [KEPT]}
-    # A task that fails is not followed by delete_stored_results: they are handed over again.
+    assert json.loads(audit["task"].env["DBT_AUDIT_KEPT_0"]) == {"run": RUN, "results": [STORED_RESULT]}
+    # delete_stored_results does not run after a failed task, so the next task gets the results again.
     again = context(ti)
     inject_stored_results(again)
     assert again["task"].env == audit["task"].env
@@ -155,19 +153,19 @@ def test_what_is_kept_is_handed_over_and_forgotten(
     assert last["task"].env == {"DBT_RELEASE_ID": "r"}
 
 
-def test_another_pipelines_results_are_left_to_it(project: Path, bucket: Any) -> None:
-    write(project, BEGAN, [WRITTEN])
+def test_stored_results_of_another_pipeline_are_ignored(project: Path, bucket: Any) -> None:
+    write(project, AUDIT_STARTED, [DBT_RESULT])
     store_unwritten_results(str(project), {"ti": TaskInstance(dag_id="flights")})
     audit = context(TaskInstance())
     inject_stored_results(audit)
     assert audit["task"].env == {"DBT_RELEASE_ID": "r"}
 
 
-def test_many_results_go_in_pieces_that_linux_takes(project: Path, ti: TaskInstance, bucket: Any) -> None:
+def test_many_results_are_split_into_chunks_within_linux_limits(project: Path, ti: TaskInstance, bucket: Any) -> None:
     results = [
-        {**WRITTEN, "unique_id": f"model.p.m{number}", "message": "\N{AIRPLANE}" * 5000} for number in range(100)
+        {**DBT_RESULT, "unique_id": f"model.p.m{number}", "message": "\N{AIRPLANE}" * 5000} for number in range(100)
     ]
-    write(project, BEGAN, results)
+    write(project, AUDIT_STARTED, results)
     run, unwritten = unwritten_results(project)
     texts = list(chunks(run, unwritten))
     assert [result for text in texts for result in json.loads(text)["results"]] == unwritten
@@ -175,19 +173,19 @@ def test_many_results_go_in_pieces_that_linux_takes(project: Path, ti: TaskInsta
     assert len(texts) > CHUNKS
 
     store_unwritten_results(str(project), {"ti": ti})
-    seen: set[str] = set()
+    recorded_ids: set[str] = set()
     while list(bucket.objects.all()):
         audit = context(ti)
         inject_stored_results(audit)
-        handed = [text for name, text in audit["task"].env.items() if name.startswith("DBT_AUDIT_KEPT_")]
-        assert 0 < len(handed) <= CHUNKS
-        seen |= {result["unique_id"] for text in handed for result in json.loads(text)["results"]}
+        injected = [text for name, text in audit["task"].env.items() if name.startswith("DBT_AUDIT_KEPT_")]
+        assert 0 < len(injected) <= CHUNKS
+        recorded_ids |= {result["unique_id"] for text in injected for result in json.loads(text)["results"]}
         delete_stored_results(audit)
-    assert len(seen) == 100
+    assert len(recorded_ids) == 100
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff", b"{", b"[]", b"null", b'{"run": {}, "results": []}', b'{"run": 1}'])
-def test_an_object_that_is_something_else_is_left_alone(
+def test_invalid_stored_object_is_logged_and_not_deleted(
     ti: TaskInstance, bucket: Any, caplog: pytest.LogCaptureFixture, content: bytes
 ) -> None:
     bucket.put_object(Key="kept_results/flights_pipeline/a.json", Body=content)
@@ -199,11 +197,11 @@ def test_an_object_that_is_something_else_is_left_alone(
     assert [entry.key for entry in bucket.objects.all()] == ["kept_results/flights_pipeline/a.json"]
 
 
-def test_without_a_place_the_loss_is_told(
+def test_missing_bucket_setting_is_logged(
     project: Path, ti: TaskInstance, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delenv(KEPT_RESULTS, raising=False)
-    write(project, BEGAN, [WRITTEN])
+    write(project, AUDIT_STARTED, [DBT_RESULT])
     store_unwritten_results(str(project), {"ti": ti})
     assert "dbt.kept_results is not set" in caplog.text
     audit = context(ti)
@@ -212,11 +210,11 @@ def test_without_a_place_the_loss_is_told(
     assert audit["task"].env == {"DBT_RELEASE_ID": "r"}
 
 
-def test_what_is_wrong_with_s3_or_the_log_is_not_raised(
+def test_s3_and_log_errors_are_logged_and_not_raised(
     project: Path, ti: TaskInstance, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(KEPT_RESULTS, "s3://no-such-bucket/kept_results")
-    write(project, BEGAN, [WRITTEN])
+    write(project, AUDIT_STARTED, [DBT_RESULT])
     store_unwritten_results(str(project), {"ti": ti})
     audit = context(ti)
     inject_stored_results(audit)

@@ -1,4 +1,4 @@
-"""The release that a DAG takes: CURRENT if it is whole, else the newest whole one, and never half of one."""
+"""A DAG uses the release that CURRENT names if it is complete, else the newest complete release."""
 
 import json
 import logging
@@ -38,7 +38,7 @@ def add(project: Path, release_id: str) -> Path:
     return release
 
 
-def test_current_is_taken_though_others_are_newer(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_current_release_is_used_even_if_newer_releases_exist(project: Path, caplog: pytest.LogCaptureFixture) -> None:
     release = current_release("flights")
     assert (release.release_id, release.path, release.git_sha) == (MIDDLE, project / MIDDLE, "a" * 40)
     assert release.manifest_path == project / MIDDLE / "manifest.json"
@@ -53,34 +53,34 @@ def remove_manifest(release: Path) -> None:
     (release / "manifest.json").unlink()
 
 
-def remove_list(release: Path) -> None:
+def remove_release_json(release: Path) -> None:
     (release / "release.json").unlink()
 
 
-def cut_file(release: Path) -> None:
+def truncate_file(release: Path) -> None:
     (release / "models" / "one.sql").write_text("sel")
 
 
-def cut_list(release: Path) -> None:
+def truncate_release_json(release: Path) -> None:
     text = (release / "release.json").read_text()
     (release / "release.json").write_text(text[: len(text) // 2])
 
 
-def empty_list(release: Path) -> None:
+def empty_release_json(release: Path) -> None:
     (release / "release.json").write_text("")
 
 
-def other_json(release: Path) -> None:
+def release_json_is_a_list(release: Path) -> None:
     (release / "release.json").write_text('["files"]')
 
 
-def no_files_in_list(release: Path) -> None:
+def release_json_without_files(release: Path) -> None:
     (release / "release.json").write_text(
         json.dumps({"release_id": release.name, "git_sha": "a", "dbt_version": "1.11.1", "files": []})
     )
 
 
-def binary_list(release: Path) -> None:
+def binary_release_json(release: Path) -> None:
     (release / "release.json").write_bytes(b"\xff\xfe{}")
 
 
@@ -95,41 +95,58 @@ def folder_is_a_file(release: Path) -> None:
     (release / "models").write_text("select 1")
 
 
-def list_of_another_release(release: Path) -> None:
+def release_json_of_another_release(release: Path) -> None:
     text = (release / "release.json").read_text()
     (release / "release.json").write_text(text.replace(release.name, "20251231T000000Z-eeeeeee"))
 
 
-def path_out_of_the_release(release: Path) -> None:
+def path_outside_the_release(release: Path) -> None:
     content = json.loads((release / "release.json").read_text())
     content["files"].append({"path": "../CURRENT", "size": len(MIDDLE) + 1, "sha256": ""})
     (release / "release.json").write_text(json.dumps(content))
 
 
-def cut_manifest(release: Path) -> None:
+def truncate_manifest(release: Path) -> None:
     (release / "manifest.json").write_text("{")
 
 
-def other_dbt(release: Path) -> None:
+def other_dbt_version(release: Path) -> None:
     text = (release / "release.json").read_text()
     (release / "release.json").write_text(text.replace(f"{DBT_VERSION}.1", "1.7.4"))
 
 
-def no_dbt(release: Path) -> None:
+def no_dbt_version(release: Path) -> None:
     text = (release / "release.json").read_text()
     (release / "release.json").write_text(text.replace(f'"{DBT_VERSION}.1"', "null"))
 
 
-SPOILERS = [
-    *(cut_manifest, other_dbt, no_dbt),
-    *(remove_file, remove_manifest, remove_list, cut_file, cut_list, empty_list, other_json, no_files_in_list),
-    *(binary_list, file_is_a_folder, folder_is_a_file, list_of_another_release, path_out_of_the_release),
+DAMAGES = [
+    *(truncate_manifest, other_dbt_version, no_dbt_version),
+    *(
+        remove_file,
+        remove_manifest,
+        remove_release_json,
+        truncate_file,
+        truncate_release_json,
+        empty_release_json,
+        release_json_is_a_list,
+        release_json_without_files,
+    ),
+    *(
+        binary_release_json,
+        file_is_a_folder,
+        folder_is_a_file,
+        release_json_of_another_release,
+        path_outside_the_release,
+    ),
 ]
 
 
-@pytest.mark.parametrize("spoil", SPOILERS)
-def test_half_of_current_is_not_taken(project: Path, caplog: pytest.LogCaptureFixture, spoil: object) -> None:
-    spoil(project / MIDDLE)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_incomplete_current_release_is_replaced_by_the_newest(
+    project: Path, caplog: pytest.LogCaptureFixture, damage: object
+) -> None:
+    damage(project / MIDDLE)
     with caplog.at_level(logging.WARNING):
         assert current_release("flights").release_id == NEW
     (record,) = caplog.records
@@ -137,10 +154,10 @@ def test_half_of_current_is_not_taken(project: Path, caplog: pytest.LogCaptureFi
     assert NEW in record.getMessage()
 
 
-@pytest.mark.parametrize("spoil", SPOILERS)
-def test_what_is_wrong_is_said_when_nothing_is_whole(project: Path, spoil: object) -> None:
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_error_names_every_release_if_none_is_complete(project: Path, damage: object) -> None:
     for release_id in (OLD, MIDDLE, NEW):
-        spoil(project / release_id)
+        damage(project / release_id)
     with pytest.raises(PipelineError) as raised:
         current_release("flights")
     for release_id in (OLD, MIDDLE, NEW):
@@ -148,7 +165,7 @@ def test_what_is_wrong_is_said_when_nothing_is_whole(project: Path, spoil: objec
 
 
 @pytest.mark.parametrize("current", [None, "", "\n", "20991231T000000Z-fffffff", "words"])
-def test_without_a_usable_current_the_newest_is_taken(project: Path, current: str | None) -> None:
+def test_missing_or_invalid_current_selects_the_newest_release(project: Path, current: str | None) -> None:
     (project / "CURRENT").unlink()
     if current is not None:
         (project / "CURRENT").write_text(current)
@@ -156,48 +173,48 @@ def test_without_a_usable_current_the_newest_is_taken(project: Path, current: st
 
 
 @pytest.mark.parametrize("current", ["..", ".", "../other/20260101T000000Z-aaaaaaa", "/etc", "a/../../other", "a\x00b"])
-def test_current_leads_nowhere_else(project: Path, current: str) -> None:
+def test_current_cannot_point_outside_the_project_folder(project: Path, current: str) -> None:
     add(project.parent / "other", OLD)
     (project / "CURRENT").write_text(current)
     assert current_release("flights").path == project / NEW
 
 
-def test_a_binary_current_counts_as_none(project: Path) -> None:
+def test_binary_current_file_selects_the_newest_release(project: Path) -> None:
     (project / "CURRENT").write_bytes(b"\xff\xfe")
     assert current_release("flights").release_id == NEW
 
 
-def test_a_project_that_is_not_there(project: Path) -> None:
+def test_missing_project_error_names_the_command_to_run(project: Path) -> None:
     with pytest.raises(PipelineError, match=r"'other' has no release in .*; create one: python -m mwaa_release apply"):
         current_release("other")
 
 
-def test_a_project_without_a_release(project: Path) -> None:
+def test_project_without_a_release_is_an_error(project: Path) -> None:
     (project.parent / "empty").mkdir()
     with pytest.raises(PipelineError, match="there is none"):
         current_release("empty")
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("damage", "words"),
     [
-        (cut_manifest, "the size of manifest.json differs from release.json"),
+        (truncate_manifest, "the size of manifest.json differs from release.json"),
         (
-            other_dbt,
+            other_dbt_version,
             "its manifest is of dbt 1.7.4, but workers run dbt 1.11; build it again: python -m mwaa_release build",
         ),
-        (remove_list, "release.json is missing"),
-        (cut_list, "release.json cannot be read"),
+        (remove_release_json, "release.json is missing"),
+        (truncate_release_json, "release.json cannot be read"),
     ],
 )
-def test_what_is_wrong_with_a_release_names_the_fix(project: Path, spoil: object, words: str) -> None:
+def test_incomplete_release_error_names_cause_and_fix(project: Path, damage: object, words: str) -> None:
     for release_id in (OLD, MIDDLE, NEW):
-        spoil(project / release_id)
+        damage(project / release_id)
     with pytest.raises(PipelineError, match=words):
         current_release("flights")
 
 
-def test_the_dbt_of_releases_is_that_of_the_workers(manifest: dict[str, object]) -> None:
+def test_releases_and_workers_use_the_same_dbt_version(manifest: dict[str, object]) -> None:
     startup = Path(__file__).parents[4] / "startup.sh"
     assert f"\ndbt-core=={DBT_VERSION}." in startup.read_text()
     assert manifest["metadata"]["dbt_version"].startswith(f"{DBT_VERSION}.")

@@ -1,4 +1,4 @@
-"""dbt_check names what failed, from what dbt and Airflow reported, and nothing that passed in the end."""
+"""dbt_check reports every node and task that failed in dbt or Airflow, unless a retry passed."""
 
 import json
 from datetime import UTC, datetime
@@ -21,20 +21,20 @@ HOOK = "operation.flights.flights-on-run-end-0"
 
 
 class Reports:
-    """A run whose tasks have reported: made by hand, read by the report."""
+    """A DAG run with hand-written dbt results and task states."""
 
     def __init__(self, dag: Any) -> None:
         self.dag, self.ti = dag, TaskInstance()
         self.tasks = {task.task_id: task for task in dag.tasks if "." in task.task_id}
         self.ti.states = dict.fromkeys(self.tasks, "success")
-        self._processes = 0
+        self._invocations = 0
 
     def dbt(self, task_id: str, statuses: dict[str, str], *, state: str = "success", try_number: int = 1) -> None:
-        self._processes += 1
+        self._invocations += 1
         self.ti.states[task_id] = state
         self.ti.xcoms[task_id, RESULTS_KEY] = {
-            "invocation_id": f"invocation {self._processes}",
-            "generated_at": f"2026-01-01T00:00:{self._processes:02}Z",
+            "invocation_id": f"invocation {self._invocations}",
+            "generated_at": f"2026-01-01T00:00:{self._invocations:02}Z",
             "try_number": try_number,
             "results": [
                 {"unique_id": node, "status": status, "message": f"{status} of {node}", "execution_time": 1.0}
@@ -47,7 +47,7 @@ class Reports:
         if message is not None:
             self.ti.xcoms[task_id, ERROR_KEY] = {"message": message, "try_number": try_number}
 
-    def found(self) -> list[tuple[str, str, str, int]]:
+    def failures(self) -> list[tuple[str, str, str, int]]:
         nodes, _ = nodes_to_report(self.ti, self.tasks, self.ti.states)
         return [(node["unique_id"], node["status"], node["message"], node["try_number"]) for node in nodes]
 
@@ -57,95 +57,95 @@ def reports(dag: Any) -> Reports:
     return Reports(dag)
 
 
-def test_nothing_failed(reports: Reports) -> None:
+def test_run_without_failures_reports_nothing(reports: Reports) -> None:
     reports.dbt(PRODUCER, {DEPARTURES: "success", WEATHER: "success", HOOK: "success", "test.flights.a": "warn"})
-    assert reports.found() == []
+    assert reports.failures() == []
 
 
-def test_a_model_that_failed_and_what_was_skipped_for_it(reports: Reports) -> None:
+def test_failed_model_and_skipped_downstream_model_are_reported(reports: Reports) -> None:
     skipped_test = "test.flights.not_null_weather_delays"
     statuses = {WEATHER: "skipped", DEPARTURES: "error", skipped_test: "skipped", HOOK: "success"}
     reports.dbt(PRODUCER, statuses, state="failed")
     reports.failed("transform_data.departures.run", "dbt model 'departures' failed")
     reports.failed("transform_data.departures.test", "not run, because transform_data.departures.run failed")
     reports.ti.states[f"{PRODUCER}_done"] = "upstream_failed"
-    assert reports.found() == [
+    assert reports.failures() == [
         (DEPARTURES, "error", f"error of {DEPARTURES}", 1),
         (WEATHER, "skipped", "not built: something it depends on failed", 1),
     ]
 
 
-def test_a_test_that_failed(reports: Reports, dag: Any) -> None:
+def test_failed_test_is_reported_with_dbts_message(reports: Reports, dag: Any) -> None:
     test = dag.get_task(PRODUCER).tests_per_model[DEPARTURES][0]
     reports.dbt(PRODUCER, {DEPARTURES: "success", test: "fail"}, state="failed")
     reports.failed("transform_data.departures.test", "tests failed")
-    assert reports.found() == [(test, "fail", f"fail of {test}", 1)]
+    assert reports.failures() == [(test, "fail", f"fail of {test}", 1)]
 
 
-def test_what_passed_on_a_further_try_is_fine_though_the_dbt_process_failed(reports: Reports, dag: Any) -> None:
+def test_nodes_that_passed_on_a_retry_are_not_reported(reports: Reports, dag: Any) -> None:
     test = dag.get_task(PRODUCER).tests_per_model[DEPARTURES][0]
     reports.dbt(PRODUCER, {DEPARTURES: "error", test: "skipped", WEATHER: "skipped"}, state="failed")
     reports.ti.states[f"{PRODUCER}_done"] = "upstream_failed"
     reports.dbt("transform_data.departures.run", {DEPARTURES: "success", HOOK: "success"}, try_number=2)
     reports.dbt("transform_data.departures.test", {test: "pass", HOOK: "success"})
     reports.dbt("transform_data.weather_delays.run", {WEATHER: "success", HOOK: "success"})
-    assert reports.found() == []
+    assert reports.failures() == []
 
 
-def test_what_failed_on_every_try_is_reported_once_with_its_last_words(reports: Reports) -> None:
+def test_node_that_failed_on_every_try_is_reported_once(reports: Reports) -> None:
     reports.dbt(PRODUCER, {DEPARTURES: "error"}, state="failed")
     reports.dbt("transform_data.departures.run", {DEPARTURES: "runtime error"}, state="failed", try_number=3)
-    assert reports.found() == [(DEPARTURES, "runtime error", f"runtime error of {DEPARTURES}", 3)]
+    assert reports.failures() == [(DEPARTURES, "runtime error", f"runtime error of {DEPARTURES}", 3)]
 
 
-def test_a_dbt_that_died_before_anything(reports: Reports) -> None:
+def test_failed_tasks_are_reported_if_dbt_wrote_no_results(reports: Reports) -> None:
     reports.failed(PRODUCER, "dbt command failed. The command returned a non-zero exit code 2.")
     reports.failed("transform_data.departures.run", "producer failed", 2)
-    assert reports.found() == [
+    assert reports.failures() == [
         (PRODUCER, "failed", "dbt command failed. The command returned a non-zero exit code 2.", 1),
         ("transform_data.departures.run", "failed", "producer failed", 2),
     ]
 
 
-def test_tests_of_a_model_that_failed_without_a_word_of_dbt_say_nothing_more(reports: Reports) -> None:
+def test_test_task_is_not_reported_if_its_model_task_failed(reports: Reports) -> None:
     for node in ("run", "test"):
         reports.failed(f"transform_data.departures.{node}", f"message of {node}", try_number=2)
-    assert reports.found() == [("transform_data.departures.run", "failed", "message of run", 2)]
+    assert reports.failures() == [("transform_data.departures.run", "failed", "message of run", 2)]
     # The model was cleared alone since.
     reports.ti.states["transform_data.departures.run"] = "success"
-    assert reports.found() == [("transform_data.departures.test", "failed", "message of test", 2)]
+    assert reports.failures() == [("transform_data.departures.test", "failed", "message of test", 2)]
 
 
-def test_a_dbt_that_could_not_log_in_is_told_in_its_own_words(reports: Reports) -> None:
+def test_login_failure_is_reported_with_dbts_message(reports: Reports) -> None:
     reports.failed(PRODUCER, "dbt command failed. The command returned a non-zero exit code 2.")
     reports.ti.xcoms[PRODUCER, LAST_WORDS_KEY] = "Database Error FATAL: password authentication failed"
-    assert reports.found() == [(PRODUCER, "failed", "Database Error FATAL: password authentication failed", 1)]
+    assert reports.failures() == [(PRODUCER, "failed", "Database Error FATAL: password authentication failed", 1)]
 
 
-def test_a_dbt_that_was_killed_is_red_though_every_model_was_built_after_it(reports: Reports) -> None:
+def test_killed_dbt_is_reported_even_if_retries_built_the_models(reports: Reports) -> None:
     reports.failed(PRODUCER)
     reports.dbt("transform_data.departures.run", {DEPARTURES: "success"}, try_number=2)
-    assert reports.found() == [
+    assert reports.failures() == [
         (PRODUCER, "failed", "ended without an error message, as when its worker is lost. See its log in Airflow", 1)
     ]
 
 
-def test_a_task_that_failed_though_its_node_passed(reports: Reports) -> None:
+def test_failed_task_is_reported_even_if_its_node_passed(reports: Reports) -> None:
     reports.dbt(PRODUCER, {DEPARTURES: "success"})
     reports.failed("transform_data.departures.run", "Timeout, PID: 7")
-    assert reports.found() == [("transform_data.departures.run", "failed", "Timeout, PID: 7", 1)]
+    assert reports.failures() == [("transform_data.departures.run", "failed", "Timeout, PID: 7", 1)]
 
 
-def test_a_failed_hook_stays_failed_whatever_later_hooks_did(reports: Reports) -> None:
+def test_failed_hook_is_reported_even_if_a_later_hook_passed(reports: Reports) -> None:
     reports.dbt(PRODUCER, {DEPARTURES: "error", HOOK: "error"}, state="failed")
     reports.dbt("transform_data.departures.run", {DEPARTURES: "success", HOOK: "success"}, try_number=2)
-    assert reports.found() == [(HOOK, "error", f"error of {HOOK}", 1)]
+    assert reports.failures() == [(HOOK, "error", f"error of {HOOK}", 1)]
 
 
-def test_a_failed_audit_task_stands_for_what_never_started(reports: Reports) -> None:
+def test_failed_audit_task_is_reported_without_downstream_tasks(reports: Reports) -> None:
     reports.ti.states = dict.fromkeys(reports.tasks, "upstream_failed")
     reports.failed(AUDIT, "startup.sh: FAILED, pip could not install dbt")
-    assert reports.found() == [(AUDIT, "failed", "startup.sh: FAILED, pip could not install dbt", 1)]
+    assert reports.failures() == [(AUDIT, "failed", "startup.sh: FAILED, pip could not install dbt", 1)]
 
 
 def check(reports: Reports, *, alerts: bool = True, warnings: str = "ignore") -> list[str]:
@@ -172,13 +172,13 @@ def alert(reports: Reports) -> dict[str, Any]:
     return json.loads(reports.ti.xcoms["dbt_check", "alert"])
 
 
-def test_a_clean_run_passes_without_an_alert(reports: Reports) -> None:
+def test_successful_run_sends_no_alert(reports: Reports) -> None:
     reports.dbt(PRODUCER, {DEPARTURES: "success"})
     assert check(reports) == [SUCCESS_TASK]
     assert ("dbt_check", "alert") not in reports.ti.xcoms
 
 
-def test_a_run_without_an_audit_trail_says_so_once(reports: Reports, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_audit_trail_is_logged_once(reports: Reports, caplog: pytest.LogCaptureFixture) -> None:
     check(reports)
     assert "audit trail" not in caplog.text
     tasks = {task_id: task for task_id, task in reports.dag.task_dict.items() if task_id != AUDIT}
@@ -189,7 +189,7 @@ def test_a_run_without_an_audit_trail_says_so_once(reports: Reports, caplog: pyt
     assert "list the package audit_trail in the project's packages.yml" in caplog.text
 
 
-def test_the_alert_says_what_people_need(reports: Reports) -> None:
+def test_failure_alert_names_nodes_release_and_log(reports: Reports) -> None:
     reports.dbt(PRODUCER, {DEPARTURES: "error", "test.flights.a": "warn"}, state="failed")
     with pytest.raises(AirflowFailException, match=rf"^1 failed or skipped:\n{DEPARTURES} \(error, try 1\): error of"):
         check(reports)
@@ -209,11 +209,11 @@ def test_the_alert_says_what_people_need(reports: Reports) -> None:
 
 
 def run_of(day: int, state: str) -> Any:
-    moment = datetime(2026, 1, day, 6, tzinfo=UTC)
-    return SimpleNamespace(logical_date=moment, run_after=moment, state=state)
+    logical_date = datetime(2026, 1, day, 6, tzinfo=UTC)
+    return SimpleNamespace(logical_date=logical_date, run_after=logical_date, state=state)
 
 
-def test_a_failure_like_the_one_before_says_when_all_was_well(reports: Reports) -> None:
+def test_repeated_failure_alert_names_the_last_success(reports: Reports) -> None:
     reports.ti.runs = [run_of(1, "success"), run_of(2, "failed"), run_of(3, "failed")]
     reports.dbt(PRODUCER, {DEPARTURES: "error"}, state="failed")
     with pytest.raises(AirflowFailException):
@@ -221,7 +221,7 @@ def test_a_failure_like_the_one_before_says_when_all_was_well(reports: Reports) 
     assert (alert(reports)["again"], alert(reports)["last_success"]) == (True, "2026-01-01T06:00:00+00:00")
 
 
-def test_history_that_is_not_to_be_had_holds_no_alert_back(reports: Reports) -> None:
+def test_failure_alert_is_sent_even_if_earlier_runs_are_unknown(reports: Reports) -> None:
     def fails(**_: Any) -> None:
         raise RuntimeError("the API server is gone")
 
@@ -235,9 +235,9 @@ def test_history_that_is_not_to_be_had_holds_no_alert_back(reports: Reports) -> 
     assert check(reports) == [SUCCESS_TASK]
 
 
-@pytest.mark.parametrize("way", ["the run before failed", "this run failed and was cleared"])
-def test_when_all_is_well_again_people_are_told(reports: Reports, way: str) -> None:
-    if "before" in way:
+@pytest.mark.parametrize("failure", ["in the run before", "in this run, which was cleared"])
+def test_recovered_run_sends_an_alert(reports: Reports, failure: str) -> None:
+    if "before" in failure:
         reports.ti.runs = [run_of(1, "success"), run_of(2, "failed")]
     else:
         reports.ti.try_number = 2
@@ -247,7 +247,7 @@ def test_when_all_is_well_again_people_are_told(reports: Reports, way: str) -> N
     assert check(reports, alerts=False) == [SUCCESS_TASK]
 
 
-def test_a_warning_is_told_if_the_pipeline_says_so(reports: Reports) -> None:
+def test_warning_sends_an_alert_only_if_the_pipeline_asks_for_alerts(reports: Reports) -> None:
     reports.dbt(PRODUCER, {DEPARTURES: "success", "test.flights.a": "warn"})
     assert check(reports, warnings="ignore") == [SUCCESS_TASK]
     assert ("dbt_check", "alert") not in reports.ti.xcoms
@@ -257,7 +257,7 @@ def test_a_warning_is_told_if_the_pipeline_says_so(reports: Reports) -> None:
     assert check(reports, alerts=False, warnings="alert") == [SUCCESS_TASK]
 
 
-def test_a_warning_that_passed_on_a_further_try_is_none(reports: Reports, dag: Any) -> None:
+def test_warning_that_passed_on_a_retry_sends_no_alert(reports: Reports, dag: Any) -> None:
     test = dag.get_task(PRODUCER).tests_per_model[DEPARTURES][0]
     other = dag.get_task(PRODUCER).tests_per_model[DEPARTURES][1]
     reports.dbt(PRODUCER, {DEPARTURES: "success", test: "warn", other: "fail"}, state="failed")
@@ -265,7 +265,7 @@ def test_a_warning_that_passed_on_a_further_try_is_none(reports: Reports, dag: A
     assert check(reports, warnings="alert") == [SUCCESS_TASK]
 
 
-def test_five_hundred_failures_stay_within_bounds(reports: Reports) -> None:
+def test_alert_about_500_failures_fits_into_a_lambda_payload(reports: Reports) -> None:
     names = {f"model.flights.größe_{number}_{'x' * 200}": "error" for number in range(500)}
     reports.dbt(PRODUCER, names, state="failed")
     for result in reports.ti.xcoms[PRODUCER, RESULTS_KEY]["results"]:
@@ -278,7 +278,7 @@ def test_five_hundred_failures_stay_within_bounds(reports: Reports) -> None:
     assert len(lines) == ALERT_NODES + 2
     alert = reports.ti.xcoms["dbt_check", "alert"]
     assert len(json.loads(alert)["failed"]) == ALERT_NODES
-    # Lambda takes 6 MB when it is invoked and waited for.
+    # A synchronous invocation of Lambda accepts 6 MB.
     # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
     assert len(alert.encode()) < 6_000_000
 
@@ -289,11 +289,11 @@ def render(reports: Reports) -> Any:
     return json.loads(task.render_template(task.payload, context))
 
 
-def test_the_payload_is_what_the_check_left(reports: Reports) -> None:
+def test_alert_payload_is_the_xcom_of_dbt_check(reports: Reports) -> None:
     awkward = "{{ 1 }} größer \\ \" ' </script> \u2028"
     reports.ti.xcoms["dbt_check", "alert"] = json.dumps({"dag_name": "flights_pipeline", "failed": awkward})
     assert render(reports) == {"dag_name": "flights_pipeline", "failed": awkward}
 
 
-def test_a_check_that_left_nothing_still_sends_an_alert(reports: Reports) -> None:
+def test_alert_without_a_check_result_names_dag_and_run(reports: Reports) -> None:
     assert render(reports) == {"dag_name": "flights_pipeline", "run_id": "run"}

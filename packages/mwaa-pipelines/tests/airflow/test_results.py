@@ -1,4 +1,4 @@
-"""What dbt reported reaches the failure report, and whatever is wrong with it never hides dbt's own error."""
+"""dbt's results are pushed as XComs for the failure report. An error while pushing never hides dbt's own error."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def write(folder: Path, content: Any) -> None:
     (folder / "target" / "run_results.json").write_text(text)
 
 
-def test_results_are_kept_short(tmp_path: Path, ti: TaskInstance) -> None:
+def test_only_fields_for_the_report_are_pushed(tmp_path: Path, ti: TaskInstance) -> None:
     metadata = {"invocation_id": "i", "generated_at": "2026-01-01T00:00:00Z", "env": {"secret": "x"}}
     result = {**RESULT, "execution_time": 1.5, "compiled_code": "select 1", "adapter_response": {}}
     write(tmp_path, {"metadata": metadata, "results": [result], "args": {}})
@@ -33,7 +33,7 @@ def test_results_are_kept_short(tmp_path: Path, ti: TaskInstance) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", {"metadata": {}}, {"metadata": None, "results": []}])
-def test_nothing_that_is_wrong_with_results_is_raised(
+def test_invalid_run_results_are_logged_and_not_raised(
     tmp_path: Path, ti: TaskInstance, caplog: pytest.LogCaptureFixture, content: Any
 ) -> None:
     write(tmp_path, content)
@@ -42,7 +42,7 @@ def test_nothing_that_is_wrong_with_results_is_raised(
     assert len(caplog.records) == 1
 
 
-def test_a_lost_connection_to_airflow_is_not_raised(
+def test_lost_connection_to_airflow_is_logged_and_not_raised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(**_: Any) -> None:
@@ -60,7 +60,7 @@ def event(level: str, message: str) -> str:
     return json.dumps({"data": {}, "info": {"level": level, "msg": message, "name": "MainEncounteredError"}})
 
 
-def test_the_last_words_of_a_dbt_that_ran_nothing_are_kept(tmp_path: Path, ti: TaskInstance) -> None:
+def test_last_error_in_dbts_log_is_pushed_if_there_are_no_results(tmp_path: Path, ti: TaskInstance) -> None:
     (tmp_path / "logs").mkdir()
     words = 'Encountered an error:\nDatabase Error\n  FATAL: password authentication failed for user "dbt_user"'
     lines = [event("info", "Running with dbt"), event("error", "first"), event("error", words), event("debug", "over")]
@@ -72,9 +72,7 @@ def test_the_last_words_of_a_dbt_that_ran_nothing_are_kept(tmp_path: Path, ti: T
 
 
 @pytest.mark.parametrize("content", [None, "", "words", '{"level": "error"}', event("info", "fine")])
-def test_without_last_words_it_is_kept_that_there_were_none(
-    tmp_path: Path, ti: TaskInstance, content: str | None
-) -> None:
+def test_empty_error_is_pushed_if_dbts_log_has_no_error(tmp_path: Path, ti: TaskInstance, content: str | None) -> None:
     if content is not None:
         (tmp_path / "logs").mkdir()
         (tmp_path / "logs" / "dbt.log").write_text(content)
@@ -92,24 +90,24 @@ def test_without_last_words_it_is_kept_that_there_were_none(
         (ValueError("Database Error in model a (a.sql)\n\n  größer"), "größer"),
     ],
 )
-def test_the_error_of_a_task_is_kept(ti: TaskInstance, exception: Any, message: str) -> None:
+def test_task_error_is_pushed_as_one_short_line(ti: TaskInstance, exception: Any, message: str) -> None:
     push_error({"ti": ti, "exception": exception})
     assert ti.xcoms["dbt_check", ERROR_KEY] == {"message": message, "try_number": 1}
 
 
 @pytest.mark.parametrize("context", [{}, {"exception": None}])
-def test_of_a_task_that_was_lost_with_its_worker_nothing_is_pushed(ti: TaskInstance, context: dict[str, Any]) -> None:
+def test_nothing_is_pushed_for_a_task_that_died_with_its_worker(ti: TaskInstance, context: dict[str, Any]) -> None:
     push_error({"ti": ti, **context})
     assert ti.xcoms == {}
 
 
 @pytest.mark.parametrize("context", [{}, {"ti": None}, {"exception": ValueError()}])
-def test_half_a_context_raises_nothing(context: dict[str, Any], tmp_path: Path) -> None:
+def test_incomplete_context_raises_no_error(context: dict[str, Any], tmp_path: Path) -> None:
     push_error(context)
     write(tmp_path, {"metadata": {"invocation_id": "i", "generated_at": "now"}, "results": []})
     push_results(str(tmp_path), context)
 
 
 @pytest.mark.parametrize("message", ["", None, "\n \n"])
-def test_no_message_is_an_empty_line(message: str | None) -> None:
+def test_missing_message_is_an_empty_line(message: str | None) -> None:
     assert first_error_line(message) == ""

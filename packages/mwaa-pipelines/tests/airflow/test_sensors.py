@@ -1,4 +1,4 @@
-"""The sensors on every path of a failure: while dbt runs, after it, what dbt skipped, what another node held up."""
+"""Sensors of models after a failure: while dbt runs, after dbt has ended, and for nodes that dbt skipped."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from mwaa_pipelines.compatibility import AirflowException, AirflowFailException
 from mwaa_pipelines.results import RESULTS_KEY
 
 
-def test_a_first_try_watches(run: Run) -> None:
+def test_first_try_defers_to_the_watcher_trigger(run: Run) -> None:
     sensor = run.sensor("transform_data.departures.run")
     run.producer("running")
     assert isinstance(deferral(lambda: sensor.execute(run.context)).trigger, WatcherTrigger)
 
 
-def test_a_failure_is_seen_while_dbt_still_runs(run: Run) -> None:
+def test_failed_model_fails_its_sensor_while_dbt_still_runs(run: Run) -> None:
     sensor = run.sensor("transform_data.departures.run")
     run.producer("running", **model_status("error"))
     with pytest.raises(AirflowException, match=r"departures.*failed"):
@@ -26,7 +26,7 @@ def test_a_failure_is_seen_while_dbt_still_runs(run: Run) -> None:
 
 
 @pytest.mark.parametrize("state", ["running", "queued", "scheduled"])
-def test_a_second_try_waits_until_dbt_is_over(run: Run, state: str) -> None:
+def test_sensor_on_its_second_try_waits_for_the_producer(run: Run, state: str) -> None:
     sensor = run.sensor("transform_data.departures.run", try_number=2)
     run.producer(state, **model_status("error"))
     waiting = deferral(lambda: sensor.execute(run.context))
@@ -40,28 +40,28 @@ def test_a_second_try_waits_until_dbt_is_over(run: Run, state: str) -> None:
     assert run.commands() == [RUN_DEPARTURES]
 
 
-def test_a_second_try_after_dbt_runs_the_model(run: Run) -> None:
+def test_sensor_on_its_second_try_runs_the_model_after_the_producer(run: Run) -> None:
     sensor = run.sensor("transform_data.departures.run", try_number=2)
     run.producer("failed", {MODEL: "error"}, **model_status("error"))
     sensor.execute(run.context)
     assert run.commands() == [RUN_DEPARTURES]
 
 
-def test_a_second_try_of_a_sensor_that_got_lost_builds_nothing_twice(run: Run) -> None:
+def test_sensor_on_its_second_try_does_not_rebuild_a_built_model(run: Run) -> None:
     sensor = run.sensor("transform_data.departures.run", try_number=2)
     run.producer("success", {}, **model_status("success"))
     sensor.on_dbt_finished(run.context, {"status": "success"})
     assert run.commands() == []
 
 
-def test_what_dbt_skipped_runs_on_its_first_try(run: Run) -> None:
+def test_skipped_model_runs_on_the_sensors_first_try(run: Run) -> None:
     sensor = run.sensor("transform_data.departures.run")
     run.producer("failed", {"model.flights.stg_flights": "error", MODEL: "skipped"}, **model_status("failed"))
     sensor.execute(run.context)
     assert run.commands() == [RUN_DEPARTURES]
 
 
-def test_what_a_dead_dbt_never_reached_is_run(run: Run) -> None:
+def test_model_that_a_dead_producer_never_reached_is_run(run: Run) -> None:
     sensor = run.sensor("transform_data.departures.run", try_number=2)
     run.producer("failed")
     sensor.execute(run.context)
@@ -69,7 +69,7 @@ def test_what_a_dead_dbt_never_reached_is_run(run: Run) -> None:
 
 
 @pytest.mark.parametrize("try_number", [1, 2])
-def test_what_a_guard_without_a_task_held_up_is_not_run(run: Run, try_number: int) -> None:
+def test_model_skipped_because_of_a_failed_source_test_is_not_run(run: Run, try_number: int) -> None:
     sensor = run.sensor("transform_data.departures.run", try_number)
     run.producer("failed", {"test.flights.source_not_null": "fail", MODEL: "skipped"}, **model_status("failed"))
     with pytest.raises(AirflowFailException, match=r"not run again, because test.flights.source_not_null failed"):
@@ -77,14 +77,14 @@ def test_what_a_guard_without_a_task_held_up_is_not_run(run: Run, try_number: in
     assert run.commands() == []
 
 
-def test_a_failed_hook_holds_nothing_up(run: Run) -> None:
+def test_failed_hook_does_not_keep_a_skipped_model_from_running(run: Run) -> None:
     sensor = run.sensor("transform_data.departures.run")
     run.producer("failed", {"operation.flights.on-run-end-0": "error"}, **model_status("failed"))
     sensor.execute(run.context)
     assert run.commands() == [RUN_DEPARTURES]
 
 
-def test_a_retry_keeps_what_its_dbt_reported_failed_or_not(run: Run) -> None:
+def test_retry_pushes_dbts_results_even_if_dbt_failed(run: Run) -> None:
     run.dbt(code=1, status="error")
     sensor = run.sensor("transform_data.departures.run", try_number=2)
     run.producer("failed", {MODEL: "error"}, **model_status("error"))
@@ -95,7 +95,7 @@ def test_a_retry_keeps_what_its_dbt_reported_failed_or_not(run: Run) -> None:
     assert [(result["unique_id"], result["status"]) for result in dbt_results["results"]] == [(MODEL, "error")]
 
 
-def test_a_retry_without_dbt_says_what_startup_said(run: Run, venv: Path) -> None:
+def test_retry_without_dbt_fails_with_the_error_of_startup(run: Run, venv: Path) -> None:
     venv.with_name("dbt_venv.error").write_text("startup.sh: FAILED, pip could not install dbt\n")
     sensor = run.sensor("transform_data.departures.run", try_number=2)
     run.producer("failed", {MODEL: "error"}, **model_status("error"))
@@ -104,10 +104,10 @@ def test_a_retry_without_dbt_says_what_startup_said(run: Run, venv: Path) -> Non
     assert run.commands() == []
 
 
-# --- a run that was started with parameters --------------------------------------------------------------------------
+# --- runs with parameters --------------------------------------------------------------------------------------------
 
 
-def test_a_retry_follows_the_parameters_of_the_run(run: Run) -> None:
+def test_retry_uses_the_parameters_of_the_run(run: Run) -> None:
     run.params = {"start": "2013-01-01", "end": "2013-02-01", "full_refresh": True, "select": ["tag:mart", "x+"]}
     sensor = run.sensor("transform_data.departures.run", try_number=2)
     run.producer("failed", {MODEL: "error"}, **model_status("error"))
@@ -119,7 +119,7 @@ def test_a_retry_follows_the_parameters_of_the_run(run: Run) -> None:
 
 
 @pytest.mark.parametrize("try_number", [1, 2])
-def test_what_the_run_left_out_is_not_built_when_dbt_failed(run: Run, try_number: int) -> None:
+def test_deselected_model_is_not_built_after_dbt_failed(run: Run, try_number: int) -> None:
     run.params = {"select": ["weather_delays"]}
     sensor = run.sensor("transform_data.departures.run", try_number)
     run.producer("failed", {"model.flights.weather_delays": "error"})
@@ -128,7 +128,7 @@ def test_what_the_run_left_out_is_not_built_when_dbt_failed(run: Run, try_number
     assert run.commands() == []
 
 
-def test_what_the_run_left_out_is_green_without_a_trigger_once_dbt_is_over(run: Run) -> None:
+def test_deselected_node_succeeds_without_deferral_after_dbt_ended(run: Run) -> None:
     run.params = {"select": ["weather_delays"]}
     for kind in ("run", "test"):
         sensor = run.sensor(f"transform_data.departures.{kind}")
@@ -137,7 +137,7 @@ def test_what_the_run_left_out_is_green_without_a_trigger_once_dbt_is_over(run: 
     assert run.commands() == []
 
 
-def test_without_a_word_of_dbt_what_a_run_left_out_is_for_dbt_to_say(run: Run) -> None:
+def test_retry_passes_the_runs_selection_to_dbt_without_results(run: Run) -> None:
     run.params = {"select": ["weather_delays"]}
     sensor = run.sensor("transform_data.departures.run", try_number=2)
     run.producer("failed")

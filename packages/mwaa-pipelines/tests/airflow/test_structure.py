@@ -22,7 +22,7 @@ def _sensors(dag: Any) -> list[Any]:
     return [task for task in dag.tasks if hasattr(task, "producer_task_id")]
 
 
-def test_four_groups_of_tasks_in_order(dag: Any) -> None:
+def test_dag_runs_audit_transform_check_and_alert_in_order(dag: Any) -> None:
     audit = dag.get_task("audit_dbt_task.audit_table_model_build")
     check = dag.get_task("dbt_check")
     transform = {task.task_id for task in dag.tasks if task.task_id.startswith("transform_data.")}
@@ -40,7 +40,7 @@ def test_four_groups_of_tasks_in_order(dag: Any) -> None:
     assert check.downstream_task_ids == {"pipeline_succeeded", "sns_notification_for_failure"}
 
 
-def test_a_failure_makes_the_run_fail_whatever_the_alert_does(dag: Any) -> None:
+def test_failed_run_stays_failed_even_if_the_alert_succeeds(dag: Any) -> None:
     assert {task.task_id for task in dag.tasks if not task.downstream_task_ids} == {
         "pipeline_succeeded",
         "sns_notification_for_failure",
@@ -54,16 +54,14 @@ def test_a_failure_makes_the_run_fail_whatever_the_alert_does(dag: Any) -> None:
     assert (check.trigger_rule, check.retries) == ("all_done", 0)
 
 
-def test_the_rules_inside_the_groups_are_the_default_ones(dag: Any) -> None:
+def test_tasks_in_groups_use_the_default_trigger_rule(dag: Any) -> None:
     rules = {task.task_id: task.trigger_rule for task in dag.tasks if "." in task.task_id}
-    # Cosmos's own gate behind the producer.
+    # Cosmos adds this task after the producer.
     assert rules.pop(f"{PRODUCER}_done") == "none_failed"
     assert set(rules.values()) == {"all_success"}
 
 
-def test_every_node_is_a_task_beside_that_of_its_tests_and_both_come_before_what_reads_it(
-    dag: Any, manifest: dict[str, Any]
-) -> None:
+def test_model_and_test_tasks_are_upstream_of_dependent_models(dag: Any, manifest: dict[str, Any]) -> None:
     nodes = [node for node in manifest["nodes"].values() if node["package_name"] != "audit_trail"]
     tests = [node for node in nodes if node["resource_type"] == "test"]
     built = {node["unique_id"]: node for node in nodes if node["resource_type"] in {"model", "seed", "snapshot"}}
@@ -72,9 +70,9 @@ def test_every_node_is_a_task_beside_that_of_its_tests_and_both_come_before_what
     tasks: dict[str, set[str]] = {}
     for unique_id, node in built.items():
         name, suffix = f"transform_data.{node['name']}", verb[node["resource_type"]]
-        own = {test["unique_id"] for test in tests if unique_id in test["depends_on"]["nodes"]}
-        tasks[unique_id] = {f"{name}.{suffix}", f"{name}.test"} if own else {f"{name}_{suffix}"}
-        assert set(dag.get_task(PRODUCER).tests_per_model.get(unique_id, [])) == own
+        node_tests = {test["unique_id"] for test in tests if unique_id in test["depends_on"]["nodes"]}
+        tasks[unique_id] = {f"{name}.{suffix}", f"{name}.test"} if node_tests else {f"{name}_{suffix}"}
+        assert set(dag.get_task(PRODUCER).tests_per_model.get(unique_id, [])) == node_tests
     assert {task.task_id for task in _sensors(dag)} == set().union(*tasks.values())
     for unique_id, node in built.items():
         parents = [tasks[parent] for parent in node["depends_on"].get("nodes", []) if parent in built]
@@ -84,7 +82,7 @@ def test_every_node_is_a_task_beside_that_of_its_tests_and_both_come_before_what
             assert dag.get_task(task_id).upstream_task_ids == upstream
 
 
-def test_one_dbt_process_builds_what_is_not_the_audit(dag: Any) -> None:
+def test_one_dbt_process_builds_all_nodes_except_the_audit(dag: Any) -> None:
     producer = dag.get_task(PRODUCER)
     assert producer.retries == 0
     assert producer.base_cmd == ["build"]
@@ -93,11 +91,11 @@ def test_one_dbt_process_builds_what_is_not_the_audit(dag: Any) -> None:
     assert {task.producer_task_id for task in _sensors(dag)} == {PRODUCER}
 
 
-def test_of_what_needs_a_worker_only_the_last_two_can_be_side_by_side(dag: Any) -> None:
-    # Sensors need one for a moment at most, before Airflow 3.3, or to run again what failed.
-    watched = {task.task_id for task in _sensors(dag)}
-    # Airflow ends what does nothing by itself, unless it updates an asset.
-    workers = {task.task_id for task in dag.tasks if not task.inherits_from_empty_operator or task.outlets} - watched
+def test_only_the_last_two_tasks_can_use_worker_slots_in_parallel(dag: Any) -> None:
+    # A sensor needs a worker slot only for a retry, and for a moment before Airflow 3.3.
+    sensor_ids = {task.task_id for task in _sensors(dag)}
+    # Airflow ends empty tasks without a worker, unless they update an asset.
+    workers = {task.task_id for task in dag.tasks if not task.inherits_from_empty_operator or task.outlets} - sensor_ids
     one_by_one = ["audit_dbt_task.audit_table_model_build", PRODUCER, "dbt_check"]
     last = {"pipeline_succeeded", "sns_notification_for_failure"}
     assert workers == {*one_by_one, *last}
@@ -106,23 +104,23 @@ def test_of_what_needs_a_worker_only_the_last_two_can_be_side_by_side(dag: Any) 
     assert dag.get_task("dbt_check").downstream_task_ids == last
 
 
-def test_failures_are_retried_as_the_settings_say(dag: Any) -> None:
+def test_sensors_and_the_audit_task_use_the_retry_settings(dag: Any) -> None:
     retried = [*_sensors(dag), dag.get_task("audit_dbt_task.audit_table_model_build")]
     assert {task.retries for task in retried} == {1}
     assert {task.retry_delay.total_seconds() for task in retried} == {30}
 
 
-def test_every_task_of_dbt_keeps_results_and_errors(dag: Any) -> None:
+def test_every_dbt_task_stores_results_and_errors(dag: Any) -> None:
     dbt = [task for task in dag.tasks if hasattr(task, "project_dir")]
     assert len(dbt) == len(_sensors(dag)) + 2
     for task in dbt:
-        # Sensors, too: a retry of theirs is a dbt process.
+        # This includes sensors, because their retries run dbt.
         assert task.callback[:2] == [push_results, store_unwritten_results], task.task_id
         assert task.on_failure_callback == [push_error], task.task_id
         assert task.install_deps is False, task.task_id
         assert task.env["DBT_RELEASE_ID"] in dag.doc_md, task.task_id
         assert task.env["DBT_LOG_FORMAT_FILE"] == "json", task.task_id
-    # Airflow calls the hook for a task that resumes, too. A sensor needs no dbt until it retries; it asks then.
+    # Airflow also calls this hook when a deferred task resumes. A sensor needs dbt only for a retry and checks then.
     assert {task.task_id for task in dbt if task._pre_execute_hook is prepare} == {
         "audit_dbt_task.audit_table_model_build",
         PRODUCER,

@@ -1,4 +1,4 @@
-"""A run that takes too long tells people by a callback: no task is left to do so, or all are still at work."""
+"""Callbacks alert about runs that timed out or are late, because no task of such a run can do so."""
 
 import asyncio
 import inspect
@@ -28,7 +28,7 @@ ENTRY = {
     "target_database": "dev",
     "target_schema": "analytics",
 }
-# Tells what it got by leaving it where the test can read it.
+# Stores its payload as a secret, so that the test can read it.
 CODE = """
 import boto3, json
 def run(event, context):
@@ -53,8 +53,8 @@ def function() -> Iterator[str]:
     iam = boto3.client("iam")
     trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
     role = iam.create_role(RoleName="timeouts", AssumeRolePolicyDocument=json.dumps({"Statement": trust}))
-    right = {"Effect": "Allow", "Action": "secretsmanager:CreateSecret", "Resource": "*"}
-    policy = json.dumps({"Version": "2012-10-17", "Statement": right})
+    statement = {"Effect": "Allow", "Action": "secretsmanager:CreateSecret", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statement})
     iam.put_role_policy(RoleName="timeouts", PolicyName="tell", PolicyDocument=policy)
     client = boto3.client("lambda")
     arguments = {"Runtime": "python3.12", "Handler": "task.run", "Code": {"ZipFile": code.getvalue()}}
@@ -64,33 +64,33 @@ def function() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("settings", [{}, {"run_timeout_minutes": 5}, {"sns_lambda_function_name": "alert"}])
-def test_without_a_limit_or_an_alert_there_is_nothing_to_call(settings: dict[str, Any]) -> None:
+def test_timeout_callback_needs_a_time_limit_and_an_alert_function(settings: dict[str, Any]) -> None:
     assert callback(**settings) is None
 
 
-def test_the_alert_says_what_the_run_was_given(function: str) -> None:
+def test_timeout_alert_names_the_run_and_its_time_limit(function: str) -> None:
     run_id = uuid.uuid4().hex
     callback(run_timeout_minutes=5, sns_lambda_function_name=function)({**CONTEXT, "run_id": run_id})
-    got = json.loads(boto3.client("secretsmanager").get_secret_value(SecretId=f"got/{run_id}")["SecretString"])
+    payload = json.loads(boto3.client("secretsmanager").get_secret_value(SecretId=f"got/{run_id}")["SecretString"])
     words = "the run took longer than run_timeout_minutes: 5; Airflow ended its tasks"
     node = {"unique_id": "flights_pipeline", "status": "timed out", "message": words}
-    assert got == {"dag_name": "flights_pipeline", "run_id": run_id, "logical_date": None, "failed": [node]}
+    assert payload == {"dag_name": "flights_pipeline", "run_id": run_id, "logical_date": None, "failed": [node]}
 
 
-def test_a_failure_of_another_kind_has_its_alert_already() -> None:
+def test_failed_task_sends_no_timeout_alert() -> None:
     alert = callback(run_timeout_minutes=5, sns_lambda_function_name="nowhere")
     alert({**CONTEXT, "reason": "task_failure", "run_id": "one"})
     with pytest.raises(Exception, match="nowhere"):
         alert({**CONTEXT, "run_id": "one"})
 
 
-def test_an_alert_that_fails_is_no_silent_one(function: str) -> None:
+def test_failed_timeout_alert_raises_an_error(function: str) -> None:
     alert = callback(run_timeout_minutes=5, sns_lambda_function_name=function)
     with pytest.raises(RuntimeError, match=r"the Lambda function timeouts failed: .*no such topic"):
         alert({**CONTEXT, "run_id": "broken"})
 
 
-# --- a run that is late, and goes on ------------------------------------------------------------------------------
+# --- late runs ----------------------------------------------------------------------------------------------------
 
 
 def bag(tmp_path: Path, lines: str) -> Any:
@@ -105,7 +105,7 @@ def late(**run: Any) -> dict[str, Any]:
     return {"dag_run": {**output, **run}}
 
 
-def test_a_deadline_reaches_the_dag_where_airflow_has_them_and_is_refused_elsewhere(tmp_path: Path) -> None:
+def test_deadline_is_set_on_the_dag_or_rejected_by_airflow_3_0(tmp_path: Path) -> None:
     dag_bag = bag(tmp_path, "sns_lambda_function_name: alert\n    deadline_minutes: 90")
     if not HAS_DEADLINES:
         assert list(dag_bag.dags) == ["two"]
@@ -128,7 +128,7 @@ def test_a_deadline_reaches_the_dag_where_airflow_has_them_and_is_refused_elsewh
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "words"),
     [
         ("deadline_minutes: 90", "deadline_minutes needs sns_lambda_function_name, which sends the alert"),
         (
@@ -137,17 +137,17 @@ def test_a_deadline_reaches_the_dag_where_airflow_has_them_and_is_refused_elsewh
         ),
     ],
 )
-def test_a_deadline_that_nobody_would_hear_of_is_refused(tmp_path: Path, lines: str, said: str) -> None:
+def test_deadline_that_cannot_send_an_alert_is_rejected(tmp_path: Path, lines: str, words: str) -> None:
     (error,) = bag(tmp_path, lines).import_errors.values()
-    assert error.strip().endswith(f"pipeline one: {said}")
+    assert error.strip().endswith(f"pipeline one: {words}")
 
 
-def test_the_alert_says_that_the_run_is_late(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_late_run_alert_names_the_run_and_its_deadline(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example/")
     run_id = f"manual__{uuid.uuid4().hex}"
     asyncio.run(notify_late_run(function, "one-release", 90, late(dag_run_id=run_id, state="queued")))
-    got = json.loads(boto3.client("secretsmanager").get_secret_value(SecretId=f"got/{run_id}")["SecretString"])
-    assert got == {
+    payload = json.loads(boto3.client("secretsmanager").get_secret_value(SecretId=f"got/{run_id}")["SecretString"])
+    assert payload == {
         "dag_name": "flights_pipeline",
         "run_id": run_id,
         "logical_date": None,
@@ -158,14 +158,14 @@ def test_the_alert_says_that_the_run_is_late(function: str, monkeypatch: pytest.
     }
 
 
-def test_a_run_that_is_over_is_not_late() -> None:
-    # Airflow forgets the deadline of a run that succeeded, but not that of one that failed.
+def test_ended_run_sends_no_late_alert() -> None:
+    # Airflow deletes the deadline of a successful run, but not of a failed run.
     for state in ("success", "failed"):
         asyncio.run(notify_late_run("nowhere", "one-release", 90, late(state=state)))
     with pytest.raises(Exception, match="nowhere"):
         asyncio.run(notify_late_run("nowhere", "one-release", 90, late()))
 
 
-def test_an_alert_of_lateness_that_fails_is_in_the_log(function: str) -> None:
+def test_failed_late_run_alert_raises_an_error(function: str) -> None:
     with pytest.raises(RuntimeError, match=r"the Lambda function timeouts failed: .*no such topic"):
         asyncio.run(notify_late_run(function, "one-release", 90, late(dag_run_id="broken")))

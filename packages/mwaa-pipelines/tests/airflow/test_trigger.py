@@ -1,4 +1,4 @@
-"""The wait of a sensor in the triggerer: what ends the task there, and what is handed to a worker."""
+"""The sensors' trigger: a successful node ends its task in the triggerer, any other node resumes on a worker."""
 
 import asyncio
 import gc
@@ -19,7 +19,7 @@ PRODUCER = "transform_data.dbt_producer_watcher"
 MODEL = "model.flights.departures"
 
 
-def test_every_sensor_starts_in_the_triggerer_where_airflow_can(dag: Any) -> None:
+def test_sensors_start_in_the_triggerer_from_airflow_3_3(dag: Any) -> None:
     starts = tuple(map(int, __version__.split(".")[:2])) >= (3, 3)
     restored_dag = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
     sensor = restored_dag.get_task("transform_data.departures.run")
@@ -37,26 +37,26 @@ def test_every_sensor_starts_in_the_triggerer_where_airflow_can(dag: Any) -> Non
         assert dag.get_task(task_id).start_from_trigger is False
 
 
-class Reported:
-    """What the dbt process has reported at each look."""
+class FakePolls:
+    """Fakes the producer's state and the node's XCom for each poll of the trigger."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *looks: tuple[str | None, Any]) -> None:
-        self.looks, self.keys = list(looks), []
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *polls: tuple[str | None, Any]) -> None:
+        self.polls, self.keys = list(polls), []
 
         async def state(trigger: WatcherTrigger) -> str | None:
             assert (trigger.dag_id, trigger.run_id, trigger.producer_task_id) == ("flights_pipeline", "run", PRODUCER)
-            return self.looks[0][0]
+            return self.polls[0][0]
 
         async def value(_: WatcherTrigger, key: str) -> Any:
             self.keys.append(key)
-            return None if key.endswith("_compiled_sql") else self.looks.pop(0)[1]
+            return None if key.endswith("_compiled_sql") else self.polls.pop(0)[1]
 
         monkeypatch.setattr(WatcherTrigger, "_get_producer_task_status", state)
         monkeypatch.setattr(WatcherTrigger, "get_xcom_val", value)
         monkeypatch.setattr("mwaa_pipelines.node_trigger._POKE_SECONDS", 0.0)
 
 
-def ended(is_test_sensor: bool = False, **more: Any) -> TriggerEvent:
+def first_event(is_test_sensor: bool = False, **more: Any) -> TriggerEvent:
     async def first() -> TriggerEvent:
         trigger = NodeTrigger(MODEL, PRODUCER, is_test_sensor)
         trigger.task_instance = SimpleNamespace(
@@ -71,45 +71,43 @@ def model(status: str) -> dict[str, Any]:
     return {"status": status, "outlet_uris": []}
 
 
-def test_a_node_that_ended_well_ends_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    reported = Reported(monkeypatch, ("running", None), ("running", None), ("running", model("success")))
-    assert isinstance(ended(), TaskSuccessEvent)
-    assert reported.looks == []
+def test_successful_node_ends_its_task_in_the_triggerer(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakePolls(monkeypatch, ("running", None), ("running", None), ("running", model("success")))
+    assert isinstance(first_event(), TaskSuccessEvent)
+    assert fake.polls == []
 
 
-def test_tests_that_passed_end_their_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    reported = Reported(monkeypatch, ("running", None), ("success", "pass"))
-    assert isinstance(ended(is_test_sensor=True), TaskSuccessEvent)
-    assert set(reported.keys) == {"model__flights__departures_tests_status"}
+def test_passed_tests_end_their_task_in_the_triggerer(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakePolls(monkeypatch, ("running", None), ("success", "pass"))
+    assert isinstance(first_event(is_test_sensor=True), TaskSuccessEvent)
+    assert set(fake.keys) == {"model__flights__departures_tests_status"}
 
 
 @pytest.mark.parametrize("status", ["error", "failed", "skipped", "runtime error"])
-def test_a_worker_goes_on_with_a_node_that_did_not(monkeypatch: pytest.MonkeyPatch, status: str) -> None:
-    Reported(monkeypatch, ("running", None), ("running", model(status)))
-    assert not isinstance(ended(), TaskSuccessEvent)
+def test_failed_node_resumes_its_task_on_a_worker(monkeypatch: pytest.MonkeyPatch, status: str) -> None:
+    FakePolls(monkeypatch, ("running", None), ("running", model(status)))
+    assert not isinstance(first_event(), TaskSuccessEvent)
 
 
 @pytest.mark.parametrize("state", ["failed", "success", "skipped", "upstream_failed", "removed"])
-def test_a_worker_goes_on_when_dbt_is_over_without_a_word_of_the_node(
-    monkeypatch: pytest.MonkeyPatch, state: str
-) -> None:
-    Reported(monkeypatch, (None, None), ("running", None), (state, None))
-    assert not isinstance(ended(), TaskSuccessEvent)
+def test_node_without_a_result_resumes_on_a_worker_after_dbt_ended(monkeypatch: pytest.MonkeyPatch, state: str) -> None:
+    FakePolls(monkeypatch, (None, None), ("running", None), (state, None))
+    assert not isinstance(first_event(), TaskSuccessEvent)
 
 
-def test_the_last_word_of_dbt_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    Reported(monkeypatch, ("success", model("success")))
-    assert isinstance(ended(), TaskSuccessEvent)
+def test_result_pushed_just_before_the_producer_ended_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakePolls(monkeypatch, ("success", model("success")))
+    assert isinstance(first_event(), TaskSuccessEvent)
 
 
-def test_a_trigger_keeps_no_copy_of_the_dag(dag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trigger_keeps_no_reference_to_other_tasks(dag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     restored_dag = DagSerialization.from_dict(serialized(dag))
     task, other = (
         restored_dag.get_task("transform_data.departures.run"),
         weakref.ref(restored_dag.get_task("dbt_check")),
     )
-    Reported(monkeypatch, ("running", model("success")))
-    assert isinstance(ended(task=task), TaskSuccessEvent)
+    FakePolls(monkeypatch, ("running", model("success")))
+    assert isinstance(first_event(task=task), TaskSuccessEvent)
     gc.collect()
     assert task.dag is restored_dag
     assert other() is None
