@@ -1,4 +1,4 @@
-"""dbt projects that other people wrote, as they lie in source archives of the package index: fetched, never kept."""
+"""Downloads third-party dbt projects from source distributions on the package index."""
 
 import hashlib
 import io
@@ -15,16 +15,16 @@ from mwaa_local.settings import REPOSITORY
 
 
 @dataclass(frozen=True)
-class OthersProject:
-    """A dbt project of somebody else's.
+class ThirdPartyProject:
+    """A third-party dbt project.
 
     Args:
-        distribution: the source distribution that holds it.
-        version: its version.
-        sha256: of the reviewed archive.
-        folder: where in the archive the project lies.
-        project_name: the `name:` in its dbt_project.yml.
-        source_schema: the schema that its sources are in, if it has any.
+        distribution: the source distribution that contains the project.
+        version: the version of the distribution.
+        sha256: the hash of the reviewed archive.
+        folder: the project's folder in the archive.
+        project_name: the `name:` in dbt_project.yml.
+        source_schema: the schema of its sources, if it has sources.
     """
 
     distribution: str
@@ -35,14 +35,14 @@ class OthersProject:
     source_schema: str = "landing"
 
     def fetch(self, target: Path) -> Path:
-        """Unpack the project into `target`, from whichever index uv is set up with.
+        """Download the archive from uv's configured index and unpack the project into `target`.
 
         Raises:
-            AssertionError: the archive is not the one that was pinned.
+            AssertionError: the archive's hash differs from `sha256`.
         """
         target.mkdir(parents=True)
         uv = REPOSITORY / ".local" / "venvs" / "uv" / "bin" / "uv"
-        # Nothing is installed or built: uv only says where the archive is.
+        # uv only resolves the archive's URL here. It installs and builds nothing.
         lock_file = subprocess.run(
             [
                 uv if uv.exists() else "uv",
@@ -66,8 +66,8 @@ class OthersProject:
         answer = httpx.get(package["sdist"]["url"], follow_redirects=True, timeout=120).raise_for_status()
         digest = hashlib.sha256(answer.content).hexdigest()
         assert digest == self.sha256, f"{self.distribution} {self.version} has changed: {digest}"
-        inside = f"{self.distribution.replace('-', '_')}-{self.version}/{self.folder}"
+        project_folder = f"{self.distribution.replace('-', '_')}-{self.version}/{self.folder}"
         with tarfile.open(fileobj=io.BytesIO(answer.content)) as archive:
-            members = [member for member in archive if member.name.startswith(f"{inside}/")]
+            members = [member for member in archive if member.name.startswith(f"{project_folder}/")]
             archive.extractall(target, members, filter="data")
-        return target / inside
+        return target / project_folder

@@ -1,4 +1,4 @@
-"""Failures on a real scheduler: the run fails, and log, check and alert give the reason."""
+"""Failures on a real scheduler: the run fails, and the task log, dbt_check and the alert give the reason."""
 
 import contextlib
 import json
@@ -29,12 +29,12 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         yield scene
 
 
-# --- before dbt begins --------------------------------------------------------------------------------------------
+# --- before dbt starts --------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def secret(scene: Scene, name: str, text: str | None) -> Iterator[None]:
-    """Another text in a secret, or none."""
+    """Replace the text of a secret, or delete the secret if `text` is None."""
     manager = seed.client(scene.settings, "secretsmanager")
     if text is None:
         manager.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
@@ -54,7 +54,7 @@ def no_secret(scene: Scene) -> AbstractContextManager[None]:
     return secret(scene, seed.dbt_secret(), None)
 
 
-def no_json(scene: Scene) -> AbstractContextManager[None]:
+def malformed_secret(scene: Scene) -> AbstractContextManager[None]:
     return secret(scene, seed.dbt_secret(), "dbt_user/Pa55word")
 
 
@@ -63,8 +63,8 @@ def no_host(scene: Scene) -> AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
-def no_right(scene: Scene) -> Iterator[None]:
-    """The environment's stack names another secret."""
+def unreadable_secret(scene: Scene) -> Iterator[None]:
+    """The execution role can read only another secret."""
     seed.let_tasks_read(scene.settings, "other/dbt_user")
     try:
         yield
@@ -74,7 +74,7 @@ def no_right(scene: Scene) -> Iterator[None]:
 
 @contextlib.contextmanager
 def no_dbt(scene: Scene) -> Iterator[None]:
-    """startup.sh fails, as it does when the disk of its container cannot be written."""
+    """Make startup.sh fail, as on a container with a read-only disk."""
     pins = scene.settings.state / "mwaa" / "dbt_venv.requirements.txt"
     pins.unlink()
     pins.mkdir()
@@ -109,11 +109,11 @@ CASES = {
         "the secret 'flights/dbt_user' (setting secret_name) cannot be read from Secrets Manager: ",
     ),
     "secret cannot be read": (
-        no_right,
+        unreadable_secret,
         "environment-ExecutionRole/AmazonMWAA-airflow is not authorized to perform: secretsmanager:GetSecretValue on "
         "resource: arn:aws:secretsmanager:us-east-1:123456789012:secret:flights/dbt_user-",
     ),
-    "secret is not JSON": (no_json, "the secret 'flights/dbt_user' (setting secret_name) must be JSON"),
+    "secret is not JSON": (malformed_secret, "the secret 'flights/dbt_user' (setting secret_name) must be JSON"),
     "connection without host": (no_host, "the Airflow connection 'flights_redshift' has no host"),
     "startup.sh failed": (no_dbt, "startup.sh: FAILED, dbt tasks on this container will fail"),
     "Redshift is down": (no_warehouse, "Connection refused"),
@@ -122,9 +122,9 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_errors_before_dbt_starts_are_in_log_check_and_alert(scene: Scene, case: str) -> None:
-    spoilt, words = CASES[case]
+    break_login, words = CASES[case]
     scene.alerts()
-    with spoilt(scene):
+    with break_login(scene):
         run_id = scene.client.trigger(DAG)
         assert scene.ended(run_id) == "failed"
     states = scene.states(run_id)
@@ -147,7 +147,7 @@ def test_errors_before_dbt_starts_are_in_log_check_and_alert(scene: Scene, case:
 # --- the alert cannot be sent -------------------------------------------------------------------------------------
 
 
-def test_an_unsent_alert_fails_its_task_and_hides_nothing(scene: Scene) -> None:
+def test_unsent_alert_fails_its_task_and_can_be_sent_later(scene: Scene) -> None:
     functions, sns = seed.client(scene.settings, "lambda"), seed.client(scene.settings, "sns")
     scene.alerts()
     scene.query("update landing.settings set divisor = 0", "awsuser")
@@ -156,10 +156,10 @@ def test_an_unsent_alert_fails_its_task_and_hides_nothing(scene: Scene) -> None:
     assert scene.ended(run_id) == "failed"
     states = scene.states(run_id)
     assert (states[CHECK], states[ALERT], scene.alerts()) == ("failed", "failed", [])
-    checked = scene.log(run_id, CHECK)
-    assert "1 failed or skipped:" in checked
-    assert "model.flights.ratio (error" in checked
-    assert "division by zero" in checked.lower() or "divide by zero" in checked.lower()
+    check_log = scene.log(run_id, CHECK)
+    assert "1 failed or skipped:" in check_log
+    assert "model.flights.ratio (error" in check_log
+    assert "division by zero" in check_log.lower() or "divide by zero" in check_log.lower()
     assert "(TooManyRequestsException) when calling the Invoke operation" in scene.log(run_id, ALERT)
 
     functions.delete_function_concurrency(FunctionName=seed.FUNCTION)
@@ -196,7 +196,7 @@ def entries(*, project: str = "flights", **schedules: str) -> str:
     return "".join(ENTRY.format(name=name, project=project, schedule=schedule) for name, schedule in schedules.items())
 
 
-# The text that is appended to the file or replaces it, and the error message.
+# The change to pipelines.yml, and the expected error.
 FILES: dict[str, tuple[Callable[[str], str | None], str]] = {
     "missing": (lambda _: None, "pipelines.yml is missing. Create it"),
     "empty": (lambda _: "", "pipelines.yml must contain a list under the key 'pipelines', with at least one entry"),
@@ -216,7 +216,8 @@ FILES: dict[str, tuple[Callable[[str], str | None], str]] = {
 
 
 def shown_error(scene: Scene, words: str) -> str | None:
-    """The import error that holds `words`, as people are shown it; Airflow looks at files that changed at once."""
+    """Return the import error that contains `words`, as the commands print it."""
+    # Airflow parses changed files at once.
     for name in ("pipelines.py", "pipelines_errors.py"):
         os.utime(scene.settings.state / "mwaa" / "dags" / name)
     errors = scene.client.call("GET", "/importErrors")["import_errors"]
@@ -225,7 +226,7 @@ def shown_error(scene: Scene, words: str) -> str | None:
 
 @contextlib.contextmanager
 def replaced(scene: Scene, key: str, change: Callable[[str], str | None]) -> Iterator[None]:
-    """An object of the bucket with other content, or none."""
+    """Change the content of an object in the bucket, or delete the object if `change` returns None."""
     s3 = seed.client(scene.settings, "s3")
     before = s3.get_object(Bucket=seed.DAGS_BUCKET, Key=key)["Body"].read()
     after = change(before.decode())
@@ -240,20 +241,20 @@ def replaced(scene: Scene, key: str, change: Callable[[str], str | None]) -> Ite
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_a_wrong_pipelines_file_is_an_import_error(scene: Scene, case: str) -> None:
+def test_invalid_pipelines_file_is_an_import_error(scene: Scene, case: str) -> None:
     change, words = FILES[case]
     with replaced(scene, "dags/pipelines.yml", change):
         wait(lambda: shown_error(scene, words), 60)
 
 
-def test_an_unusable_release_is_an_import_error_that_names_the_fix(scene: Scene) -> None:
+def test_incomplete_release_is_an_import_error_that_names_the_fix(scene: Scene) -> None:
     s3 = seed.client(scene.settings, "s3")
     folder = "dags/dbt/flights/"
     current = s3.get_object(Bucket=seed.DAGS_BUCKET, Key=f"{folder}CURRENT")["Body"].read().decode().strip()
-    manifest, listing = f"{folder}{current}/manifest.json", f"{folder}{current}/release.json"
+    manifest, release_json = f"{folder}{current}/manifest.json", f"{folder}{current}/release.json"
     with replaced(scene, manifest, lambda text: text[: len(text) // 2]):
         wait(lambda: shown_error(scene, f"{current}': 'the size of manifest.json differs from release.json"), 60)
-    with replaced(scene, listing, lambda text: text.replace('"dbt_version": "1.11', '"dbt_version": "1.9')):
+    with replaced(scene, release_json, lambda text: text.replace('"dbt_version": "1.11', '"dbt_version": "1.9')):
         wait(lambda: shown_error(scene, "is of dbt 1.9"), 60)
         assert shown_error(scene, "but workers run dbt 1.11; build it again: python -m mwaa_release build")
     wait(lambda: shown_error(scene, "") is None, 60)

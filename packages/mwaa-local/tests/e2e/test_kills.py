@@ -1,4 +1,4 @@
-"""Components are killed during a run: the run ends by itself, and succeeds after the failed tasks are cleared."""
+"""If a component is killed during a run, the run ends, and succeeds after its failed tasks are cleared."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 RUN = '\'{{ env_var("AIRFLOW_CTX_DAG_RUN_ID", "") }}\''
 MODELS = {
     "one.sql": f"{{{{ config(materialized='table') }}}} select {RUN} as run_id",
-    # Waits in the warehouse for as long as the test holds the table.
+    # Waits until the test releases its lock on the table.
     "slow.sql": f"""{{{{ config(materialized='table') }}}}
 select {RUN} as run_id, count(*) as gates from {{{{ source('landing', 'gate') }}}}""",
     "reader.sql": "{{ config(materialized='table') }} select run_id from {{ ref('slow') }}",
@@ -32,7 +32,7 @@ models:
 """,
 }
 NODES = {"one", "slow", "reader", "not_null_one_run_id", "not_null_reader_run_id"}
-# Otherwise Airflow takes five minutes to believe that a task, or a scheduler's tasks, are gone.
+# By default Airflow waits five minutes before it treats a task or a scheduler as dead.
 OPTIONS = {
     "scheduler.task_instance_heartbeat_timeout": 20,
     "scheduler.task_instance_heartbeat_timeout_detection_interval": 5,
@@ -50,7 +50,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 @contextlib.contextmanager
 def held_gate(scene: Scene) -> Iterator[None]:
-    """Let model `slow` wait until this ends, or the warehouse does."""
+    """Block the model `slow` until the context ends or the warehouse stops."""
     with contextlib.closing(connect(scene.settings, "awsuser", scene.passwords.awsuser)) as connection:
         connection.cursor().execute("lock landing.gate")
         yield
@@ -69,20 +69,20 @@ def kill_dbt(scene: Scene, dbt: psutil.Process) -> None:
 
 
 def kill_worker(scene: Scene, dbt: psutil.Process) -> None:
-    """As when a worker's memory runs out: dbt and the two Airflow processes above it are gone."""
+    """Kill dbt and its two parent Airflow processes, as when a worker runs out of memory."""
     scheduler = scene.component("scheduler")
-    above = [process for process in dbt.parents() if scheduler in process.parents()]
-    assert len(above) == 2
-    kill(*above, dbt)
+    airflow_processes = [process for process in dbt.parents() if scheduler in process.parents()]
+    assert len(airflow_processes) == 2
+    kill(*airflow_processes, dbt)
 
 
 def kill_scheduler(scene: Scene, dbt: psutil.Process) -> None:
-    """The tasks go on, as those of MWAA's workers do, and the container starts again."""
+    """Kill only the scheduler. Its tasks continue, as on MWAA's workers, and its container restarts."""
     kill(scene.component("scheduler"))
 
 
 def kill_scheduler_for_long(scene: Scene, dbt: psutil.Process) -> None:
-    """The scheduler takes the task for lost, and dbt still runs: MWAA's executor would rather adopt it."""
+    """Kill the scheduler until it treats the running task as lost. MWAA's executor might adopt the task instead."""
     scheduler = scene.component("scheduler")
     kill(scheduler)
     scheduler.wait(10)
@@ -91,13 +91,13 @@ def kill_scheduler_for_long(scene: Scene, dbt: psutil.Process) -> None:
 
 
 def kill_container(scene: Scene, dbt: psutil.Process) -> None:
-    """Scheduler and tasks together, which share a container on MWAA's smallest environments."""
+    """Kill the scheduler and its tasks, which share a container in MWAA's smallest environments."""
     scheduler = scene.component("scheduler")
     kill(scheduler, *scheduler.children(recursive=True))
 
 
 def kill_triggerer(scene: Scene, dbt: psutil.Process) -> None:
-    """Where the sensors are."""
+    """Kill the triggerer, which runs the sensors."""
     kill(scene.component("triggerer"))
 
 
@@ -121,13 +121,13 @@ KILLS = [
     kill_metadata,
     kill_warehouse,
 ]
-# The text of the alert. The run can recover from the other kills by itself.
-SAID = {
+# Text of the alert. After the other kills the run can succeed without an alert.
+ALERT_TEXTS = {
     kill_dbt: "The command returned a non-zero exit code -9.",
     kill_worker: "ended without an error message, as when its worker is lost",
     kill_warehouse: "model.flights.slow (error, try ",
 }
-# The runs that were disturbed, for the last test.
+# Run IDs by kill, for the last test.
 RUNS: dict[Callable[..., None], str] = {}
 
 
@@ -138,45 +138,49 @@ def audited(scene: Scene, run_id: str) -> list[tuple[str, ...]]:
     )
 
 
-@pytest.mark.parametrize("killing", KILLS, ids=lambda killing: killing.__name__)
-def test_a_run_ends_by_itself_and_green_once_cleared(scene: Scene, killing: Callable[..., None]) -> None:
+@pytest.mark.parametrize("kill_component", KILLS, ids=lambda function: function.__name__)
+def test_run_ends_after_a_kill_and_succeeds_after_tasks_are_cleared(
+    scene: Scene, kill_component: Callable[..., None]
+) -> None:
     scene.alerts()
     with held_gate(scene):
         run_id = scene.client.trigger(DAG)
-        RUNS[killing] = run_id
+        RUNS[kill_component] = run_id
         dbt = wait(lambda: scene.dbt_at_work(2), 120)
-        killing(scene, dbt)
+        kill_component(scene, dbt)
     state = scene.ended(run_id)
     assert set(scene.states(run_id).values()) <= ENDED
     alerts = scene.alerts()
-    if killing is kill_warehouse:
+    if kill_component is kill_warehouse:
         scene.start_warehouse()
     assert len(alerts) == (state == "failed")
-    assert killing not in SAID or state == "failed"
+    assert kill_component not in ALERT_TEXTS or state == "failed"
     if state == "failed":
         assert alerts[0]["subject"].startswith(f"FAILED {DAG}: ")
         for text in (alerts[0]["message"], scene.log(run_id, CHECK)):
-            assert SAID.get(killing, "") in text
+            assert ALERT_TEXTS.get(kill_component, "") in text
         assert scene.clear(run_id) == "success"
     assert set(scene.states(run_id).values()) <= ENDED
     assert scene.alerts() == []
     for name in ("one", "slow", "reader"):
         assert scene.query(f"select run_id from analytics.{name}") == [(run_id,)], name
-    # Nothing goes on that nobody waits for.
+    # No dbt process is left running.
     wait(lambda: not scene.dbt_at_work(0), 60)
 
 
 def test_the_next_run_writes_stored_results_to_the_audit_table(scene: Scene) -> None:
-    last = scene.client.trigger(DAG)
-    assert scene.ended(last) == "success"
-    for run_id in [*RUNS.values(), last]:
+    last_run_id = scene.client.trigger(DAG)
+    assert scene.ended(last_run_id) == "success"
+    for run_id in [*RUNS.values(), last_run_id]:
         rows = audited(scene, run_id)
         assert {name for name, status, *_ in rows if status in {"success", "pass"}} >= NODES
         assert max(Counter(load_id for *_, load_id in rows).values()) == 1
         assert max(Counter((name, task_id, number) for name, _, task_id, number, _ in rows).values()) == 1
-    # A process that survives reports dbt's results itself. If Airflow loses the task, the order is not defined.
-    for killing in RUNS.keys() - {kill_scheduler_for_long}:
-        lost = {name for name, *_, load_id in audited(scene, RUNS[killing]) if load_id.startswith("lost-")}
-        assert lost == ({"one", "not_null_one_run_id"} if killing in {kill_worker, kill_container} else set())
+    # A dbt process that survives reports its own results. The order is undefined if Airflow loses the task.
+    for kill_component in RUNS.keys() - {kill_scheduler_for_long}:
+        lost_nodes = {name for name, *_, load_id in audited(scene, RUNS[kill_component]) if load_id.startswith("lost-")}
+        assert lost_nodes == (
+            {"one", "not_null_one_run_id"} if kill_component in {kill_worker, kill_container} else set()
+        )
     stored = seed.client(scene.settings, "s3").list_objects_v2(Bucket=seed.DAGS_BUCKET, Prefix="kept_results/")
     assert stored["KeyCount"] == 0

@@ -1,4 +1,4 @@
-"""However a command ends, nothing of it is left and the next one works: Ctrl-C, SIGTERM, SIGKILL, a dead server."""
+"""Commands that are interrupted, killed or lose a server leave nothing behind, and the next command works."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ from mwaa_local.aws import seed
 from mwaa_local.mwaa.api import Airflow
 from mwaa_local.processes import MARK, lock_holder, marked_processes
 from mwaa_local.settings import REPOSITORY, Passwords
-from mwaa_local.testing.checkout import Checkout, copy_repository, new_checkout, the_message
+from mwaa_local.testing.checkout import Checkout, copy_repository, error_message, new_checkout
 from mwaa_release.bucket import Bucket
 
 DAG = "flights_pipeline"
@@ -31,8 +31,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
 
 @pytest.fixture
 def up(checkout: Checkout) -> Iterator[Checkout]:
-    done = checkout.command("up")
-    assert done.returncode == 0, done.stdout + done.stderr
+    completed = checkout.command("up")
+    assert completed.returncode == 0, completed.stdout + completed.stderr
     yield checkout
     checkout.command("down")
     assert checkout.leftovers() == []
@@ -47,13 +47,13 @@ def _live_release(checkout: Checkout) -> bytes | None:
     return Bucket(seed.DAGS_BUCKET, seed.client(checkout.settings, "s3")).read("dags/dbt/flights/CURRENT")
 
 
-# --- a run that is stopped ------------------------------------------------------------------------------------------
+# --- stopped runs ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("moment", [0.2, 1.5, 3.0, 6.0, 12.0, "Run: "])
-def test_a_run_that_is_stopped_leaves_nothing(checkout: Checkout, number: int, moment: float | str) -> None:
+def test_stopped_run_leaves_no_processes_or_files(checkout: Checkout, number: int, moment: float | str) -> None:
     running = checkout.begin("run")
     running.wait_for_handlers()
     if isinstance(moment, str):
@@ -68,7 +68,7 @@ def test_a_run_that_is_stopped_leaves_nothing(checkout: Checkout, number: int, m
 
 
 @pytest.mark.slow
-def test_ctrl_c_reaches_a_run_through_make(checkout: Checkout) -> None:
+def test_ctrl_c_stops_a_run_that_make_started(checkout: Checkout) -> None:
     running = checkout.begin("run", command=(shutil.which("make"),))
     running.wait_until(lambda: lock_holder(checkout.state / "lock") is not None)
     time.sleep(4)
@@ -76,7 +76,7 @@ def test_ctrl_c_reaches_a_run_through_make(checkout: Checkout) -> None:
     time.sleep(0.2)
     with contextlib.suppress(ProcessLookupError):
         running.interrupt()
-    # make ends with its own signal; what it started must have ended before.
+    # make exits with a signal status of its own. The run must have ended too.
     running.end()
     until = time.monotonic() + 30
     while lock_holder(checkout.state / "lock"):
@@ -87,28 +87,28 @@ def test_ctrl_c_reaches_a_run_through_make(checkout: Checkout) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_is_swept_by_the_next_command(checkout: Checkout) -> None:
+def test_next_command_cleans_up_after_a_killed_run(checkout: Checkout) -> None:
     running = checkout.begin("run")
     running.wait_for("Run: ")
     running.process.kill()
     running.end()
     assert marked_processes(checkout.state)
-    # The next start is in the way of nobody: it ends what it finds.
-    done = checkout.command("up")
-    assert done.returncode == 0, done.stdout + done.stderr
+    # The next command stops the leftover processes before it starts.
+    completed = checkout.command("up")
+    assert completed.returncode == 0, completed.stdout + completed.stderr
     with _airflow(checkout) as airflow:
         assert airflow.call("GET", f"/dags/{DAG}")["is_paused"]
         assert airflow.call("GET", f"/dags/{DAG}/dagRuns", state="running")["total_entries"] == 0
     holder = lock_holder(checkout.state / "lock")
     assert holder
     holder.kill()
-    done = checkout.command("down")
-    assert (done.returncode, done.stdout) == (0, "Stopped.\n")
+    completed = checkout.command("down")
+    assert (completed.returncode, completed.stdout) == (0, "Stopped.\n")
     assert checkout.leftovers() == []
 
 
 @pytest.mark.slow
-def test_up_that_is_stopped_leaves_nothing(checkout: Checkout) -> None:
+def test_stopped_up_leaves_no_processes_or_files(checkout: Checkout) -> None:
     for seconds in (0.4, 2.0, 9.0):
         running = checkout.begin("up")
         running.wait_for_handlers()
@@ -143,14 +143,14 @@ def test_runs_and_drills_use_the_stand_ins_of_up_and_restore_them(up: Checkout) 
     drill.wait_for("Run: ")
     second = up.command("run")
     assert second.returncode == 2
-    assert "another make run or make drill is running in this checkout" in the_message(second.stderr)
+    assert "another make run or make drill is running in this checkout" in error_message(second.stderr)
     assert drill.end(400) == 0, drill.stdout + drill.stderr
     assert _live_release(up) == live
     after = seed.client(up.settings, "lambda").get_function_configuration(FunctionName=seed.FUNCTION)
     assert after["Environment"] == function["Environment"]
     assert seed.read_alerts(up.settings) == []
 
-    # One that is stopped puts things in order too, and ends its run in the Airflow that goes on.
+    # A drill that is stopped also restores the release, and ends its run in Airflow.
     drill = up.begin("drill")
     drill.wait_for("Run: ")
     drill.interrupt()
@@ -175,12 +175,12 @@ def test_runs_and_drills_use_the_stand_ins_of_up_and_restore_them(up: Checkout) 
     ("folder", "message"),
     [("warehouse", "PostgreSQL stopped"), ("mwaa/database", "Airflow's metadata database was killed by signal 9")],
 )
-def test_a_server_that_dies_ends_up_and_the_run_that_uses_it(up: Checkout, folder: str, message: str) -> None:
+def test_dead_server_stops_make_up_and_the_run_that_uses_it(up: Checkout, folder: str, message: str) -> None:
     run = up.begin("run")
     run.wait_for("Run: ")
     up.kill_postgres(folder)
     assert run.end() == 2, run.stdout + run.stderr
-    assert "the stand-ins of make up have ended" in the_message(run.stderr)
+    assert "the stand-ins of make up have ended" in error_message(run.stderr)
     assert message in run.stderr
     until = time.monotonic() + 60
     while marked_processes(up.state):
@@ -192,23 +192,23 @@ def test_a_server_that_dies_ends_up_and_the_run_that_uses_it(up: Checkout, folde
 
 
 @pytest.mark.slow
-def test_a_server_that_dies_ends_a_run(checkout: Checkout) -> None:
+def test_dead_server_stops_a_run(checkout: Checkout) -> None:
     run = checkout.begin("run")
     run.wait_for("Run: ")
     checkout.kill_postgres("warehouse")
     assert run.end() == 2, run.stdout + run.stderr
-    assert "PostgreSQL stopped" in the_message(run.stderr)
+    assert "PostgreSQL stopped" in error_message(run.stderr)
     assert checkout.leftovers() == []
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_two_checkouts_run_side_by_side(up: Checkout, tmp_path: Path) -> None:
+def test_two_checkouts_can_run_at_the_same_time(up: Checkout, tmp_path: Path) -> None:
     other = new_checkout(tmp_path / "state", copy_repository(tmp_path / "copy"))
     before = sorted(path.name for path in REPOSITORY.iterdir())
     try:
-        done = other.command("up")
-        assert done.returncode == 0, done.stdout + done.stderr
+        completed = other.command("up")
+        assert completed.returncode == 0, completed.stdout + completed.stderr
         assert other.command("sql", "create table analytics.mine as select 1 as a").returncode == 0
         for stand_ins in (up, other):
             assert stand_ins.command("sql", "select count(*) from landing.flights").stdout == "336776\n"
@@ -216,8 +216,8 @@ def test_two_checkouts_run_side_by_side(up: Checkout, tmp_path: Path) -> None:
                 assert airflow.call("GET", f"/dags/{DAG}")["is_paused"]
         assert "does not exist" in up.command("sql", "select * from analytics.mine").stderr
     finally:
-        done = other.command("down")
-    assert done.returncode == 0
+        completed = other.command("down")
+    assert completed.returncode == 0
     assert other.leftovers() == []
     assert up.command("sql", "select 1").stdout == "1\n"
     assert sorted(path.name for path in REPOSITORY.iterdir()) == before
@@ -227,7 +227,7 @@ def test_two_checkouts_run_side_by_side(up: Checkout, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_terminal_shows_progress_and_a_summary(up: Checkout) -> None:
+def test_run_on_a_terminal_shows_progress_and_a_summary(up: Checkout) -> None:
     output = up.on_a_terminal("run")
     assert "Run: 0 of" in output
     assert "tasks ended, running: " in output
@@ -242,11 +242,11 @@ def test_a_terminal_shows_progress_and_a_summary(up: Checkout) -> None:
 
 
 def test_help_describes_each_command_in_one_line(checkout: Checkout) -> None:
-    done = checkout.command("--help")
-    assert done.returncode == 0
-    assert "..." not in done.stdout.partition("Commands:")[2]
+    completed = checkout.command("--help")
+    assert completed.returncode == 0
+    assert "..." not in completed.stdout.partition("Commands:")[2]
     for command in ("run", "drill", "up", "down", "warehouse", "sql"):
-        assert f"\n  {command} " in done.stdout
-        of_it = checkout.command(command, "--help")
-        assert of_it.returncode == 0
-        assert of_it.stdout.startswith(f"Usage: python -m mwaa_local {command}")
+        assert f"\n  {command} " in completed.stdout
+        command_help = checkout.command(command, "--help")
+        assert command_help.returncode == 0
+        assert command_help.stdout.startswith(f"Usage: python -m mwaa_local {command}")

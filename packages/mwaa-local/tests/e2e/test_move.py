@@ -18,26 +18,29 @@ DAG, GREEN = "flights_pipeline", "green"
 
 @pytest.fixture(scope="module")
 def checkouts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Checkout]]:
-    started = [new_checkout(tmp_path_factory.mktemp(name) / "state") for name in ("blue", "green")]
+    pair = [new_checkout(tmp_path_factory.mktemp(name) / "state") for name in ("blue", "green")]
     try:
-        for checkout in started:
+        for checkout in pair:
             up = checkout.command("up")
             assert up.returncode == 0, up.stdout + up.stderr
-        yield started
+        yield pair
     finally:
-        for checkout in started:
+        for checkout in pair:
             checkout.command("down")
-    assert [checkout.leftovers() for checkout in started] == [[], []]
+    assert [checkout.leftovers() for checkout in pair] == [[], []]
 
 
-def test_pipeline_moves_when_its_run_has_ended(checkouts: list[Checkout]) -> None:
+def test_pipeline_moves_after_its_current_run_has_ended(checkouts: list[Checkout]) -> None:
     blue, green = checkouts
     mwaa = seed.client(blue.settings, "mwaa")
     password = Passwords.load(green.state).airflow_admin
-    known = mwaa.get_environment(Name=ENVIRONMENT)["Environment"]
+    blue_environment = mwaa.get_environment(Name=ENVIRONMENT)["Environment"]
     mwaa.create_environment(
         Name=GREEN,
-        **{name: known[name] for name in ("DagS3Path", "ExecutionRoleArn", "SourceBucketArn", "NetworkConfiguration")},
+        **{
+            name: blue_environment[name]
+            for name in ("DagS3Path", "ExecutionRoleArn", "SourceBucketArn", "NetworkConfiguration")
+        },
         Tags={"local-airflow": f"http://admin:{password}@{HOST}:{green.settings.airflow_port}"},
     )
 
@@ -48,7 +51,7 @@ def test_pipeline_moves_when_its_run_has_ended(checkouts: list[Checkout]) -> Non
     call(ENVIRONMENT, "POST", f"/dags/{DAG}/dagRuns", Body={"dag_run_id": "last", "logical_date": None})
     call(ENVIRONMENT, "PATCH", f"/dags/{DAG}", Body={"is_paused": False})
     command = [sys.executable, "-m", "mwaa_release", "move", DAG, "--from", ENVIRONMENT, "--to", GREEN]
-    done = subprocess.run(
+    completed = subprocess.run(
         command,
         cwd=blue.repository,
         env={**blue.environment, **blue.settings.aws_environment()},
@@ -56,9 +59,9 @@ def test_pipeline_moves_when_its_run_has_ended(checkouts: list[Checkout]) -> Non
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{DAG} is off in {ENVIRONMENT} and on in {GREEN}" in done.stdout
-    assert "waiting for run" in done.stderr
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    assert f"{DAG} is off in {ENVIRONMENT} and on in {GREEN}" in completed.stdout
+    assert "waiting for run" in completed.stderr
     runs = call(ENVIRONMENT, "GET", f"/dags/{DAG}/dagRuns")["dag_runs"]
     assert {run["state"] for run in runs} == {"success"}
     assert [call(name, "GET", f"/dags/{DAG}")["is_paused"] for name in (ENVIRONMENT, GREEN)] == [True, False]

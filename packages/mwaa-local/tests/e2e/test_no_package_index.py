@@ -1,4 +1,4 @@
-"""An environment whose package index refuses every connection: wheels from S3 are enough for a green pipeline."""
+"""Without a package index, wheels from S3 are enough for a successful pipeline run."""
 
 import json
 import os
@@ -22,7 +22,7 @@ MODELS = {"one.sql": "select 1 as id"}
 
 
 class Offline(Scene):
-    """Stand-ins that have no dbt yet, and whose network ends after the build."""
+    """Stand-ins without dbt, which lose the package index after the release is built."""
 
     parameters: Mapping[str, str] = {"PackageSource": "wheels"}
 
@@ -31,7 +31,7 @@ class Offline(Scene):
         (checkout.state / "mwaa" / "dbt_venv").unlink()
 
     def release(self, steps: Steps, project: Path) -> str:
-        """Release, then disconnect."""
+        """Release, then make the package index unreachable."""
         release_id = super().release(steps, project)
         for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
             del os.environ[name]
@@ -45,7 +45,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         yield stack
 
 
-def test_pipeline_is_green_with_dbt_from_wheels(scene: Scene) -> None:
+def test_pipeline_succeeds_with_dbt_from_wheels(scene: Scene) -> None:
     home = scene.settings.state / "mwaa"
     assert not (home / "dbt_venv").is_symlink()
     assert (home / "dbt_venv" / ".ready").is_file()
@@ -56,7 +56,7 @@ def test_pipeline_is_green_with_dbt_from_wheels(scene: Scene) -> None:
 
 
 def test_requirements_are_installed_from_wheels(scene: Scene, tmp_path: Path) -> None:
-    # The shared virtual environment has these packages already. This copy of it has links to everything else.
+    # The shared virtual environment has these packages already. This copy links to all its other packages.
     home, image = scene.settings.state / "mwaa", scene.settings.state / "venvs" / "mwaa"
     pinned = re.findall(r"^([\w-]+)==", (home / "requirements.txt").read_text(), re.MULTILINE)
     subprocess.run([image / "bin" / "python", "-m", "venv", tmp_path / "venv"], check=True)
@@ -75,6 +75,8 @@ def test_requirements_are_installed_from_wheels(scene: Scene, tmp_path: Path) ->
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
     assert "No matching distribution found for astronomer-cosmos" in install().stderr
-    done = install(PIP_NO_INDEX="1", PIP_FIND_LINKS=str(home / "wheels"))
-    assert done.returncode == 0, done.stderr
-    assert {item["metadata"]["name"].replace("_", "-") for item in json.loads(done.stdout)["install"]} == set(pinned)
+    completed = install(PIP_NO_INDEX="1", PIP_FIND_LINKS=str(home / "wheels"))
+    assert completed.returncode == 0, completed.stderr
+    assert {item["metadata"]["name"].replace("_", "-") for item in json.loads(completed.stdout)["install"]} == set(
+        pinned
+    )

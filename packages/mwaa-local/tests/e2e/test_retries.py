@@ -1,4 +1,4 @@
-"""A model that fails once and passes on its second try, on a real scheduler: all that depends on it ends green."""
+"""On a real scheduler, a model that passes on its second try lets all downstream tasks succeed."""
 
 import contextlib
 import time
@@ -23,7 +23,7 @@ from mwaa_release.release import Artifact
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 MODELS = {
-    # The audit table has seen it once its first try is over.
+    # Fails until the audit table has a row of its first try.
     "flaky": """{{ config(materialized='table') }}
 select 1 / count(*) as id from {{ ref('audit_table') }}
 where name = 'flaky' and airflow_run_id = '{{ env_var("AIRFLOW_CTX_DAG_RUN_ID", "") }}'""",
@@ -95,7 +95,7 @@ def run(checkout: Checkout) -> dict[str, Any]:
         }
 
 
-def test_the_second_try_began_while_dbt_still_ran(run: dict[str, Any]) -> None:
+def test_second_try_starts_while_dbt_still_runs(run: dict[str, Any]) -> None:
     producer = run["tasks"]["transform_data.dbt_producer_watcher"]
     first, second = sorted(run["tries"], key=lambda task: task["try_number"])
     assert (first["state"], producer["state"]) == ("failed", "failed")
@@ -103,23 +103,23 @@ def test_the_second_try_began_while_dbt_still_ran(run: dict[str, Any]) -> None:
     assert second["start_date"] < producer["end_date"]
 
 
-def test_the_run_ends_green_without_an_alert(run: dict[str, Any]) -> None:
+def test_run_succeeds_without_an_alert(run: dict[str, Any]) -> None:
     states = {task_id: task["state"] for task_id, task in run["tasks"].items()}
     assert run["state"] == "success"
     assert run["alerts"] == []
     assert states["dbt_check"] == "success"
     assert states["sns_notification_for_failure"] == "skipped"
-    not_green = {task_id for task_id, state in states.items() if state != "success"}
-    watched = {"transform_data.dbt_producer_watcher", "transform_data.dbt_producer_watcher_done"}
-    assert not_green == watched | {"sns_notification_for_failure"}
+    unsuccessful_tasks = {task_id for task_id, state in states.items() if state != "success"}
+    producer_tasks = {"transform_data.dbt_producer_watcher", "transform_data.dbt_producer_watcher_done"}
+    assert unsuccessful_tasks == producer_tasks | {"sns_notification_for_failure"}
 
 
-def test_only_what_failed_took_a_second_try(run: dict[str, Any]) -> None:
-    tried_again = {task_id for task_id, task in run["tasks"].items() if task["try_number"] > 1}
-    assert tried_again == {"transform_data.flaky.run"}
+def test_only_the_failed_model_is_retried(run: dict[str, Any]) -> None:
+    retried_tasks = {task_id for task_id, task in run["tasks"].items() if task["try_number"] > 1}
+    assert retried_tasks == {"transform_data.flaky.run"}
 
 
-def test_the_audit_shows_both_tries_and_every_test(run: dict[str, Any]) -> None:
+def test_audit_table_contains_both_tries_and_every_test(run: dict[str, Any]) -> None:
     statuses: dict[str, set[str]] = {}
     for row in run["audit"]:
         statuses.setdefault(row["name"], set()).add(row["status"])
@@ -133,5 +133,5 @@ def test_the_audit_shows_both_tries_and_every_test(run: dict[str, Any]) -> None:
         assert statuses[name] == {"skipped", "pass"}, name
 
 
-def test_no_variable_is_left(run: dict[str, Any]) -> None:
+def test_run_leaves_no_airflow_variables(run: dict[str, Any]) -> None:
     assert run["variables"] == []

@@ -1,4 +1,4 @@
-"""dbt projects of other people run with one entry in pipelines.yml each, by the steps of the documentation."""
+"""Third-party dbt projects run with one entry in pipelines.yml each, by the documented steps."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import sqlparse
 import yaml
-from foreign_projects import OthersProject
+from foreign_projects import ThirdPartyProject
 
 from audit_report import DBT_PACKAGE
 from mwaa_local.aws import seed
@@ -32,10 +32,10 @@ from mwaa_release.release import Artifact
 # Time for the stand-ins, a release and a run of each project on a busy machine.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-# Licensed Apache-2.0, MIT and Apache-2.0. They were written for other databases; none of their models is changed.
-OTHERS = {
+# Licensed Apache-2.0, MIT and Apache-2.0. The projects were written for other databases and run unchanged.
+THIRD_PARTY = {
     # The jaffle shop, with a model in two versions.
-    "jaffles": OthersProject(
+    "jaffles": ThirdPartyProject(
         distribution="dbt-osmosis",
         version="1.5.0",
         sha256="13f7fc15b6aa25a6e9c99a272bda7e55fc79088e2aa2ebd20b0a8de5f14e4e97",
@@ -43,7 +43,7 @@ OTHERS = {
         project_name="jaffle_shop_duckdb",
     ),
     # Another jaffle shop: a model under an alias, keys, and a source in a separate schema.
-    "sandbox": OthersProject(
+    "sandbox": ThirdPartyProject(
         distribution="dbt-metabase",
         version="1.7.5",
         sha256="558ff77538745113737445e7631a55bc30a04c649e0a231ed7780b6d2a4e174e",
@@ -51,8 +51,8 @@ OTHERS = {
         project_name="sandbox",
         source_schema="inventory",
     ),
-    # A small one, with an ephemeral model between the layers.
-    "orders": OthersProject(
+    # A small project with an ephemeral model between the layers.
+    "orders": ThirdPartyProject(
         distribution="prefect-dbt",
         version="0.7.25",
         sha256="dae783c5fd97a98f6b6c16d7cc28b5205dc4d1d750594962279b45f421f88f12",
@@ -60,8 +60,8 @@ OTHERS = {
         project_name="test_project",
     ),
 }
-PIPELINES = ["cafe", *OTHERS]
-# Without the audit trail, and with a local package.
+PIPELINES = ["cafe", *THIRD_PARTY]
+# A project without the audit trail and with a local package.
 CAFE = {
     "dbt_project.yml": """
 name: cafe
@@ -99,17 +99,17 @@ models:
 
 
 def blocks(language: str) -> list[str]:
-    """The code blocks of the page about bringing a project."""
+    """Return the code blocks in this language from docs/how-to/bring-a-project.md."""
     page = (REPOSITORY / "docs" / "how-to" / "bring-a-project.md").read_text()
     return [textwrap.dedent(block) for block in re.findall(rf"^ *```{language}\n(.*?)^ *```$", page, re.M | re.S)]
 
 
 def bring(project: Path, schema: str, *, audit: bool) -> Path:
-    """Do to a project what the page says; `shop` is how the page calls it."""
+    """Set up a project as docs/how-to/bring-a-project.md describes."""
     profile, packages = (yaml.safe_load(block) for block in blocks("yaml"))
-    own = yaml.safe_load((project / "dbt_project.yml").read_text())
+    settings = yaml.safe_load((project / "dbt_project.yml").read_text())
     profile["default"]["outputs"]["prod"]["schema"] = schema
-    (project / "profiles.yml").write_text(yaml.safe_dump({own["profile"]: profile["default"]}))
+    (project / "profiles.yml").write_text(yaml.safe_dump({settings["profile"]: profile["default"]}))
     if audit:
         assert not (project / "packages.yml").exists()
         (project / "packages.yml").write_text(yaml.safe_dump(packages))
@@ -120,7 +120,7 @@ def bring(project: Path, schema: str, *, audit: bool) -> Path:
 
 
 def entry(name: str, project_name: str) -> dict[str, Any]:
-    """The entry in pipelines.yml."""
+    """Return the project's entry in pipelines.yml."""
     return {
         "dag_name": f"{name}_daily",
         "project_name": project_name,
@@ -134,7 +134,7 @@ def entry(name: str, project_name: str) -> dict[str, Any]:
 
 @dataclass
 class Scene:
-    """The running stand-ins, and the ended runs."""
+    """The running stand-ins and one ended run of each pipeline."""
 
     checkout: Checkout
     artifact: Artifact
@@ -156,8 +156,8 @@ class Scene:
             return rows(connection, text, parameters)[1]
 
     def nodes(self, name: str) -> set[str]:
-        """Ids of the nodes that dbt builds or tests in a project's release."""
-        project = OTHERS[name].project_name
+        """Return the IDs of the nodes that dbt builds or tests in a project's release."""
+        project = THIRD_PARTY[name].project_name
         (release,) = [item for item in self.artifact.releases if item.project_name == project]
         manifest = json.loads((self.artifact.folder / release.prefix / "manifest.json").read_bytes())
         nodes = [node for node in manifest["nodes"].values() if node["resource_type"] in ("model", "seed", "test")]
@@ -176,7 +176,7 @@ def prepare(checkout: Checkout, projects: Mapping[str, Path]) -> Artifact:
             admin.cursor().execute(statement)
         for name in PIPELINES:
             password = f"Aa1{secrets.token_hex(16)}"
-            source = OTHERS[name].source_schema if name in OTHERS else "landing"
+            source = THIRD_PARTY[name].source_schema if name in THIRD_PARTY else "landing"
             apply_grants(admin, f"{name}_user", password, source, name)
             login = {"username": f"{name}_user", "password": password}
             manager.create_secret(Name=f"{name}/dbt_user", SecretString=json.dumps(login))
@@ -184,7 +184,7 @@ def prepare(checkout: Checkout, projects: Mapping[str, Path]) -> Artifact:
             manager.create_secret(Name=f"airflow/connections/{name}_redshift", SecretString=connection)
     folder = checkout.state / "artifact"
     build(folder, [PROJECT, *projects.values()])
-    entries = [entry(name, OTHERS[name].project_name if name in OTHERS else "cafe") for name in PIPELINES]
+    entries = [entry(name, THIRD_PARTY[name].project_name if name in THIRD_PARTY else "cafe") for name in PIPELINES]
     with (folder / "dags" / "pipelines.yml").open("a") as pipelines:
         pipelines.write(textwrap.indent(yaml.safe_dump(entries, sort_keys=False), "  "))
     apply(Artifact.read(folder), Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3")))
@@ -199,7 +199,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         (folder / "cafe" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "cafe" / name).write_text(content)
     projects = {"cafe": bring(folder / "cafe", "cafe", audit=False)}
-    for name, other in OTHERS.items():
+    for name, other in THIRD_PARTY.items():
         projects[name] = bring(other.fetch(folder / f"{name}.archive"), name, audit=True)
     try:
         up = checkout.command("up")
@@ -220,11 +220,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 
 @pytest.mark.parametrize("name", PIPELINES)
-def test_it_runs_without_a_change_to_the_dags(scene: Scene, name: str) -> None:
+def test_project_runs_without_a_change_to_the_dags(scene: Scene, name: str) -> None:
     assert scene.state(name) == "success", scene.tasks(name)
 
 
-def test_a_project_without_audit_trail_says_so_in_one_log_line(scene: Scene) -> None:
+def test_missing_audit_trail_is_logged_once(scene: Scene) -> None:
     logs = (scene.checkout.state / "mwaa").rglob(f"dag_id=cafe_daily/run_id={scene.runs['cafe']}/**/*.log")
     texts = {path: path.read_text() for path in logs}
     (log,) = [path for path, text in texts.items() if "This run wrote no audit rows" in text]
@@ -232,8 +232,8 @@ def test_a_project_without_audit_trail_says_so_in_one_log_line(scene: Scene) -> 
     assert texts[log].count("This run wrote no audit rows") == 1
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_every_node_is_in_the_audit_table(scene: Scene, name: str) -> None:
+@pytest.mark.parametrize("name", THIRD_PARTY)
+def test_audit_table_contains_every_node(scene: Scene, name: str) -> None:
     run_id, expected = scene.runs[name], scene.nodes(name)
     states = dict(
         scene.query(f"select unique_id, status from {name}.audit_table where airflow_run_id = %s", run_id),
@@ -246,8 +246,8 @@ def test_every_node_is_in_the_audit_table(scene: Scene, name: str) -> None:
         assert audited(connection, name, run_id) == reported(scene.airflow, f"{name}_daily", run_id)
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_models_that_read_the_audit_table_stay_views(scene: Scene, name: str) -> None:
+@pytest.mark.parametrize("name", THIRD_PARTY)
+def test_models_that_read_the_audit_table_are_views(scene: Scene, name: str) -> None:
     # As a table, such a model would keep the content of its build.
     tables = "select table_name from information_schema.tables where table_schema = %s and table_type = 'BASE TABLE'"
     assert [table for (table,) in scene.query(tables, name) if table.startswith("audit_")] == ["audit_table"]
@@ -267,5 +267,5 @@ def test_models_that_read_the_audit_table_stay_views(scene: Scene, name: str) ->
         ("select count(*), sum(order_count) from orders.customer_summary", [(5, 10)]),
     ],
 )
-def test_the_marts_have_the_expected_content(scene: Scene, query: str, expected: list[tuple[Any, ...]]) -> None:
+def test_marts_contain_the_expected_rows(scene: Scene, query: str, expected: list[tuple[Any, ...]]) -> None:
     assert [tuple(row) for row in scene.query(query)] == expected

@@ -1,4 +1,4 @@
-"""Runs that start through MWAA's InvokeRestApi: the smoke test of a release, and a new file in the bucket."""
+"""Runs that are triggered with MWAA's InvokeRestApi: a release's smoke test, and a new file in the landing bucket."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
-    # A path of PostgreSQL's socket has at most 107 bytes, and a test's own folder has a long name.
+    # The path of PostgreSQL's socket can have at most 107 bytes, and tmp_path is long.
     separate = new_checkout(tmp_path_factory.mktemp("smoke") / "state")
     try:
         up = separate.command("up")
@@ -32,27 +32,27 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     assert separate.leftovers() == []
 
 
-def test_the_pipeline_runs_from_the_release_that_was_applied(checkout: Checkout) -> None:
+def test_smoke_test_runs_the_pipeline_from_the_applied_release(checkout: Checkout) -> None:
     s3 = seed.client(checkout.settings, "s3")
-    # As the workflow does it: with the release's role.
-    job = roles.keys(roles.job_session(checkout.settings, seed.RELEASE_ROLE_ARN))
+    # Use the release role, as the workflow does.
+    credentials = roles.keys(roles.job_session(checkout.settings, seed.RELEASE_ROLE_ARN))
     release = (Bucket(seed.DAGS_BUCKET, s3).read("dags/dbt/flights/CURRENT") or b"").decode().strip()
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "mwaa_release", "smoke", "--environment", ENVIRONMENT, "--release", release],
         cwd=checkout.repository,
-        env={**checkout.environment, **checkout.settings.aws_environment(), **job, "COLUMNS": "200"},
+        env={**checkout.environment, **checkout.settings.aws_environment(), **credentials, "COLUMNS": "200"},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"of release {release} succeeded" in done.stdout
-    run_id = done.stdout.split(" run ")[1].split()[0]
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    assert f"of release {release} succeeded" in completed.stdout
+    run_id = completed.stdout.split(" run ")[1].split()[0]
     rows = checkout.command("sql", f"select count(*) from analytics.audit_table where airflow_run_id = '{run_id}'")
     assert int(rows.stdout.split()[-1]) > 20
 
 
-def test_a_file_starts_a_run_once_and_the_run_names_it(checkout: Checkout, tmp_path: Path) -> None:
+def test_new_file_starts_one_run_whose_note_names_the_file(checkout: Checkout, tmp_path: Path) -> None:
     functions, mwaa = (seed.client(checkout.settings, service) for service in ("lambda", "mwaa"))
     code = Path(shutil.make_archive(str(tmp_path / "lambda"), "zip", checkout.repository / "lambda")).read_bytes()
     key, where = "arn:aws:kms:us-east-1:123456789012:key/x", "arn:aws:sqs:us-east-1:123456789012"

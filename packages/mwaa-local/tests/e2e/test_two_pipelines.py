@@ -1,4 +1,4 @@
-"""Two pipelines on two databases from one file, a third entry that is wrong, and runs with parameters."""
+"""Two pipelines on two databases from one pipelines.yml, an invalid third entry, and runs with parameters."""
 
 import contextlib
 import json
@@ -66,7 +66,7 @@ PROPERTIES = "models: [{name: one, columns: [{name: id, data_tests: [not_null]}]
 
 
 def small_project(folder: Path) -> Path:
-    """The sample project under another name, with only the audit and one model."""
+    """The sample project under another name, with one model and the audit trail."""
     sample_project(folder)
     for name in ("models", "seeds", "snapshots"):
         shutil.rmtree(folder / name)
@@ -86,7 +86,7 @@ def small_project(folder: Path) -> Path:
 
 
 class Scene:
-    """Running stand-ins, the second warehouse beside them, and a client of Airflow."""
+    """The running stand-ins, a second warehouse and a client of Airflow."""
 
     def __init__(self, checkout: Checkout, second: Warehouse, airflow: Airflow) -> None:
         self.checkout, self.second, self.airflow = checkout, second, airflow
@@ -111,7 +111,7 @@ class Scene:
         folder = self.checkout.state / "artifact"
         build(folder, projects)
         pipelines = folder / "dags" / "pipelines.yml"
-        # A run that is due would come before those that are started here.
+        # A scheduled run would start before the runs of these tests.
         text = pipelines.read_text().replace(
             f"dag_name: {FLIGHTS}\n", f"dag_name: {FLIGHTS}\n    schedule: null\n    deadline_minutes: 2\n"
         )
@@ -165,14 +165,14 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 @pytest.fixture(scope="module")
 def runs(scene: Scene) -> dict[str, dict[str, Any]]:
-    """One run of each pipeline, started together; that of the flights builds one view."""
+    """One run of each pipeline, started together. The flights run builds one view."""
     for dag_id in (FLIGHTS, SMALL):
         scene.airflow.end_open_runs(dag_id)
     started = {FLIGHTS: scene.start(FLIGHTS, select=["stg_airlines"]), SMALL: scene.start(SMALL)}
     return {dag_id: scene.end(dag_id, run_id) for dag_id, run_id in started.items()}
 
 
-def test_a_wrong_entry_is_an_import_error_and_other_dags_keep_running(scene: Scene) -> None:
+def test_invalid_entry_is_an_import_error_and_other_dags_keep_running(scene: Scene) -> None:
     errors = scene.wait(lambda: scene.airflow.call("GET", "/importErrors")["import_errors"], 120)
     (error,) = errors
     assert error["filename"] == "pipelines_errors.py"
@@ -184,14 +184,14 @@ def test_a_wrong_entry_is_an_import_error_and_other_dags_keep_running(scene: Sce
         assert (dag["is_stale"], dag["has_import_errors"]) == (False, False)
 
 
-def test_both_run_side_by_side(runs: dict[str, dict[str, Any]]) -> None:
+def test_pipelines_run_at_the_same_time(runs: dict[str, dict[str, Any]]) -> None:
     assert {dag_id: run["state"] for dag_id, run in runs.items()} == {FLIGHTS: "success", SMALL: "success"}
-    one, other = runs.values()
-    assert one["start_date"] < other["end_date"]
-    assert other["start_date"] < one["end_date"]
+    first_run, second_run = runs.values()
+    assert first_run["start_date"] < second_run["end_date"]
+    assert second_run["start_date"] < first_run["end_date"]
 
 
-def test_each_has_written_to_its_own_database_only(scene: Scene, runs: dict[str, dict[str, Any]]) -> None:
+def test_pipeline_writes_only_to_its_own_database(scene: Scene, runs: dict[str, dict[str, Any]]) -> None:
     first = connect(scene.checkout.settings, "awsuser", scene.passwords.awsuser)
     with contextlib.closing(first), contextlib.closing(scene.second.connect()) as second:
         assert "one" in scene.audited(second, "small_marts", runs[SMALL]["dag_run_id"])
@@ -203,9 +203,7 @@ def test_each_has_written_to_its_own_database_only(scene: Scene, runs: dict[str,
         assert [name for (name,) in rows(second, users)[1]] == ["awsuser", "small_user"]
 
 
-def test_audit_rows_match_dbts_results_with_a_process_for_each_task(
-    scene: Scene, runs: dict[str, dict[str, Any]]
-) -> None:
+def test_audit_rows_match_dbts_results_in_local_execution_mode(scene: Scene, runs: dict[str, dict[str, Any]]) -> None:
     run_id = runs[SMALL]["dag_run_id"]
     expected = reported(scene.airflow, SMALL, run_id)
     assert len({invocation for invocation, _, _ in expected}) > 2
@@ -213,14 +211,16 @@ def test_audit_rows_match_dbts_results_with_a_process_for_each_task(
         assert audited(connection, "small_marts", run_id) == expected
 
 
-def test_a_selection_builds_what_it_names(scene: Scene, runs: dict[str, dict[str, Any]]) -> None:
+def test_run_with_a_selection_builds_only_the_selected_models(scene: Scene, runs: dict[str, dict[str, Any]]) -> None:
     with contextlib.closing(connect(scene.checkout.settings, "awsuser", scene.passwords.awsuser)) as connection:
         names = scene.audited(connection, "analytics", runs[FLIGHTS]["dag_run_id"])
     assert "stg_airlines" in names
     assert not {"departures", "stg_flights", "airports"} & set(names)
 
 
-def test_a_success_starts_what_waits_for_the_asset(scene: Scene, runs: dict[str, dict[str, Any]]) -> None:
+def test_successful_run_triggers_the_pipeline_that_waits_for_its_asset(
+    scene: Scene, runs: dict[str, dict[str, Any]]
+) -> None:
     assert runs[FLIGHTS]["state"] == "success"
     path = f"/dags/{SMALL}/dagRuns"
     by_asset = scene.wait(
@@ -229,16 +229,16 @@ def test_a_success_starts_what_waits_for_the_asset(scene: Scene, runs: dict[str,
     assert scene.end(SMALL, by_asset[0]["dag_run_id"])["state"] == "success"
 
 
-def test_neither_users_grants_reach_further_than_its_own_schema(scene: Scene) -> None:
+def test_database_user_can_write_only_to_its_own_schema(scene: Scene) -> None:
     with contextlib.closing(scene.second.connect()) as admin:
         apply_grants(admin, "neighbour", scene.small_password, "landing", "neighbours_marts")
-    for user, foreign in (("neighbour", "small_marts"), ("small_user", "neighbours_marts")):
+    for user, other_schema in (("neighbour", "small_marts"), ("small_user", "neighbours_marts")):
         with contextlib.closing(scene.second.connect(user, scene.small_password)) as connection:
             connection.autocommit = True
             for statement in (
-                f"create table {foreign}.mine (id integer)",
-                f"select * from {foreign}.audit_table",
-                f"drop schema {foreign} cascade",
+                f"create table {other_schema}.mine (id integer)",
+                f"select * from {other_schema}.audit_table",
+                f"drop schema {other_schema} cascade",
                 "create schema mine",
                 "create table landing.mine (id integer)",
             ):
@@ -251,7 +251,7 @@ def test_neither_users_grants_reach_further_than_its_own_schema(scene: Scene) ->
         scene.second.connect("dbt_user", scene.passwords.dbt_user)
 
 
-def test_sql_in_a_parameter_is_refused_before_there_is_a_run(scene: Scene) -> None:
+def test_sql_in_a_run_parameter_is_rejected_before_the_run_starts(scene: Scene) -> None:
     for conf in (
         {"start": "2013-01-01'; drop schema landing; --"},
         {"select": ["x; drop schema landing"]},
@@ -263,7 +263,7 @@ def test_sql_in_a_parameter_is_refused_before_there_is_a_run(scene: Scene) -> No
         assert "Invalid input for param" in raised.value.response.text
 
 
-def test_an_invalid_range_of_days_fails_the_run_with_an_alert(scene: Scene) -> None:
+def test_invalid_date_range_fails_the_run_and_sends_an_alert(scene: Scene) -> None:
     seed.read_alerts(scene.checkout.settings)
     run = scene.end(FLIGHTS, scene.start(FLIGHTS, start="2013-02-01", end="2013-01-01"))
     assert run["state"] == "failed"
@@ -273,15 +273,17 @@ def test_an_invalid_range_of_days_fails_the_run_with_an_alert(scene: Scene) -> N
     assert tasks["transform_data.dbt_producer_watcher"] == "upstream_failed"
 
 
-def test_a_run_that_takes_too_long_is_late_once_and_then_fails(scene: Scene) -> None:
-    over = scene.airflow.call("GET", f"/dags/{FLIGHTS}/dagRuns", state="failed", order_by="-run_after")["dag_runs"][0]
+def test_slow_run_sends_one_late_alert_and_then_times_out(scene: Scene) -> None:
+    failed_flights_run = scene.airflow.call("GET", f"/dags/{FLIGHTS}/dagRuns", state="failed", order_by="-run_after")[
+        "dag_runs"
+    ][0]
     seed.read_alerts(scene.checkout.settings)
     alerts: list[dict[str, str]] = []
     run = scene.end(HASTY, scene.start(HASTY))
     assert run["state"] == "failed"
     scene.wait(lambda: alerts.extend(seed.read_alerts(scene.checkout.settings)) or len(alerts) > 1, 120)
-    # Airflow keeps the deadline of a run that failed, and that of the flights' has passed meanwhile.
-    assert (datetime.now(UTC) - datetime.fromisoformat(over["queued_at"])).total_seconds() > 120
+    # Airflow keeps the deadline of a failed run. The deadline of the failed flights run has passed by now.
+    assert (datetime.now(UTC) - datetime.fromisoformat(failed_flights_run["queued_at"])).total_seconds() > 120
     late, failed = alerts
     assert late["subject"] == f"LATE {HASTY}"
     assert f"/dags/{HASTY}/runs/{quote(run['dag_run_id'])}" in late["message"]

@@ -1,4 +1,4 @@
-"""`make warehouse` and `make sql`: what they print, what they refuse, and that nothing is left however they end."""
+"""`make warehouse` and `make sql`: their output, their errors, and that they leave nothing behind."""
 
 import contextlib
 import re
@@ -14,12 +14,12 @@ import redshift_connector
 from mwaa_local.processes import marked_processes
 from mwaa_local.settings import REPOSITORY, Passwords
 from mwaa_local.testing.aws import Aws
-from mwaa_local.testing.checkout import Checkout, Running, new_checkout, the_message
+from mwaa_local.testing.checkout import Checkout, Running, error_message, new_checkout
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Checkout, Running]]:
-    """A checkout in which `make warehouse` runs."""
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Checkout, Running]]:
+    """A checkout in which `make warehouse` is running."""
     separate = new_checkout(tmp_path_factory.mktemp("alone") / "state")
     running = separate.begin("warehouse")
     running.wait_until(lambda: running.stdout.count("\n") == 2)
@@ -30,8 +30,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Checkout, 
     assert separate.leftovers() == []
 
 
-def test_the_warehouse_alone_prints_two_addresses_that_work(alone: tuple[Checkout, Running]) -> None:
-    checkout, running = alone
+def test_warehouse_prints_a_working_address_for_each_user(warehouse: tuple[Checkout, Running]) -> None:
+    checkout, running = warehouse
     port = checkout.environment["LOCAL_WAREHOUSE_PORT"]
     users = []
     for line in running.stdout.splitlines():
@@ -60,13 +60,15 @@ def test_the_warehouse_alone_prints_two_addresses_that_work(alone: tuple[Checkou
         ("select 'ä', chr(10) || '?'", "ä\t\n?\n"),
     ],
 )
-def test_sql_prints_rows_into_a_pipe(alone: tuple[Checkout, Running], query: str, output: str) -> None:
-    done = alone[0].command("sql", "--", query)
-    assert (done.returncode, done.stdout, done.stderr) == (0, output, "")
+def test_sql_prints_tab_separated_rows_into_a_pipe(
+    warehouse: tuple[Checkout, Running], query: str, output: str
+) -> None:
+    completed = warehouse[0].command("sql", "--", query)
+    assert (completed.returncode, completed.stdout, completed.stderr) == (0, output, "")
 
 
-def test_sql_shows_a_table_on_a_terminal(alone: tuple[Checkout, Running]) -> None:
-    output = alone[0].on_a_terminal("sql", """select null as "[a]", '[/x]' as b union all select 'NULL', ''""")
+def test_sql_shows_a_table_on_a_terminal(warehouse: tuple[Checkout, Running]) -> None:
+    output = warehouse[0].on_a_terminal("sql", """select null as "[a]", '[/x]' as b union all select 'NULL', ''""")
     assert "NULL" in output
     assert "[a]" in output
     assert "[/x]" in output
@@ -83,57 +85,55 @@ def test_sql_shows_a_table_on_a_terminal(alone: tuple[Checkout, Running]) -> Non
         ("select 1/0", "zero"),
     ],
 )
-def test_sql_says_what_the_warehouse_says(alone: tuple[Checkout, Running], query: str, message: str) -> None:
-    done = alone[0].command("sql", query)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert message in done.stderr.lower()
-    assert "Traceback" not in done.stderr
+def test_sql_prints_the_error_of_the_warehouse(warehouse: tuple[Checkout, Running], query: str, message: str) -> None:
+    completed = warehouse[0].command("sql", query)
+    assert (completed.returncode, completed.stdout) == (1, "")
+    assert message in completed.stderr.lower()
+    assert "Traceback" not in completed.stderr
 
 
-def test_sql_refuses_unknown_users(alone: tuple[Checkout, Running]) -> None:
-    done = alone[0].command("sql", "select 1", "--user", "root")
-    assert done.returncode == 2
-    assert "choose dbt_user or awsuser" in the_message(done.stderr)
+def test_sql_rejects_unknown_users(warehouse: tuple[Checkout, Running]) -> None:
+    completed = warehouse[0].command("sql", "select 1", "--user", "root")
+    assert completed.returncode == 2
+    assert "choose dbt_user or awsuser" in error_message(completed.stderr)
 
 
-def test_a_second_warehouse_and_a_run_are_refused_beside_the_first(alone: tuple[Checkout, Running]) -> None:
+def test_second_command_is_rejected_while_the_warehouse_runs(warehouse: tuple[Checkout, Running]) -> None:
     for command in ("warehouse", "run", "up"):
-        done = alone[0].command(command)
-        assert done.returncode == 2
+        completed = warehouse[0].command(command)
+        assert completed.returncode == 2
         assert "another command is running the stand-ins of this checkout; wait for it, or stop it with: make down" in (
-            the_message(done.stdout + done.stderr)
+            error_message(completed.stdout + completed.stderr)
         )
-    assert alone[0].command("sql", "select 1").stdout == "1\n"
+    assert warehouse[0].command("sql", "select 1").stdout == "1\n"
 
 
-def test_an_empty_landing_bucket_is_an_error_with_the_command_to_fill_it(
-    alone: tuple[Checkout, Running], aws: Aws
-) -> None:
-    checkout, _ = alone
+def test_empty_landing_bucket_error_names_the_command_to_fill_it(warehouse: tuple[Checkout, Running], aws: Aws) -> None:
+    checkout, _ = warehouse
     bucket = "flights-landing-empty"
     aws.client("s3").create_bucket(Bucket=bucket)
-    access = {
+    warehouse_login = {
         "REDSHIFT_HOST": "127.0.0.1",
         "REDSHIFT_PORT": checkout.environment["LOCAL_WAREHOUSE_PORT"],
         "REDSHIFT_USER": "awsuser",
         "REDSHIFT_PASSWORD": Passwords.load(checkout.state).awsuser,
         "REDSHIFT_SSLMODE": "disable",
     }
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "mwaa_release", "sample-data", "--bucket", bucket, "--no-upload"],
         cwd=REPOSITORY,
-        env={**checkout.environment, **aws.environment(), **access},
+        env={**checkout.environment, **aws.environment(), **warehouse_login},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 2
-    message = the_message(done.stderr)
+    assert completed.returncode == 2
+    message = error_message(completed.stderr)
     assert f"s3://{bucket}/nycflights13/airlines/ is empty" in message
     assert f"python -m mwaa_release sample-data --bucket {bucket}" in message
 
 
-# --- how it ends ------------------------------------------------------------------------------------------------------
+# --- shutdown ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("seconds", [0.0, 0.1, 0.3, 0.7, None])
-def test_the_warehouse_ends_with_its_command(checkout: Checkout, number: int, seconds: float | None) -> None:
+def test_interrupted_warehouse_leaves_no_processes_or_files(
+    checkout: Checkout, number: int, seconds: float | None
+) -> None:
     running = checkout.begin("warehouse")
     running.wait_for_handlers()
     if seconds is None:
@@ -157,7 +159,7 @@ def test_the_warehouse_ends_with_its_command(checkout: Checkout, number: int, se
     assert checkout.leftovers() == []
 
 
-def test_a_warehouse_whose_command_was_killed_ends_too(checkout: Checkout) -> None:
+def test_warehouse_stops_after_its_command_is_killed(checkout: Checkout) -> None:
     running = checkout.begin("warehouse")
     running.wait_until(lambda: running.stdout.count("\n") == 2)
     running.process.kill()
@@ -166,25 +168,25 @@ def test_a_warehouse_whose_command_was_killed_ends_too(checkout: Checkout) -> No
     while marked_processes(checkout.state):
         assert time.monotonic() < until
         time.sleep(0.1)
-    done = checkout.command("down")
-    assert done.returncode == 0
+    completed = checkout.command("down")
+    assert completed.returncode == 0
     assert checkout.leftovers() == []
 
 
 def test_down_stops_a_warehouse_in_another_terminal(checkout: Checkout) -> None:
     running = checkout.begin("warehouse")
     running.wait_until(lambda: running.stdout.count("\n") == 2)
-    done = checkout.command("down")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "Stopped.\n", "")
+    completed = checkout.command("down")
+    assert (completed.returncode, completed.stdout, completed.stderr) == (0, "Stopped.\n", "")
     assert running.end(10) == 130
     assert running.stderr == "Stopped.\n"
     assert checkout.leftovers() == []
 
 
-def test_a_warehouse_whose_server_dies_says_so(checkout: Checkout) -> None:
+def test_dead_server_is_an_error_of_make_warehouse(checkout: Checkout) -> None:
     running = checkout.begin("warehouse")
     running.wait_until(lambda: running.stdout.count("\n") == 2)
     checkout.kill_postgres("warehouse")
     assert running.end(30) == 2
-    assert "PostgreSQL stopped" in the_message(running.stderr)
+    assert "PostgreSQL stopped" in error_message(running.stderr)
     assert checkout.leftovers() == []

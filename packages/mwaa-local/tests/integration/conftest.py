@@ -1,4 +1,4 @@
-"""Functions to invoke."""
+"""Deploys Lambda functions to the AWS stand-in."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from mwaa_local.testing.aws import Aws
 
 @pytest.fixture(scope="session")
 def deploy(aws: Aws) -> Callable[..., str]:
-    """`deploy(source, **configuration)` deploys a module `task.py` whose handler is `task.run`; returns its name."""
+    """`deploy(source, **configuration)` deploys a function with the handler `task.run` and returns its name."""
     iam = aws.client("iam")
     trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
     iam.create_role(RoleName="tests", AssumeRolePolicyDocument=json.dumps({"Statement": trust}))

@@ -1,4 +1,4 @@
-"""The layer that holds calls to policies takes requests as clients really send them."""
+"""The AWS stand-in checks IAM policies and signatures of requests as real clients send them."""
 
 import json
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from mwaa_local.testing.aws import Aws
 
 @pytest.fixture
 def s3(aws: Aws) -> Iterator[Any]:
-    """S3 as the release's role has it."""
+    """An S3 client with the release role."""
     seed.seed(aws.settings, SimpleNamespace(dbt_user="Aa1"), "warehouse.example.com", 5439)
     client = roles.client_of(roles.job_session(aws.settings, seed.RELEASE_ROLE_ARN), aws.settings, "s3")
     yield client
@@ -26,7 +26,7 @@ def s3(aws: Aws) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("name", ["a b", "a+b", "ü/ñ", "a//b", "a%20b", "a?b=c&d", "a~b*(c)'!", "..", "a:b,c=d;e@f$g"])
-def test_the_signature_of_any_key_is_as_the_client_has_it(s3: Any, name: str) -> None:
+def test_object_keys_with_special_characters_pass_the_signature_check(s3: Any, name: str) -> None:
     where = {"Bucket": seed.DAGS_BUCKET, "Key": f"dags/{name}"}
     s3.put_object(**where, Body=b"x" * 100_000, Metadata={"note": " two  words "})
     assert s3.get_object(**where)["Metadata"]["note"].strip() == "two  words"
@@ -36,18 +36,18 @@ def test_the_signature_of_any_key_is_as_the_client_has_it(s3: Any, name: str) ->
         s3.put_object(**where | {"Key": name}, Body=b"x")
 
 
-def test_an_upload_in_parts_is_one_and_a_denied_one_is_answered(s3: Any, tmp_path: Any) -> None:
+def test_multipart_upload_works_and_denied_upload_is_an_error(s3: Any, tmp_path: Any) -> None:
     file = tmp_path / "big"
     file.write_bytes(b"x" * 12_000_000)
     parts = TransferConfig(multipart_threshold=5_000_000, multipart_chunksize=6_000_000)
     s3.upload_file(str(file), seed.DAGS_BUCKET, "dags/big", Config=parts)
     assert s3.head_object(Bucket=seed.DAGS_BUCKET, Key="dags/big")["ContentLength"] == 12_000_000
-    # The client is still sending when the answer is known.
+    # The server responds while the client is still sending.
     with pytest.raises(ClientError, match=r"s3:PutObject on resource: .*/elsewhere"):
         s3.put_object(Bucket=seed.DAGS_BUCKET, Key="elsewhere", Body=file.read_bytes())
 
 
-def test_who_signs_nothing_gets_nothing(aws: Aws, s3: Any) -> None:
+def test_unsigned_requests_are_denied(aws: Aws, s3: Any) -> None:
     answer = httpx.get(f"{aws.url}/{seed.DAGS_BUCKET}")
     assert (answer.status_code, "MissingAuthenticationToken" in answer.text) == (403, True)
     credentials = httpx.get(f"{aws.url}/local/credentials/nowhere")
@@ -65,7 +65,7 @@ def test_only_the_administrator_can_assume_a_missing_role(aws: Aws) -> None:
     document = json.dumps({"Version": "2012-10-17", "Statement": policy})
     iam.put_role_policy(RoleName="short", PolicyName="all", PolicyDocument=document)
 
-    def taken(by: Any, arn: str, service: str) -> Any:
+    def assumed_client(by: Any, arn: str, service: str) -> Any:
         credentials = by.assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
         session = boto3.Session(credentials["AccessKeyId"], credentials["SecretAccessKey"], credentials["SessionToken"])
         return roles.client_of(session, aws.settings, service)
@@ -73,17 +73,17 @@ def test_only_the_administrator_can_assume_a_missing_role(aws: Aws) -> None:
     for account in ("123456789012", "210987654321"):
         absent = f"arn:aws:iam::{account}:role/absent"
         with pytest.raises(ClientError, match="not authorized to perform: sts:AssumeRole"):
-            taken(taken(sts, role, "sts"), absent, "iam")
-        taken(sts, absent, "iam").list_roles()
-    left = taken(sts, role, "s3")
-    left.list_buckets()
+            assumed_client(assumed_client(sts, role, "sts"), absent, "iam")
+        assumed_client(sts, absent, "iam").list_roles()
+    deleted_role_s3 = assumed_client(sts, role, "s3")
+    deleted_role_s3.list_buckets()
     iam.delete_role_policy(RoleName="short", PolicyName="all")
     iam.delete_role(RoleName="short")
     with pytest.raises(ClientError, match="its role has been deleted"):
-        left.list_buckets()
+        deleted_role_s3.list_buckets()
 
 
-def test_a_function_whose_role_does_not_trust_lambda_does_not_run(aws: Aws, deploy: Any) -> None:
+def test_function_does_not_run_if_its_role_does_not_trust_lambda(aws: Aws, deploy: Any) -> None:
     name, iam = deploy("def run(event, context): return 1\n"), aws.client("iam")
     trust = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
     role = iam.create_role(RoleName="untrusting", AssumeRolePolicyDocument=json.dumps({"Statement": trust}))

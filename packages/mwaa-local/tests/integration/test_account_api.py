@@ -1,4 +1,4 @@
-"""Calls about the account itself: simulated policies, and subscriptions that people must confirm."""
+"""Account APIs of the AWS stand-in: policy simulation, and SNS subscriptions that need confirmation."""
 
 import json
 import secrets
@@ -14,7 +14,7 @@ KEY = "arn:aws:kms:us-east-1:123456789012:key/one"
 
 @pytest.fixture
 def role(aws: Aws) -> str:
-    """A role that reads one bucket, decrypts for S3, and deletes nothing."""
+    """A role that can read one bucket and decrypt through S3, and cannot delete objects."""
     iam, name = aws.client("iam"), f"simulated-{secrets.token_hex(4)}"
     policy: dict[str, Any] = {
         "Version": "2012-10-17",
@@ -55,7 +55,7 @@ def test_each_action_is_simulated_on_each_resource(aws: Aws, role: str) -> None:
     assert decisions(aws, role, "s3:GetObject") == {("s3:GetObject", "*"): "implicitDeny"}
 
 
-def test_context_keys_decide_about_conditions(aws: Aws, role: str) -> None:
+def test_context_keys_decide_conditions(aws: Aws, role: str) -> None:
     for service, decision in (("s3", "allowed"), ("sqs", "implicitDeny")):
         values = [f"{service}.us-east-1.amazonaws.com"]
         entry = {"ContextKeyName": "kms:ViaService", "ContextKeyValues": values, "ContextKeyType": "string"}
@@ -63,14 +63,14 @@ def test_context_keys_decide_about_conditions(aws: Aws, role: str) -> None:
         assert answer == {("kms:Decrypt", KEY): decision}
 
 
-def test_wildcards_and_unknown_roles_are_refused(aws: Aws, role: str) -> None:
+def test_wildcards_and_unknown_roles_are_rejected(aws: Aws, role: str) -> None:
     with pytest.raises(ClientError, match=r"InvalidInput.*Invalid Action Names: s3:\*"):
         decisions(aws, role, "s3:*")
     with pytest.raises(ClientError, match="NoSuchEntity"):
         decisions(aws, f"{role}x", "s3:GetObject")
 
 
-def test_subscriptions_of_people_wait_for_confirmation(aws: Aws) -> None:
+def test_email_subscriptions_wait_for_confirmation(aws: Aws) -> None:
     sns, name = aws.client("sns"), secrets.token_hex(4)
     topic = sns.create_topic(Name=name)["TopicArn"]
     queue = f"arn:aws:sqs:us-east-1:123456789012:{name}"

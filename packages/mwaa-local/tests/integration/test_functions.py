@@ -1,4 +1,4 @@
-"""Invoking functions at the AWS stand-in: the deployed code runs, and its outcome comes back as from Lambda."""
+"""Lambda invocations of the AWS stand-in run the deployed code and return its result as Lambda does."""
 
 import base64
 import json
@@ -17,14 +17,14 @@ ECHO = "def run(event, context):\n    return {'event': event, 'id': context.aws_
 
 
 def invoke(aws, name, payload=None, **options):
-    """`(FunctionError, decoded payload, whole answer)`"""
+    """Return `(FunctionError, decoded payload, response)`."""
     body = {} if payload is None else {"Payload": json.dumps(payload)}
     answer = aws.client("lambda").invoke(FunctionName=name, **body, **options)
     return answer.get("FunctionError"), json.loads(answer["Payload"].read() or "null"), answer
 
 
 @pytest.mark.parametrize("event", [{}, {"a": [1, "ü", None]}, [], "text", 0, None, {"long": "x" * 1_000_000}])
-def test_a_function_gets_the_event_and_its_result_comes_back(aws, deploy, event):
+def test_invocation_passes_the_event_and_returns_the_result(aws, deploy, event):
     failed, result, answer = invoke(aws, deploy(ECHO), [event])
     assert not failed
     assert result["event"] == [event]
@@ -32,36 +32,36 @@ def test_a_function_gets_the_event_and_its_result_comes_back(aws, deploy, event)
     assert answer["ExecutedVersion"] == "$LATEST"
 
 
-def test_without_a_payload_the_event_is_empty(aws, deploy):
+def test_event_is_empty_without_a_payload(aws, deploy):
     assert invoke(aws, deploy(ECHO))[1]["event"] == {}
 
 
-def test_every_way_to_name_a_function_leads_to_it(aws, deploy):
+def test_function_can_be_invoked_by_name_alias_version_and_arn(aws, deploy):
     name = deploy(ECHO)
     functions = aws.client("lambda")
     functions.publish_version(FunctionName=name)
     functions.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
     partial = f"{ACCOUNT_ID}:function:{name}"
-    for way in (
+    for identifier in (
         name,
         f"{name}:live",
         partial,
         f"arn:aws:lambda:{REGION}:{partial}",
         f"arn:aws:lambda:{REGION}:{partial}:1",
     ):
-        assert invoke(aws, way, {"way": way})[1]["event"] == {"way": way}
+        assert invoke(aws, identifier, {"way": identifier})[1]["event"] == {"way": identifier}
     assert invoke(aws, name, Qualifier="live")[2]["ExecutedVersion"] == "1"
 
 
-def test_a_function_that_is_not_there_is_not_found(aws, deploy):
+def test_missing_function_version_or_alias_is_not_found(aws, deploy):
     name = deploy(ECHO)
-    for way, qualifier in (("absent", "$LATEST"), (name, "7"), (name, "absent"), (f"{name}:absent", "$LATEST")):
+    for identifier, qualifier in (("absent", "$LATEST"), (name, "7"), (name, "absent"), (f"{name}:absent", "$LATEST")):
         with pytest.raises(ClientError, match="Function not found") as caught:
-            invoke(aws, way, Qualifier=qualifier)
+            invoke(aws, identifier, Qualifier=qualifier)
         assert caught.value.response["Error"]["Code"] == "ResourceNotFoundException"
 
 
-def test_what_a_handler_raises_surfaces(aws, deploy):
+def test_error_of_the_handler_is_returned_and_logged(aws, deploy):
     name = deploy("def run(event, context):\n    print('before')\n    raise KeyError(event['why'])\n")
     failed, error, answer = invoke(aws, name, {"why": "no such key"}, LogType="Tail")
     assert failed == "Unhandled"
@@ -84,14 +84,14 @@ def test_what_a_handler_raises_surfaces(aws, deploy):
         ("import os\nos.kill(os.getpid(), 9)\n", "Runtime.ExitError", "exit status -9"),
     ],
 )
-def test_a_function_that_cannot_run_says_so(aws, deploy, source, kind, text):
+def test_function_that_cannot_run_returns_lambdas_error(aws, deploy, source, kind, text):
     failed, error, _ = invoke(aws, deploy(source), {})
     assert failed == "Unhandled"
     assert error["errorType"] == kind
     assert text in error["errorMessage"]
 
 
-def test_a_function_over_its_time_is_killed_with_what_it_started(aws, deploy):
+def test_function_that_times_out_is_killed_with_its_child_processes(aws, deploy):
     source = """
 import subprocess, time
 def run(event, context):
@@ -110,17 +110,17 @@ def run(event, context):
     assert not _alive(child)
 
 
-def test_a_function_has_its_variables_and_nothing_of_this_machine(aws, deploy):
+def test_function_gets_only_its_own_environment_variables(aws, deploy):
     source = "import os\ndef run(event, context): return dict(os.environ)\n"
     variables = {"TOPIC_ARN": "arn", "AWS_ENDPOINT_URL": "http://169.254.0.1"}
-    _, seen, _ = invoke(aws, deploy(source, Environment={"Variables": variables}), {})
-    assert seen["TOPIC_ARN"] == "arn"
-    assert seen["AWS_ENDPOINT_URL"] == aws.url
-    assert seen["AWS_REGION"] == REGION
-    assert not {"HOME", "USER", "LOCAL_DIR", "LOCAL_AWS_PORT", "PYTEST_CURRENT_TEST"} & set(seen)
+    _, function_variables, _ = invoke(aws, deploy(source, Environment={"Variables": variables}), {})
+    assert function_variables["TOPIC_ARN"] == "arn"
+    assert function_variables["AWS_ENDPOINT_URL"] == aws.url
+    assert function_variables["AWS_REGION"] == REGION
+    assert not {"HOME", "USER", "LOCAL_DIR", "LOCAL_AWS_PORT", "PYTEST_CURRENT_TEST"} & set(function_variables)
 
 
-def test_an_asynchronous_invocation_returns_at_once_and_runs(aws, deploy):
+def test_asynchronous_invocation_returns_at_once_and_runs(aws, deploy):
     aws.client("s3").create_bucket(Bucket="tests-asynchronous")
     source = """
 import time, boto3
@@ -134,7 +134,7 @@ def run(event, context):
     )
 
 
-def test_a_bad_call_is_refused_before_anything_runs(aws, deploy):
+def test_invalid_invocation_is_rejected_before_the_function_runs(aws, deploy):
     name = deploy("open('/nonexistent')\n")
     functions = aws.client("lambda")
     with pytest.raises(ClientError, match="Could not parse request body into json") as caught:
@@ -146,7 +146,7 @@ def test_a_bad_call_is_refused_before_anything_runs(aws, deploy):
     assert functions.invoke(FunctionName=name, InvocationType="DryRun")["StatusCode"] == 204
 
 
-def test_a_function_with_a_reserved_concurrency_of_zero_is_throttled(aws, deploy):
+def test_function_with_zero_reserved_concurrency_is_throttled(aws, deploy):
     name = deploy(ECHO)
     functions = aws.client("lambda")
     functions.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
@@ -157,7 +157,7 @@ def test_a_function_with_a_reserved_concurrency_of_zero_is_throttled(aws, deploy
     assert invoke(aws, name, 1)[1]["event"] == 1
 
 
-def test_sixteen_at_once_each_get_their_own_answer_and_leave_nothing(aws, deploy):
+def test_sixteen_parallel_invocations_return_their_own_results(aws, deploy):
     name = deploy(ECHO, Timeout=60)
     with ThreadPoolExecutor(16) as pool:
         results = list(pool.map(lambda number: invoke(aws, name, number), range(16)))

@@ -1,6 +1,6 @@
-"""dbt with the profile of a connection that says iam: it asks AWS for temporary credentials, and for no password.
+"""dbt with an IAM connection requests temporary credentials from AWS and needs no password.
 
-The warehouse is in the task's own account, or in another one and another Region, where a role asks for them.
+The warehouse is in the task's account, or in another account and Region, where dbt assumes a role.
 """
 
 import json
@@ -17,7 +17,7 @@ from mwaa_local.testing.aws import Aws
 from mwaa_release.build import pipelines_package
 
 PROJECT = "name: iam\nprofile: iam\n"
-# As a task does it: in Airflow's own environment, by the DAGs' own mapping.
+# Runs in Airflow's environment with the DAGs' profile mapping, as in a task.
 WRITE_PROFILE = """
 import json, pathlib, sys
 from cosmos.config import ProfileConfig
@@ -34,14 +34,14 @@ ROLE = "arn:aws:iam::210987654321:role/flights-warehouse-login"
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("role", "region"), [(None, "us-east-1"), (ROLE, "eu-west-1")])
-def test_dbt_asks_aws_for_credentials_of_the_database_user(
+def test_dbt_requests_credentials_of_the_database_user(
     aws: Aws, airflow_python: Path, tmp_path: Path, role: str | None, region: str
 ) -> None:
     extra = {"iam": True, "cluster_identifier": "iam-test", "region": region} | ({"role_arn": role} if role else {})
     connection = {
         "conn_type": "redshift",
         "host": "127.0.0.1",
-        # Nothing listens there: the answer that matters is that of AWS.
+        # Nothing listens on this port. The test needs only AWS's response.
         "port": 1,
         "schema": "dev",
         "login": "dbt_user",
@@ -50,25 +50,25 @@ def test_dbt_asks_aws_for_credentials_of_the_database_user(
     environment = {**os.environ, **aws.environment(), "AIRFLOW_CONN_WAREHOUSE": json.dumps(connection)}
     environment |= {"PYTHONPATH": str(pipelines_package().parent), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [airflow_python, "-c", WRITE_PROFILE, tmp_path / "profiles.yml"]
-    written = subprocess.run(
+    completed = subprocess.run(
         command, env={**environment, "AIRFLOW_HOME": str(tmp_path)}, check=True, capture_output=True, text=True
     )
-    environment |= json.loads(written.stdout.splitlines()[-1])
+    environment |= json.loads(completed.stdout.splitlines()[-1])
     (tmp_path / "dbt_project.yml").write_text(PROJECT)
 
     def debug() -> str:
         dbt = [Path(sys.executable).with_name("dbt"), "debug", "--target", "prod"]
         folders = ["--project-dir", tmp_path, "--profiles-dir", tmp_path]
-        done = subprocess.run(
+        completed = subprocess.run(
             [*dbt, *folders], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
         )
-        assert done.returncode != 0
-        return done.stdout
+        assert completed.returncode != 0
+        return completed.stdout
 
     output = debug()
     assert "method: iam" in output
     assert "ClusterNotFound" in output, output
-    redshift = of_the_warehouse(aws, role, region)
+    redshift = redshift_client(aws, role, region)
     redshift.create_cluster(
         ClusterIdentifier="iam-test", NodeType="ra3.large", MasterUsername="a", ManageMasterPassword=True
     )
@@ -76,13 +76,13 @@ def test_dbt_asks_aws_for_credentials_of_the_database_user(
         output = debug()
     finally:
         redshift.delete_cluster(ClusterIdentifier="iam-test", SkipFinalClusterSnapshot=True)
-    # With them it goes on to the cluster.
+    # With credentials, dbt tries to connect to the cluster.
     assert "ClusterNotFound" not in output
     assert "refused" in output.lower(), output
 
 
-def of_the_warehouse(aws: Aws, role: str | None, region: str) -> Any:
-    """A client of Redshift in the account and Region of the warehouse."""
+def redshift_client(aws: Aws, role: str | None, region: str) -> Any:
+    """Return a Redshift client for the warehouse's account and Region."""
     if role is None:
         return aws.client("redshift")
     credentials = aws.client("sts").assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]

@@ -1,4 +1,4 @@
-"""The resources that the AWS stand-in starts with, and the delivery of an alert."""
+"""The initial resources of the AWS stand-in, and the delivery of alerts."""
 
 import json
 from types import SimpleNamespace
@@ -28,20 +28,20 @@ def secret(aws, name):
     return json.loads(aws.client("secretsmanager").get_secret_value(SecretId=name)["SecretString"])
 
 
-def test_an_alert_arrives_as_it_was_published(seeded):
+def test_alert_is_delivered_as_published(seeded):
     failed = [
         {"unique_id": "model.flights.fct_flights", "status": "error", "message": "Ünexpected\x1b[0m", "try_number": 2}
     ]
     error, result = alert(seeded, {"dag_name": "flights_pipeline", "failed": failed})
     assert not error, result
     assert result["message_id"]
-    (arrived,) = read_alerts(seeded.settings)
-    assert arrived["subject"] == "FAILED flights_pipeline: model.flights.fct_flights"
-    assert "model.flights.fct_flights (error, try 2)\n  Ünexpected" in arrived["message"]
+    (delivered,) = read_alerts(seeded.settings)
+    assert delivered["subject"] == "FAILED flights_pipeline: model.flights.fct_flights"
+    assert "model.flights.fct_flights (error, try 2)\n  Ünexpected" in delivered["message"]
     assert read_alerts(seeded.settings) == []
 
 
-def test_no_alert_is_lost_and_they_come_in_order(seeded):
+def test_all_alerts_are_delivered_in_order(seeded):
     queue, topic = seeded.client("sqs"), seeded.client("sns")
     arn = topic.create_topic(Name="local-alerts")["TopicArn"]
     for number in range(25):
@@ -49,22 +49,26 @@ def test_no_alert_is_lost_and_they_come_in_order(seeded):
     alerts = read_alerts(seeded.settings)
     assert [a["subject"] for a in alerts] == [f"FAILED {number}" for number in range(25)]
     url = queue.get_queue_url(QueueName="local-alerts-inbox")["QueueUrl"]
-    left = queue.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
-    assert left["ApproximateNumberOfMessages"] == left["ApproximateNumberOfMessagesNotVisible"] == "0"
+    queue_attributes = queue.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    assert (
+        queue_attributes["ApproximateNumberOfMessages"]
+        == queue_attributes["ApproximateNumberOfMessagesNotVisible"]
+        == "0"
+    )
 
 
-def test_the_largest_alert_arrives(seeded):
+def test_largest_alert_is_delivered_within_the_size_limit(seeded):
     nodes = [{"unique_id": f"model.flights.m{n}", "message": '"é\\' * 100} for n in range(5000)]
     error, result = alert(seeded, {"dag_name": "flights_pipeline", "failed": nodes})
     assert not error, result
-    (arrived,) = read_alerts(seeded.settings)
-    assert "5000 failed:" in arrived["message"]
-    # SNS counts the texts of all protocols together, each as it is quoted in JSON.
-    assert arrived["message"].count("- model.flights.m") > 50
-    assert "... and " in arrived["message"]
+    (delivered,) = read_alerts(seeded.settings)
+    assert "5000 failed:" in delivered["message"]
+    # The size limit of SNS applies to the JSON-quoted texts of all protocols together.
+    assert delivered["message"].count("- model.flights.m") > 50
+    assert "... and " in delivered["message"]
 
 
-def test_a_bad_payload_is_the_invokers_error_and_no_alert(seeded):
+def test_invalid_payload_is_an_error_and_sends_no_alert(seeded):
     error, result = alert(seeded, {"run_id": "1"})
     assert error == "Unhandled"
     assert result["errorType"] == "InvalidPayloadError"
@@ -72,7 +76,7 @@ def test_a_bad_payload_is_the_invokers_error_and_no_alert(seeded):
     assert read_alerts(seeded.settings) == []
 
 
-def test_a_broken_function_fails_until_it_is_seeded_again(seeded):
+def test_broken_function_fails_until_it_is_seeded_again(seeded):
     break_lambda(seeded.settings)
     error, result = alert(seeded, {"dag_name": "flights_pipeline"})
     assert error == "Unhandled"
@@ -83,7 +87,7 @@ def test_a_broken_function_fails_until_it_is_seeded_again(seeded):
     assert len(read_alerts(seeded.settings)) == 1
 
 
-def test_seeding_again_changes_what_changed_and_doubles_nothing(seeded):
+def test_seeding_again_updates_resources_without_duplicates(seeded):
     first = seed(seeded.settings, PASSWORDS, "127.0.0.1", 5439)
     second = seed(seeded.settings, SimpleNamespace(dbt_user="Aa1another"), "warehouse.example.com", 5555)
     assert first == second
@@ -96,6 +100,6 @@ def test_seeding_again_changes_what_changed_and_doubles_nothing(seeded):
     assert len(subscriptions) == 1
 
 
-def test_the_bucket_for_mwaa_is_versioned(seeded):
+def test_mwaa_bucket_is_versioned(seeded):
     assert seeded.client("s3").get_bucket_versioning(Bucket="local-mwaa")["Status"] == "Enabled"
     assert "Status" not in seeded.client("s3").get_bucket_versioning(Bucket="local-landing")

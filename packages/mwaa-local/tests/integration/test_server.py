@@ -1,4 +1,4 @@
-"""The AWS stand-in as a process: it starts, holds 30 MB objects, and leaves nothing behind when it stops."""
+"""The AWS stand-in as a process: start, 30 MB objects, and stop without leftovers."""
 
 import contextlib
 import io
@@ -24,21 +24,21 @@ from mwaa_local.testing.aws import running_aws
 
 @pytest.mark.parametrize("addressing", ["path", "virtual", "auto"])
 @pytest.mark.parametrize("checksum", [{}, {"ChecksumAlgorithm": "SHA256"}])
-def test_an_object_of_30_mb_comes_back_as_it_was(aws, addressing, checksum):
+def test_object_of_30_mb_is_returned_unchanged(aws, addressing, checksum):
     s3 = aws.client("s3", config=Config(s3={"addressing_style": addressing}))
     s3.create_bucket(Bucket="tests-objects")
     body = os.urandom(30 * 1024**2)
     started = time.monotonic()
     s3.put_object(Bucket="tests-objects", Key="flights é.csv", Body=body, **checksum)
     answer = s3.get_object(Bucket="tests-objects", Key="flights é.csv", ChecksumMode="ENABLED")
-    # Chunked uploads with a trailing checksum must arrive without their framing: boto3 checks what it reads.
+    # The server must remove the framing of chunked uploads with a trailing checksum. boto3 verifies the checksum.
     assert answer["Body"].read() == body
     assert answer["ContentLength"] == len(body)
     assert any(key.startswith("Checksum") for key in answer)
     assert time.monotonic() - started < 30
 
 
-def test_an_upload_in_parts_comes_back_as_it_was(aws):
+def test_multipart_upload_is_returned_unchanged(aws):
     s3 = aws.client("s3")
     s3.create_bucket(Bucket="tests-objects")
     body = os.urandom(30 * 1024**2)
@@ -48,7 +48,7 @@ def test_an_upload_in_parts_comes_back_as_it_was(aws):
     assert s3.get_object(Bucket="tests-objects", Key="parts")["Body"].read() == body
 
 
-def test_two_run_side_by_side_and_know_nothing_of_each_other(aws, tmp_path):
+def test_two_stand_ins_are_isolated_from_each_other(aws, tmp_path):
     with running_aws(tmp_path) as another:
         another.client("s3").create_bucket(Bucket="tests-only-here")
         names = [[b["Name"] for b in one.client("s3").list_buckets()["Buckets"]] for one in (another, aws)]
@@ -56,8 +56,8 @@ def test_two_run_side_by_side_and_know_nothing_of_each_other(aws, tmp_path):
     assert "tests-only-here" not in names[1]
 
 
-def test_a_busy_port_is_an_error_that_names_the_variable(aws):
-    done = subprocess.run(
+def test_busy_port_error_names_its_variable(aws):
+    completed = subprocess.run(
         [sys.executable, "-m", "mwaa_local", "aws"],
         cwd=REPOSITORY,
         env={**os.environ, "LOCAL_AWS_PORT": str(aws.settings.aws_port)},
@@ -66,17 +66,17 @@ def test_a_busy_port_is_an_error_that_names_the_variable(aws):
         timeout=60,
         check=False,
     )
-    assert done.returncode == 2
-    assert "LOCAL_AWS_PORT" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert completed.returncode == 2
+    assert "LOCAL_AWS_PORT" in completed.stderr
+    assert "Traceback" not in completed.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_stops_at_once_and_leaves_nothing(tmp_path, number):
+def test_stand_in_stops_within_seconds_and_leaves_nothing(tmp_path, number):
     with running_aws(tmp_path) as stand_in:
         seed(stand_in.settings, Passwords.generate(tmp_path / "passwords"), "127.0.0.1", 5439)
         functions = stand_in.client("lambda", config=Config(retries={"total_max_attempts": 1}))
-        functions.update_function_code(FunctionName="sns_notification", ZipFile=_sleeper())
+        functions.update_function_code(FunctionName="sns_notification", ZipFile=_sleeping_function())
         waiting = threading.Thread(target=_ignoring_errors, args=(functions.invoke,), daemon=True)
         waiting.start()
         children = _wait_for_children(stand_in.process.pid)
@@ -91,7 +91,7 @@ def test_it_stops_at_once_and_leaves_nothing(tmp_path, number):
     assert "Traceback" not in (tmp_path / "aws.log").read_text()
 
 
-def _sleeper() -> bytes:
+def _sleeping_function() -> bytes:
     code = io.BytesIO()
     with zipfile.ZipFile(code, "w") as archive:
         archive.writestr("handler.py", "import time\ndef lambda_handler(event, context): time.sleep(600)\n")

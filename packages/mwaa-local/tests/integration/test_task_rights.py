@@ -1,7 +1,7 @@
-"""The AWS calls of tasks, made by the DAGs' own code with the role of infra/environment.yml.
+"""Tasks need each permission of the execution role in infra/environment.yml, and have no other permission.
 
-Each right of the role that a pipeline uses is taken away once, and must be missed. That a whole run has all of them is
-seen by every `make run`, whose tasks have this role.
+The test removes each permission once and makes the AWS calls of the DAGs' code, which must fail. `make run` proves
+that the role has all permissions of a whole run, because its tasks have this role too.
 """
 
 import json
@@ -27,7 +27,7 @@ from mwaa_local.testing.rights import denied, each_taken_away
 from mwaa_release.build import pipelines_package
 
 ROLE = "environment-ExecutionRole"
-# Makes the calls of a run for each line on stdin, and answers with the error.
+# Makes the AWS calls of a run for each line on stdin and prints the errors.
 WORKER = """
 import io, json, logging, sys
 from types import SimpleNamespace
@@ -63,11 +63,11 @@ for _ in sys.stdin:
     logging.getLogger("mwaa_pipelines.unwritten_rows").removeHandler(handler)
     print("answer " + json.dumps(answer.getvalue()), flush=True)
 """
-# What it says when all went well: that there was something to keep.
-KEPT = "1 results are not in the audit table; the next run writes them from s3://local-mwaa/kept_results"
-# Rights that no code of this repository asks for: MWAA itself does, as its manual has them.
+# The output of a worker without errors: its unwritten results were stored.
+STORED_MESSAGE = "1 results are not in the audit table; the next run writes them from s3://local-mwaa/kept_results"
+# Permissions that only MWAA itself uses, from its manual.
 # https://docs.aws.amazon.com/mwaa/latest/userguide/mwaa-create-role.html
-OF_MWAA = (
+MWAA_PERMISSIONS = (
     *("airflow:", "logs:", "cloudwatch:", "sqs:"),
     *("s3:GetBucket", "s3:GetAccountPublicAccessBlock", "kms:DescribeKey", "kms:Encrypt"),
 )
@@ -75,13 +75,13 @@ OF_MWAA = (
 
 @dataclass
 class Tasks:
-    """A worker that does what tasks do."""
+    """A worker process that makes the AWS calls of tasks."""
 
     aws: Aws
     process: subprocess.Popen[str]
 
     def failure(self, folder: Path) -> str:
-        """Let MWAA copy the bucket, and a task do all it does with AWS; returns what failed."""
+        """Copy the bucket as MWAA does, make all AWS calls of a task, and return the error or an empty string."""
         worker = roles.client_of(roles.worker_session(self.aws.settings), self.aws.settings, "s3")
         try:
             DagsSync(worker, seed.DAGS_BUCKET, folder).once()
@@ -94,7 +94,7 @@ class Tasks:
         for line in self.process.stdout:
             if line.startswith("answer "):
                 answer = json.loads(line.removeprefix("answer ")).strip()
-                return "" if answer == KEPT else answer
+                return "" if answer == STORED_MESSAGE else answer
         raise AssertionError("the worker ended")
 
 
@@ -139,18 +139,18 @@ def tasks(airflow_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def test_tasks_need_each_permission_of_their_role(tasks: Tasks, tmp_path: Path) -> None:
     assert tasks.failure(tmp_path / "all") == ""
     assert len(seed.read_alerts(tasks.aws.settings)) == 1
-    idle = []
-    for taken in each_taken_away(tasks.aws, ROLE):
-        if taken.action.startswith(OF_MWAA):
+    unused = []
+    for permission in each_taken_away(tasks.aws, ROLE):
+        if permission.action.startswith(MWAA_PERMISSIONS):
             continue
         before = denied(tasks.aws)
         if tasks.failure(tmp_path / secrets.token_hex(4)):
-            assert re.search(f"{ROLE}/AmazonMWAA-airflow {taken.words}", denied(tasks.aws).removeprefix(before))
+            assert re.search(f"{ROLE}/AmazonMWAA-airflow {permission.words}", denied(tasks.aws).removeprefix(before))
         else:
-            idle.append((taken.action, taken.resource))
-    # As in the manual, one statement covers a bucket and its objects.
+            unused.append((permission.action, permission.resource))
+    # As in the manual, one statement covers both a bucket and its objects.
     bucket = f"arn:aws:s3:::{seed.DAGS_BUCKET}"
-    assert idle == [("s3:GetObject*", bucket), ("s3:List*", f"{bucket}/*")]
+    assert unused == [("s3:GetObject*", bucket), ("s3:List*", f"{bucket}/*")]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_tasks_need_each_permission_of_their_role(tasks: Tasks, tmp_path: Path) 
         ("iam", "list_roles", {}, "iam:ListRoles"),
     ],
 )
-def test_a_task_may_do_nothing_else(
+def test_tasks_have_no_other_permission(
     tasks: Tasks, service: str, call: str, arguments: dict[str, Any], needed: str
 ) -> None:
     if service == "s3":
@@ -187,7 +187,7 @@ def test_a_task_may_do_nothing_else(
         getattr(client, call)(**arguments)
 
 
-def test_an_untrusted_environment_gets_no_credentials(tasks: Tasks) -> None:
+def test_untrusted_environment_gets_no_credentials(tasks: Tasks) -> None:
     aws = tasks.aws
     role = aws.client("iam").get_role(RoleName=ROLE)["Role"]["Arn"]
     seed.client(aws.settings, "mwaa").create_environment(

@@ -1,4 +1,4 @@
-"""Wheels in S3 instead of a package index: what startup.sh downloads, and whether requirements.txt is complete."""
+"""Wheels in S3 replace the package index: startup.sh downloads them, and requirements.txt is complete."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from mwaa_local.settings import REPOSITORY
 from mwaa_local.testing.aws import Aws
 
 BUCKET = "wheels-of-the-tests"
-# `python3 -` downloads; everything after the download fails at once.
+# `python3 -` downloads the wheels. All other Python commands fail at once.
 PYTHON = f'#!/bin/bash\n[ "$1" = - ] && exec {sys.executable} "$@"\nexit 1\n'
 
 # Packages of 001-install-required-pip-packages.sh in aws/amazon-mwaa-docker-images (3.3.1, read 2026-11). Its bill of
@@ -24,7 +24,7 @@ IMAGE = [
     *("apache-airflow", "apache-airflow-providers-amazon", "apache-airflow-providers-postgres"),
     *("apache-airflow-providers-standard", "msgpack", "psycopg2-binary", "virtualenv"),
 ]
-# Prints the dependencies of the image, and those of Cosmos.
+# Prints the dependencies of the image and of Cosmos.
 CLOSURES = """
 import importlib.metadata, json, sys
 from packaging.requirements import Requirement
@@ -68,7 +68,7 @@ def s3(aws: Aws):
     return client
 
 
-def test_startup_downloads_pinned_wheels_and_those_of_requirements(aws: Aws, s3, tmp_path: Path) -> None:
+def test_startup_downloads_the_wheels_of_dbt_and_of_requirements(aws: Aws, s3, tmp_path: Path) -> None:
     needed = ["dbt/dbt_redshift-1.11.1-py3-none-any.whl", "dbt/jinja2-3.1.6-py3-none-any.whl"]
     needed += ["requirements/aenum-3.1.17-py3-none-any.whl"]
     for name in [*needed, "dbt/dbt_redshift-1.10.0-py3-none-any.whl"]:
@@ -78,7 +78,7 @@ def test_startup_downloads_pinned_wheels_and_those_of_requirements(aws: Aws, s3,
     assert downloaded == {Path(name).name: name for name in needed}
 
 
-def test_startup_names_the_bucket_folder_without_wheels(aws: Aws, s3, tmp_path: Path) -> None:
+def test_startup_error_names_the_folder_without_wheels(aws: Aws, s3, tmp_path: Path) -> None:
     for address, words in (
         (f"s3://{BUCKET}/nothing", f"s3://{BUCKET}/nothing is empty; release what this command builds: "),
         ("s3://no-such-bucket/wheels", "The specified bucket does not exist"),
@@ -90,10 +90,10 @@ def test_startup_names_the_bucket_folder_without_wheels(aws: Aws, s3, tmp_path: 
         assert words in error
 
 
-def test_requirements_pin_every_dependency_that_the_image_lacks(airflow_python: Path) -> None:
+def test_requirements_pin_every_package_that_the_image_lacks(airflow_python: Path) -> None:
     command = [airflow_python, "-c", CLOSURES, json.dumps(IMAGE)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    image, cosmos = (set(names) for names in json.loads(done.stdout))
+    completed = subprocess.run(command, capture_output=True, text=True, check=True)
+    image, cosmos = (set(names) for names in json.loads(completed.stdout))
     text = (REPOSITORY / "requirements.txt").read_text()
     pinned = dict(re.findall(r"^([\w-]+)==(\S+)$", text, re.MULTILINE))
     assert set(pinned) >= cosmos - image

@@ -1,4 +1,4 @@
-"""Which call of AWS a request is."""
+"""HTTP requests are recognized as AWS API operations with their parameters."""
 
 import json
 from typing import Any
@@ -40,13 +40,15 @@ COPY = {"headers": {"x-amz-copy-source": "b/old"}}
         ("DELETE", "/b", {}, "DeleteBucket", {"Bucket": "b"}),
     ],
 )
-def test_of_s3(method: str, path: str, more: dict[str, Any], operation: str, parameters: dict[str, str]) -> None:
+def test_s3_request_is_read_as_operation_and_parameters(
+    method: str, path: str, more: dict[str, Any], operation: str, parameters: dict[str, str]
+) -> None:
     parsed = call("s3", method, path, **more)
     assert parsed.operation == operation
     assert parsed.parameters.items() >= parameters.items()
 
 
-def test_a_batch_of_deletions_names_its_objects() -> None:
+def test_batch_deletion_names_its_objects() -> None:
     body = "<Delete><Object><Key>a</Key></Object><Object><Key>b</Key><VersionId>1</VersionId></Object></Delete>"
     parsed = call("s3", "POST", "/b?delete", data=body)
     assert parsed.operation == "DeleteObjects"
@@ -72,7 +74,7 @@ def test_a_batch_of_deletions_names_its_objects() -> None:
         ),
     ],
 )
-def test_of_other_services(
+def test_request_is_read_as_operation_and_parameters(
     service: str, method: str, path: str, more: dict[str, Any], operation: str, parameters: dict[str, str]
 ) -> None:
     parsed = call(service, method, path, **more)
@@ -91,6 +93,6 @@ def test_of_other_services(
         ("ec2", "POST", "/", {"data": {"Action": "DescribeVpcs"}}),
     ],
 )
-def test_what_is_no_call_is_not_guessed(service: str, method: str, path: str, more: dict[str, Any]) -> None:
+def test_unknown_operation_is_an_error(service: str, method: str, path: str, more: dict[str, Any]) -> None:
     with pytest.raises(UnknownCallError, match=service):
         call(service, method, path, **more)

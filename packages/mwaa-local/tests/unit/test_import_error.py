@@ -1,4 +1,4 @@
-"""Airflow's traceback of a DAG file, reduced to the error message."""
+"""Airflow's traceback of a DAG file is reduced to the error message."""
 
 from mwaa_local.mwaa.api import import_error
 
@@ -9,7 +9,7 @@ HEAD = """Traceback (most recent call last):
 """
 
 
-def test_an_error_of_ours_says_everything_itself() -> None:
+def test_pipeline_error_is_shown_without_its_traceback() -> None:
     trace = (
         HEAD
         + '  File "/x/dags/pipelines.py", line 21, in <module>\n'
@@ -27,7 +27,7 @@ def test_an_error_of_ours_says_everything_itself() -> None:
     )
 
 
-def test_any_other_error_comes_with_its_line() -> None:
+def test_other_errors_are_shown_with_their_line() -> None:
     trace = (
         HEAD
         + '  File "/x/dags/pipelines.py", line 9, in <module>\n    import nothing\nModuleNotFoundError: No module\n'
@@ -35,12 +35,12 @@ def test_any_other_error_comes_with_its_line() -> None:
     assert import_error(trace) == 'ModuleNotFoundError: No module\n    File "/x/dags/pipelines.py", line 9, in <module>'
 
 
-def test_a_file_that_is_no_python_comes_with_its_line() -> None:
+def test_syntax_error_is_shown_with_its_line() -> None:
     trace = HEAD + '  File "/x/dags/pipelines.py", line 9\n    for pipeline on\n    ^^^\nSyntaxError: invalid syntax\n'
     assert import_error(trace) == 'SyntaxError: invalid syntax\n    File "/x/dags/pipelines.py", line 9'
 
 
-def test_the_last_of_chained_errors_counts() -> None:
+def test_last_of_chained_errors_is_shown() -> None:
     trace = (
         HEAD
         + "KeyError: 'a'\n\nDuring handling of the above exception, another exception occurred:\n\n"
@@ -50,7 +50,7 @@ def test_the_last_of_chained_errors_counts() -> None:
     assert import_error(trace).startswith("ValueError: b\n")
 
 
-def test_what_is_no_traceback_is_kept() -> None:
+def test_error_without_a_traceback_is_unchanged() -> None:
     assert import_error("DagBag import timeout for /x/dags/pipelines.py after 30.0s") == (
         "DagBag import timeout for /x/dags/pipelines.py after 30.0s"
     )

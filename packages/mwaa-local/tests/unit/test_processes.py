@@ -1,4 +1,4 @@
-"""Starting, finding and stopping processes, whatever they do to hide or to resist."""
+"""Starting, finding and stopping processes, including orphans and processes that ignore SIGTERM."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from mwaa_local import processes
 from mwaa_local.processes import MARK, Child, base_environment, lock_holder, marked_processes, spawn, sweep, take_lock
 from mwaa_local.settings import SetupError
 
-# Starts a process in a new session that ignores SIGTERM, and ends, so that the process has no parent.
+# Starts a process that ignores SIGTERM in a new session, then exits and orphans it.
 ORPHAN = """
 import subprocess, sys
 resists = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
@@ -42,15 +42,15 @@ def test_sweep_kills_orphans_that_ignore_sigterm(marked: Path) -> None:
     child = spawn("orphan", [sys.executable, "-c", ORPHAN], base_environment(), marked / "log")
     _wait(child, "up")
     assert child.process.wait(20) == 0
-    (left,) = marked_processes(marked)
+    (orphan,) = marked_processes(marked)
     assert sweep(marked) == 1
-    assert not left.is_running() or left.status() == psutil.STATUS_ZOMBIE
+    assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
     assert sweep(marked) == 0
 
 
 def test_sweep_leaves_other_checkouts_alone(marked: Path) -> None:
-    mine = {**base_environment(), MARK: str(marked / "other")}
-    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env=mine)
+    other_mark = {**base_environment(), MARK: str(marked / "other")}
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env=other_mark)
     try:
         assert sweep(marked) == 0
         assert other.poll() is None
@@ -59,7 +59,7 @@ def test_sweep_leaves_other_checkouts_alone(marked: Path) -> None:
         other.wait()
 
 
-def test_stop_kills_what_does_not_end_in_time(marked: Path) -> None:
+def test_stop_kills_a_process_that_ignores_sigterm(marked: Path) -> None:
     resists = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
     )
@@ -69,7 +69,7 @@ def test_stop_kills_what_does_not_end_in_time(marked: Path) -> None:
     assert child.process.returncode == -9
 
 
-def test_a_process_that_ended_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
+def test_ended_process_error_includes_the_end_of_its_log(tmp_path: Path) -> None:
     ends = "print('one\\ntwo [/x]'); raise SystemExit(3)"
     child = spawn("warehouse", [sys.executable, "-c", ends], dict(os.environ), tmp_path / "w.log")
     child.process.wait(20)
@@ -79,7 +79,7 @@ def test_a_process_that_ended_is_told_with_the_end_of_its_log(tmp_path: Path) ->
         child.check()
 
 
-def test_a_process_that_was_killed_is_told_by_signal(tmp_path: Path) -> None:
+def test_killed_process_error_names_the_signal(tmp_path: Path) -> None:
     child = spawn("aws", [sys.executable, "-c", "import time; time.sleep(600)"], dict(os.environ), tmp_path / "a.log")
     child.process.kill()
     child.process.wait(20)
@@ -87,7 +87,7 @@ def test_a_process_that_was_killed_is_told_by_signal(tmp_path: Path) -> None:
         child.check()
 
 
-def test_what_is_never_ready_is_told(tmp_path: Path) -> None:
+def test_process_that_is_not_ready_in_time_is_an_error(tmp_path: Path) -> None:
     child = spawn("aws", [sys.executable, "-c", "import time; time.sleep(600)"], dict(os.environ), tmp_path / "a.log")
     try:
         with pytest.raises(SetupError, match="aws was not ready after 0 s"):
@@ -96,7 +96,7 @@ def test_what_is_never_ready_is_told(tmp_path: Path) -> None:
         processes.stop([child])
 
 
-def test_a_lock_is_held_once_and_names_its_holder(tmp_path: Path) -> None:
+def test_lock_has_one_holder_and_names_it(tmp_path: Path) -> None:
     lock = tmp_path / "state" / "lock"
     assert lock_holder(lock) is None
     with take_lock(lock, "no"):
@@ -109,13 +109,13 @@ def test_a_lock_is_held_once_and_names_its_holder(tmp_path: Path) -> None:
         assert lock_holder(lock) == psutil.Process()
 
 
-def test_a_lock_dies_with_its_holder_and_not_later(tmp_path: Path) -> None:
+def test_lock_is_released_when_its_holder_dies(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
-    holds = (
+    hold_lock = (
         "import pathlib, subprocess, sys, time; from mwaa_local.processes import take_lock;"
         "held = take_lock(pathlib.Path(sys.argv[1]), 'no'); subprocess.Popen(['sleep', '60']); time.sleep(600)"
     )
-    holder = subprocess.Popen([sys.executable, "-c", holds, str(lock)], env={**os.environ, MARK: str(tmp_path)})
+    holder = subprocess.Popen([sys.executable, "-c", hold_lock, str(lock)], env={**os.environ, MARK: str(tmp_path)})
     try:
         until = time.monotonic() + 20
         while (owner := lock_holder(lock)) is None:
@@ -127,7 +127,7 @@ def test_a_lock_dies_with_its_holder_and_not_later(tmp_path: Path) -> None:
             time.sleep(0.02)
         holder.kill()
         holder.wait()
-        # Its child lives on, and holds nothing.
+        # The holder's child process still runs but does not hold the lock.
         assert len(marked_processes(tmp_path)) == 1
         take_lock(lock, "no").close()
     finally:
@@ -135,7 +135,7 @@ def test_a_lock_dies_with_its_holder_and_not_later(tmp_path: Path) -> None:
         sweep(tmp_path)
 
 
-def test_settings_of_other_tools_do_not_reach_the_stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_of_other_tools_are_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (
         "AWS_PROFILE",
         "AIRFLOW_HOME",

@@ -1,4 +1,4 @@
-"""How `make sql` reads its argument."""
+"""`make sql` accepts a SQL statement or the name of a saved question."""
 
 from pathlib import Path
 
@@ -15,25 +15,27 @@ def analyses(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_saved_question_is_asked_of_the_pipelines_schema(analyses: Path) -> None:
-    asked = "select name from analytics.audit_runs join analytics.audit_table"
-    assert statement(" what_failed\n", [analyses]) == asked
+def test_saved_question_reads_the_pipelines_schema(analyses: Path) -> None:
+    expected_sql = "select name from analytics.audit_runs join analytics.audit_table"
+    assert statement(" what_failed\n", [analyses]) == expected_sql
 
 
 @pytest.mark.parametrize("text", ["select 1", "  select '{{ ref(''x'') }}'", "vacuum", "SELECT what_failed FROM x"])
-def test_a_statement_stays_as_it_is(analyses: Path, text: str) -> None:
+def test_sql_statement_is_unchanged(analyses: Path, text: str) -> None:
     assert statement(text, [analyses]) == text
 
 
-@pytest.mark.parametrize(("text", "said"), [("", "there is no statement"), ("what_fails", "saved question what_fails")])
-def test_what_is_neither_is_told_with_the_questions_there_are(analyses: Path, text: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "message"), [("", "there is no statement"), ("what_fails", "saved question what_fails")]
+)
+def test_unknown_question_error_lists_the_saved_questions(analyses: Path, text: str, message: str) -> None:
     with pytest.raises(SetupError) as raised:
         statement(text, [analyses])
-    assert said in str(raised.value)
+    assert message in str(raised.value)
     assert "what_failed" in str(raised.value)
 
 
-def test_no_question_needs_more_of_dbt_than_names_of_models() -> None:
+def test_saved_questions_use_only_ref_in_jinja() -> None:
     questions = list((DBT_PACKAGE / "analyses").glob("*.sql"))
     assert len(questions) == 10
     for path in questions:

@@ -1,4 +1,4 @@
-"""startup.sh and the environment that it leaves, as in MWAA's image."""
+"""startup.sh runs as in MWAA's image, and its exports are merged as in MWAA's image."""
 
 import json
 import subprocess
@@ -35,16 +35,16 @@ def test_exit_ends_only_the_script(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["set -e\necho reason\nfalse\n", "echo reason\nexec false\n"])
-def test_a_script_that_ends_its_shell_is_an_error(tmp_path: Path, content: str) -> None:
+def test_script_that_ends_its_shell_is_an_error(tmp_path: Path, content: str) -> None:
     with pytest.raises(SetupError, match=r"(?s)ended its shell with exit code 1.*Remove set -e.*reason"):
         run(tmp_path, content)
 
 
-def test_the_time_limit_is_that_of_the_image() -> None:
+def test_time_limit_is_the_limit_of_the_mwaa_image() -> None:
     assert startup.TIME_LIMIT_SECONDS == 295
 
 
-def test_a_script_over_the_time_limit_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_script_is_stopped_after_the_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(startup, "TIME_LIMIT_SECONDS", 1)
     monkeypatch.setattr(startup, "_GRACE_SECONDS", 1)
     mark = f"{time.time_ns()}"
@@ -54,21 +54,21 @@ def test_a_script_over_the_time_limit_is_stopped(tmp_path: Path, monkeypatch: py
     assert f"sleep-{mark}" not in processes
 
 
-def test_protected_names_keep_the_value_of_the_container() -> None:
+def test_startup_script_cannot_change_protected_variables() -> None:
     container = {"PYTHONPATH": "/python", "AWS_REGION": "eu-west-1", "MWAA__CORE__X": "1", "PATH": "/bin"}
     exported = dict.fromkeys([*container, "JWT_PUBLIC_KEY", "DBT_VENV_PATH"], "mine")
     merged = merge_environment(container, exported, {}, {})
     assert merged == {**container, "PATH": "mine", "JWT_PUBLIC_KEY": "mine", "DBT_VENV_PATH": "mine"}
 
 
-def test_options_win_over_startup_and_mwaa_wins_over_options() -> None:
+def test_options_override_startup_and_mwaa_overrides_options() -> None:
     names = ["A", "B", "C"]
     startup_variables, options, essential = (dict.fromkeys(names, layer) for layer in ("startup", "options", "mwaa"))
     merged = merge_environment({"A": "container"}, startup_variables, {"B": options["B"]}, {"C": essential["C"]})
     assert merged == {"A": "startup", "B": "options", "C": "mwaa"}
 
 
-def test_options_are_those_of_the_stack() -> None:
+def test_configuration_options_come_from_the_stack() -> None:
     options = configuration_options("the-bucket", {})
     stack = load("environment.yml")["Resources"]["Environment"]["Properties"]["AirflowConfigurationOptions"]
     # dbt.wheels is the only option that depends on a parameter.

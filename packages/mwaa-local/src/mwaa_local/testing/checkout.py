@@ -205,7 +205,7 @@ def copy_repository(target: Path) -> Path:
     return target
 
 
-def the_message(text: str) -> str:
+def error_message(text: str) -> str:
     """Return the output of a failed command. Fail unless it is one message without a traceback."""
     assert "Traceback" not in text, text
     assert len(re.findall(r"^(?:Set-up failed|Error): ", text, re.MULTILINE)) == 1, text
