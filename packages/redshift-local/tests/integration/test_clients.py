@@ -49,3 +49,29 @@ def test_many_rows_can_be_inserted_at_once(cursor):
     cursor.executemany("insert into asked.parent values (%s, %s)", [(number, f"n{number}") for number in range(50)])
     cursor.execute("select count(*), max(a), min(b) from asked.parent")
     assert cursor.fetchone() == [50, 49, "n0"]
+
+
+def test_show_takes_bound_values(cursor):
+    cursor.execute("show tables from schema dev.asked like %s limit 5", ("par%",))
+    assert [row[2] for row in cursor.fetchall()] == ["parent"]
+
+
+def test_show_grants_has_the_users_own_privileges(cursor, warehouse):
+    cursor.execute("drop user if exists grantee")
+    cursor.execute("create user grantee password 'Abcdef123'")
+    try:
+        cursor.execute("grant usage on schema asked to grantee")
+        cursor.execute("grant select on asked.parent to grantee")
+        cursor.execute("grant insert on asked.parent to public")
+        with warehouse.connect(user="grantee", password="Abcdef123") as connection, connection.cursor() as own:
+            own.execute("show grants on table dev.asked.parent")
+            names = [column[0] for column in own.description]
+            grants = [dict(zip(names, row, strict=True)) for row in own.fetchall()]
+        assert sorted((row["identity_name"], row["privilege_type"]) for row in grants) == [
+            ("grantee", "SELECT"),
+            ("public", "INSERT"),
+        ]
+    finally:
+        cursor.execute("revoke all on asked.parent from grantee")
+        cursor.execute("revoke usage on schema asked from grantee")
+        cursor.execute("drop user grantee")

@@ -27,6 +27,7 @@ class Storage:
     sort_keys: list[str] | None = None
     interleaved: bool = False
     encodings: dict[str, str] = field(default_factory=dict)
+    auto_refresh: bool = False
 
     def of_property(self, node: exp.Expr) -> None:
         """Read an attribute of a whole table."""
@@ -37,6 +38,8 @@ class Storage:
         elif isinstance(node, exp.SortKeyProperty):
             self.sort_keys = [column.name.lower() for column in node.this.expressions]
             self.interleaved = node.args.get("compound") is False
+        elif isinstance(node, exp.AutoRefreshProperty):
+            self.auto_refresh = node.name.lower() == "yes"
 
     def of_column(self, column: str, attribute: str) -> None:
         """Read an attribute of a column: `distkey`, `sortkey`, or `encode` and its value."""
@@ -63,9 +66,10 @@ class Storage:
         Args:
             relation: its name, as PostgreSQL text.
         """
-        if self == Storage():
-            return []
+        refresh = [f"PERFORM {HELPERS}.set_auto_refresh({literal(relation)}, true)"] if self.auto_refresh else []
+        if self == Storage(auto_refresh=self.auto_refresh):
+            return refresh
         keys = "NULL" if self.sort_keys is None else f"ARRAY[{', '.join(map(literal, self.sort_keys))}]::text[]"
         pairs = ", ".join(literal(part) for pair in self.encodings.items() for part in pair)
         arguments = [literal(relation), literal(self.style), literal(self.dist_key), keys, str(self.interleaved)]
-        return [f"PERFORM {HELPERS}.record_storage({', '.join(arguments)}, ARRAY[{pairs}]::text[])"]
+        return [f"PERFORM {HELPERS}.record_storage({', '.join(arguments)}, ARRAY[{pairs}]::text[])", *refresh]

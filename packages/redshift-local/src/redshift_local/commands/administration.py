@@ -146,8 +146,10 @@ def _alter_encodings(words: Words, name: str) -> Plan | None:
 def _alter_materialized_view(words: Words) -> Plan:
     """https://docs.aws.amazon.com/redshift/latest/dg/r_ALTER_MATERIALIZED_VIEW.html"""
     name = ".".join(words.dotted())
-    if words.take("auto", "refresh", "yes") or words.take("auto", "refresh", "no"):
-        return Plan(block(f"PERFORM {literal(name)}::regclass"), tag="ALTER MATERIALIZED VIEW")
+    for word in ("yes", "no"):
+        if words.take("auto", "refresh", word):
+            set_it = f"PERFORM {HELPERS}.set_auto_refresh({literal(name)}, {word == 'yes'})"
+            return Plan(block(f"PERFORM {literal(name)}::regclass", set_it), tag="ALTER MATERIALIZED VIEW")
     if words.take("owner", "to"):
         return Plan(f"ALTER MATERIALIZED VIEW {name} OWNER TO {words.name()}")
     raise words.error()

@@ -1,6 +1,8 @@
 # ruff: noqa: S608 - names are quoted, literals escaped; translating SQL is what this package does
 """SHOW, of settings and of the catalog."""
 
+from collections.abc import Callable
+
 from redshift_local.parse import longnames
 from redshift_local.parse.words import Words
 from redshift_local.plan import HELPERS, Plan, bare, literal, unsupported
@@ -47,55 +49,13 @@ SETTINGS = {
 
 def show(words: Words) -> Plan:
     """Translate SHOW of a setting or of the catalog, after its first word. https://docs.aws.amazon.com/redshift/latest/dg/r_SHOW.html"""
-    if words.take("databases"):
-        return Plan(
-            f"SELECT database_name FROM pg_catalog.svv_redshift_databases{_like(words, 'database_name')}", tag="SHOW"
-        )
-    if words.take("schemas"):
-        if words.take("from"):
-            words.take("database")
-            _this_database(words.dotted()[0])
-        return Plan(f"SELECT * FROM pg_catalog.svv_redshift_schemas{_like(words, 'schema_name')}", tag="SHOW")
-    if words.take("tables"):
-        words.take("from")
-        words.take("schema")
-        schema = _qualified(words, 1)[0]
-        columns = "database_name, schema_name, table_name, table_type, NULL::varchar AS table_acl, remarks, owner,"
-        columns += " NULL::timestamp AS last_altered_time, NULL::timestamp AS last_modified_time,"
-        columns += " NULL::varchar AS dist_style, table_subtype"
-        where = f" WHERE schema_name = {schema}{_like(words, 'table_name', 'AND')} ORDER BY table_name"
-        return Plan(f"SELECT {columns} FROM {HELPERS}.all_tables{where}", tag="SHOW")
-    if words.take("columns"):
-        words.take("from")
-        words.take("table")
-        schema, table = _qualified(words, 2)
-        columns = "database_name, schema_name, table_name, column_name, ordinal_position, column_default, is_nullable,"
-        columns += " data_type, character_maximum_length, numeric_precision, numeric_scale, remarks,"
-        columns += " NULL::varchar AS sort_key_type, 0 AS sort_key, 0 AS dist_key, 'none'::varchar AS encoding,"
-        columns += " NULL::varchar AS collation"
-        where = f" WHERE schema_name = {schema} AND table_name = {table}{_like(words, 'column_name', 'AND')}"
-        return Plan(f"SELECT {columns} FROM {HELPERS}.all_columns{where} ORDER BY ordinal_position", tag="SHOW")
-    if words.take("grants", "on"):
-        return _grants(words)
-    if words.take("table"):
-        name = ".".join(words.dotted()[-2:])
-        return Plan(f'SELECT {HELPERS}.show_table({literal(name)}) AS "Show Table DDL statement"', tag="SHOW")
-    if words.take("view"):
-        name = ".".join(words.dotted()[-2:])
-        return Plan(
-            f'SELECT {HELPERS}.view_definition({literal(name)}::regclass) AS "Show View DDL statement"', tag="SHOW"
-        )
-    if words.peek() in (
-        "procedure",
-        "external",
-        "model",
-        "datashares",
-        "functions",
-        "procedures",
-        "parameters",
-        "column",
-        "constraints",
-    ):
+    for name, handle in _CATALOG.items():
+        if words.take(name):
+            plan = handle(words)
+            if words.left:
+                raise words.error()
+            return plan
+    if words.peek() in _NOT_HERE:
         raise unsupported(f"SHOW {words.peek().upper()}", "it works on a cluster only")
     if words.take("search_path"):
         return Plan(f"SELECT {HELPERS}.full_text(current_setting('search_path')) AS search_path", tag="SHOW")
@@ -108,6 +68,75 @@ def show(words: Words) -> Plan:
             tag="SHOW",
         )
     return Plan(f"SHOW {words.rest()}")
+
+
+def _databases(words: Words) -> Plan:
+    if words.peek() == "from":
+        raise unsupported("SHOW DATABASES FROM DATA CATALOG", "it works on a cluster only")
+    return _rows(words, "database_name", "pg_catalog.svv_redshift_databases", [], "database_name")
+
+
+def _schemas(words: Words) -> Plan:
+    where = []
+    if words.take("from"):
+        words.take("database")
+        where = [_in_database(words.name())]
+    return _rows(words, "*", "pg_catalog.svv_redshift_schemas", where, "schema_name")
+
+
+def _tables(words: Words) -> Plan:
+    words.take("from")
+    if words.take("database"):
+        raise unsupported("SHOW TABLES FROM DATABASE", "name a schema: SHOW TABLES FROM SCHEMA")
+    words.take("schema")
+    (schema,), where = _qualified(words, 1)
+    columns = "database_name, schema_name, table_name, table_type, NULL::varchar AS table_acl, remarks, owner,"
+    columns += " NULL::timestamp AS last_altered_time, NULL::timestamp AS last_modified_time,"
+    columns += " NULL::varchar AS dist_style, table_subtype"
+    return _rows(words, columns, f"{HELPERS}.all_tables", [*where, f"schema_name = {schema}"], "table_name")
+
+
+def _columns(words: Words) -> Plan:
+    words.take("from")
+    if words.peek() in ("database", "schema"):
+        raise unsupported(f"SHOW COLUMNS FROM {words.peek().upper()}", "name a table: SHOW COLUMNS FROM TABLE")
+    words.take("table")
+    (schema, table), where = _qualified(words, 2)
+    columns = "database_name, schema_name, table_name, column_name, ordinal_position, column_default, is_nullable,"
+    columns += " data_type, character_maximum_length, numeric_precision, numeric_scale, remarks,"
+    columns += " sort_key_type, sort_key, dist_key, encoding, NULL::varchar AS collation"
+    where += [f"schema_name = {schema}", f"table_name = {table}"]
+    return _rows(words, columns, f"{HELPERS}.all_columns", where, "column_name", "ordinal_position")
+
+
+def _table(words: Words) -> Plan:
+    name = ".".join(words.dotted()[-2:])
+    return Plan(f'SELECT {HELPERS}.show_table({literal(name)}) AS "Show Table DDL statement"', tag="SHOW")
+
+
+def _view(words: Words) -> Plan:
+    name = ".".join(words.dotted()[-2:])
+    return Plan(f'SELECT {HELPERS}.view_definition({literal(name)}::regclass) AS "Show View DDL statement"', tag="SHOW")
+
+
+def _rows(words: Words, columns: str, view: str, where: list[str], name: str, order: str = "") -> Plan:
+    """Rows of a catalog view, with the LIKE and the LIMIT that end the statement."""
+    if words.take("like"):
+        where = [*where, f"{name} LIKE {_value(words)}"]
+    limit = f" LIMIT {_value(words)}" if words.take("limit") else ""
+    condition = f" WHERE {' AND '.join(where)}" if where else ""
+    return Plan(f"SELECT {columns} FROM {view}{condition} ORDER BY {order or name}{limit}", tag="SHOW")
+
+
+def _value(words: Words) -> str:
+    """A string, a number, or a bound parameter, which has been renamed to :bound1."""
+    if words.take(":"):
+        return f"${words.source().removeprefix('bound')}"
+    if words.at_string():
+        return literal(words.string())
+    if words.peek().isdecimal():
+        return words.source()
+    raise words.error()
 
 
 def _show_all() -> Plan:
@@ -130,39 +159,64 @@ def _show_all() -> Plan:
 
 
 def _grants(words: Words) -> Plan:
+    """https://docs.aws.amazon.com/redshift/latest/dg/r_SHOW_GRANTS.html"""
+    if not words.take("on"):
+        raise unsupported("SHOW GRANTS FOR", "name an object: SHOW GRANTS ON TABLE")
+    if words.peek() in ("database", "function", "template"):
+        raise unsupported(f"SHOW GRANTS ON {words.peek().upper()}", "it works for schemas and tables only")
     if words.take("schema"):
-        name = _qualified(words, 1)[0]
-        view, where = "svv_schema_privileges", f"namespace_name = {name}"
+        (name,), where = _qualified(words, 1)
+        view, where = "svv_schema_privileges", [*where, f"namespace_name = {name}"]
         columns = "namespace_name AS schema_name, namespace_name AS object_name, 'SCHEMA'::varchar AS object_type"
     else:
         words.take("table")
-        schema, table = _qualified(words, 2)
-        view, where = "svv_relation_privileges", f"namespace_name = {schema} AND relation_name = {table}"
+        if words.peek(1) == ".":
+            names, where = _qualified(words, 2)
+            relation = f"({', '.join(names)})"
+        else:
+            named = f"WHERE relation = {literal(words.name())}::regclass"
+            relation, where = f"(SELECT schema_name, table_name FROM {HELPERS}.all_tables {named})", []
+        view, where = "svv_relation_privileges", [*where, f"(namespace_name, relation_name) = {relation}"]
         columns = "namespace_name AS schema_name, relation_name AS object_name, 'TABLE'::varchar AS object_type"
     # Groups appear as roles whose names begin with a slash.
     who = "CASE identity_type WHEN 'group' THEN '/' || identity_name ELSE identity_name END AS identity_name,"
     who += " CASE identity_type WHEN 'group' THEN 'role' ELSE identity_type END AS identity_type"
     rest = "privilege_type, identity_id, admin_option, 'TABLE'::varchar AS privilege_scope"
-    sql = f"SELECT current_database() AS database_name, {columns}, {rest}, {who} FROM pg_catalog.{view}"
-    return Plan(f"{sql} WHERE {where} AND identity_name <> current_user", tag="SHOW")
+    # "A grant is visible to the current user if": a superuser, the grantee, or in a granted role.
+    where.append(f"({HELPERS}.is_admin() OR identity_id = 0 OR pg_has_role(identity_id, 'MEMBER'))")
+    return _rows(
+        words,
+        f"current_database() AS database_name, {columns}, {rest}, {who}",
+        f"pg_catalog.{view}",
+        where,
+        "identity_name",
+    )
 
 
-def _qualified(words: Words, parts: int) -> list[str]:
-    """The last `parts` parts of a dotted name, as literals; a database in front must be the current one."""
-    parts_of_name = words.dotted()
-    if len(parts_of_name) > parts:
-        _this_database(parts_of_name[0])
-    if len(parts_of_name) < parts:
+def _qualified(words: Words, parts: int) -> tuple[list[str], list[str]]:
+    """Read a dotted name; returns its last `parts` parts as literals, and a condition if it begins with a database."""
+    names = words.dotted()
+    if not parts <= len(names) <= parts + 1:
         raise words.error()
-    return [literal(longnames.restore(bare(part))) for part in parts_of_name[-parts:]]
+    where = [_in_database(names[0])] if len(names) > parts else []
+    return [literal(longnames.restore(bare(part))) for part in names[-parts:]], where
 
 
-def _this_database(_: str) -> None:
-    # SHOW finds nothing in other databases: PostgreSQL cannot read them from this one.
-    return None
+def _in_database(name: str) -> str:
+    # In a subquery of its own, PostgreSQL evaluates it first, and once.
+    return f"(SELECT {HELPERS}.is_this_database({literal(bare(name))}))"
 
 
-def _like(words: Words, column: str, word: str = "WHERE") -> str:
-    if not words.take("like"):
-        return ""
-    return f" {word} {column} LIKE {literal(words.string())}"
+_CATALOG: dict[str, Callable[[Words], Plan]] = {
+    "databases": _databases,
+    "schemas": _schemas,
+    "tables": _tables,
+    "columns": _columns,
+    "grants": _grants,
+    "table": _table,
+    "view": _view,
+}
+_NOT_HERE = (
+    *("column", "constraints", "datashares", "external", "functions", "model", "parameters", "policies", "procedure"),
+    *("procedures", "template", "templates"),
+)

@@ -96,6 +96,7 @@ CREATE TABLE IF NOT EXISTS pg_redshift.storage (
     relation oid PRIMARY KEY, style text NOT NULL, dist_key smallint, sort_keys smallint[] NOT NULL, interleaved boolean NOT NULL,
     encodings jsonb NOT NULL
 );
+ALTER TABLE pg_redshift.storage ADD COLUMN IF NOT EXISTS auto_refresh boolean;
 CREATE OR REPLACE FUNCTION pg_redshift.column_number(relation oid, name text) RETURNS smallint LANGUAGE plpgsql AS $$
 DECLARE
     found smallint := (SELECT attnum FROM pg_attribute WHERE attrelid = relation AND attname = name AND NOT attisdropped);
@@ -112,7 +113,7 @@ CREATE OR REPLACE FUNCTION pg_redshift.record_storage(
 DECLARE
     made oid := to_regclass(name);
 BEGIN
-    INSERT INTO pg_redshift.storage VALUES (made, 'AUTO(ALL)', NULL, '{}', false, '{}') ON CONFLICT DO NOTHING;
+    INSERT INTO pg_redshift.storage VALUES (made, 'AUTO(ALL)', NULL, '{}', false, '{}', false) ON CONFLICT DO NOTHING;
     UPDATE pg_redshift.storage SET
         style = coalesce(CASE new_style WHEN 'AUTO' THEN 'AUTO(ALL)' ELSE nullif(new_style, '') END, style),
         dist_key = CASE WHEN key <> '' THEN pg_redshift.column_number(made, key)
@@ -124,6 +125,9 @@ BEGIN
                                   FROM generate_series(1, coalesce(array_length(pairs, 1), 0), 2) AS i)
     WHERE relation = made;
 END $$;
+CREATE OR REPLACE FUNCTION pg_redshift.set_auto_refresh(name text, value boolean) RETURNS void LANGUAGE sql SECURITY DEFINER AS $$
+INSERT INTO pg_redshift.storage VALUES (name::regclass, 'EVEN', NULL, '{}', false, '{}', value)
+ON CONFLICT (relation) DO UPDATE SET auto_refresh = value $$;
 CREATE OR REPLACE FUNCTION pg_redshift.copy_storage(name text, source text) RETURNS void LANGUAGE sql SECURITY DEFINER AS $$
 INSERT INTO pg_redshift.storage SELECT to_regclass(name), style, dist_key, sort_keys, interleaved, encodings
 FROM pg_redshift.storage WHERE relation = to_regclass(source) ON CONFLICT DO NOTHING $$;
@@ -228,6 +232,15 @@ BEGIN
         PERFORM pg_redshift.refuse('0A000', 'not supported by the local warehouse: schemas of another database',
             format('connect to %s', name));
     END IF;
+END $$;
+
+CREATE OR REPLACE FUNCTION pg_redshift.is_this_database(name text) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_database WHERE datname = name) THEN
+        PERFORM pg_redshift.refuse('3D000', format('database "%s" does not exist', name), '');
+    END IF;
+    PERFORM pg_redshift.this_database(name);
+    RETURN true;
 END $$;
 
 -- Settings that PostgreSQL does not have are stored as pg_redshift.<name>.

@@ -5,11 +5,30 @@ DO $$
 DECLARE
     found record;
 BEGIN
-    FOR found IN SELECT relname FROM pg_class WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind = 'v'
-                 AND relname ~ '^((svv|stv|stl|svl|sys)_|pg_table_def$)' LOOP
-        EXECUTE format('DROP VIEW IF EXISTS pg_catalog.%I CASCADE', found.relname);
+    FOR found IN SELECT format('%s.%I', relnamespace::regnamespace, relname) AS view FROM pg_class WHERE relkind = 'v' AND (relnamespace = 'pg_redshift'::regnamespace
+                     OR relnamespace = 'pg_catalog'::regnamespace AND relname ~ '^((svv|stv|stl|svl|sys)_|pg_table_def$)') LOOP
+        EXECUTE format('DROP VIEW IF EXISTS %s CASCADE', found.view);
     END LOOP;
 END $$;
+
+-- The encoding that was given, or that Redshift gives by the type; null where the manual does not say it.
+-- https://docs.aws.amazon.com/redshift/latest/dg/c_Compression_encodings.html; its rule is for tables where another column has an
+-- encoding. The example of SHOW TABLE (r_SHOW_TABLE) follows it for a table without any.
+CREATE OR REPLACE FUNCTION pg_redshift.encoding(given text, type oid, sorted boolean) RETURNS varchar LANGUAGE sql IMMUTABLE AS $$
+SELECT CASE WHEN given IS NOT NULL THEN replace(given, 'raw', 'none') WHEN sorted THEN 'none'
+    WHEN type IN ('bool'::regtype, 'float4'::regtype, 'float8'::regtype) THEN 'none'
+    WHEN type IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'numeric'::regtype, 'date'::regtype, 'timestamp'::regtype,
+                  'timestamptz'::regtype) THEN 'az64'
+    WHEN type IN ('varchar'::regtype, 'bpchar'::regtype, 'text'::regtype) THEN 'lzo' END::varchar $$;
+
+-- The default of a column, with Redshift's form of identities, which https://github.com/sqlalchemy-redshift/sqlalchemy-redshift
+-- reads (dialect.py). Unverified: the form of DEFAULT IDENTITY.
+CREATE OR REPLACE FUNCTION pg_redshift.default_of(relation oid, number smallint) RETURNS varchar LANGUAGE sql STABLE AS $$
+SELECT coalesce((SELECT format('"%s"(%s, %s, ''%s,%s''::text)', CASE a.attidentity WHEN 'd' THEN 'default_identity' ELSE 'identity' END,
+                               relation, number - 1, s.seqstart, s.seqincrement)
+                 FROM pg_depend d JOIN pg_sequence s ON s.seqrelid = d.objid JOIN pg_attribute a ON a.attrelid = relation AND a.attnum = number
+                 WHERE d.classid = 'pg_class'::regclass AND d.refobjid = relation AND d.refobjsubid = number AND d.deptype = 'i'),
+                (SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d WHERE d.adrelid = relation AND d.adnum = number)) $$;
 
 CREATE OR REPLACE FUNCTION pg_redshift.is_admin() RETURNS boolean LANGUAGE sql STABLE AS
 $$ SELECT rolsuper FROM pg_roles WHERE rolname = current_user $$;
@@ -19,7 +38,7 @@ CREATE OR REPLACE VIEW pg_redshift.all_columns AS
 SELECT current_database()::varchar AS database_name, pg_redshift.full_name(n.nspname) AS schema_name,
        pg_redshift.full_name(c.relname) AS table_name, pg_redshift.full_name(a.attname) AS column_name,
        row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum)::integer AS ordinal_position,
-       pg_get_expr(d.adbin, d.adrelid)::varchar AS column_default,
+       CASE WHEN a.atthasdef OR a.attidentity <> '' THEN pg_redshift.default_of(c.oid, a.attnum) END AS column_default,
        CASE WHEN a.attnotnull THEN 'NO' ELSE 'YES' END::varchar AS is_nullable,
        pg_redshift.format_type(a.atttypid, NULL)::varchar AS data_type,
        CASE WHEN t.typname IN ('varchar', 'bpchar') AND a.atttypmod > 4 THEN a.atttypmod - 4 END
@@ -31,12 +50,17 @@ SELECT current_database()::varchar AS database_name, pg_redshift.full_name(n.nsp
             WHEN t.typname = 'numeric' THEN CASE WHEN a.atttypmod < 4 THEN 37 ELSE (a.atttypmod - 4) & 2047 END END
            AS numeric_scale,
        coalesce(col_description(c.oid, a.attnum), '')::varchar AS remarks,
-       a.attidentity <> '' AS is_identity, c.oid AS relation, c.relkind
+       a.attidentity <> '' AS is_identity, c.oid AS relation, c.relkind,
+       CASE WHEN coalesce(cardinality(s.sort_keys), 0) = 0 THEN NULL WHEN s.interleaved THEN 'INTERLEAVED' ELSE 'COMPOUND' END::varchar
+           AS sort_key_type,
+       coalesce(array_position(s.sort_keys, a.attnum), 0) AS sort_key, (coalesce(a.attnum = s.dist_key, false))::integer AS dist_key,
+       CASE c.relkind WHEN 'r' THEN pg_redshift.encoding(s.encodings ->> a.attnum::text, a.atttypid, a.attnum = ANY (s.sort_keys)) END AS encoding,
+       a.attnum
 FROM pg_attribute a
+LEFT JOIN pg_redshift.storage s ON s.relation = a.attrelid
 JOIN pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'v', 'm', 'p', 'f')
 JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_type t ON t.oid = a.atttypid
-LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
 WHERE a.attnum > 0 AND NOT a.attisdropped AND n.nspname NOT IN ('pg_redshift', 'pg_toast')
   AND (pg_has_role(c.relowner, 'USAGE') OR has_any_column_privilege(c.oid, 'SELECT, INSERT, UPDATE, REFERENCES'));
 
@@ -80,7 +104,8 @@ SELECT database_name, schema_name, table_name, column_name, ordinal_position,
        CASE WHEN character_maximum_length IS NOT NULL THEN data_type || '(' || character_maximum_length || ')'
             WHEN data_type = 'numeric' THEN 'numeric(' || numeric_precision || ',' || numeric_scale || ')'
             ELSE data_type END::varchar AS data_type,
-       column_default, is_nullable, 'none'::varchar AS encoding, false AS distkey, 0 AS sortkey,
+       column_default, is_nullable, encoding, dist_key = 1 AS distkey,
+       CASE WHEN sort_key_type = 'INTERLEAVED' AND sort_key % 2 = 1 THEN -sort_key ELSE sort_key END AS sortkey,
        NULL::varchar AS column_acl, remarks
 FROM pg_redshift.all_columns;
 CREATE VIEW pg_catalog.svv_all_columns AS
@@ -120,20 +145,22 @@ FROM pg_redshift.storage;
 CREATE VIEW pg_catalog.svv_table_info AS
 SELECT current_database()::varchar AS database, pg_redshift.full_name(n.nspname) AS "schema", c.oid AS table_id,
        pg_redshift.full_name(c.relname) AS "table",
-       CASE WHEN EXISTS (SELECT FROM jsonb_each_text(s.encodings) AS e WHERE e.value NOT IN ('none', 'raw')) THEN 'Y' ELSE 'N' END
-           ::varchar AS encoded,
+       (CASE WHEN EXISTS (SELECT FROM pg_redshift.all_columns a WHERE a.relation = c.oid AND a.encoding <> 'none') THEN 'Y' ELSE 'N' END
+        || CASE WHEN coalesce(s.encodings, '{}') = '{}' THEN ', AUTO(ENCODE)' ELSE '' END)::varchar AS encoded,
        coalesce(s.diststyle, CASE c.relkind WHEN 'm' THEN 'EVEN' ELSE 'AUTO(ALL)' END)::varchar AS diststyle,
        s.first_key::varchar AS sortkey1,
        (SELECT max(a.atttypmod - 4) FROM pg_attribute a
         WHERE a.attrelid = c.oid AND a.atttypid = 'varchar'::regtype AND NOT a.attisdropped) AS max_varchar,
-       (s.encodings ->> s.sort_keys[1]::text)::varchar AS sortkey1_enc,
+       (SELECT a.encoding FROM pg_redshift.all_columns a WHERE a.relation = c.oid AND a.attnum = s.sort_keys[1]) AS sortkey1_enc,
        coalesce(array_length(s.sort_keys, 1), 0) AS sortkey_num,
-       (pg_total_relation_size(c.oid) / 1048576)::bigint AS size, 0::numeric(10, 4) AS pct_used, 0::bigint AS empty,
-       0::numeric(5, 2) AS unsorted, 0::numeric(5, 2) AS stats_off,
-       pg_redshift.row_count(c.oid)::numeric(38, 0) AS tbl_rows, NULL::numeric(19, 2) AS skew_sortkey1,
-       NULL::numeric(19, 2) AS skew_rows, pg_redshift.row_count(c.oid)::numeric(38, 0) AS estimated_visible_rows,
+       (pg_total_relation_size(c.oid) / 1048576)::bigint AS size, NULL::numeric(10, 4) AS pct_used, NULL::bigint AS empty,
+       NULL::numeric(5, 2) AS unsorted, NULL::numeric(5, 2) AS stats_off,
+       r.rows AS tbl_rows, NULL::numeric(19, 2) AS skew_sortkey1,
+       NULL::numeric(19, 2) AS skew_rows, r.rows AS estimated_visible_rows,
        NULL::text AS risk_event, NULL::numeric(5, 2) AS vacuum_sort_benefit, NULL::timestamp AS create_time
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_redshift.stored s ON s.relation = c.oid
+-- "The SVV_TABLE_INFO view doesn't return any information for empty tables." (r_SVV_TABLE_INFO)
+JOIN LATERAL (SELECT pg_redshift.row_count(c.oid)::numeric(38, 0) AS rows OFFSET 0) r ON r.rows > 0
 WHERE c.relkind IN ('r', 'm') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_redshift', 'pg_toast')
   AND (pg_redshift.is_admin() OR has_table_privilege(c.oid, 'SELECT'));
 -- Tables of the search path. https://docs.aws.amazon.com/redshift/latest/dg/r_PG_TABLE_DEF.html
@@ -141,8 +168,9 @@ CREATE VIEW pg_catalog.pg_table_def AS
 SELECT pg_redshift.full_name(n.nspname) AS schemaname, pg_redshift.full_name(c.relname) AS tablename,
        pg_redshift.full_name(a.attname) AS "column",
        CASE WHEN a.atttypid = 'bytea'::regtype THEN 'binary varying' ELSE format_type(a.atttypid, a.atttypmod) END AS type,
-       coalesce(s.encodings ->> a.attnum::text, 'none')::char(32) AS encoding, coalesce(a.attnum = s.dist_key, false) AS distkey,
-       coalesce(CASE WHEN s.interleaved THEN (-1) ^ (array_position(s.sort_keys, a.attnum) % 2) ELSE 1 END
+       pg_redshift.encoding(s.encodings ->> a.attnum::text, a.atttypid, a.attnum = ANY (s.sort_keys))::char(32) AS encoding,
+       coalesce(a.attnum = s.dist_key, false) AS distkey,
+       coalesce(CASE WHEN s.interleaved THEN (-1) ^ array_position(s.sort_keys, a.attnum) ELSE 1 END
                 * array_position(s.sort_keys, a.attnum), 0)::integer AS sortkey, a.attnotnull AS "notnull"
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_redshift.stored s ON s.relation = c.oid
@@ -168,11 +196,12 @@ LEFT JOIN pg_roles r ON r.oid = a.grantee;
 
 CREATE VIEW pg_catalog.svv_mv_info AS
 SELECT current_database()::varchar AS database_name, pg_redshift.full_name(n.nspname) AS schema_name,
-       pg_redshift.full_name(pg_get_userbyid(c.relowner)) AS user_name, pg_redshift.full_name(c.relname) AS name, 'f'::char(1) AS is_stale,
-       0 AS state, 'f'::char(1) AS autorewrite, 'f'::char(1) AS autorefresh
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm';
+       pg_redshift.full_name(pg_get_userbyid(c.relowner)) AS user_name, pg_redshift.full_name(c.relname) AS name,
+       NULL::char(1) AS is_stale, NULL::integer AS state, NULL::char(1) AS autorewrite,
+       CASE WHEN s.auto_refresh THEN 't' ELSE 'f' END::char(1) AS autorefresh
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_redshift.storage s ON s.relation = c.oid WHERE c.relkind = 'm';
 CREATE VIEW pg_catalog.stv_mv_info AS
-SELECT database_name AS db_name, schema_name AS "schema", name, 0 AS updated_upto_xid, is_stale, user_name AS owner_user_name,
+SELECT database_name AS db_name, schema_name AS "schema", name, NULL::bigint AS updated_upto_xid, is_stale, user_name AS owner_user_name,
        state, autorewrite, autorefresh
 FROM pg_catalog.svv_mv_info;
 
@@ -190,9 +219,9 @@ CREATE OR REPLACE FUNCTION pg_redshift.encoding_names() RETURNS text[] LANGUAGE 
 SELECT ARRAY['raw', 'bytedict', 'delta', 'delta32k', 'lzo', 'mostly8', 'mostly16', 'mostly32', 'runlength', 'text255', 'text32k',
              'zstd', 'az64'] $$;
 CREATE OR REPLACE FUNCTION pg_redshift.encoding_number(text) RETURNS integer LANGUAGE sql IMMUTABLE AS
-$$ SELECT array_position(pg_redshift.encoding_names(), $1) $$;
+$$ SELECT CASE $1 WHEN 'none' THEN 0 ELSE array_position(pg_redshift.encoding_names(), $1) END $$;
 CREATE OR REPLACE FUNCTION pg_catalog.format_encoding(integer) RETURNS text LANGUAGE sql IMMUTABLE AS
-$$ SELECT coalesce((pg_redshift.encoding_names())[$1], 'none') $$;
+$$ SELECT CASE WHEN $1 <= 1 THEN 'none' ELSE (pg_redshift.encoding_names())[$1] END $$;
 CREATE OR REPLACE FUNCTION pg_redshift.columns_of(relation regclass, VARIADIC changes text[] DEFAULT '{}') RETURNS text
 LANGUAGE sql STABLE AS $$
 SELECT string_agg(coalesce((SELECT changes[i + 1] FROM generate_subscripts(changes, 1) AS i WHERE changes[i] = attname),
@@ -202,7 +231,7 @@ DO $$
 BEGIN
     EXECUTE format('CREATE VIEW pg_redshift.pg_class AS
         SELECT %s, pg_redshift.style_number(c.oid) AS reldiststyle, false AS relhasoids FROM pg_catalog.pg_class c UNION ALL
-        SELECT %s, pg_redshift.style_number(c.oid), false FROM pg_redshift.storage s JOIN pg_catalog.pg_class c ON c.oid = s.relation WHERE c.relkind = ''m''',
+        SELECT %s, pg_redshift.style_number(c.oid), false FROM pg_catalog.pg_class c WHERE c.relkind = ''m''',
         pg_redshift.columns_of('pg_catalog.pg_class', 'relkind', 'CASE c.relkind WHEN ''m'' THEN ''v'' ELSE c.relkind END',
             'relname', 'pg_redshift.full_name(c.relname)'),
         pg_redshift.columns_of('pg_catalog.pg_class', 'relkind', '''r''::"char"', 'oid', 'pg_redshift.stored_as(c.oid)',
@@ -210,11 +239,14 @@ BEGIN
     EXECUTE format('CREATE VIEW pg_redshift.pg_attribute AS SELECT %1$s, %2$s FROM pg_catalog.pg_attribute c
         LEFT JOIN pg_redshift.storage s ON s.relation = c.attrelid
         WHERE NOT EXISTS (SELECT FROM pg_redshift.late_binding_views l WHERE l.view = c.attrelid) UNION ALL
-        SELECT %3$s, %2$s FROM pg_redshift.storage s JOIN pg_catalog.pg_attribute c ON c.attrelid = s.relation AND c.attnum > 0
-        JOIN pg_catalog.pg_class v ON v.oid = s.relation AND v.relkind = ''m''',
+        SELECT %3$s, %2$s FROM pg_catalog.pg_class v JOIN pg_catalog.pg_attribute c ON c.attrelid = v.oid AND c.attnum > 0
+        LEFT JOIN pg_redshift.storage s ON s.relation = v.oid WHERE v.relkind = ''m''',
         pg_redshift.columns_of('pg_catalog.pg_attribute', 'attname', 'pg_redshift.full_name(c.attname)'),
-        'coalesce(pg_redshift.encoding_number(s.encodings ->> c.attnum::text), 0) AS attencodingtype,
-        coalesce(c.attnum = s.dist_key, false) AS attisdistkey, coalesce(array_position(s.sort_keys, c.attnum), 0) AS attsortkeyord',
+        'pg_redshift.encoding_number(pg_redshift.encoding(s.encodings ->> c.attnum::text, c.atttypid, c.attnum = ANY (s.sort_keys)))
+            AS attencodingtype,
+        coalesce(c.attnum = s.dist_key, false) AS attisdistkey, coalesce(CASE WHEN s.interleaved
+            THEN (-1) ^ array_position(s.sort_keys, c.attnum) ELSE 1 END * array_position(s.sort_keys, c.attnum), 0)::smallint
+            AS attsortkeyord',
         pg_redshift.columns_of('pg_catalog.pg_attribute', 'attrelid', 'pg_redshift.stored_as(c.attrelid)',
             'attname', 'pg_redshift.full_name(c.attname)'));
 END $$;
@@ -263,19 +295,24 @@ SELECT NULL::text AS redshift_database_name, NULL::text AS schemaname, NULL::tex
        NULL::text AS is_nullable WHERE false;
 
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_SHOW_TABLE.html
+-- Unverified: the order of IDENTITY, DEFAULT and NOT NULL.
 CREATE OR REPLACE FUNCTION pg_redshift.show_table(name text) RETURNS text LANGUAGE sql STABLE AS $$
-SELECT 'CREATE TABLE ' || schema_name || '.' || table_name || E' (\n' || string_agg('    ' || column_name || ' '
+SELECT 'CREATE TABLE ' || quote_ident(schema_name) || '.' || quote_ident(table_name) || E' (\n' || string_agg('    ' || quote_ident(column_name) || ' '
     || CASE WHEN character_maximum_length IS NOT NULL THEN data_type || '(' || character_maximum_length || ')'
             WHEN data_type = 'numeric' THEN 'numeric(' || numeric_precision || ',' || numeric_scale || ')'
             ELSE data_type END
-    || CASE is_nullable WHEN 'NO' THEN ' NOT NULL' ELSE '' END, E',\n' ORDER BY ordinal_position)
+    || CASE is_nullable WHEN 'NO' THEN ' NOT NULL' ELSE '' END
+    || coalesce(CASE WHEN column_default LIKE '"identity"(%' THEN ' identity(' || split_part(column_default, '''', 2) || ')'
+                     WHEN column_default LIKE '"default_identity"(%' THEN ' default identity(' || split_part(column_default, '''', 2) || ')'
+                     ELSE ' DEFAULT ' || column_default END, '')
+    || coalesce(' ENCODE ' || nullif(encoding, 'none'), '') || CASE dist_key WHEN 1 THEN ' distkey' ELSE '' END, E',\n' ORDER BY ordinal_position)
     || coalesce((SELECT string_agg(E',\n    ' || pg_redshift.full_text(k.definition), '') FROM pg_redshift.keys k WHERE k.relation = name::regclass), '')
-    || E'\n)' || coalesce((SELECT E'\nDISTSTYLE ' || split_part(s.style, '(', 1)
-            || coalesce(' DISTKEY (' || (SELECT quote_ident(pg_redshift.full_name(a.attname)) FROM pg_attribute a WHERE a.attrelid = s.relation AND a.attnum = s.dist_key) || ')', '')
-            || coalesce(E'\n' || CASE WHEN s.interleaved THEN 'INTERLEAVED ' ELSE '' END || 'SORTKEY ('
-                || (SELECT string_agg(quote_ident(pg_redshift.full_name(a.attname)), ', ' ORDER BY k.place) FROM unnest(s.sort_keys) WITH ORDINALITY AS k (number, place)
-                    JOIN pg_attribute a ON a.attrelid = s.relation AND a.attnum = k.number) || ')', '')
-        FROM pg_redshift.storage s WHERE s.relation = name::regclass), '') || ';'
+    || E'\n)\nDISTSTYLE ' || coalesce((SELECT split_part(s.style, '(', 1)
+            || CASE cardinality(s.sort_keys) WHEN 0 THEN '' ELSE ' ' || CASE WHEN s.interleaved THEN 'INTERLEAVED ' ELSE '' END || 'SORTKEY ( '
+                || (SELECT string_agg(quote_ident(pg_redshift.full_name(a.attname)), ', ' ORDER BY k.place)
+                    FROM unnest(s.sort_keys) WITH ORDINALITY AS k (number, place)
+                    JOIN pg_attribute a ON a.attrelid = s.relation AND a.attnum = k.number) || ' )' END
+        FROM pg_redshift.storage s WHERE s.relation = name::regclass), 'AUTO') || ';'
 FROM pg_redshift.all_columns WHERE relation = name::regclass GROUP BY schema_name, table_name $$;
 GRANT SELECT ON pg_redshift.all_columns, pg_redshift.all_tables, pg_redshift.keys, pg_redshift.storage, pg_redshift.stored,
     pg_catalog.pg_table_def TO PUBLIC;

@@ -69,7 +69,10 @@ GRANT SELECT ON pg_redshift.parsed_keys, pg_redshift.pg_constraint, pg_redshift.
 
 -- Columns that PostgreSQL has removed.
 CREATE OR REPLACE VIEW pg_redshift.pg_attrdef AS
-SELECT oid, adrelid, adnum, adbin, pg_get_expr(adbin, adrelid) AS adsrc FROM pg_catalog.pg_attrdef;
+SELECT oid, adrelid, adnum, adbin, pg_get_expr(adbin, adrelid) AS adsrc FROM pg_catalog.pg_attrdef
+WHERE adrelid NOT IN (SELECT oid FROM pg_catalog.pg_class WHERE relnamespace = 'pg_redshift'::regnamespace)
+UNION ALL
+SELECT NULL, attrelid, attnum, NULL, pg_redshift.default_of(attrelid, attnum) FROM pg_catalog.pg_attribute WHERE attidentity <> '';
 CREATE OR REPLACE VIEW pg_redshift.pg_proc AS
 SELECT p.*, p.prokind = 'a' AS proisagg, p.prokind = 'w' AS proiswindow FROM pg_catalog.pg_proc p;
 GRANT SELECT ON pg_redshift.pg_attrdef, pg_redshift.pg_proc TO PUBLIC;

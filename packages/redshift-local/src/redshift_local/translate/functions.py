@@ -147,6 +147,8 @@ def _avg(node: exp.Anonymous) -> exp.Expr | None:
 
 
 def _average(whole: exp.Expr, call_in_it: exp.Anonymous) -> exp.Expr:
+    if not call_in_it.expressions:
+        raise _no_function("avg", call_in_it)
     value = call_in_it.expressions[0]
     example = whole.copy()
     value = value.expressions[0] if isinstance(value, exp.Distinct) else value
