@@ -7,7 +7,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from mwaa_pipelines.pipeline_dag import requested_pipelines
 
 for pipeline in requested_pipelines(Path(__file__).with_name("pipelines.yml")):
-    with pipeline.dag() as dag:
+    with pipeline.dag():
         audit_dbt_task = pipeline.audit_dbt_task()
         transform_data = pipeline.transform_data()
         dbt_check = pipeline.dbt_check()

@@ -1,18 +1,13 @@
-"""Shows the problems of pipelines.yml as an import error in Airflow. Creates no DAG.
+"""Shows the problems of the pipelines as an import error in Airflow. Creates no DAG.
 
 Airflow keeps one import error for each file, and disables all DAGs of a file that has one. Therefore the import error
-belongs to this file, and the DAGs of the valid entries belong to pipelines.py.
+belongs to this file, and the DAGs of the other pipelines belong to pipelines.py.
 """
 
 from pathlib import Path
 
-from mwaa_pipelines.config_file import load_pipelines
+from mwaa_pipelines.pipeline_dag import find_problems
 from mwaa_pipelines.settings import PipelineError
 
-try:
-    problems = load_pipelines(Path(__file__).with_name("pipelines.yml")).problems
-except PipelineError:
-    # The whole file is unusable. pipelines.py raises the same error, and there is no DAG to protect.
-    problems = []
-if problems:
+if problems := find_problems(Path(__file__).with_name("pipelines.py")):
     raise PipelineError("\n  ".join(problems))

@@ -1,4 +1,4 @@
-"""Two pipelines on two databases from one pipelines.yml, an invalid third entry, and runs with parameters."""
+"""Two pipelines on two databases from one pipelines.yml, two invalid entries, and runs with parameters."""
 
 import contextlib
 import json
@@ -60,7 +60,14 @@ ENTRIES = """
     redshift_connection_id: flights_redshift
     target_database: dev
     target_schema: analytics
+  - dag_name: long_tag_pipeline
+    project_name: small
+    redshift_connection_id: long_tag_redshift
+    target_database: dev
+    target_schema: small_marts
+    tags: [TOO_LONG]
 """
+ENTRIES = ENTRIES.replace("TOO_LONG", "x" * 101)
 MODEL = "{{ config(materialized='table') }} select {{ var('answer', 0) }} as id"
 PROPERTIES = "models: [{name: one, columns: [{name: id, data_tests: [not_null]}]}]\n"
 
@@ -172,13 +179,16 @@ def runs(scene: Scene) -> dict[str, dict[str, Any]]:
     return {dag_id: scene.end(dag_id, run_id) for dag_id, run_id in started.items()}
 
 
-def test_invalid_entry_is_an_import_error_and_other_dags_keep_running(scene: Scene) -> None:
+def test_invalid_entries_are_an_import_error_and_other_dags_keep_running(scene: Scene) -> None:
     errors = scene.wait(lambda: scene.airflow.call("GET", "/importErrors")["import_errors"], 120)
     (error,) = errors
     assert error["filename"] == "pipelines_errors.py"
     reason = "redshift_connection_id: 'flights_redshift' is already used by pipeline flights_pipeline"
-    assert error["stack_trace"].strip().endswith(f"pipelines.yml: pipeline wrong_pipeline: {reason}")
+    assert f"pipelines.yml: pipeline wrong_pipeline: {reason}\n" in error["stack_trace"]
+    last = error["stack_trace"].strip().splitlines()[-1]
+    assert last.startswith("  pipeline long_tag_pipeline: its DAG cannot be created: ValueError: tag cannot be longer")
     assert scene.dag("wrong_pipeline") is None
+    assert scene.dag("long_tag_pipeline") is None
     for dag_id in (FLIGHTS, SMALL):
         dag = scene.dag(dag_id)
         assert (dag["is_stale"], dag["has_import_errors"]) == (False, False)

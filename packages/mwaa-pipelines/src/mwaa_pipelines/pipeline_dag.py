@@ -1,7 +1,10 @@
 """The parts of a pipeline's DAG, which dags/pipelines.py puts together."""
 
+import logging
+import runpy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -25,7 +28,7 @@ from mwaa_pipelines.results import push_error, push_results
 from mwaa_pipelines.run_alerts import alert_of_timeout, deadline
 from mwaa_pipelines.run_outcome import ALERT, check_dbt
 from mwaa_pipelines.sensors import NODE_CONVERTERS
-from mwaa_pipelines.settings import Pipeline
+from mwaa_pipelines.settings import Pipeline, PipelineError
 from mwaa_pipelines.task_ids import ALERT_TASK, AUDIT_GROUP, CHECK_TASK, PRODUCER_TASK, TRANSFORM_GROUP
 from mwaa_pipelines.unwritten_rows import delete_stored_results, inject_stored_results, store_unwritten_results
 from mwaa_pipelines.worker import dbt_executable
@@ -36,6 +39,12 @@ _AUDIT_NODES = ("tag:audit", "tag:audit_view")
 _NODES_WITHOUT_TASK = ("resource_type:analysis", "resource_type:exposure", "resource_type:operation")
 
 
+log = logging.getLogger(__name__)
+
+# The messages that find_problems collects; None if Airflow itself parses pipelines.py.
+_problems: ContextVar[list[str] | None] = ContextVar("problems", default=None)
+
+
 def requested_pipelines(path: Path) -> "Iterator[PipelineDag]":
     """Yield the pipelines of a file whose DAGs Airflow asks for: all of them, or, in a task, only the task's own.
 
@@ -44,8 +53,70 @@ def requested_pipelines(path: Path) -> "Iterator[PipelineDag]":
     Raises:
         PipelineError: the whole file is unusable.
     """
-    for pipeline, release in load_pipelines(path, get_parsing_context().dag_id).pipelines:
-        yield PipelineDag(pipeline, release)
+    loaded = load_pipelines(path, get_parsing_context().dag_id)
+    if (problems := _problems.get()) is not None:
+        problems += loaded.problems
+    for pipeline, release in loaded.pipelines:
+        pipeline_dag = None
+        with _isolated(pipeline):
+            pipeline_dag = PipelineDag(pipeline, release, _dag(pipeline, release))
+        if pipeline_dag:
+            yield pipeline_dag
+
+
+def find_problems(dag_file: Path) -> list[str]:
+    """Run pipelines.py without registering its DAGs, and return a message for each pipeline that has no DAG.
+
+    Airflow disables all DAGs of a file with an import error, so pipelines.py cannot report them itself. Each file is
+    parsed in its own process, so this creates the DAGs a second time.
+    """
+    problems: list[str] = []
+    token = _problems.set(problems)
+    try:
+        runpy.run_path(str(dag_file))
+    except PipelineError:
+        # The whole of pipelines.yml is unusable. pipelines.py raises the same error, and there is no DAG to protect.
+        return []
+    finally:
+        _problems.reset(token)
+    return problems
+
+
+@contextmanager
+def _isolated(pipeline: Pipeline) -> Iterator[None]:
+    """Turn an exception into a problem of this pipeline, so that the other pipelines of the file keep their DAGs."""
+    try:
+        yield
+    except Exception as error:
+        message = str(error) if isinstance(error, PipelineError) else f"{type(error).__name__}: {error}"
+        problem = f"pipeline {pipeline.dag_name}: its DAG cannot be created: {message}"
+        if (problems := _problems.get()) is None:
+            log.exception(problem)
+        else:
+            problems.append(problem)
+
+
+def _dag(settings: Pipeline, release: Release) -> DAG:
+    return DAG(
+        dag_id=settings.dag_name,
+        schedule=[Asset(name) for name in settings.schedule] if settings.scheduled_on_assets else settings.schedule,
+        start_date=pendulum.datetime(*settings.start_date.timetuple()[:3], tz=settings.timezone),
+        catchup=settings.catchup,
+        max_active_runs=1,
+        dagrun_timeout=settings.run_timeout,
+        on_failure_callback=alert_of_timeout(settings),
+        **deadline(settings, release),
+        tags=["dbt", release_tag(release.release_id), *settings.tags],
+        doc_md=documentation(settings, release),
+        auto_register=_problems.get() is None,
+        default_args={
+            "owner": settings.owner,
+            "on_failure_callback": push_error,
+            "retries": settings.retries,
+            "retry_delay": timedelta(seconds=settings.retry_delay_seconds),
+            "execution_timeout": settings.task_timeout,
+        },
+    )
 
 
 @dataclass(frozen=True)
@@ -54,6 +125,7 @@ class PipelineDag:
 
     settings: Pipeline
     release: Release
+    _empty_dag: DAG
 
     @property
     def asset(self) -> Asset:
@@ -61,31 +133,20 @@ class PipelineDag:
         return Asset(self.settings.dag_name)
 
     @contextmanager
-    def dag(self) -> Iterator[DAG]:
-        """Create the DAG; tasks that are created within the `with` block belong to it."""
-        settings = self.settings
-        with DAG(
-            dag_id=settings.dag_name,
-            schedule=[Asset(name) for name in settings.schedule] if settings.scheduled_on_assets else settings.schedule,
-            start_date=pendulum.datetime(*settings.start_date.timetuple()[:3], tz=settings.timezone),
-            catchup=settings.catchup,
-            max_active_runs=1,
-            dagrun_timeout=settings.run_timeout,
-            on_failure_callback=alert_of_timeout(settings),
-            **deadline(settings, self.release),
-            tags=["dbt", release_tag(self.release.release_id), *settings.tags],
-            doc_md=documentation(settings, self.release),
-            default_args={
-                "owner": settings.owner,
-                "on_failure_callback": push_error,
-                "retries": settings.retries,
-                "retry_delay": timedelta(seconds=settings.retry_delay_seconds),
-                "execution_timeout": settings.task_timeout,
-            },
-        ) as dag:
-            yield dag
-            # Last, because Airflow copies a DAG's parameters once for every base class of every task's operator.
-            dag.params.update(run_parameters())
+    def dag(self) -> Iterator[None]:
+        """Create the DAG; tasks that are created within the `with` block belong to it.
+
+        An exception in the block leaves only this DAG out. The block gets no DAG object, because Airflow also takes
+        an unfinished DAG from a variable of the file.
+        """
+        with _isolated(self.settings), self._empty_dag as dag:
+            try:
+                yield
+                # Last, because Airflow copies a DAG's parameters once for every base class of every task's operator.
+                dag.params.update(run_parameters())
+            except BaseException:
+                dag.auto_register = False
+                raise
 
     def audit_dbt_task(self) -> Any:
         """Create the task group that creates or migrates the audit table, before anything writes to it.

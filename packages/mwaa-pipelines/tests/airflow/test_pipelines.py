@@ -38,6 +38,43 @@ def test_invalid_entries_are_one_import_error_and_valid_entries_load(tmp_path: P
     assert "pipeline three: thread: unknown setting" in last[1]
 
 
+# Airflow's limit is 100 characters. Creating the DAG fails before it has tasks.
+TOO_LONG_A_TAG = f"tags: [{'x' * 101}]"
+
+
+def test_entry_whose_dag_cannot_be_created_affects_only_itself(tmp_path: Path) -> None:
+    dag_bag = bag(tmp_path, entries("one", "two", "three", two=TOO_LONG_A_TAG))
+    assert sorted(dag_bag.dags) == ["one", "three"]
+    ((file, error),) = dag_bag.import_errors.items()
+    assert file.endswith("pipelines_errors.py")
+    assert error.strip().endswith(
+        "pipeline two: its DAG cannot be created: ValueError: tag cannot be longer than 100 characters"
+    )
+
+
+@pytest.mark.parametrize("failing", ["one", "three"])
+def test_unfinished_dag_is_not_registered(tmp_path: Path, failing: str) -> None:
+    """An exception in the team's own tasks, in the first or the last entry, when the DAG has half of its tasks."""
+    bag(tmp_path, entries("one", "two", "three"))
+    path = tmp_path / "pipelines.py"
+    condition = f'        if pipeline.settings.dag_name == "{failing}":\n            raise OSError("no disk")\n'
+    path.write_text(path.read_text().replace("        dbt_check = ", f"{condition}        dbt_check = "))
+    dag_bag = DagBag(str(tmp_path))
+    assert sorted(dag_bag.dags) == sorted({"one", "two", "three"} - {failing})
+    assert all("pipeline_succeeded" in dag.task_dict for dag in dag_bag.dags.values())
+    (error,) = dag_bag.import_errors.values()
+    assert error.strip().endswith(f"pipeline {failing}: its DAG cannot be created: OSError: no disk")
+
+
+def test_problems_of_settings_and_of_dags_are_reported_together(tmp_path: Path) -> None:
+    dag_bag = bag(tmp_path, entries("one", "two", "three", "three", two="threads: many", one=TOO_LONG_A_TAG))
+    assert list(dag_bag.dags) == ["three"]
+    (error,) = dag_bag.import_errors.values()
+    problems = [line.split("pipeline ")[1].split(":")[0] for line in error.splitlines() if "pipeline t" in line]
+    assert problems == ["two", "three"]
+    assert "pipeline one: its DAG cannot be created" in error
+
+
 def test_file_without_pipelines_is_one_import_error(tmp_path: Path) -> None:
     dag_bag = bag(tmp_path, "pipelines: []")
     assert dag_bag.dags == {}
