@@ -11,8 +11,8 @@ import pytest
 from audit_report import source
 from audit_report.source import read
 from mwaa_local.aws.roles import client_of
+from mwaa_local.testing.permissions import warehouse_session
 from mwaa_local.testing.project import sample_project
-from mwaa_local.testing.rights import warehouse_session
 from mwaa_release.errors import DeployError, SetupError
 from mwaa_release.publish import publish_report
 

@@ -1,4 +1,4 @@
-"""A bucket of each test's own on the AWS stand-in, and artifacts that need no dbt."""
+"""A bucket for each test in the AWS stand-in, and artifacts that are built without dbt."""
 
 import os
 import secrets
@@ -18,11 +18,11 @@ REPOSITORY = Path(__file__).parents[4]
 
 @pytest.fixture
 def deploy(aws, tmp_path) -> Callable[..., tuple[int, str]]:
-    """Runs `python -m mwaa_release`; returns exit code and output."""
+    """A function that runs `python -m mwaa_release` and returns the exit code and output."""
 
     def run(*arguments: str, input: str = "", **environment: str) -> tuple[int, str]:  # noqa: A002 - as subprocess
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "REDSHIFT_"))}
-        done = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-m", "mwaa_release", *arguments],
             cwd=REPOSITORY,
             env={**clean, **aws.environment(), "LOCAL_DIR": str(tmp_path), "COLUMNS": "200", **environment},
@@ -31,8 +31,8 @@ def deploy(aws, tmp_path) -> Callable[..., tuple[int, str]]:
             text=True,
             check=False,
         )
-        assert "Traceback" not in done.stderr, done.stderr
-        return done.returncode, done.stdout + done.stderr
+        assert "Traceback" not in completed.stderr, completed.stderr
+        return completed.returncode, completed.stdout + completed.stderr
 
     return run
 
@@ -47,7 +47,7 @@ def bucket(s3) -> Bucket:
 
 @pytest.fixture
 def make_artifact(tmp_path) -> Callable[..., Artifact]:
-    """Makes an artifact as `build` does: files of the project `flights`, files in place, and a release_id."""
+    """A function that creates an artifact like `build`, from project files and other files."""
 
     def make(second: int, project: dict[str, str], files: dict[str, str], name: str = "flights") -> Artifact:
         release_id = f"20260101T0000{second:02}Z-abcdef1"
@@ -67,7 +67,7 @@ def make_artifact(tmp_path) -> Callable[..., Artifact]:
 
 @pytest.fixture
 def toy_repository(tmp_path) -> Path:
-    """A small repository with all that a release has, outside of git."""
+    """A small repository outside of git, with all parts of a release."""
     root = tmp_path / "repository"
     files = {
         "dbt_project/dbt_project.yml": "name: toy\nversion: '1.0'\nprofile: toy\n",

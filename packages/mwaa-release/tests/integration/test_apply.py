@@ -1,4 +1,4 @@
-"""Releases reach a bucket in an order that never leaves it broken, and only what changed is sent."""
+"""`apply` uploads only changed files, in an order that never breaks the bucket."""
 
 import pytest
 
@@ -12,7 +12,7 @@ FILES = {"dags/pipelines.py": "1", "dags/parts/__init__.py": "", "requirements.t
 ONE, TWO = "20260101T000001Z-abcdef1", "20260101T000002Z-abcdef1"
 
 
-def test_first_apply_puts_exactly_what_the_artifact_holds(bucket, make_artifact, contents, live_release):
+def test_first_apply_uploads_exactly_the_files_of_the_artifact(bucket, make_artifact, contents, live_release):
     artifact = make_artifact(1, PROJECT, FILES)
     applied = apply(artifact, bucket)
     assert live_release(bucket) == ONE == applied.releases["flights"]
@@ -24,7 +24,7 @@ def test_first_apply_puts_exactly_what_the_artifact_holds(bucket, make_artifact,
     assert applied.plan.needs_environment_update == ["requirements.txt", "startup.sh"]
 
 
-def test_the_same_content_makes_no_new_release_and_no_upload(bucket, make_artifact, contents):
+def test_unchanged_content_creates_no_release_and_uploads_nothing(bucket, make_artifact, contents):
     apply(make_artifact(1, PROJECT, FILES), bucket)
     before = contents(bucket)
     again = apply(make_artifact(2, PROJECT, FILES), bucket)
@@ -34,19 +34,19 @@ def test_the_same_content_makes_no_new_release_and_no_upload(bucket, make_artifa
     assert contents(bucket) == before
 
 
-def test_one_changed_model_is_one_upload_and_the_rest_is_copied_inside_s3(bucket, make_artifact, live_release):
+def test_changed_model_is_uploaded_and_other_files_are_copied_inside_s3(bucket, make_artifact, live_release):
     apply(make_artifact(1, PROJECT, FILES), bucket)
     artifact = make_artifact(2, PROJECT | {"models/model_3.sql": "select 33"}, FILES)
     plan = make_plan(artifact, bucket)
     assert [file.path for file in plan.projects[0].uploads] == ["models/model_3.sql"]
     applied = apply(artifact, bucket)
-    # The model and release.json; CURRENT is not counted.
+    # The model and release.json. CURRENT is not counted.
     assert applied.uploaded == 2
     assert applied.copied == len(PROJECT) - 1
     assert live_release(bucket) == TWO
 
 
-def test_a_dag_file_that_went_away_is_deleted_but_not_one_that_somebody_else_put(bucket, make_artifact, contents):
+def test_removed_dag_file_is_deleted_and_unmanaged_files_are_kept(bucket, make_artifact, contents):
     apply(make_artifact(1, PROJECT, FILES | {"dags/old.py": "old"}), bucket)
     bucket.s3.put_object(Bucket=bucket.name, Key="dags/theirs.py", Body=b"theirs")
     applied = apply(make_artifact(2, PROJECT, FILES | {"dags/pipelines.py": "2"}), bucket)
@@ -60,7 +60,7 @@ def test_a_dag_file_that_went_away_is_deleted_but_not_one_that_somebody_else_put
     assert applied.releases == {"flights": ONE}
 
 
-def test_five_releases_are_kept_and_the_live_one_always(bucket, make_artifact, live_release):
+def test_five_newest_releases_and_the_live_release_are_kept(bucket, make_artifact, live_release):
     def release(second: int) -> None:
         apply(make_artifact(second, PROJECT | {"models/new.sql": str(second)}, FILES), bucket)
 
@@ -78,9 +78,7 @@ def test_five_releases_are_kept_and_the_live_one_always(bucket, make_artifact, l
     assert remaining() == [4, 5, 6, 7, 8, 9]
 
 
-def test_rollback_goes_one_back_byte_for_byte_and_forward_again_without_uploads(
-    bucket, make_artifact, contents, live_release
-):
+def test_rollback_and_rolling_forward_again_need_no_upload(bucket, make_artifact, contents, live_release):
     apply(make_artifact(1, PROJECT, FILES), bucket)
     before = contents(bucket)
     second = make_artifact(2, PROJECT | {"models/model_3.sql": "select 33"}, FILES)
@@ -94,7 +92,7 @@ def test_rollback_goes_one_back_byte_for_byte_and_forward_again_without_uploads(
     assert live_release(bucket) == TWO
 
 
-def test_rollback_to_what_is_not_there_names_what_is(bucket, make_artifact, live_release):
+def test_rollback_to_a_missing_release_names_the_available_ones(bucket, make_artifact, live_release):
     with pytest.raises(SetupError, match="has no release"):
         rollback(bucket, "flights")
     apply(make_artifact(1, PROJECT, FILES), bucket)
@@ -110,7 +108,7 @@ def test_rollback_to_what_is_not_there_names_what_is(bucket, make_artifact, live
 
 
 @pytest.mark.parametrize("damage", [b"select 4", None], ids=["same size", "gone"])
-def test_a_file_of_the_live_release_changed_by_hand_is_shown_and_mended(bucket, make_artifact, live_release, damage):
+def test_drifted_file_of_the_live_release_is_reported_and_replaced(bucket, make_artifact, live_release, damage):
     apply(make_artifact(1, PROJECT, FILES), bucket)
     key = f"dags/dbt/flights/{ONE}/models/model_3.sql"
     if damage is None:
@@ -123,7 +121,7 @@ def test_a_file_of_the_live_release_changed_by_hand_is_shown_and_mended(bucket, 
 
 
 @pytest.mark.parametrize("change", [b"select 4", None], ids=["same size", "gone"])
-def test_a_file_that_changes_during_the_apply_is_uploaded(bucket, make_artifact, live_release, change):
+def test_file_that_changes_during_the_apply_is_uploaded(bucket, make_artifact, live_release, change):
     apply(make_artifact(1, PROJECT, FILES), bucket)
     key = f"dags/dbt/flights/{ONE}/models/model_1.sql"
 
@@ -140,25 +138,25 @@ def test_a_file_that_changes_during_the_apply_is_uploaded(bucket, make_artifact,
     assert live_release(bucket) == TWO
 
 
-def test_an_unreadable_current_is_replaced(bucket, make_artifact, live_release):
+def test_unreadable_current_file_is_replaced(bucket, make_artifact, live_release):
     apply(make_artifact(1, PROJECT, FILES), bucket)
     bucket.s3.put_object(Bucket=bucket.name, Key="dags/dbt/flights/CURRENT", Body=b"\xff")
     apply(make_artifact(2, PROJECT, FILES), bucket)
     assert live_release(bucket) == TWO
 
 
-def test_a_dag_file_changed_by_hand_is_put_back(bucket, make_artifact, contents):
+def test_drifted_dag_file_is_restored(bucket, make_artifact, contents):
     apply(make_artifact(1, PROJECT, FILES), bucket)
     bucket.s3.put_object(Bucket=bucket.name, Key="dags/pipelines.py", Body=b"x")
     plan = make_plan(make_artifact(2, PROJECT, FILES), bucket)
     assert [file.path for file in plan.changed] == plan.drifted == ["dags/pipelines.py"]
-    # What a release changes is no drift.
+    # A change by the release itself is not drift.
     assert make_plan(make_artifact(2, PROJECT, FILES | {"requirements.txt": "r2"}), bucket).drifted == plan.drifted
     apply(make_artifact(2, PROJECT, FILES), bucket)
     assert contents(bucket)["dags/pipelines.py"] == b"1"
 
 
-def test_another_project_in_the_bucket_is_left_alone(bucket, make_artifact, contents):
+def test_apply_does_not_change_other_projects_in_the_bucket(bucket, make_artifact, contents):
     apply(make_artifact(1, PROJECT, FILES, name="other"), bucket)
     before = contents(bucket)
     apply(make_artifact(2, PROJECT, FILES), bucket)
@@ -166,7 +164,7 @@ def test_another_project_in_the_bucket_is_left_alone(bucket, make_artifact, cont
     assert {key: after[key] for key in before} == before
 
 
-def test_an_artifact_that_was_changed_after_its_build_is_refused(make_artifact):
+def test_artifact_that_was_changed_after_its_build_is_rejected(make_artifact):
     artifact = make_artifact(1, PROJECT, FILES)
     (artifact.folder / artifact.releases[0].prefix / "manifest.json").write_text("{ }")
     with pytest.raises(DeployError, match="it was changed; build again"):
@@ -174,7 +172,7 @@ def test_an_artifact_that_was_changed_after_its_build_is_refused(make_artifact):
 
 
 @pytest.mark.parametrize(
-    ("manifest", "said"),
+    ("manifest", "message"),
     [
         ("[]", "is not a dbt manifest"),
         ('{"metadata": {"project_name": "other"}, "nodes": {}}', "belongs to project 'other', not 'flights'"),
@@ -185,24 +183,24 @@ def test_an_artifact_that_was_changed_after_its_build_is_refused(make_artifact):
         ),
     ],
 )
-def test_a_manifest_that_does_not_match_its_project_is_refused(make_artifact, manifest, said):
-    with pytest.raises(DeployError, match=said):
+def test_manifest_that_does_not_match_its_project_is_rejected(make_artifact, manifest, message):
+    with pytest.raises(DeployError, match=message):
         make_artifact(1, PROJECT | {"manifest.json": manifest}, FILES)
 
 
-def test_a_missing_bucket_is_named(bucket, make_artifact):
-    gone = type(bucket)("no-such-bucket-here", bucket.s3)
+def test_missing_bucket_is_an_error_that_names_it(bucket, make_artifact):
+    missing_bucket = type(bucket)("no-such-bucket-here", bucket.s3)
     with pytest.raises(SetupError, match=r"no-such-bucket-here.*does not exist"):
-        apply(make_artifact(1, PROJECT, FILES), gone)
+        apply(make_artifact(1, PROJECT, FILES), missing_bucket)
 
 
-def test_a_function_without_code_in_the_artifact_is_an_error(bucket, make_artifact):
+def test_missing_lambda_zip_is_an_error(bucket, make_artifact):
     with pytest.raises(SetupError, match=r"has no lambda\.zip"):
         apply(make_artifact(1, PROJECT, FILES), bucket, lambda_functions=["sns_notification"])
 
 
-def test_each_function_gets_its_code_once(aws, bucket, make_artifact, deploy):
-    from mwaa_local.aws.seed import seed  # the function as the stand-in makes it
+def test_lambda_function_code_is_updated_only_if_it_changed(aws, bucket, make_artifact, deploy):
+    from mwaa_local.aws.seed import seed  # the function of the stand-in
     from mwaa_local.settings import Passwords
 
     aws.settings.state.mkdir(exist_ok=True)

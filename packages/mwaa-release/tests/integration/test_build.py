@@ -1,4 +1,4 @@
-"""A build parses with the real dbt, ships what it parsed, and gives the same manifest for the same source."""
+"""`build` parses with the real dbt and creates the same manifest for the same source."""
 
 import io
 import json
@@ -24,10 +24,10 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_artifact_holds_what_runs_and_nothing_else(toy_repository, tmp_path, monkeypatch):
-    # What a developer exported must not get into a release.
+def test_artifact_contains_only_files_that_run(toy_repository, tmp_path, monkeypatch):
+    # A developer's environment variables must not affect a release.
     monkeypatch.setenv("REDSHIFT_SCHEMA", "dbt_jane")
-    # Where developers of many projects keep their logins.
+    # Developers often store credentials in this file.
     (toy_repository / "dbt_project" / ".env").write_text("REDSHIFT_PASSWORD=hers")
     before = snapshot(toy_repository)
     messages = []
@@ -68,13 +68,13 @@ def test_the_artifact_holds_what_runs_and_nothing_else(toy_repository, tmp_path,
         assert private not in manifest
     assert zipfile.ZipFile(artifact.folder / "lambda.zip").namelist() == ["handler.py"]
 
-    # The same source is the same content, whenever and wherever it is built.
+    # The same source gives the same content at any time and in any folder.
     again = build(tmp_path / "again", repository=toy_repository)
     assert again.releases[0].content_sha256 == release.content_sha256
     assert (again.folder / "lambda.zip").read_bytes() == (artifact.folder / "lambda.zip").read_bytes()
 
 
-def test_a_broken_model_is_reported_in_dbts_words_and_leaves_the_earlier_artifact(toy_repository, tmp_path):
+def test_broken_model_is_reported_and_the_earlier_artifact_is_kept(toy_repository, tmp_path):
     earlier = tmp_path / "out" / "earlier.txt"
     earlier.parent.mkdir()
     earlier.write_text("x")
@@ -90,7 +90,7 @@ def test_a_broken_model_is_reported_in_dbts_words_and_leaves_the_earlier_artifac
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("name: 7up\n", "`name` must be"),
         ("name: [\n", "is not valid YAML"),
@@ -98,9 +98,9 @@ def test_a_broken_model_is_reported_in_dbts_words_and_leaves_the_earlier_artifac
         ("name: toy\nprofile: other\n", "other"),
     ],
 )
-def test_a_wrong_project_file_is_named(toy_repository, tmp_path, text, said):
+def test_invalid_dbt_project_file_is_an_error_that_names_the_cause(toy_repository, tmp_path, text, message):
     (toy_repository / "dbt_project/dbt_project.yml").write_text(text)
-    with pytest.raises(BuildError, match=re.escape(said)):
+    with pytest.raises(BuildError, match=re.escape(message)):
         build(tmp_path / "out", repository=toy_repository)
 
 
@@ -137,7 +137,7 @@ def test_wheels_of_both_pin_lists_are_built_on_request(toy_repository, tmp_path,
     assert len(bucket.sizes("wheels/")) == 3
 
 
-def test_wheel_that_cannot_be_downloaded_is_named(toy_repository, tmp_path, package_index):
+def test_wheel_that_cannot_be_downloaded_is_an_error_that_names_it(toy_repository, tmp_path, package_index):
     (toy_repository / "startup.sh").write_text("# pins: begin (x)\ndbt-toy==1.0\n# pins: end\n")
     for line, words in (
         ("cosmos-toy==9.0", "wheels of requirements.txt: ERROR: Could not find a version that satisfies"),
@@ -151,14 +151,14 @@ def test_wheel_that_cannot_be_downloaded_is_named(toy_repository, tmp_path, pack
         build(tmp_path / "out", repository=toy_repository, wheels=True)
 
 
-def test_two_projects_of_one_name_are_refused(toy_repository, tmp_path):
+def test_two_projects_with_the_same_name_are_rejected(toy_repository, tmp_path):
     (toy_repository / "second").mkdir()
     (toy_repository / "second/dbt_project.yml").write_text("name: toy\n")
     with pytest.raises(BuildError, match="have the same name 'toy'"):
         build(tmp_path / "out", repository=toy_repository)
 
 
-def test_what_is_missing_is_named(toy_repository, tmp_path):
+def test_missing_project_profile_or_artifact_is_named(toy_repository, tmp_path):
     (toy_repository / "dbt_project/profiles.yml").unlink()
     with pytest.raises(SetupError, match=r"profiles\.yml is missing"):
         build(tmp_path / "out", repository=toy_repository)
@@ -169,7 +169,7 @@ def test_what_is_missing_is_named(toy_repository, tmp_path):
         Artifact.read(tmp_path / "out")
 
 
-def test_the_release_says_which_commit_and_whether_it_is_dirty(toy_repository, tmp_path):
+def test_release_records_the_commit_and_uncommitted_changes(toy_repository, tmp_path):
     def git(*arguments: str) -> str:
         command = ["git", "-c", "user.name=x", "-c", "user.email=x@example.com", *arguments]
         return subprocess.run(command, cwd=toy_repository, check=True, capture_output=True, text=True).stdout.strip()
@@ -187,19 +187,17 @@ def test_the_release_says_which_commit_and_whether_it_is_dirty(toy_repository, t
     assert git_state(toy_repository, projects) == (commit, True)
 
 
-def test_the_repository_itself_can_be_released(bucket, tmp_path, live_release):
+def test_this_repository_can_be_released(bucket, tmp_path, live_release):
     assert REPOSITORY / "dbt_project" in find_projects()
     artifact = build(tmp_path / "out")
     apply(artifact, bucket)
     assert live_release(bucket) == artifact.releases[0].release_id
-    # What reaches the function is importable as it is.
+    # Lambda imports the handler from the top level of the archive.
     names = zipfile.ZipFile(io.BytesIO((artifact.folder / "lambda.zip").read_bytes())).namelist()
     assert "handler.py" in names
 
 
-def test_a_further_project_is_released_beside_the_first_and_dbt_reads_the_manifest_as_state(
-    toy_repository, tmp_path, bucket, live_release
-):
+def test_second_project_is_released_and_its_manifest_works_as_dbt_state(toy_repository, tmp_path, bucket, live_release):
     second = toy_repository / "dbt_second"
     second.mkdir()
     (second / "dbt_project.yml").write_text("name: second\nversion: '1.0'\nprofile: toy\n")
@@ -224,7 +222,7 @@ def test_a_further_project_is_released_beside_the_first_and_dbt_reads_the_manife
     assert run.stdout.split() == ["toy.second"], run.stdout + run.stderr
 
 
-def test_packages_travel_with_the_release(toy_repository, tmp_path):
+def test_local_dbt_packages_are_part_of_the_release(toy_repository, tmp_path):
     project = toy_repository / "dbt_project"
     for name, text in {
         "packages.yml": "packages:\n  - local: own/money\n",
@@ -238,7 +236,7 @@ def test_packages_travel_with_the_release(toy_repository, tmp_path):
     files = {file.path for file in release.files}
     assert {"dbt_packages/money/dbt_project.yml", "dbt_packages/money/macros/dollars.sql"} <= files
     assert not any(file.startswith("dbt_packages/.") or file == "package-lock.yml" for file in files)
-    # A changed list is installed again, an unchanged one is not.
+    # dbt packages are installed again only if packages.yml has changed.
     installed = (project / "dbt_packages" / "money").lstat().st_mtime_ns
     build(tmp_path / "out", repository=toy_repository)
     assert (project / "dbt_packages" / "money").lstat().st_mtime_ns == installed
@@ -247,12 +245,12 @@ def test_packages_travel_with_the_release(toy_repository, tmp_path):
     assert (project / "dbt_packages" / "money").lstat().st_mtime_ns != installed
 
 
-def test_packages_are_got_from_a_hub_of_ones_own_with_ones_own_token(toy_repository, tmp_path, monkeypatch):
-    asked = []
+def test_packages_can_come_from_a_private_hub_with_a_token(toy_repository, tmp_path, monkeypatch):
+    requested_paths = []
 
     class Hub(BaseHTTPRequestHandler):
         def do_GET(self):
-            asked.append(self.path)
+            requested_paths.append(self.path)
             self.send_response(200)
             self.end_headers()
             self.wfile.write(b"[]")
@@ -273,11 +271,11 @@ def test_packages_are_got_from_a_hub_of_ones_own_with_ones_own_token(toy_reposit
         with pytest.raises(BuildError) as raised:
             build(tmp_path / "again", repository=toy_repository)
         hub.shutdown()
-    assert asked[-1] == "/t0ken.tar.gz"
+    assert requested_paths[-1] == "/t0ken.tar.gz"
     assert "t0ken" not in str(raised.value)
 
 
-def test_packages_that_cannot_be_fetched_are_said_in_a_few_lines(toy_repository, tmp_path):
+def test_dbt_package_download_error_is_a_few_lines(toy_repository, tmp_path):
     packages = toy_repository / "dbt_project" / "packages.yml"
     packages.write_text("packages:\n  - {name: money, tarball: 'http://127.0.0.1:1/money.tar.gz'}\n")
     with pytest.raises(BuildError) as raised:

@@ -1,4 +1,4 @@
-"""The commands as people and workflows run them: what they print, and their exit codes."""
+"""Output and exit codes of the commands that people and workflows run."""
 
 import typer
 
@@ -12,7 +12,7 @@ FILES = {"dags/pipelines.py": "1", "requirements.txt": "r"}
 ONE = "20260101T000001Z-abcdef1"
 
 
-def test_plan_apply_status_rollback(deploy, bucket, make_artifact):
+def test_plan_apply_status_and_rollback_report_each_release(deploy, bucket, make_artifact):
     one, two = make_artifact(1, PROJECT, FILES), make_artifact(2, PROJECT | {"models/one.sql": "select 2"}, FILES)
     code, text = deploy("plan", "--bucket", bucket.name, "--artifact", str(one.folder))
     assert code == 0
@@ -40,11 +40,11 @@ def test_plan_apply_status_rollback(deploy, bucket, make_artifact):
     assert deploy("rollback", "--bucket", bucket.name, "--project", "flights")[0] == 1
 
 
-def test_a_plan_against_another_artifact_needs_no_aws(deploy, make_artifact):
+def test_plan_against_another_artifact_needs_no_aws(deploy, make_artifact):
     one = make_artifact(1, PROJECT, FILES | {"dags/old.py": "1"})
     two = make_artifact(2, PROJECT | {"models/one.sql": "select 2"}, FILES | {"dags/pipelines.py": "2"})
-    nothing = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
-    code, text = deploy("plan", "--artifact", str(two.folder), "--against", str(one.folder), **nothing)
+    no_aws = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+    code, text = deploy("plan", "--artifact", str(two.folder), "--against", str(one.folder), **no_aws)
     assert code == 0
     output = [line for line in text.splitlines() if line.lstrip().startswith(("+", "-", "~", "flights"))]
     assert output == [
@@ -55,7 +55,7 @@ def test_a_plan_against_another_artifact_needs_no_aws(deploy, make_artifact):
     ]
 
 
-def test_set_up_errors_are_one_message_and_exit_code_2(deploy, make_artifact, tmp_path):
+def test_setup_errors_are_one_message_and_exit_code_2(deploy, make_artifact, tmp_path):
     artifact = ("--artifact", str(make_artifact(1, PROJECT, FILES).folder))
     for arguments, environment, messages in (
         (("plan", "--bucket", "not-there-at-all", *artifact), {}, "the bucket does not exist"),
@@ -90,7 +90,7 @@ def test_set_up_errors_are_one_message_and_exit_code_2(deploy, make_artifact, tm
         assert code == (1 if "secret" in messages else 2), (arguments, text)
 
 
-def test_a_wrong_account_is_refused_before_anything_is_read_or_written(deploy, bucket, make_artifact):
+def test_wrong_account_is_rejected_before_any_read_or_write(deploy, bucket, make_artifact):
     artifact = ("--artifact", str(make_artifact(1, PROJECT, FILES).folder))
     for command in (("plan", *artifact), ("apply", *artifact), ("status",), ("rollback", "--project", "flights")):
         code, text = deploy(*command, "--bucket", bucket.name, DEPLOY_ACCOUNT_ID="999999999999")
@@ -103,20 +103,20 @@ def test_a_wrong_account_is_refused_before_anything_is_read_or_written(deploy, b
     assert code == 0, text
 
 
-def test_each_request_to_s3_says_whose_bucket_it_means(bucket):
-    sent = []
+def test_s3_requests_name_the_expected_bucket_owner(bucket):
+    bucket_owners = []
     bucket.s3.meta.events.register(
-        "before-send.s3", lambda request, **_: sent.append(request.headers.get("x-amz-expected-bucket-owner"))
+        "before-send.s3", lambda request, **_: bucket_owners.append(request.headers.get("x-amz-expected-bucket-owner"))
     )
     only_buckets_of(bucket.s3, "123456789012")
     bucket.put("dags/x.py", b"x", sha256(b"x"))
     bucket.copy("dags/x.py", "dags/y.py", sha256(b"x"))
     bucket.sizes("")
     bucket.delete(["dags/x.py"])
-    assert set(sent) == {b"123456789012"}
+    assert set(bucket_owners) == {b"123456789012"}
 
 
-def test_a_broken_model_is_exit_code_1(deploy, toy_repository, tmp_path):
+def test_broken_model_is_exit_code_1(deploy, toy_repository, tmp_path):
     (toy_repository / "dbt_project/models/broken.sql").write_text("select * from {{ ref('nowhere') }}")
     code, text = deploy("build", str(toy_repository / "dbt_project"), "--output", str(tmp_path / "out"))
     assert code == 1
@@ -124,7 +124,7 @@ def test_a_broken_model_is_exit_code_1(deploy, toy_repository, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_every_command_explains_itself():
+def test_every_command_and_option_has_a_help_text():
     commands = typer.main.get_command(app).commands
     assert set(commands) >= {"build", "plan", "apply", "status", "rollback", "smoke", "teardown", "freshness", "report"}
     for name, command in commands.items():

@@ -1,4 +1,4 @@
-"""What the stacks of infra/ allow: network rules, log expiry, and the rights and credentials of those who deploy."""
+"""The stacks of infra/: network rules, log expiry, and the permissions and credentials of deployers."""
 
 import fnmatch
 import json
@@ -40,12 +40,12 @@ def test_private_subnets_have_no_rule_for_the_internet(file: str, parameters: di
 def test_components_reach_each_other_on_two_ports_only() -> None:
     resources = load("environment.yml")["Resources"]
     kinds = ("AWS::EC2::SecurityGroupIngress", "AWS::EC2::SecurityGroupEgress")
-    own = {"Ref": "SecurityGroup"}
+    mwaa_group = {"Ref": "SecurityGroup"}
     rules = [
         resource
         for resource in resources.values()
         if resource["Type"] in kinds
-        and own in (resource["Properties"].get(f"{side}SecurityGroupId") for side in ("Source", "Destination"))
+        and mwaa_group in (resource["Properties"].get(f"{side}SecurityGroupId") for side in ("Source", "Destination"))
     ]
     ports = {(rule["Type"], rule["Properties"]["FromPort"], rule["Properties"]["ToPort"]) for rule in rules}
     assert ports == {(kind, port, port) for kind in kinds for port in (443, 5432)}
@@ -55,7 +55,7 @@ def test_components_reach_each_other_on_two_ports_only() -> None:
 def test_logs_of_mwaa_expire() -> None:
     resources = load("environment.yml")["Resources"]
     groups = {name: resource for name, resource in resources.items() if resource["Type"] == "AWS::Logs::LogGroup"}
-    # The names that MWAA gives them; it creates a missing group without an expiry.
+    # The names that MWAA uses. MWAA creates a missing log group without an expiry.
     kinds = ("DAGProcessing", "Scheduler", "Task", "WebServer", "Worker")
     names = {resource["Properties"]["LogGroupName"]["Fn::Sub"] for resource in groups.values()}
     assert names == {f"airflow-${{Name}}-{kind}" for kind in kinds}
@@ -64,12 +64,12 @@ def test_logs_of_mwaa_expire() -> None:
     assert retention == {'{"Ref": "LogRetentionDays"}'}
 
 
-def test_credentials_of_a_job_outlast_its_longest_command() -> None:
+def test_job_credentials_outlast_the_longest_command() -> None:
     session = properties("github.yml", "Role").get("MaxSessionDuration", 3600)
     assert max(smoke.TOTAL_SECONDS, mwaa_update.TIMEOUT_SECONDS) <= session - 300
 
 
-def test_documented_route_tables_are_those_of_all_subnets() -> None:
+def test_documented_route_tables_cover_all_subnets() -> None:
     readme = (INFRA / "README.md").read_text()
     (step,) = [line for line in readme.splitlines() if "stack network Name=" in line]
     assert "RouteTableIds=$ROUTES" in step
@@ -79,7 +79,7 @@ def test_documented_route_tables_are_those_of_all_subnets() -> None:
 # Permissions of AWS's own handlers for features that no stack uses.
 UNUSED = [
     *("s3tables:*", "s3files:*", "elasticfilesystem:*", "firehose:*", "vpc-lattice:*", "vpce:*", "redshift:*"),
-    # Attached policies, boundaries, layers.
+    # Attached policies, permissions boundaries and layers.
     *("iam:*RolePolicy", "iam:CreatePolicy", "iam:*RolePermissionsBoundary", "lambda:GetLayerVersion"),
     *("lambda:GetCodeSigningConfig", "lambda:PassCapacityProvider"),
     # Log groups with resource policies or deliveries.
@@ -89,7 +89,7 @@ NEEDED = {"iam:PutRolePolicy", "iam:DeleteRolePolicy", "iam:GetRolePolicy"}
 
 
 def handler_permissions() -> dict[str, list[str]]:
-    """The permissions that CloudFormation needs for each type of resource, from AWS's schemas in cfn-lint."""
+    """Return the permissions that CloudFormation needs for each resource type, from AWS's schemas in cfn-lint."""
     schemas = (Path(cfnlint.__file__).parent / "data" / "schemas" / "resources").glob("*.json")
     types = {resource["Type"] for file in INFRA.glob("[!.]*.yml") for resource in load(file.name)["Resources"].values()}
     permissions = {}
@@ -101,7 +101,7 @@ def handler_permissions() -> dict[str, list[str]]:
     return permissions
 
 
-def test_deployer_can_make_every_resource_of_the_stacks() -> None:
+def test_deployer_can_create_every_resource_of_the_stacks() -> None:
     statements = properties("deployer.yml", "Policy")["PolicyDocument"]["Statement"]
     allowed = [action.lower() for statement in statements for action in listed(statement["Action"])]
 
@@ -119,7 +119,7 @@ def test_deployer_can_make_every_resource_of_the_stacks() -> None:
     assert missing == set()
 
 
-def test_deployer_has_no_administrators_rights() -> None:
+def test_deployer_has_no_administrator_permissions() -> None:
     values = {"Name": "sales-dev"}
     document = Template("deployer.yml", values).evaluate(properties("deployer.yml", "Policy"))["PolicyDocument"]
     # AWS's limit, without spaces.

@@ -1,4 +1,4 @@
-"""`doctor` is green after the documented steps, and each of its checks turns red with the fix."""
+"""All checks of `doctor` succeed after the documented steps, and each failed check prints its fix."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ from mwaa_local.aws import roles, seed
 from mwaa_local.settings import ACCOUNT_ID, ENVIRONMENT, Passwords
 from mwaa_local.testing.aws import Aws, running_aws
 from mwaa_local.testing.fake_airflow import serving
-from mwaa_local.testing.rights import each_taken_away
+from mwaa_local.testing.permissions import without_each_permission
 from mwaa_pipelines.release import release_tag
 from mwaa_release import cli
 from mwaa_release.apply import apply
@@ -45,7 +45,7 @@ MANIFEST = {
         "test.shop.one": {"resource_type": "test", "package_name": "shop", "config": {"schema": "dbt_test__audit"}},
     },
 }
-# GitHub's CLI.
+# A fake of GitHub's CLI.
 GH = '#!/bin/sh\necho "${GH_ANSWER}"\nexit "${GH_EXIT:-0}"\n'
 WITHOUT_IDS = {"use_default": True, "use_immutable_subject": False, "sub_claim_prefix": "repo:acme/data"}
 WITH_IDS = {"use_default": True, "use_immutable_subject": True, "sub_claim_prefix": "repo:acme@12/data@34"}
@@ -56,7 +56,7 @@ TOPIC_PREFIX = f"arn:aws:sns:us-east-1:{ACCOUNT_ID}:"
 
 
 def answer_as_airflow(_method: str, path: str, _body: Any) -> tuple[int, Any]:
-    """Have a connection that was created in the UI, and a pipeline that cannot start."""
+    """Fake an Airflow that has a connection from its UI and a pipeline that cannot start."""
     if path.endswith("/connections/ui_redshift"):
         return 200, {"host": "warehouse.example.com", "port": None, "schema": "dev", "extra": None}
     if path.endswith("/details"):
@@ -66,7 +66,7 @@ def answer_as_airflow(_method: str, path: str, _body: Any) -> tuple[int, Any]:
 
 @dataclass
 class Stage:
-    """An account after the documented steps, with more resources that are wrong in one respect each."""
+    """An AWS account after the documented steps, with additional resources that have one error each."""
 
     aws: Aws
     warehouse: Warehouse
@@ -82,7 +82,7 @@ class Stage:
         return replace(account, **changes)
 
     def outcomes(self, name: str = "", **changes: Any) -> dict[str, Outcome]:
-        """Run a check and those that it needs; without a name all checks."""
+        """Run a check and the checks that it needs, or all checks without a name."""
         needed = {name} if name else {check.name for check in CHECKS}
         for check in reversed(CHECKS):
             if check.name in needed:
@@ -111,7 +111,7 @@ class Stage:
             time.sleep(0.1)
 
     def environment(self, name: str, options: dict[str, str | None] | None = None, **changes: Any) -> None:
-        """Create another environment: that of infra/ with changes."""
+        """Create another environment: a changed copy of the environment of infra/."""
         properties = self.client("mwaa").get_environment(Name=ENVIRONMENT)["Environment"]
         names = self.client("mwaa").meta.service_model.operation_model("CreateEnvironment").input_shape.members
         properties = {key: value for key, value in properties.items() if key in names}
@@ -224,12 +224,12 @@ def stage(tmp_path_factory: pytest.TempPathFactory, start_redshift: Callable[...
 def deploy(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
-    """Runs a command of the release tool in this process, and returns its exit code, output and errors."""
+    """A function that runs a release command in this process and returns exit code, output and errors."""
     for name in [name for name in os.environ if name.startswith(("AWS_", "DEPLOY_"))]:
         monkeypatch.delenv(name)
     for name, value in stage.aws.environment().items():
         monkeypatch.setenv(name, value)
-    # Another test of this process may have left a session with its own credentials.
+    # An earlier test in this process may have set a default session with other credentials.
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
 
     def run(*arguments: str) -> tuple[int, str, str]:
@@ -246,7 +246,7 @@ def test_all_checks_succeed_after_the_documented_steps(stage: Stage) -> None:
     assert [(name, outcome.text) for name, outcome in outcomes.items() if outcome.status != "ok"] == []
 
 
-def test_each_check_prints_one_line_and_a_failed_one_its_fix(deploy: Callable[..., tuple[int, str, str]]) -> None:
+def test_check_prints_one_line_and_failed_check_also_its_fix(deploy: Callable[..., tuple[int, str, str]]) -> None:
     options = ("--repository", roles.GITHUB_REPOSITORY, "--release-role", seed.RELEASE_ROLE_ARN)
     code, text, _ = deploy("doctor", "--environment", ENVIRONMENT, *options)
     assert code == 0, text
@@ -290,14 +290,16 @@ ENVIRONMENT_CASES = [
 
 
 @pytest.mark.parametrize(("environment", "check", "problem", "fix"), ENVIRONMENT_CASES)
-def test_wrong_environment_is_found(stage: Stage, environment: str, check: str, problem: str, fix: str) -> None:
+def test_environment_error_is_reported_with_its_fix(
+    stage: Stage, environment: str, check: str, problem: str, fix: str
+) -> None:
     outcome = stage.outcomes(check, environment_name=environment)[check]
     assert outcome.status == "failed"
     assert re.search(problem, outcome.text)
     assert fix in outcome.fix
 
 
-def test_environment_that_changes_or_reads_another_bucket_is_found(stage: Stage) -> None:
+def test_environment_that_is_updating_or_reads_another_bucket_is_reported(stage: Stage) -> None:
     stage.environment("changing")
     outcome = stage.outcomes("environment", environment_name="changing")["environment"]
     assert (outcome.text, outcome.fix.endswith("get-environment --name changing")) == ("changing is CREATING", True)
@@ -317,14 +319,14 @@ def test_environment_that_changes_or_reads_another_bucket_is_found(stage: Stage)
         ("live release", f"CURRENT names {RELEASE}, which is incomplete", "mwaa_release apply --bucket doctor-public"),
     ],
 )
-def test_wrong_bucket_is_found(stage: Stage, check: str, problem: str, fix: str) -> None:
+def test_bucket_error_is_reported_with_its_fix(stage: Stage, check: str, problem: str, fix: str) -> None:
     outcome = stage.outcomes(check, bucket_name=PUBLIC_BUCKET)[check]
     assert outcome.status == "failed"
     assert problem in outcome.text
     assert fix in outcome.fix
 
 
-def test_damaged_release_and_missing_names_are_found(stage: Stage) -> None:
+def test_damaged_and_missing_releases_are_reported(stage: Stage) -> None:
     damaged = stage.outcomes("live release", bucket_name=HALF_BUCKET)["live release"]
     assert damaged.text == f"{RELEASE} is damaged: {FOLDER}/manifest.json is missing or has another size"
     missing = stage.outcomes("live release", bucket_name=HALF_BUCKET, pipeline={"project_name": "shop"})["live release"]
@@ -388,7 +390,9 @@ def test_damaged_release_and_missing_names_are_found(stage: Stage) -> None:
         ),
     ],
 )
-def test_wrong_setting_is_found(stage: Stage, pipeline: dict[str, str], check: str, problem: str, fix: str) -> None:
+def test_pipeline_setting_error_is_reported_with_its_fix(
+    stage: Stage, pipeline: dict[str, str], check: str, problem: str, fix: str
+) -> None:
     outcome = stage.outcomes(check, pipeline=pipeline, bucket_name=seed.DAGS_BUCKET)[check]
     assert outcome.status == "failed"
     assert problem in outcome.text
@@ -446,7 +450,7 @@ def test_wrong_setting_is_found(stage: Stage, pipeline: dict[str, str], check: s
         ),
     ],
 )
-def test_wrong_grant_is_found(
+def test_missing_or_excess_grant_is_reported_with_its_fix(
     stage: Stage, check: str, problem: str, fix: str, statements: list[str], undo: list[str]
 ) -> None:
     stage.sql(*statements)
@@ -469,28 +473,30 @@ def test_audit_table_of_the_user_is_accepted(stage: Stage) -> None:
         stage.sql("drop table analytics.audit_table")
 
 
-def test_connection_created_in_airflow_is_found(stage: Stage) -> None:
+def test_connection_from_airflows_ui_is_accepted(stage: Stage) -> None:
     outcomes = stage.outcomes("execution role", pipeline={"redshift_connection_id": "ui_redshift"})
     assert outcomes["connection"].text == "ui_redshift in Airflow's database: warehouse.example.com:5439"
     assert outcomes["execution role"].status == "ok"
 
 
 @pytest.mark.slow
-def test_each_missing_permission_of_the_execution_role_is_named(stage: Stage) -> None:
-    for taken in each_taken_away(stage.aws, EXECUTION_ROLE):
-        if taken.resource.startswith("arn:aws:s3") and ("Object" in taken.action) != ("/" in taken.resource):
-            # The stack allows actions on objects for the bucket too, and the other way around.
+def test_missing_permission_of_the_execution_role_is_named(stage: Stage) -> None:
+    for permission in without_each_permission(stage.aws, EXECUTION_ROLE):
+        if permission.resource.startswith("arn:aws:s3") and ("Object" in permission.action) != (
+            "/" in permission.resource
+        ):
+            # One statement covers the bucket and its objects, so some pairs of action and resource have no effect.
             continue
         outcome = stage.outcomes("execution role")["execution role"]
-        assert outcome.status == "failed", taken
-        assert taken.action.rstrip("*") in outcome.text
+        assert outcome.status == "failed", permission
+        assert permission.action.rstrip("*") in outcome.text
         assert f"put-role-policy --role-name {EXECUTION_ROLE}" in outcome.fix
         document = json.loads(outcome.fix.partition("--policy-document '")[2].rstrip("'"))
         assert all(statement["Resource"] for statement in document["Statement"])
     assert stage.outcomes("execution role")["execution role"].status == "ok"
 
 
-def test_missing_oidc_provider_and_wrong_audience_are_found(stage: Stage) -> None:
+def test_missing_oidc_provider_and_wrong_audience_are_reported(stage: Stage) -> None:
     iam = stage.client("iam")
     iam.delete_open_id_connect_provider(**PROVIDER)
     issuer = {"Url": f"https://{roles.ISSUER}"}
@@ -560,28 +566,28 @@ def inspector(stage: Stage) -> Iterator[tuple[str, Callable[[str], Any]]]:
 
 
 @pytest.mark.slow
-def test_documented_permissions_suffice_and_each_missing_one_is_named(
+def test_documented_permissions_suffice_and_missing_ones_are_named(
     stage: Stage, inspector: tuple[str, Callable[[str], Any]]
 ) -> None:
     role, client = inspector
     outcomes = stage.outcomes(client=client)
     assert {name: outcome.text for name, outcome in outcomes.items() if outcome.status != "ok"} == {}
     removed_actions = set()
-    for taken in each_taken_away(stage.aws, role):
+    for permission in without_each_permission(stage.aws, role):
         failed = [outcome for outcome in stage.outcomes(client=client).values() if outcome.status == "failed"]
-        assert failed, taken
+        assert failed, permission
         for outcome in failed:
             assert outcome.text.startswith("no permission for ")
-            assert taken.action in outcome.text
-            assert taken.action in outcome.fix
-            assert taken.action in outcome.check.actions
-        removed_actions.add(taken.action)
+            assert permission.action in outcome.text
+            assert permission.action in outcome.fix
+            assert permission.action in outcome.check.actions
+        removed_actions.add(permission.action)
     assert removed_actions == {action for check in CHECKS for action in check.actions}
 
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
-    """A small project with a node of each kind, which the warehouse accepts."""
+    """A small valid project with a node of each resource type."""
     snapshot = {"name": "seen", "relation": "ref('tails')", "config": {"strategy": "check", "check_cols": "all"}}
     snapshot["config"] |= {"unique_key": "tailnum"}
     files = {
@@ -606,7 +612,9 @@ TESTED = {"name": "tailnum", "data_tests": ["not_null"]}
 
 
 @pytest.mark.slow
-def test_warehouse_explains_every_query(stage: Stage, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_explain_reports_queries_that_the_warehouse_rejects(
+    stage: Stage, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def explain() -> Outcome:
         *_, outcome = run_checks((*CHECKS, SQL), stage.account(project=shop))
         return outcome

@@ -1,7 +1,7 @@
-"""The numbered steps of infra/README.md, in their order: an empty account, an empty warehouse, nothing made by hand.
+"""The numbered steps of infra/README.md work in their order, in an empty account and an empty warehouse.
 
-The stand-in's CloudFormation passes over some resources; the test makes those by hand, after the step that documents
-them. The last step, a run on Airflow, is part of the end-to-end tests.
+The stand-in's CloudFormation ignores some resources. The test creates these after the step that documents them. The
+end-to-end tests cover the last step, a run on Airflow.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ PASSWORD = "Documented 1"
 
 
 def steps() -> dict[int, list[str]]:
-    """The commands of each step that everybody takes, by its number."""
+    """Return the commands of each required step, by step number."""
     rows = re.findall(r"^\| (\d+) \| (.+?) \| ", (REPOSITORY / "infra" / "README.md").read_text(), re.MULTILINE)
     assert [int(number) for number, _ in rows] == list(range(1, len(rows) + 1))
     return {
@@ -39,7 +39,7 @@ def steps() -> dict[int, list[str]]:
 
 
 class Account:
-    """An account and a warehouse to which the commands are typed."""
+    """An AWS account and a warehouse, in which the documented commands run."""
 
     def __init__(self, aws: Aws, warehouse: Warehouse, state: Path) -> None:
         self.aws, self.warehouse, self.state = aws, warehouse, state
@@ -55,7 +55,7 @@ class Account:
         }
 
     def _network(self) -> dict[str, str]:
-        """Make what companies have already, and return the variables that the reader sets."""
+        """Create the network that companies already have, and return the shell variables of the documented commands."""
         ec2, cidr = self.aws.client("ec2"), "10.9.0.0/16"
         vpc = ec2.create_vpc(CidrBlock=cidr)["Vpc"]["VpcId"]
         first, second, self.third_subnet = (
@@ -68,7 +68,7 @@ class Account:
         for variable, value in self.variables.items():
             command = command.replace(f"${variable}", value)
         command = command.replace("subnet-…", self.third_subnet)
-        # An output of a stack that comes later is a KeyError.
+        # A step that needs the output of a later stack is a KeyError.
         command = re.sub(r"\$\(out (\w+) (\w+)\)", lambda output: self.outputs[output[1]][output[2]], command)
         assert not re.search(r"[$…]", command), command
         tool, name, *words = shlex.split(command)
@@ -88,7 +88,7 @@ class Account:
             "REDSHIFT_SSLMODE": "disable",
         }
         settings = {"DEPLOY_ACCOUNT_ID": ACCOUNT_ID, "LOCAL_DIR": str(self.state)}
-        done = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-m", "mwaa_release", *words],
             cwd=REPOSITORY,
             env={**inherited, **self.aws.environment(), **superuser, **settings},
@@ -96,7 +96,7 @@ class Account:
             text=True,
             check=False,
         )
-        assert done.returncode == 0, f"deploy {' '.join(words)}\n{done.stdout}{done.stderr}"
+        assert completed.returncode == 0, f"deploy {' '.join(words)}\n{completed.stdout}{completed.stderr}"
 
     def _workgroup(self) -> None:
         self.outputs["redshift"]["Host"] = self.warehouse.host
@@ -128,7 +128,7 @@ class Account:
 
 
 @pytest.mark.timeout(600)
-def test_the_documented_steps_work_in_their_order(start_redshift, tmp_path):
+def test_documented_steps_work_in_their_order(start_redshift, tmp_path):
     with running_aws(tmp_path) as aws:
         account = Account(aws, start_redshift(environment=aws.environment()), tmp_path)
         commands = [command for commands in steps().values() for command in commands]

@@ -1,4 +1,4 @@
-"""An apply that breaks at any request leaves what is live whole, and the next apply finishes."""
+"""If `apply` fails at any request, the live release stays complete and the next `apply` succeeds."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ ONE, TWO = "20260101T000001Z-abcdef1", "20260101T000002Z-abcdef1"
 
 
 class Fault:
-    """Breaks the request number `at` of a client: before it is sent, or after it took effect."""
+    """Makes request number `at` of an S3 client fail, before it is sent or after it took effect."""
 
     def __init__(self, s3, kind: str) -> None:
         self.at, self.count, self.kind, self._lock = 0, 0, kind, threading.Lock()
@@ -53,12 +53,12 @@ class Fault:
             raise EndpointConnectionError(endpoint_url=model.name)
 
 
-# The nastiest every time; the others with make test-slow.
+# The hardest case always runs, the others only with `make test-slow`.
 @pytest.mark.parametrize(
     "kind",
     ["after", pytest.param("before", marks=pytest.mark.slow), pytest.param("denied", marks=pytest.mark.slow)],
 )
-def test_a_failure_at_every_request(bucket, make_artifact, live_release, contents, kind):
+def test_failure_at_any_request_keeps_a_complete_live_release(bucket, make_artifact, live_release, contents, kind):
     old, new = make_artifact(1, OLD, OLD_FILES), make_artifact(2, NEW, NEW_FILES)
     apply(old, bucket)
     start = contents(bucket)
@@ -66,7 +66,7 @@ def test_a_failure_at_every_request(bucket, make_artifact, live_release, content
     apply(new, bucket)
     requests, goal = fault.count, contents(bucket)
     assert requests > 20
-    seen = set()
+    live_releases = set()
     for at in range(1, requests + 1):
         bucket.delete(contents(bucket))
         for key, data in start.items():
@@ -76,23 +76,23 @@ def test_a_failure_at_every_request(bucket, make_artifact, live_release, content
         fault.arm(at)
         try:
             apply(new, bucket)
-            # Only the lock's removal may fail unnoticed: the next apply takes it over.
+            # Only removing the lock can fail without an error, because the next apply takes the lock over.
             assert KEY in bucket.sizes("") or kind == "after", fault.hit
         except (DeployError, SetupError):
             pass
         assert fault.hit
         fault.arm(0)
         live = live_release(bucket)
-        seen.add(live)
+        live_releases.add(live)
         if live == ONE:
             assert set(start) <= set(contents(bucket)), fault.hit
         apply(new, bucket, lease_seconds=0.2)
         assert live_release(bucket) == TWO
         assert contents(bucket) == goal, fault.hit
-    assert seen == {ONE, TWO}
+    assert live_releases == {ONE, TWO}
 
 
-def test_the_second_of_two_waits_for_the_first(bucket, make_artifact, live_release):
+def test_second_release_waits_for_the_first(bucket, make_artifact, live_release):
     messages = []
     with locked(bucket) as lease:
         thread = threading.Thread(
@@ -109,21 +109,21 @@ def test_the_second_of_two_waits_for_the_first(bucket, make_artifact, live_relea
 
 
 @pytest.mark.parametrize(("run", "words"), [("", ""), ("77", ", GitHub run 77")])
-def test_waiting_ends_with_an_error_that_names_the_holder(bucket, monkeypatch, run, words):
+def test_lock_timeout_error_names_the_holder(bucket, monkeypatch, run, words):
     monkeypatch.setenv("GITHUB_RUN_ID", run)
     holder = rf"another release .* on .* \(process \d+{words}\)"
     with locked(bucket), pytest.raises(DeployError, match=holder), locked(bucket, wait_seconds=0):
         pytest.fail("two at once")
 
 
-def test_the_lock_of_a_killed_release_is_taken_over(bucket):
+def test_lock_of_a_killed_release_is_taken_over(bucket):
     bucket.s3.put_object(Bucket=bucket.name, Key=KEY, Body=b"left by a release that was killed")
     with locked(bucket, lease_seconds=0.3):
         assert b"killed" not in bucket.read(KEY)
     assert bucket.read(KEY) is None
 
 
-def test_a_lock_is_removed_after_the_last_renewal():
+def test_lock_is_removed_after_the_last_renewal():
     class SlowBucket:
         def __init__(self):
             self.calls, self.renewing = [], threading.Event()
@@ -144,7 +144,7 @@ def test_a_lock_is_removed_after_the_last_renewal():
     assert bucket.calls == ["renew", f"delete ['{KEY}']"]
 
 
-def test_a_living_holder_is_not_taken_over_and_a_robbed_one_notices(bucket):
+def test_active_lock_is_not_taken_over_and_a_lost_lock_is_noticed(bucket):
     with locked(bucket, lease_seconds=0.4) as lease:
         with pytest.raises(DeployError), locked(bucket, lease_seconds=0.4, wait_seconds=1.5):
             pytest.fail("two at once")
@@ -153,5 +153,5 @@ def test_a_living_holder_is_not_taken_over_and_a_robbed_one_notices(bucket):
         lease._thread.join(5)
         with pytest.raises(LockLostError):
             lease.check()
-    # What the robber holds is not removed.
+    # The lease does not delete a lock that another release holds.
     assert bucket.read(KEY) == b"robbed"

@@ -1,7 +1,7 @@
-"""After an apply that broke at any request, what MWAA would copy parses and runs, in Airflow's own environment.
+"""If `apply` fails at any request, the folder that MWAA copies still parses and runs in Airflow's environment.
 
-Each folder that differs from the others is parsed, as it is. A run reads the DAG files and the release that they
-choose, nothing else of the folder, so each pair of them is run once: by Airflow, in one process, each task its own dbt.
+The test parses each different folder. A run depends only on the DAG files and the release that they select, so the
+test runs each pair of these once, with `airflow dags test`.
 """
 
 import contextlib
@@ -25,19 +25,19 @@ from mwaa_release.build import build
 from mwaa_release.errors import DeployError
 from redshift_local.pytest_plugin import Warehouse
 
-# Parses each folder as a DAG processor does, and prints its DAG's documentation, which names the release.
+# Parses each folder as a DAG processor does and prints the DAG's documentation, which names the release.
 PARSE = """
 import json, os, runpy, sys
-found = {}
+results = {}
 for folder in sys.argv[1:]:
     os.environ["DBT_PROJECT_PATH"] = f"{folder}/dbt"
     sys.path.insert(0, folder)
     content = runpy.run_path(f"{folder}/pipelines.py")
-    found[folder] = [content["dag"].doc_md, len(content["dag"].tasks)]
+    results[folder] = [content["dag"].doc_md, len(content["dag"].tasks)]
     sys.path.remove(folder)
     for name in [name for name in sys.modules if name.split(".")[0] == "mwaa_pipelines"]:
         del sys.modules[name]
-print(json.dumps(found))
+print(json.dumps(results))
 """
 
 
@@ -55,17 +55,17 @@ def test_dags_parse_and_run_after_a_fault_at_every_request(bucket, tmp_path, air
     new = build(tmp_path / "new", repository=source)
     apply(old, bucket)
     keys = bucket.sizes("")
-    was = {key: (bucket.describe(key) or {}) | {"body": bucket.read(key)} for key in keys}
+    old_objects = {key: (bucket.describe(key) or {}) | {"body": bucket.read(key)} for key in keys}
     fault = Fault(bucket.s3, "after")
     apply(new, bucket)
     requests = fault.count
     folders: list[Path] = []
-    # Like MWAA, it copies what changed.
+    # Copies only changed files, like MWAA.
     sync = DagsSync(bucket.s3, bucket.name, tmp_path / "dags")
     for at in range(1, requests + 1):
         fault.arm(0)
-        bucket.delete(set(bucket.sizes("")) - set(was))
-        for key, old_file in was.items():
+        bucket.delete(set(bucket.sizes("")) - set(old_objects))
+        for key, old_file in old_objects.items():
             if (bucket.describe(key) or {}).get("sha256") != old_file["sha256"]:
                 bucket.put(key, old_file["body"], old_file["sha256"], old_file["metadata"])
         fault.arm(at)
@@ -73,27 +73,27 @@ def test_dags_parse_and_run_after_a_fault_at_every_request(bucket, tmp_path, air
             apply(new, bucket)
         assert fault.hit
         fault.arm(0)
-        # The same tree twice need not be parsed twice.
+        # Parse each different folder only once.
         if sync.once() or not folders:
             folders.append(tmp_path / f"dags-{at}")
             shutil.copytree(tmp_path / "dags", folders[-1])
     environment = {**base_environment(), "AIRFLOW_HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
     environment |= {"AIRFLOW__COSMOS__ENABLE_TELEMETRY": "False", "DBT_VENV_PATH": str(tmp_path / "dbt_venv")}
-    done = subprocess.run(
+    completed = subprocess.run(
         [airflow_python, "-c", PARSE, *folders], env=environment, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    parsed_dags = json.loads(done.stdout.splitlines()[-1])
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    parsed_dags = json.loads(completed.stdout.splitlines()[-1])
     output = {(doc.split("`")[3], tasks) for doc, tasks in parsed_dags.values()}
     (old_release,), (new_release,) = old.releases, new.releases
     assert {release for release, _ in output} == {old_release.release_id, new_release.release_id}
-    # The new model is one task more, and no folder showed anything in between.
+    # The new model adds one task, and no folder has a mix of both releases.
     (before,), (after,) = (
         {tasks for at, tasks in output if at == entry.release_id} for entry in (old_release, new_release)
     )
     assert after == before + 1
-    different = {_what_runs(Path(folder), doc.split("`")[3]): Path(folder) for folder, (doc, _) in parsed_dags.items()}
-    # At least: all old; new parts under old DAG files; new DAG files with the old release; all new.
+    different = {_run_inputs(Path(folder), doc.split("`")[3]): Path(folder) for folder, (doc, _) in parsed_dags.items()}
+    # At least: all old, new modules with old DAG files, new DAG files with the old release, and all new.
     assert len(different) >= 4
     airflow = Airflow(airflow_python, tmp_path / "airflow", start_redshift)
     for (_, release), folder in different.items():
@@ -105,8 +105,8 @@ def test_dags_parse_and_run_after_a_fault_at_every_request(bucket, tmp_path, air
     print(f"{requests} requests, {len(folders)} different folders parsed, {len(different)} of them run")
 
 
-def _what_runs(folder: Path, release_id: str) -> tuple[str, str]:
-    """The DAG files of a folder, and the release that they run, each as a digest with a name."""
+def _run_inputs(folder: Path, release_id: str) -> tuple[str, str]:
+    """Return a digest of the folder's DAG files, and the name and digest of the release that they select."""
     digests = []
     release = folder / "dbt" / "flights" / release_id
     code = [path for path in folder.rglob("*") if not path.is_relative_to(folder / "dbt")]
@@ -146,11 +146,11 @@ class Airflow:
         self._call("db", "migrate")
 
     def run(self, folder: Path) -> set[str]:
-        """Run it once; returns the tables and views that it built."""
+        """Run the pipeline once and return the tables and views that it built."""
         dags = self._home / "dags"
         shutil.rmtree(dags, ignore_errors=True)
         shutil.copytree(folder, dags)
-        # A sensor would wait for a triggerer, which one process has not; and the login is the connection's.
+        # One process has no triggerer for the sensors. The connection has the login, so no secret is needed.
         pipelines = dags / "pipelines.yml"
         lines = [line for line in pipelines.read_text().splitlines() if not line.strip().startswith("secret_name:")]
         pipelines.write_text("\n".join(lines).replace("defaults:\n", "defaults:\n  execution_mode: local\n", 1) + "\n")
@@ -163,14 +163,14 @@ class Airflow:
 
     def _call(self, *arguments: str) -> None:
         environment = self._environment | {"DBT_PROJECT_PATH": str(self._home / "dags" / "dbt")}
-        done = subprocess.run(
+        completed = subprocess.run(
             [self._airflow, *arguments], env=environment, cwd=self._home, capture_output=True, text=True, check=False
         )
-        assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-5000:]
+        assert completed.returncode == 0, completed.stdout[-20000:] + completed.stderr[-5000:]
 
 
 def _shrink(project: Path) -> None:
-    """Leave a project of two models, as each file of it is a request, and each request an apply."""
+    """Reduce the project to two models, because each file is a request and the test applies once per request."""
     profiles = (project / "profiles.yml").read_text()
     shutil.rmtree(project)
     files = {

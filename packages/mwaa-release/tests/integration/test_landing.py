@@ -1,4 +1,4 @@
-"""A file lands and its pipeline is started once: the stack's rule, queue and function, with the stand-in's events."""
+"""A new file in the landing bucket starts its pipeline once, through the stack's rule, queue and function."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ ENVIRONMENT = {
 
 
 class Airflow(BaseHTTPRequestHandler):
-    """What of Airflow's server the function depends on: a run's id is taken once. In test_smoke.py it is a real one."""
+    """A fake Airflow API server that accepts each run ID once. tests/e2e/test_smoke.py uses a real one."""
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -74,7 +74,7 @@ def stand_in(airflow: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 class Landing:
-    """The stacks, and what has happened there."""
+    """The storage and landing stacks, and their queue and function."""
 
     def __init__(self, aws: Aws, airflow: Any, **parameters: str) -> None:
         self.aws, self.airflow, self.stacks = aws, airflow, Stacks(aws)
@@ -82,7 +82,7 @@ class Landing:
         storage = self.stacks.make("storage.yml")
         self.bucket, self.function = storage["LandingBucketName"], f"start-{self.stacks.name}"
         self.s3, self.sqs = aws.client("s3"), aws.client("sqs")
-        # CloudFormation of the stand-in passes over both.
+        # The stand-in's CloudFormation ignores both settings.
         self.s3.put_bucket_versioning(Bucket=self.bucket, VersioningConfiguration={"Status": "Enabled"})
         self.s3.put_bucket_notification_configuration(
             Bucket=self.bucket, NotificationConfiguration={"EventBridgeConfiguration": {}}
@@ -96,13 +96,13 @@ class Landing:
             **parameters,
         )
 
-    def told(self) -> list[dict[str, Any]]:
-        """The messages in the queue."""
+    def messages(self) -> list[dict[str, Any]]:
+        """Receive the messages in the queue."""
         answer = self.sqs.receive_message(QueueUrl=self.outputs["QueueUrl"], MaxNumberOfMessages=10)
         return answer.get("Messages", [])
 
     def invoke(self, *bodies: str) -> tuple[bool, Any]:
-        """Hand messages to the function, as its source mapping does; whether it failed, and what it said."""
+        """Invoke the function with messages, as its event source mapping does. Return failure and result."""
         event = {"Records": [{"body": body, "eventSource": "aws:sqs"} for body in bodies]}
         answer = self.aws.client("lambda").invoke(FunctionName=self.function, Payload=json.dumps(event))
         return "FunctionError" in answer, json.loads(answer["Payload"].read())
@@ -125,10 +125,10 @@ def landing(stand_in: Aws, airflow: Any, make_artifact: Any) -> Landing:
     return landing_stack
 
 
-def test_a_file_starts_one_run_however_often_it_is_told(landing: Landing) -> None:
+def test_repeated_event_of_a_file_starts_one_run(landing: Landing) -> None:
     landing.s3.put_object(Bucket=landing.bucket, Key="planes/one.csv", Body=b"1")
     landing.s3.put_object(Bucket=landing.bucket, Key="flights/2013/Jänner 1.csv", Body=b"1")
-    (message,) = landing.told()
+    (message,) = landing.messages()
     results = [landing.invoke(message["Body"]) for _ in range(3)]
     assert [failed for failed, _ in results] == [False] * 3
     assert [result[0]["new"] for _, result in results] == [True, False, False]
@@ -138,18 +138,18 @@ def test_a_file_starts_one_run_however_often_it_is_told(landing: Landing) -> Non
     assert run["note"].startswith(f"s3://{landing.bucket}/flights/2013/Jänner 1.csv (version ")
 
 
-def test_a_new_version_of_a_file_is_another_run(landing: Landing) -> None:
+def test_new_version_of_a_file_starts_another_run(landing: Landing) -> None:
     for body in (b"1", b"2"):
         landing.s3.put_object(Bucket=landing.bucket, Key="flights/one.csv", Body=body)
-    for message in landing.told():
+    for message in landing.messages():
         assert landing.invoke(message["Body"])[1][0]["new"]
     assert len({run["dag_run_id"] for run in landing.airflow.runs}) == 2
 
 
-def test_what_does_not_count_starts_nothing(landing: Landing) -> None:
+def test_folders_and_other_suffixes_start_no_run(landing: Landing) -> None:
     for key in ("flights/", "flights/readme.md"):
         landing.s3.put_object(Bucket=landing.bucket, Key=key, Body=b"")
-    messages = landing.told()
+    messages = landing.messages()
     assert len(messages) == 2
     for message in messages:
         failed, (result,) = landing.invoke(message["Body"])
@@ -157,9 +157,9 @@ def test_what_does_not_count_starts_nothing(landing: Landing) -> None:
     assert landing.airflow.runs == []
 
 
-def test_what_cannot_be_started_now_fails_and_is_started_when_it_comes_again(landing: Landing) -> None:
+def test_run_that_airflow_rejects_is_started_by_the_next_attempt(landing: Landing) -> None:
     landing.s3.put_object(Bucket=landing.bucket, Key="flights/late.csv", Body=b"1")
-    (message,) = landing.told()
+    (message,) = landing.messages()
     landing.airflow.broken = True
     try:
         failed, error_text = landing.invoke(message["Body"])
@@ -188,14 +188,14 @@ def test_what_cannot_be_started_now_fails_and_is_started_when_it_comes_again(lan
         ),
     ],
 )
-def test_another_message_is_an_error(landing: Landing, body: str, words: str) -> None:
+def test_unknown_message_is_an_error(landing: Landing, body: str, words: str) -> None:
     failed, error_text = landing.invoke(body)
     assert failed
     assert error_text["errorType"] == "InvalidEventError"
     assert words in error_text["errorMessage"]
 
 
-def test_the_role_may_start_runs_of_one_environment_and_read_one_queue(landing: Landing) -> None:
+def test_role_can_start_runs_of_one_environment_and_read_one_queue(landing: Landing) -> None:
     role = landing.aws.client("lambda").get_function_configuration(FunctionName=landing.function)["Role"]
     granted = {
         (action, resource)
@@ -217,7 +217,7 @@ def test_the_role_may_start_runs_of_one_environment_and_read_one_queue(landing: 
     }
 
 
-def test_only_the_rule_writes_to_the_queue_and_people_hear_of_files_that_were_not_started() -> None:
+def test_only_the_rule_can_send_messages_and_unstarted_files_alert() -> None:
     (statement,) = properties("landing.yml", "QueuePolicy")["PolicyDocument"]["Statement"]
     assert statement["Principal"] == {"Service": "events.amazonaws.com"}
     assert statement["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["Rule", "Arn"]}}}
@@ -225,5 +225,5 @@ def test_only_the_rule_writes_to_the_queue_and_people_hear_of_files_that_were_no
     assert alarm["Dimensions"][0]["Value"] == {"Fn::GetAtt": ["DeadLetters", "QueueName"]}
     assert alarm["AlarmActions"] == [{"Ref": "TopicArn"}]
     timeout, queue = (properties("landing.yml", name) for name in ("Function", "Queue"))
-    # Lambda wants six times the function's timeout. https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+    # Lambda requires at least six times the function's timeout. https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
     assert queue["VisibilityTimeout"] >= 6 * timeout["Timeout"]

@@ -1,4 +1,4 @@
-"""Moves a pipeline between two environments, whose Airflows are served here. tests/e2e/test_move.py has real ones."""
+"""Moves a pipeline between two environments with fake Airflow servers. tests/e2e/test_move.py uses real ones."""
 
 import os
 import secrets
@@ -23,13 +23,13 @@ DAG = "flights_pipeline"
 
 @dataclass
 class Airflow:
-    """The DAG in one Airflow, with a run that ends after some requests for it."""
+    """A fake Airflow with one DAG and a run that ends after some requests."""
 
     paused: bool = True
     unfinished: int = 0
     exists: bool = True
     catchup: bool = False
-    # Starts a run when the DAG is paused, as the scheduler can at that moment.
+    # Starts a run at the moment when the DAG is paused, as a scheduler can.
     starts_late: bool = False
     changes: list[bool] = field(default_factory=list)
 
@@ -82,7 +82,7 @@ def mwaa(aws: Aws) -> Any:
 
 @dataclass
 class Scene:
-    """Two environments: `blue`, in which the DAG is on, and `green`."""
+    """Two environments: the DAG is on in `blue` and off in `green`."""
 
     aws: Aws
     mwaa: Any
@@ -108,16 +108,16 @@ def scene(aws: Aws, mwaa: Any) -> Iterator[Scene]:
         yield Scene(aws, mwaa, blue, green, names)
 
 
-def test_pipeline_is_switched_over_when_its_runs_have_ended(scene: Scene) -> None:
+def test_pipeline_moves_after_its_runs_have_ended(scene: Scene) -> None:
     messages = []
     scene.move(progress=lambda action, *_: messages.append((action, scene.on)))
     assert (scene.on, scene.blue.changes, scene.green.changes) == (["green"], [True], [False])
-    # The DAG is on while its run ends, and off in both for a moment.
+    # The DAG is on until its run has ended, and then off in both environments for a moment.
     assert messages[0] == (f"waiting for run nightly of {DAG} on {scene.names[0]}", ["blue"])
     assert messages[-1] == (f"switching {DAG} on in {scene.names[1]}", [])
 
 
-def test_run_that_starts_at_the_last_moment_ends_before_the_move(scene: Scene) -> None:
+def test_move_waits_for_a_run_that_starts_at_the_last_moment(scene: Scene) -> None:
     scene.blue.starts_late = True
     scene.move()
     assert (scene.on, scene.blue.changes) == (["green"], [True, False, True])
@@ -139,14 +139,16 @@ def test_run_that_starts_at_the_last_moment_ends_before_the_move(scene: Scene) -
         (lambda scene: setattr(scene, "names", (scene.names[0], "nobody")), "there is no MWAA environment nobody"),
     ],
 )
-def test_wrong_start_is_refused_without_a_change(scene: Scene, prepare: Callable[[Scene], object], words: str) -> None:
+def test_move_is_rejected_without_a_change_if_the_start_state_is_wrong(
+    scene: Scene, prepare: Callable[[Scene], object], words: str
+) -> None:
     prepare(scene)
     with pytest.raises(SetupError, match=words):
         scene.move()
     assert scene.blue.changes + scene.green.changes == []
 
 
-def test_run_that_does_not_end_stops_the_move(scene: Scene) -> None:
+def test_move_fails_without_a_change_if_a_run_does_not_end(scene: Scene) -> None:
     scene.blue.unfinished = 10**6
     with pytest.raises(DeployError, match=r"run nightly did not end .*--timeout\); .* is still on in blue.*nothing ch"):
         scene.move(drain_seconds=0.05)
@@ -155,10 +157,10 @@ def test_run_that_does_not_end_stops_the_move(scene: Scene) -> None:
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("failure", [DeployError("AWS refused"), KeyboardInterrupt()])
-def test_pipeline_is_on_in_one_environment_after_a_failure_at_any_request(
+def test_pipeline_is_on_in_one_environment_after_any_failed_request(
     scene: Scene, failure: BaseException, after: bool
 ) -> None:
-    """A successful move sends these requests: two for the state, one for each look at the runs, two switches."""
+    """Requests of a successful move: two for the state, one per poll of the runs, and two to pause and unpause."""
     for number in range(3, 9):
         scene.blue.__init__(paused=False, unfinished=2)
         scene.green.__init__()
@@ -172,7 +174,7 @@ def test_pipeline_is_on_in_one_environment_after_a_failure_at_any_request(
     scene.move(Client(scene.mwaa, 9, failure, after))
 
 
-def test_failure_that_lasts_names_both_environments(scene: Scene) -> None:
+def test_persistent_failure_names_both_environments(scene: Scene) -> None:
     scene.blue.unfinished = 0
 
     class Broken:
@@ -197,9 +199,9 @@ def test_ctrl_c_prints_where_the_pipeline_is_on(scene: Scene) -> None:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    seen = scene.blue.unfinished
+    unfinished_before = scene.blue.unfinished
     deadline = time.monotonic() + 30
-    while scene.blue.unfinished == seen and time.monotonic() < deadline:
+    while scene.blue.unfinished == unfinished_before and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=30)

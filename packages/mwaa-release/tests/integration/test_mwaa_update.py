@@ -1,4 +1,4 @@
-"""An MWAA environment takes over new requirements and start-up scripts, and only those."""
+"""An MWAA environment is updated only if requirements.txt or startup.sh has changed."""
 
 import secrets
 
@@ -32,7 +32,7 @@ def environment(mwaa, bucket) -> str:
     return name
 
 
-def test_the_environment_runs_what_was_released(mwaa, environment, bucket, make_artifact):
+def test_environment_is_updated_to_the_released_files(mwaa, environment, bucket, make_artifact):
     messages = []
 
     def release(second: int, files: dict[str, str]) -> bool:
@@ -40,7 +40,7 @@ def test_the_environment_runs_what_was_released(mwaa, environment, bucket, make_
         progress = lambda what, done, total: messages.append(what)  # noqa: E731
         return apply(artifact, bucket, progress, mwaa_client=mwaa, environment=environment).environment_updated
 
-    # Waits until the environment is made.
+    # Wait until the environment is created.
     update_environment(mwaa, environment, bucket)
     assert release(1, FILES)
     details = mwaa.get_environment(Name=environment)["Environment"]
@@ -55,21 +55,21 @@ def test_the_environment_runs_what_was_released(mwaa, environment, bucket, make_
     assert any("UPDATING" in what for what in messages)
 
 
-def test_an_update_that_fails_says_why_and_the_release_is_not_made_live(mwaa, environment, bucket, make_artifact):
+def test_failed_update_keeps_the_live_release(mwaa, environment, bucket, make_artifact):
     update_environment(mwaa, environment, bucket)
     apply(make_artifact(1, PROJECT, FILES), bucket, mwaa_client=mwaa, environment=environment)
     before = bucket.read("dags/dbt/flights/CURRENT")
 
     class Racing:
-        """Another hand removes the new version between the upload and MWAA's look at it."""
+        """Deletes the new version between the upload and MWAA's read."""
 
         get_environment = staticmethod(mwaa.get_environment)
 
         @staticmethod
-        def update_environment(**wanted):
-            answer = mwaa.update_environment(**wanted)
+        def update_environment(**update):
+            answer = mwaa.update_environment(**update)
             bucket.s3.delete_object(
-                Bucket=bucket.name, Key="startup.sh", VersionId=wanted["StartupScriptS3ObjectVersion"]
+                Bucket=bucket.name, Key="startup.sh", VersionId=update["StartupScriptS3ObjectVersion"]
             )
             return answer
 
@@ -77,12 +77,12 @@ def test_an_update_that_fails_says_why_and_the_release_is_not_made_live(mwaa, en
     with pytest.raises(DeployError, match=r"UPDATE_FAILED: INCORRECT_CONFIGURATION: .*startup\.sh"):
         apply(changed, bucket, mwaa_client=Racing, environment=environment)
     assert bucket.read("dags/dbt/flights/CURRENT") == before
-    # The next apply makes up for it.
+    # The next apply updates the environment.
     assert apply(changed, bucket, mwaa_client=mwaa, environment=environment).environment_updated
     assert mwaa.get_environment(Name=environment)["Environment"]["Status"] == "AVAILABLE"
 
 
-def test_an_update_by_somebody_else_is_waited_for(mwaa, environment, bucket, make_artifact):
+def test_apply_waits_for_another_update_of_the_environment(mwaa, environment, bucket, make_artifact):
     update_environment(mwaa, environment, bucket)
     mwaa.update_environment(Name=environment, MaxWorkers=3)
     messages = []
@@ -95,7 +95,7 @@ def test_an_update_by_somebody_else_is_waited_for(mwaa, environment, bucket, mak
     assert any("UPDATING, 0 min of up to 30" in what for what in messages)
 
 
-def test_a_wrong_environment_is_refused(mwaa, environment, bucket, s3):
+def test_missing_environment_and_wrong_bucket_are_rejected(mwaa, environment, bucket, s3):
     with pytest.raises(SetupError, match="no MWAA environment nobody"):
         update_environment(mwaa, "nobody", bucket)
     other = type(bucket)(f"other-{secrets.token_hex(4)}", s3)
@@ -103,13 +103,13 @@ def test_a_wrong_environment_is_refused(mwaa, environment, bucket, s3):
         update_environment(mwaa, environment, other)
 
 
-def test_a_bucket_without_versions_is_refused(mwaa, s3, bucket, environment):
+def test_unversioned_bucket_is_rejected(mwaa, s3, bucket, environment):
     s3.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Suspended"})
     s3.put_object(Bucket=bucket.name, Key="requirements.txt", Body=b"x")
     with pytest.raises(SetupError, match="turn versioning on"):
         update_environment(mwaa, environment, bucket)
 
 
-def test_waiting_has_an_end(mwaa, environment, bucket):
+def test_update_that_does_not_end_is_a_timeout_error(mwaa, environment, bucket):
     with pytest.raises(DeployError, match="is still CREATING"):
         update_environment(mwaa, environment, bucket, poll_seconds=0.01, timeout_seconds=0)

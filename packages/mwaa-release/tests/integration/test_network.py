@@ -1,4 +1,4 @@
-"""AWS that is slow, or a network that drops: tried again, in the end told in words, with what was live still live."""
+"""Throttled and dropped requests are retried. If they keep failing, the live release stays unchanged."""
 
 import threading
 from collections.abc import Callable
@@ -20,17 +20,17 @@ ONE, TWO = "20260101T000001Z-abcdef1", "20260101T000002Z-abcdef1"
 
 
 class Network:
-    """Disturbs every try of every upload: the first `times` tries of a key fail, as `how` says."""
+    """Makes the first `times` tries of every upload fail with `failure`."""
 
-    def __init__(self, s3, how: Callable, times: float) -> None:
+    def __init__(self, s3, failure: Callable, times: float) -> None:
         self.tries: dict[str, int] = {}
-        self._how, self._times, self._lock = how, times, threading.Lock()
+        self._failure, self._times, self._lock = failure, times, threading.Lock()
         s3.meta.events.register("before-send.s3.PutObject", self._before)
 
     def _before(self, request, **_more):
         with self._lock:
             count = self.tries[request.url] = self.tries.get(request.url, 0) + 1
-        return self._how(request) if count <= self._times and "mwaa_release.lock" not in request.url else None
+        return self._failure(request) if count <= self._times and "mwaa_release.lock" not in request.url else None
 
 
 def throttled(request):
@@ -40,17 +40,17 @@ def throttled(request):
 
 
 def dropped(request):
-    # Half of the body was on its way.
+    # The connection drops while the body is sent.
     raise ConnectionClosedError(endpoint_url=request.url)
 
 
-def silent(request):
+def timed_out(request):
     raise ReadTimeoutError(endpoint_url=request.url)
 
 
 @pytest.fixture
-def patient(aws, bucket) -> Bucket:
-    """The bucket through a client that tries again, as the tool's does, without its pauses."""
+def retrying_bucket(aws, bucket) -> Bucket:
+    """The bucket with a client that retries like the release tool, without pauses."""
     return Bucket(bucket.name, aws.client("s3", config=Config(retries={"mode": "standard", "max_attempts": 3})))
 
 
@@ -59,28 +59,30 @@ def _no_pauses(monkeypatch):
     monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _seconds: None)
 
 
-@pytest.mark.parametrize("how", [throttled, dropped, silent])
-def test_a_disturbance_that_passes_is_not_even_noticed(patient, bucket, make_artifact, live_release, how):
-    network = Network(patient.s3, how, 2)
-    applied = apply(make_artifact(1, PROJECT, FILES), patient)
+@pytest.mark.parametrize("failure", [throttled, dropped, timed_out])
+def test_temporary_network_error_is_retried_until_the_upload_succeeds(
+    retrying_bucket, bucket, make_artifact, live_release, failure
+):
+    network = Network(retrying_bucket.s3, failure, 2)
+    applied = apply(make_artifact(1, PROJECT, FILES), retrying_bucket)
     assert applied.uploaded == len(PROJECT) + len(FILES) + 1
     assert live_release(bucket) == ONE
     assert {count for url, count in network.tries.items() if "mwaa_release.lock" not in url} == {3}
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
-    [(throttled, "SlowDown: Please reduce"), (dropped, "Connection was closed"), (silent, "Read timeout")],
+    ("failure", "message"),
+    [(throttled, "SlowDown: Please reduce"), (dropped, "Connection was closed"), (timed_out, "Read timeout")],
 )
-def test_one_that_stays_is_told_with_the_key_and_leaves_what_was_live(
-    patient, bucket, make_artifact, live_release, how, said
+def test_failed_upload_names_the_key_and_keeps_the_live_release(
+    retrying_bucket, bucket, make_artifact, live_release, failure, message
 ):
     apply(make_artifact(1, PROJECT, FILES), bucket)
-    Network(patient.s3, how, float("inf"))
+    Network(retrying_bucket.s3, failure, float("inf"))
     key = rf"uploading s3://{bucket.name}/dags/dbt/flights/{TWO}/models/model_3\.sql: "
-    with pytest.raises(DeployError, match=f"{key}.*{said}"):
-        apply(make_artifact(2, CHANGED, FILES), patient)
+    with pytest.raises(DeployError, match=f"{key}.*{message}"):
+        apply(make_artifact(2, CHANGED, FILES), retrying_bucket)
     assert live_release(bucket) == ONE
-    # The lock was given back, so the next one need not wait.
+    # The failed apply released the lock, so the next apply does not wait.
     apply(make_artifact(2, CHANGED, FILES), bucket)
     assert live_release(bucket) == TWO

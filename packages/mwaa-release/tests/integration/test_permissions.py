@@ -1,6 +1,6 @@
-"""A release with the role of infra/github.yml, which the stand-in holds to its policies: it has what it needs, no more.
+"""The release role of infra/github.yml has exactly the permissions that a release, rollback and smoke test need.
 
-The role is taken as a job on GitHub takes it. What a task may do is tested where tasks are, in tests/airflow.
+The tests assume the role as a GitHub job does. The permissions of tasks are tested in mwaa-local.
 """
 
 import json
@@ -20,7 +20,7 @@ from mwaa_local.settings import ENVIRONMENT
 from mwaa_local.templates import Template
 from mwaa_local.testing.artifacts import MANIFEST
 from mwaa_local.testing.aws import Aws, running_aws
-from mwaa_local.testing.rights import denied, each_taken_away
+from mwaa_local.testing.permissions import denied, without_each_permission
 from mwaa_local.testing.stacks import properties
 from mwaa_release.apply import apply, rollback
 from mwaa_release.bucket import Bucket
@@ -38,7 +38,7 @@ MakeArtifact = Callable[..., Artifact]
 
 @dataclass
 class Account:
-    """An account with all that `make run` has, but for Airflow."""
+    """An AWS account with the resources of `make run`, without Airflow."""
 
     aws: Aws
     releases: int = 0
@@ -50,10 +50,10 @@ class Account:
         return roles.client_of(self.session(**options), self.aws.settings, service)
 
     def release(self, make_artifact: MakeArtifact, role: str = seed.RELEASE_ROLE_ARN) -> str:
-        """Do all that the workflows do with the role; returns what failed.
+        """Make the AWS calls of the workflows with the role, and return the error or an empty string.
 
-        Two releases that change every part, after one that was killed; a rollback; and the first call of a smoke test,
-        which no Airflow answers.
+        These are two releases that change every part and take over the lock of a killed release, a rollback, and the
+        first call of a smoke test, which fails without Airflow.
         """
         s3, functions, mwaa = (self.client(service, role=role) for service in ("s3", "lambda", "mwaa"))
         bucket = Bucket(seed.DAGS_BUCKET, s3)
@@ -73,7 +73,7 @@ class Account:
                 )
                 (artifact.folder / LAMBDA_ZIP).write_bytes(seed._zipped_handler() + new.encode())
                 self.aws.client("s3").put_object(Bucket=bucket.name, Key=LOCK, Body=b"{}")
-                apply(artifact, bucket, _said_nothing, functions, [seed.FUNCTION], mwaa, ENVIRONMENT, lease_seconds=0.4)
+                apply(artifact, bucket, _no_progress, functions, [seed.FUNCTION], mwaa, ENVIRONMENT, lease_seconds=0.4)
                 if Bucket(bucket.name, self.aws.client("s3")).read(LOCK) is not None:
                     return "the lock was left"
             rollback(bucket, "flights")
@@ -83,7 +83,7 @@ class Account:
         raise AssertionError("no Airflow, and a smoke test that passed")
 
 
-def _said_nothing(*_: Any, **__: Any) -> None: ...
+def _no_progress(*_: Any, **__: Any) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
         yield Account(aws)
 
 
-def test_the_role_has_what_a_release_a_rollback_and_a_smoke_test_need(account: Account, make_artifact) -> None:
+def test_release_role_can_release_roll_back_and_smoke_test(account: Account, make_artifact) -> None:
     before = denied(account.aws)
     assert account.release(make_artifact) == ""
     assert denied(account.aws) == before
@@ -101,9 +101,9 @@ def test_the_role_has_what_a_release_a_rollback_and_a_smoke_test_need(account: A
     assert log.count(f"allowed: arn:aws:sts::123456789012:assumed-role/{ROLE}/release s3:ListBucket on {DAGS}\n") == 1
 
 
-def test_deployer_can_release_by_hand_and_reaches_no_other_environment(account: Account, make_artifact) -> None:
+def test_deployer_can_release_but_cannot_access_other_environments(account: Account, make_artifact) -> None:
     iam = account.aws.client("iam")
-    # The same jobs can take it, which saves the test another login.
+    # The new role trusts the same jobs, so the test can assume it in the same way.
     trust = iam.get_role(RoleName=ROLE)["Role"]["AssumeRolePolicyDocument"]
     role = iam.create_role(RoleName="deployer", AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
     policy = Template("deployer.yml", {}).evaluate(properties("deployer.yml", "Policy"))["PolicyDocument"]
@@ -158,7 +158,7 @@ def test_deployer_can_release_by_hand_and_reaches_no_other_environment(account: 
         ("dynamodb", "list_tables", {}, "dynamodb:ListTables on resource: \\*"),
     ],
 )
-def test_it_may_do_nothing_else_and_is_told_what_it_may_not(
+def test_release_role_has_no_other_permission(
     account: Account, service: str, call: str, arguments: dict[str, Any], needed: str
 ) -> None:
     if service == "s3" and call != "list_buckets":
@@ -167,13 +167,13 @@ def test_it_may_do_nothing_else_and_is_told_what_it_may_not(
         getattr(account.client(service), call)(**arguments)
 
 
-def test_who_may_not_list_is_not_told_that_an_object_is_missing(account: Account) -> None:
+def test_missing_object_is_access_denied_without_list_permission(account: Account) -> None:
     missing = {"Bucket": seed.DAGS_BUCKET, "Key": "dags/missing"}
     with pytest.raises(ClientError, match="NoSuchKey"):
         account.client("s3").get_object(**missing)
-    for taken in each_taken_away(account.aws, ROLE):
-        if taken.action == "s3:ListBucket":
-            with pytest.raises(ClientError, match=taken.words):
+    for permission in without_each_permission(account.aws, ROLE):
+        if permission.action == "s3:ListBucket":
+            with pytest.raises(ClientError, match=permission.words):
                 account.client("s3").get_object(**missing)
 
 
@@ -188,12 +188,12 @@ def test_who_may_not_list_is_not_told_that_an_object_is_missing(account: Account
         "repo:acme/data:environment:DEV",
     ],
 )
-def test_no_other_job_gets_the_role(account: Account, subject: str) -> None:
+def test_other_github_jobs_cannot_assume_the_release_role(account: Account, subject: str) -> None:
     with pytest.raises(ClientError, match="Not authorized to perform sts:AssumeRoleWithWebIdentity"):
         account.session(subject=subject)
 
 
-def test_nobody_else_gets_it_and_no_secret_passes_for_another(account: Account) -> None:
+def test_administrator_and_forged_credentials_cannot_use_the_release_role(account: Account) -> None:
     sts = account.aws.client("sts")
     with pytest.raises(ClientError, match=f"administrator is not authorized to perform: sts:AssumeRole .*{ROLE}"):
         sts.assume_role(RoleArn=seed.RELEASE_ROLE_ARN, RoleSessionName="person")
@@ -208,7 +208,7 @@ def test_nobody_else_gets_it_and_no_secret_passes_for_another(account: Account) 
             forged.list_objects_v2(Bucket=seed.DAGS_BUCKET)
 
 
-def test_the_policy_of_the_bucket_is_looked_at_too(account: Account) -> None:
+def test_bucket_policy_is_evaluated_too(account: Account) -> None:
     s3 = account.aws.client("s3")
     deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": f"{DAGS}/*"}
     policy = {"Version": "2012-10-17", "Statement": [deny]}
@@ -216,11 +216,11 @@ def test_the_policy_of_the_bucket_is_looked_at_too(account: Account) -> None:
     try:
         with pytest.raises(ClientError, match="with an explicit deny in a resource-based policy"):
             account.client("s3").get_object(Bucket=seed.DAGS_BUCKET, Key="dags/pipelines.py")
-        # As infra/storage.yml has it: a service's own address is never without TLS.
+        # Like the policy in infra/storage.yml. Requests count as TLS requests.
         deny["Condition"] = {"Bool": {"aws:SecureTransport": "false"}}
         s3.put_bucket_policy(Bucket=seed.DAGS_BUCKET, Policy=json.dumps(policy))
         account.client("s3").list_objects_v2(Bucket=seed.DAGS_BUCKET)
-        # What cannot be decided is denied.
+        # A condition that the evaluator does not support is denied.
         deny["Condition"] = {"NumericLessThan": {"s3:signatureAge": "1"}}
         s3.put_bucket_policy(Bucket=seed.DAGS_BUCKET, Policy=json.dumps(policy))
         with pytest.raises(ClientError, match="cannot evaluate a policy with the condition NumericLessThan"):
@@ -229,7 +229,7 @@ def test_the_policy_of_the_bucket_is_looked_at_too(account: Account) -> None:
         s3.delete_bucket_policy(Bucket=seed.DAGS_BUCKET)
 
 
-def test_freshness_reads_its_two_secrets_and_nothing_else(account: Account) -> None:
+def test_freshness_role_can_read_only_its_two_secrets(account: Account) -> None:
     role = {"role": seed.WAREHOUSE_ROLE_ARN, "subject": "repo:acme/data:environment:dev-warehouse"}
     manager = account.client("secretsmanager", **role)
     actual = warehouse_environment(manager, "flights_pipeline")
@@ -247,30 +247,30 @@ def test_freshness_reads_its_two_secrets_and_nothing_else(account: Account) -> N
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_it_has_nothing_that_these_do_without(account: Account, make_artifact) -> None:
+def test_release_role_has_no_unused_permission(account: Account, make_artifact) -> None:
     assert account.release(make_artifact) == ""
-    idle = []
-    for taken in each_taken_away(account.aws, ROLE):
+    unused = []
+    for permission in without_each_permission(account.aws, ROLE):
         before = denied(account.aws)
         if account.release(make_artifact):
-            assert re.search(f"{ROLE}/release {taken.words}", denied(account.aws).removeprefix(before))
+            assert re.search(f"{ROLE}/release {permission.words}", denied(account.aws).removeprefix(before))
         else:
-            idle.append(taken)
-    assert idle == []
+            unused.append(permission)
+    assert unused == []
 
 
-def test_freshness_and_alerts_miss_each_right_of_their_roles(account: Account) -> None:
+def test_freshness_and_alert_roles_have_no_unused_permission(account: Account) -> None:
     role = {"role": seed.WAREHOUSE_ROLE_ARN, "subject": "repo:acme/data:environment:dev-warehouse"}
-    for taken in each_taken_away(account.aws, "local-warehouse-dev"):
-        with pytest.raises(DeployError, match=taken.words):
+    for permission in without_each_permission(account.aws, "local-warehouse-dev"):
+        with pytest.raises(DeployError, match=permission.words):
             warehouse_environment(account.client("secretsmanager", **role), "flights_pipeline")
-    idle = []
-    for taken in each_taken_away(account.aws, seed.ROLE):
+    unused = []
+    for permission in without_each_permission(account.aws, seed.ROLE):
         answer = account.aws.client("lambda").invoke(FunctionName=seed.FUNCTION, Payload='{"dag_name": "x"}')
         messages = answer["Payload"].read().decode()
         if "FunctionError" in answer:
-            assert re.search(f"{seed.ROLE}/{seed.FUNCTION} {taken.words}", messages)
+            assert re.search(f"{seed.ROLE}/{seed.FUNCTION} {permission.words}", messages)
         else:
-            idle.append(taken.action)
-    # Lambda itself uses these, for the log.
-    assert idle == ["logs:CreateLogStream", "logs:PutLogEvents"]
+            unused.append(permission.action)
+    # Lambda itself uses these permissions for the log.
+    assert unused == ["logs:CreateLogStream", "logs:PutLogEvents"]

@@ -1,4 +1,4 @@
-"""The scanners see what they are there for: each finds a fault that a copy of the repository was given."""
+"""The security scanners find no fault in the repository and find a fault in a changed copy."""
 
 import shutil
 
@@ -9,7 +9,7 @@ from workbench.scan import scan
 
 
 @pytest.mark.slow
-def test_each_scanner_finds_what_is_wrong_and_nothing_in_what_is_there(tmp_path, capsys):
+def test_scanners_find_faults_in_a_changed_copy_and_none_here(tmp_path, capsys):
     settings = Settings(REPOSITORY / ".local", 1, 2, 3)
     assert scan(settings) == 0
     for folder in ("infra", ".github"):

@@ -1,4 +1,4 @@
-"""A smoke test tells what went wrong. Airflow's answers are forced here; a real one runs in tests/e2e/test_smoke.py."""
+"""The smoke test reports the cause of a failure. Airflow is a fake here and real in tests/e2e/test_smoke.py."""
 
 import secrets
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ RELEASE = "20260101T000001Z-abcdef1"
 
 
 class Airflow:
-    """Answers as Airflow would whose run ends in a given state."""
+    """A fake Airflow whose run ends in a configurable state."""
 
     def __init__(self) -> None:
         self.release: str | None = RELEASE
@@ -33,8 +33,8 @@ class Airflow:
         self.calls.append((method, path, body))
         if path.endswith("/details"):
             tags = [{"name": "dbt"}, {"name": f"release:{self.release}"}]
-            displayed = {"tags": tags, "is_paused": self.paused, "next_dagrun_logical_date": self.due}
-            return (200, displayed) if self.release else (404, {"detail": "no"})
+            details = {"tags": tags, "is_paused": self.paused, "next_dagrun_logical_date": self.due}
+            return (200, details) if self.release else (404, {"detail": "no"})
         if path.endswith("/importErrors"):
             return 200, {"import_errors": [{"filename": "pipelines.py", "stack_trace": "Traceback\nPipelineError: no"}]}
         if path.endswith("/taskInstances/list"):
@@ -47,16 +47,16 @@ class Airflow:
 
 @pytest.fixture
 def airflow(tmp_path) -> Iterator[tuple[Airflow, Aws]]:
-    played = Airflow()
+    fake = Airflow()
 
     Passwords.generate(tmp_path)
-    with serving(played.answer) as port, running_aws(tmp_path, port) as aws:
-        yield played, aws
+    with serving(fake.answer) as port, running_aws(tmp_path, port) as aws:
+        yield fake, aws
 
 
 @pytest.fixture
 def run(airflow):
-    """Runs the smoke test on an environment of its own."""
+    """A function that runs the smoke test on a new environment."""
     _, aws = airflow
     mwaa = aws.client("mwaa", config=Config(inject_host_prefix=False, retries={"total_max_attempts": 1}))
     name = f"mwaa-{secrets.token_hex(4)}"
@@ -68,35 +68,35 @@ def run(airflow):
     return go
 
 
-def test_the_ways_in_which_it_ends(airflow, run):
-    played, _ = airflow
+def test_smoke_test_triggers_one_run_and_reports_every_failure(airflow, run):
+    fake, _ = airflow
     runs = "/api/v2/dags/flights_pipeline/dagRuns"
     run_id = run()
-    assert played.earlier_states == []
-    # It takes the place of the run that is due, and is there before the DAG is switched on.
-    started = ("POST", runs, {"dag_run_id": run_id, "logical_date": played.due})
-    switched_on = ("PATCH", "/api/v2/dags/flights_pipeline", {"is_paused": False})
-    assert played.calls.index(started) < played.calls.index(switched_on)
-    played.due, played.calls = "2999-01-01T06:00:00Z", []
-    assert ("POST", runs, {"dag_run_id": run(), "logical_date": None}) in played.calls
-    played.paused, played.due, played.calls = False, "2026-01-01T06:00:00Z", []
-    assert ("POST", runs, {"dag_run_id": run(), "logical_date": None}) in played.calls
-    assert switched_on not in played.calls
+    assert fake.earlier_states == []
+    # The smoke run replaces the scheduled run that is due, and starts before the DAG is unpaused.
+    started = ("POST", runs, {"dag_run_id": run_id, "logical_date": fake.due})
+    unpaused = ("PATCH", "/api/v2/dags/flights_pipeline", {"is_paused": False})
+    assert fake.calls.index(started) < fake.calls.index(unpaused)
+    fake.due, fake.calls = "2999-01-01T06:00:00Z", []
+    assert ("POST", runs, {"dag_run_id": run(), "logical_date": None}) in fake.calls
+    fake.paused, fake.due, fake.calls = False, "2026-01-01T06:00:00Z", []
+    assert ("POST", runs, {"dag_run_id": run(), "logical_date": None}) in fake.calls
+    assert unpaused not in fake.calls
 
-    played.state, played.failed = "failed", ["transform_data.departures.run", "dbt_check"]
+    fake.state, fake.failed = "failed", ["transform_data.departures.run", "dbt_check"]
     with pytest.raises(DeployError, match=r"is failed; failed: dbt_check, transform_data\.departures\.run\."):
         run()
-    played.state = "running"
+    fake.state = "running"
     with pytest.raises(DeployError, match="is still running after 0 minutes"):
         run(total_seconds=0.05)
-    played.state, played.failed = None, []
+    fake.state, fake.failed = None, []
     with pytest.raises(DeployError, match=r"is gone$"):
         run()
-    played.state = "refused"
+    fake.state = "refused"
     with pytest.raises(DeployError, match=r"POST /dags/flights_pipeline/dagRuns\): 409: .*exists"):
         run()
-    for played.release, displayed in (("another", "the tags dbt, release:another"), (None, "no such DAG")):
-        with pytest.raises(DeployError, match=rf"(?s)Airflow shows {displayed}\n  pipelines\.py: PipelineError: no"):
+    for fake.release, details in (("another", "the tags dbt, release:another"), (None, "no such DAG")):
+        with pytest.raises(DeployError, match=rf"(?s)Airflow shows {details}\n  pipelines\.py: PipelineError: no"):
             run(parsed_seconds=0.05)
     with pytest.raises(SetupError, match="no MWAA environment nobody"):
         run("nobody")

@@ -1,4 +1,4 @@
-"""An environment is taken away whole, in order, after a question; what was interrupted is finished by the next call."""
+"""`teardown` asks for confirmation and removes all stacks in order. After an interruption the next call continues."""
 
 import json
 
@@ -13,9 +13,9 @@ from mwaa_release.teardown import find_stacks, teardown
 
 @pytest.fixture
 def environment(aws, stacks):
-    """Stacks as infra/README.md brings them up."""
+    """The stacks of infra/README.md."""
     storage = stacks.make("storage.yml")
-    # The stand-in keeps the policy of a stack's key as an object, and then cannot read it itself.
+    # The stand-in stores a stack's key policy as an object that it cannot parse later.
     policy = json.dumps(properties("storage.yml", "Key")["KeyPolicy"])
     aws.client("kms").put_key_policy(KeyId=storage["KeyArn"], PolicyName="default", Policy=policy)
     function = f"notify-{stacks.name}"
@@ -25,10 +25,10 @@ def environment(aws, stacks):
 
 
 @pytest.fixture
-def filled(aws, environment) -> Bucket:
-    """Its DAGs bucket with versions and a delete marker."""
+def filled_bucket(aws, environment) -> Bucket:
+    """The environment's DAGs bucket with object versions and a delete marker."""
     bucket = Bucket(environment["DagsBucketName"], aws.client("s3"))
-    # CloudFormation of the stand-in passes over a bucket's versioning.
+    # The stand-in's CloudFormation ignores a bucket's versioning.
     bucket.s3.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
     for body in (b"1", b"2"):
         bucket.s3.put_object(Bucket=bucket.name, Key="dags/x.py", Body=body)
@@ -41,7 +41,7 @@ def exists(s3, bucket: str) -> bool:
     return bucket in {entry["Name"] for entry in s3.list_buckets()["Buckets"]}
 
 
-def test_nothing_is_left_but_the_key_that_waits(aws, stacks, environment, filled):
+def test_teardown_removes_everything_and_schedules_the_key_deletion(aws, stacks, environment, filled_bucket):
     actual = find_stacks(aws.client("cloudformation"), stacks.name)
     assert [stack.name.removeprefix(f"{stacks.name}-") for stack in actual] == [
         "credentials",
@@ -51,19 +51,19 @@ def test_nothing_is_left_but_the_key_that_waits(aws, stacks, environment, filled
     messages = []
     teardown(aws.client, actual, lambda what, *_: messages.append(what))
     for name in ("DagsBucketName", "LandingBucketName"):
-        assert not exists(filled.s3, environment[name])
+        assert not exists(filled_bucket.s3, environment[name])
     with pytest.raises(ClientError, match="ResourceNotFound"):
         aws.client("lambda").get_function(FunctionName=f"notify-{stacks.name}")
     groups = aws.client("logs").describe_log_groups(logGroupNamePrefix=f"/aws/lambda/notify-{stacks.name}")
     assert groups["logGroups"] == []
     key = aws.client("kms").describe_key(KeyId=environment["KeyArn"])["KeyMetadata"]
     assert key["KeyState"] == "PendingDeletion"
-    assert f"emptying s3://{filled.name}" in messages
+    assert f"emptying s3://{filled_bucket.name}" in messages
     with pytest.raises(SetupError, match=rf"there is no stack {stacks.name}-network"):
         find_stacks(aws.client("cloudformation"), stacks.name)
 
 
-def test_log_group_that_is_created_again_during_the_deletion_is_removed(aws, stacks, environment, filled):
+def test_log_group_that_is_created_again_during_teardown_is_removed(aws, stacks, environment, filled_bucket):
     group = f"/aws/lambda/notify-{stacks.name}"
     logs = aws.client("logs")
 
@@ -82,7 +82,7 @@ def test_log_group_that_is_created_again_during_the_deletion_is_removed(aws, sta
     assert logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"] == []
 
 
-def test_what_was_interrupted_is_finished_by_the_next_one(aws, stacks, environment, filled):
+def test_interrupted_teardown_is_finished_by_the_next_call(aws, stacks, environment, filled_bucket):
     def broken(service: str):
         client = aws.client(service)
         if service == "kms":
@@ -91,7 +91,7 @@ def test_what_was_interrupted_is_finished_by_the_next_one(aws, stacks, environme
 
     with pytest.raises(KeyboardInterrupt):
         teardown(broken, find_stacks(aws.client("cloudformation"), stacks.name))
-    assert not exists(filled.s3, filled.name)
+    assert not exists(filled_bucket.s3, filled_bucket.name)
     remaining = find_stacks(aws.client("cloudformation"), stacks.name)
     assert [stack.name for stack in remaining] == [f"{stacks.name}-storage"]
     teardown(aws.client, remaining)
@@ -99,7 +99,7 @@ def test_what_was_interrupted_is_finished_by_the_next_one(aws, stacks, environme
     assert key["KeyState"] == "PendingDeletion"
 
 
-def test_a_stack_that_cannot_go_is_named(aws, stacks, environment):
+def test_stack_that_cannot_be_deleted_is_an_error_that_names_it(aws, stacks, environment):
     def denied(service: str):
         client = aws.client(service)
 
@@ -114,18 +114,18 @@ def test_a_stack_that_cannot_go_is_named(aws, stacks, environment):
         teardown(denied, find_stacks(aws.client("cloudformation"), stacks.name))
 
 
-def test_it_shows_what_goes_and_asks_for_the_name(deploy, aws, stacks, environment, filled):
+def test_teardown_lists_the_resources_and_asks_for_the_name(deploy, aws, stacks, environment, filled_bucket):
     code, text = deploy("teardown", stacks.name, input="yes\n")
     assert code == 2
     assert "nothing was removed" in text
     output = [line.strip() for line in text.splitlines() if line.startswith("  ")]
-    assert f"bucket {filled.name}: every object and every version in it" in output
+    assert f"bucket {filled_bucket.name}: every object and every version in it" in output
     assert output[-1].startswith(f"stack {stacks.name}-storage: ")
-    assert exists(filled.s3, filled.name)
+    assert exists(filled_bucket.s3, filled_bucket.name)
     code, text = deploy("teardown", stacks.name, "--account", "999999999999", "--yes")
-    assert (code, exists(filled.s3, filled.name)) == (2, True)
+    assert (code, exists(filled_bucket.s3, filled_bucket.name)) == (2, True)
     code, text = deploy("teardown", stacks.name, input=f"{stacks.name}\n")
     assert code == 0, text
     assert f"Removed {stacks.name}" in text
-    assert not exists(filled.s3, filled.name)
+    assert not exists(filled_bucket.s3, filled_bucket.name)
     assert deploy("teardown", stacks.name, "--yes")[0] == 2

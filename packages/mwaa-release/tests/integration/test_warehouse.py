@@ -1,4 +1,4 @@
-"""The database user has least privileges, and the sample data is loaded completely, also a second time."""
+"""The database user has least privileges, and the sample data can be loaded repeatedly."""
 
 import secrets
 
@@ -58,7 +58,7 @@ def run(connection: redshift_connector.Connection, query: str):
 
 
 class Pipeline:
-    """Names of one test's own, and its user."""
+    """Unique schemas and a database user for one test."""
 
     def __init__(self, warehouse, admin) -> None:
         self.id = secrets.token_hex(4)
@@ -82,7 +82,7 @@ def pipeline(warehouse, admin):
     return Pipeline(warehouse, admin)
 
 
-def test_the_user_reads_its_sources_those_made_later_too_and_builds_in_its_schema(pipeline):
+def test_database_user_can_read_sources_and_build_in_its_schema(pipeline):
     pipeline.grant()
     run(pipeline.admin, f"create table {pipeline.source}.after (a integer)")
     user = pipeline.connect()
@@ -110,19 +110,19 @@ def test_the_user_reads_its_sources_those_made_later_too_and_builds_in_its_schem
         "alter schema {source} owner to {user}",
     ],
 )
-def test_the_user_may_do_nothing_else(pipeline, statement):
+def test_database_user_has_no_other_permission(pipeline, statement):
     pipeline.grant()
     other = f"other_{pipeline.id}"
     run(pipeline.admin, f"create schema {other}")
     run(pipeline.admin, f"create table {other}.secret (a integer)")
     user = pipeline.connect()
-    with pytest.raises(redshift_connector.Error) as refused:
+    with pytest.raises(redshift_connector.Error) as raised:
         run(user, statement.format(**vars(pipeline), other=other))
-    assert error_code(refused.value) == "42501", refused.value
+    assert error_code(raised.value) == "42501", raised.value
     assert run(pipeline.admin, f"select a from {pipeline.source}.before") == ([1],)
 
 
-def test_a_second_time_changes_the_password_and_nothing_else(pipeline):
+def test_second_grant_changes_only_the_password(pipeline):
     pipeline.grant()
     user = pipeline.connect()
     run(user, f"create table {pipeline.target}.kept as select 1 as a")
@@ -132,17 +132,17 @@ def test_a_second_time_changes_the_password_and_nothing_else(pipeline):
     assert run(pipeline.connect("Another1password"), f"select a from {pipeline.target}.kept") == ([1],)
 
 
-def test_no_error_shows_a_password_and_the_connection_stays_as_it_was(pipeline):
+def test_grant_errors_show_no_password_and_keep_the_connection_settings(pipeline):
     pipeline.admin.autocommit = False
-    with pytest.raises(DeployError, match=r"source_schema\.sql.*nobody") as refused:
+    with pytest.raises(DeployError, match=r"source_schema\.sql.*nobody") as raised:
         pipeline.grant(loading_user="nobody")
-    assert "sha256" not in str(refused.value)
+    assert "sha256" not in str(raised.value)
     assert pipeline.admin.autocommit is False
     pipeline.admin.autocommit = True
     pipeline.grant()
-    with pytest.raises(DeployError, match="create group") as refused:
+    with pytest.raises(DeployError, match="create group") as raised:
         apply_grants(pipeline.connect(), "other", PASSWORD, pipeline.source, "other")
-    assert PASSWORD not in str(refused.value)
+    assert PASSWORD not in str(raised.value)
 
 
 def test_missing_source_schema_is_created(pipeline):
@@ -152,7 +152,7 @@ def test_missing_source_schema_is_created(pipeline):
     assert run(pipeline.connect(), f"select a from {source}.later") == ([1],)
 
 
-def test_names_may_hold_anything(warehouse, admin):
+def test_names_with_quotes_and_spaces_are_supported(warehouse, admin):
     name = f"odd \"name'; drop schema public; -- {secrets.token_hex(3)}"
     source = f"src {secrets.token_hex(3)}"
     run(admin, f'create schema "{source}"')
@@ -161,7 +161,7 @@ def test_names_may_hold_anything(warehouse, admin):
     assert run(connection, "select current_user") == ([name],)
 
 
-def test_the_sample_data_is_loaded_whole_and_again(admin, s3, landing_bucket, cache):
+def test_sample_data_is_loaded_completely_and_repeatedly(admin, s3, landing_bucket, cache):
     messages = []
     uploaded = upload_sample(s3, landing_bucket, cache, lambda what, done, total: messages.append((done, total)))
     assert sorted(uploaded) == sorted(f"nycflights13/{table}/{table}.csv.gz" for table in ROWS)
@@ -170,7 +170,7 @@ def test_the_sample_data_is_loaded_whole_and_again(admin, s3, landing_bucket, ca
     admin.autocommit = False
     assert load_sample(s3, admin, landing_bucket) == ROWS
     assert load_sample(s3, admin, landing_bucket, "arn:aws:iam::123456789012:role/copy") == ROWS
-    # 'NA' is null, times are times, and every row says when it was loaded.
+    # 'NA' is loaded as null, times as timestamps, and every row has its load time.
     query = "select count(*) - count(dep_time), min(time_hour)::varchar, count(loaded_at) from landing.flights"
     (row,) = run(admin, query)
     assert row == [8255, "2013-01-01 10:00:00", 336776]
@@ -178,14 +178,14 @@ def test_the_sample_data_is_loaded_whole_and_again(admin, s3, landing_bucket, ca
     assert row == [20778, 1]
 
 
-def test_a_landed_file_that_was_changed_is_put_back(s3, landing_bucket, cache):
+def test_changed_file_in_the_landing_bucket_is_replaced(s3, landing_bucket, cache):
     upload_sample(s3, landing_bucket, cache)
     key = "nycflights13/airlines/airlines.csv.gz"
     s3.put_object(Bucket=landing_bucket, Key=key, Body=b"x")
     assert upload_sample(s3, landing_bucket, cache) == [key]
 
 
-def test_an_empty_landing_bucket_is_named_with_the_command_that_fills_it(admin, s3, landing_bucket):
+def test_empty_landing_bucket_error_names_the_command_to_fill_it(admin, s3, landing_bucket):
     with pytest.raises(
         SetupError, match=rf"s3://{landing_bucket}/nycflights13/airlines/ is empty.*python -m mwaa_release"
     ):
@@ -194,7 +194,7 @@ def test_an_empty_landing_bucket_is_named_with_the_command_that_fills_it(admin, 
         load_sample(s3, admin, "no-such-landing-bucket")
 
 
-def test_a_load_that_fails_changes_nothing(admin, s3, landing_bucket, cache):
+def test_failed_load_changes_no_table(admin, s3, landing_bucket, cache):
     upload_sample(s3, landing_bucket, cache)
     admin.autocommit = False
     load_sample(s3, admin, landing_bucket)
@@ -206,12 +206,12 @@ def test_a_load_that_fails_changes_nothing(admin, s3, landing_bucket, cache):
 
 
 @pytest.mark.parametrize("role", ["", "x", "default; drop table x", "arn:aws:iam::1:role/x", "'default'"])
-def test_a_role_that_is_none_is_refused(admin, s3, landing_bucket, role):
+def test_invalid_iam_role_is_rejected(admin, s3, landing_bucket, role):
     with pytest.raises(SetupError, match="IAM role"):
         load_sample(s3, admin, landing_bucket, role)
 
 
-def test_the_csvs_are_the_same_bytes_every_time_and_made_once(tmp_path):
+def test_sample_csv_files_are_reproducible_and_created_once(tmp_path):
     first = sample_data.compressed("airports", tmp_path / "one")
     second = sample_data.compressed("airports", tmp_path / "two")
     assert first.name == second.name

@@ -1,4 +1,4 @@
-"""The role that logs in to a warehouse of another account: taken by one execution role, and good for one login."""
+"""The role for a warehouse in another account: one execution role can assume it, and it allows one login."""
 
 import ast
 import secrets
@@ -14,19 +14,19 @@ from mwaa_local.testing.aws import Aws
 from mwaa_local.testing.stacks import Stacks, listed
 from mwaa_release.policies import Right, applies
 
-HERE, THERE, REGION = "123456789012", "210987654321", "eu-west-1"
-EXECUTION_ROLE = f"arn:aws:iam::{HERE}:role/flights-execution"
-SECRET = f"arn:aws:secretsmanager:{REGION}:{THERE}:secret:flights/dbt_user-AbCdEf"
-KEY = f"arn:aws:kms:{REGION}:{THERE}:key/one"
-WORKGROUP = f"arn:aws:redshift-serverless:{REGION}:{THERE}:workgroup/0f1e2d3c"
-CLUSTER = f"arn:aws:redshift:{REGION}:{THERE}"
+ACCOUNT, WAREHOUSE_ACCOUNT, REGION = "123456789012", "210987654321", "eu-west-1"
+EXECUTION_ROLE = f"arn:aws:iam::{ACCOUNT}:role/flights-execution"
+SECRET = f"arn:aws:secretsmanager:{REGION}:{WAREHOUSE_ACCOUNT}:secret:flights/dbt_user-AbCdEf"
+KEY = f"arn:aws:kms:{REGION}:{WAREHOUSE_ACCOUNT}:key/one"
+WORKGROUP = f"arn:aws:redshift-serverless:{REGION}:{WAREHOUSE_ACCOUNT}:workgroup/0f1e2d3c"
+CLUSTER = f"arn:aws:redshift:{REGION}:{WAREHOUSE_ACCOUNT}"
 
 
 class OtherAccount:
-    """The stand-in, seen from the warehouse's account and Region."""
+    """The AWS stand-in as seen from the warehouse's account and Region."""
 
     def __init__(self, aws: Aws) -> None:
-        administrator = f"arn:aws:iam::{THERE}:role/administrator"
+        administrator = f"arn:aws:iam::{WAREHOUSE_ACCOUNT}:role/administrator"
         credentials = aws.client("sts").assume_role(RoleArn=administrator, RoleSessionName="test")["Credentials"]
         self.url, self._keys = aws.url, keys(credentials)
 
@@ -34,35 +34,37 @@ class OtherAccount:
         return boto3.client(service, endpoint_url=self.url, region_name=REGION, **self._keys)
 
 
-def keys(given: dict[str, str]) -> dict[str, str]:
+def keys(credentials: dict[str, str]) -> dict[str, str]:
     return {
-        "aws_access_key_id": given["AccessKeyId"],
-        "aws_secret_access_key": given["SecretAccessKey"],
-        "aws_session_token": given["SessionToken"],
+        "aws_access_key_id": credentials["AccessKeyId"],
+        "aws_secret_access_key": credentials["SecretAccessKey"],
+        "aws_session_token": credentials["SessionToken"],
     }
 
 
 @pytest.fixture
-def there(aws: Aws) -> OtherAccount:
+def warehouse_account(aws: Aws) -> OtherAccount:
     return OtherAccount(aws)
 
 
 def login(account: OtherAccount, **parameters: str) -> tuple[str, list[dict[str, Any]]]:
-    """Make the stack; returns the role's ARN and what it may do."""
+    """Create the stack and return the role's ARN and policy statements."""
     stacks = Stacks(account)
     role = stacks.make("warehouse-role.yml", **{"ExecutionRoleArn": EXECUTION_ROLE, **parameters})["RoleArn"]
-    assert role == f"arn:aws:iam::{THERE}:role/{parameters.get('Name', stacks.name)}-warehouse-login"
+    assert role == f"arn:aws:iam::{WAREHOUSE_ACCOUNT}:role/{parameters.get('Name', stacks.name)}-warehouse-login"
     return role, stacks.policies(role)
 
 
-def may(statements: list[dict[str, Any]], action: str, resource: str) -> bool:
-    asked = Right(action, resource, {"kms:ViaService": f"secretsmanager.{REGION}.amazonaws.com"})
-    return any(applies(entry, asked) for entry in statements if entry["Effect"] == "Allow")
+def is_allowed(statements: list[dict[str, Any]], action: str, resource: str) -> bool:
+    request = Right(action, resource, {"kms:ViaService": f"secretsmanager.{REGION}.amazonaws.com"})
+    return any(applies(entry, request) for entry in statements if entry["Effect"] == "Allow")
 
 
-def test_one_role_takes_it_and_says_the_external_id(there: OtherAccount) -> None:
-    role, _ = login(there, SecretArn=SECRET, ExternalId="flights-dev")
-    trust_policy = there.client("iam").get_role(RoleName=role.rpartition("/")[2])["Role"]["AssumeRolePolicyDocument"]
+def test_only_the_execution_role_with_the_external_id_is_trusted(warehouse_account: OtherAccount) -> None:
+    role, _ = login(warehouse_account, SecretArn=SECRET, ExternalId="flights-dev")
+    trust_policy = warehouse_account.client("iam").get_role(RoleName=role.rpartition("/")[2])["Role"][
+        "AssumeRolePolicyDocument"
+    ]
     (statement,) = (ast.literal_eval(trust_policy) if isinstance(trust_policy, str) else trust_policy)["Statement"]
     assert statement == {
         "Effect": "Allow",
@@ -94,15 +96,17 @@ def test_one_role_takes_it_and_says_the_external_id(there: OtherAccount) -> None
         ),
     ],
 )
-def test_it_may_do_what_its_login_takes_and_nothing_else(
-    there: OtherAccount, parameters: dict[str, str], granted: set[tuple[str, str]]
+def test_warehouse_role_has_only_the_permission_of_its_login(
+    warehouse_account: OtherAccount, parameters: dict[str, str], granted: set[tuple[str, str]]
 ) -> None:
-    _, statements = login(there, **parameters)
-    every = {(action, entry) for s in statements for action in listed(s["Action"]) for entry in listed(s["Resource"])}
-    assert every == granted
+    _, statements = login(warehouse_account, **parameters)
+    permissions = {
+        (action, entry) for s in statements for action in listed(s["Action"]) for entry in listed(s["Resource"])
+    }
+    assert permissions == granted
     for action, resource in granted:
-        assert may(statements, action, resource)
-        assert not may(statements, action, resource + "-other")
+        assert is_allowed(statements, action, resource)
+        assert not is_allowed(statements, action, resource + "-other")
     for action, resource in (
         ("redshift:GetClusterCredentials", f"{CLUSTER}:dbuser:one/awsuser"),
         ("redshift:CreateClusterUser", f"{CLUSTER}:dbuser:one/dbt_user"),
@@ -112,23 +116,29 @@ def test_it_may_do_what_its_login_takes_and_nothing_else(
         ("secretsmanager:PutSecretValue", SECRET),
         ("sts:AssumeRole", EXECUTION_ROLE),
     ):
-        assert not may(statements, action, resource), action
+        assert not is_allowed(statements, action, resource), action
 
 
 @pytest.fixture
-def tasks(aws: Aws, there: OtherAccount) -> dict[str, Any]:
-    """STS clients of two environments' tasks, of which one may take the role, and the role."""
+def tasks(aws: Aws, warehouse_account: OtherAccount) -> dict[str, Any]:
+    """The role, and STS clients for tasks of two environments, of which only one can assume the role."""
     vpc = aws.client("ec2").create_vpc(CidrBlock="10.6.0.0/16")["Vpc"]["VpcId"]
     login_name = f"t{secrets.token_hex(4)}"
-    role = f"arn:aws:iam::{THERE}:role/{login_name}-warehouse-login"
-    key = f"arn:aws:kms:us-east-1:{HERE}:key/one"
+    role = f"arn:aws:iam::{WAREHOUSE_ACCOUNT}:role/{login_name}-warehouse-login"
+    key = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/one"
     common = {"VpcId": vpc, "SubnetIds": "subnet-12345678,subnet-87654321", "DagsBucketName": "x", "KeyArn": key}
     actual: dict[str, Any] = {"role": role}
-    for who, parameters in (("may", {"WarehouseRoleArns": role}), ("may not", {})):
+    for who, parameters in (("trusted", {"WarehouseRoleArns": role}), ("untrusted", {})):
         stacks = Stacks(aws)
         execution = stacks.make("environment.yml", **common, **parameters)["ExecutionRoleArn"]
-        if who == "may":
-            login(there, Name=login_name, ClusterIdentifier="one", ExecutionRoleArn=execution, ExternalId="flights")
+        if who == "trusted":
+            login(
+                warehouse_account,
+                Name=login_name,
+                ClusterIdentifier="one",
+                ExecutionRoleArn=execution,
+                ExternalId="flights",
+            )
         aws.client("mwaa", config=Config(inject_host_prefix=False)).create_environment(
             Name=stacks.name,
             DagS3Path="dags",
@@ -140,37 +150,35 @@ def tasks(aws: Aws, there: OtherAccount) -> dict[str, Any]:
     return actual
 
 
-def test_a_task_takes_the_role_that_its_environment_names_and_may_do_in_the_other_account_what_it_allows(
-    aws: Aws, tasks: dict[str, Any]
-) -> None:
+def test_task_can_assume_its_environments_warehouse_role(aws: Aws, tasks: dict[str, Any]) -> None:
     role_request = {"RoleArn": tasks["role"], "RoleSessionName": "flights_redshift"}
     with pytest.raises(ClientError, match="no resource-based policy allows the sts:AssumeRole action"):
-        tasks["may"].assume_role(**role_request)
-    credentials = tasks["may"].assume_role(**role_request, ExternalId="flights")
-    assert credentials["AssumedRoleUser"]["Arn"].startswith(f"arn:aws:sts::{THERE}:assumed-role/")
+        tasks["trusted"].assume_role(**role_request)
+    credentials = tasks["trusted"].assume_role(**role_request, ExternalId="flights")
+    assert credentials["AssumedRoleUser"]["Arn"].startswith(f"arn:aws:sts::{WAREHOUSE_ACCOUNT}:assumed-role/")
     redshift = boto3.client("redshift", endpoint_url=aws.url, region_name=REGION, **keys(credentials["Credentials"]))
-    of_dbt = {"ClusterIdentifier": "one", "DbUser": "dbt_user", "DbName": "dev"}
-    # It may ask, and there is no such cluster.
+    dbt_login = {"ClusterIdentifier": "one", "DbUser": "dbt_user", "DbName": "dev"}
+    # The role allows the request, but the cluster does not exist.
     with pytest.raises(ClientError, match="ClusterNotFound"):
-        redshift.get_cluster_credentials(**of_dbt)
+        redshift.get_cluster_credentials(**dbt_login)
     for more, what in (
         ({"DbUser": "awsuser"}, "redshift:GetClusterCredentials .*dbuser:one/awsuser"),
         ({"DbName": "other"}, "redshift:GetClusterCredentials .*dbname:one/other"),
         ({"AutoCreate": True}, "redshift:CreateClusterUser"),
     ):
         with pytest.raises(ClientError, match=f"AccessDenied.*{what}"):
-            redshift.get_cluster_credentials(**of_dbt | more)
+            redshift.get_cluster_credentials(**dbt_login | more)
 
 
 @pytest.mark.parametrize(
     ("who", "role"),
     [
-        ("may", f"arn:aws:iam::{THERE}:role/administrator"),
-        ("may", EXECUTION_ROLE),
-        ("may not", None),
+        ("trusted", f"arn:aws:iam::{WAREHOUSE_ACCOUNT}:role/administrator"),
+        ("trusted", EXECUTION_ROLE),
+        ("untrusted", None),
     ],
 )
-def test_a_task_takes_no_other_role(tasks: dict[str, Any], who: str, role: str | None) -> None:
+def test_task_cannot_assume_another_role(tasks: dict[str, Any], who: str, role: str | None) -> None:
     role_request = role or tasks["role"]
     with pytest.raises(ClientError, match=f"not authorized to perform: sts:AssumeRole on resource: {role_request}"):
         tasks[who].assume_role(RoleArn=role_request, RoleSessionName="flights_redshift", ExternalId="flights")

@@ -1,4 +1,4 @@
-"""Contracts with AWS and GitHub say where they come from, grow old, and are what the project uses."""
+"""Contracts with AWS and GitHub name their source, become outdated, and match the project."""
 
 import datetime
 import re
@@ -13,13 +13,13 @@ NAMES = sorted(path.stem for path in Path(contracts.__file__).parent.glob("*.tom
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_contract_names_its_source_and_the_day_of_its_check(name: str) -> None:
+def test_contract_names_its_source_and_the_date_of_its_check(name: str) -> None:
     content = contracts.contract(name)
     assert re.search(r"https://|page of", content["source"])
     assert content["checked"] <= datetime.datetime.now(datetime.UTC).date()
 
 
-def test_a_contract_is_outdated_after_180_days() -> None:
+def test_contract_is_outdated_after_180_days() -> None:
     newest = max(contracts.contract(name)["checked"] for name in NAMES)
     oldest = min(contracts.contract(name)["checked"] for name in NAMES)
     assert contracts.outdated(oldest + datetime.timedelta(days=180)) == []

@@ -1,4 +1,4 @@
-"""Decisions of the policy evaluator, by the cases of AWS's documentation."""
+"""The policy evaluator decides the cases of AWS's documentation correctly."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ def deny(**more: Any) -> dict[str, Any]:
         allow(Condition={"Null": {"aws:Absent": "true"}}),
     ],
 )
-def test_allowed(statement):
+def test_matching_statement_allows_the_request(statement):
     assert why_denied(TASK, READ, [statement], None, ACCOUNT) == ""
 
 
@@ -49,7 +49,7 @@ def test_allowed(statement):
         allow("s3:GetObjec"),
         allow(resource="arn:aws:s3:::bucket"),
         allow(resource="arn:aws:s3:::BUCKET/*"),
-        # Not a class of characters, as it is in the shell.
+        # Brackets are not a character class, unlike in a shell.
         allow(resource="arn:aws:s3:::[b]ucket/*"),
         {"Effect": "Allow", "NotAction": "s3:Get*", "Resource": "*"},
         {"Effect": "Allow", "Action": "s3:*", "NotResource": "arn:aws:s3:::bucket/*"},
@@ -58,48 +58,50 @@ def test_allowed(statement):
         allow(Condition={"Bool": {"aws:SecureTransport": "true"}, "StringEquals": {"aws:Absent": "x"}}),
     ],
 )
-def test_not_allowed(statement):
+def test_statement_that_does_not_match_denies_the_request(statement):
     assert why_denied(TASK, READ, [statement], None, ACCOUNT) == NO_IDENTITY
 
 
-def test_a_deny_goes_before_whatever_allows():
+def test_explicit_deny_overrides_every_allow():
     denied = deny(resource="arn:aws:s3:::bucket/dags/*")
     assert why_denied(TASK, READ, [allow(), denied], None, ACCOUNT).startswith("with an explicit deny in an identity")
-    on_bucket = deny(Principal="*")
-    assert why_denied(TASK, READ, [allow()], [on_bucket], ACCOUNT).startswith("with an explicit deny in a resource")
+    bucket_deny = deny(Principal="*")
+    assert why_denied(TASK, READ, [allow()], [bucket_deny], ACCOUNT).startswith("with an explicit deny in a resource")
 
 
 @pytest.mark.parametrize(
     ("principal", "owner", "identity", "allowed"),
     [
-        # In one account a resource that names the role is enough, and one that names the account passes it on.
+        # Within one account, a resource policy for the role is enough. For the account it is not.
         ({"AWS": ROLE}, ACCOUNT, False, True),
         ({"AWS": ACCOUNT}, ACCOUNT, False, False),
         ({"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, ACCOUNT, True, True),
         ({"AWS": ROLE + "-other"}, ACCOUNT, False, False),
-        # Between accounts both must allow.
+        # Across accounts, both policies must allow the request.
         ({"AWS": ROLE}, OTHER, False, False),
         ({"AWS": ROLE}, OTHER, True, True),
         ({"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, OTHER, True, True),
         ({"AWS": f"arn:aws:iam::{OTHER}:root"}, OTHER, True, False),
     ],
 )
-def test_the_policy_of_the_resource(principal, owner, identity, allowed):
-    own = [allow(Principal=principal)]
-    assert (why_denied(TASK, READ, [allow()] if identity else [], own, owner) == "") == allowed
+def test_resource_policy_is_evaluated_by_account(principal, owner, identity, allowed):
+    resource_policy = [allow(Principal=principal)]
+    assert (why_denied(TASK, READ, [allow()] if identity else [], resource_policy, owner) == "") == allowed
 
 
-def test_the_policy_of_a_key_or_role_restricts_administrators_too():
+def test_key_and_role_policies_also_restrict_administrators():
     everything = [allow("*", "*")]
     for right in (Right("kms:Decrypt", "arn:aws:kms:x:1:key/y"), Right("sts:AssumeRole", ROLE)):
-        own = [{"Effect": "Allow", "Principal": {"AWS": ROLE + "-other"}, "Action": "*", "Resource": "*"}]
-        assert why_denied(TASK, right, everything, own, ACCOUNT).startswith("because no resource-based policy")
-        own[0]["Principal"] = {"AWS": ACCOUNT}
-        assert why_denied(TASK, right, everything, own, ACCOUNT) == ""
-        assert why_denied(TASK, right, [], own, ACCOUNT).startswith("because no identity-based policy")
+        resource_policy = [{"Effect": "Allow", "Principal": {"AWS": ROLE + "-other"}, "Action": "*", "Resource": "*"}]
+        assert why_denied(TASK, right, everything, resource_policy, ACCOUNT).startswith(
+            "because no resource-based policy"
+        )
+        resource_policy[0]["Principal"] = {"AWS": ACCOUNT}
+        assert why_denied(TASK, right, everything, resource_policy, ACCOUNT) == ""
+        assert why_denied(TASK, right, [], resource_policy, ACCOUNT).startswith("because no identity-based policy")
 
 
-def test_a_service_is_trusted_by_its_name_and_the_source():
+def test_service_is_trusted_by_its_name_and_source_arn():
     trust = {
         "Effect": "Allow",
         "Principal": {"Service": ["lambda.amazonaws.com", "events.amazonaws.com"]},
@@ -113,14 +115,14 @@ def test_a_service_is_trusted_by_its_name_and_the_source():
 
 
 @pytest.mark.parametrize(
-    ("statement", "named"),
+    ("statement", "message"),
     [
         (allow(Condition={"NumericLessThan": {"s3:max-keys": "10"}}), "the condition NumericLessThan"),
         (allow(Condition={"ForAnyValue:StringLike": {"aws:TagKeys": "x"}}), "the condition ForAnyValue:StringLike"),
     ],
 )
-def test_what_it_does_not_know_is_never_passed_over(statement, named):
-    with pytest.raises(UndecidedError, match=named):
+def test_unsupported_policy_element_is_an_error(statement, message):
+    with pytest.raises(UndecidedError, match=message):
         why_denied(TASK, READ, [statement], None, ACCOUNT)
     with pytest.raises(UndecidedError, match="NotPrincipal"):
         why_denied(TASK, READ, [], [deny(NotPrincipal={"AWS": ROLE})], ACCOUNT)

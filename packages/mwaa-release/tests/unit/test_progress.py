@@ -1,4 +1,4 @@
-"""Progress on a terminal and in a log file."""
+"""Progress output on a terminal and in a log file."""
 
 import io
 
@@ -34,7 +34,7 @@ def test_details_are_not_read_as_markup(terminal: bool) -> None:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_failed_step_is_marked_as_failed(terminal: bool) -> None:
+def test_failed_step_is_marked_as_failed(terminal: bool) -> None:
     console = new_console(terminal)
     with pytest.raises(ValueError, match="no"), Steps(console) as steps, steps.step("Load"):
         raise ValueError("no")
@@ -42,7 +42,7 @@ def test_a_failed_step_is_marked_as_failed(terminal: bool) -> None:
     assert "✓" not in text_on(console)
 
 
-def test_an_abandoned_step_is_marked_as_stopped() -> None:
+def test_abandoned_step_is_marked_as_stopped() -> None:
     console = new_console(terminal=False)
     steps = Steps(console)
     steps.abandon()
@@ -51,13 +51,13 @@ def test_an_abandoned_step_is_marked_as_stopped() -> None:
     assert text_on(console).startswith("- Load (")
 
 
-def test_a_long_detail_stays_on_one_terminal_line() -> None:
+def test_long_detail_stays_on_one_terminal_line() -> None:
     text = show_one_step(new_console(terminal=True, width=40))
     assert all(len(line) <= 40 for line in text.replace("\r", "\n").split("\n") if "\x1b" not in line)
     assert "longer still" not in text
 
 
-def test_a_transient_step_leaves_nothing_in_a_log_file() -> None:
+def test_transient_step_writes_nothing_to_a_log_file() -> None:
     assert show_one_step(new_console(terminal=False), transient=True) == ""
 
 
@@ -70,7 +70,7 @@ def upload_and_fail() -> None:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_an_action_ends_when_the_next_one_begins(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+def test_action_ends_when_the_next_action_starts(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
     console = new_console(terminal)
     monkeypatch.setattr(progress, "errors", console)
     with pytest.raises(ValueError, match="no"):

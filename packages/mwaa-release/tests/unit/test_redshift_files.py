@@ -1,4 +1,4 @@
-"""The SQL files as Redshift gets them: variables filled in, quoted, one statement at a time."""
+"""The SQL files are sent to Redshift one statement at a time, with quoted values for their variables."""
 
 import hashlib
 
@@ -33,54 +33,54 @@ FILES = sorted(INFRASTRUCTURE.rglob("*.sql"))
 
 
 def read_literal(text: str) -> str:
-    """What Redshift reads: a backslash takes the next character as it is, two quotes are one."""
+    """Parse a literal as Redshift does: a backslash escapes the next character, and two quotes are one quote."""
     assert text[0] == text[-1] == "'"
-    read, rest = "", text[1:-1]
+    result, rest = "", text[1:-1]
     while rest:
         if rest[0] in "\\'":
-            read, rest = read + rest[1], rest[2:]
+            result, rest = result + rest[1], rest[2:]
         else:
-            read, rest = read + rest[0], rest[1:]
-    return read
+            result, rest = result + rest[0], rest[1:]
+    return result
 
 
 @given(st.text(st.characters(exclude_characters="\0", codec="utf-8")))
-def test_any_text_survives_as_a_literal(text):
+def test_quoted_literal_preserves_any_text(text):
     assert read_literal(quote_literal(text)) == text
 
 
 @given(st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=30))
-def test_any_name_survives_as_an_identifier(name):
+def test_quoted_identifier_preserves_any_name(name):
     assert quote_identifier(name)[1:-1].replace('""', "\0").count('"') == 0
     assert quote_identifier(name)[1:-1].replace('""', '"') == name
 
 
 @pytest.mark.parametrize("name", ["", "x" * 128, "é" * 64, "a\0b"])
-def test_a_name_that_redshift_cannot_hold_is_refused(name):
+def test_invalid_redshift_identifier_is_rejected(name):
     with pytest.raises(WarehouseError, match="is not a valid Redshift identifier"):
         quote_identifier(name)
 
 
-def test_a_literal_with_nul_is_refused():
+def test_literal_with_nul_is_rejected():
     with pytest.raises(SetupError, match="NUL"):
         quote_literal("a\0b")
 
 
 @given(st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=30))
-def test_no_value_adds_a_statement(value):
+def test_variable_values_cannot_add_a_statement(value):
     path = INFRASTRUCTURE / "dbt_user.sql"
     expected = len(statements(path, VALUES))
     assert len(statements(path, dict.fromkeys(VALUES, value))) == expected
 
 
-def test_only_variables_are_filled_in(tmp_path):
+def test_variables_are_replaced_outside_of_strings_and_comments(tmp_path):
     path = tmp_path / "x.sql"
     path.write_text(
         "-- it's :'a' in a comment; no statement\n"
         "select ':b', ':''b', \":c\", x::date, :'a', :\"a\", /* :d */ :k;\n\n;select 2"
     )
     actual = statements(path, {"a": "v;"}, {"k": "default"})
-    # Where a comment stood, blanks stay.
+    # A removed comment leaves spaces.
     assert [" ".join(statement.split()) for statement in actual] == [
         "select ':b', ':''b', \":c\", x::date, 'v;', \"v;\", default",
         "select 2",
@@ -90,16 +90,16 @@ def test_only_variables_are_filled_in(tmp_path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_every_file_is_redshift_sql_with_known_variables(path):
+def test_sql_files_are_redshift_sql_with_known_variables(path):
     actual = statements(path, VALUES, {"iam_role": "default"})
     assert actual
     for statement in actual:
-        # `copy` and some grants are opaque to sqlglot, but it reads their strings and quotes.
+        # sqlglot does not parse `copy` and some grants, but it still tokenizes their strings and quotes.
         assert sqlglot.parse_one(statement, read="redshift")
         assert ":" not in statement.replace("s3://", "")
 
 
-def test_the_password_goes_out_as_a_salted_hash():
+def test_password_is_sent_as_a_salted_hash():
     method, digest, salt = password_hash("Abcdefg1").split("|")
     assert method == "sha256"
     assert digest == hashlib.sha256(f"Abcdefg1{salt}".encode()).hexdigest()
@@ -108,11 +108,11 @@ def test_the_password_goes_out_as_a_salted_hash():
 
 
 @pytest.mark.parametrize("target", ["landing", "LANDING", "public", "pg_catalog"])
-def test_a_schema_that_is_not_dbts_is_never_given_away(target):
+def test_system_and_source_schemas_are_rejected_as_target_schema(target):
     with pytest.raises(SetupError, match="choose a target schema that only dbt writes to"):
         apply_grants(None, "dbt_user", "Abcdefg1", "landing", target)
 
 
-def test_an_empty_password_is_refused():
+def test_empty_password_is_rejected():
     with pytest.raises(SetupError, match="password of dbt_user is empty"):
         apply_grants(None, "dbt_user", "")

@@ -1,4 +1,4 @@
-"""release.json, release ids, and errors of AWS in words."""
+"""release.json, release IDs, and readable errors of AWS."""
 
 import threading
 import time
@@ -15,17 +15,17 @@ RELEASE = Release(
 )
 
 
-def test_release_json_reads_back():
+def test_release_json_can_be_read_back():
     assert Release.from_json(RELEASE.to_json(), "x") == RELEASE
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[]", b'{"files": 1}', b"\xff"])
-def test_what_is_no_release_json_is_named(text):
+def test_invalid_release_json_is_an_error_that_names_the_file(text):
     with pytest.raises(DeployError, match=r"here is not a release\.json"):
         Release.from_json(text, "here")
 
 
-def test_content_is_paths_and_hashes_in_any_order_and_nothing_else():
+def test_content_hash_depends_only_on_paths_and_file_hashes():
     def content(*files: File) -> str:
         return Release("other", "flights", "other", "later", "2", files).content_sha256
 
@@ -48,7 +48,7 @@ def test_content_is_paths_and_hashes_in_any_order_and_nothing_else():
         ("20260101T000001Z-abcdef1\n", False),
     ],
 )
-def test_release_ids(name, valid):
+def test_release_id_has_a_fixed_format(name, valid):
     assert bool(RELEASE_ID.fullmatch(name)) is valid
 
 
@@ -57,7 +57,7 @@ def client_error(code: str) -> ClientError:
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "said"),
+    ("error", "kind", "message"),
     [
         (NoCredentialsError(), SetupError, "sign in first"),
         (NoRegionError(), SetupError, "set AWS_REGION"),
@@ -68,15 +68,15 @@ def client_error(code: str) -> ClientError:
         (client_error("SlowDown"), DeployError, "SlowDown: words"),
     ],
 )
-def test_errors_of_aws_say_where_and_what_to_do(error, kind, said):
+def test_aws_errors_name_the_action_and_the_fix(error, kind, message):
     error_raised = from_aws(error, "uploading s3://b/k")
     assert type(error_raised) is kind
-    with pytest.raises(kind, match=f"^uploading s3://b/k: .*{said}"):
+    with pytest.raises(kind, match=f"^uploading s3://b/k: .*{message}"):
         raise error_raised
 
 
 class DeniedS3:
-    """Refuses every request."""
+    """An S3 client that denies every request."""
 
     def __getattr__(self, operation):
         def refuse(*_, **__):
@@ -89,7 +89,7 @@ class DeniedS3:
 
 
 @pytest.mark.parametrize(
-    "request_of",
+    "send_request",
     [
         lambda bucket: bucket.sizes("k"),
         lambda bucket: bucket.read("k"),
@@ -101,9 +101,9 @@ class DeniedS3:
     ],
     ids=["sizes", "read", "describe", "put", "put_if", "copy", "delete"],
 )
-def test_a_denied_request_is_not_a_missing_file(request_of):
+def test_denied_request_is_not_treated_as_a_missing_file(send_request):
     with pytest.raises(SetupError, match=r"s3://b/k\b.*access denied"):
-        request_of(Bucket("b", DeniedS3()))
+        send_request(Bucket("b", DeniedS3()))
 
 
 def test_keys_are_deleted_in_batches_that_s3_accepts():
@@ -125,18 +125,18 @@ def test_keys_are_deleted_in_batches_that_s3_accepts():
         Bucket("b", s3).delete(keys[:2])
 
 
-def test_jobs_return_in_order_and_report_progress():
+def test_parallel_jobs_return_in_order_and_report_progress():
     counts = []
     assert in_parallel([lambda n=n: n for n in range(50)], counts.append) == list(range(50))
     assert counts[-1] == 50
 
 
-def test_after_a_failure_no_further_job_begins():
-    begun = []
+def test_no_further_job_starts_after_a_failure():
+    started = []
     gate = threading.Event()
 
     def job(number: int) -> None:
-        begun.append(number)
+        started.append(number)
         if number == 0:
             raise ValueError("first")
         gate.wait(5)
@@ -148,4 +148,4 @@ def test_after_a_failure_no_further_job_begins():
     threading.Thread(target=open_later).start()
     with pytest.raises(ValueError, match="first"):
         in_parallel([lambda n=n: job(n) for n in range(200)])
-    assert len(begun) <= 2 * PARALLEL
+    assert len(started) <= 2 * PARALLEL

@@ -1,4 +1,4 @@
-"""LOCAL_DIR and the AWS Region, wherever they are read."""
+"""All readers of LOCAL_DIR and the AWS Region use the same value."""
 
 import os
 import subprocess
@@ -15,23 +15,23 @@ def state_of_make() -> Path:
     # The rule comes after the Makefile's own variables.
     rule = "print-state: ; @echo $(STATE)"
     command = ["make", "--no-print-directory", f"--eval={rule}", "print-state"]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    return REPOSITORY / done.stdout.strip()
+    completed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    return REPOSITORY / completed.stdout.strip()
 
 
 def state_of_bootstrap() -> Path:
     script = (REPOSITORY / ".ci" / "bootstrap.sh").read_text()
     (assignment,) = [line for line in script.splitlines() if line.startswith("state=")]
-    done = subprocess.run(
+    completed = subprocess.run(
         ["sh", "-c", f'{assignment}; echo "$state"'], env=os.environ, capture_output=True, text=True, check=True
     )
-    return REPOSITORY / done.stdout.strip()
+    return REPOSITORY / completed.stdout.strip()
 
 
 @pytest.mark.parametrize(
     ("value", "folder"), [(None, ".local"), ("", ".local"), ("elsewhere", "elsewhere"), ("/srv/state", "/srv/state")]
 )
-def test_every_reader_of_local_dir_finds_the_same_folder(
+def test_make_bootstrap_and_python_use_the_same_state_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str | None, folder: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -51,7 +51,7 @@ def test_every_reader_of_local_dir_finds_the_same_folder(
         ({"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "eu-west-2"}, "eu-west-1"),
     ],
 )
-def test_both_region_variables_reach_the_client(
+def test_aws_clients_use_both_region_variables(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], region: str
 ) -> None:
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):

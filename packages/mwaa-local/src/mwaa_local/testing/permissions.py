@@ -1,4 +1,4 @@
-"""The policies of a role at the AWS stand-in, one right at a time; and what was denied there."""
+"""Helpers for tests of IAM permissions: remove the permissions of a role one by one, and read denied calls."""
 
 import json
 import secrets
@@ -20,20 +20,20 @@ def denied(aws: Aws) -> str:
 
 
 @dataclass(frozen=True)
-class Taken:
-    """A permission that a role lacks for now."""
+class RemovedPermission:
+    """A permission that is currently removed from a role."""
 
     action: str
     resource: str
 
     @property
     def words(self) -> str:
-        """A pattern of the error message for the missing permission, up to the first wildcard."""
+        """Return a pattern of the error message for this permission, up to the first wildcard."""
         action, resource = (text.split("*")[0].split("?")[0] for text in (self.action, self.resource))
         return rf"is not authorized to perform: {action}\S* on resource: {resource}"
 
 
-def each_taken_away(aws: Aws, role: str) -> Iterator[Taken]:
+def without_each_permission(aws: Aws, role: str) -> Iterator[RemovedPermission]:
     """Remove one permission at a time from the policies of a role, and restore all of them at the end."""
     iam = aws.client("iam")
 
@@ -50,19 +50,19 @@ def each_taken_away(aws: Aws, role: str) -> Iterator[Taken]:
             for resource in listed(statement["Resource"])
         ]
         try:
-            for taken in single:
-                put(name, [statement for statement in single if statement is not taken])
-                yield Taken(taken["Action"], taken["Resource"])
+            for removed in single:
+                put(name, [statement for statement in single if statement is not removed])
+                yield RemovedPermission(removed["Action"], removed["Resource"])
         finally:
             put(name, single)
 
 
 def warehouse_session(aws: Aws, **values: str) -> boto3.Session:
-    """A session of the role with which the freshness workflow asks the warehouse, made for one test.
+    """Create the role of the freshness workflow for one test, and return a session with it.
 
     Args:
-        aws: the account.
-        values: of the parameters of infra/github.yml, where the sample's do not fit.
+        aws: the AWS stand-in.
+        values: parameters of infra/github.yml that override the sample's.
     """
     parameters = {
         "Name": f"t{secrets.token_hex(4)}",

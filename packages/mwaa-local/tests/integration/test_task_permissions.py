@@ -23,7 +23,7 @@ from mwaa_local.mwaa.sync import DagsSync
 from mwaa_local.processes import base_environment
 from mwaa_local.settings import ENVIRONMENT
 from mwaa_local.testing.aws import Aws, running_aws
-from mwaa_local.testing.rights import denied, each_taken_away
+from mwaa_local.testing.permissions import denied, without_each_permission
 from mwaa_release.build import pipelines_package
 
 ROLE = "environment-ExecutionRole"
@@ -140,7 +140,7 @@ def test_tasks_need_each_permission_of_their_role(tasks: Tasks, tmp_path: Path) 
     assert tasks.failure(tmp_path / "all") == ""
     assert len(seed.read_alerts(tasks.aws.settings)) == 1
     unused = []
-    for permission in each_taken_away(tasks.aws, ROLE):
+    for permission in without_each_permission(tasks.aws, ROLE):
         if permission.action.startswith(MWAA_PERMISSIONS):
             continue
         before = denied(tasks.aws)
