@@ -1,4 +1,4 @@
-"""Figures of the benchmarks: ratios and goals."""
+"""Ratios and goals of benchmark figures."""
 
 import pytest
 
@@ -7,12 +7,12 @@ from mwaa_local.settings import SetupError
 
 
 def test_goal_applies_to_the_ratio_if_there_is_an_alternative() -> None:
-    beside = Figure("gateway", 3.0, "ms", "PostgreSQL directly", 2.0, goal=1.4)
-    assert beside.ratio == 1.5
-    assert beside.met is False
-    alone = Figure("overhead", 1.2, "ms", goal=1.5)
-    assert alone.ratio is None
-    assert alone.met is True
+    compared = Figure("gateway", 3.0, "ms", "PostgreSQL directly", 2.0, goal=1.4)
+    assert compared.ratio == 1.5
+    assert compared.met is False
+    single = Figure("overhead", 1.2, "ms", goal=1.5)
+    assert single.ratio is None
+    assert single.met is True
     assert Figure("no goal", 1.0, "s").met is None
 
 

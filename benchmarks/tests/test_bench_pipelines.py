@@ -1,4 +1,4 @@
-"""The benchmarks of the DAGs: the projects that they make, and what they make of what they measured."""
+"""The pipeline benchmarks: generated projects and DAG files, and calculations with the measured times."""
 
 import json
 import os
@@ -17,15 +17,15 @@ from mwaa_pipelines.settings import Pipeline
 SIZE = Size("slow", 8, 2, 3)
 
 
-def test_a_project_has_tested_models_in_layers_and_the_audit_trail(tmp_path: Path) -> None:
+def test_generated_project_has_layers_tests_and_the_audit_trail(tmp_path: Path) -> None:
     folder = write_project(tmp_path / "slow", SIZE, 5439, "somebody")
     nodes = folder / "models" / "nodes"
     assert len(list(nodes.glob("slow_*.sql"))) == 8
     assert "ref(" not in (nodes / "slow_1.sql").read_text()
     assert "{{ ref('slow_5') }}" in (nodes / "slow_7.sql").read_text()
     assert "pg_sleep(2)" in (nodes / "slow_7.sql").read_text()
-    tested = yaml.safe_load((nodes / "nodes.yml").read_text())["models"]
-    assert [model["columns"][0]["data_tests"] for model in tested] == [["not_null"]] * 8
+    tested_models = yaml.safe_load((nodes / "nodes.yml").read_text())["models"]
+    assert [model["columns"][0]["data_tests"] for model in tested_models] == [["not_null"]] * 8
     assert (folder / "dbt_packages" / "audit_trail" / "models" / "audit_table.sql").is_file()
     (target,) = yaml.safe_load((folder / "profiles.yml").read_text())["slow"]["outputs"].values()
     assert (target["schema"], target["threads"]) == ("bench_slow", 3)
@@ -36,17 +36,17 @@ def test_models_without_seconds_do_not_wait(tmp_path: Path) -> None:
     assert "pg_sleep" not in (folder / "models" / "nodes" / "tiny_0.sql").read_text()
 
 
-def test_the_dag_files_have_our_entry_and_the_alternatives(tmp_path: Path) -> None:
+def test_generated_dag_files_contain_the_pipeline_and_the_alternatives(tmp_path: Path) -> None:
     write_dag_files(tmp_path, [(SIZE, ["watcher"])])
     (entry,) = yaml.safe_load((tmp_path / "pipelines.yml").read_text())["pipelines"]
-    known = Pipeline.model_fields
-    assert set(entry) <= set(known)
+    settings = Pipeline.model_fields
+    assert set(entry) <= set(settings)
     (other,) = json.loads((tmp_path / "alternatives.json").read_text())
     assert (other["name"], other["schema"], other["modes"]) == ("slow", entry["target_schema"], ["watcher"])
     assert (tmp_path / "alternatives.py").is_file()
 
 
-def test_several_things_are_measured_in_turn_and_the_medians_of_their_parts_returned() -> None:
+def test_measurements_alternate_and_return_medians() -> None:
     order: list[str] = []
     one = iter([Taken(9, 1), Taken(1, 2), Taken(2, 9)])
     medians = in_turn(
@@ -56,22 +56,22 @@ def test_several_things_are_measured_in_turn_and_the_medians_of_their_parts_retu
     assert order == ["one", "other"] * 3
 
 
-def test_the_parts_of_a_run_add_up_to_the_run() -> None:
+def test_parts_of_a_run_add_up_to_its_duration() -> None:
     parts = where_it_goes("run", Taken(run=30, models=20, audit=8, first=15, dbt=22))
     assert [part.value for part in parts] == [8, 7, 5, 2, 8]
     assert [part.goal for part in parts] == [None] * 5
 
 
-def test_memory_is_what_the_system_says_is_a_processes_own_part() -> None:
+def test_memory_is_the_proportional_set_size_of_a_process() -> None:
     assert (
         proportional("5581-7ffd ---p 00000000 00:00 0 [rollup]\nRss:  884 kB\nPss:  385 kB\nPss_Dirty: 8 kB\n")
         == 394240
     )
-    own = memory(psutil.Process())
-    assert 0 < own <= psutil.Process().memory_info().rss * 1.1
+    memory_bytes = memory(psutil.Process())
+    assert 0 < memory_bytes <= psutil.Process().memory_info().rss * 1.1
 
 
-def test_a_process_that_has_ended_has_no_memory() -> None:
+def test_ended_process_has_no_memory() -> None:
     pid = os.fork()
     if pid == 0:
         os._exit(0)

@@ -1,4 +1,4 @@
-"""The sample pipeline on a real scheduler, from release to audit rows, and what it must not leave behind."""
+"""The sample pipeline on a real scheduler, from the release to the audit rows, without leftovers."""
 
 import contextlib
 import itertools
@@ -34,10 +34,10 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
 
 @pytest.fixture(scope="module")
 def run(checkout: Checkout) -> dict[str, Any]:
-    done = checkout.command("run")
-    assert done.returncode == 0, done.stdout + done.stderr
+    completed = checkout.command("run")
+    assert completed.returncode == 0, completed.stdout + completed.stderr
     for heading in ("Tasks", "Audit rows of this run", "Alerts: none", "success"):
-        assert heading in done.stdout
+        assert heading in completed.stdout
     return json.loads((checkout.state / "last-run.json").read_text())
 
 
@@ -52,9 +52,7 @@ def _airflow(checkout: Checkout) -> "contextlib.closing[Airflow]":
     return contextlib.closing(Airflow(checkout.settings.airflow_port, passwords.airflow_admin))
 
 
-def test_a_run_succeeds_with_a_task_for_every_model_and_its_tests(
-    run: dict[str, Any], manifest: dict[str, Any]
-) -> None:
+def test_run_succeeds_with_a_task_for_every_model_and_its_tests(run: dict[str, Any], manifest: dict[str, Any]) -> None:
     assert run["dag_id"] == "flights_pipeline"
     assert run["state"] == "success"
     assert run["alerts"] == []
@@ -86,38 +84,38 @@ def test_dbt_parses_the_project_once(checkout: Checkout, run: dict[str, Any]) ->
     assert list(parsed.values()) == [True, False], parsed
 
 
-def test_a_run_takes_one_worker_slot_at_a_time(checkout: Checkout, run: dict[str, Any]) -> None:
+def test_run_uses_one_worker_slot_at_a_time(checkout: Checkout, run: dict[str, Any]) -> None:
     with _airflow(checkout) as airflow:
         tasks = airflow.tasks("flights_pipeline", run["run_id"])
-    # The others began and ended in the triggerer, or needed neither.
-    worked = sorted((task for task in tasks if task["hostname"]), key=lambda task: task["queued_when"])
-    assert [task["task_id"] for task in worked] == [
+    # All other tasks ran in the triggerer, or were empty.
+    worker_tasks = sorted((task for task in tasks if task["hostname"]), key=lambda task: task["queued_when"])
+    assert [task["task_id"] for task in worker_tasks] == [
         "audit_dbt_task.audit_table_model_build",
         "transform_data.dbt_producer_watcher",
         "dbt_check",
         "pipeline_succeeded",
     ]
-    for before, after in itertools.pairwise(worked):
+    for before, after in itertools.pairwise(worker_tasks):
         assert before["end_date"] <= after["queued_when"]
 
 
 def check_audit(checkout: Checkout, run: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """The run's audit rows, each of which is a result that dbt reported, and the other way round."""
+    """Assert that the run's audit rows equal dbt's results, and return them."""
     with _airflow(checkout) as airflow:
         expected = reported(airflow, "flights_pipeline", run["run_id"])
     passwords = Passwords.load(checkout.state)
     with contextlib.closing(connect(checkout.settings, "dbt_user", passwords.dbt_user)) as connection:
-        rows_of_run = audited(connection, "analytics", run["run_id"])
-    assert rows_of_run == expected
-    assert run["audit_rows"] == len(rows_of_run)
-    return rows_of_run
+        audit_rows = audited(connection, "analytics", run["run_id"])
+    assert audit_rows == expected
+    assert run["audit_rows"] == len(audit_rows)
+    return audit_rows
 
 
-def test_the_audit_rows_match_dbts_results(checkout: Checkout, run: dict[str, Any]) -> None:
+def test_audit_rows_match_dbts_results(checkout: Checkout, run: dict[str, Any]) -> None:
     assert len(check_audit(checkout, run)) > 20
 
 
-def test_every_saved_question_has_an_answer(checkout: Checkout, run: dict[str, Any]) -> None:
+def test_every_saved_question_runs_on_the_sample_data(checkout: Checkout, run: dict[str, Any]) -> None:
     assert run["state"] == "success"
     passwords = Passwords.load(checkout.state)
     questions = sorted(path.stem for path in (DBT_PACKAGE / "analyses").glob("*.sql"))
@@ -126,20 +124,20 @@ def test_every_saved_question_has_an_answer(checkout: Checkout, run: dict[str, A
     assert len(answers["what_takes_longest"]) == 20
     assert list(answers["what_failed_in_the_last_run"]) == []
     assert len(answers["how_long_do_runs_take"]) == 1
-    done = checkout.command("sql", "what_takes_longest")
-    assert (done.returncode, len(done.stdout.splitlines())) == (0, 20), done.stderr
+    completed = checkout.command("sql", "what_takes_longest")
+    assert (completed.returncode, len(completed.stdout.splitlines())) == (0, 20), completed.stderr
 
 
 # copier: if in_template
-def test_the_sample_data_is_all_there(checkout: Checkout) -> None:
-    done = checkout.command("sql", "select count(*) from landing.flights")
-    assert (done.returncode, done.stdout.strip()) == (0, "336776")
+def test_sample_data_is_loaded_completely(checkout: Checkout) -> None:
+    completed = checkout.command("sql", "select count(*) from landing.flights")
+    assert (completed.returncode, completed.stdout.strip()) == (0, "336776")
 
 
 # copier: endif
 
 
-def test_the_pipeline_runs_without_admin_rights(checkout: Checkout, run: dict[str, Any]) -> None:
+def test_dbt_user_has_no_admin_permissions(checkout: Checkout, run: dict[str, Any]) -> None:
     for forbidden in (
         "create schema elsewhere",
         "create table landing.intruder (a integer)",
@@ -148,9 +146,9 @@ def test_the_pipeline_runs_without_admin_rights(checkout: Checkout, run: dict[st
         # copier: endif
         "create user intruder password 'Aa1aaaaaaaa'",
     ):
-        done = checkout.command("sql", forbidden)
-        assert done.returncode == 1, forbidden
-        assert "denied" in done.stderr, done.stderr
+        completed = checkout.command("sql", forbidden)
+        assert completed.returncode == 1, forbidden
+        assert "denied" in completed.stderr, completed.stderr
     assert run["state"] == "success"
 
 
@@ -158,7 +156,7 @@ def test_no_secret_is_in_tracked_files_logs_dags_or_metadata(checkout: Checkout,
     secrets = {name: value.encode() for name, value in vars(Passwords.load(checkout.state)).items()}
     assert run["state"] == "success"
 
-    def holders(paths: list[Path]) -> list[str]:
+    def files_with_secrets(paths: list[Path]) -> list[str]:
         files = []
         for path in paths:
             if path.is_file():
@@ -170,11 +168,11 @@ def test_no_secret_is_in_tracked_files_logs_dags_or_metadata(checkout: Checkout,
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=REPOSITORY, capture_output=True, text=True, check=True
     ).stdout.splitlines()
     assert tracked
-    assert holders([REPOSITORY / name for name in tracked]) == []
+    assert files_with_secrets([REPOSITORY / name for name in tracked]) == []
     logs = list((checkout.state / "mwaa" / "logs").rglob("*.log"))
     assert any("task_id=" in str(path) for path in logs)
-    assert holders(logs) == []
-    assert holders(list((checkout.state / "mwaa" / "dags").rglob("*"))) == []
+    assert files_with_secrets(logs) == []
+    assert files_with_secrets(list((checkout.state / "mwaa" / "dags").rglob("*"))) == []
 
     database = Postgres(checkout.state / "mwaa" / "database")
     with psycopg.connect(database.conninfo("airflow")) as connection:
@@ -191,9 +189,9 @@ def test_no_secret_is_in_tracked_files_logs_dags_or_metadata(checkout: Checkout,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--broken-lambda",)], ids=["alert", "broken alert"])
-def test_a_failure_is_reported_everywhere(checkout: Checkout, options: tuple[str, ...]) -> None:
-    done = checkout.command("drill", *options)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_failed_run_is_in_the_check_alert_and_audit_table(checkout: Checkout, options: tuple[str, ...]) -> None:
+    completed = checkout.command("drill", *options)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
     last = json.loads((checkout.state / "last-run.json").read_text())
     assert last["state"] == "failed"
     assert last["tasks"]["dbt_check"] == "failed"
@@ -205,9 +203,9 @@ def test_a_failure_is_reported_everywhere(checkout: Checkout, options: tuple[str
         assert "division by zero" in alert["message"].lower() or "divide by zero" in alert["message"].lower()
 
 
-def test_down_leaves_nothing(checkout: Checkout, run: dict[str, Any]) -> None:
+def test_down_leaves_no_processes_or_files(checkout: Checkout, run: dict[str, Any]) -> None:
     assert run["state"] == "success"
     assert checkout.leftovers()
-    done = checkout.command("down")
-    assert done.returncode == 0, done.stdout + done.stderr
+    completed = checkout.command("down")
+    assert completed.returncode == 0, completed.stdout + completed.stderr
     assert checkout.leftovers() == []

@@ -1,4 +1,4 @@
-"""The stacks are made on the AWS stand-in and read back there; what it cannot make is read in the template."""
+"""The stacks are created in the AWS stand-in and read back. Unsupported resources are read from the template."""
 
 import ast
 import json
@@ -18,7 +18,7 @@ def storage(stacks) -> dict[str, str]:
     return stacks.make("storage.yml")
 
 
-def test_the_buckets_are_versioned_encrypted_private_and_tls_only(aws, storage):
+def test_buckets_are_versioned_encrypted_private_and_tls_only(aws, storage):
     s3 = aws.client("s3")
     for name in ("DagsBucket", "LandingBucket"):
         encryption = s3.get_bucket_encryption(Bucket=storage[f"{name}Name"])["ServerSideEncryptionConfiguration"]
@@ -35,7 +35,7 @@ def test_the_buckets_are_versioned_encrypted_private_and_tls_only(aws, storage):
         assert len(deny["Resource"]) == 2
 
 
-def test_what_holds_data_outlives_its_stack():
+def test_buckets_keys_and_logs_are_retained_when_their_stack_is_deleted():
     for file in INFRA.glob("[!.]*.yml"):
         for name, resource in load(file.name)["Resources"].items():
             if resource["Type"] in ("AWS::S3::Bucket", "AWS::KMS::Key", "AWS::Logs::LogGroup"):
@@ -62,7 +62,7 @@ def test_alert_function_publishes_to_its_topic_and_has_an_alarm(aws, stacks, sto
     assert (alarm["MetricName"], alarm["Threshold"], alarm["AlarmActions"]) == ("Errors", 0, [{"Ref": "Topic"}])
 
 
-def copies(statements: list[dict]) -> set[tuple[str, str]]:
+def permissions(statements: list[dict]) -> set[tuple[str, str]]:
     return {
         (action, resource)
         for statement in statements
@@ -73,14 +73,14 @@ def copies(statements: list[dict]) -> set[tuple[str, str]]:
 
 def trust_of(aws, role_arn: str) -> list[dict]:
     document = aws.client("iam").get_role(RoleName=role_arn.rpartition("/")[2])["Role"]["AssumeRolePolicyDocument"]
-    # The stand-in keeps the policy of a stack's role as Python writes it, and AWS::NoValue in a list as None.
+    # The stand-in stores a stack's role policy as a Python literal, and AWS::NoValue in a list as None.
     statements = (ast.literal_eval(document) if isinstance(document, str) else document)["Statement"]
     return [statement for statement in statements if statement]
 
 
-def test_copy_reads_the_landing_bucket_and_nothing_else(stacks, storage):
+def test_copy_role_can_read_only_the_landing_bucket(stacks, storage):
     bucket = f"arn:aws:s3:::{storage['LandingBucketName']}"
-    assert copies(stacks.policies(storage["CopyRoleArn"])) == {
+    assert permissions(stacks.policies(storage["CopyRoleArn"])) == {
         ("s3:GetObject", f"{bucket}/*"),
         ("s3:ListBucket", bucket),
         ("s3:GetBucketLocation", bucket),
@@ -88,14 +88,14 @@ def test_copy_reads_the_landing_bucket_and_nothing_else(stacks, storage):
     }
 
 
-def test_a_warehouse_of_another_account_may_take_the_role_of_copy_only_if_it_is_named(aws, stacks, storage):
+def test_only_a_named_warehouse_role_can_assume_the_copy_role(aws, stacks, storage):
     assert len(trust_of(aws, storage["CopyRoleArn"])) == 1
     other = "arn:aws:iam::210987654321:role/warehouse"
     chained = Stacks(aws).make("storage.yml", WarehouseRoleArn=other)
     assert {"AWS": other} in [statement["Principal"] for statement in trust_of(aws, chained["CopyRoleArn"])]
 
 
-def test_private_subnets_reach_what_mwaa_and_the_pipelines_use(aws, stacks):
+def test_endpoints_cover_all_services_of_mwaa_and_the_pipelines(aws, stacks):
     ec2 = aws.client("ec2")
     vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
     subnets = [
@@ -120,9 +120,9 @@ def test_private_subnets_reach_what_mwaa_and_the_pipelines_use(aws, stacks):
     assert services["s3"]["VpcEndpointType"] == "Gateway"
     assert services["s3"]["RouteTableIds"] == [table]
     for name, endpoint in services.items():
-        own, *others = ast.literal_eval(endpoint["PolicyDocument"])["Statement"]
-        assert own["Condition"] == {"StringEquals": {"aws:PrincipalAccount": "123456789012"}}, name
-        # MWAA's container image is in a bucket of AWS.
+        account_statement, *others = ast.literal_eval(endpoint["PolicyDocument"])["Statement"]
+        assert account_statement["Condition"] == {"StringEquals": {"aws:PrincipalAccount": "123456789012"}}, name
+        # MWAA's container image is in a bucket that AWS owns.
         layers = ["arn:aws:s3:::prod-us-east-1-starport-layer-bucket/*"] if name == "s3" else []
         assert [statement["Resource"] for statement in others] == layers
     (group,) = ec2.describe_security_groups(GroupIds=[outputs["EndpointsSecurityGroupId"]])["SecurityGroups"]
@@ -130,7 +130,7 @@ def test_private_subnets_reach_what_mwaa_and_the_pipelines_use(aws, stacks):
     assert (rule["FromPort"], rule["ToPort"], rule["IpRanges"][0]["CidrIp"]) == (443, 443, "10.9.0.0/16")
 
 
-def test_the_optional_warehouse_is_private_encrypted_and_keeps_a_last_snapshot():
+def test_optional_warehouse_is_private_encrypted_and_has_a_final_snapshot():
     namespace, workgroup = (properties("redshift.yml", name) for name in ("Namespace", "Workgroup"))
     assert namespace["ManageAdminPassword"] is True
     assert {"KmsKeyId", "AdminPasswordSecretKmsKeyId", "FinalSnapshotName"} <= set(namespace)
@@ -138,13 +138,13 @@ def test_the_optional_warehouse_is_private_encrypted_and_keeps_a_last_snapshot()
     assert {"ParameterKey": "require_ssl", "ParameterValue": "true"} in workgroup["ConfigParameters"]
 
 
-def test_the_dbt_users_password_is_rotated_by_a_hosted_function():
+def test_password_of_the_dbt_user_is_rotated_by_a_hosted_function():
     rotation = properties("rotation.yml", "Rotation")
     assert rotation["HostedRotationLambda"]["RotationType"] == "RedshiftSingleUser"
     assert rotation["RotateImmediatelyOnUpdate"] is False
-    # What that function looks for in the secret.
+    # The function needs these keys in the secret.
     # https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_secret_json_structure.html
-    secret = filled(properties("credentials.yml", "DbtUserSecret")["GenerateSecretString"]["SecretStringTemplate"])
+    secret = substituted(properties("credentials.yml", "DbtUserSecret")["GenerateSecretString"]["SecretStringTemplate"])
     assert json.loads(secret) == {
         "username": "dbt_user",
         "engine": "redshift",
@@ -154,7 +154,7 @@ def test_the_dbt_users_password_is_rotated_by_a_hosted_function():
     }
 
 
-def filled(template: dict) -> str:
+def substituted(template: dict) -> str:
     text = template["Fn::Sub"]
     values = {"Host": "warehouse.example.com", "Port": "5439", "Database": "dev", "DbtUser": "dbt_user"}
     for name, value in values.items():
@@ -162,13 +162,13 @@ def filled(template: dict) -> str:
     return text
 
 
-def test_the_secret_and_the_connection_are_what_the_pipeline_reads():
+def test_secret_and_connection_have_the_keys_that_the_pipeline_reads():
     outputs = properties("credentials.yml", "DbtUserSecret")["GenerateSecretString"]
-    assert {*json.loads(filled(outputs["SecretStringTemplate"])), outputs["GenerateStringKey"]} >= {
+    assert {*json.loads(substituted(outputs["SecretStringTemplate"])), outputs["GenerateStringKey"]} >= {
         "username",
         "password",
     }
-    assert json.loads(filled(properties("credentials.yml", "Connection")["SecretString"])) == {
+    assert json.loads(substituted(properties("credentials.yml", "Connection")["SecretString"])) == {
         "conn_type": "redshift",
         "host": "warehouse.example.com",
         "port": 5439,
@@ -178,14 +178,14 @@ def test_the_secret_and_the_connection_are_what_the_pipeline_reads():
 
 
 def subject(form: str) -> str:
-    """A subject as GitHub sends it, in one of the two forms of the contract."""
+    """Return an OIDC subject of GitHub in one of the two forms of the contract."""
     names = {"owner": "acme", "name": "data", "owner_id": "1234", "repository_id": "5678"}
     return contract("github_oidc")[form].format(**names, environment="prod")
 
 
 def trusted_subjects(statement: dict) -> list[str]:
     subjects = statement["Condition"]["StringEquals"]["token.actions.githubusercontent.com:sub"]
-    # moto keeps AWS::NoValue in a list as None.
+    # moto stores AWS::NoValue in a list as None.
     return [subject for subject in subjects if subject is not None]
 
 
@@ -213,7 +213,7 @@ def test_release_role_trusts_one_environment_of_one_repository(aws, stacks, stor
     assert trusted_subjects(statement) == subjects
 
 
-def test_release_role_reaches_only_what_a_release_touches(stacks, storage):
+def test_release_role_can_access_only_the_resources_of_a_release(stacks, storage):
     outputs = stacks.make(
         "github.yml",
         Repository="acme/data",
@@ -239,7 +239,7 @@ def test_release_role_reaches_only_what_a_release_touches(stacks, storage):
     }
 
 
-def test_on_dev_the_release_role_may_run_a_pipeline_and_another_role_asks_the_warehouse(aws, stacks, storage):
+def test_dev_has_a_role_for_smoke_tests_and_one_for_the_warehouse(aws, stacks, storage):
     outputs = stacks.make(
         "github.yml",
         Repository="acme/data",
@@ -250,11 +250,11 @@ def test_on_dev_the_release_role_may_run_a_pipeline_and_another_role_asks_the_wa
         Freshness="true",
     )
     account = "us-east-1:123456789012"
-    granted = copies(stacks.policies(outputs["RoleArn"]))
+    granted = permissions(stacks.policies(outputs["RoleArn"]))
     assert ("airflow:InvokeRestApi", f"arn:aws:airflow:{account}:role/flights/User") in granted
     assert not any(action.startswith("secretsmanager:") for action, _ in granted)
     secret = f"arn:aws:secretsmanager:{account}:secret:"
-    assert copies(stacks.policies(outputs["WarehouseRoleArn"])) == {
+    assert permissions(stacks.policies(outputs["WarehouseRoleArn"])) == {
         ("secretsmanager:GetSecretValue", f"{secret}flights/dbt_user-??????"),
         ("secretsmanager:GetSecretValue", f"{secret}airflow/connections/flights_redshift-??????"),
         ("kms:Decrypt", storage["KeyArn"]),
@@ -263,10 +263,10 @@ def test_on_dev_the_release_role_may_run_a_pipeline_and_another_role_asks_the_wa
     assert trusted_subjects(statement) == ["repo:acme/data:environment:dev-warehouse"]
 
 
-def test_what_the_stand_in_cannot_make_is_listed_and_nothing_else():
+def test_unsupported_resource_types_are_listed():
     types = {resource["Type"] for file in INFRA.glob("[!.]*.yml") for resource in load(file.name)["Resources"].values()}
     assert types >= NOT_MADE
-    # Of these two stacks it can make nothing that is worth reading back.
+    # These two stacks have no supported resource that is worth reading back.
     assert all(
         resource["Type"] in NOT_MADE or resource["Type"] == "AWS::EC2::SecurityGroup"
         for file in ("redshift.yml", "rotation.yml")
@@ -274,7 +274,7 @@ def test_what_the_stand_in_cannot_make_is_listed_and_nothing_else():
     )
 
 
-def test_the_execution_role_reads_two_kinds_of_secrets_and_calls_one_function(aws, stacks, storage):
+def test_execution_role_can_read_its_secrets_and_call_one_function(aws, stacks, storage):
     ec2 = aws.client("ec2")
     vpc = ec2.create_vpc(CidrBlock="10.8.0.0/16")["Vpc"]
     outputs = stacks.make(
@@ -292,14 +292,14 @@ def test_the_execution_role_reads_two_kinds_of_secrets_and_calls_one_function(aw
     assert reads == [[f"{prefix}flights/dbt_user-??????", f"{prefix}airflow/connections/*"]]
     calls = [statement["Resource"] for statement in statements if statement["Action"] == "lambda:InvokeFunction"]
     assert calls == ["arn:aws:lambda:us-east-1:123456789012:function:sns_notification"]
-    # What AWS cannot narrow to a resource, and nothing else, has the wildcard.
+    # AWS does not support resource-level permissions for these actions.
     everywhere = {
         action for statement in statements if statement["Resource"] == "*" for action in listed(statement["Action"])
     }
     assert everywhere == {"logs:DescribeLogGroups", "s3:GetAccountPublicAccessBlock", "cloudwatch:PutMetricData"}
 
 
-def test_the_environment_is_what_the_dags_expect():
+def test_environment_has_the_files_and_options_that_the_dags_expect():
     environment = properties("environment.yml", "Environment")
     root = INFRA.parent
     assert (root / environment["RequirementsS3Path"]).is_file()

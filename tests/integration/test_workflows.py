@@ -1,6 +1,6 @@
-"""The workflows, step by step as GitHub runs them, against the stand-ins.
+"""The workflows run step by step, as on GitHub, against the stand-ins.
 
-The steps come from the YAML. A step, or an expression in it, that is not known here fails the test.
+The steps come from the YAML. An unknown step or expression fails the test.
 """
 
 import os
@@ -30,9 +30,7 @@ def buckets(s3) -> dict[str, Bucket]:
     return created
 
 
-def test_a_merge_reaches_dev_and_prod_with_the_same_bytes_and_rolls_back(
-    tmp_path, aws, buckets, contents, live_release
-):
+def test_merge_is_released_to_dev_and_prod_and_can_be_rolled_back(tmp_path, aws, buckets, contents, live_release):
     source = tmp_path / "source"
     copy_repository(source)
     credentials = {
@@ -77,7 +75,7 @@ def test_a_merge_reaches_dev_and_prod_with_the_same_bytes_and_rolls_back(
         == (source / "dbt_project/dbt_project.yml").read_bytes()
     )
 
-    # A repository created since July 2026 sends its ids in the subject.
+    # A repository that was created since July 2026 sends its IDs in the subject.
     runner.repository = "acme@1234/data@5678"
     (source / "dbt_project/models/one_more.sql").write_text("select 1 as id\n")
     runner.run("release.yml")
@@ -90,7 +88,7 @@ def test_a_merge_reaches_dev_and_prod_with_the_same_bytes_and_rolls_back(
     assert live_release(buckets["dev"]) == second
     runner.run("rollback.yml", {"environment": "prod", "project": "flights", "release": second})
     assert live_release(buckets["prod"]) == second
-    # The role of one environment reaches no other.
+    # The role of one environment cannot access another environment.
     variables = runner.variables["prod"]
     runner.variables["prod"] = variables | {"DEPLOY_BUCKET": buckets["dev"].name}
     with pytest.raises(AssertionError, match=r"access denied by AWS .*is not authorized to perform: s3:"):
@@ -112,7 +110,7 @@ def git(folder: Path, *arguments: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_pull_request_is_checked_without_credentials_and_told_in_one_comment(tmp_path, aws):
+def test_pull_request_is_checked_without_credentials_and_gets_one_comment(tmp_path, aws):
     source = copy_repository(tmp_path / "source")
     git(source, "init", "-q")
     git(source, "add", ".")
@@ -120,7 +118,7 @@ def test_a_pull_request_is_checked_without_credentials_and_told_in_one_comment(t
     model = source / "dbt_project/models/marts/carriers.sql"
     model.write_text("-- changed\n" + model.read_text())
     git(source, "commit", "-qam", "change")
-    # `make lint` and `make test` are what runs this test; gh would speak to GitHub.
+    # `make lint` and `make test` would run this test again, and gh would connect to GitHub.
     stubs = tmp_path / "stubs"
     stubs.mkdir()
     for name in ("make", "gh"):
@@ -128,7 +126,7 @@ def test_a_pull_request_is_checked_without_credentials_and_told_in_one_comment(t
         (stubs / name).chmod(0o755)
     (stubs / "gh").write_text((stubs / "gh").read_text() + f"cp comment.md {tmp_path}\n")
     ports = {name: str(free_port()) for name in ("LOCAL_WAREHOUSE_PORT", "LOCAL_AWS_PORT", "LOCAL_AIRFLOW_PORT")}
-    # Once for all checkouts.
+    # Install the scanners of this checkout, which all checkouts share.
     scanners(Settings(REPOSITORY / ".local", 1, 2, 3))
     event = {
         "github.event_name": "pull_request",
@@ -153,12 +151,12 @@ def test_a_pull_request_is_checked_without_credentials_and_told_in_one_comment(t
         "table model dbt_change.carriers",
     ):
         assert messages in text
-    # What did not change is read where production has it, and is not built again.
+    # Unchanged models are read from production and not built.
     assert "departures, stg_airlines, with their parents" in text
     assert "dbt_change.departures" not in text
     assert (runner.artifacts["docs"] / "static_index.html").stat().st_size > 100_000
     assert comments == ["gh pr comment 7 --edit-last --create-if-none --body-file comment.md"]
-    # A fork's run may not write; what it has to tell is in its summary.
+    # The run of a fork has no permission to comment, so its results are in the summary.
     comment = yaml.safe_load((source / ".github/workflows/ci.yml").read_text())["jobs"]["comment"]
     assert runner.wanted(comment)
     event["github.event.pull_request.head.repo.full_name"] = "somebody/data"

@@ -1,4 +1,4 @@
-"""Relative links of Markdown files lead to files and headings of this repository."""
+"""Relative links in Markdown files point to files and headings of this repository."""
 
 import re
 import subprocess
@@ -13,18 +13,18 @@ _HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 
 
 def tracked_files() -> list[Path]:
-    """Paths of all files that git knows and that are there, relative to the repository."""
+    """Return the paths of all existing files that git tracks, relative to the repository."""
     listing = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, check=True, text=True)
     return [path for name in listing.stdout.split("\0") if name and (REPOSITORY / (path := Path(name))).is_file()]
 
 
 def heading_anchors(text: str) -> set[str]:
-    """The anchors that GitHub gives to the headings of a page."""
+    """Return the anchors that GitHub creates for the headings of a page."""
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in _HEADING.findall(text)}
 
 
 def broken_links(page: Path, targets: set[Path]) -> list[str]:
-    """Return the relative links of a page that lead to none of the targets, or to a heading that is not there."""
+    """Return the relative links of a page to missing targets or headings."""
     text = (REPOSITORY / page).read_text(encoding="utf-8")
     broken = []
     for link in _LINK.findall(_CODE.sub("", text)):

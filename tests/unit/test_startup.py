@@ -54,7 +54,7 @@ chmod +x "${@: -1}/bin/python" "${@: -1}/bin/dbt"
 
 @dataclass
 class Container:
-    """A container of MWAA: its home, its programs, and the files that startup.sh wrote."""
+    """An MWAA container: its home folder, its programs and the files that startup.sh wrote."""
 
     folder: Path
     home: Path
@@ -106,17 +106,17 @@ def container(tmp_path: Path) -> Container:
     return Container(tmp_path, tmp_path / "home")
 
 
-def variables(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
-    shell, _, dumped = done.stdout.partition("alive\n")
-    assert dumped, f"the shell died\n{shell}{done.stderr}"
+def variables(completed: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    shell, _, dumped = completed.stdout.partition("alive\n")
+    assert dumped, f"the shell died\n{shell}{completed.stderr}"
     return dict(line.split("=", 1) for line in dumped.splitlines() if "=" in line)
 
 
-def the_failure(done: subprocess.CompletedProcess[str]) -> str:
-    """The one line that describes the failure."""
-    assert done.returncode == 0
-    variables(done)
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("startup.sh:")]
+def failure_line(completed: subprocess.CompletedProcess[str]) -> str:
+    """Return the only line that startup.sh printed about the failure."""
+    assert completed.returncode == 0
+    variables(completed)
+    (line,) = [line for line in completed.stderr.splitlines() if line.startswith("startup.sh:")]
     assert line.startswith("startup.sh: FAILED, dbt tasks on this container will fail: ")
     return line
 
@@ -141,21 +141,23 @@ def test_dbt_is_installed_once(container: Container, options: str) -> None:
     assert len(container.calls) == 2
 
 
-def test_triggerer_finds_the_dags_folder(container: Container) -> None:
+def test_triggerer_can_import_from_the_dags_folder(container: Container) -> None:
     assert variables(container.start())["AIRFLOW__DBT__START_IN_TRIGGERER"] == "True"
     line = (container.home / "site" / "mwaa_pipelines.pth").read_text()
     code = f"import site; site.addsitedir({str(container.home / 'site')!r}); import sys; print(sys.path[-1])"
     environment = {**os.environ, "AIRFLOW_HOME": "/somewhere", "PYTHONPATH": "/python"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "/somewhere/dags", line
+    completed = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert completed.stdout.strip() == "/somewhere/dags", line
 
 
 @SHELLS
 def test_sensors_start_on_workers_without_the_pth_file(container: Container, options: str) -> None:
     container.options, container.more = options, {"SITE_FAILS": "yes"}
-    done = container.start()
-    assert "AIRFLOW__DBT__START_IN_TRIGGERER" not in variables(done)
-    assert "mwaa_pipelines.pth cannot be written" in done.stdout
+    completed = container.start()
+    assert "AIRFLOW__DBT__START_IN_TRIGGERER" not in variables(completed)
+    assert "mwaa_pipelines.pth cannot be written" in completed.stdout
     assert container.marker is None
 
 
@@ -180,7 +182,7 @@ def test_failed_step_is_reported_and_repeated_at_the_next_start(
 ) -> None:
     container.options, container.more = options, {variable: "no space left"}
     failed = container.start()
-    line = the_failure(failed)
+    line = failure_line(failed)
     assert line.endswith(words)
     assert container.marker == f"{line}\n"
     # The next start installs again and removes the marker.
@@ -191,13 +193,13 @@ def test_failed_step_is_reported_and_repeated_at_the_next_start(
 
 
 @SHELLS
-def test_packages_come_from_the_wheels_that_the_stack_names(container: Container, options: str) -> None:
+def test_packages_come_from_the_wheels_folder_of_the_stack(container: Container, options: str) -> None:
     container.options, container.more = options, {"AIRFLOW__DBT__WHEELS": "s3://bucket/wheels"}
     shell = variables(container.start())
     pins, folder = f"{container.home}/dbt_venv.requirements.txt", f"{container.home}/wheels"
     assert container.calls[0] == f"download s3://bucket/wheels {pins} {folder}"
     assert container.calls[2].startswith("pip -m pip install")
-    # For MWAA's installation of requirements.txt, which follows.
+    # MWAA installs requirements.txt with these variables afterwards.
     assert (shell["PIP_NO_INDEX"], shell["PIP_FIND_LINKS"]) == ("1", folder)
 
 
@@ -213,7 +215,7 @@ def test_packages_come_from_the_index_by_default(container: Container, options: 
 def test_wheels_that_cannot_be_downloaded_are_reported(container: Container, options: str) -> None:
     container.options = options
     container.more = {"AIRFLOW__DBT__WHEELS": "s3://bucket/wheels", "DOWNLOAD_FAILS": "access denied"}
-    line = the_failure(container.start())
+    line = failure_line(container.start())
     assert line.endswith("the wheels in s3://bucket/wheels could not be downloaded: ClientError: access denied")
     assert len(container.calls) == 1
 
@@ -222,7 +224,7 @@ def test_wheels_that_cannot_be_downloaded_are_reported(container: Container, opt
 def test_missing_python_is_reported(container: Container, options: str) -> None:
     container.options = options
     (container.folder / "bin" / "python3").unlink()
-    line = the_failure(container.start())
+    line = failure_line(container.start())
     assert line.endswith("failed to run command 'python3': No such file or directory")
     assert container.marker == f"{line}\n"
 
@@ -232,16 +234,16 @@ def test_unwritable_home_is_reported(container: Container, options: str) -> None
     # A file instead of the folder, because permissions do not stop root.
     container.options, container.home = options, container.folder / "home.file"
     container.home.write_text("")
-    assert the_failure(container.start()).endswith("dbt_venv.requirements.txt cannot be written")
+    assert failure_line(container.start()).endswith("dbt_venv.requirements.txt cannot be written")
     assert container.calls == []
 
 
 @SHELLS
 def test_web_server_gets_variables_but_no_dbt(container: Container, options: str) -> None:
     container.options, container.component = options, "webserver"
-    done = container.start()
-    assert variables(done)["DBT_PROJECT_PATH"] == str(container.home / "dags" / "dbt")
-    assert (done.stdout.partition("alive\n")[0], done.stderr, container.calls) == ("", "", [])
+    completed = container.start()
+    assert variables(completed)["DBT_PROJECT_PATH"] == str(container.home / "dags" / "dbt")
+    assert (completed.stdout.partition("alive\n")[0], completed.stderr, container.calls) == ("", "", [])
 
 
 def test_pip_on_a_web_server_does_not_wait_for_an_index(container: Container) -> None:
@@ -285,7 +287,7 @@ def test_step_that_hangs_is_stopped_and_reported(container: Container, tmp_path:
     container.script.write_text(text.replace(limit[0], "_dbt_seconds=4"))
     container.more = {"HANGS": step, **({"AIRFLOW__DBT__WHEELS": "s3://bucket/wheels"} if step == "download" else {})}
     started = time.monotonic()
-    line = the_failure(container.start())
+    line = failure_line(container.start())
     assert words in line
     assert container.marker == f"{line}\n"
     assert time.monotonic() - started < 30
@@ -303,11 +305,11 @@ def test_only_exported_variables_stay_in_the_shell(container: Container) -> None
         command = (
             f'MWAA_AIRFLOW_COMPONENT={component}; source "$1"; compgen -A function; compgen -v | grep _dbt_ || true'
         )
-        done = subprocess.run(
+        completed = subprocess.run(
             [shutil.which("bash"), "-c", command, "startup", STARTUP],
             env={"PATH": str(container.folder / "bin"), "CALLS": "/dev/null", "AIRFLOW_HOME": str(container.home)},
             capture_output=True,
             text=True,
             check=True,
         )
-        assert [line for line in done.stdout.splitlines() if not line.startswith("startup.sh:")] == []
+        assert [line for line in completed.stdout.splitlines() if not line.startswith("startup.sh:")] == []

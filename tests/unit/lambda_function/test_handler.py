@@ -1,4 +1,4 @@
-"""The notification function on its own: what it makes of payloads, and what it refuses."""
+"""The notification function: messages for valid payloads, errors for invalid payloads."""
 
 import importlib.util
 import json
@@ -18,7 +18,7 @@ TOPIC = "arn:aws:sns:eu-west-1:123456789012:flights-alerts"
 
 
 def load(topic: str | None = TOPIC):
-    """The module as Lambda loads it: by its file, with `TOPIC_ARN` in the environment."""
+    """Load the module as Lambda does: from its file, with `TOPIC_ARN` in the environment."""
     with pytest.MonkeyPatch.context() as environment:
         environment.delenv("TOPIC_ARN", raising=False)
         environment.setenv("AWS_ACCESS_KEY_ID", "none")
@@ -56,7 +56,7 @@ PAYLOAD = {
     ],
 }
 
-# The email.
+# The text of the email.
 FAILED_TEXT = """Pipeline flights_pipeline FAILED.
 
 Run:          scheduled__2013-01-01T00:00:00+00:00
@@ -86,16 +86,16 @@ def published(monkeypatch, payload) -> dict[str, str]:
     return {**call, **json.loads(call["Message"]), "Message": json.loads(call["Message"])["default"]}
 
 
-def test_a_full_payload_becomes_an_alert_to_act_on(monkeypatch):
+def test_full_payload_becomes_an_alert_with_instructions(monkeypatch):
     call = published(monkeypatch, PAYLOAD)
     assert call["TopicArn"] == TOPIC
     assert call["Subject"] == "FAILED flights_pipeline: model.flights.fct_flights and 1 more"
     assert call["Message"] == FAILED_TEXT
-    # Only a repeated failure says since when.
+    # Only a repeated failure names the last success.
     assert published(monkeypatch, {**PAYLOAD, "last_success": "2012-12-24"})["Message"] == FAILED_TEXT
 
 
-def test_the_name_of_the_pipeline_is_enough(monkeypatch):
+def test_payload_with_only_the_pipeline_name_is_valid(monkeypatch):
     call = published(monkeypatch, {"dag_name": "flights_pipeline"})
     assert call["Subject"] == "FAILED flights_pipeline"
     assert "\nNo dbt node was reported as failed; the log says which task was.\n\nWhat to do:" in call["Message"]
@@ -103,8 +103,8 @@ def test_the_name_of_the_pipeline_is_enough(monkeypatch):
     assert "Run:" not in call["Message"]
 
 
-def test_a_subject_stays_short_whatever_its_characters_become_in_ascii(monkeypatch):
-    # One character of this name is eighteen once it is spelled out.
+def test_subject_stays_short_after_conversion_to_ascii(monkeypatch):
+    # This character becomes eighteen ASCII characters.
     call = published(monkeypatch, {"dag_name": "\ufdfa" * 20, "failed": [{"unique_id": f"model.{'m' * 200}.last"}]})
     assert len(call["Subject"]) < 100
     assert call["Subject"].endswith(".last")
@@ -118,7 +118,7 @@ def test_sms_is_one_short_line(monkeypatch):
 
 
 @pytest.mark.parametrize("protocol", handler.PROGRAMS)
-def test_programs_get_the_payload(monkeypatch, protocol):
+def test_program_subscribers_get_the_payload_as_json(monkeypatch, protocol):
     document = json.loads(published(monkeypatch, {**PAYLOAD, "status": "failed"})[protocol])
     assert document["dag_name"] == "flights_pipeline"
     assert [node["unique_id"] for node in document["failed"]] == [node["unique_id"] for node in PAYLOAD["failed"]]
@@ -126,13 +126,13 @@ def test_programs_get_the_payload(monkeypatch, protocol):
     assert (document["status"], document["warned"], document["again"]) == ("failed", [], False)
 
 
-def test_a_repeated_failure_says_since_when(monkeypatch):
+def test_repeated_failure_names_the_last_success(monkeypatch):
     call = published(monkeypatch, {**PAYLOAD, "again": True, "last_success": "2012-12-24T06:00:00+00:00"})
     assert call["Subject"].startswith("FAILED AGAIN flights_pipeline: ")
     assert "Failed since: the run after that of 2012-12-24T06:00:00+00:00" in call["Message"].splitlines()
 
 
-def test_a_warning_is_no_failure(monkeypatch):
+def test_warning_is_not_reported_as_a_failure(monkeypatch):
     warned = [{"unique_id": "test.flights.unique", "status": "warn", "message": "Got 3 results, configured to warn"}]
     call = published(monkeypatch, {**PAYLOAD, "status": "warned", "failed": [], "warned": warned})
     assert call["Subject"] == "WARNED flights_pipeline: test.flights.unique"
@@ -141,20 +141,20 @@ def test_a_warning_is_no_failure(monkeypatch):
     assert "FAILED" not in call["Message"]
 
 
-def test_all_is_well_again(monkeypatch):
+def test_recovery_is_reported_as_ok_again(monkeypatch):
     recovered = {"status": "recovered", "failed": [], "again": True, "last_success": "2012-12-24T06:00:00+00:00"}
     call = published(monkeypatch, {**PAYLOAD, **recovered})
     assert call["Subject"] == call["sms"] == "OK AGAIN flights_pipeline"
     assert call["Message"].startswith("Pipeline flights_pipeline OK AGAIN.")
 
 
-@pytest.mark.parametrize(("minutes", "given"), [({"deadline_minutes": 90}, " after 90 minutes"), ({}, "")])
-def test_a_late_run_is_no_failure_yet(monkeypatch, minutes, given):
+@pytest.mark.parametrize(("minutes", "text"), [({"deadline_minutes": 90}, " after 90 minutes"), ({}, "")])
+def test_late_run_is_not_reported_as_a_failure(monkeypatch, minutes, text):
     call = published(monkeypatch, {**PAYLOAD, "failed": [], "status": "late", **minutes})
     assert call["Subject"] == call["sms"] == "LATE flights_pipeline"
     lines = call["Message"].splitlines()
     assert lines[0] == "Pipeline flights_pipeline LATE."
-    assert lines[-1] == f"The run is not finished{given}. It continues; if it fails, another alert is sent."
+    assert lines[-1] == f"The run is not finished{text}. It continues; if it fails, another alert is sent."
     assert PAYLOAD["run_id"] in call["Message"]
     assert "What to do" not in call["Message"]
 
@@ -166,7 +166,7 @@ def test_long_list_is_cut_and_states_the_remaining_number(monkeypatch, key, othe
     monkeypatch.setattr(handler._sns, "publish", lambda **call: sent.append(call) or {"MessageId": "1"})
     handler.lambda_handler({**PAYLOAD, key: nodes, other: nodes[:3]}, None)
     whole = sent[0]["Message"]
-    # At most 30 percent stay unused.
+    # At most 30 percent of the limit stay unused.
     assert handler.MESSAGE_BYTES * 0.7 < len(whole.encode()) <= 256 * 1024
     text = json.loads(whole)["default"]
     listed_nodes = text.split(f"5000 {key}:")[1].split("... and")[0].count("- model.flights.m")
@@ -204,7 +204,7 @@ BAD_PAYLOADS = [
 
 
 @pytest.mark.parametrize(("payload", "key"), BAD_PAYLOADS)
-def test_a_bad_payload_is_an_error_that_names_the_key(payload, key):
+def test_invalid_payload_is_an_error_that_names_the_key(payload, key):
     with pytest.raises(handler.InvalidPayloadError, match=f"^{re.escape(key)}(: | must)"):
         handler.lambda_handler(payload, None)
 
@@ -212,12 +212,12 @@ def test_a_bad_payload_is_an_error_that_names_the_key(payload, key):
 @pytest.mark.parametrize(
     "topic", [None, "", "flights-alerts", TOPIC + ".fifo", TOPIC + "\n", TOPIC.replace("sns", "sqs")]
 )
-def test_a_topic_that_cannot_be_is_an_error_at_the_start(topic):
+def test_invalid_topic_arn_is_an_error_at_import(topic):
     with pytest.raises(RuntimeError, match=r"^TOPIC_ARN"):
         load(topic)
 
 
-def test_a_topic_in_another_region_is_called_there():
+def test_sns_is_called_in_the_region_of_the_topic():
     assert handler._sns.meta.region_name == "eu-west-1"
 
 
@@ -232,7 +232,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=10,
 )
-# Any characters at all, lone surrogates included: json.loads makes them of "\ud800".
+# All characters, including lone surrogates, which json.loads creates from "\ud800".
 any_text = st.text(st.characters(exclude_categories=()), max_size=300)
 nodes = st.fixed_dictionaries(
     {"unique_id": any_text},
@@ -253,7 +253,7 @@ likely_payloads = st.fixed_dictionaries(
 
 
 @given(json_values | likely_payloads)
-def test_any_payload_is_refused_by_name_or_makes_what_sns_accepts(payload):
+def test_any_payload_is_rejected_by_key_or_gives_a_valid_sns_message(payload):
     try:
         alert = handler._validated(payload)
     except handler.InvalidPayloadError as error:
@@ -310,9 +310,9 @@ def test_model_and_handler_accept_the_same_payloads(payload: dict[str, Any]) -> 
 def test_model_and_handler_reject_the_same_payloads(payload: Any, key: str) -> None:
     with pytest.raises(handler.InvalidPayloadError):
         handler._validated(payload)
-    with pytest.raises(ValidationError) as rejected:
+    with pytest.raises(ValidationError) as raised:
         Alert.model_validate(payload)
-    location = rejected.value.errors()[0]["loc"]
+    location = raised.value.errors()[0]["loc"]
     assert not location or str(location[0]) == key.split("[")[0]
 
 

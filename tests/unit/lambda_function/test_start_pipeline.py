@@ -1,4 +1,4 @@
-"""The id of a file's run: the same for the same file, another for any other, and one that Airflow takes."""
+"""The run ID of a file is unique, reproducible and valid in Airflow."""
 
 import importlib.util
 import json
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 FILE = Path(__file__).parents[3] / "lambda" / "start_pipeline.py"
-# Airflow's option scheduler.allowed_run_id_pattern, and the length of its column.
+# Airflow's option scheduler.allowed_run_id_pattern, and the length of the column.
 ALLOWED, CHARACTERS = re.compile(r"[A-Za-z0-9_.~:+-]+"), 250
 OBJECTS = st.tuples(st.text(), st.text(max_size=1024), st.text())
 
@@ -29,7 +29,7 @@ def module() -> Any:
 
 
 @given(OBJECTS, OBJECTS)
-def test_every_file_has_an_id_of_its_own_that_airflow_takes(
+def test_every_file_has_a_unique_and_valid_run_id(
     module: Any, one: tuple[str, str, str], other: tuple[str, str, str]
 ) -> None:
     run_id = module.run_id_of(*one)
@@ -39,7 +39,7 @@ def test_every_file_has_an_id_of_its_own_that_airflow_takes(
     assert (run_id == module.run_id_of(*other)) == (one == other)
 
 
-def test_an_id_can_be_read(module: Any) -> None:
+def test_run_id_contains_the_path_of_the_file(module: Any) -> None:
     run_id = module.run_id_of("flights-landing", "flights/2013/01 Jan.csv.gz", "v1")
     assert re.fullmatch(r"landing-flights-2013-01-Jan-csv-gz-[0-9a-f]{16}", run_id)
 
@@ -58,7 +58,7 @@ def test_folders_start_no_run_without_a_suffix(module: Any, monkeypatch: pytest.
     assert start(module, "flights/readme", sequencer="1")["run_id"] == runs[0]["dag_run_id"]
 
 
-def test_events_identify_objects_without_a_version(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_objects_without_a_version_are_identified_by_their_event(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module._mwaa, "invoke_rest_api", lambda **_: None)
     first, again, later = (start(module, "one.csv", sequencer=event)["run_id"] for event in ("1", "1", "2"))
     assert first == again != later

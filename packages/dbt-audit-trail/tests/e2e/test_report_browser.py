@@ -1,10 +1,10 @@
-"""The report in a real browser."""
+"""The audit report works in a real browser."""
 
 import base64
 from pathlib import Path
 
 import pytest
-from made_up import MADE_AT, history
+from fake_history import REPORT_TIME, history
 
 from audit_report.page import render
 from mwaa_local.testing.browser import Browser
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 def saved(folder: Path, views: dict) -> Path:
     path = folder / "report.html"
-    path.write_text(render(views, "dev.analytics", 30, MADE_AT), encoding="utf-8")
+    path.write_text(render(views, "dev.analytics", 30, REPORT_TIME), encoding="utf-8")
     return path
 
 
@@ -23,8 +23,8 @@ def large(tmp_path_factory) -> Path:
     return saved(tmp_path_factory.mktemp("large"), history(500, 20))
 
 
-def quiet(browser: Browser, path: Path) -> None:
-    """It asked for itself and nothing else, complained of nothing, and ran nothing that it was told."""
+def assert_no_requests_or_scripts(browser: Browser, path: Path) -> None:
+    """Assert that the page requested only itself, logged no error and ran no injected script."""
     browser.run("new Promise(done => setTimeout(done, 200))")
     assert {address for address in browser.requests() if address != "data:,"} == {path.as_uri()}
     assert browser.complaints() == []
@@ -43,12 +43,12 @@ def test_10_000_rows_render_within_three_seconds(browser, large, width, scheme):
     assert browser.run("document.documentElement.scrollWidth") <= width
     output = browser.run("getComputedStyle(document.body).backgroundColor")
     assert (sum(int(part) for part in output[4:-1].split(",")) < 200) == (scheme == "dark")
-    picture = base64.b64decode(browser.call("Page.captureScreenshot", format="png")["data"])
-    assert len(picture) > 10_000
-    quiet(browser, large)
+    screenshot = base64.b64decode(browser.call("Page.captureScreenshot", format="png")["data"])
+    assert len(screenshot) > 10_000
+    assert_no_requests_or_scripts(browser, large)
 
 
-def test_filters_and_choices_change_the_page(browser, large):
+def test_filters_change_the_page(browser, large):
     browser.open(large)
     assert browser.run("document.querySelector('#summary dd').textContent") == "500"
     browser.run("$('status').value = 'failed'; $('status').dispatchEvent(new Event('change'))")
@@ -61,10 +61,10 @@ def test_filters_and_choices_change_the_page(browser, large):
     assert "No failure" in browser.run("$('failures-body').textContent")
     browser.run("document.querySelector('[type=reset]').click()")
     browser.wait_for("document.querySelector('#summary dd').textContent === '500'")
-    quiet(browser, large)
+    assert_no_requests_or_scripts(browser, large)
 
 
-def test_page_works_with_the_keyboard_alone(browser, large):
+def test_page_can_be_used_with_the_keyboard_only(browser, large):
     browser.open(large)
     browser.press("/", "Slash", 191)
     assert browser.run("document.activeElement.id") == "text"
@@ -84,7 +84,7 @@ def test_page_works_with_the_keyboard_alone(browser, large):
         "dark",
         "true",
     ]
-    quiet(browser, large)
+    assert_no_requests_or_scripts(browser, large)
 
 
 def test_elements_have_names_and_enough_contrast(browser, large):
@@ -112,16 +112,16 @@ def test_elements_have_names_and_enough_contrast(browser, large):
         assert min(ratios) >= 4.5
 
 
-def test_empty_history_says_so(browser, tmp_path):
+def test_empty_history_is_shown_as_such(browser, tmp_path):
     path = saved(tmp_path, history(0, 0))
     browser.open(path)
     assert "No runs on these days." in browser.run("$('runs-body').textContent")
     assert int(browser.run("document.querySelectorAll('.empty').length")) >= 7
-    quiet(browser, path)
+    assert_no_requests_or_scripts(browser, path)
 
 
-def test_foreign_requests_and_scripts_are_blocked_and_reported(browser, large, tmp_path):
-    """The other tests rest on this: what is put into the page afterwards is stopped by its policy, and reported."""
+def test_injected_requests_and_scripts_are_blocked_and_reported(browser, large, tmp_path):
+    """The other tests depend on this: the page's policy blocks injected content and reports it."""
     path = tmp_path / "altered.html"
     path.write_text(
         large.read_text().replace(

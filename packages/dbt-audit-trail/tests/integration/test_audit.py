@@ -44,7 +44,7 @@ def assert_same(rows: list[dict], finished) -> dict[str, dict]:
         assert row["failures"] == result["failures"]
         assert row["message"] == result["message"]
         assert row["thread_id"] == result["thread_id"]
-        # dbt leaves out the relation of what it does not compile, such as a seed.
+        # dbt reports no relation for nodes that it does not compile, such as seeds.
         assert row["relation_name"] == result["relation_name"] or result["relation_name"] is None
         times = [step["started_at"] for step in result["timing"]] + [step["completed_at"] for step in result["timing"]]
         expected = [datetime.fromisoformat(time).replace(tzinfo=None) for time in times]
@@ -53,11 +53,11 @@ def assert_same(rows: list[dict], finished) -> dict[str, dict]:
     return actual
 
 
-def test_every_result_of_a_build_is_a_row(built, database):
+def test_every_result_of_a_build_has_an_audit_row(built, database):
     rows = assert_same(database.audit_rows(built.invocation_id), built)
     kinds = {row["resource_type"] for row in rows.values()}
     assert {"model", "test", "seed", "snapshot", "unit_test", "exposure"} <= kinds
-    # The invocation that makes the table records that it did.
+    # The invocation that creates the table also records it.
     assert rows["model.audit_trail.audit_table"]["status"] == "success"
     mart = rows["model.flights.carriers"]
     assert (mart["database_name"], mart["schema_name"], mart["name"]) == ("dev", "analytics", "carriers")
@@ -68,7 +68,7 @@ def test_every_result_of_a_build_is_a_row(built, database):
     assert mart["model_execution_date"] == datetime.now(UTC).date()
     assert mart["airflow_dag_id"] is None
     assert mart["release_id"] is None
-    # A view does not say how many rows it has.
+    # A view has no number of rows.
     assert rows["model.flights.stg_airlines"]["rows_affected"] is None
     assert (
         rows["test.flights.unique_carriers_carrier_code." + _hash(rows, "unique_carriers_carrier_code")]["failures"]
@@ -142,7 +142,7 @@ def test_failures_are_rows_with_their_exact_messages(built, dbt, database):
     ):
         assert line in nasty
     huge = by_name["huge"]["message"].encode()
-    # 4,096 bytes at most, and no half of a three-byte character.
+    # At most 4,096 bytes, without cutting a three-byte character.
     assert 4094 <= len(huge) <= 4096
     assert reported["model.flights.huge"].startswith(huge.decode())
 
@@ -207,7 +207,7 @@ def test_missing_insert_permission_is_reported(built, dbt, database):
     assert finished.code != 0
     assert "1 results were not recorded" in finished.output
     assert "user reader has no INSERT permission on it" in finished.output
-    # What dbt found out is not lost: it is in run_results.json.
+    # The result is still in run_results.json.
     assert [result["status"] for result in finished.nodes.values()] == ["pass"]
     warned = dbt(*test, "--vars", "audit_failure: warn", user="reader")
     assert warned.code == 0, warned.output
@@ -225,7 +225,7 @@ def test_missing_table_fails_with_the_fix(built, dbt, database):
     assert off.code == 0, off.output
 
 
-def test_older_table_is_used_and_then_gets_new_columns(built, dbt, database):
+def test_older_table_is_used_and_gets_the_new_columns(built, dbt, database):
     database.add_user("veteran", "veteran")
     types = ["varchar(200)"] * 7 + ["double precision", "integer", "date"]
     columns = ", ".join(f"{name} {type_}" for name, type_ in zip(FIRST_TEN, types, strict=True))
@@ -247,7 +247,7 @@ def test_older_table_is_used_and_then_gets_new_columns(built, dbt, database):
     assert (old[0]["remark"], old[0]["unique_id"]) == ("kept", None)
 
 
-def test_old_rows_are_deleted_by_the_model_and_by_hand(built, dbt, database):
+def test_old_rows_are_deleted_by_the_model_and_by_the_purge_operation(built, dbt, database):
     for name, days in (("a", 401), ("b", 401), ("c", 400), ("d", 100)):
         database.run(
             "insert into analytics.audit_table (load_id, invocation_id, model_execution_date)"
@@ -263,10 +263,10 @@ def test_old_rows_are_deleted_by_the_model_and_by_hand(built, dbt, database):
     assert database.audit_rows(built.invocation_id)
 
 
-# Each example is a dbt process, so a failing one is not shrunk.
+# Each example runs dbt, so hypothesis does not shrink a failing example.
 @settings(max_examples=2, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(texts=st.lists(st.text(max_size=200), min_size=40, max_size=60))
-def test_any_text_survives_the_round_trip(built, dbt, database, texts):
+def test_any_text_is_stored_unchanged(built, dbt, database, texts):
     database.run("delete from analytics.audit_table where unique_id in (" + ",".join(f"'{n}'" for n in range(60)) + ")")
     finished = dbt("run-operation", "write_texts", "--args", json.dumps({"texts": json.dumps(texts)}))
     assert finished.code == 0, finished.output

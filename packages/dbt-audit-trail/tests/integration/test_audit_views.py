@@ -1,4 +1,4 @@
-"""The audit views and the saved questions, on a history with known answers."""
+"""The audit views and the saved questions return the expected rows for a known history."""
 
 import re
 from datetime import datetime
@@ -9,9 +9,9 @@ from audit_database import Database
 
 from audit_report import DBT_PACKAGE
 
-# Four runs of one pipeline, the third started by hand. Times are seconds after ten o'clock of the run's day.
+# Four runs of one pipeline, of which the third was started by hand. Times are seconds after 10:00 on the run's day.
 #
-#   source s -> a -> b -> test t       u: a test that cannot decide; v: a test that never passes
+#   source s -> a -> b -> test t       u: a flaky test; v: a test that never passes
 #               a -> c
 #
 # (run day, invocation, Airflow try, node, status, from, to, rows, failures)
@@ -22,7 +22,7 @@ HISTORY = [
     (1, "i1", 1, "t", "pass", 40, 41, None, 0),
     (1, "i1", 1, "u", "pass", 40, 40.5, None, 0),
     (1, "i1", 1, "v", "fail", 15, 16, None, 3),
-    # b fails and is tried again by Airflow, a minute later.
+    # b fails, and Airflow retries it a minute later.
     (2, "i2", 1, "a", "success", 0, 20, 110, None),
     (2, "i2", 1, "b", "error", 20, 22, None, None),
     (2, "i2", 1, "c", "success", 20, 30, 7, None),
@@ -103,7 +103,7 @@ def rows() -> list[dict]:
 
 @pytest.fixture(scope="module")
 def history(built, dbt, database):
-    """Views and compiled analyses over the history above: a function that asks one of them and gives dictionaries."""
+    """A function that queries an audit view or a saved question over HISTORY and returns dictionaries."""
     database.add_user("historian", "history")
     selection = ["--select", "tag:audit", "tag:audit_view"]
     finished = dbt("run", *selection, user="historian", schema="history")
@@ -136,7 +136,7 @@ def by(rows: list[dict], name: str) -> dict[str, dict]:
     return {row[name]: row for row in rows}
 
 
-def test_node_history_has_last_tries_and_earlier_runs(history):
+def test_node_history_compares_the_last_try_with_earlier_runs(history):
     nodes = {(row["run_key"], row["name"]): row for row in history("audit_node_history")}
     assert len(nodes) == 6 + 5 + 5 + 7
     retried = nodes["d/r2", "b"]
@@ -144,7 +144,7 @@ def test_node_history_has_last_tries_and_earlier_runs(history):
     assert nodes["d/r2", "t"]["outcome"] == "passed"
     assert nodes["i4", "b"]["outcome"] == "failed"
     assert nodes["d/r1", "b"]["usual_execution_time"] is None
-    # 30 and 40 seconds before, 70 now; the failure in between does not count.
+    # 70 seconds after 30 and 40 seconds. The failed run in between does not count.
     last = nodes["d/r4", "b"]
     assert float(last["usual_execution_time"]) == 35
     assert float(last["times_usual"]) == 2
@@ -152,7 +152,7 @@ def test_node_history_has_last_tries_and_earlier_runs(history):
     assert nodes["d/r4", "t"]["outcome"] == "warned"
 
 
-def test_runs(history):
+def test_audit_runs_has_outcome_duration_and_critical_path(history):
     runs = by(history("audit_runs"), "run_key")
     assert set(runs) == {"d/r1", "d/r2", "i4", "d/r4"}
     assert {key: float(row["duration_seconds"]) for key, row in runs.items()} == {
@@ -172,12 +172,12 @@ def test_runs(history):
     assert float(runs["d/r1"]["critical_path_seconds"]) == 41
     assert runs["d/r2"]["critical_path"] == "a > b > t"
     assert float(runs["d/r2"]["critical_path_seconds"]) == 61
-    # What ends last is c, 35 seconds in; b failed and t never began.
+    # c ends last, after 35 seconds. b failed and t did not start.
     assert runs["i4"]["critical_path"] == "a > c"
     assert runs["d/r4"]["critical_path"] == "s > a > b > t"
 
 
-def test_latest_state(history):
+def test_latest_state_has_the_last_outcome_of_each_node(history):
     state = by(history("audit_latest_state"), "name")
     assert set(state) == set(NODES)
     assert (state["b"]["outcome"], state["b"]["completed_at"]) == ("passed", moment(4, 85))
@@ -186,11 +186,11 @@ def test_latest_state(history):
     assert (state["u"]["outcome"], state["u"]["last_passed_at"]) == ("failed", moment(3, 32))
 
 
-def test_node_statistics(history):
+def test_node_statistics_have_failures_and_execution_times(history):
     nodes = by(history("audit_node_statistics"), "name")
     b = nodes["b"]
     assert (b["runs"], b["failed_runs"], float(b["failed_share"]), b["retried_runs"]) == (4, 1, 0.25, 1)
-    # 30, 40 and 70 seconds: the median is 40, and 95 of 100 lie below 40 + 0.9 * 30.
+    # Of 30, 40 and 70 seconds the median is 40, and the 95th percentile is 40 + 0.9 * 30.
     assert float(b["median_execution_time"]) == 40
     assert float(b["p95_execution_time"]) == pytest.approx(67)
     assert (float(b["longest_execution_time"]), float(b["total_execution_time"])) == (70, 141)
@@ -198,14 +198,14 @@ def test_node_statistics(history):
     assert nodes["t"]["runs"] == 3
 
 
-def test_test_health(history):
+def test_test_health_finds_flaky_and_always_failing_tests(history):
     tests = by(history("audit_test_health"), "name")
     assert {name: row["health"] for name, row in tests.items()} == {"t": "warned", "u": "flaky", "v": "always failing"}
     assert (tests["u"]["changes"], tests["t"]["changes"]) == (3, 1)
     assert tests["v"]["last_failures"] == 4
 
 
-def test_mart_freshness(history):
+def test_mart_freshness_has_build_and_source_times(history):
     marts = by(history("audit_mart_freshness"), "name")
     assert set(marts) == {"b", "c"}
     for mart, built in (("b", 85), ("c", 20)):
@@ -225,7 +225,7 @@ def test_invocations_join_airflow_to_dbt(history):
     assert float(invocations["i2"]["duration_seconds"]) == 30
 
 
-def test_saved_questions_have_answers(history):
+def test_saved_questions_return_the_expected_rows(history):
     assert len(history.questions) == 10
     failed = history("what_failed_in_the_last_run")
     assert pick(failed, "name", "message", "owner") == [
@@ -252,19 +252,19 @@ def test_saved_questions_have_answers(history):
 
 def test_queries_join_to_nodes_and_airflow_runs(built, database):
     node = "model.p.queried"
-    mine, other = Database(database.warehouse), Database(database.warehouse)
-    ((started,),) = mine.run("select cast(getdate() as varchar)")
-    # The comment by which dbt names the node; what follows in the session has none, and is the node's as well.
-    mine.run(f'select /* {{"app": "dbt", "node_id": "{node}"}} */ 1')
-    mine.run("create temporary table made (one integer)")
-    other.run("delete from analytics.audit_table where load_id = 'no such row'")
+    dbt_session, other_session = Database(database.warehouse), Database(database.warehouse)
+    ((started,),) = dbt_session.run("select cast(getdate() as varchar)")
+    # dbt names the node in a comment. Later queries of the session belong to the node even without a comment.
+    dbt_session.run(f'select /* {{"app": "dbt", "node_id": "{node}"}} */ 1')
+    dbt_session.run("create temporary table made (one integer)")
+    other_session.run("delete from analytics.audit_table where load_id = 'no such row'")
     database.run(
         "insert into analytics.audit_table"
         " (load_id, invocation_id, unique_id, name, started_at, completed_at, airflow_dag_id, airflow_run_id)"
         f" values ('queries', 'queries', '{node}', 'queried', cast('{started}' as timestamp),"
         " dateadd(second, 1, getdate()), 'd', 'queries')"
     )
-    # History is written with a delay, here as on a cluster; asked for by its name, it is brought up to date.
+    # The query history is written with a delay. A query on the system view itself updates it.
     database.run("select count(*) from sys_query_history")
     actual = database.dictionaries("select * from analytics.audit_queries where run_key = 'd/queries'")
     assert {row["name"] for row in actual} == {"queried"}
@@ -274,7 +274,7 @@ def test_queries_join_to_nodes_and_airflow_runs(built, database):
     assert all(float(row["elapsed_seconds"]) >= 0 for row in actual)
 
 
-def test_clock_jumping_back_breaks_no_view(history, database):
+def test_views_still_work_if_the_clock_jumps_back(history, database):
     row = {**rows()[0], "load_id": "jump", "invocation_id": "jump", "airflow_dag_id": None, "airflow_run_id": None}
     row |= {"started_at": moment(5, 60), "completed_at": moment(5, 0), "execution_time": -60}
     names = ", ".join(row)
@@ -311,7 +311,7 @@ def test_views_are_late_binding_without_recursion(built):
 
 
 @pytest.mark.parametrize("length", [1, 2, 31, 32, 40])
-def test_a_long_chain_shows_its_last_32_nodes(history, database, length):
+def test_critical_path_shows_the_last_32_nodes(history, database, length):
     template = {**rows()[1], "airflow_dag_id": None, "airflow_run_id": None, "invocation_id": "long", "tags": None}
     for number in range(length):
         identity = {"unique_id": f"model.p.n{number}", "name": f"n{number}", "load_id": f"long.{number}"}
@@ -327,7 +327,7 @@ def test_a_long_chain_shows_its_last_32_nodes(history, database, length):
         database.run("delete from history.audit_table where invocation_id = 'long'")
 
 
-def test_freshness_goes_upstream_through_many_layers_and_cycles(history, database):
+def test_freshness_follows_upstream_nodes_through_layers_and_cycles(history, database):
     template = {**rows()[1], "airflow_dag_id": None, "airflow_run_id": None, "invocation_id": "layers"}
     loaded = datetime(2026, 1, 1, 5)
     source = {**template, "unique_id": "source.p.deep.s", "resource_type": "source", "load_id": "layers.s"}

@@ -1,4 +1,4 @@
-"""Audit rows of invocations that end early, and of names that need quotes."""
+"""Audit rows of invocations that end early, and of names that must be quoted."""
 
 import pytest
 from test_audit import assert_same
@@ -10,7 +10,7 @@ VARS = "\nvars:\n"
 
 @pytest.fixture
 def broken_start(dbt):
-    """An on-run-start hook of the project that fails."""
+    """Adds a failing on-run-start hook to the project."""
     path = dbt.project / "dbt_project.yml"
     shipped = path.read_text()
     assert shipped.count(VARS) == 1
@@ -19,7 +19,7 @@ def broken_start(dbt):
     path.write_text(shipped)
 
 
-def test_failed_start_hook_is_a_row(built, dbt, database, broken_start):
+def test_failed_start_hook_has_an_audit_row(built, dbt, database, broken_start):
     finished = dbt("run", "--select", "carriers")
     assert finished.code != 0
     rows = {row["name"]: row for row in database.audit_rows(finished.invocation_id)}
@@ -37,7 +37,7 @@ def test_nodes_skipped_by_a_start_hook_can_be_recovered(built, dbt, database, br
     path.write_text(path.read_text().replace("flags:\n", "flags:\n  skip_nodes_if_on_run_start_fails: true\n"))
     finished = dbt("run", "--select", "carriers", environment={"DBT_LOG_FORMAT_FILE": "json"})
     assert finished.code != 0
-    # dbt shows its on-run-end hooks no results then.
+    # In this case dbt passes no results to its on-run-end hooks.
     assert not database.audit_rows(finished.invocation_id)
     for name in ("logs", "target"):
         (tmp_path / name).symlink_to(finished.target)
@@ -46,7 +46,7 @@ def test_nodes_skipped_by_a_start_hook_can_be_recovered(built, dbt, database, br
     assert [(result["unique_id"], result["status"]) for result in results] == [("model.flights.carriers", "skipped")]
 
 
-def test_nodes_skipped_by_fail_fast_are_rows(built, dbt, database):
+def test_nodes_skipped_by_fail_fast_have_audit_rows(built, dbt, database):
     selection = ("fails", "after_fails", "independent", "twice")
     finished = dbt("run", "--fail-fast", "--threads", "1", "--select", *selection)
     assert finished.code == 1, finished.output
@@ -56,7 +56,7 @@ def test_nodes_skipped_by_fail_fast_are_rows(built, dbt, database):
     assert rows["model.flights.after_fails"]["status"] == "skipped"
 
 
-def test_names_with_hyphens_and_capitals(built, dbt, database):
+def test_names_with_hyphens_and_capitals_are_recorded(built, dbt, database):
     database.add_user("with-hyphen", "with-hyphen")
     folder = dbt.project / "models" / "overlay"
     names = ("with-hyphen", "MixedCase")

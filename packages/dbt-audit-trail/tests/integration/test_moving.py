@@ -1,4 +1,4 @@
-"""A table from before the package existed keeps its rows under the package."""
+"""An audit table that is older than the package keeps its rows."""
 
 from pathlib import Path
 

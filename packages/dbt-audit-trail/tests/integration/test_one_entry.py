@@ -1,4 +1,4 @@
-"""A dbt project outside this repository gets the audit trail by one entry in packages.yml."""
+"""A dbt project outside this repository gets the audit trail with one entry in packages.yml."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ PROJECT = {
 
 @pytest.fixture(scope="module")
 def dbt_in_shop(database, tmp_path_factory):
-    """Runs dbt in a project of one model, as the owner of schema `shop`."""
+    """A function that runs dbt in a project with one model, as the owner of the schema `shop`."""
     folder = tmp_path_factory.mktemp("shop")
     database.add_user("shop", "shop")
     profile = {"type": "redshift", "host": database.warehouse.host, "port": database.warehouse.port, "user": "shop"}
@@ -37,7 +37,7 @@ def dbt_in_shop(database, tmp_path_factory):
     (folder / "models" / "orders.sql").write_text("select 1 as id\n")
 
     def run(*arguments: str, code: int = 0) -> str:
-        done = subprocess.run(
+        completed = subprocess.run(
             [Path(sys.executable).with_name("dbt"), "--no-use-colors", *arguments],
             cwd=folder,
             env={name: value for name, value in os.environ.items() if not name.startswith("DBT_")},
@@ -45,8 +45,8 @@ def dbt_in_shop(database, tmp_path_factory):
             text=True,
             check=False,
         )
-        assert done.returncode == code, done.stdout
-        return done.stdout
+        assert completed.returncode == code, completed.stdout
+        return completed.stdout
 
     run.folder = folder
     return run
@@ -57,7 +57,7 @@ def base_tables(database) -> set[str]:
     return {name for (name,) in database.run(query)}
 
 
-def test_one_entry_brings_rows_views_and_tests(dbt_in_shop, database):
+def test_package_entry_adds_rows_views_and_tests(dbt_in_shop, database):
     dbt_in_shop("deps")
     dbt_in_shop("build")
     statuses = dict(database.run("select unique_id, status from shop.audit_table"))

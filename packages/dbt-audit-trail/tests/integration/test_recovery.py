@@ -1,4 +1,4 @@
-"""Rows that an invocation could not write are written once by a later build of the audit table."""
+"""A later build of the audit table writes the rows that an earlier invocation could not write, once."""
 
 import time
 from datetime import UTC, datetime
@@ -11,14 +11,14 @@ from test_audit import AIRFLOW, assert_same
 from mwaa_local.settings import REPOSITORY
 from mwaa_pipelines.unwritten_rows import chunks, unwritten_results
 
-# A run of its own: what one try of a task has written is not written again.
+# A separate run ID, because rows of a task's try are written only once.
 RUN = "manual__refused"
 JSON = {"DBT_LOG_FORMAT_FILE": "json"}
 
 
 @pytest.fixture
-def kept(tmp_path):
-    """What dags/mwaa_pipelines would keep of a dbt process and hand over, as environment variables."""
+def stored_results(tmp_path):
+    """A function that returns the environment variables with a dbt process's results, as mwaa_pipelines stores them."""
 
     def keep(folder: Path) -> dict[str, str]:
         for name in ("logs", "target"):
@@ -30,7 +30,7 @@ def kept(tmp_path):
 
 @pytest.fixture
 def chain(dbt):
-    """Forty models, each of which reads the one before."""
+    """Forty models, each of which reads the previous model."""
     folder = dbt.project / "models" / "overlay" / "chain"
     folder.mkdir()
     for n in range(40):
@@ -42,13 +42,13 @@ def chain(dbt):
     folder.rmdir()
 
 
-def recover(dbt, handed: dict[str, str]) -> str:
-    finished = dbt("run", "--select", "tag:audit", environment=handed)
+def recover(dbt, variables: dict[str, str]) -> str:
+    finished = dbt("run", "--select", "tag:audit", environment=variables)
     assert finished.code == 0, finished.output
     return finished.output
 
 
-def test_refused_rows_are_written_later_and_once(built, dbt, database, kept):
+def test_rejected_rows_are_written_later_and_only_once(built, dbt, database, stored_results):
     selection = ("--select", "carriers", "fails")
     database.run("revoke insert on analytics.audit_table from dbt_user")
     try:
@@ -59,27 +59,27 @@ def test_refused_rows_are_written_later_and_once(built, dbt, database, kept):
     assert "has no INSERT permission on it" in failed.output
     assert not database.audit_rows(failed.invocation_id)
 
-    handed = kept(failed.target)
-    assert f"{len(failed.nodes)} audit rows of invocation" in recover(dbt, handed)
+    variables = stored_results(failed.target)
+    assert f"{len(failed.nodes)} audit rows of invocation" in recover(dbt, variables)
     rows = assert_same(database.audit_rows(failed.invocation_id), failed)
     assert {row["status"] for row in rows.values()} == {"success", "pass", "error"}
     mart = rows["model.flights.carriers"]
-    # As of then, not of now.
+    # The values of the failed run, not of the later run.
     assert (mart["dbt_command"], mart["airflow_run_id"], mart["airflow_try_number"]) == (
         "build",
         RUN,
         2,
     )
     assert (mart["release_id"], mart["owner"]) == (AIRFLOW["DBT_RELEASE_ID"], "analytics-engineering")
-    # The release that wrote the row is not the one that ran.
+    # The checksum is unknown, because another release may have written the row.
     assert mart["node_checksum"] is None
 
     database.run("delete from analytics.audit_table where load_id = %s", [mart["load_id"]])
-    assert "1 audit rows of invocation" in recover(dbt, handed)
+    assert "1 audit rows of invocation" in recover(dbt, variables)
     assert_same(database.audit_rows(failed.invocation_id), failed)
-    assert "audit rows of invocation" not in recover(dbt, handed)
-    # Nor under a name that was made up for it: a task's try has one invocation.
-    renamed = {name: text.replace(failed.invocation_id, "lost-1") for name, text in handed.items()}
+    assert "audit rows of invocation" not in recover(dbt, variables)
+    # A second invocation ID for the same try is ignored too, because a try has one invocation.
+    renamed = {name: text.replace(failed.invocation_id, "lost-1") for name, text in variables.items()}
     assert "audit rows of invocation" not in recover(dbt, renamed)
 
 
@@ -96,10 +96,10 @@ def test_results_of_a_lost_worker_are_written_with_nulls(built, dbt, database, m
         "run": SimpleNamespace(task_id="run", is_test_sensor=False, **names),
         "test": SimpleNamespace(task_id="test", is_test_sensor=True, **names),
     }
-    moment = datetime(2026, 1, 1, 6, tzinfo=UTC)
+    logical_date = datetime(2026, 1, 1, 6, tzinfo=UTC)
     context = {
         "ti": SimpleNamespace(dag_id="flights_pipeline", try_number=1, xcom_pull=lambda **_: None),
-        "dag_run": SimpleNamespace(run_id="lost_run", logical_date=moment),
+        "dag_run": SimpleNamespace(run_id="lost_run", logical_date=logical_date),
     }
     states = {"producer": "failed", "run": "success", "test": "success"}
     lost.store_lost_results(context, "20260101T000000Z-aaaaaaa", tasks, states)
@@ -108,14 +108,14 @@ def test_results_of_a_lost_worker_are_written_with_nulls(built, dbt, database, m
     row, tested = database.dictionaries(query, [])
     assert (row["unique_id"], row["status"], row["message"]) == (mart, "success", lost.MESSAGE)
     assert (row["schema_name"], row["airflow_try_number"], row["airflow_task_id"]) == ("analytics", 1, "producer")
-    assert row["airflow_logical_date"] == moment.replace(tzinfo=None)
+    assert row["airflow_logical_date"] == logical_date.replace(tzinfo=None)
     assert (row["release_id"], row["code_version"]) == ("20260101T000000Z-aaaaaaa", "aaaaaaa")
     unknown = ("execution_time", "rows_affected", "started_at", "completed_at", "dbt_version", "airflow_log_url")
     assert [row[name] for name in unknown] == [None] * len(unknown)
     assert (tested["name"], tested["status"]) == ("gone_since", "pass")
 
 
-def test_results_of_a_killed_dbt_are_recovered(built, dbt, database, chain, kept):
+def test_results_of_a_killed_dbt_are_recovered(built, dbt, database, chain, stored_results):
     running = dbt.begin("run", "--select", chain, environment=JSON)
     log = running.folder / "dbt.log"
     until = time.monotonic() + 120
@@ -127,8 +127,8 @@ def test_results_of_a_killed_dbt_are_recovered(built, dbt, database, chain, kept
     assert killed.code == -9
     assert not (killed.target / "run_results.json").exists()
 
-    handed = kept(killed.target)
-    recover(dbt, handed)
+    variables = stored_results(killed.target)
+    recover(dbt, variables)
     rows = database.dictionaries("select * from analytics.audit_table where name like 'link%' order by started_at", [])
     assert 3 <= len(rows) < 40
     assert [row["name"] for row in rows] == [f"link_{n}" for n in range(len(rows))]

@@ -1,4 +1,4 @@
-"""Every statement that a pipeline sends is valid on Redshift, as far as refusals and sqlfluff's grammar tell."""
+"""Every statement of a pipeline is accepted by the translator and by sqlfluff's grammar of Redshift."""
 
 import contextlib
 import re
@@ -15,20 +15,20 @@ from redshift_local.translate.translator import translate
 # The grammar of sqlfluff needs about a minute.
 pytestmark = pytest.mark.slow
 
-# Valid on Redshift, but unknown to sqlfluff 4: a part of the statement, and the page of the manual that has it.
+# Valid on Redshift but unknown to sqlfluff 4: a part of the statement, and the page of the manual.
 UNKNOWN_TO_SQLFLUFF = {
     "pg_get_late_binding_view_cols() cols(": "PG_GET_LATE_BINDING_VIEW_COLS: a column list after a function",
 }
 COPY_VALUES = {"source_url": "s3://bucket/flights.csv", "source_region": "eu-west-1"}
-# What differs between two runs of one statement.
+# Parts that differ between two runs of one statement.
 _CHANGING = re.compile(r"/\*.*?\*/|'(?:[^']|'')*'|(?<=__dbt_tmp)\d+|\b\d+(?:\.\d+)?\b|\s+", re.DOTALL)
 _BOUND = re.compile(r":bound\d+")
 
 
 @pytest.fixture(scope="module")
-def sent(built, dbt, database) -> list[str]:
-    """Every distinct statement of dbt, the audit trail, the grants, COPY, the report and the saved questions."""
-    # A second run of what keeps rows, and the commands that a pipeline does not need.
+def sent_statements(built, dbt, database) -> list[str]:
+    """All distinct statements of dbt, the audit trail, the grants, COPY, the report and the saved questions."""
+    # Run incremental models and snapshots again, and run the commands that a pipeline does not use.
     for command in (
         "build --select config.materialized:incremental,path:models/marts resource_type:snapshot,package:flights",
         "source freshness",
@@ -41,23 +41,23 @@ def sent(built, dbt, database) -> list[str]:
         for question in sorted(path.stem for path in (DBT_PACKAGE / "analyses").glob("*.sql")):
             connection.run(statement(question))
     history = database.run("select query_text from pg_redshift.queries order by query_id")
-    # The fixtures insert the sample data, which production copies.
+    # The fixtures insert the sample data, but production loads it with COPY.
     texts = [text for (text,) in history if text and not text.startswith("insert into landing.")]
     for path in sorted(INFRASTRUCTURE.glob("sample/*.sql")):
         texts += statements(path, COPY_VALUES, {"iam_role": "default"})
     return list({_CHANGING.sub(" ", text).strip(): text for text in texts}.values())
 
 
-def test_every_statement_sent_is_valid_on_redshift(sent, tmp_path):
-    # A file for people; it is not kept, because names and values in it change with every run.
-    (tmp_path / "statements.sql").write_text(";\n\n".join(sent))
-    starts = {words for text in sent for words in re.findall(r"(?m)^\s*(\w+ \w+)", text.lower())}
+def test_every_sent_statement_is_valid_on_redshift(sent_statements, tmp_path):
+    # This file is for debugging. Its names and values change with every run.
+    (tmp_path / "statements.sql").write_text(";\n\n".join(sent_statements))
+    starts = {words for text in sent_statements for words in re.findall(r"(?m)^\s*(\w+ \w+)", text.lower())}
     assert {"create user", "grant select", "copy landing", "insert into", "create temporary"} <= starts
     linter = Linter(dialect="redshift")
     problems, explained = {}, set()
-    for text in sent:
+    for text in sent_statements:
         refused = [plan.sql for plan in translate(text) if plan.refused]
-        # The parameters of prepared statements, which sqlfluff takes for a template's.
+        # sqlfluff reads the parameters of prepared statements as template variables, so replace them.
         errors = [str(error) for error in linter.parse_string(_BOUND.sub("0", text)).violations]
         reasons = {part for part in UNKNOWN_TO_SQLFLUFF if part in " ".join(text.split())}
         explained |= reasons if errors else set()

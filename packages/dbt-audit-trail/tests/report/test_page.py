@@ -1,4 +1,4 @@
-"""The page: what stands in it, that nothing in it can run, and how large it is."""
+"""The page of the report: its content, its protection against scripts, and its size."""
 
 import base64
 import datetime
@@ -9,7 +9,7 @@ from decimal import Decimal
 from html.parser import HTMLParser
 
 import pytest
-from made_up import MADE_AT, NASTY, history
+from fake_history import NASTY, REPORT_TIME, history
 
 from audit_report.history import LEFT_OUT, MESSAGE_CHARACTERS, OUTCOMES, compact
 from audit_report.page import render
@@ -45,7 +45,7 @@ class Page(HTMLParser):
 
 
 def page_of(views: dict, warehouse: str = "dev.analytics") -> str:
-    return render(views, warehouse, 30, MADE_AT)
+    return render(views, warehouse, 30, REPORT_TIME)
 
 
 def failed(data: dict) -> list[dict]:
@@ -53,13 +53,13 @@ def failed(data: dict) -> list[dict]:
     return [result for result in results if result["outcome"] == OUTCOMES.index("failed")]
 
 
-def test_any_text_is_shown_and_closes_no_element():
+def test_any_text_is_escaped_and_shown():
     page = Page(page_of(history(3, 4), warehouse="dev.</title><script>alert(1)</script>"))
     data = page.data()
     (result,) = failed(data)
     assert data["texts"][result["message"]] == f"0: {NASTY}"
     assert data["tests"][0]["name"] == f"test {NASTY}"
-    # The data, the charting library, and the page's two; none of the made-up ones.
+    # The data, the charting library and the page's two scripts, but no injected script.
     assert [attributes.get("type") for attributes, _ in page.named("script")] == ["application/json", None, None, None]
     assert not page.named("img")
 
@@ -105,7 +105,7 @@ def test_10_000_results_take_less_than_2_megabytes():
 
 def test_newest_of_10_000_long_messages_fit_into_2_megabytes():
     views = history(10_000, 1, "<" * 1_500, fails=1)
-    # Fewer runs with more nodes are less to write; this is the worst of both.
+    # Runs with one node each need the most space per result.
     page = page_of(views)
     assert len(page.encode()) < 2 * MEGABYTE
     data = compact(views)
@@ -140,6 +140,6 @@ def test_results_of_older_runs_are_left_out():
 def test_page_has_no_external_addresses_and_the_license_is_included():
     from audit_report.page import HERE
 
-    own = "".join((HERE / name).read_text() for name in ("page.html.j2", "page.css", "parts.js", "page.js"))
-    assert not re.findall(r"\b(?:fetch|XMLHttpRequest|WebSocket|innerHTML|eval|import)\b", own)
+    sources = "".join((HERE / name).read_text() for name in ("page.html.j2", "page.css", "parts.js", "page.js"))
+    assert not re.findall(r"\b(?:fetch|XMLHttpRequest|WebSocket|innerHTML|eval|import)\b", sources)
     assert "MIT License" in (HERE / "uplot" / "LICENSE").read_text()

@@ -1,4 +1,4 @@
-"""Reads audit views that dbt built in redshift-local, and reports errors of the command."""
+"""The report reads audit views that dbt built in redshift-local. The command reports errors."""
 
 import json
 import os
@@ -47,10 +47,10 @@ def report(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.Co
 
 @pytest.fixture(scope="module")
 def audited(redshift, tmp_path_factory):
-    """The audit table and views, and in them the invocation that made them."""
+    """A warehouse with the audit table and views, and the audit rows of the invocations that built them."""
     project = sample_project(tmp_path_factory.mktemp("project") / "dbt_project")
     for chosen in ("tag:audit", "tag:audit_view"):
-        done = subprocess.run(
+        completed = subprocess.run(
             [Path(sys.executable).with_name("dbt"), "--no-use-colors", "run", "--target", "prod", "--select", chosen],
             cwd=project,
             env={**os.environ, **address(redshift)},
@@ -58,7 +58,7 @@ def audited(redshift, tmp_path_factory):
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stdout
+        assert completed.returncode == 0, completed.stdout
     return redshift
 
 
@@ -87,8 +87,8 @@ def test_runs_over_the_limit_are_only_counted(audited, monkeypatch):
 
 def test_command_writes_a_page_and_prints_its_path(audited, tmp_path):
     path = tmp_path / "deep" / "audit.html"
-    done = report(tmp_path, "--output", str(path), "--days", "2", **address(audited))
-    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, str(path), "")
+    completed = report(tmp_path, "--output", str(path), "--days", "2", **address(audited))
+    assert (completed.returncode, completed.stdout.strip(), completed.stderr) == (0, str(path), "")
     page = path.read_text(encoding="utf-8")
     assert "audit_critical_paths" in page
     assert "the last 2 days" in page
@@ -97,7 +97,7 @@ def test_command_writes_a_page_and_prints_its_path(audited, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"REDSHIFT_SCHEMA": 'nobody\'s "own"'}, "has no audit views ("),
         ({"REDSHIFT_PASSWORD": "Wrong1234"}, "Check REDSHIFT_*"),
@@ -108,21 +108,21 @@ def test_command_writes_a_page_and_prints_its_path(audited, tmp_path):
         ({"REDSHIFT_HOST": ""}, "make up; or name a warehouse with REDSHIFT_HOST"),
     ],
 )
-def test_wrong_settings_give_one_message(redshift, tmp_path, changed, said):
-    done = report(tmp_path, **{**address(redshift), **changed})
-    assert done.returncode == 2
-    assert done.stderr.startswith("Set-up failed: ")
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+def test_invalid_settings_are_one_error_message(redshift, tmp_path, changed, message):
+    completed = report(tmp_path, **{**address(redshift), **changed})
+    assert completed.returncode == 2
+    assert completed.stderr.startswith("Set-up failed: ")
+    assert message in completed.stderr
+    assert "Traceback" not in completed.stderr
     assert not list(tmp_path.rglob("report.html*"))
 
 
-def test_unwritable_path_is_named(audited, tmp_path):
+def test_unwritable_path_error_names_the_option(audited, tmp_path):
     (tmp_path / "file").touch()
-    done = report(tmp_path, "--output", str(tmp_path / "file" / "audit.html"), **address(audited))
-    assert done.returncode == 2
-    assert "cannot be written" in done.stderr
-    assert "--output" in done.stderr
+    completed = report(tmp_path, "--output", str(tmp_path / "file" / "audit.html"), **address(audited))
+    assert completed.returncode == 2
+    assert "cannot be written" in completed.stderr
+    assert "--output" in completed.stderr
 
 
 def test_report_is_published_to_s3(audited, aws, tmp_path):

@@ -1,4 +1,4 @@
-"""The macros of the audit trail by themselves: columns, rows as JSON, chunks."""
+"""Unit tests of the audit trail's macros: columns, rows as JSON, chunks."""
 
 import datetime
 import functools
@@ -18,12 +18,12 @@ from audit_report import DBT_PACKAGE
 
 
 class Returned(BaseException):
-    """Carries the value that a macro returns, as dbt's own `return` does."""
+    """Carries the value that a macro returns, like dbt's `return`."""
 
 
 @functools.cache
 def template(file: str, macro: str) -> jinja2.Template:
-    """One macro of a file, as a macro named `called`."""
+    """Return a macro of a file as a template with a macro named `called`."""
     # The output is SQL, not HTML.
     environment = jinja2.Environment(  # noqa: S701
         extensions=["jinja2.ext.do"], undefined=jinja2.ChainableUndefined
@@ -34,7 +34,7 @@ def template(file: str, macro: str) -> jinja2.Template:
 
 
 def call(file: str, macro: str, *arguments, **context):
-    """Call a macro as dbt would. Returns its return value, or else its text."""
+    """Call a macro as dbt does, and return its return value or its text."""
 
     def give(value):
         raise Returned(value)
@@ -42,7 +42,7 @@ def call(file: str, macro: str, *arguments, **context):
     other_macros = {
         name: functools.partial(call, "parse_dbt_results.sql", name) for name in ("clean_audit_row", "cut_audit_text")
     }
-    known = {
+    context_values = {
         "return": give,
         "tojson": json.dumps,
         "graph": {"nodes": {}, "sources": {}, "exposures": {}},
@@ -52,7 +52,7 @@ def call(file: str, macro: str, *arguments, **context):
         **context,
     }
     try:
-        return str(template(file, macro).make_module(known).called(*arguments))
+        return str(template(file, macro).make_module(context_values).called(*arguments))
     except Returned as returned:
         return returned.args[0]
 
@@ -62,7 +62,7 @@ def audit_columns() -> dict[str, str]:
 
 
 def audit_rows(results, widths=None) -> list[dict]:
-    """What Redshift reads from the JSON of these results."""
+    """Return the rows that Redshift reads from the JSON of these results."""
     run = {"invocation_id": "i"}
     return [json.loads(row) for row in call("parse_dbt_results.sql", "parse_dbt_results", results, run, widths or {})]
 
@@ -74,7 +74,7 @@ def audit_row(widths=None, unique_id="model.p.m", **result) -> dict:
 
 
 def stored(text: str, width: int) -> str:
-    """A message after it went through JSON into a column of so many bytes."""
+    """Return a message after it was stored through JSON in a column of this many bytes."""
     return audit_row({"message": width}, message=text)["message"]
 
 
@@ -106,16 +106,16 @@ def test_rows_and_shared_values_fill_every_column():
             re.M,
         )
     )
-    own = set(audit_row())
-    assert own | shared == set(audit_columns())
-    assert own & shared == set()
+    row_columns = set(audit_row())
+    assert row_columns | shared == set(audit_columns())
+    assert row_columns & shared == set()
 
 
 def test_longest_row_fits_into_a_chunk():
-    own = audit_row()
+    row_columns = audit_row()
     widths = {name: int(type_[8:-1]) for name, type_ in audit_columns().items() if type_.startswith("varchar")}
-    # In JSON a quote takes two bytes. Redshift's limits are 65,535 bytes for a value, 16 MB for a statement.
-    longest = sum(len(name) + 8 + 2 * widths.get(name, 16) for name in own)
+    # A quote takes two bytes in JSON. Redshift's limits are 65,535 bytes for a value, 16 MB for a statement.
+    longest = sum(len(name) + 8 + 2 * widths.get(name, 16) for name in row_columns)
     assert longest + 2 < 65_535
     assert 200 * 65_535 + sum(widths.values()) < 16 * 1024 * 1024
 
@@ -145,30 +145,30 @@ def test_step_times_come_from_compile_and_execute():
 @pytest.mark.parametrize(
     "text", ["", "null", "None", '"', "\\", "\\u0000", "a\tb\r\nc\b\f", "\x7f", "é", "🛩️", "x" * 9, '{"a": []}']
 )
-def test_text_survives(text):
+def test_text_is_stored_unchanged(text):
     assert stored(text, 20) == text
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(st.characters() | st.sampled_from('\\u"\n\b\x1f é🛩'), max_size=30), st.integers(1, 40))
-def test_any_text_survives_or_is_cut_between_characters(text, width):
+def test_any_text_is_stored_or_cut_between_characters(text, width):
     stored_text = stored(text, width)
     expected = re.sub(r"[\0-\x07\x0b\x0e-\x1f]", "", text).encode("utf-8", "replace").decode()
     assert len(stored_text.encode()) <= width
     assert expected.startswith(stored_text)
-    # As many characters as fit.
+    # As many characters as possible are stored.
     assert stored_text == expected or len(expected[: len(stored_text) + 1].encode()) > width
 
 
 @pytest.mark.parametrize(
-    ("text", "kept"), [("x" * 10, "x" * 9), ("é" * 5, "é" * 4), ("a\0b\x1bc", "abc"), ("\ud800", "?")]
+    ("text", "stored_text"), [("x" * 10, "x" * 9), ("é" * 5, "é" * 4), ("a\0b\x1bc", "abc"), ("\ud800", "?")]
 )
-def test_text_is_cut_to_what_redshift_can_store(text, kept):
-    assert stored(text, 9) == kept
+def test_text_is_cut_to_what_redshift_can_store(text, stored_text):
+    assert stored(text, 9) == stored_text
 
 
-def test_json_holds_characters_as_they_are():
-    # Whether Redshift joins the two halves of an escaped surrogate pair is not documented.
+def test_json_contains_characters_without_escapes():
+    # It is not documented whether Redshift joins the two halves of an escaped surrogate pair.
     (row,) = call(
         "parse_dbt_results.sql",
         "parse_dbt_results",
@@ -188,11 +188,11 @@ def test_long_keys_stay_unique():
 
 
 @pytest.mark.parametrize(("count", "length"), [(1, 1), (1000, 700), (3, 40_000), (2, 65_531), (7, 0)])
-def test_chunks_hold_all_rows_within_redshifts_limit(count, length):
+def test_chunks_contain_all_rows_within_redshifts_limit(count, length):
     rows = [json.dumps(f"{number}" + "é" * (length // 2), ensure_ascii=False) for number in range(count)]
     chunks = call("log_audit_table.sql", "audit_chunks", rows)
     assert [row for chunk in chunks for row in json.loads(chunk)] == [json.loads(row) for row in rows]
     assert all(len(chunk.encode()) <= 65_535 for chunk in chunks)
-    # No chunk could take the next row.
+    # Each chunk is full: the next row does not fit.
     for chunk, following in itertools.pairwise(chunks):
         assert len(chunk.encode()) + len(json.dumps(json.loads(following)[0], ensure_ascii=False).encode()) + 1 > 65_535

@@ -10,7 +10,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from made_up import MADE_AT, history
+from fake_history import REPORT_TIME, history
 
 from audit_report.page import render
 from mwaa_local.settings import REPOSITORY
@@ -60,7 +60,7 @@ def violations(browser: Browser, axe: str) -> list[str]:
 @pytest.mark.parametrize("runs", [0, 40])
 def test_the_report(browser: Browser, axe: str, tmp_path: Path, scheme: str, runs: int):
     path = tmp_path / "report.html"
-    path.write_text(render(history(runs, 8), "dev.analytics", 30, MADE_AT), encoding="utf-8")
+    path.write_text(render(history(runs, 8), "dev.analytics", 30, REPORT_TIME), encoding="utf-8")
     browser.open(path, scheme=scheme)
     assert violations(browser, axe) == []
 

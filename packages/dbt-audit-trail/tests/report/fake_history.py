@@ -1,15 +1,15 @@
-"""Generates a history in the shape of the audit views."""
+"""Generates a fake history with the columns of the audit views."""
 
 import datetime
 from decimal import Decimal
 
 NASTY = """</script><script>window.hacked = 1</script><!-- <img src=x onerror="window.hacked = 1"> 'quoted' "twice"
 & \\ {{ 7 * 7 }} $$ % \x07 \u2028 é 🙂"""
-MADE_AT = datetime.datetime(2026, 3, 31, 12, 0, tzinfo=datetime.UTC)
+REPORT_TIME = datetime.datetime(2026, 3, 31, 12, 0, tzinfo=datetime.UTC)
 
 
 def history(runs: int, nodes: int, message: str = NASTY, fails: int = 7) -> dict[str, list[dict]]:
-    """Runs an hour apart, the newest first, of which every `fails`-th failed in its last node."""
+    """Return hourly runs, newest first. In every `fails`-th run the last node fails."""
     views = {"runs": [], "nodes": [], "statistics": [], "tests": [], "marts": []}
     for place in range(runs):
         started = datetime.datetime(2026, 3, 31, 11, 0) - datetime.timedelta(hours=place)
