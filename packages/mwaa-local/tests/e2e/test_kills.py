@@ -12,7 +12,7 @@ import pytest
 
 from mwaa_local.aws import seed
 from mwaa_local.stack import connect
-from mwaa_local.testing.scene import CHECK, DAG, ENDED, PRODUCER, Scene, running, wait
+from mwaa_local.testing.scene import AUDIT, CHECK, DAG, ENDED, PRODUCER, Scene, running, wait
 
 # Time for the stand-ins and several runs on a busy machine.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -184,3 +184,7 @@ def test_the_next_run_writes_stored_results_to_the_audit_table(scene: Scene) -> 
         )
     stored = seed.client(scene.settings, "s3").list_objects_v2(Bucket=seed.DAGS_BUCKET, Prefix="kept_results/")
     assert stored["KeyCount"] == 0
+    # Nothing is left to write, so the run after it starts no dbt process for the audit.
+    after_it = scene.client.trigger(DAG)
+    assert scene.ended(after_it) == "success"
+    assert "dbt is not needed: the audit table can be queried" in scene.log(after_it, AUDIT)

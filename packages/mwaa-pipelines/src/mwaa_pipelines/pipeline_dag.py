@@ -16,9 +16,9 @@ from airflow.providers.amazon.aws.operators.lambda_function import LambdaInvokeF
 from airflow.sdk import DAG, Asset, Label, get_parsing_context, task
 from cosmos.airflow.task_group import DbtTaskGroup
 from cosmos.config import ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
-from cosmos.constants import ExecutionMode, InvocationMode, LoadMode, TestBehavior
+from cosmos.constants import DbtResourceType, ExecutionMode, InvocationMode, LoadMode, TestBehavior
 
-from mwaa_pipelines.audit_views import record_audit_views, select_audit_views
+from mwaa_pipelines.audit_operator import AuditOperator
 from mwaa_pipelines.config_file import load_pipelines
 from mwaa_pipelines.documentation import documentation
 from mwaa_pipelines.parameters import prepare, run_parameters
@@ -151,6 +151,8 @@ class PipelineDag:
     def audit_dbt_task(self) -> Any:
         """Create the task group that creates or migrates the audit table, before anything writes to it.
 
+        Most runs find it up to date and start no dbt process.
+
         If the dbt project has no audit trail, the group is empty. Airflow reports a cycle when an empty group is
         linked, so this returns an edge label, which can take the group's place in a chain of tasks.
         """
@@ -167,13 +169,14 @@ class PipelineDag:
                 load_method=LoadMode.DBT_MANIFEST,
                 select=["tag:audit"],
                 test_behavior=TestBehavior.BUILD,
+                node_converters={DbtResourceType.MODEL: AuditOperator.of_node},
+                node_conversion_by_task_group=False,
                 emit_datasets=False,
             ),
             operator_args={
                 **self._operator_args,
-                "callback": [*self._operator_args["callback"], record_audit_views],
                 "pre_execute": prepare,
-                "on_execute_callback": [inject_stored_results, select_audit_views],
+                "on_execute_callback": inject_stored_results,
                 "on_success_callback": delete_stored_results,
             },
         )

@@ -56,7 +56,7 @@ class Run:
         self._dbt.write_text(script)
         self._dbt.chmod(0o755)
 
-    def sensor(self, task_id: str, try_number: int = 1) -> Any:
+    def task(self, task_id: str, try_number: int = 1) -> Any:
         # In Airflow, too, each process has its own task object.
         task = copy.copy(self.dag.get_task(task_id))
         self._monkeypatch.setattr(task, "dbt_executable_path", str(self._dbt))

@@ -12,13 +12,13 @@ from mwaa_pipelines.results import RESULTS_KEY
 
 
 def test_first_try_defers_to_the_watcher_trigger(run: Run) -> None:
-    sensor = run.sensor("transform_data.departures.run")
+    sensor = run.task("transform_data.departures.run")
     run.producer("running")
     assert isinstance(deferral(lambda: sensor.execute(run.context)).trigger, WatcherTrigger)
 
 
 def test_failed_model_fails_its_sensor_while_dbt_still_runs(run: Run) -> None:
-    sensor = run.sensor("transform_data.departures.run")
+    sensor = run.task("transform_data.departures.run")
     run.producer("running", **model_status("error"))
     with pytest.raises(AirflowException, match=r"departures.*failed"):
         sensor.execute_complete(run.context, {"status": "failed", "reason": "node_failed"})
@@ -27,7 +27,7 @@ def test_failed_model_fails_its_sensor_while_dbt_still_runs(run: Run) -> None:
 
 @pytest.mark.parametrize("state", ["running", "queued", "scheduled"])
 def test_sensor_on_its_second_try_waits_for_the_producer(run: Run, state: str) -> None:
-    sensor = run.sensor("transform_data.departures.run", try_number=2)
+    sensor = run.task("transform_data.departures.run", try_number=2)
     run.producer(state, **model_status("error"))
     waiting = deferral(lambda: sensor.execute(run.context))
     assert isinstance(waiting.trigger, WorkflowTrigger)
@@ -41,28 +41,28 @@ def test_sensor_on_its_second_try_waits_for_the_producer(run: Run, state: str) -
 
 
 def test_sensor_on_its_second_try_runs_the_model_after_the_producer(run: Run) -> None:
-    sensor = run.sensor("transform_data.departures.run", try_number=2)
+    sensor = run.task("transform_data.departures.run", try_number=2)
     run.producer("failed", {MODEL: "error"}, **model_status("error"))
     sensor.execute(run.context)
     assert run.commands() == [RUN_DEPARTURES]
 
 
 def test_sensor_on_its_second_try_does_not_rebuild_a_built_model(run: Run) -> None:
-    sensor = run.sensor("transform_data.departures.run", try_number=2)
+    sensor = run.task("transform_data.departures.run", try_number=2)
     run.producer("success", {}, **model_status("success"))
     sensor.on_dbt_finished(run.context, {"status": "success"})
     assert run.commands() == []
 
 
 def test_skipped_model_runs_on_the_sensors_first_try(run: Run) -> None:
-    sensor = run.sensor("transform_data.departures.run")
+    sensor = run.task("transform_data.departures.run")
     run.producer("failed", {"model.flights.stg_flights": "error", MODEL: "skipped"}, **model_status("failed"))
     sensor.execute(run.context)
     assert run.commands() == [RUN_DEPARTURES]
 
 
 def test_model_that_a_dead_producer_never_reached_is_run(run: Run) -> None:
-    sensor = run.sensor("transform_data.departures.run", try_number=2)
+    sensor = run.task("transform_data.departures.run", try_number=2)
     run.producer("failed")
     sensor.execute(run.context)
     assert run.commands() == [RUN_DEPARTURES]
@@ -70,7 +70,7 @@ def test_model_that_a_dead_producer_never_reached_is_run(run: Run) -> None:
 
 @pytest.mark.parametrize("try_number", [1, 2])
 def test_model_skipped_because_of_a_failed_source_test_is_not_run(run: Run, try_number: int) -> None:
-    sensor = run.sensor("transform_data.departures.run", try_number)
+    sensor = run.task("transform_data.departures.run", try_number)
     run.producer("failed", {"test.flights.source_not_null": "fail", MODEL: "skipped"}, **model_status("failed"))
     with pytest.raises(AirflowFailException, match=r"not run again, because test.flights.source_not_null failed"):
         sensor.execute(run.context)
@@ -78,7 +78,7 @@ def test_model_skipped_because_of_a_failed_source_test_is_not_run(run: Run, try_
 
 
 def test_failed_hook_does_not_keep_a_skipped_model_from_running(run: Run) -> None:
-    sensor = run.sensor("transform_data.departures.run")
+    sensor = run.task("transform_data.departures.run")
     run.producer("failed", {"operation.flights.on-run-end-0": "error"}, **model_status("failed"))
     sensor.execute(run.context)
     assert run.commands() == [RUN_DEPARTURES]
@@ -86,7 +86,7 @@ def test_failed_hook_does_not_keep_a_skipped_model_from_running(run: Run) -> Non
 
 def test_retry_pushes_dbts_results_even_if_dbt_failed(run: Run) -> None:
     run.dbt(code=1, status="error")
-    sensor = run.sensor("transform_data.departures.run", try_number=2)
+    sensor = run.task("transform_data.departures.run", try_number=2)
     run.producer("failed", {MODEL: "error"}, **model_status("error"))
     with pytest.raises(AirflowException, match="non-zero exit code 1"):
         sensor.execute(run.context)
@@ -97,7 +97,7 @@ def test_retry_pushes_dbts_results_even_if_dbt_failed(run: Run) -> None:
 
 def test_retry_without_dbt_fails_with_the_error_of_startup(run: Run, venv: Path) -> None:
     venv.with_name("dbt_venv.error").write_text("startup.sh: FAILED, pip could not install dbt\n")
-    sensor = run.sensor("transform_data.departures.run", try_number=2)
+    sensor = run.task("transform_data.departures.run", try_number=2)
     run.producer("failed", {MODEL: "error"}, **model_status("error"))
     with pytest.raises(AirflowFailException, match="pip could not install dbt"):
         sensor.execute(run.context)
@@ -109,7 +109,7 @@ def test_retry_without_dbt_fails_with_the_error_of_startup(run: Run, venv: Path)
 
 def test_retry_uses_the_parameters_of_the_run(run: Run) -> None:
     run.params = {"start": "2013-01-01", "end": "2013-02-01", "full_refresh": True, "select": ["tag:mart", "x+"]}
-    sensor = run.sensor("transform_data.departures.run", try_number=2)
+    sensor = run.task("transform_data.departures.run", try_number=2)
     run.producer("failed", {MODEL: "error"}, **model_status("error"))
     sensor.execute(run.context)
     ((name, _, select, _, variables, *flags),) = run.commands()
@@ -121,7 +121,7 @@ def test_retry_uses_the_parameters_of_the_run(run: Run) -> None:
 @pytest.mark.parametrize("try_number", [1, 2])
 def test_deselected_model_is_not_built_after_dbt_failed(run: Run, try_number: int) -> None:
     run.params = {"select": ["weather_delays"]}
-    sensor = run.sensor("transform_data.departures.run", try_number)
+    sensor = run.task("transform_data.departures.run", try_number)
     run.producer("failed", {"model.flights.weather_delays": "error"})
     sensor.execute(run.context)
     sensor.execute_complete(run.context, {"status": "failed", "reason": "producer_failed"})
@@ -131,7 +131,7 @@ def test_deselected_model_is_not_built_after_dbt_failed(run: Run, try_number: in
 def test_deselected_node_succeeds_without_deferral_after_dbt_ended(run: Run) -> None:
     run.params = {"select": ["weather_delays"]}
     for kind in ("run", "test"):
-        sensor = run.sensor(f"transform_data.departures.{kind}")
+        sensor = run.task(f"transform_data.departures.{kind}")
         run.producer("success", {"model.flights.weather_delays": "success"})
         assert sensor.execute(run.context) is None
     assert run.commands() == []
@@ -139,7 +139,7 @@ def test_deselected_node_succeeds_without_deferral_after_dbt_ended(run: Run) -> 
 
 def test_retry_passes_the_runs_selection_to_dbt_without_results(run: Run) -> None:
     run.params = {"select": ["weather_delays"]}
-    sensor = run.sensor("transform_data.departures.run", try_number=2)
+    sensor = run.task("transform_data.departures.run", try_number=2)
     run.producer("failed")
     sensor.execute(run.context)
     ((_, _, select),) = run.commands()

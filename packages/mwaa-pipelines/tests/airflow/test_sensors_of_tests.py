@@ -13,7 +13,7 @@ RELATIONSHIP = "relationships_departures_"
 
 
 def test_failed_tests_are_named_after_the_producer_ended(run: Run, dag: Any) -> None:
-    sensor = run.sensor("transform_data.departures.test")
+    sensor = run.task("transform_data.departures.test")
     first_test, second_test = dag.get_task(PRODUCER).tests_per_model[MODEL][:2]
     run.producer("running", **TESTS_FAILED)
     waiting = deferral(lambda: sensor.execute_complete(run.context, {"status": "failed", "reason": "node_failed"}))
@@ -33,9 +33,9 @@ def test_skipped_tests_run_after_their_models_are_built(run: Run, dag: Any, try_
     built = {task.task_id: "success" for task in dag.tasks if getattr(task, "is_test_sensor", None) is False}
     unfinished_models = ("transform_data.airports.run", "transform_data.daily_performance.run")
     run.ti.states |= built | dict.fromkeys(unfinished_models, "deferred")
-    run.sensor("transform_data.departures.test", try_number).execute(run.context)
+    run.task("transform_data.departures.test", try_number).execute(run.context)
     run.ti.states |= built
-    run.sensor("transform_data.departures.test", try_number).execute(run.context)
+    run.task("transform_data.departures.test", try_number).execute(run.context)
     first_command, second_command = ([*command[:2], set(command[2].split())] for command in run.commands())
     assert second_command == ["test", "--select", {test.split(".")[2] for test in tests[MODEL]}]
     blocked_tests = {*tests["model.flights.airports"], *tests["model.flights.daily_performance"]} & {*tests[MODEL]}
@@ -48,7 +48,7 @@ def test_skipped_tests_run_after_their_models_are_built(run: Run, dag: Any, try_
 def test_tests_that_dbt_has_not_run_wait_for_their_model(
     run: Run, dag: Any, try_number: int, state: str | None
 ) -> None:
-    sensor = run.sensor("transform_data.departures.test", try_number)
+    sensor = run.task("transform_data.departures.test", try_number)
     built = {task.task_id: "success" for task in dag.tasks if getattr(task, "is_test_sensor", None) is False}
     run.producer("failed", {MODEL: "error"})
     run.ti.states |= built | ({"transform_data.departures.run": state} if state else {})
@@ -67,7 +67,7 @@ def test_tests_that_dbt_has_not_run_wait_for_their_model(
 @pytest.mark.parametrize("reported", [{}, TESTS_FAILED])
 @pytest.mark.parametrize("state", ["failed", "upstream_failed"])
 def test_tests_of_a_failed_model_fail_without_a_retry(run: Run, state: str, reported: dict[str, Any]) -> None:
-    sensor = run.sensor("transform_data.departures.test")
+    sensor = run.task("transform_data.departures.test")
     run.producer("failed", {MODEL: "error"}, **reported)
     run.ti.states["transform_data.departures.run"] = state
     with pytest.raises(AirflowFailException, match=r"^not run, because transform_data\.departures\.run failed$"):
@@ -76,7 +76,7 @@ def test_tests_of_a_failed_model_fail_without_a_retry(run: Run, state: str, repo
 
 
 def test_tests_of_a_skipped_model_are_skipped(run: Run) -> None:
-    sensor = run.sensor("transform_data.departures.test", try_number=2)
+    sensor = run.task("transform_data.departures.test", try_number=2)
     run.producer("success", {})
     run.ti.states["transform_data.departures.run"] = "skipped"
     with pytest.raises(AirflowSkipException):
@@ -89,7 +89,7 @@ def test_retry_of_tests_omits_flags_that_dbt_test_rejects(run: Run, dag: Any) ->
     one = dag.get_task(PRODUCER).tests_per_model[MODEL][0]
     run.producer("failed", {one: "fail"}, **TESTS_FAILED)
     run.ti.states |= {task.task_id: "success" for task in dag.tasks if getattr(task, "is_test_sensor", None) is False}
-    run.sensor("transform_data.departures.test", try_number=2).execute(run.context)
+    run.task("transform_data.departures.test", try_number=2).execute(run.context)
     ((name, *rest),) = run.commands()
     assert name == "test"
     assert not [word for word in rest if word.startswith(("--full", "--event"))]

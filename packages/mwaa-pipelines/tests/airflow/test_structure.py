@@ -3,7 +3,6 @@
 import itertools
 from typing import Any
 
-from mwaa_pipelines.audit_views import record_audit_views, select_audit_views
 from mwaa_pipelines.parameters import prepare
 from mwaa_pipelines.release import release_tag
 from mwaa_pipelines.results import push_error, push_results
@@ -126,6 +125,5 @@ def test_every_dbt_task_stores_results_and_errors(dag: Any) -> None:
         PRODUCER,
     }
     audit = dag.get_task("audit_dbt_task.audit_table_model_build")
-    assert audit.on_execute_callback == [inject_stored_results, select_audit_views]
+    assert audit.on_execute_callback == [inject_stored_results]
     assert audit.on_success_callback == [delete_stored_results]
-    assert audit.callback[2:] == [record_audit_views]
