@@ -7,14 +7,20 @@ The triggerer loads this module when it starts, so a change here needs an update
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
+from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from mwaa_pipelines.cosmos_internals import NodeProgress, is_dbt_node_status_success
 
 _POKE_SECONDS = 2.0
+# An API server or a metadata database that restarts answers again within a minute.
+_ERRORS_IN_A_ROW = 60
+
+log = logging.getLogger(__name__)
 
 
 class NodeTrigger(BaseTrigger):
@@ -43,10 +49,20 @@ class NodeTrigger(BaseTrigger):
         ti = self.task_instance
         self._drop_dag_reference()
         progress = NodeProgress(ti, **self._arguments)
+        errors = 0
         while True:
-            # In this order, because all reports are complete once the producer has ended.
-            producer_ended = await progress.producer_ended()
-            status = await progress.node_status()
+            try:
+                # In this order, because all reports are complete once the producer has ended.
+                producer_ended = await progress.producer_ended()
+                status = await progress.node_status()
+            except AirflowRuntimeError as error:
+                errors += 1
+                if errors == _ERRORS_IN_A_ROW:
+                    raise
+                log.warning("Airflow's API did not answer, and is asked again: %s", error)
+                await asyncio.sleep(_POKE_SECONDS)
+                continue
+            errors = 0
             if is_dbt_node_status_success(status):
                 yield TaskSuccessEvent()
                 return

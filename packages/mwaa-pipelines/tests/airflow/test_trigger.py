@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from airflow import __version__
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 from conftest import DagSerialization, serialized
 from cosmos.operators._watcher.triggerer import WatcherTrigger
@@ -17,6 +19,8 @@ from mwaa_pipelines.node_trigger import NodeTrigger
 
 PRODUCER = "transform_data.dbt_producer_watcher"
 MODEL = "model.flights.departures"
+# A poll to which Airflow's API answers with an error.
+FAILS = ("running", "API error")
 
 
 def test_sensors_start_in_the_triggerer_from_airflow_3_3(dag: Any) -> None:
@@ -49,7 +53,12 @@ class FakePolls:
 
         async def value(_: WatcherTrigger, key: str) -> Any:
             self.keys.append(key)
-            return None if key.endswith("_compiled_sql") else self.polls.pop(0)[1]
+            if key.endswith("_compiled_sql"):
+                return None
+            _, reported_value = poll = self.polls.pop(0)
+            if poll == FAILS:
+                raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": 503}))
+            return reported_value
 
         monkeypatch.setattr(WatcherTrigger, "_get_producer_task_status", state)
         monkeypatch.setattr(WatcherTrigger, "get_xcom_val", value)
@@ -98,6 +107,22 @@ def test_node_without_a_result_resumes_on_a_worker_after_dbt_ended(monkeypatch: 
 def test_result_pushed_just_before_the_producer_ended_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     FakePolls(monkeypatch, ("success", model("success")))
     assert isinstance(first_event(), TaskSuccessEvent)
+
+
+def test_errors_of_airflows_api_are_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mwaa_pipelines.node_trigger._ERRORS_IN_A_ROW", 3)
+    answer = ("running", None)
+    fake = FakePolls(monkeypatch, FAILS, FAILS, answer, FAILS, FAILS, ("running", model("success")))
+    assert isinstance(first_event(), TaskSuccessEvent)
+    assert fake.polls == []
+
+
+def test_an_api_that_keeps_failing_fails_the_trigger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mwaa_pipelines.node_trigger._ERRORS_IN_A_ROW", 3)
+    fake = FakePolls(monkeypatch, *[FAILS] * 5)
+    with pytest.raises(AirflowRuntimeError, match="503"):
+        first_event()
+    assert len(fake.polls) == 2
 
 
 def test_trigger_keeps_no_reference_to_other_tasks(dag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
