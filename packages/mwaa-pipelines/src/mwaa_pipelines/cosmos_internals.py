@@ -3,6 +3,7 @@
 Importing it with another version of Cosmos raises an error, because private parts change without notice.
 """
 
+import logging
 from typing import Any
 
 import cosmos
@@ -66,6 +67,10 @@ class SensorInternals:
         # Cosmos calls this when the sensor must run the node.
         self.run_node(context)
         return True
+
+
+# It logs each XCom that it reads, every two seconds. A task's log would show nothing else.
+logging.getLogger(WatcherTrigger.__module__).setLevel(logging.WARNING)
 
 
 class NodeProgress:

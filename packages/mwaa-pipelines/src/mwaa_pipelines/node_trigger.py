@@ -63,6 +63,8 @@ class NodeTrigger(BaseTrigger):
                 await asyncio.sleep(_POKE_SECONDS)
                 continue
             errors = 0
+            if status is not None or producer_ended:
+                self._log(status)
             if is_dbt_node_status_success(status):
                 yield TaskSuccessEvent()
                 return
@@ -70,6 +72,13 @@ class NodeTrigger(BaseTrigger):
                 yield TriggerEvent({})
                 return
             await asyncio.sleep(_POKE_SECONDS)
+
+    def _log(self, status: Any) -> None:
+        """Log what dbt reported. Airflow shows it as the log of the task."""
+        node, dbt_task = self._arguments["model_unique_id"], self._arguments["producer_task_id"]
+        nodes = f"the tests of {node}" if self._arguments["is_test_sensor"] else node
+        reported = f"dbt reported {status} for {nodes}" if status else f"dbt ended without a report about {nodes}"
+        log.info("%s. The output of dbt is in the log of %s.", reported, dbt_task)
 
     def _drop_dag_reference(self) -> None:
         """Release the DAG's other tasks. Airflow loads the whole DAG for each trigger: 4 MB for 1,000 models."""

@@ -109,6 +109,23 @@ def test_result_pushed_just_before_the_producer_ended_is_used(monkeypatch: pytes
     assert isinstance(first_event(), TaskSuccessEvent)
 
 
+@pytest.mark.parametrize(
+    ("is_test_sensor", "look", "line"),
+    [
+        (False, ("running", model("success")), "dbt reported success for model.flights.departures."),
+        (True, ("running", "fail"), "dbt reported fail for the tests of model.flights.departures."),
+        (False, ("failed", None), "dbt ended without a report about model.flights.departures."),
+    ],
+)
+def test_log_of_a_sensor_is_one_line_about_its_node(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_test_sensor: bool, look: Any, line: str
+) -> None:
+    caplog.set_level("INFO")
+    Reported(monkeypatch, ("running", None), look)
+    ended(is_test_sensor)
+    assert caplog.messages == [f"{line} The output of dbt is in the log of {PRODUCER}."]
+
+
 def test_errors_of_airflows_api_are_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mwaa_pipelines.node_trigger._ERRORS_IN_A_ROW", 3)
     answer = ("running", None)
