@@ -42,18 +42,18 @@ class AuditOperator(DbtBuildLocalOperator):
         """Run dbt, unless an earlier run has done all there is to do and the audit table can be queried."""
         ti = context["ti"]
         release = Path(self.project_dir).name
-        last = ti.xcom_pull(task_ids=ti.task_id, key=BUILT_KEY, include_prior_dates=True) or {}
-        is_built = last.get("release") == release and _is_recent(last["at"])
+        last = _last_built(ti)
+        is_built = last is not None and last["release"] == release and _is_recent(last["at"])
         if is_built and ti.try_number == 1 and not context["kept_results"] and self._can_query_table():
             log.info(
                 "dbt is not needed: the audit table can be queried, release %s built it and its views at %s, and no "
                 "results are stored for it. Clear this task to build them again.",
                 release,
-                last["at"],
+                last["at"][:19],
             )
             return
         super().execute(context, **kwargs)
-        built_at = datetime.now(UTC).isoformat(timespec="seconds")
+        built_at = datetime.now(UTC).isoformat()
         ti.xcom_push(key=BUILT_KEY, value={"release": release, "at": built_at})
 
     def _can_query_table(self) -> bool:
@@ -90,6 +90,13 @@ class AuditOperator(DbtBuildLocalOperator):
             log.warning("The audit table cannot be queried, so dbt runs and reports why: %s", error)
             return False
         return True
+
+
+def _last_built(ti: Any) -> dict[str, str] | None:
+    # Airflow returns one value without a list, and several in no order.
+    pulled = ti.xcom_pull(task_ids=ti.task_id, key=BUILT_KEY, include_prior_dates=True)
+    values = pulled if isinstance(pulled, list) else [pulled]
+    return max(filter(None, values), key=lambda built: built["at"], default=None)
 
 
 def _is_recent(time: str) -> bool:

@@ -43,6 +43,8 @@ class TaskInstance(SimpleNamespace):
 
     def __init__(self, **attributes: Any) -> None:
         self.xcoms: dict[tuple[str, str], Any] = {}
+        # Every value that was pushed, by earlier runs, too.
+        self.pushed: dict[tuple[str, str], list[Any]] = {}
         self.states: dict[str, str] = {}
         # Earlier runs of the DAG, oldest first.
         self.runs: list[Any] = []
@@ -57,11 +59,17 @@ class TaskInstance(SimpleNamespace):
 
     def xcom_push(self, key: str, value: Any) -> None:
         # Airflow stores XComs as JSON, so other values must fail here too.
-        self.xcoms[self.task_id, key] = json.loads(json.dumps(value))
+        value = json.loads(json.dumps(value))
+        self.xcoms[self.task_id, key] = value
+        self.pushed.setdefault((self.task_id, key), []).append(value)
 
     def xcom_pull(
         self, task_ids: str | None = None, key: str = "return_value", include_prior_dates: bool = False
     ) -> Any:
+        if include_prior_dates:
+            # One value as it is, and several as a list, like RuntimeTaskInstance.
+            values = self.pushed.get((task_ids or self.task_id, key), [None])
+            return values[0] if len(values) == 1 else values
         return self.xcoms.get((task_ids or self.task_id, key))
 
     def get_previous_dagrun(self, state: str | None = None) -> Any:

@@ -115,7 +115,7 @@ def test_dbt_always_runs_with_temporary_credentials(audit: Any, monkeypatch: pyt
 @pytest.mark.parametrize(("days", "runs_dbt"), [(6.9, False), (7.1, True)])
 def test_old_rows_are_deleted_at_least_weekly(audit: Any, run: Any, days: float, runs_dbt: bool) -> None:
     audit()
-    run.ti.xcoms[AUDIT, BUILT_KEY]["at"] = (datetime.now(UTC) - timedelta(days=days)).isoformat()
+    run.ti.pushed[AUDIT, BUILT_KEY][0]["at"] = (datetime.now(UTC) - timedelta(days=days)).isoformat()
     assert audit() is runs_dbt
 
 
