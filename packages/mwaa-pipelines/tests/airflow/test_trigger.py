@@ -110,23 +110,23 @@ def test_result_pushed_just_before_the_producer_ended_is_used(monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("is_test_sensor", "look", "line"),
+    ("is_test_sensor", "poll", "line"),
     [
         (False, ("running", model("success")), "dbt reported success for model.flights.departures."),
         (True, ("running", "fail"), "dbt reported fail for the tests of model.flights.departures."),
         (False, ("failed", None), "dbt ended without a report about model.flights.departures."),
     ],
 )
-def test_log_of_a_sensor_is_one_line_about_its_node(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_test_sensor: bool, look: Any, line: str
+def test_sensor_logs_one_line_about_its_node(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_test_sensor: bool, poll: Any, line: str
 ) -> None:
     caplog.set_level("INFO")
-    Reported(monkeypatch, ("running", None), look)
-    ended(is_test_sensor)
+    FakePolls(monkeypatch, ("running", None), poll)
+    first_event(is_test_sensor)
     assert caplog.messages == [f"{line} The output of dbt is in the log of {PRODUCER}."]
 
 
-def test_errors_of_airflows_api_are_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_the_airflow_api_are_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mwaa_pipelines.node_trigger._ERRORS_IN_A_ROW", 3)
     answer = ("running", None)
     fake = FakePolls(monkeypatch, FAILS, FAILS, answer, FAILS, FAILS, ("running", model("success")))
@@ -134,7 +134,7 @@ def test_errors_of_airflows_api_are_retried(monkeypatch: pytest.MonkeyPatch) -> 
     assert fake.polls == []
 
 
-def test_an_api_that_keeps_failing_fails_the_trigger(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_airflow_api_that_keeps_failing_fails_the_trigger(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mwaa_pipelines.node_trigger._ERRORS_IN_A_ROW", 3)
     fake = FakePolls(monkeypatch, *[FAILS] * 5)
     with pytest.raises(AirflowRuntimeError, match="503"):
