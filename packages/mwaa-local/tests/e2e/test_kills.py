@@ -168,7 +168,7 @@ def test_run_ends_after_a_kill_and_succeeds_after_tasks_are_cleared(
     wait(lambda: not scene.dbt_at_work(0), 60)
 
 
-def test_the_next_run_writes_stored_results_to_the_audit_table(scene: Scene) -> None:
+def test_next_run_writes_stored_results_to_the_audit_table(scene: Scene) -> None:
     last_run_id = scene.client.trigger(DAG)
     assert scene.ended(last_run_id) == "success"
     for run_id in [*RUNS.values(), last_run_id]:

@@ -19,7 +19,7 @@ def cursor(warehouse):
             cursor.execute("drop schema asked cascade")
 
 
-def test_the_connectors_metadata_calls_work(cursor):
+def test_connectors_metadata_calls_work(cursor):
     assert [row[1:4] for row in cursor.get_tables(schema_pattern="asked")] == [
         ["asked", "child", "TABLE"],
         ["asked", "parent", "TABLE"],

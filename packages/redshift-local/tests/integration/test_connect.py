@@ -39,7 +39,7 @@ def test_passwords_work_in_every_format(warehouse, admin, password):
         warehouse.connect("login_a", "Plain1texT")
 
 
-def test_a_changed_password_replaces_the_old_one(warehouse, admin):
+def test_changed_password_replaces_the_old_one(warehouse, admin):
     admin.execute("create user login_b password 'First1word'")
     admin.execute("alter user login_b password 'Second2word'")
     with pytest.raises(redshift_connector.Error, match="password authentication failed"):
@@ -47,7 +47,7 @@ def test_a_changed_password_replaces_the_old_one(warehouse, admin):
     warehouse.connect("login_b", "Second2word").close()
 
 
-def test_a_rolled_back_user_cannot_log_in(warehouse):
+def test_rolled_back_user_cannot_log_in(warehouse):
     with warehouse.connect() as connection:
         connection.run("create user login_c password 'Plain1text'")
         connection.rollback()
@@ -64,7 +64,7 @@ def test_verifiers_are_hidden_from_plain_users(warehouse, admin):
         connection.run("select rolpassword from pg_authid")
 
 
-def test_a_user_cannot_set_the_password_of_another(warehouse, admin):
+def test_user_cannot_set_the_password_of_another(warehouse, admin):
     admin.execute("create user login_a password 'Plain1text'")
     with (
         warehouse.connect("login_a", "Plain1text") as connection,
@@ -78,16 +78,16 @@ def test_weak_passwords_are_refused(admin):
         admin.execute("create user login_a password 'Ab1'")
 
 
-def test_an_unknown_database_is_refused(warehouse):
+def test_unknown_database_is_refused(warehouse):
     with pytest.raises(redshift_connector.Error, match='database "nowhere" does not exist'):
         warehouse.connect(database="nowhere")
 
 
-def test_a_database_can_be_dropped_after_somebody_used_it(warehouse, admin):
+def test_database_can_be_dropped_after_clients_disconnected(warehouse, admin):
     admin.execute("create database used_once")
     with warehouse.connect(database="used_once") as connection:
         connection.run("select 1")
-        # The history is written over a connection of the warehouse's own.
+        # The warehouse writes the query history over its own connection.
         assert connection.run("select count(*) > 0 from sys_query_history")[0] == [True]
     admin.execute("drop database used_once")
     admin.execute("select count(*) from pg_database where datname = 'used_once'")
@@ -107,7 +107,7 @@ def test_default_privileges_apply_to_later_tables(warehouse, admin):
     admin.execute("drop schema later cascade")
 
 
-def test_views_are_listed_after_a_table_under_a_late_binding_view_is_replaced(admin):
+def test_views_are_listed_after_the_table_of_a_late_binding_view_changes(admin):
     admin.execute("create schema if not exists listed")
     for _ in range(2):
         admin.execute("drop table if exists listed.t")

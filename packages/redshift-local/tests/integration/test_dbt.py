@@ -98,22 +98,22 @@ def test_microbatch_runs_each_batch(results):
     assert (len(batches["successful"]), batches["failed"]) == (years, [])
 
 
-def test_a_second_build_adds_no_rows(dbt, rows):
+def test_second_build_adds_no_rows(dbt, rows):
     dbt("build")
     for table in ("appended", "merged", "batched", "order_history"):
         assert rows(f"select count(*), count(distinct order_id) from dbt_shop.{table}") == [[4, 4]], table
 
 
-def test_the_append_strategy_adds_rows(rows):
+def test_append_strategy_adds_rows(rows):
     assert rows("select count(*), count(distinct order_id) from dbt_shop.logged") == [[8, 4]]
 
 
-def test_a_late_binding_view_survives_a_replaced_table(dbt, rows):
+def test_late_binding_view_survives_a_replaced_table(dbt, rows):
     dbt("seed", "--full-refresh")
     assert rows("select count(*) from dbt_shop.late") == [[4]]
 
 
-def test_a_changed_row_updates_snapshot_and_incremental_models(dbt, rows, project):
+def test_changed_row_updates_snapshot_and_incremental_models(dbt, rows, project):
     seed = project / "seeds" / "orders.csv"
     seed.write_text(seed.read_text().replace("2,Bob,20.00", "2,Bob,25.00"))
     dbt("build")
@@ -121,7 +121,7 @@ def test_a_changed_row_updates_snapshot_and_incremental_models(dbt, rows, projec
     assert rows("select total from dbt_shop.customers where customer = 'Bob'") == [[25]]
 
 
-def test_a_materialized_view_is_refreshed_and_not_rebuilt(dbt, rows, project):
+def test_materialized_view_is_refreshed_and_not_rebuilt(dbt, rows, project):
     before = rows("select 'dbt_shop.refreshed'::regclass::oid::int")
     seed = project / "seeds" / "orders.csv"
     seed.write_text(seed.read_text() + "5,Bob,1.00,2024-01-04 08:00:00,new\n")
@@ -149,7 +149,7 @@ def test_full_refresh_rebuilds_incremental_models(dbt, rows):
     assert rows("select count(*) from dbt_shop.appended") == [[5]]
 
 
-def test_a_new_column_is_added_to_an_increment(dbt, rows, project):
+def test_new_column_is_added_to_an_increment(dbt, rows, project):
     model = project / "models" / "appended.sql"
     model.write_text(model.read_text().replace("select order_id,", "select order_id, upper(customer) as buyer,"))
     dbt("run", "--select", "appended")
@@ -158,7 +158,7 @@ def test_a_new_column_is_added_to_an_increment(dbt, rows, project):
     assert ["buyer"] in columns
 
 
-def test_a_model_with_a_broken_contract_is_not_built(dbt, rows, project):
+def test_model_with_a_broken_contract_is_not_built(dbt, rows, project):
     model = project / "models" / "customers.sql"
     original = model.read_text()
     model.write_text(original.replace("count(*) as orders", "'many' as orders"))

@@ -30,7 +30,7 @@ def test_another_database_is_refused(run, statement):
         run(statement)
 
 
-def test_the_query_group_can_be_shown(run):
+def test_query_group_can_be_shown(run):
     run("set query_group to 'nightly'")
     assert run("select current_setting('query_group')") == [["nightly"]]
     run("reset query_group")
@@ -39,7 +39,7 @@ def test_the_query_group_can_be_shown(run):
 
 
 def test_where_can_use_an_alias_of_the_select_list(run):
-    """`get_relations_by_pattern` of dbt_utils uses it."""
+    """`get_relations_by_pattern` of dbt_utils uses such an alias."""
     rows = run(
         "select distinct table_schema as s, 'x' as kind from information_schema.tables where s = 'pg_catalog'"
         " union all select schemaname as table_schema, 'external' from svv_external_tables where table_schema = 'none'"
@@ -62,7 +62,7 @@ def test_dollar_quoted_text_has_no_parameters(run):
 
 
 def test_sql_functions_can_be_created_and_called(run):
-    """dbt's resource type `function` creates them. https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_FUNCTION.html"""
+    """dbt's resource type `function` creates functions. https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_FUNCTION.html"""
     create = 'create or replace function "dev"."public"."dbt_days" (date, varchar(10)) returns integer immutable as'
     run(f"{create} $$ select datediff(day, $1, nvl($2, '2024-01-31')::date) $$ language sql")
     run("grant execute on function public.dbt_days(date, varchar(10)) to public")
@@ -72,8 +72,8 @@ def test_sql_functions_can_be_created_and_called(run):
     run("drop function public.dbt_days(date, varchar(10))")
 
 
-def test_the_catalog_shows_when_rows_were_inserted(run):
-    """dbt reads the freshness of sources without `loaded_at_field` from it."""
+def test_catalog_shows_when_rows_were_inserted(run):
+    """dbt reads the freshness of sources without `loaded_at_field` from this column."""
     run("create schema if not exists arrivals")
     run("create table arrivals.made as select 1 as i")
     run("insert into arrivals.made values (2), (3)")
@@ -85,7 +85,7 @@ def test_the_catalog_shows_when_rows_were_inserted(run):
     run("drop schema arrivals cascade")
 
 
-def test_a_temporary_table_can_have_a_long_name(run):
+def test_temporary_table_can_have_a_long_name(run):
     """dbt's unit tests create such tables and read their columns from the catalog."""
     name = "test_order_items_compute_to_bools_correctly__dbt_tmp133136742644"
     run(f'create temporary table "{name}" as (select 1 as a)')

@@ -98,10 +98,10 @@ def test_json_auto_and_bzip2_are_loaded(run, put):
     assert run("select a, b, f from loaded order by a") == [["1", "x", None], ["2", None, None], ["3", None, "True"]]
 
 
-def test_a_manifest_lists_the_files(run, put, s3):
+def test_manifest_lists_the_files(run, put, s3):
     put("1,a\n", "2,b\n")
     entries = [
-        {"url": f"s3://{BUCKET}/test_a_manifest_lists_the_files/1", "mandatory": True},
+        {"url": f"s3://{BUCKET}/test_manifest_lists_the_files/1", "mandatory": True},
         {"url": f"s3://{BUCKET}/none"},
     ]
     s3.put_object(Bucket=BUCKET, Key="manifest.json", Body=json.dumps({"entries": entries}))

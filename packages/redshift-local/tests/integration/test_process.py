@@ -19,7 +19,7 @@ from redshift_local.pytest_plugin import free_port, start_warehouse, stop_wareho
 from redshift_local.server.postgres import AS_NOBODY, BINARIES, Postgres
 from redshift_local.settings import SetupError
 
-# Commands that run another one as this user and, if this user is root, as an ordinary one. The ordinary user can pass
+# Prefixes that run a command as this user and, if this user is root, as an ordinary user. The ordinary user can pass
 # through private folders, in which the Python of root may be installed.
 USERS = {"this user": ()}
 if os.geteuid() == 0:
@@ -27,13 +27,13 @@ if os.geteuid() == 0:
 
 
 def processes_of(state: Path) -> list[psutil.Process]:
-    """Every process that runs from this state folder, PostgreSQL's included."""
+    """Return all processes that run from this state folder, including PostgreSQL."""
     processes = psutil.process_iter(["cmdline"])
     return [process for process in processes if str(state) in " ".join(process.info["cmdline"] or [])]
 
 
 def wait_until_gone(state: Path, seconds: float = 20) -> list[psutil.Process]:
-    """Wait for the last process of a state folder; returns the remaining ones."""
+    """Wait until all processes of a state folder have ended, and return the remaining processes."""
     until = time.monotonic() + seconds
     while (left := processes_of(state)) and time.monotonic() < until:
         time.sleep(0.1)
@@ -53,7 +53,7 @@ def query(warehouse, sql: str):
 
 @pytest.fixture
 def state(tmp_path):
-    # Longer than the limit of a Unix socket's path, so that the socket must be elsewhere.
+    # The path is longer than a Unix socket's limit, so the socket must be in another folder.
     folder = tmp_path / ("deep" * 25)
     yield folder
     for process in processes_of(folder):
@@ -61,7 +61,7 @@ def state(tmp_path):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_a_signal_stops_everything_and_keeps_the_data(state, number, code):
+def test_signal_stops_everything_and_keeps_the_data(state, number, code):
     warehouse = start_warehouse(state)
     query(warehouse, "create table t as select 7 as a")
     warehouse.process.send_signal(number)
@@ -72,7 +72,7 @@ def test_a_signal_stops_everything_and_keeps_the_data(state, number, code):
     assert stop_warehouse(again) == 0
 
 
-def test_a_killed_gateway_leaves_no_postgres(state):
+def test_killed_gateway_leaves_no_postgres(state):
     warehouse = start_warehouse(state)
     query(warehouse, "create table t as select 8 as a")
     warehouse.process.kill()
@@ -101,7 +101,7 @@ def test_data_survives_a_kill_of_all_processes(state):
 
 @pytest.mark.parametrize("user", USERS)
 @pytest.mark.parametrize("name", ["short", "long" * 25], ids=["short", "long"])
-def test_it_changes_no_folder_above_its_own(user, name):
+def test_start_does_not_change_folders_above_the_state_folder(user, name):
     private = Path(tempfile.mkdtemp(dir="/tmp", prefix="private-"))
     state = private / name
     state.mkdir()
@@ -127,7 +127,7 @@ def test_it_changes_no_folder_above_its_own(user, name):
         shutil.rmtree(private)
 
 
-def test_a_socket_folder_of_somebody_else_is_refused(state, tmp_path):
+def test_socket_folder_of_another_user_is_refused(state, tmp_path):
     server = Postgres(state / "warehouse")
     server.socket_folder.symlink_to(tmp_path)
     try:
@@ -137,7 +137,7 @@ def test_a_socket_folder_of_somebody_else_is_refused(state, tmp_path):
         server.socket_folder.unlink()
 
 
-def test_the_next_start_removes_the_socket_folder_of_a_deleted_state_folder(state, tmp_path):
+def test_next_start_removes_the_socket_folder_of_a_deleted_state_folder(state, tmp_path):
     warehouse = start_warehouse(state)
     socket_folder = Postgres(state / "warehouse").socket_folder
     assert socket_folder.is_dir()
@@ -149,7 +149,7 @@ def test_the_next_start_removes_the_socket_folder_of_a_deleted_state_folder(stat
     assert not socket_folder.exists()
 
 
-def test_a_killed_postgres_is_reported_with_the_next_step(state):
+def test_killed_postgres_is_reported_with_the_next_step(state):
     warehouse = start_warehouse(state)
     connection = warehouse.connect()
     connection.run("create table t as select 10 as a")
@@ -167,7 +167,7 @@ def test_a_killed_postgres_is_reported_with_the_next_step(state):
     stop_warehouse(again)
 
 
-def test_it_stops_when_its_parent_is_killed(state):
+def test_warehouse_stops_when_its_parent_process_is_killed(state):
     code = (
         "import subprocess, sys, time;"
         "subprocess.Popen([sys.executable, '-m', 'redshift_local', 'serve', '--with-parent', *sys.argv[2:]],"
@@ -192,7 +192,7 @@ def serve(*options: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_it_prints_an_address_that_clients_can_use(state):
+def test_start_prints_an_address_that_clients_can_use(state):
     command = [sys.executable, "-m", "redshift_local", "serve", f"--port={free_port()}", f"--folder={state}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         ready, address = process.stdout.readline(), process.stdout.readline().strip()
@@ -203,14 +203,14 @@ def test_it_prints_an_address_that_clients_can_use(state):
         assert process.wait(30) == 130
 
 
-def test_a_busy_port_is_an_error_that_names_the_option(warehouse, tmp_path):
+def test_busy_port_is_an_error_that_names_the_option(warehouse, tmp_path):
     done = serve(f"--folder={tmp_path}", f"--port={warehouse.port}")
     assert done.returncode == 2
     assert "choose another: --port=<port>" in done.stderr
     assert not (tmp_path / "warehouse").exists()
 
 
-def test_a_second_warehouse_on_the_same_folder_is_refused(warehouse):
+def test_second_warehouse_on_the_same_folder_is_refused(warehouse):
     done = serve(f"--folder={warehouse.state}", f"--port={free_port()}")
     assert done.returncode == 2
     assert f"already runs from {warehouse.state}" in done.stderr
@@ -218,13 +218,13 @@ def test_a_second_warehouse_on_the_same_folder_is_refused(warehouse):
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "many"])
-def test_an_invalid_port_is_refused(port):
+def test_invalid_port_is_refused(port):
     done = serve(f"--port={port}")
     assert done.returncode == 2
     assert "--port" in done.stderr
 
 
-def test_a_damaged_password_file_is_named(tmp_path):
+def test_damaged_password_file_is_an_error_that_names_it(tmp_path):
     (tmp_path / "passwords.json").write_text('{"awsuser"')
     done = serve(f"--folder={tmp_path}", f"--port={free_port()}")
     assert done.returncode == 2

@@ -72,7 +72,7 @@ def wheel(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_wheel_contains_every_module_and_sql_file(wheel):
+def test_wheel_contains_every_module_and_sql_file(wheel):
     source = PACKAGE / "src"
     files = {str(path.relative_to(source)) for kind in ("py", "sql") for path in source.rglob(f"*.{kind}")}
     assert len([name for name in files if name.endswith(".sql")]) > 5

@@ -47,7 +47,7 @@ def logged_in(warehouse) -> socket.socket:
 
 
 def drained(client: socket.socket) -> bytes:
-    """Everything until the other side closes; fails by timeout if it never does."""
+    """Read until the other side closes the connection. A timeout is a failure."""
     received = b""
     try:
         while part := client.recv(65536):
@@ -89,18 +89,18 @@ def test_invalid_messages_do_no_harm(warehouse, messages):
         drained(client)
 
 
-def test_it_still_serves_after_invalid_bytes(warehouse):
+def test_gateway_still_serves_clients_after_invalid_bytes(warehouse):
     assert alive(warehouse)
 
 
 @pytest.mark.parametrize("head", [b"\xff\xff\xff\xff", struct.pack("!I", 2**31 - 1), struct.pack("!I", 5)])
-def test_an_impossible_length_ends_the_connection(warehouse, head):
+def test_impossible_length_ends_the_connection(warehouse, head):
     with raw(warehouse) as client:
         client.sendall(head + b"\0\x03\0\0")
         assert b"08P01" in drained(client)
 
 
-def test_the_query_of_a_lost_client_is_cancelled(warehouse, connection):
+def test_query_of_a_lost_client_is_cancelled(warehouse, connection):
     client = logged_in(warehouse)
     text = b"select count(*) from generate_series(1, 1000000000)\0"
     client.sendall(b"Q" + struct.pack("!I", len(text) + 4) + text)
@@ -113,7 +113,7 @@ def test_the_query_of_a_lost_client_is_cancelled(warehouse, connection):
         time.sleep(0.2)
 
 
-def test_a_query_can_be_cancelled(warehouse):
+def test_query_can_be_cancelled(warehouse):
     url = f"host=127.0.0.1 port={warehouse.port} user=awsuser dbname=dev sslmode=disable"
     with psycopg.connect(url, password=warehouse.password, autocommit=True) as client:
         timer = threading.Timer(0.5, client.cancel)
@@ -131,7 +131,7 @@ def test_statements_are_limited_to_16_mb(connection):
     assert connection.run("select 1") == ([1],)
 
 
-def test_a_million_rows_pass_in_bounded_memory(start_redshift):
+def test_million_rows_pass_in_bounded_memory(start_redshift):
     warehouse = start_redshift()
     process = psutil.Process(warehouse.process.pid)
     url = f"host=127.0.0.1 port={warehouse.port} user=awsuser dbname=dev sslmode=disable"
@@ -165,7 +165,7 @@ def test_32_connections_work_in_parallel(warehouse):
     assert problems == []
 
 
-def test_a_failed_statement_ends_the_transaction_as_on_redshift(warehouse):
+def test_failed_statement_ends_the_transaction_as_on_redshift(warehouse):
     with warehouse.connect() as connection:
         connection.run("create table aborted (a int)")
         with pytest.raises(redshift_connector.Error, match="not supported by the local warehouse"):
@@ -176,7 +176,7 @@ def test_a_failed_statement_ends_the_transaction_as_on_redshift(warehouse):
         assert connection.run("select count(*) from svv_tables where table_name = 'aborted'") == ([0],)
 
 
-def test_a_refused_statement_with_bound_values_names_the_reason(connection):
+def test_refused_statement_with_bound_values_names_the_reason(connection):
     with pytest.raises(redshift_connector.Error, match="not supported by the local warehouse: type GEOMETRY"):
         connection.cursor().execute("select %s::geometry", ("x",))
 
@@ -210,7 +210,7 @@ def test_after_a_failed_action_messages_are_skipped_until_sync(warehouse):
         assert client.execute("select relname from pg_class where relname = 'skipped'").fetchall() == []
 
 
-def test_an_unknown_message_type_ends_the_connection(warehouse):
+def test_unknown_message_type_ends_the_connection(warehouse):
     with logged_in(warehouse) as client:
         client.sendall(b"?\0\0\0\x04")
         assert b"C08P01\0Minvalid frontend message type 63\0" in drained(client)

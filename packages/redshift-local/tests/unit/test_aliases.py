@@ -43,7 +43,7 @@ def test_columns_are_not_replaced(sql):
     assert (other.sql(), uses) == (tree.sql(), [])
 
 
-def test_one_use_can_be_left_unchanged():
+def test_single_use_of_an_alias_can_be_left_unchanged():
     tree = parse_one("select a as b, b + 1 as c, c + 1 as d from t", dialect="redshift")
     other, uses = inlined(tree, left=(0, "c"))
     assert uses == [(0, "b"), (0, "c")]

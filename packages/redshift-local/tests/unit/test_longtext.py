@@ -1,4 +1,4 @@
-"""Long statements are split, and none keeps the gateway busy."""
+"""Long statements are split, and no statement blocks the gateway."""
 
 import time
 
@@ -7,7 +7,7 @@ import pytest
 from redshift_local.translate.longtext import rows_of
 
 
-def test_an_insert_of_values_is_split():
+def test_insert_of_values_is_split():
     text = "/* dbt */\n insert into \"a\".b (c, \"d e\") values\n (1, 'it''s'), (-1.5e3, null), ($1, 'x\\\\y');"
     head, rows = rows_of(text)
     assert head == '/* dbt */\n insert into "a".b (c, "d e") values (null)'

@@ -62,7 +62,7 @@ def test_too_long_statements_are_discarded_and_measured(monkeypatch, kind, longe
     assert read(read_two, too_long + wire.message(b"S"))[1] == (b"S", b"")
 
 
-def test_an_incomplete_message_is_not_returned():
+def test_incomplete_message_is_not_returned():
     with pytest.raises(asyncio.IncompleteReadError):
         read(wire.read_message, wire.message(b"B", b"xyz")[:-1])
 
@@ -146,7 +146,7 @@ def test_hexadecimal_text_is_marked_for_varbyte_parameters(formats, expected):
 
 
 @pytest.mark.parametrize("formats", [[0, 0], [0, 0, 0, 0]])
-def test_a_wrong_number_of_formats_is_left_to_postgresql(formats):
+def test_wrong_number_of_formats_is_left_to_postgresql(formats):
     message = bind_message(formats, [b"0aFF", b"0aFF", b"0aFF"])
     assert bind.as_hexadecimal(message, len(b"portal\0name\0"), frozenset({0, 1, 2})) == message
 

@@ -44,7 +44,7 @@ def test_answers_of_the_client_are_passed_on(answers, completed):
     assert completed == [(plan, True, "SELECT 1", None)]
 
 
-def test_a_plans_tag_replaces_the_command_tag(answers, completed):
+def test_plans_tag_replaces_the_command_tag(answers, completed):
     plan = Plan("do", tag="CREATE USER")
     add(answers, plan)
     assert answers.take(bytearray(complete("DO") + READY)) == complete("CREATE USER") + READY
@@ -62,20 +62,20 @@ def test_answers_of_internal_statements_are_hidden(answers, completed):
     assert len(completed) == 1
 
 
-def test_an_error_of_an_internal_statement_is_stored_for_the_gateway(answers, completed):
+def test_error_of_an_internal_statement_is_stored_for_the_gateway(answers, completed):
     segment = add(answers, internal=True, ready=False)
     assert answers.take(bytearray(wire.error("22012", "division by zero") + READY)) == b""
     assert segment.failed["C"] == "22012"
     assert not completed
 
 
-def test_the_end_of_a_segment_can_be_hidden(answers):
+def test_end_of_a_segment_can_be_hidden(answers):
     add(answers, Plan("select 7"), ready=False)
     data = complete("SELECT 1")
     assert answers.take(bytearray(data + READY)) == data
 
 
-def test_an_incomplete_message_stays_in_the_buffer(answers):
+def test_incomplete_message_stays_in_the_buffer(answers):
     add(answers, Plan("select 7"))
     buffer = bytearray(ROW + READY[:-1])
     assert answers.take(buffer) == ROW
@@ -106,7 +106,7 @@ def test_rows_of_a_simple_query_are_rewritten(answers):
     assert answers.take(bytearray(column + row + complete("SELECT 1"))).endswith(rewritten + complete("SELECT 1"))
 
 
-def test_the_transaction_status_is_recorded(answers):
+def test_transaction_status_is_recorded(answers):
     add(answers)
     assert answers.status == b"I"
     answers.take(bytearray(wire.message(b"Z", b"T")))
@@ -127,7 +127,7 @@ def test_errors_do_not_show_positions_in_postgres(answers, completed):
     assert (failed, tag, error["M"]) == (plan, "", "division by zero")
 
 
-def test_an_error_before_execution_belongs_to_the_parsed_statement(answers, completed):
+def test_error_before_execution_belongs_to_the_parsed_statement(answers, completed):
     plan = Plan("selec")
     add(answers).parsed = plan
     error_of(answers, C="42601", M="syntax error")
@@ -144,12 +144,12 @@ def test_an_error_before_execution_belongs_to_the_parsed_statement(answers, comp
         ({"C": "42P01", "M": 'relation "orders" does not exist'}, 'relation "orders" does not exist'),
     ],
 )
-def test_errors_have_redshifts_words(answers, fields, message):
+def test_errors_have_redshifts_text(answers, fields, message):
     add(answers, Plan("select 1"))
     assert error_of(answers, **fields)["M"].removeprefix("not supported by the local warehouse: ") == message
 
 
-def test_a_copy_to_the_gateway_gets_its_data(answers):
+def test_copy_to_the_gateway_gets_its_data(answers):
     chunks = []
     segment = add(answers, internal=True, ready=False, data=chunks.append)
     data = wire.message(b"d", b"1\t2\n") + wire.message(b"d", b"3\t4\n") + complete("COPY 2") + READY
@@ -157,7 +157,7 @@ def test_a_copy_to_the_gateway_gets_its_data(answers):
     assert (chunks, segment.tag) == ([b"1\t2\n", b"3\t4\n"], "COPY 2")
 
 
-def test_a_copy_starts_when_postgres_is_ready_for_data(answers):
+def test_copy_starts_when_postgres_is_ready_for_data(answers):
     segment = add(answers, internal=True, ready=False)
     assert not segment.copying.is_set()
     answers.take(bytearray(wire.message(b"G", b"\0\0\0")))
@@ -165,7 +165,7 @@ def test_a_copy_starts_when_postgres_is_ready_for_data(answers):
     assert not segment.done.is_set()
 
 
-def test_a_failed_copy_wakes_its_sender(answers):
+def test_failed_copy_wakes_its_sender(answers):
     segment = add(answers, internal=True, ready=False)
     answers.take(bytearray(wire.error("42P01", "no table") + READY))
     assert segment.copying.is_set()

@@ -60,7 +60,7 @@ def test_statements_of_one_message_are_planned_one_by_one():
     assert plans[3].action is not None
 
 
-def test_a_password_never_reaches_postgres():
+def test_password_never_reaches_postgres():
     text = sql("create user u password 'Secret12word'")
     assert "Secret12word" not in text
     assert "sha256|" in text
@@ -74,7 +74,7 @@ def test_strings_keep_their_value(value):
     escaped = value.replace("\\", "\\\\").replace("'", "''")
     literal = "'" + value.replace("'", "''") + "'"
     assert sql(f"select '{escaped}'") == f"SELECT {literal}"
-    # The literal of 100 characters takes the path of long statements.
+    # Statements with a literal of 100 characters are translated as long statements.
     assert translate_long(f"select '{escaped}', '{'x' * 100}'")[0].sql == f"SELECT {literal}, '{'x' * 100}'"
 
 
@@ -92,13 +92,13 @@ def test_inserted_json_is_cast_to_text(value):
     assert rows_of(f"insert into t values (1, '{value}')")[1].strip() == f"(1, '{value}'::text)"
 
 
-def test_an_insert_with_expressions_is_not_split():
+def test_insert_with_expressions_is_not_split():
     assert rows_of("insert into t values (1, getdate())") is None
     assert rows_of("insert into t values (1) on conflict do nothing") is None
     assert rows_of("insert into t values (1); drop table t") is None
 
 
-def test_a_large_insert_is_translated_quickly():
+def test_large_insert_is_translated_quickly():
     text = "insert into t values " + ",".join(f"({number}, 'it\\'s {number}', null)" for number in range(40_000))
     start = time.perf_counter()
     [plan] = translate_long(text)
@@ -134,7 +134,7 @@ def damaged_statements(draw) -> str:
 
 @settings(max_examples=500, deadline=None, derandomize=True)
 @given(text=st.text(max_size=300) | damaged_statements())
-def test_invalid_statements_are_no_internal_errors(text):
+def test_invalid_statements_are_not_internal_errors(text):
     for plan in translate.__wrapped__(text):
         assert "internal error" not in plan.sql
 
@@ -178,7 +178,7 @@ def test_only_complete_messages_are_taken_from_a_buffer(messages, cut):
 
 
 @given(data=st.binary(max_size=400))
-def test_no_bytes_break_the_framing(data):
+def test_random_bytes_do_not_break_the_framing(data):
     position = 0
     for kind, start, end in itertools.islice(wire.complete(bytearray(data)), 1000):
         assert (kind, start) == (data[start], position)

@@ -20,13 +20,13 @@ from workbench import reference
 pytestmark = pytest.mark.slow
 
 AXE = "axe-core@4.14.1"
-# As the npm registry states it.
+# The hash from the npm registry.
 INTEGRITY = "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="
 
 
 @pytest.fixture(scope="module")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The checker's script, from the npm registry."""
+    """The script of axe, from the npm registry."""
     if not shutil.which("npm"):
         pytest.fail("npm is missing: apt-get install npm")
     folder = tmp_path_factory.mktemp("axe")
@@ -58,7 +58,7 @@ def violations(browser: Browser, axe: str) -> list[str]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("runs", [0, 40])
-def test_the_report(browser: Browser, axe: str, tmp_path: Path, scheme: str, runs: int):
+def test_report_breaks_no_accessibility_rule(browser: Browser, axe: str, tmp_path: Path, scheme: str, runs: int):
     path = tmp_path / "report.html"
     path.write_text(render(history(runs, 8), "dev.analytics", 30, REPORT_TIME), encoding="utf-8")
     browser.open(path, scheme=scheme)
@@ -67,7 +67,7 @@ def test_the_report(browser: Browser, axe: str, tmp_path: Path, scheme: str, run
 
 @pytest.mark.parametrize("page", ["index", "tutorial", "reference/settings", "runbooks/pipeline-failed"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_site(browser: Browser, axe: str, site: Path, page: str, width: int):
+def test_site_breaks_no_accessibility_rule(browser: Browser, axe: str, site: Path, page: str, width: int):
     browser.open(site / f"{page}.html", width)
     assert violations(browser, axe) == []
 

@@ -1,4 +1,4 @@
-"""A copy of the template does without packages/: it runs, tests, lints, and builds models from its wheels alone."""
+"""A copy of the template runs, tests, lints and builds models with its wheels and without packages/."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ VENVS = REPOSITORY / ".local" / "venvs"
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory) -> Path:
-    """A committed copy with a tools environment of its own. uv and the image of MWAA are this checkout's."""
+    """A committed copy with its own tools environment. It shares uv and MWAA's image with this checkout."""
     folder = tmp_path_factory.mktemp("copy")
     template = committed_copy(folder / "template")
     copy = folder / "my-data"
@@ -44,14 +44,14 @@ def make(copy: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_a_copy_releases_and_runs_its_pipeline(copy):
+def test_copy_releases_and_runs_its_pipeline(copy):
     assert not (copy / "packages").exists()
     make_output = make(copy, "run")
     assert "Alerts: none" in make_output
     assert "success" in make_output
 
 
-def test_a_copy_builds_a_new_model(copy):
+def test_copy_builds_a_new_model(copy):
     make(copy, "new-model", "NAME=orders", "LAYER=marts")
     model = copy / "dbt_project" / "models" / "marts" / "orders.sql"
     model.write_text("select 1 as orders_key\n")
@@ -66,11 +66,11 @@ def test_a_copy_builds_a_new_model(copy):
         make(copy, "down")
 
 
-def test_a_copy_passes_its_linters_and_scanners(copy):
+def test_copy_passes_its_linters_and_scanners(copy):
     make(copy, "lint", "scan")
 
 
-def test_a_copy_passes_its_tests(copy):
+def test_copy_passes_its_tests(copy):
     make_output = make(copy, "test")
     assert "failed" not in make_output
     assert not git(copy, "status", "--porcelain").stdout

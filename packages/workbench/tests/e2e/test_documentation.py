@@ -1,6 +1,6 @@
-"""The documentation, played in a fresh copy: its commands are typed, its files written, in the order of the site.
+"""The documented commands work in a new copy, in the order of the site's pages.
 
-A block of `sh` is typed, unless its first line says what it `# needs` that a laptop lacks. One with a title is a file.
+The test runs each `sh` block, unless its first line is `# needs …`. A block with a title is written to that file.
 """
 
 import json
@@ -29,7 +29,7 @@ IDENTITY = {f"GIT_{who}_{what}": "test@example.com" for who in ("AUTHOR", "COMMI
 
 
 def pages() -> list[str]:
-    """Markdown files in the order of the site's navigation, without generated pages."""
+    """Return the Markdown files in the order of the site's navigation, without generated pages."""
 
     def files(entry: Any) -> Iterator[str]:
         if isinstance(entry, str):
@@ -54,7 +54,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
 
 @pytest.fixture(scope="module")
 def typed() -> set[str]:
-    """Blocks of the pages so far; the same drill need not be played for each page that shows it."""
+    """The blocks that have run so far. A drill that several pages show runs only once."""
     return set()
 
 

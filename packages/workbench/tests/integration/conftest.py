@@ -55,7 +55,7 @@ models:
 
 @pytest.fixture(scope="session", autouse=True)
 def _quick_flags() -> Iterator[None]:
-    """Spare dbt the search for the module that asks for each behavior flag: below pytest it takes a second a command.
+    """Skip dbt's search for the module that reads each behavior flag. Under pytest it takes a second per command.
 
     A private name of dbt-common 1.39.0. dbt uses its result only in a warning.
     """
@@ -77,7 +77,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(template: Path) -> Path:
-    """The project's folder, for a test to change; always the same one, so that dbt need not read all of it again."""
+    """The project's folder, which tests can change. It is always the same folder, so dbt can use partial parsing."""
     folder = template.with_name("copy") / "shop"
     shutil.rmtree(folder, ignore_errors=True)
     return shutil.copytree(template, folder)
@@ -85,7 +85,7 @@ def folder(template: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def warehouse_settings(start_redshift, tmp_path_factory) -> Settings:
-    """Of a warehouse with the user that models are built as."""
+    """Settings of a warehouse with the user that builds the models."""
     state = tmp_path_factory.mktemp("warehouse")
     Passwords.generate(state)
     warehouse = start_redshift(state=state)
@@ -98,6 +98,6 @@ def warehouse_settings(start_redshift, tmp_path_factory) -> Settings:
 
 @pytest.fixture
 def settings(warehouse_settings: Settings) -> Settings:
-    """Of a running warehouse in which nothing is built."""
+    """Settings of a running warehouse without models."""
     drop_schemas(warehouse_settings, "dbt_", but="")
     return warehouse_settings

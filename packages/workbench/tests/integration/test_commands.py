@@ -23,7 +23,7 @@ def test_build_adds_missing_parents_and_shows_changes(settings: Settings, folder
     (folder / "seeds/sales.csv").write_text("sale_id,item,amount\n1,pen,5\n2,desk,101\n4,bed,50\n")
     assert commands.build(settings, "sales+", folder=folder) == 0
     second = capsys.readouterr().out
-    # `item` is a key by its test; dear_items has none.
+    # `item` is a key because of its test. dear_items has no key.
     assert "+1 rows, -1 rows, 1 rows changed" in second
     assert "desk  amount: 100 → 101" in second
     assert "+2 rows, -2 rows" in second
@@ -165,7 +165,7 @@ MODEL = "models/marts/dear_items.sql"
         ),
     ],
 )
-def test_parse_errors_have_place_and_hint(
+def test_parse_errors_name_file_and_line_with_a_hint(
     settings: Settings, folder: Path, file: str, text: str, where: str, message: str, hint: str | None
 ):
     (folder / file).write_text(text)
@@ -216,7 +216,7 @@ def test_parse_errors_have_place_and_hint(
         ),
     ],
 )
-def test_build_errors_have_place_and_hint(
+def test_build_errors_name_file_and_line_with_a_hint(
     settings: Settings, folder: Path, capsys, file: str, text: str, lines: list[str]
 ):
     (folder / file).write_text(text)

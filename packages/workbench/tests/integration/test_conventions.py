@@ -1,4 +1,4 @@
-"""Each convention is broken once in a project of mistakes; the messages say which text to add."""
+"""A project breaks each convention once, and the messages name the text to add."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -90,7 +90,7 @@ FILES = {
     ),
 }
 
-# File, rule, and what the message says.
+# File, rule and message.
 EXPECTED = [
     ("models/staging/stg_bare.sql", "model_is_described", "add `description: <one row is …>` to stg_bare"),
     (

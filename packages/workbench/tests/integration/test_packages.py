@@ -42,7 +42,7 @@ def distributions(tmp_path_factory) -> Path:
 
 
 def sources(package: str) -> set[str]:
-    """The files of a package's modules, as git knows them."""
+    """Return the tracked files of a package's modules."""
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "src"]
     done = subprocess.run(listed, cwd=REPOSITORY / "packages" / package, capture_output=True, text=True, check=True)
     names = {name.removeprefix("src/") for name in done.stdout.splitlines()}
@@ -65,7 +65,7 @@ def test_twine_accepts_every_distribution(distributions):
 
 
 @pytest.mark.parametrize("name", PACKAGES)
-def test_a_wheel_has_all_files_of_its_modules_and_no_others(distributions, name):
+def test_wheel_has_all_files_of_its_modules_and_no_others(distributions, name):
     (wheel,) = distributions.glob(f"{name}-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         files = {file for file in archive.namelist() if ".dist-info/" not in file}
@@ -73,7 +73,7 @@ def test_a_wheel_has_all_files_of_its_modules_and_no_others(distributions, name)
 
 
 @pytest.mark.parametrize("name", PACKAGES)
-def test_a_source_distribution_has_what_a_wheel_is_built_from(distributions, name):
+def test_source_distribution_contains_the_sources_of_its_wheel(distributions, name):
     (sdist,) = distributions.glob(f"{name}-*.tar.gz")
     with tarfile.open(sdist) as archive:
         files = {file.partition("/")[2] for file in archive.getnames()}
@@ -81,7 +81,7 @@ def test_a_source_distribution_has_what_a_wheel_is_built_from(distributions, nam
     assert not [file for file in files if file.startswith((".local", ".git/"))]
 
 
-def test_the_wheels_bring_what_a_copy_needs_besides_code(distributions):
+def test_wheels_contain_the_data_files_that_a_copy_needs(distributions):
     needed = {
         "mwaa_workbench": {"workbench/requirements/tools.txt", "workbench/requirements/scan.txt"},
         "mwaa_local": {"mwaa_local/requirements/mwaa.txt"},
@@ -90,7 +90,7 @@ def test_the_wheels_bring_what_a_copy_needs_besides_code(distributions):
         assert files <= sources(PACKAGES[name])
 
 
-def test_a_build_for_a_copy_pins_the_wheels_and_is_reproducible(tmp_path):
+def test_build_for_a_copy_pins_the_wheels_and_is_reproducible(tmp_path):
     for folder in ("first", "second"):
         done = build(tmp_path / folder)
         assert done.returncode == 0, done.stderr
@@ -100,7 +100,7 @@ def test_a_build_for_a_copy_pins_the_wheels_and_is_reproducible(tmp_path):
     assert {path.suffix for path in (tmp_path / "first").iterdir()} == {".whl", ".txt"}
 
 
-def test_a_tag_that_is_not_the_version_publishes_nothing(tmp_path):
+def test_tag_that_differs_from_the_version_publishes_nothing(tmp_path):
     done = build(tmp_path, "--publish", GITHUB_REF_NAME="v99.0.0")
     assert done.returncode == 1
     assert done.stderr.startswith("the tag v99.0.0 does not match version ")

@@ -1,4 +1,4 @@
-"""`make site`: the reference is written from the code, and a link to nowhere stops the build."""
+"""`make site` generates the reference from the code and fails on a broken link."""
 
 import shutil
 import subprocess

@@ -63,7 +63,7 @@ def first_copy(template, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def newer_template(template, first_copy) -> Path:
-    """The template after a release that changes a file of every kind. The copy is one of the version before."""
+    """The template after a release that changes a file of every kind. The copy has the previous version."""
     for name in ("startup.sh", "requirements.txt", ".github/workflows/release.yml", "dags/pipelines.yml", "README.md"):
         path = template / name
         path.write_text(f"{path.read_text()}# version 2\n")
@@ -78,7 +78,7 @@ def newer_template(template, first_copy) -> Path:
 
 @pytest.fixture
 def copy(first_copy, tmp_path) -> Path:
-    """A copy that a team has worked in: committed, with a model and with changes of its own."""
+    """A committed copy with a model and other changes of a team."""
     folder = tmp_path / "copy"
     git(first_copy, "commit", "--quiet", "--message", "Start")
     clone(first_copy, folder)
@@ -100,14 +100,14 @@ def test_start_fresh_refuses_uncommitted_changes(template, tmp_path):
 
 
 @pytest.mark.parametrize(("answer", "code"), [("", 2), ("no\n", 1)])
-def test_start_fresh_changes_nothing_without_a_yes(template, tmp_path, answer, code):
+def test_start_fresh_changes_nothing_without_confirmation(template, tmp_path, answer, code):
     folder = clone(template, tmp_path / "clone")
     done = workbench(folder, "start-fresh", answer=answer)
     assert done.returncode == code, done.stdout + done.stderr
     assert changed(folder) == ""
 
 
-def test_start_fresh_needs_to_know_the_template(template, tmp_path):
+def test_start_fresh_needs_the_address_of_the_template(template, tmp_path):
     folder = clone(template, tmp_path / "clone")
     git(folder, "remote", "remove", "origin")
     done = workbench(folder, "start-fresh", "--yes")
@@ -116,7 +116,7 @@ def test_start_fresh_needs_to_know_the_template(template, tmp_path):
     assert changed(folder) == ""
 
 
-def test_a_copy_is_small_and_has_wheels_instead_of_packages(first_copy):
+def test_copy_is_small_and_has_wheels_instead_of_packages(first_copy):
     files = git(first_copy, "ls-files").stdout.splitlines()
     assert len(files) <= MOST_FILES
     texts = [path.read_text() for name in files if (path := first_copy / name).suffix not in {".whl", ".png"}]
@@ -127,24 +127,24 @@ def test_a_copy_is_small_and_has_wheels_instead_of_packages(first_copy):
     assert not [text for text in texts if "copier: if" in text or "copier: endif" in text]
 
 
-def test_a_copy_names_no_file_that_it_does_not_have(first_copy):
+def test_copy_does_not_mention_files_of_packages(first_copy):
     packages = "|".join([r"\*", *(path.name for path in (REPOSITORY / "packages").iterdir())])
     for name in git(first_copy, "ls-files").stdout.splitlines():
-        # The script that installs the packages serves the template as well.
+        # The template uses the same bootstrap script.
         if not name.endswith(".whl") and name != ".ci/bootstrap.sh":
             assert not re.search(rf"packages/({packages})", (first_copy / name).read_text()), name
 
 
-def test_the_links_of_a_copy_lead_to_its_files(first_copy):
+def test_links_in_a_copy_resolve(first_copy):
     pages = [first_copy / name for name in git(first_copy, "ls-files", "*.md").stdout.splitlines()]
     assert pages
     targets = [(page, target) for page in pages for target in re.findall(r"\]\(([^)#:]+)[)#]", page.read_text())]
-    # Written by `make site`.
+    # `make site` generates this folder.
     broken = [(page.name, target) for page, target in targets if not (page.parent / target).exists()]
     assert [link for link in broken if "reference/" not in link[1]] == []
 
 
-def test_a_copy_is_a_sound_project_without_the_sample(first_copy, tmp_path):
+def test_copy_is_a_valid_project_without_the_sample(first_copy, tmp_path):
     project = first_copy / "dbt_project"
     assert {path.parent.name for path in project.rglob(".gitkeep")} == {"staging", "marts", "seeds", "snapshots"}
     assert not list(project.glob("models/marts/*.sql"))
@@ -154,7 +154,7 @@ def test_a_copy_is_a_sound_project_without_the_sample(first_copy, tmp_path):
     assert problems(manifest) == []
 
 
-def test_a_copy_cannot_start_fresh_again(copy):
+def test_copy_cannot_start_fresh_again(copy):
     done = workbench(copy, "start-fresh", "--yes")
     assert done.returncode == 2
     assert "is a copy already" in done.stderr
@@ -180,8 +180,8 @@ def test_copier_makes_the_same_copy(template, first_copy, tmp_path):
     ]
 
 
-def test_upgrade_replaces_machinery_and_leaves_the_teams_files(newer_template, copy):
-    # Not part of the new version: no conflict.
+def test_upgrade_replaces_machinery_and_keeps_the_teams_files(newer_template, copy):
+    # The new version does not change this file, so there is no conflict.
     upgrade_output = workbench(copy, "upgrade")
     assert upgrade_output.returncode == 2
     assert "+# version 2" in upgrade_output.stdout
@@ -210,7 +210,7 @@ def test_upgrade_replaces_machinery_and_leaves_the_teams_files(newer_template, c
     assert (done.returncode, done.stdout) == (0, "This copy has the template's newest version already.\n")
 
 
-def test_upgrade_refuses_a_file_that_was_changed_here_too(newer_template, copy):
+def test_upgrade_refuses_a_file_that_the_team_changed_too(newer_template, copy):
     startup = copy / "startup.sh"
     startup.write_text(startup.read_text().replace("#!/bin/bash\n", "#!/bin/bash\n# ours\n"))
     commit(copy, "our startup.sh")
@@ -224,7 +224,7 @@ def test_upgrade_refuses_a_file_that_was_changed_here_too(newer_template, copy):
 
 
 @pytest.mark.slow
-def test_upgrade_takes_another_address_of_the_template(newer_template, copy, tmp_path):
+def test_upgrade_accepts_a_new_address_of_the_template(newer_template, copy, tmp_path):
     newer_template.rename(tmp_path / "moved")
     try:
         lost = workbench(copy, "upgrade", "--yes")
@@ -263,7 +263,7 @@ def bootstrap(folder: Path, state: Path, *options: str) -> subprocess.CompletedP
     )
 
 
-def test_a_copy_installs_its_wheels(copy, tmp_path):
+def test_copy_installs_its_wheels(copy, tmp_path):
     state = tmp_path / "state"
     assert bootstrap(copy, state, "--check").returncode == 1
     done = bootstrap(copy, state)
@@ -280,7 +280,7 @@ def test_a_copy_installs_its_wheels(copy, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("damage", "message"),
     [
         ("rm wheels/mwaa_release-*", "mwaa-release was not found"),
         ("for wheel in wheels/mwaa_local-*; do echo >> $wheel; done", "Failed to download `mwaa-local=="),
@@ -292,8 +292,8 @@ def test_a_copy_installs_its_wheels(copy, tmp_path):
         ("rm wheels/requirements.txt", "wheels/requirements.txt is missing"),
     ],
 )
-def test_a_copy_with_missing_or_wrong_wheels_says_how_to_restore_them(copy, tmp_path, spoil, message):
-    subprocess.run(["sh", "-c", spoil], cwd=copy, check=True)
+def test_missing_or_wrong_wheels_error_says_how_to_restore_them(copy, tmp_path, damage, message):
+    subprocess.run(["sh", "-c", damage], cwd=copy, check=True)
     done = bootstrap(copy, tmp_path / "state")
     assert done.returncode == 2
     assert message in done.stderr

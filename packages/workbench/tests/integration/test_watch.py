@@ -23,7 +23,7 @@ def folder(template: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def loop(warehouse_settings: Settings, folder: Path) -> Iterator[Loop]:
-    """The loop of a project that is built already."""
+    """The watch loop of a project that is already built."""
     drop_schemas(warehouse_settings, "dbt_", but="")
     assert build(warehouse_settings, "", folder=folder) == 0
     with project(warehouse_settings, folder) as (dbt_project, connection):
@@ -32,7 +32,7 @@ def loop(warehouse_settings: Settings, folder: Path) -> Iterator[Loop]:
 
 @pytest.fixture
 def save(loop: Loop, folder: Path, capsys) -> Save:
-    """Writes a file, and returns what the loop shows."""
+    """A function that writes a file and returns the output of the watch loop."""
 
     def go(name: str, text: str) -> str:
         (folder / name).parent.mkdir(exist_ok=True)
@@ -57,7 +57,7 @@ def test_failed_nodes_are_retried_with_the_next_save(save: Save):
     right = "select item, cast(sum(amount) as bigint) as amount from {{ ref('stg_sales') }} group by 1\n"
     output = save("models/marts/items.sql", right.replace("sum(amount)", "sum(amont)"))
     assert 'column "amont" does not exist' in output
-    # A project that cannot be read: the next save builds these changes too.
+    # dbt cannot parse the project now. The next save builds these changes too.
     assert "unexpected" in save("models/marts/dear_items.sql", "select {{ 1\n")
     assert "1 failed" in save("models/marts/dear_items.sql", "select item, amount from {{ ref('items') }}\n")
     output = save("models/marts/items.sql", right)

@@ -30,7 +30,7 @@ def test_packages_import_only_the_packages_below_them() -> None:
 
 
 @pytest.mark.parametrize("folder", ["dags", "lambda"])
-def test_deployed_code_imports_only_what_is_deployed(folder: str) -> None:
+def test_deployed_code_imports_only_deployed_packages(folder: str) -> None:
     files = sorted((REPOSITORY / folder).rglob("*.py"))
     assert files
     for path in files:
@@ -59,7 +59,7 @@ def test_each_package_declares_the_packages_it_imports() -> None:
 OF_THE_SAMPLE = ("mwaa_release/sample_data.py", "mwaa_local/testing/")
 
 
-def test_no_package_knows_the_names_of_the_sample() -> None:
+def test_packages_do_not_use_names_of_the_sample() -> None:
     files = [
         path
         for path in REPOSITORY.glob("packages/*/src/**/*.py")
