@@ -3,6 +3,9 @@
 import bz2
 import gzip
 import json
+import subprocess
+import sys
+import time
 
 import boto3
 import pytest
@@ -194,3 +197,29 @@ def test_unload_refuses_existing_files(run, s3):
         run(f"unload ('select 2') to '{where}' iam_role default")
     run(f"unload ('select 3') to '{where}' iam_role default allowoverwrite")
     assert s3.get_object(Bucket=BUCKET, Key="occupied/0000_part_00")["Body"].read() == b"3\n"
+
+
+def test_a_client_killed_during_copy_leaves_no_half_load(run, put, warehouse):
+    where = put(*["".join(f"{number},x\n" for number in range(100_000))] * 10)
+    program = (
+        "import redshift_connector, sys\n"
+        f"connection = redshift_connector.connect(host={warehouse.host!r}, port={warehouse.port}, ssl=False,"
+        f" user={warehouse.user!r}, password={warehouse.password!r}, database='dev')\n"
+        "print(connection.run('select pg_backend_pid()')[0][0], flush=True)\n"
+        f"connection.run(\"copy loaded (a, b) from '{where}' iam_role default csv delimiter ','\")\n"
+    )
+    client = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    session = int(client.stdout.readline())
+    deadline = time.monotonic() + 30
+    while (
+        run(f"select count(*) from svv_transactions where pid = {session}") == [["0"]] and time.monotonic() < deadline
+    ):
+        time.sleep(0.02)
+    client.kill()
+    client.wait()
+    while run(f"select count(*) from stv_sessions where process = {session}") != [["0"]]:
+        assert time.monotonic() < deadline, "the session of the killed client is still there"
+        time.sleep(0.1)
+    assert run("select count(*) from loaded") == [["0"]]
+    run(f"copy loaded (a, b) from '{where}0' iam_role default csv")
+    assert run("select count(*) from loaded") == [["100000"]]

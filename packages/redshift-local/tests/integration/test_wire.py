@@ -270,3 +270,23 @@ def test_psql_describes_relations(warehouse, connection):
     ]
     assert "len" in psql(warehouse, r"\df len")
     connection.run("drop table described cascade")
+
+
+def test_connections_above_the_limit_are_refused(warehouse):
+    connections = []
+
+    def connect_until_refused() -> None:
+        while len(connections) < 500:
+            connections.append(warehouse.connect())
+
+    try:
+        with pytest.raises(redshift_connector.Error, match=r"connection limit .* exceeded"):
+            connect_until_refused()
+        assert len(connections) > 50
+        connections.pop().close()
+        time.sleep(0.5)  # the server notices the end of a connection a moment later
+        connections.append(warehouse.connect())
+        assert connections[-1].run("select 1") == ([1],)
+    finally:
+        for connection in connections:
+            connection.close()

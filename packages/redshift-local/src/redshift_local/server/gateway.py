@@ -11,13 +11,16 @@ from redshift_local.catalog.bind_late import ViewNames
 from redshift_local.parse import longnames
 from redshift_local.protocol import login, wire
 from redshift_local.server.journal import Journal, Who
-from redshift_local.server.postgres import Postgres
+from redshift_local.server.postgres import SETTINGS, Postgres
 from redshift_local.server.session import Session, Stream
 from redshift_local.settings import HOST
 
 # Redshift's version: its connector behaves differently with PostgreSQL's.
 SERVER_VERSION = "8.0.2"
 _LOGIN_SECONDS = 60
+# PostgreSQL's connections, without its reserved ones and those of the gateway itself.
+_LOGINS_AT_A_TIME = 4
+_MAX_SESSIONS = int(SETTINGS["max_connections"]) - 10
 # Start-up parameters that are passed on. PostgreSQL refuses Redshift's, such as client_protocol_version.
 _PASSED_ON = ("application_name", "datestyle", "extra_float_digits", "options")
 
@@ -35,6 +38,8 @@ class Gateway:
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task] = set()
         self._views: dict[str, ViewNames] = {}
+        self._logins = asyncio.Semaphore(_LOGINS_AT_A_TIME)
+        self._sessions = 0
 
     async def start(self) -> None:
         """Listen. Raises OSError if the port is in use."""
@@ -76,14 +81,24 @@ class Gateway:
             parameters = await self._startup(reader, writer)
             if parameters is None:
                 return
-            server = await self._login(reader, writer, parameters)
-        if server is None:
-            return
+            if self._sessions >= _MAX_SESSIONS:
+                # Redshift's words. Its limit is 500.
+                text = f'connection limit "{_MAX_SESSIONS}" exceeded for non-bootstrap users'
+                writer.write(wire.error("53300", text, "close a connection, or wait", severity="FATAL"))
+                return
+            self._sessions += 1
         try:
-            await self.converse((reader, writer), server, parameters)
+            async with asyncio.timeout(_LOGIN_SECONDS):
+                server = await self._login(reader, writer, parameters)
+            if server is None:
+                return
+            try:
+                await self.converse((reader, writer), server, parameters)
+            finally:
+                # Without a Terminate message, so that PostgreSQL rolls back.
+                server[1].close()
         finally:
-            # Without a Terminate message, so that PostgreSQL rolls back.
-            server[1].close()
+            self._sessions -= 1
 
     async def converse(self, client: Stream, server: Server, parameters: dict[str, str]) -> None:
         """Serve a logged-in client until one side disconnects.
@@ -170,8 +185,8 @@ class Gateway:
         return self._views[database]
 
     async def _verifier(self, user: str) -> str | None:
-        connection = await psycopg.AsyncConnection.connect(self.postgres.conninfo("postgres"), autocommit=True)
-        async with connection:
+        database = self.postgres.conninfo("postgres")
+        async with self._logins, await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
             question = (
                 "select rolpassword from pg_authid where rolname = %s and rolcanlogin"
                 " and coalesce(rolvaliduntil > now(), true)"
