@@ -15,6 +15,7 @@ from typing import Annotated  # noqa: E402
 
 import typer  # noqa: E402
 
+from redshift_local.server.closed import DISK_FULL, reason  # noqa: E402
 from redshift_local.server.gateway import Gateway  # noqa: E402
 from redshift_local.server.install import install  # noqa: E402
 from redshift_local.server.postgres import Postgres  # noqa: E402
@@ -71,7 +72,8 @@ def serve(
             ready += f"\n{dsn(port, password)}"
         code = asyncio.run(_serve(postgres, port, parent, ready))
     except (SetupError, OSError) as problem:
-        print(f"Set-up failed: {problem}", file=sys.stderr)
+        code, text = reason(postgres) if postgres is not None else ("", "")
+        print(f"Set-up failed: {text if code == DISK_FULL else problem}", file=sys.stderr)
         code = SETUP_FAILED
     finally:
         # A second Ctrl-C must not interrupt the shutdown of PostgreSQL.
@@ -105,11 +107,10 @@ async def _serve(postgres: Postgres, port: int, parent: int | None, ready: str) 
             await asyncio.wait_for(stopped.wait(), 0.5)
         except TimeoutError:
             if postgres.process.poll() is not None:
-                print(
-                    f"PostgreSQL stopped with exit code {postgres.process.returncode}; see {postgres.log}."
-                    " Start the warehouse again: committed data is safe.",
-                    file=sys.stderr,
-                )
+                code, text = reason(postgres)
+                if code != DISK_FULL:
+                    text = f"see {postgres.log}. Start the warehouse again: committed data is safe"
+                print(f"PostgreSQL stopped with exit code {postgres.process.returncode}; {text}.", file=sys.stderr)
                 stop(POSTGRES_DIED)
             elif parent not in (None, os.getppid()):
                 stop(0)

@@ -6,6 +6,8 @@ import pytest
 
 from redshift_local.plan import Plan
 from redshift_local.protocol import wire
+from redshift_local.server.closed import full_disk, reason
+from redshift_local.server.postgres import Postgres
 from redshift_local.server.segment import Answers, Segment
 
 READY = wire.message(b"Z", b"I")
@@ -187,3 +189,18 @@ def test_described_columns_and_parameters_are_recorded(answers):
     rewritten = wire.message(b"D", struct.pack("!Hi", 1, 2) + b"0a")
     bound = wire.message(b"2")
     assert answers.take(bytearray(bound + row + complete("SELECT 1"))) == bound + rewritten + complete("SELECT 1")
+
+
+def test_errors_of_a_full_disk_name_the_folder(completed):
+    answers = Answers(lambda *fields: completed.append(fields), "/data/warehouse")
+    add(answers, Plan("insert"))
+    problem = wire.error("53100", "could not extend file: No space left on device", "Check free disk space.")
+    [hint] = [part for part in answers.take(bytearray(problem)).split(b"\0") if part.startswith(b"H")]
+    assert hint.startswith(b"Hthe disk is full: /data/warehouse. Free some space")
+
+
+def test_a_full_disk_is_the_reason_why_postgres_stopped(tmp_path):
+    postgres = Postgres(tmp_path)
+    assert reason(postgres)[0] == "57P01"
+    postgres.log.write_text('PANIC:  could not write to file "pg_wal/xlogtemp.7": No space left on device\n')
+    assert reason(postgres) == ("53100", full_disk(tmp_path))

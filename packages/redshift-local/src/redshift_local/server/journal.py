@@ -44,7 +44,7 @@ class Journal:
 
     def __init__(self, postgres: Postgres) -> None:
         """Start with query ids above those of earlier starts."""
-        self._postgres = postgres
+        self.postgres = postgres
         self._numbers = itertools.count(int(time.time() * 1000))
         self._waiting: dict[str, list[tuple[str, tuple]]] = {}
         self._lock = asyncio.Lock()
@@ -102,7 +102,7 @@ class Journal:
     async def _connection(self, database: str) -> psycopg.AsyncConnection:
         connection = self._connections.get(database)
         if connection is None or connection.closed:
-            conninfo = self._postgres.conninfo(database)
+            conninfo = self.postgres.conninfo(database)
             connection = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
             await connection.execute("SET application_name = 'pg_redshift journal'")
             self._connections[database] = connection

@@ -16,6 +16,7 @@ from redshift_local.plan import Plan, unsupported
 from redshift_local.protocol import wire
 from redshift_local.protocol.bind import of_bytes
 from redshift_local.protocol.retype import Row
+from redshift_local.server.closed import DISK_FULL, full_disk
 
 # Error fields with positions in PostgreSQL's source, in helper functions or in the translated text.
 _NOT_FOR_CLIENTS = "PpqWFLR"
@@ -73,10 +74,14 @@ class Answers:
 
     Args:
         completed: called with each finished statement: plan, start in seconds since 1970, tag, error fields.
+        folder: where the data is, for messages.
     """
 
-    def __init__(self, completed: Callable[[Plan, float, str, dict[str, str] | None], None]) -> None:
+    def __init__(
+        self, completed: Callable[[Plan, float, str, dict[str, str] | None], None], folder: object = ""
+    ) -> None:
         """Start without pending statements."""
+        self._folder = folder
         self.segments: deque[Segment] = deque()
         self.status = b"I"
         self._completed = completed
@@ -151,6 +156,8 @@ class Answers:
         if plan is not None:
             self._completed(plan, started, "", segment.failed)
         fields = segment.failed
+        if fields.get("C") == DISK_FULL:
+            fields["H"] = full_disk(self._folder)
         if fields.get("C") == "23502" and "c" in fields:
             fields["M"] = f"Cannot insert a NULL value into column {fields['c']}"  # Redshift's words
         if fields.get("C") == "42P01" and (name := _NO_SYSTEM_VIEW.match(fields.get("M", ""))):

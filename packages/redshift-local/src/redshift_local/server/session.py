@@ -14,6 +14,7 @@ from redshift_local.parse import longnames
 from redshift_local.plan import Plan, Refused, raising
 from redshift_local.protocol import wire
 from redshift_local.protocol.bind import as_hexadecimal, inferred
+from redshift_local.server.closed import reason
 from redshift_local.server.journal import READS, Journal, Who
 from redshift_local.server.segment import Answers, Segment
 from redshift_local.translate.translator import translate, translate_long
@@ -35,7 +36,7 @@ class Session:
         self.journal, self.who = journal, who
         self.views = views  # of this database; shared by its sessions
         self.label = "default"  # the query group
-        self._answers = Answers(self._completed)
+        self._answers = Answers(self._completed, journal.postgres.folder)
         self._open: Segment | None = None  # the extended-protocol segment that no Sync has closed yet
         self._statements: dict[str, Plan] = {}
         self._portals: dict[str, Plan] = {}
@@ -88,9 +89,14 @@ class Session:
     async def _from_server(self) -> None:
         buffer = bytearray()
         try:
-            while chunk := await self.server_reader.read(_CHUNK):
-                buffer += chunk
-                self.client_writer.write(self._answers.take(buffer))
+            with contextlib.suppress(ConnectionError):
+                while chunk := await self.server_reader.read(_CHUNK):
+                    buffer += chunk
+                    self.client_writer.write(self._answers.take(buffer))
+                    await self.client_writer.drain()
+            if any(segment.failed is None for segment in self._answers.segments):
+                code, text = reason(self.journal.postgres)
+                self.client_writer.write(wire.error(code, text, severity="FATAL"))
                 await self.client_writer.drain()
         finally:
             for segment in self._answers.segments:
