@@ -1,4 +1,4 @@
-"""Benchmarks: each figure beside an alternative that is measured in the same run on the same machine.
+"""Benchmarks: each figure is compared with an alternative that is measured in the same run on the same machine.
 
 A module of this package is a suite. Its `run(say)` measures and returns figures; `say` shows the progress.
 """
@@ -22,9 +22,9 @@ class Figure:
     """One measured figure.
 
     Attributes:
-        name: of the measurement.
+        name: the name of the measurement.
         value: the median, in `unit`.
-        unit: such as "s", "ms" or "MB".
+        unit: the unit, such as "s", "ms" or "MB".
         against: the alternative measured in the same run, or None without one.
         baseline: the alternative's median, in `unit`.
         goal: the highest acceptable ratio (with an alternative) or value (without), or None.
@@ -39,29 +39,29 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        """Value by baseline."""
+        """Return value / baseline, or None without an alternative."""
         return self.value / self.baseline if self.baseline else None
 
     @property
     def met(self) -> bool | None:
-        """Whether the goal is met; None without a goal."""
+        """Return whether the goal is met, or None without a goal."""
         measured = self.value if self.against is None else self.ratio
         return None if self.goal is None or measured is None else measured <= self.goal
 
 
 def interleaved(pairs: int, one: Callable[[], float], other: Callable[[], float]) -> tuple[float, float]:
-    """Measure two functions in turn, so that both see changes of the machine's speed, and return the medians."""
+    """Measure two functions alternately, so that the machine's speed affects both, and return the medians."""
     taken = [(one(), other()) for _ in range(pairs)]
     return statistics.median(first for first, _ in taken), statistics.median(second for _, second in taken)
 
 
 def suites() -> list[str]:
-    """Names of the suites."""
+    """Return the names of the suites."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def bench(names: list[str], output: Path) -> list[Figure]:
-    """Run the suites of these names (all, if none), show their figures, and write them to `output` as JSON.
+    """Run the named suites, or all without names, show their figures, and write them to `output` as JSON.
 
     Raises:
         SetupError: a suite does not exist.

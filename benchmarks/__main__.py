@@ -1,4 +1,4 @@
-"""`python -m benchmarks [SUITE ...]`: measure each suite beside an alternative, and write bench.json."""
+"""`python -m benchmarks [SUITE ...]`: run the suites and write bench.json."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""Benchmarks of the audit trail: what it adds to a dbt run, and how long its hook takes.
+"""Benchmarks of the audit trail: the time that it adds to a dbt run, and the duration of its hook.
 
-The alternatives are the same run with the audit switched off, and the obvious way to write the rows: one INSERT of
-VALUES. The packages dbt_artifacts and elementary are not compared: dbt's hub has them, but no package index.
+The alternatives are the same run with the audit disabled, and the obvious way to write the rows: one INSERT of
+VALUES. The packages dbt_artifacts and elementary are not compared, because only dbt's hub has them.
 """
 
 import json
@@ -17,7 +17,7 @@ import yaml
 
 from audit_report import DBT_PACKAGE
 from benchmarks import Figure, interleaved
-from benchmarks.warehouse.stand_ins import StandIns, seconds, started
+from benchmarks.warehouse.stand_ins import StandIns, running_stand_ins, seconds
 from mwaa_local.processes import base_environment
 from mwaa_local.settings import HOST, REPOSITORY, Passwords, SetupError
 from mwaa_release.manifest import install_packages
@@ -55,20 +55,20 @@ _VALUES = r"""
 
 
 def run(say: Callable[[str], None]) -> list[Figure]:
-    """Measure; takes about ten minutes.
+    """Measure the audit trail. This takes about ten minutes.
 
     Raises:
         SetupError: a stand-in did not start, or dbt failed.
     """
     say("starting a warehouse")
-    with started() as bench:
+    with running_stand_ins() as bench:
         project = _Project(bench)
         project.dbt("run", "--select", "audit_table")
         return [*_runs(project, say), *_hooks(project, say)]
 
 
 class _Project:
-    """The audit trail, and models that do nothing."""
+    """A dbt project with the audit trail and models that do nothing."""
 
     def __init__(self, bench: StandIns) -> None:
         self.folder = bench.settings.state / "project"
@@ -88,7 +88,7 @@ class _Project:
         install_packages(self.folder)
 
     def dbt(self, *arguments: str, **variables: object) -> Path:
-        """Run dbt with these vars; return its target folder, one for each choice of vars, parsed once."""
+        """Run dbt with these vars and return the target folder. Each set of vars has its own folder, parsed once."""
         target = self.folder / ("target_" + "_".join(f"{name}_{value}" for name, value in variables.items()))
         passwords = Passwords.load(self._bench.settings.state)
         environment = {
@@ -114,13 +114,13 @@ class _Project:
 
 
 def _runs(project: _Project, say: Callable[[str], None]) -> list[Figure]:
-    """Time and statements of a run with the audit and without."""
+    """Compare time and statements of a run with and without the audit."""
 
     def one(enabled: bool) -> float:
         say(f"dbt run of {_NODES} views, audit {'on' if enabled else 'off'}")
         return seconds(lambda: project.dbt("run", "--select", "path:models/nodes", audit_enabled=enabled))
 
-    # dbt replaces existing views in another way than it creates new ones.
+    # dbt uses other statements to replace existing views than to create new ones.
     one(True), one(False)
     on, off = interleaved(_PAIRS, lambda: one(True), lambda: one(False))
     sent = [
@@ -136,7 +136,7 @@ def _runs(project: _Project, say: Callable[[str], None]) -> list[Figure]:
 
 
 def _hooks(project: _Project, say: Callable[[str], None]) -> list[Figure]:
-    """Seconds of the on-run-end hook, as dbt reports them, for few results and many."""
+    """Measure the on-run-end hook for few and for many results, in seconds as dbt reports them."""
 
     def hook(nodes: int, **variables: object) -> float:
         say(f"the hook, {nodes * variables.get('times', 1):,} results")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import Figure, interleaved
-from benchmarks.warehouse.stand_ins import StandIns, seconds, started
+from benchmarks.warehouse.stand_ins import StandIns, running_stand_ins, seconds
 from mwaa_local.processes import base_environment
 from mwaa_local.settings import HOST, REPOSITORY, Passwords, SetupError
 from mwaa_local.stack import PROJECT
@@ -24,19 +24,19 @@ _WATCH = (
 
 
 def run(say: Callable[[str], None]) -> list[Figure]:
-    """Measure; takes about a minute.
+    """Measure both waiting times. This takes about a minute.
 
     Raises:
         SetupError: a stand-in did not start, or a measured command failed.
     """
-    with started() as bench:
+    with running_stand_ins() as bench:
         say("loading the sample data")
         developer = _Developer(bench)
         return [developer.save(say), developer.docs(say)]
 
 
 class _Developer:
-    """A copy of the project, and the warehouse to build it in."""
+    """A copy of the project, and a warehouse to build it in."""
 
     def __init__(self, bench: StandIns) -> None:
         self._settings = bench.settings
@@ -53,7 +53,7 @@ class _Developer:
         _load_sources(bench)
 
     def save(self, say: Callable[[str], None]) -> Figure:
-        """From saving a small model to the end of its result, against the same with plain dbt."""
+        """Measure the time from saving a small model to its result, compared with plain dbt."""
         say("a saved model")
         model = self.folder / _MODEL
         text = model.read_text()
@@ -90,7 +90,7 @@ class _Developer:
         )
 
     def docs(self, say: Callable[[str], None]) -> Figure:
-        """`make docs`; the goal is 20 s."""
+        """Measure `make docs`. The goal is 20 s."""
         say("documentation")
         command = [sys.executable, "-m", "workbench", "docs"]
         taken = [seconds(lambda: _run(command, REPOSITORY, self._environment)) for _ in range(_PAIRS)]

@@ -20,7 +20,7 @@ _CHANGED = Path("dbt_project", "models", "marts", "carriers.sql")
 
 
 def run(say: Callable[[str], None]) -> list[Figure]:
-    """Measure; takes about two minutes.
+    """Measure the hooks and linters. This takes about two minutes.
 
     Raises:
         SetupError: a measured command failed.
@@ -39,7 +39,7 @@ def _tool(name: str) -> str:
 
 
 def _hooks(clone: Path, say: Callable[[str], None]) -> Figure:
-    """The hooks on one changed model that is staged."""
+    """Measure the hooks for one changed and staged model."""
     say("hooks of one changed model")
     text = (clone / _CHANGED).read_text()
 
@@ -53,7 +53,7 @@ def _hooks(clone: Path, say: Callable[[str], None]) -> Figure:
 
 
 def _lint(clone: Path, say: Callable[[str], None]) -> Figure:
-    """`make lint` of 200 more models, each with its YAML, against sqlfluff alone on the same project."""
+    """Compare `make lint` of 200 additional models and their YAML with sqlfluff alone."""
     say(f"make lint of {_MODELS} models")
     marts = clone / _CHANGED.parent
     properties = (marts / "carriers.yml").read_text()

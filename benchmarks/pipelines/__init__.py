@@ -1,16 +1,16 @@
-"""Benchmarks of the DAGs: a run by a real scheduler beside bare `dbt build`, Cosmos untuned, and the article's design.
+"""Benchmarks of the DAGs: a run on a real scheduler compared with `dbt build`, default Cosmos, and the article's DAG.
 
-They start a stack of their own, and stop it. The alternatives are in alternatives.py.
+The suite starts and stops its own stack. The alternatives are in alternatives.py.
 """
 
 import statistics
 from collections.abc import Callable
 
 from benchmarks import Figure
-from benchmarks.pipelines.memory import watched
+from benchmarks.pipelines.memory import peak_memory
 from benchmarks.pipelines.parse import parse
 from benchmarks.pipelines.projects import Size
-from benchmarks.pipelines.scene import Scene, Taken, staged
+from benchmarks.pipelines.scene import RunTimes, Scene, staged
 
 _TINY = Size("tiny", 20, 0, 4)
 _SLOW = Size("slow", 100, 2, 8)
@@ -19,7 +19,7 @@ _BARE, _WATCHER, _LOCAL = "dbt build", "Cosmos's WATCHER, untuned", "the article
 
 
 def run(say: Callable[[str], None]) -> list[Figure]:
-    """Measure; takes about twenty minutes.
+    """Measure the DAGs. This takes about twenty minutes.
 
     Raises:
         SetupError: a stand-in did not start, or a run failed.
@@ -36,8 +36,8 @@ def run(say: Callable[[str], None]) -> list[Figure]:
 
 
 def _tiny(scene: Scene, say: Callable[[str], None]) -> list[Figure]:
-    """Models that take no time, to measure the overhead of Airflow and dbt."""
-    bare, ours, watcher = in_turn(
+    """Measure the overhead of Airflow and dbt with models that take no time."""
+    bare, ours, watcher = interleaved_runs(
         3,
         lambda: _bare(scene, _TINY, say),
         lambda: _dag(scene, "tiny", _TINY, say),
@@ -53,28 +53,28 @@ def _tiny(scene: Scene, say: Callable[[str], None]) -> list[Figure]:
         Figure(f"{last} (must: 2.5)", ours.models, "s", _BARE, bare.models, 1.8),
         Figure(last, ours.models, "s", _WATCHER, watcher.models),
         Figure(last, ours.models, "s", _LOCAL, local.models),
-        *where_it_goes(f"{_TINY.models} tiny models", ours),
+        *run_profile(f"{_TINY.models} tiny models", ours),
     ]
 
 
 def _slow(scene: Scene, say: Callable[[str], None]) -> list[Figure]:
-    """Models that the warehouse takes its time for. One process a task would take half an hour: not measured."""
-    bare, ours = in_turn(2, lambda: _bare(scene, _SLOW, say), lambda: _dag(scene, "slow", _SLOW, say))
+    """Measure models that are slow in the warehouse. The article's DAG is left out, because it takes half an hour."""
+    bare, ours = interleaved_runs(2, lambda: _bare(scene, _SLOW, say), lambda: _dag(scene, "slow", _SLOW, say))
     watcher = _dag(scene, "slow_watcher", _SLOW, say)
     models = f"{_SLOW.models} models of {_SLOW.seconds:g} s"
     name = f"{models} and their tests, {_SLOW.threads} threads: DAG run"
     return [
         Figure(f"{name} (must: 1.8)", ours.run, "s", _BARE, bare.run, 1.25),
         Figure(name, ours.run, "s", f"{_WATCHER}, once", watcher.run),
-        *where_it_goes(models, ours),
+        *run_profile(models, ours),
     ]
 
 
 def _memory(scene: Scene, say: Callable[[str], None]) -> list[Figure]:
-    """Memory of all processes of the stack, the warehouse's and AWS's included, all along a run."""
-    with watched(scene.settings.state) as idle:
+    """Measure the peak memory of all processes of the stack, including warehouse and AWS, during a run."""
+    with peak_memory(scene.settings.state) as idle:
         pass
-    with watched(scene.settings.state) as peak:
+    with peak_memory(scene.settings.state) as peak:
         _dag(scene, "many", _MANY, say)
     name = f"peak memory of the whole run, {_MANY.models} models"
     return [
@@ -83,35 +83,35 @@ def _memory(scene: Scene, say: Callable[[str], None]) -> list[Figure]:
     ]
 
 
-def in_turn(times: int, *measured: Callable[[], Taken]) -> list[Taken]:
-    """Measure several things in turn, so that a change of the machine's speed meets all; return their medians."""
+def interleaved_runs(times: int, *measured: Callable[[], RunTimes]) -> list[RunTimes]:
+    """Measure several functions alternately, so that the machine's speed affects all, and return the medians."""
     rounds = [[one() for one in measured] for _ in range(times)]
     return [median(list(taken)) for taken in zip(*rounds, strict=True)]
 
 
-def median(taken: list[Taken]) -> Taken:
-    """The median of each part."""
-    return Taken(*(statistics.median(parts) for parts in zip(*(vars(one).values() for one in taken), strict=True)))
+def median(taken: list[RunTimes]) -> RunTimes:
+    """Return the median of each part."""
+    return RunTimes(*(statistics.median(parts) for parts in zip(*(vars(one).values() for one in taken), strict=True)))
 
 
-def where_it_goes(name: str, ours: Taken) -> list[Figure]:
-    """The parts that a run's time is made of, one after another: the profile of a goal that is not met."""
+def run_profile(name: str, ours: RunTimes) -> list[Figure]:
+    """Split the duration of a run into consecutive parts, which show where a missed goal loses time."""
     ends = [
-        ("of it the audit group", ours.audit),
-        ("then dbt's start, until the first model begins", ours.first),
-        ("then the models", ours.models),
-        ("then their tests and the audit rows, until dbt is over", ours.dbt),
-        ("then the sensors that come after dbt, and the check", ours.run),
+        ("audit group", ours.audit),
+        ("start of dbt, until the first model starts", ours.first),
+        ("models", ours.models),
+        ("last tests and audit rows, until dbt ends", ours.dbt),
+        ("sensors after dbt, and dbt_check", ours.run),
     ]
     starts = [0.0, *(end for _, end in ends)]
     return [Figure(f"{name}, {part}", end - start, "s") for (part, end), start in zip(ends, starts, strict=False)]
 
 
-def _bare(scene: Scene, size: Size, say: Callable[[str], None]) -> Taken:
+def _bare(scene: Scene, size: Size, say: Callable[[str], None]) -> RunTimes:
     say(f"dbt build of {size.models} models")
     return scene.bare(size)
 
 
-def _dag(scene: Scene, dag_id: str, size: Size, say: Callable[[str], None]) -> Taken:
+def _dag(scene: Scene, dag_id: str, size: Size, say: Callable[[str], None]) -> RunTimes:
     say(f"a run of {dag_id}, {size.models} models")
     return scene.dag(dag_id, size)

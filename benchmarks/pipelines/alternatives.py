@@ -1,9 +1,9 @@
-"""DAG file of the alternatives: Cosmos as its documentation shows it. The benchmark puts it beside dags/pipelines.py.
+"""DAG file of the alternatives, which use Cosmos as its documentation shows. It is copied beside dags/pipelines.py.
 
-`<project>_watcher`: ExecutionMode.WATCHER for the whole project. `<project>_local`: the article's design, one dbt
-process for each model and each test; audit group, transform group, check. Release, dbt, database and threads are ours;
-beside Cosmos's defaults it only asks not to install dbt's packages, as there are none. What to make stands in
-alternatives.json: `[{"name": project, "schema": ..., "threads": ..., "modes": ["watcher", "local"]}]`.
+`<project>_watcher` uses ExecutionMode.WATCHER for the whole project. `<project>_local` is the article's design: one
+dbt process per model and per test, with an audit group, a transform group and a check. Both use this repository's
+release, dbt, database and threads, and Cosmos's defaults without `dbt deps`. alternatives.json lists the DAGs:
+`[{"name": project, "schema": ..., "threads": ..., "modes": ["watcher", "local"]}]`.
 """
 
 import json
@@ -28,7 +28,7 @@ from cosmos.profiles import RedshiftUserPasswordProfileMapping
 from mwaa_pipelines.release import current_release
 from mwaa_pipelines.worker import dbt_executable
 
-# startup.sh sets these for the environment; here Cosmos's own defaults hold.
+# startup.sh changes these settings. Set Cosmos's defaults again.
 settings.enable_cache = settings.enable_dag_versioning = settings.enable_watcher_reliable_retry = True
 
 for project in json.loads(Path(__file__).with_suffix(".json").read_text()):
@@ -48,7 +48,7 @@ for project in json.loads(Path(__file__).with_suffix(".json").read_text()):
     )
 
     if "watcher" in project["modes"]:
-        # Airflow finds a DAG that is made in no `with` by its name in the module.
+        # Airflow finds a DAG that is created without `with` only in a global variable.
         globals()[f"{project['name']}_watcher"] = DbtDag(
             dag_id=f"{project['name']}_watcher",
             schedule=None,
@@ -77,5 +77,5 @@ for project in json.loads(Path(__file__).with_suffix(".json").read_text()):
                     ("transform_data", {"exclude": ["tag:audit"]}),
                 )
             ]
-            # The article's looks at the states of tasks.
+            # The article's check reads the states of the tasks.
             groups[0] >> groups[1] >> PythonOperator(task_id="dbt_check", python_callable=print)

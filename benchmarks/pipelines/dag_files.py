@@ -1,4 +1,4 @@
-"""The DAG files that are measured: ours as they are shipped, and the alternatives beside them."""
+"""The measured DAG files: this repository's and the alternatives."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ ALTERNATIVES = Path(__file__).with_name("alternatives.py")
 
 
 def write_dag_files(folder: Path, wanted: list[tuple[Size, list[str]]]) -> None:
-    """Write what makes the DAGs of these projects: our entries, and the alternatives that are named beside each."""
+    """Write pipelines.yml and alternatives.json for these projects and their alternatives."""
     entries = {"pipelines": [entry(size) for size, _ in wanted]}
     (folder / "pipelines.yml").write_text(yaml.safe_dump(entries))
     shutil.copy(ALTERNATIVES, folder)

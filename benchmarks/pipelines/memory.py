@@ -1,4 +1,4 @@
-"""Memory of all processes of a stack, at its peak."""
+"""Peak memory of all processes of a stack."""
 
 import contextlib
 import threading
@@ -13,36 +13,36 @@ _SECONDS = 1.0
 
 
 class Peak:
-    """The highest sum seen, in bytes."""
+    """The highest measured total in bytes."""
 
     def __init__(self) -> None:
         self.value = 0
 
     def take(self, state: Path) -> None:
-        """Look once."""
+        """Measure once."""
         self.value = max(self.value, sum(memory(process) for process in marked_processes(state)))
 
 
 def memory(process: psutil.Process) -> int:
-    """Memory of a process in bytes, of pages that several share its part: PSS, where the system tells it, else RSS.
+    """Return the memory of a process in bytes: PSS if the system reports it, else RSS.
 
-    A process that has ended has none.
+    PSS counts the process's share of shared pages. A process that has ended has no memory.
     """
     with contextlib.suppress(psutil.Error, OSError):
         with contextlib.suppress(FileNotFoundError, PermissionError):
-            return proportional(Path(f"/proc/{process.pid}/smaps_rollup").read_text())
+            return pss_bytes(Path(f"/proc/{process.pid}/smaps_rollup").read_text())
         return process.memory_info().rss
     return 0
 
 
-def proportional(rollup: str) -> int:
-    """The PSS that a smaps_rollup tells. https://docs.kernel.org/filesystems/proc.html"""
+def pss_bytes(rollup: str) -> int:
+    """Return the PSS in a smaps_rollup file. https://docs.kernel.org/filesystems/proc.html"""
     return next(int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Pss:"))
 
 
 @contextlib.contextmanager
-def watched(state: Path) -> Iterator[Peak]:
-    """Look every second at the processes that carry the mark of `state`, until the block ends."""
+def peak_memory(state: Path) -> Iterator[Peak]:
+    """Measure the marked processes of `state` every second until the context ends."""
     ended, peak = threading.Event(), Peak()
     peak.take(state)
 

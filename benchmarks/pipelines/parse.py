@@ -1,4 +1,4 @@
-"""Parsing a DAG file of a large project, in a fresh process of Airflow's environment, its imports done."""
+"""Measures parsing the DAG file of a large project in a new process, after its imports."""
 
 import shutil
 import subprocess
@@ -14,7 +14,7 @@ from mwaa_release.build import build
 
 _SIZES = (Size("small", 4, 0, 4), Size("large", 1000, 0, 4))
 _PAIRS = 5
-# The small project's file imports all that the large one's wants.
+# The small project's DAG file has the same imports as the large project's.
 _TIMED = """
 import runpy, sys, time
 for path in sys.argv[1:]:
@@ -26,12 +26,12 @@ print(taken)
 
 
 def parse(home: Path, python: Path, say: Callable[[str], None]) -> list[Figure]:
-    """Time of parsing, beside a DAG of the same manifest as Cosmos's documentation shows it.
+    """Measure the parse time, compared with a default Cosmos DAG of the same manifest.
 
     Args:
         home: an empty folder, AIRFLOW_HOME of the processes.
-        python: of Airflow's environment.
-        say: shows progress.
+        python: the Python of Airflow's environment.
+        say: shows the progress.
     """
     say(f"parse of {_SIZES[1].models:,} models: making the manifest")
     dags = home / "dags"
@@ -63,7 +63,7 @@ def parse(home: Path, python: Path, say: Callable[[str], None]) -> list[Figure]:
 
 
 def _startup_environment(home: Path) -> dict[str, str]:
-    """The variables that startup.sh leaves; on a web server it installs nothing."""
+    """Return the variables that startup.sh exports. On a web server it installs nothing."""
     command = ["bash", "-c", 'source "$1" && env -0', "startup", str(REPOSITORY / "startup.sh")]
     base = {**base_environment(), "AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
     done = subprocess.run(

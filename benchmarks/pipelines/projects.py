@@ -1,4 +1,4 @@
-"""dbt projects to measure: the audit trail, and models that do little, each with a test."""
+"""Generates dbt projects with the audit trail and simple models with one test each."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +11,20 @@ from mwaa_release.manifest import install_packages
 
 PASSWORD = "BENCH_PASSWORD"  # noqa: S105 - a variable's name
 _LAYERS = 4
-# PostgreSQL's function, which the gateway lets through and Redshift lacks: a statement that takes its time without
-# taking this machine's, as one that a cluster works on.
+# A function of PostgreSQL that Redshift lacks and the gateway accepts. It waits without using this machine's CPU, like
+# a statement that runs on a cluster.
 _PAUSE = "from (select pg_sleep({seconds}) as waited) as pause"
 
 
 @dataclass(frozen=True)
 class Size:
-    """A project, and the pipeline that builds it.
+    """A project and its pipeline.
 
     Attributes:
-        name: of the project and our pipeline, and the prefix of its models.
-        models: number of models.
-        seconds: run time of each model in the warehouse.
-        threads: models that dbt builds at once.
+        name: the name of the project and its pipeline, and the prefix of its models.
+        models: the number of models.
+        seconds: the run time of each model in the warehouse.
+        threads: the number of models that dbt builds in parallel.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Size:
 
     @property
     def schema(self) -> str:
-        """The schema of the models, the same for each way to build them."""
+        """The schema of the models, which all alternatives use."""
         return f"bench_{self.name}"
 
 
@@ -68,7 +68,7 @@ def write_project(folder: Path, size: Size, port: int, user: str) -> Path:
 
 
 def entry(size: Size) -> dict[str, object]:
-    """Our pipeline's entry of pipelines.yml; its connection and secret are named after it."""
+    """Return the pipeline's entry in pipelines.yml. Its connection and secret have the pipeline's name."""
     return {
         "dag_name": size.name,
         "project_name": size.name,

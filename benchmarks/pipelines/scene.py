@@ -1,4 +1,4 @@
-"""A stack of the benchmark's own, on free ports, with all DAGs that are measured; and what it takes to run one."""
+"""Starts a separate stack on free ports with all measured DAGs, and measures their runs."""
 
 import contextlib
 import json
@@ -38,15 +38,15 @@ _RUN_SECONDS = 1800
 
 
 @dataclass(frozen=True)
-class Taken:
-    """Seconds from the start of a run until something was done.
+class RunTimes:
+    """Seconds from the start of a run to the end of its parts.
 
     Attributes:
-        run: everything.
-        models: the last model.
-        audit: the audit group; 0 where there is none.
-        first: the first model began; 0 where it is not asked for.
-        dbt: the dbt process that builds the models; 0 where there is none for all.
+        run: the end of the run.
+        models: the end of the last model.
+        audit: the end of the audit group; 0 without an audit group.
+        first: the start of the first model; 0 if unknown.
+        dbt: the end of the dbt process that builds all models; 0 without such a process.
     """
 
     run: float
@@ -57,13 +57,13 @@ class Taken:
 
 
 class Scene:
-    """Running stand-ins with the projects released to them.
+    """Running stand-ins to which the projects are released.
 
     Args:
-        settings: of the stand-ins.
-        airflow: a client.
+        settings: the settings of the stand-ins.
+        airflow: a client of Airflow.
         folders: the projects by name.
-        password: of the database user that all pipelines have.
+        password: the password of the database user of all pipelines.
     """
 
     def __init__(self, settings: Settings, airflow: Airflow, folders: dict[str, Path], password: str) -> None:
@@ -72,8 +72,8 @@ class Scene:
         self._folders = folders
         self._password = password
 
-    def bare(self, size: Size) -> Taken:
-        """Seconds of `dbt build` of the whole project, started as a task starts it: without a target folder."""
+    def bare(self, size: Size) -> RunTimes:
+        """Measure `dbt build` of the whole project. As in a task, there is no target folder at the start."""
         with tempfile.TemporaryDirectory() as scratch:
             environment = {**base_environment(), PASSWORD: self._password, "PATH": os.environ["PATH"]}
             environment |= {"DBT_TARGET_PATH": f"{scratch}/target", "DBT_LOG_PATH": f"{scratch}/logs"}
@@ -98,13 +98,13 @@ class Scene:
             if result["unique_id"].startswith("model.")
             for step in result["timing"]
         )
-        return Taken(taken, _seconds(start, datetime.fromisoformat(ended)))
+        return RunTimes(taken, _seconds(start, datetime.fromisoformat(ended)))
 
-    def dag(self, dag_id: str, size: Size) -> Taken:
-        """Seconds of a run of a DAG, from the call that starts it to the end that Airflow notes.
+    def dag(self, dag_id: str, size: Size) -> RunTimes:
+        """Measure a run of a DAG, from the request that triggers it to the end that Airflow records.
 
         Raises:
-            SetupError: it failed, or did not end.
+            SetupError: the run failed or did not end.
         """
         start = datetime.now(UTC)
         run = self._airflow.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None})
@@ -124,7 +124,7 @@ class Scene:
             return _seconds(start, datetime.fromisoformat(tasks[task_id]["end_date"])) if task_id in tasks else 0.0
 
         first, last = self._models(size, run["dag_run_id"])
-        return Taken(
+        return RunTimes(
             run=_seconds(start, datetime.fromisoformat(run["end_date"])),
             models=_seconds(start, last),
             audit=ended(f"{AUDIT_GROUP}.audit_table_model_build"),
@@ -133,9 +133,9 @@ class Scene:
         )
 
     def _models(self, size: Size, run_id: str) -> tuple[datetime, datetime]:
-        """When the first model of a run began, and when the last one was done."""
+        """Return the start of a run's first model and the end of its last model."""
         query = (
-            f"select min(started_at), max(completed_at) from {size.schema}.audit_table "  # noqa: S608 - a name of ours
+            f"select min(started_at), max(completed_at) from {size.schema}.audit_table "  # noqa: S608 - the name is fixed
             "where airflow_run_id = %s and resource_type = 'model' and name <> 'audit_table'"
         )
         with contextlib.closing(connect(self.settings, _USER, self._password)) as connection:
@@ -143,10 +143,10 @@ class Scene:
         return first.replace(tzinfo=UTC), last.replace(tzinfo=UTC)
 
     def wait_for_dags(self, dag_ids: list[str]) -> None:
-        """Wait until all are parsed, and switch them on; they have no schedule.
+        """Wait until all DAGs are parsed, and unpause them. They have no schedule.
 
         Raises:
-            SetupError: one was not parsed in time; the text has Airflow's import errors.
+            SetupError: a DAG was not parsed in time. The message contains Airflow's import errors.
         """
         until = time.monotonic() + _PARSED_SECONDS
         for dag_id in dag_ids:
@@ -162,35 +162,36 @@ class Scene:
 
 
 @contextlib.contextmanager
-def staged(wanted: list[tuple[Size, list[str]]]) -> Iterator[Scene]:
-    """Start a stack, release the projects, and wait for their DAGs; all is gone when the block ends.
+def staged(projects_and_modes: list[tuple[Size, list[str]]]) -> Iterator[Scene]:
+    """Start a stack, release the projects, and wait for their DAGs. The end of the context removes everything.
 
     Args:
-        wanted: the projects, each with the alternatives (`watcher`, `local`) that have a DAG beside ours.
+        projects_and_modes: the projects, each with the alternatives (`watcher`, `local`) to measure.
 
     Raises:
-        SetupError, DeployError: something did not start, or a project does not parse.
+        SetupError, DeployError: a stand-in did not start, or a project does not parse.
     """
     checkout = Settings.from_environment()
     settings = _settings(checkout)
     before = dict(os.environ)
-    # The stand-ins find each other by the environment.
+    # The stand-ins read each other's addresses from the environment.
     os.environ.update(_environment(settings))
     stack = Stack(settings)
     try:
         stack.take_lock()
         projects = settings.state / "projects"
         folders = {
-            size.name: write_project(projects / size.name, size, settings.warehouse_port, _USER) for size, _ in wanted
+            size.name: write_project(projects / size.name, size, settings.warehouse_port, _USER)
+            for size, _ in projects_and_modes
         }
-        # Not entered: a benchmark shows its own line.
-        stack.start(Steps(), folders[wanted[0][0].name])
+        # Steps are not entered, because the benchmark shows its own progress.
+        stack.start(Steps(), folders[projects_and_modes[0][0].name])
         password = f"Aa1{secrets.token_hex(16)}"
-        _let_in(settings, [size for size, _ in wanted], password)
-        _release(settings, wanted, folders)
+        _create_logins(settings, [size for size, _ in projects_and_modes], password)
+        _release(settings, projects_and_modes, folders)
         with stack.airflow() as airflow:
             scene = Scene(settings, airflow, folders, password)
-            scene.wait_for_dags(_dag_ids(wanted))
+            scene.wait_for_dags(_dag_ids(projects_and_modes))
             yield scene
     finally:
         stack.stop()
@@ -224,12 +225,14 @@ def _environment(settings: Settings) -> dict[str, str]:
     return {**settings.aws_environment(), **named, "LOCAL_DIR": str(settings.state)}
 
 
-def _dag_ids(wanted: list[tuple[Size, list[str]]]) -> list[str]:
-    return [name for size, modes in wanted for name in (size.name, *(f"{size.name}_{mode}" for mode in modes))]
+def _dag_ids(projects_and_modes: list[tuple[Size, list[str]]]) -> list[str]:
+    return [
+        name for size, modes in projects_and_modes for name in (size.name, *(f"{size.name}_{mode}" for mode in modes))
+    ]
 
 
-def _let_in(settings: Settings, sizes: list[Size], password: str) -> None:
-    """Make the database user; tell ours and the alternatives how to log in, each in its own words."""
+def _create_logins(settings: Settings, sizes: list[Size], password: str) -> None:
+    """Create the database user, and the connections and secrets of all DAGs."""
     admin = Passwords.load(settings.state).awsuser
     with contextlib.closing(connect(settings, "awsuser", admin)) as connection:
         for size in sizes:
@@ -248,8 +251,8 @@ def _let_in(settings: Settings, sizes: list[Size], password: str) -> None:
             manager.create_secret(Name=name, SecretString=json.dumps(value))
 
 
-def _release(settings: Settings, wanted: list[tuple[Size, list[str]]], folders: dict[str, Path]) -> None:
+def _release(settings: Settings, projects_and_modes: list[tuple[Size, list[str]]], folders: dict[str, Path]) -> None:
     folder = settings.state / "artifact"
     build(folder, list(folders.values()))
-    write_dag_files(folder / "dags", wanted)
+    write_dag_files(folder / "dags", projects_and_modes)
     apply(Artifact.read(folder), Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3")))

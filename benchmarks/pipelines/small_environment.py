@@ -1,4 +1,4 @@
-"""Runs the sample in the size of mw1.micro: `python -m benchmarks.pipelines.small_environment [watcher|local] [bytes]`.
+"""Runs the sample with the resources of mw1.micro: `python -m benchmarks.pipelines.small_environment [MODE] [BYTES]`.
 
 One container of mw1.micro has 1 vCPU and 3 GB for scheduler, DAG processor, triggerer and tasks. Here these processes
 share one CPU, and a memory cgroup kills them above 3 GB. The stand-ins get the other CPUs. Needs root, Linux with
@@ -36,7 +36,7 @@ class Container:
         self.peak = 0
 
     def spawn(self, name: str, command: list[str], *arguments: Any) -> Any:
-        """Start one of Airflow's processes, in the container or beside it."""
+        """Start a process of Airflow inside or outside of the container."""
         if name.split()[-1] in CONTAINER:
             enter = 'echo $$ >"$0/cgroup.procs" && exec taskset --cpu-list 0 "$@"'
             command = ["sh", "-c", enter, str(GROUP), *command]
@@ -54,8 +54,8 @@ def measure(mode: str, limit: int) -> str:
     """Run the sample pipeline once and describe the result.
 
     Args:
-        mode: execution_mode of the pipeline.
-        limit: memory of the container in bytes.
+        mode: the execution_mode of the pipeline.
+        limit: the container's memory in bytes.
     """
     container, stop = Container(limit), threading.Event()
     environment.spawn = container.spawn
@@ -85,7 +85,7 @@ def measure(mode: str, limit: int) -> str:
 
 
 def use_mode(mode: str) -> None:
-    """Let each build release the sample with an execution mode."""
+    """Make each build release the sample with this execution mode."""
     copy = release_build._copy
 
     def copy_and_change(source: Path, target: Path, excluded: set[str]) -> None:
@@ -100,7 +100,7 @@ def use_mode(mode: str) -> None:
 
 
 if __name__ == "__main__":
-    # The stand-ins start on the other CPUs.
+    # The stand-ins run on the other CPUs.
     os.sched_setaffinity(0, os.sched_getaffinity(0) - {0})
     mode, limit = (*sys.argv[1:], *("watcher", str(LIMIT))[len(sys.argv) - 1 :])[:2]
     use_mode(mode)

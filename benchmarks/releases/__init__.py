@@ -1,4 +1,4 @@
-"""Releases: planning and applying a project of a thousand models, beside `aws s3 sync` on the same S3."""
+"""Benchmarks of releases: plan and apply of a thousand models, compared with `aws s3 sync` on the same S3."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ _PAIRS = 3
 
 
 def run(say: Callable[[str], None]) -> list[Figure]:
-    """Measure; takes about two minutes, and installs the AWS CLI into the state folder the first time.
+    """Measure releases. This takes about two minutes. The first call installs the AWS CLI into the state folder.
 
     Raises:
         SetupError: S3 did not start, or the AWS CLI could not be installed.
@@ -83,7 +83,7 @@ def run(say: Callable[[str], None]) -> list[Figure]:
 
 
 class _Counted:
-    """A client of S3 that counts what it uploads."""
+    """An S3 client that counts its uploads."""
 
     def __init__(self, settings: Settings) -> None:
         self.uploads = 0
@@ -93,7 +93,7 @@ class _Counted:
             endpoint_url=settings.aws_url,
             region_name="us-east-1",
             aws_access_key_id="local",
-            aws_secret_access_key="local",  # noqa: S106 - the stand-in takes any
+            aws_secret_access_key="local",  # noqa: S106 - the stand-in accepts any key
             **session,
         )
         self.s3.meta.events.register("before-send.s3.PutObject", self._count)
@@ -105,7 +105,7 @@ class _Counted:
 
 @contextlib.contextmanager
 def _s3() -> Iterator[Settings]:
-    """An AWS stand-in of the benchmark's own, gone when the block ends."""
+    """Run a separate AWS stand-in until the context ends."""
     checkout = Settings.from_environment()
     state = checkout.state / "bench-releases"
     shutil.rmtree(state, ignore_errors=True)
@@ -127,7 +127,7 @@ def _s3() -> Iterator[Settings]:
 
 
 def _artifact(folder: Path, changed: int) -> Artifact:
-    """A release of so many models as `build` makes it, without dbt; `changed` is a part of one model's text."""
+    """Create a release of this many models like `build`, without dbt. `changed` is part of one model's text."""
     release_id = f"20260101T00000{changed}Z-abcdef1"
     project = folder / "dags/dbt/bench" / release_id
     (project / "models").mkdir(parents=True)
@@ -138,7 +138,7 @@ def _artifact(folder: Path, changed: int) -> Artifact:
         f"model.bench.model_{number}": {"package_name": "bench", "original_file_path": f"models/model_{number}.sql"}
         for number in range(_MODELS)
     }
-    # As large as dbt's own.
+    # As large as a real manifest.
     filler = {"changed": changed, "filler": "x" * 3_000_000}
     (project / "manifest.json").write_text(
         json.dumps({"metadata": {"project_name": "bench"}, "nodes": nodes, **filler})
@@ -150,7 +150,7 @@ def _artifact(folder: Path, changed: int) -> Artifact:
 
 
 def _awscli(settings: Settings, say: Callable[[str], None]) -> Callable[[Path, str], None]:
-    """`aws s3 sync`, of an AWS CLI that is installed for this alone."""
+    """Return `aws s3 sync` of an AWS CLI that is installed for this benchmark."""
     home = settings.state.parent / "venvs" / "awscli"
     if not (home / "bin" / "aws").exists():
         say("installing the AWS CLI")

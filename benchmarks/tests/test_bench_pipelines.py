@@ -7,11 +7,11 @@ from pathlib import Path
 import psutil
 import yaml
 
-from benchmarks.pipelines import in_turn, where_it_goes
+from benchmarks.pipelines import interleaved_runs, run_profile
 from benchmarks.pipelines.dag_files import write_dag_files
-from benchmarks.pipelines.memory import memory, proportional
+from benchmarks.pipelines.memory import memory, pss_bytes
 from benchmarks.pipelines.projects import Size, write_project
-from benchmarks.pipelines.scene import Taken
+from benchmarks.pipelines.scene import RunTimes
 from mwaa_pipelines.settings import Pipeline
 
 SIZE = Size("slow", 8, 2, 3)
@@ -48,24 +48,23 @@ def test_generated_dag_files_contain_the_pipeline_and_the_alternatives(tmp_path:
 
 def test_measurements_alternate_and_return_medians() -> None:
     order: list[str] = []
-    one = iter([Taken(9, 1), Taken(1, 2), Taken(2, 9)])
-    medians = in_turn(
-        3, lambda: order.append("one") or next(one), lambda: order.append("other") or Taken(5, 4, dbt=len(order))
+    one = iter([RunTimes(9, 1), RunTimes(1, 2), RunTimes(2, 9)])
+    medians = interleaved_runs(
+        3, lambda: order.append("one") or next(one), lambda: order.append("other") or RunTimes(5, 4, dbt=len(order))
     )
-    assert medians == [Taken(2, 2), Taken(5, 4, dbt=4)]
+    assert medians == [RunTimes(2, 2), RunTimes(5, 4, dbt=4)]
     assert order == ["one", "other"] * 3
 
 
 def test_parts_of_a_run_add_up_to_its_duration() -> None:
-    parts = where_it_goes("run", Taken(run=30, models=20, audit=8, first=15, dbt=22))
+    parts = run_profile("run", RunTimes(run=30, models=20, audit=8, first=15, dbt=22))
     assert [part.value for part in parts] == [8, 7, 5, 2, 8]
     assert [part.goal for part in parts] == [None] * 5
 
 
 def test_memory_is_the_proportional_set_size_of_a_process() -> None:
     assert (
-        proportional("5581-7ffd ---p 00000000 00:00 0 [rollup]\nRss:  884 kB\nPss:  385 kB\nPss_Dirty: 8 kB\n")
-        == 394240
+        pss_bytes("5581-7ffd ---p 00000000 00:00 0 [rollup]\nRss:  884 kB\nPss:  385 kB\nPss_Dirty: 8 kB\n") == 394240
     )
     memory_bytes = memory(psutil.Process())
     assert 0 < memory_bytes <= psutil.Process().memory_info().rss * 1.1

@@ -1,6 +1,6 @@
-"""Benchmarks of the warehouse: the gateway against the same PostgreSQL without it.
+"""Benchmarks of the warehouse: the gateway compared with the same PostgreSQL without the gateway.
 
-They start their own warehouse and S3, and stop them.
+The suite starts and stops its own warehouse and S3.
 """
 
 from collections.abc import Callable
@@ -9,18 +9,18 @@ import psycopg
 
 from benchmarks import Figure
 from benchmarks.warehouse.builds import dbt_build
-from benchmarks.warehouse.stand_ins import started
+from benchmarks.warehouse.stand_ins import running_stand_ins
 from benchmarks.warehouse.statements import connections, copy, large_result, overhead
 
 
 def run(say: Callable[[str], None]) -> list[Figure]:
-    """Measure; takes about three minutes.
+    """Measure the warehouse. This takes about three minutes.
 
     Raises:
         SetupError: a stand-in did not start, or dbt failed.
     """
     say("starting a warehouse and S3")
-    with started() as bench:
+    with running_stand_ins() as bench:
         with (
             psycopg.connect(bench.through, autocommit=True) as gateway,
             psycopg.connect(bench.postgres.conninfo("dev"), autocommit=True) as bare,

@@ -1,4 +1,4 @@
-"""`dbt build` of many models, through the gateway and through one that translates nothing."""
+"""Measures `dbt build` of many models through the gateway and through a gateway without translation."""
 
 import asyncio
 import contextlib
@@ -21,14 +21,14 @@ from redshift_local.server.gateway import Gateway
 from redshift_local.server.postgres import Postgres
 
 _MODELS = 100
-_ROWS = 10_000  # few, so that the gateway's part shows
+_ROWS = 10_000  # few rows, so that the gateway's share of the time is visible
 
 
 class _Untranslated(Gateway):
-    """Drops the start-up parameters that PostgreSQL does not know, and passes everything on as it is."""
+    """A gateway that drops Redshift's start-up parameters and forwards everything else unchanged."""
 
     async def converse(self, client, server, parameters) -> None:
-        """Pass bytes both ways until one side leaves."""
+        """Forward bytes in both directions until one side disconnects."""
 
         async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             while piece := await reader.read(256 * 1024):
@@ -45,7 +45,7 @@ class _Untranslated(Gateway):
 
 @contextlib.contextmanager
 def _untranslated(postgres: Postgres) -> Iterator[int]:
-    """A gateway without translation in front of a running server; yields its port."""
+    """Run a gateway without translation in front of a running server, and yield its port."""
     with socket.create_server((HOST, 0)) as probe:
         port = probe.getsockname()[1]
     ready, loop, end = threading.Event(), asyncio.new_event_loop(), asyncio.Event()
@@ -69,7 +69,7 @@ def _untranslated(postgres: Postgres) -> Iterator[int]:
 
 
 def dbt_build(bench: StandIns, say: Callable[[str], None]) -> Figure:
-    """Time of `dbt build` from nothing, of models whose SQL both take, translated and not, three of each in turns."""
+    """Compare `dbt build` with and without translation, three times each, alternately, on empty schemas."""
     project = bench.settings.state / "project"
     _write_project(project)
     password = Passwords.load(bench.settings.state).awsuser
@@ -110,7 +110,7 @@ def _write_project(project: Path) -> None:
     }
     models = project / "models"
     models.mkdir(parents=True)
-    # JSON is YAML too.
+    # JSON is valid YAML.
     (project / "profiles.yml").write_text(json.dumps({"bench": {"target": "translated", "outputs": outputs}}))
     settings = {"name": "bench", "version": "1.0", "profile": "bench", "flags": {"send_anonymous_usage_stats": False}}
     (project / "dbt_project.yml").write_text(json.dumps(settings))

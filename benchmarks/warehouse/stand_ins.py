@@ -1,4 +1,4 @@
-"""The warehouse and the S3 that are measured: started on free ports, in `bench/` of the state folder, and stopped."""
+"""Starts the measured warehouse and S3 on free ports, in `bench/` of the state folder, and stops them."""
 
 import contextlib
 import shutil
@@ -17,14 +17,14 @@ from redshift_local.server.postgres import Postgres
 
 @dataclass(frozen=True)
 class StandIns:
-    """The stand-ins that are measured. `warehouse` is the gateway's process; PostgreSQL is one of its children."""
+    """The measured stand-ins. `warehouse` is the gateway's process, and PostgreSQL is its child."""
 
     settings: Settings
     warehouse: psutil.Process
 
     @property
     def through(self) -> str:
-        """Connection string of the gateway, for psycopg."""
+        """The gateway's connection string for psycopg."""
         password = Passwords.load(self.settings.state).awsuser
         port = self.settings.warehouse_port
         return f"host={HOST} port={port} user=awsuser dbname=dev sslmode=disable password={password}"
@@ -36,11 +36,11 @@ class StandIns:
 
 
 @contextlib.contextmanager
-def started() -> Iterator[StandIns]:
-    """Start them; they are gone, with all they held, when the block ends.
+def running_stand_ins() -> Iterator[StandIns]:
+    """Start the stand-ins, and stop and delete them when the context ends.
 
     Raises:
-        SetupError: one did not start.
+        SetupError: a stand-in did not start.
     """
     checkout = Settings.from_environment()
     state = checkout.state / "bench"
@@ -71,7 +71,7 @@ def started() -> Iterator[StandIns]:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long `work` takes."""
+    """Return the duration of `work`."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start

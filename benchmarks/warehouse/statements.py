@@ -1,4 +1,4 @@
-"""Statements, results, COPY and connections: through the gateway, and past it to the same PostgreSQL."""
+"""Measures statements, results, COPY and connections through the gateway and directly on PostgreSQL."""
 
 import gzip
 import statistics
@@ -28,7 +28,7 @@ dest varchar(3), air_time int, distance int, hour int, minute int, time_hour tim
 def overhead(
     name: str, gateway: psycopg.Connection, bare: psycopg.Connection, text: Callable[[int], str], goal: float
 ) -> list[Figure]:
-    """Median time of a statement with the same driver, through the gateway and past it, in turns."""
+    """Measure the median time of a statement through the gateway and directly, with the same driver, alternately."""
     times: tuple[list[float], list[float]] = ([], [])
     for turn in range(_TURNS):
         for connection, milliseconds in zip((gateway, bare), times, strict=True):
@@ -42,7 +42,7 @@ def overhead(
 
 
 def large_result(bench: StandIns, gateway: psycopg.Connection, bare: psycopg.Connection) -> list[Figure]:
-    """A result of many rows, read row by row: its time, and the memory of the gateway's process meanwhile."""
+    """Measure the time of a large result that is read row by row, and the memory of the gateway meanwhile."""
 
     def read(connection: psycopg.Connection) -> None:
         with connection.cursor() as cursor:
@@ -71,9 +71,9 @@ def large_result(bench: StandIns, gateway: psycopg.Connection, bare: psycopg.Con
 
 
 def copy(bench: StandIns, gateway: psycopg.Connection) -> list[Figure]:
-    """COPY from S3, once as it is and once packed, against psql's `\\copy` of the same bytes from a file.
+    """Compare COPY of plain and compressed files from S3 with psql's `\\copy` of the same bytes in a file.
 
-    Ours includes the way through S3's HTTP, and unpacking; psql's includes the start of psql.
+    The time of COPY includes HTTP and decompression. The time of psql includes the start of psql.
     """
     packed = compressed("flights", bench.settings.state.parent / "sample-data")
     file = bench.settings.state / "flights.csv"
@@ -106,7 +106,7 @@ def copy(bench: StandIns, gateway: psycopg.Connection) -> list[Figure]:
 
 
 def connections(bench: StandIns) -> list[Figure]:
-    """Many clients that connect at once."""
+    """Measure many clients that connect at the same time."""
     failed: list[Exception] = []
 
     def use(conninfo: str) -> None:
