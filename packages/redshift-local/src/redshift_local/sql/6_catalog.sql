@@ -33,11 +33,13 @@ SELECT coalesce((SELECT format('"%s"(%s, %s, ''%s,%s''::text)', CASE a.attidenti
 CREATE OR REPLACE FUNCTION pg_redshift.is_admin() RETURNS boolean LANGUAGE sql STABLE AS
 $$ SELECT rolsuper FROM pg_roles WHERE rolname = current_user $$;
 
--- All columns that are visible to the user, with Redshift's type names.
+-- All columns that are visible to the user, with Redshift's type names. No window function: it would keep PostgreSQL from filtering
+-- the tables first.
 CREATE OR REPLACE VIEW pg_redshift.all_columns AS
 SELECT current_database()::varchar AS database_name, pg_redshift.full_name(n.nspname) AS schema_name,
        pg_redshift.full_name(c.relname) AS table_name, pg_redshift.full_name(a.attname) AS column_name,
-       row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum)::integer AS ordinal_position,
+       (SELECT count(*) FROM pg_attribute b WHERE b.attrelid = a.attrelid AND b.attnum BETWEEN 1 AND a.attnum AND NOT b.attisdropped)
+           ::integer AS ordinal_position,
        CASE WHEN a.atthasdef OR a.attidentity <> '' THEN pg_redshift.default_of(c.oid, a.attnum) END AS column_default,
        CASE WHEN a.attnotnull THEN 'NO' ELSE 'YES' END::varchar AS is_nullable,
        pg_redshift.format_type(a.atttypid, NULL)::varchar AS data_type,
