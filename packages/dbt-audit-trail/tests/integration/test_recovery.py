@@ -1,15 +1,19 @@
 """A later build of the audit table writes the rows that an earlier invocation could not write, once."""
 
+import signal
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
+import psycopg
 import pytest
 from test_audit import AIRFLOW, assert_same
 
 from mwaa_local.settings import REPOSITORY
 from mwaa_pipelines.unwritten_rows import chunks, unwritten_results
+from redshift_local.server.postgres import Postgres
 
 # A separate run ID, because rows of a task's try are written only once.
 RUN = "manual__refused"
@@ -40,6 +44,31 @@ def chain(dbt):
     for path in folder.iterdir():
         path.unlink()
     folder.rmdir()
+
+
+@pytest.fixture
+def gated(dbt, database):
+    """Three models that wait for as long as a session locks the table `gate`, and one that does not."""
+    folder = dbt.project / "models" / "overlay" / "gated"
+    folder.mkdir()
+    (folder / "before.sql").write_text("{{ config(tags=['overlay']) }} select 1 as n\n")
+    wait = "{{ config(tags=['overlay']) }} {% if execute %}{% do run_query('select * from landing.gate') %}{% endif %}"
+    for n in range(3):
+        (folder / f"gated_{n}.sql").write_text(f"{wait} select {n} as n from {{{{ ref('before') }}}}\n")
+    database.run("create table landing.gate (n integer)")
+    database.run("grant select on landing.gate to dbt_user")
+    yield "path:models/overlay/gated"
+    database.run("drop table landing.gate")
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+
+
+def wait_for(condition) -> None:
+    until = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def recover(dbt, variables: dict[str, str]) -> str:
@@ -118,10 +147,7 @@ def test_results_of_a_lost_worker_are_written_with_nulls(built, dbt, database, m
 def test_results_of_a_killed_dbt_are_recovered(built, dbt, database, chain, stored_results):
     running = dbt.begin("run", "--select", chain, environment=JSON)
     log = running.folder / "dbt.log"
-    until = time.monotonic() + 120
-    while not log.exists() or log.read_text().count('"NodeFinished"') < 3:
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    wait_for(lambda: log.exists() and log.read_text().count('"NodeFinished"') >= 3)
     running.process.kill()
     killed = running()
     assert killed.code == -9
@@ -139,3 +165,66 @@ def test_results_of_a_killed_dbt_are_recovered(built, dbt, database, chain, stor
         assert row["started_at"] < row["completed_at"]
         assert row["execution_time"] > 0
         assert row["rows_affected"] is None
+
+
+def test_results_that_end_after_an_interrupt_are_recovered(built, dbt, database, gated, stored_results):
+    """dbt writes run_results.json, and then cancels the nodes that are running, which Airflow's sensors see end."""
+    with closing(database.warehouse.connect()) as holder:
+        holder.cursor().execute("lock landing.gate")
+        running = dbt.begin("run", "--threads", "4", "--select", gated, environment=JSON)
+        log = running.folder / "dbt.log"
+        wait_for(lambda: log.exists() and log.read_text().count("select * from landing.gate") >= 3)
+        running.process.send_signal(signal.SIGINT)
+        interrupted = running()
+    logged = {f"gated_{n}" for n in range(3)}
+    assert set(interrupted.nodes) == {"model.flights.before"}
+    assert log.read_text().count('"NodeFinished"') == 4
+
+    recover(dbt, stored_results(interrupted.target))
+    rows = database.audit_rows(interrupted.invocation_id)
+    assert {row["name"]: row["status"] for row in rows} == {"before": "success", **dict.fromkeys(logged, "error")}
+
+
+HELD_INSERT = """
+create function hold_insert() returns trigger language plpgsql
+    as 'begin perform pg_advisory_xact_lock(1); return new; end';
+create trigger hold before insert on analytics.audit_table
+    for each row when (new.invocation_id = '{}') execute function hold_insert();
+"""
+
+
+def test_two_recoveries_at_once_write_rows_once(built, dbt, database, chain, stored_results):
+    """As when Airflow loses the audit task and starts it again while its dbt is still running."""
+    database.run("revoke insert on analytics.audit_table from dbt_user")
+    try:
+        failed = dbt("run", "--select", "link_0", environment=JSON)
+    finally:
+        database.run("grant insert on analytics.audit_table to dbt_user")
+    variables = stored_results(failed.target)
+    postgres = Postgres(database.warehouse.state / "warehouse").conninfo("dev")
+    with psycopg.connect(postgres, autocommit=True) as holder:
+        holder.execute(HELD_INSERT.format(failed.invocation_id))
+        try:
+            holder.execute("select pg_advisory_lock(1)")
+            both = [dbt.begin("run", "--select", "tag:audit", environment=variables) for _ in range(2)]
+            waiting = "select count(*) from pg_locks where not granted"
+            wait_for(lambda: holder.execute(waiting).fetchone() == (2,))
+            holder.execute("select pg_advisory_unlock(1)")
+            for finished in (running() for running in both):
+                assert finished.code == 0, finished.output
+        finally:
+            holder.execute("drop function hold_insert cascade")
+    assert len(database.audit_rows(failed.invocation_id)) == 1
+
+
+def test_rows_of_a_lost_invocation_make_way_for_its_own(built, dbt, database):
+    """Airflow can lose a task whose dbt goes on, and writes its rows after the next run has."""
+    of_try = {"airflow_dag_id": "p", "airflow_run_id": "makes_way", "airflow_task_id": "t", "airflow_try_number": 1}
+    for invocation, node in (("lost-1", "model.p.a"), ("real-1", "model.p.a"), ("lost-1", "model.p.b")):
+        row = {**of_try, "invocation_id": invocation, "unique_id": node, "load_id": f"{invocation}.{node}"}
+        row |= {"model_execution_date": f"{datetime.now(UTC):%Y-%m-%d}"}
+        columns, values = ", ".join(row), ", ".join(["%s"] * len(row))
+        database.run(f"insert into analytics.audit_table ({columns}) values ({values})", list(row.values()))
+    recover(dbt, {})
+    rows = database.run("select load_id from analytics.audit_table where airflow_run_id = 'makes_way' order by 1")
+    assert rows == [("lost-1.model.p.b",), ("real-1.model.p.a",)]

@@ -39,6 +39,10 @@ class SensorInternals:
         """Return the status of the node, or of its tests, that the dbt process reported; None if it has not yet."""
         return self._get_node_status(context["ti"], context)
 
+    def node_succeeded(self, context: Any) -> bool:
+        """Whether the dbt process reported that the node, or its tests, succeeded."""
+        return is_dbt_node_status_success(self.node_status(context))
+
     def node_failed_or_was_skipped(self, context: Any) -> bool:
         """Whether the dbt process reported that the node failed. Cosmos also reports a skipped node as failed."""
         return self.node_status(context) == DbtNodeStatus.FAILED

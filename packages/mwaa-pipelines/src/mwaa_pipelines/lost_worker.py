@@ -1,12 +1,12 @@
-"""Results of a dbt process whose worker was lost with dbt's log. Airflow's sensors saw which nodes passed."""
+"""Results of a dbt process that were lost with its worker, or that it could not store. Sensors saw what passed."""
 
 import logging
 import uuid
 from datetime import UTC, datetime
 from typing import Any
 
-from mwaa_pipelines.results import LAST_WORDS_KEY, RESULTS_KEY
-from mwaa_pipelines.unwritten_rows import store_results
+from mwaa_pipelines.results import RESULTS_KEY
+from mwaa_pipelines.unwritten_rows import SAFE_KEY, store_results
 
 MESSAGE = "Airflow saw that it passed; the worker was lost before dbt reported more"
 
@@ -26,38 +26,48 @@ def store_lost_results(context: Any, release_id: str, tasks: dict[str, Any], sta
     """
     # An exception here would prevent the report.
     try:
-        # A cleared run was handled before. With a selection, the tasks of deselected nodes succeed, too.
-        if context["ti"].try_number > 1 or (context.get("params") or {}).get("select"):
+        # A cleared run was handled before.
+        if context["ti"].try_number > 1:
             return
         for producer in (task for task in tasks.values() if hasattr(task, "tests_per_model")):
-            results = lost_results(context["ti"], producer, tasks, states)
+            results = lost_results(context, producer, tasks, states)
             if results:
                 store_results(_run(context, producer.task_id, release_id), results, context)
     except Exception:
         log.exception("The results of a lost dbt process could not be stored")
 
 
-def lost_results(ti: Any, producer: Any, tasks: dict[str, Any], states: dict[str, str]) -> list[dict[str, Any]]:
+def lost_results(context: Any, producer: Any, tasks: dict[str, Any], states: dict[str, str]) -> list[dict[str, Any]]:
     """Return the nodes that passed in a lost dbt process, as entries of run_results.json; otherwise nothing."""
 
     def pull(task_id: str, key: str) -> Any:
-        return ti.xcom_pull(task_ids=task_id, key=key)
+        return context["ti"].xcom_pull(task_ids=task_id, key=key)
+
+    def passed_in_dbt(task: Any) -> bool:
+        if states.get(task.task_id) != "success" or sensor_results[task.task_id]:
+            return False
+        # With a selection, the tasks of deselected nodes succeed, too.
+        is_selective = (context.get("params") or {}).get("select")
+        return not is_selective or task.node_succeeded(context)
 
     # Airflow may retry a lost task. Cosmos skips that try.
     if states.get(producer.task_id) not in {"failed", "skipped"}:
         return []
-    if any(pull(producer.task_id, key) is not None for key in (RESULTS_KEY, LAST_WORDS_KEY)):
+    # A task whose worker was lost has not pushed this.
+    safe = (pull(producer.task_id, SAFE_KEY) or {"unique_ids": []})["unique_ids"]
+    if safe is None:
         return []
     sensors = [task for task in tasks.values() if getattr(task, "producer_task_id", None) == producer.task_id]
     sensor_results = {task.task_id: pull(task.task_id, RESULTS_KEY) for task in sensors}
     passed: dict[str, str] = {}
+    # A test that reads several models belongs to the test task of each model. One of them may have run it, or will.
+    elsewhere = {result["unique_id"] for process in sensor_results.values() if process for result in process["results"]}
     for task in sensors:
-        if states.get(task.task_id) == "success" and not sensor_results[task.task_id]:
-            node = task.model_unique_id
-            tests = producer.tests_per_model.get(node, []) if task.is_test_sensor else []
-            passed |= dict.fromkeys(tests, "pass") if task.is_test_sensor else {node: "success"}
-    # A test that reads several models belongs to the test task of each model, and one of them may have run it.
-    reported = {result["unique_id"] for process in sensor_results.values() if process for result in process["results"]}
+        tests = producer.tests_per_model.get(task.model_unique_id, []) if task.is_test_sensor else []
+        if passed_in_dbt(task):
+            passed |= dict.fromkeys(tests, "pass") if task.is_test_sensor else {task.model_unique_id: "success"}
+        elif states.get(task.task_id) != "success":
+            elsewhere.update(tests)
     return [
         {
             **dict.fromkeys(("execution_time", "failures", "thread_id", "max_loaded_at")),
@@ -68,7 +78,7 @@ def lost_results(ti: Any, producer: Any, tasks: dict[str, Any], states: dict[str
             "adapter_response": {},
         }
         for unique_id, status in passed.items()
-        if unique_id not in reported
+        if unique_id not in elsewhere and unique_id not in safe
     ]
 
 

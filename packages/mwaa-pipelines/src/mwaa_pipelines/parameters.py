@@ -7,6 +7,7 @@ from airflow.sdk import Param
 from mwaa_pipelines.compatibility import AirflowFailException
 from mwaa_pipelines.settings import SELECTOR
 from mwaa_pipelines.task_ids import AUDIT_GROUP
+from mwaa_pipelines.unwritten_rows import finish_callbacks
 from mwaa_pipelines.worker import check_worker, share_parsed
 
 _REBUILDING = {"build", "run", "seed"}
@@ -49,6 +50,7 @@ def prepare(context: Any) -> None:
     check_parameters(context["params"])
     hand_over(context["task"], context["params"])
     share_parsed(context["task"])
+    finish_callbacks(context["task"])
 
 
 def check_parameters(params: Any) -> None:

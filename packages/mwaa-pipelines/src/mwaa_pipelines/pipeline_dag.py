@@ -279,4 +279,5 @@ class PipelineDag:
 
     @property
     def _operator_args(self) -> dict[str, Any]:
-        return {"callback": [push_results, store_unwritten_results], "should_store_compiled_sql": False}
+        # Results are stored first, because Airflow kills a task that does not end within 5 seconds of a SIGTERM.
+        return {"callback": [store_unwritten_results, push_results], "should_store_compiled_sql": False}

@@ -3,8 +3,30 @@
 dbt's log shows which results these are. The audit trail's hooks log two lines: `audit_run <JSON>` at the start, with
 the values that all rows share, and `audit_recorded` after the rows were written. The second line is missing if a dbt
 process could not write its rows or was killed. The macro recover_audit_rows writes the results that are injected here.
+
+Every result that dbt has reported is in the audit table, once, after the next run, whatever ends and when:
+
+| what ends                             | where the results are           | who writes them, and why once           |
+|---------------------------------------|---------------------------------|-----------------------------------------|
+| dbt, before the insert of its hook    | log and run_results.json        | callback to S3; next run to the table   |
+| dbt, by an interrupt                  | the same: dbt writes the file,  | the same; results of both are stored    |
+|                                       | then waits for running nodes    |                                         |
+| dbt or its session, during the insert | log; some or all in the table   | the same; the next run skips known ids  |
+| dbt, between the commit and its log   | log, and all in the table       | the same                                |
+| the task, by SIGTERM in the callback  | log                             | the callback goes on: finish_callbacks  |
+| the worker or container, dbt included | XComs: what sensors saw pass    | dbt_check to S3 (lost_worker.py)        |
+| the task, but not its dbt             | dbt goes on and writes its rows | the next run deletes those of dbt_check |
+| S3, during the callback               | XComs, as above                 | dbt_check to S3                         |
+| the audit task, at any moment         | S3, until the task succeeds     | the next run skips known ids            |
+| the audit task, but not its dbt       | S3                              | one of both: they lock the table        |
+| Airflow's scheduler, triggerer, API   | dbt goes on and writes its rows | as above, if Airflow loses the task     |
+| server, DAG processor or database     |                                 |                                         |
+
+Not covered: results that nobody saw before a worker was lost. Their nodes run again, so the table lacks one try. Nor
+what a sensor saw, if dbt_check is killed too, or if the run has a selection and Airflow retried the lost task.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -17,6 +39,8 @@ KEPT_RESULTS = "AIRFLOW__DBT__KEPT_RESULTS"
 # Results are passed in environment variables. Linux limits one to 131,072 bytes, and all of them to about 2 MB.
 CHUNK_BYTES = 100_000
 CHUNKS = 12
+# The XCom of a task that runs dbt for many nodes: the results that are in the audit table or in S3. None: all.
+SAFE_KEY = "dbt_results_safe"
 _FIELDS = ("unique_id", "status", "execution_time", "message", "failures", "thread_id", "max_loaded_at")
 
 log = logging.getLogger(__name__)
@@ -34,10 +58,30 @@ def store_unwritten_results(project_dir: str, context: Any) -> None:
         run, results = unwritten_results(Path(project_dir))
         if results:
             store_results(run, results, context)
+        if hasattr(context.get("task"), "tests_per_model"):
+            safe = [result["unique_id"] for result in results]
+            context["ti"].xcom_push(key=SAFE_KEY, value={"unique_ids": safe if run else None})
     except FileNotFoundError:
         log.warning("dbt ended before it created its log")
     except Exception:
         log.exception("The results that are not in the audit table could not be stored")
+
+
+def finish_callbacks(task: Any) -> None:
+    """Let SIGTERM end a running dbt, but not the callbacks that store its results.
+
+    Airflow calls on_kill within its signal handler. After dbt has ended, Cosmos raises ProcessLookupError there.
+
+    Args:
+        task: a Cosmos operator that is about to run dbt.
+    """
+    on_kill = task.on_kill
+
+    def end_dbt() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            on_kill()
+
+    task.on_kill = end_dbt
 
 
 def store_results(run: dict[str, Any], results: list[dict[str, Any]], context: Any) -> None:
@@ -102,10 +146,11 @@ def delete_stored_results(context: Any) -> None:
 def unwritten_results(project_dir: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the common values and the results of a dbt process that did not write its audit rows; otherwise nothing.
 
-    If the process was killed before it wrote run_results.json, the results come from its log.
+    The results are those of run_results.json, and those that only the log has: a killed process has not written the
+    file, and an interrupted one writes it before its running nodes end.
     """
     run: dict[str, Any] = {}
-    finished = []
+    results: dict[str, dict[str, Any]] = {}
     for event in _events(project_dir / "logs" / "dbt.log"):
         name, data = event["info"]["name"], event["data"]
         if name == "JinjaLogDebug" and data["msg"].startswith("audit_run "):
@@ -113,17 +158,17 @@ def unwritten_results(project_dir: Path) -> tuple[dict[str, Any], list[dict[str,
         elif name == "JinjaLogDebug" and data["msg"] == "audit_recorded":
             return {}, []
         elif name == "NodeFinished":
-            finished.append(_from_event(data))
+            results[data["node_info"]["unique_id"]] = _from_event(data)
     if not run:
         return {}, []
     try:
         written = json.loads((project_dir / "target" / "run_results.json").read_text())
         # The file may be from an earlier process.
         if written["metadata"]["invocation_id"] == run["invocation_id"]:
-            finished = written["results"]
+            results |= {result["unique_id"]: result for result in written["results"]}
     except (OSError, ValueError):
-        log.warning("dbt was killed before it wrote run_results.json; its log has %d results", len(finished))
-    return run, [_short(result) for result in finished if not result["unique_id"].startswith("operation.")]
+        log.warning("dbt was killed before it wrote run_results.json; its log has %d results", len(results))
+    return run, [_short(result) for name, result in results.items() if not name.startswith("operation.")]
 
 
 def chunks(run: dict[str, Any], results: list[dict[str, Any]]) -> Iterator[str]:

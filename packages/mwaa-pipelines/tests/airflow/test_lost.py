@@ -10,7 +10,7 @@ from conftest import TaskInstance
 
 from mwaa_pipelines.lost_worker import MESSAGE, lost_results, store_lost_results
 from mwaa_pipelines.results import LAST_WORDS_KEY, RESULTS_KEY
-from mwaa_pipelines.unwritten_rows import KEPT_RESULTS
+from mwaa_pipelines.unwritten_rows import KEPT_RESULTS, SAFE_KEY
 
 PRODUCER = "transform_data.dbt_producer_watcher"
 DEPARTURES = "model.flights.departures"
@@ -30,7 +30,7 @@ def states(tasks: dict[str, Any]) -> dict[str, str]:
 def passed(ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str]) -> dict[str, str]:
     return {
         node_result["unique_id"]: node_result["status"]
-        for node_result in lost_results(ti, tasks[PRODUCER], tasks, states)
+        for node_result in lost_results(context(ti), tasks[PRODUCER], tasks, states)
     }
 
 
@@ -47,7 +47,10 @@ def test_passed_tests_have_results_unless_another_task_ran_them(
     ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str]
 ) -> None:
     one, *others = tasks[PRODUCER].tests_per_model[DEPARTURES]
-    states["transform_data.departures.test"] = "success"
+    for task_id in (task_id for task_id in tasks if task_id.endswith(".test")):
+        states[task_id] = "success"
+        ti.xcoms[task_id, RESULTS_KEY] = {"results": []}
+    del ti.xcoms["transform_data.departures.test", RESULTS_KEY]
     ti.xcoms["transform_data.airports.test", RESULTS_KEY] = {"results": [{"unique_id": one}]}
     assert passed(ti, tasks, states) == {DEPARTURES: "success", **dict.fromkeys(others, "pass")}
 
@@ -59,12 +62,37 @@ def test_model_built_by_its_own_task_gets_no_second_result(
     assert passed(ti, tasks, states) == {}
 
 
-@pytest.mark.parametrize("key", [RESULTS_KEY, LAST_WORDS_KEY])
-def test_dbt_process_that_reported_its_end_is_not_lost(
-    ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str], key: str
+def test_shared_test_counts_only_if_all_its_tasks_succeeded(
+    ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str]
 ) -> None:
-    ti.xcoms[PRODUCER, key] = ""
-    assert passed(ti, tasks, states) == {}
+    """The task of the other model can succeed without running it."""
+    tests = tasks[PRODUCER].tests_per_model
+    elsewhere = {test for model, of_model in tests.items() if model != DEPARTURES for test in of_model}
+    own = set(tests[DEPARTURES]) - elsewhere
+    assert own < set(tests[DEPARTURES])
+    states["transform_data.departures.test"] = "success"
+    assert passed(ti, tasks, states) == {DEPARTURES: "success", **dict.fromkeys(own, "pass")}
+
+
+def test_safe_results_are_not_stored_again(ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str]) -> None:
+    for key in (RESULTS_KEY, LAST_WORDS_KEY):
+        ti.xcoms[PRODUCER, key] = ""
+    assert passed(ti, tasks, states) == {DEPARTURES: "success"}
+    for safe in ([DEPARTURES], None):
+        ti.xcoms[PRODUCER, SAFE_KEY] = {"unique_ids": safe}
+        assert passed(ti, tasks, states) == {}
+
+
+def test_with_a_selection_only_reported_nodes_passed(
+    ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str]
+) -> None:
+    """The tasks of deselected nodes succeed, too."""
+    selective = context(ti, select=["departures"])
+    states["transform_data.airports.run"] = "success"
+    assert lost_results(selective, tasks[PRODUCER], tasks, states) == []
+    ti.xcoms[PRODUCER, "model__flights__departures_status"] = {"status": "success", "outlet_uris": []}
+    (result,) = lost_results(selective, tasks[PRODUCER], tasks, states)
+    assert result["unique_id"] == DEPARTURES
 
 
 def context(ti: TaskInstance, **params: Any) -> dict[str, Any]:
@@ -98,10 +126,7 @@ def test_run_without_a_logical_date_stores_a_null_date(
     assert json.loads(stored_object.get()["Body"].read())["run"]["airflow_logical_date"] is None
 
 
-def test_cleared_runs_and_runs_with_a_selection_store_no_results(
-    ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str], bucket: Any
-) -> None:
-    store_lost_results(context(ti, select=["departures"]), "r", tasks, states)
+def test_cleared_run_stores_no_results(tasks: dict[str, Any], states: dict[str, str], bucket: Any) -> None:
     store_lost_results(context(TaskInstance(try_number=2)), "r", tasks, states)
     assert list(bucket.objects.all()) == []
 

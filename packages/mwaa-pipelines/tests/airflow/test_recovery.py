@@ -1,18 +1,24 @@
 """Results that dbt could not write to the audit table are stored in S3 until an audit task writes them."""
 
 import json
+import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from conftest import TaskInstance
+from cosmos.operators.local import DbtRunLocalOperator
 
+from mwaa_pipelines import unwritten_rows
 from mwaa_pipelines.unwritten_rows import (
     CHUNKS,
     KEPT_RESULTS,
+    SAFE_KEY,
     chunks,
     delete_stored_results,
+    finish_callbacks,
     inject_stored_results,
     store_unwritten_results,
     unwritten_results,
@@ -85,10 +91,20 @@ def context(ti: TaskInstance) -> dict[str, Any]:
     return {"ti": ti, "task": SimpleNamespace(env={"DBT_RELEASE_ID": "r"})}
 
 
-def test_results_are_read_from_run_results_without_hooks(project: Path) -> None:
+def test_run_results_have_precedence_over_the_log(project: Path) -> None:
     hook = {**DBT_RESULT, "unique_id": "operation.p.p-on-run-end-0", "status": "error"}
-    write(project, AUDIT_STARTED + node_finished("model.p.other"), [DBT_RESULT, hook])
+    write(project, AUDIT_STARTED + node_finished(execution_time=9), [DBT_RESULT, hook])
     assert unwritten_results(project) == (RUN, [STORED_RESULT])
+
+
+def test_results_after_an_interrupt_are_read_from_the_log(project: Path) -> None:
+    late = node_finished("test.p.late.x", status="pass", adapter_response={})
+    write(project, AUDIT_STARTED + node_finished() + late, [DBT_RESULT])
+    _, results = unwritten_results(project)
+    assert {result["unique_id"]: result["status"] for result in results} == {
+        "model.p.a": "success",
+        "test.p.late.x": "pass",
+    }
 
 
 def test_results_of_a_killed_dbt_are_read_from_its_log(project: Path) -> None:
@@ -110,6 +126,43 @@ def test_truncated_run_results_and_other_invocations_are_ignored(project: Path, 
     write(project, AUDIT_STARTED + node_finished())
     (project / "target" / "run_results.json").write_text(content)
     assert unwritten_results(project) == (RUN, [STORED_RESULT])
+
+
+@pytest.mark.parametrize(
+    ("log", "place", "safe"),
+    [
+        (AUDIT_STARTED + node_finished(), "", {"unique_ids": ["model.p.a"]}),
+        (AUDIT_STARTED, "", {"unique_ids": []}),
+        (AUDIT_STARTED + node_finished() + log_message("audit_recorded"), "", {"unique_ids": None}),
+        # dbt_check tries again what could not be stored.
+        (AUDIT_STARTED + node_finished(), "s3://no-such-bucket/kept_results", None),
+    ],
+)
+def test_producer_pushes_the_results_that_are_safe(
+    project: Path, ti: TaskInstance, bucket: Any, monkeypatch: pytest.MonkeyPatch, log: str, place: str, safe: Any
+) -> None:
+    if place:
+        monkeypatch.setenv(KEPT_RESULTS, place)
+    write(project, log)
+    store_unwritten_results(str(project), {"ti": ti, "task": SimpleNamespace(tests_per_model={})})
+    assert ti.xcom_pull(key=SAFE_KEY) == safe
+
+
+def test_sigterm_does_not_interrupt_a_callback(
+    project: Path, ti: TaskInstance, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow's handler ends dbt, which has ended already."""
+    operator = DbtRunLocalOperator(task_id="t", project_dir=".", profile_config=None, invocation_mode="subprocess")
+    operator.subprocess_hook.run_command(["true"])
+    finish_callbacks(operator)
+    before = signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())
+    monkeypatch.setattr(unwritten_rows, "chunks", lambda *_: [os.kill(os.getpid(), signal.SIGTERM) or "{}"])
+    try:
+        write(project, AUDIT_STARTED, [DBT_RESULT])
+        store_unwritten_results(str(project), {"ti": ti})
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(list(bucket.objects.all())) == 1
 
 
 @pytest.mark.parametrize(

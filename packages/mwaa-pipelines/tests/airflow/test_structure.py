@@ -114,7 +114,7 @@ def test_every_dbt_task_stores_results_and_errors(dag: Any) -> None:
     assert len(dbt) == len(_sensors(dag)) + 2
     for task in dbt:
         # This includes sensors, because their retries run dbt.
-        assert task.callback[:2] == [push_results, store_unwritten_results], task.task_id
+        assert task.callback[:2] == [store_unwritten_results, push_results], task.task_id
         assert task.on_failure_callback == [push_error], task.task_id
         assert task.install_deps is False, task.task_id
         assert task.env["DBT_RELEASE_ID"] in dag.doc_md, task.task_id
