@@ -40,7 +40,7 @@ RESULT = (
     "log",
 )
 MESSAGE_CHARACTERS = 2_000
-# The limit of all messages and addresses together. The newest are kept.
+# The size limit of all messages and addresses together. The newest ones are kept.
 TEXT_BYTES = 400_000
 LEFT_OUT = "(not shown, to keep this page small; see audit_table)"
 

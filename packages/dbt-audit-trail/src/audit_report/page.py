@@ -47,13 +47,13 @@ def _text(name: str) -> str:
 
 
 def _embedded(data: Any) -> str:
-    """JSON that can neither end the script element that holds it nor start a comment there."""
+    """Return JSON that can neither end its script element nor start a comment in it."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _policy(styles: list[str], scripts: list[str]) -> str:
-    """A Content-Security-Policy that allows only the scripts and styles of this page, and no requests.
+    """Return a Content-Security-Policy that allows only the scripts and styles of this page, and no requests.
 
     Source: https://www.w3.org/TR/CSP3/
     """

@@ -15,7 +15,7 @@ _MODES = {
 
 
 class WarehouseError(Exception):
-    """The warehouse cannot be used as asked (exit code 2). The text says why, and which setting to change."""
+    """The warehouse cannot be used (exit code 2). The text gives the reason and the setting to change."""
 
     exit_code = 2
 
@@ -26,7 +26,7 @@ def quote_identifier(name: str) -> str:
     Source: https://docs.aws.amazon.com/redshift/latest/dg/r_names.html
 
     Raises:
-        WarehouseError: Redshift cannot hold such a name.
+        WarehouseError: the name is not valid in Redshift.
     """
     if not 0 < len(name.encode()) < 128 or "\0" in name:
         raise WarehouseError(
@@ -36,19 +36,19 @@ def quote_identifier(name: str) -> str:
 
 
 def error_code(error: redshift_connector.Error) -> str:
-    """The SQLSTATE of an error, or an empty string."""
+    """Return the SQLSTATE of an error, or an empty string."""
     fields = error.args[0] if error.args else None
     return fields.get("C", "") if isinstance(fields, dict) else ""
 
 
 def error_text(error: redshift_connector.Error) -> str:
-    """The server's message, without the wire protocol's other fields."""
+    """Return the server's message without the other fields of the wire protocol."""
     fields = error.args[0] if error.args else None
     return fields.get("M", str(fields)) if isinstance(fields, dict) else str(error)
 
 
 def named_warehouse(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether REDSHIFT_* variables name a warehouse."""
+    """Return whether REDSHIFT_* variables name a warehouse."""
     return bool(environment.get("REDSHIFT_HOST"))
 
 

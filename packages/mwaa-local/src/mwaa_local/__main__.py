@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-# First, because it decides the effect of a signal while the rest is imported.
+# Imported first, because it handles signals during the other imports.
 from mwaa_local.command import checkout_settings  # isort: skip
 
 import typer
@@ -24,7 +24,7 @@ app = typer.Typer(
 def run() -> None:
     """Release this repository and run the sample pipeline.
 
-    Uses the stand-ins that `up` keeps running. Without them, it starts its own and stops them at the end.
+    Uses the stand-ins of `up` if they are running. Otherwise it starts stand-ins and stops them at the end.
     """
     with checkout_settings() as settings:
         from mwaa_local.run_command import run as run_sample

@@ -1,4 +1,4 @@
-"""`make sql`: one statement in the running warehouse, its rows on the terminal or, tab-separated, into a pipe."""
+"""`make sql`: runs a statement in the warehouse and prints its rows as a table, or tab-separated into a pipe."""
 
 import contextlib
 import re
@@ -21,12 +21,12 @@ STATEMENT_FAILED = 1
 _REF = re.compile(r"\{\{\s*ref\('(\w+)'\)\s*\}\}")
 
 
-# Saved questions: the project's, and those of the audit trail.
+# Folders of saved questions: the project's and the audit trail's.
 _ANALYSES = (PROJECT / "analyses", DBT_PACKAGE / "analyses")
 
 
 def statement(text: str, folders: Sequence[Path] = _ANALYSES) -> str:
-    """Return what `make sql` runs: the statement itself, or the saved question of that name.
+    """Return the SQL that `make sql` runs: the statement itself, or the saved question with this name.
 
     A saved question reads the pipeline's schema, where the audit trail is.
 
@@ -37,7 +37,7 @@ def statement(text: str, folders: Sequence[Path] = _ANALYSES) -> str:
     name = text.strip()
     if name in saved:
         return _REF.sub(rf"{first_pipeline().target_schema}.\1", saved[name].read_text())
-    # No statement of SQL is one word, but for `commit` and the like, which would do nothing here.
+    # No SQL statement is a single word with underscores, so this must be the name of a question.
     if not name or re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)+", name):
         wrong = f"there is no saved question {name}" if name else "there is no statement"
         questions = "".join(f"\n  {question}" for question in saved)
@@ -61,7 +61,7 @@ def run_query(settings: Settings, user: str, password: str, query: str) -> int:
     try:
         with contextlib.closing(connection), connection.cursor() as cursor:
             connection.autocommit = True
-            # The default style gives a meaning to every % in the statement.
+            # The default style treats every % in the statement as a parameter.
             cursor.paramstyle = "qmark"
             cursor.execute(query)
             columns = [column[0] for column in cursor.description or ()]
@@ -86,6 +86,6 @@ def show_rows(columns: list[str], rows: Any) -> None:
     headings = [Column(Text(name), overflow="fold") for name in columns]
     table = Table(*headings, caption=caption, caption_justify="left")
     for row in rows:
-        # Text, so that no value is read as markup.
+        # rich would read a string as markup, so wrap values in Text.
         table.add_row(*(Text("NULL", "bright_black") if value is None else Text(str(value)) for value in row))
     console.print(table)

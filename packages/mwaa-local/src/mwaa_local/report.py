@@ -35,7 +35,7 @@ def write(settings: Settings, path: Path, days: int) -> Path:
     partial = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A reader of an earlier report never sees half of this one.
+        # Replace the file at once, so that readers never see an incomplete report.
         partial.write_text(page, encoding="utf-8")
         partial.replace(path)
     except OSError as error:

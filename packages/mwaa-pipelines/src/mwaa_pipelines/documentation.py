@@ -5,7 +5,7 @@ from mwaa_pipelines.settings import Pipeline
 
 
 def documentation(pipeline: Pipeline, release: Release) -> str:
-    """Say in Markdown what the DAG builds, from what, where, and what to do when it failed."""
+    """Return the DAG's documentation in Markdown: what it builds, and what to do after a failure."""
     what = f"`{' '.join(pipeline.select)}` of the" if pipeline.select else "The"
     alert = (
         f"the Lambda function `{pipeline.sns_lambda_function_name}`" if pipeline.sns_lambda_function_name else "nobody"

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 def store_lost_results(context: Any, release_id: str, tasks: dict[str, Any], states: dict[str, str]) -> None:
     """Store the nodes that passed in a lost dbt process in S3; the next run writes them. dbt_check calls this.
 
-    The other nodes have been run by their sensors since, or run when somebody clears the run.
+    Sensors have run the other nodes since, or run them when somebody clears the run.
 
     Args:
         context: Airflow's task context.

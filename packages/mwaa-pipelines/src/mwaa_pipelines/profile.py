@@ -22,13 +22,13 @@ class RedshiftProfileMapping(RedshiftUserPasswordProfileMapping):
     """The dbt profile of an Airflow connection (host, port, database). dbt logs in in one of three ways.
 
     - With the login of a Secrets Manager secret.
-    - With temporary credentials of IAM, if the connection's extra says `"iam": true`, as it does for Airflow's own
-      hook, with `cluster_identifier`, or with `is_serverless` and `serverless_work_group`; and `region`. A connection
-      with a login asks for that database user; one without, for the user of the task's own role.
-    - With the connection's own login; Airflow's secrets backend may keep it.
+    - With temporary credentials of IAM, if the connection's extra sets `"iam": true`, as for Airflow's own
+      hook, and `region`, and `cluster_identifier` or `is_serverless` and `serverless_work_group`. A connection
+      with a login requests credentials of that database user, a connection without a login those of the task's role.
+    - With the connection's own login, which can be in Airflow's secrets backend.
 
-    If the connection's extra names a `role_arn`, and the `external_id` that the role may ask for, the secret or the
-    temporary credentials are those that this role gets, in its account and the extra's `region`.
+    If the connection's extra sets a `role_arn`, and the `external_id` that the role can require, this role reads the
+    secret or gets the temporary credentials, in its account and the extra's `region`.
 
     A password reaches dbt through the environment of its process; the profile only names the variable.
     """
@@ -38,7 +38,7 @@ class RedshiftProfileMapping(RedshiftUserPasswordProfileMapping):
 
         Args:
             conn_id: the Airflow connection.
-            secret_name: the secret, `{"username": …, "password": …}`, or None: the connection says how to log in.
+            secret_name: the secret, `{"username": …, "password": …}`; None if the connection has the login.
             profile_args: further keys of the dbt profile, `schema` among them.
         """
         super().__init__(conn_id=conn_id, profile_args=profile_args)
@@ -86,7 +86,7 @@ class RedshiftProfileMapping(RedshiftUserPasswordProfileMapping):
 
     @property
     def env_vars(self) -> dict[str, str]:
-        """Environment variables for dbt: the password, or the AWS config file with the role that gets a password."""
+        """Environment variables for dbt: the password, or the AWS config file with the role."""
         extra = self.conn.extra_dejson
         if not extra.get("iam"):
             return super().env_vars
@@ -126,7 +126,7 @@ def _missing_connection(conn_id: str) -> str:
     backend = json.loads(conf.get("secrets", "backend_kwargs", fallback="") or "{}")
     prefix, pattern = backend.get("connections_prefix"), backend.get("connections_lookup_pattern")
     message = f"the Airflow connection {conn_id!r} (setting redshift_connection_id) does not exist"
-    # Airflow's backend for Secrets Manager compares in this way.
+    # Compare like Airflow's Secrets Manager backend.
     if pattern and not re.match(pattern, conn_id, re.IGNORECASE):
         return (
             f"{message}. Airflow does not look for it in Secrets Manager, because its name does not match "
@@ -163,7 +163,7 @@ def _aws_config(conn_id: str, extra: dict[str, Any]) -> Path:
     values |= {"credential_source": source, "role_session_name": conn_id[:64]}
     lines = [f"[profile {_AWS_PROFILE}]", *(f"{key} = {value}" for key, value in values.items() if value)]
     text = "\n".join([*lines, ""])
-    # Not in a folder where others can write. All tasks with the same role share one file.
+    # Only this user can write to the folder. All tasks with the same role share one file.
     folder = Path(os.environ.get("AIRFLOW_HOME", "/usr/local/airflow")) / "warehouse_roles"
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Alerts about runs that take too long. No task can send them: a timeout ends all tasks, and a late run goes on."""
+"""Alerts about runs that take too long. No task can send them: a timeout ends all tasks, and a late run continues."""
 
 from collections.abc import Callable
 from datetime import timedelta

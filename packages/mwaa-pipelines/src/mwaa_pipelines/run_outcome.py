@@ -87,10 +87,10 @@ def _lines(nodes: list[dict[str, Any]]) -> list[str]:
 
 
 def _history(ti: Any) -> dict[str, Any]:
-    """Whether the run before this one failed, and which was the last to succeed; nothing, if Airflow does not say.
+    """Return whether the previous run failed and when a run last succeeded, or nothing if Airflow does not know.
 
-    Airflow orders runs by their logical date: one that was started without has no history. A run that was cleared
-    after it failed is known by the number of its try.
+    Airflow orders runs by their logical date, so a run without a logical date has no history. The try number shows
+    that a run was cleared after it failed.
     """
     try:
         before, success = ti.get_previous_dagrun(), ti.get_previous_dagrun(state="success")

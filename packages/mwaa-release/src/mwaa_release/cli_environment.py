@@ -45,7 +45,7 @@ def move(
     timeout: Annotated[float, typer.Option(help="Minutes to wait for unfinished runs.")] = DRAIN_SECONDS / 60,
     account: AccountOption = None,
 ) -> None:
-    """Move a pipeline to another environment when its runs have ended. It is never on in both."""
+    """Move a pipeline to another environment when its runs have ended. The DAG is never on in both."""
     check_account(aws_client("sts") if account else None, account)
     with show_progress() as progress:
         move_pipeline(aws_client("mwaa"), dag, source, target, progress, drain_seconds=timeout * 60)

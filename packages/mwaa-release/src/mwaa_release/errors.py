@@ -39,7 +39,7 @@ _SETUP_CODES = {
     "ExpiredTokenException": "the credentials have expired; sign in again",
     "SignatureDoesNotMatch": "the secret access key is wrong; sign in again",
 }
-# "AuthorizationError" is that of SNS.
+# SNS uses "AuthorizationError".
 DENIED_CODES = {
     "AccessDenied",
     "AccessDeniedException",

@@ -1,6 +1,6 @@
-"""Asks the warehouse how fresh a pipeline's sources are: `dbt source freshness`, as the pipeline's own database user.
+"""Checks the freshness of a pipeline's sources with `dbt source freshness`, as the pipeline's database user.
 
-The pipeline's entry in `dags/pipelines.yml` says which secret, connection, database and schema.
+The pipeline's entry in `dags/pipelines.yml` names the secret, connection, database and schema.
 """
 
 import json
@@ -20,7 +20,7 @@ CONNECTIONS = "airflow/connections"
 
 
 def warehouse_environment(secretsmanager: Any, dag_name: str, pipelines: Path = PIPELINES) -> dict[str, str]:
-    """Return the REDSHIFT_* variables with which dbt reaches a pipeline's warehouse, as the pipeline's own user.
+    """Return the REDSHIFT_* variables with which dbt connects to a pipeline's warehouse as the pipeline's user.
 
     Args:
         secretsmanager: boto3 client.
@@ -67,7 +67,7 @@ def login_variables(pipeline: Pipeline, connection: dict[str, Any], username: st
 
 
 def check_freshness(secretsmanager: Any, dag_name: str, pipelines: Path = PIPELINES) -> list[str]:
-    """Run `dbt source freshness`; its results reach the audit table too.
+    """Run `dbt source freshness`, which also writes its results to the audit table.
 
     Args:
         secretsmanager: boto3 client.
@@ -79,7 +79,7 @@ def check_freshness(secretsmanager: Any, dag_name: str, pipelines: Path = PIPELI
 
     Raises:
         SetupError: a setting is missing or wrong.
-        DeployError: a source is staler than it may be, or dbt could not ask; the text says which.
+        DeployError: a source is stale, or dbt failed. The message names the source or the error.
     """
     variables = warehouse_environment(secretsmanager, dag_name, pipelines)
     name = find_pipeline(dag_name, pipelines).project_name

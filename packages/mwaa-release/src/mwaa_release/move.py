@@ -1,4 +1,4 @@
-"""Move a pipeline from one MWAA environment to another, for a blue/green upgrade. It is never on in both."""
+"""Move a pipeline from one MWAA environment to another, for a blue/green upgrade. The DAG is never on in both."""
 
 import time
 from typing import Any
@@ -22,7 +22,7 @@ def move(
 ) -> None:
     """Wait until the DAG has no unfinished run in `source`, switch it off there, and switch it on in `target`.
 
-    The DAG stays on while its runs end, because Airflow starts no further task of a paused DAG: its run would stay
+    The DAG stays on until its runs end, because Airflow starts no further tasks of a paused DAG: its run would stay
     unfinished, without check and alert. After an error or Ctrl-C the DAG is on in `source` again.
 
     Args:

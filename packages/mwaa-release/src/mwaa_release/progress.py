@@ -1,4 +1,4 @@
-"""Progress of a command: on a terminal a spinner for each step, in a log file a line for each step that has ended."""
+"""Progress of a command: a spinner per step on a terminal, and a line per finished step in a log file."""
 
 import sys
 import time
@@ -13,9 +13,9 @@ from rich.progress import SpinnerColumn, Task, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Column
 from rich.text import Text
 
-# A log file has no width, so tables in it do not fold names.
+# Tables in a log file are wide enough for long names.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-# For errors and progress that must not get into a file or pipe with the results.
+# Errors and progress go to stderr, so that they are not mixed with results in a file or pipe.
 errors = Console(highlight=False, stderr=True, soft_wrap=True)
 
 DONE = "[green]✓[/]"
@@ -24,7 +24,7 @@ STOPPED = "[bright_black]-[/]"
 
 
 class Progress(Protocol):
-    """Reports how far an action is. It is cheap enough to be called for every object."""
+    """Reports the progress of an action. It is fast enough to be called for every object."""
 
     def __call__(self, action: str, done: int, total: int) -> None:
         """Report that `done` of the `total` parts of `action` are done."""
@@ -59,7 +59,7 @@ def show_progress() -> Iterator[Progress]:
 
 
 class Steps:
-    """Steps that run one after another or side by side. Use as a context manager.
+    """Steps that run sequentially or in parallel. Use as a context manager.
 
     Args:
         output: where the steps are shown; default: stdout.
@@ -85,7 +85,7 @@ class Steps:
             self._live.stop()
 
     def abandon(self) -> None:
-        """Show the remaining steps as stopped: they end because another step has failed."""
+        """Show the remaining steps as stopped, because another step has failed."""
         self._abandoned = True
 
     def begin(self, action: str) -> "Step":
@@ -133,7 +133,7 @@ class Step:
 
 
 class _SignColumn(SpinnerColumn):
-    """A spinner that turns into the sign of how the step ended."""
+    """A spinner that becomes the sign of the step's result."""
 
     def render(self, task: Task) -> Text:
         return Text.from_markup(task.fields["sign"]) if task.finished else super().render(task)

@@ -23,12 +23,12 @@ def publish_report(
         s3: boto3 client.
         dag_name: the pipeline.
         url: s3://<bucket>/<key>.
-        days: how far back the runs go.
+        days: the number of days to show.
         pipelines: the file that describes the pipeline.
 
     Raises:
         SetupError: a setting is missing or wrong, or the warehouse does not answer.
-        DeployError: AWS refused.
+        DeployError: AWS refused a request.
     """
     # Imported here, because the other commands need neither a warehouse nor a template.
     from audit_report import source

@@ -7,14 +7,14 @@ MARKER = Path("dags") / "pipelines.yml"
 
 
 def find_repository(start: Path | None = None) -> Path:
-    """Return the nearest folder, at or above `start`, that holds `dags/pipelines.yml`.
+    """Return the nearest folder, at or above `start`, that contains `dags/pipelines.yml`.
 
     Args:
         start: where to look first; default: the working directory.
 
     Returns:
-        The repository; `start` itself when no folder above it holds the file, so that the command's own error names
-        what is missing there.
+        The repository, or `start` if no folder contains the file. The command's own error then names the missing
+        file.
     """
     start = (start or Path.cwd()).resolve()
     return next((folder for folder in (start, *start.parents) if (folder / MARKER).is_file()), start)

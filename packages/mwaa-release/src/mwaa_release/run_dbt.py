@@ -1,4 +1,4 @@
-"""Runs dbt as a process of its own, with the dbt of this Python's environment."""
+"""Runs dbt in a separate process, from this Python's environment."""
 
 import os
 import subprocess

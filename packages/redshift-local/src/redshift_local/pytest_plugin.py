@@ -81,7 +81,7 @@ def start_warehouse(state: Path, environment: dict[str, str] | None = None) -> W
 
 
 def stop_warehouse(warehouse: Warehouse) -> int:
-    """Stop it and return its exit code."""
+    """Stop the warehouse and return its exit code."""
     warehouse.process.terminate()
     return warehouse.process.wait(30)
 

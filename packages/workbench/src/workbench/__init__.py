@@ -1,1 +1,1 @@
-"""For those who write models: build, test, show and compare one on the local warehouse, in seconds."""
+"""Tools for analytics engineers: build, test, show and compare a model on the local warehouse in seconds."""

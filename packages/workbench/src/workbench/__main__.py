@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-# First: it decides what a signal does while the rest is imported.
+# Imported first, because it handles signals during the other imports.
 from mwaa_local.command import RUN_FAILED, SETUP_FAILED, checkout_settings  # isort: skip
 
 import typer
@@ -51,7 +51,7 @@ def lock(
 @app.command()
 def conventions() -> None:
     """Check the conventions of the dbt project. Needs no warehouse."""
-    # dbt's imports live as long as this process: collecting garbage among them takes half a second.
+    # Garbage collection of dbt's modules would take half a second and free nothing.
     gc.disable()
     with checkout_settings() as settings:
         from workbench.check_conventions import check

@@ -28,10 +28,10 @@ class Builder:
     """Builds nodes and their missing parents, and compares each table with its previous state.
 
     Args:
-        project: parsed.
-        connection: of dbt_user, in autocommit.
-        settings: where the warehouse is.
-        compares: also show how the tables changed.
+        project: the parsed project.
+        connection: a connection of dbt_user, in autocommit.
+        settings: the settings of the warehouse.
+        compares: whether to show how the tables changed.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Builder:
         return {result.node.unique_id for result in results if result.status in {*FAILED, NodeStatus.Skipped}}
 
     def _testable(self, selected: set[str], existing_names: set[str]) -> set[str]:
-        """Leave out the tests that also read a model that is neither selected nor in the warehouse."""
+        """Return the tests without those that also read a model that is neither selected nor in the warehouse."""
         only_tests = all(self.project.kind(unique_id) not in BUILT for unique_id in selected)
         if only_tests:
             return selected
@@ -92,7 +92,7 @@ class Builder:
         }
 
     def _need_their_table(self, selected: set[str], existing_names: set[str]) -> set[str]:
-        """Unit tests of models that do not exist yet: dbt needs the table to test an incremental model."""
+        """Return the unit tests of models without a table, because dbt needs the table of an incremental model."""
         return {
             unique_id
             for unique_id in selected

@@ -26,8 +26,8 @@ def diff(settings: Settings, model: str, base: str, folder: Path = PROJECT) -> i
     """Build a model and its parents, here and as of `base`, print the differences, and return the exit code.
 
     Args:
-        settings: where the warehouse is.
-        model: its name.
+        settings: the settings of the warehouse.
+        model: the name of the model.
         base: a branch, tag or commit; if empty, origin/main, or main if there is no origin.
         folder: the project.
 

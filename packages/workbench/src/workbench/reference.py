@@ -1,4 +1,4 @@
-"""Writes docs/reference/ from the code it tells of, and builds the site: `python -m workbench site`."""
+"""Generates docs/reference/ from the code, and builds the site: `python -m workbench site`."""
 
 import json
 import re
@@ -37,7 +37,7 @@ def _type(schema: dict[str, Any]) -> str:
 
 
 def settings() -> str:
-    """The settings of pipelines.yml, from its JSON schema."""
+    """Return the page about the settings of pipelines.yml, from their JSON schema."""
     schema = json.loads(json_schema())["$defs"]["Pipeline"]
     rows = [
         (
@@ -57,7 +57,7 @@ def settings() -> str:
 
 
 def audit_columns() -> str:
-    """The columns of the audit table and its views, and the variables of the audit trail."""
+    """Return the page about the audit table and views, and the variables of the audit trail."""
     types = dict(re.findall(r"'(\w+)': '([^']+)',", (DBT_PACKAGE / "macros" / "audit_columns.sql").read_text()))
     models = {path.stem: _model(path) for path in sorted((DBT_PACKAGE / "models").glob("*.yml"))}
     table = models.pop("audit_table")
@@ -76,7 +76,7 @@ def audit_columns() -> str:
 
 
 def commands() -> str:
-    """The targets of the Makefile, and the commands of the release tool."""
+    """Return the page about the Makefile's targets and the release tool's commands."""
     targets = re.findall(r"^([a-z-]+):.*?## (.+)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
     makes = [(f"`make {name}`", text) for name, text in targets]
     deploys = []
@@ -93,7 +93,7 @@ def commands() -> str:
 
 
 def conventions() -> str:
-    """The rules that `make lint` holds models against."""
+    """Return the page about the conventions that `make lint` checks."""
     config = Config()
     config.rule_namespaces = [RULES]
     registry = RuleRegistry(config)
@@ -123,7 +123,7 @@ def write(folder: Path) -> None:
 
 
 def build_site() -> int:
-    """Write the reference pages, build the site, and return zensical's exit code; a broken link is an error."""
+    """Write the reference pages, build the site, and return zensical's exit code. A broken link is an error."""
     write(PAGES)
     zensical = Path(sys.executable).with_name("zensical")
     done = subprocess.run([zensical, "build", "--strict", "--clean"], cwd=REPOSITORY, check=False)

@@ -14,7 +14,7 @@ from mwaa_release.redshift import quote_identifier
 # Larger tables are compared by columns and number of rows only, to keep a build fast.
 MOST_ROWS = 1_000_000
 SAMPLE = 5
-# SUPER and GEOMETRY have no equality that EXCEPT could use.
+# EXCEPT cannot compare SUPER and GEOMETRY.
 _NOT_COMPARABLE = {"super", "geometry", "geography"}
 
 

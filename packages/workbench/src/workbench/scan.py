@@ -1,4 +1,4 @@
-"""`make scan`: the stacks against checkov's rules, the workflows against actionlint; in an environment of their own."""
+"""`make scan`: checks the stacks with checkov and the workflows with actionlint, in a separate environment."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ REQUIREMENTS = Path(__file__).parent / "requirements" / "scan.txt"
 
 
 def environment(settings: Settings) -> Path:
-    """The folder of the scanners' executables; installed on first use and when their versions change.
+    """Return the folder of the scanners' executables. They are installed on first use and when a version changes.
 
     Raises:
         SetupError: uv could not install them.
@@ -36,13 +36,13 @@ def environment(settings: Settings) -> Path:
 
 
 def scan(settings: Settings, repository: Path = REPOSITORY) -> int:
-    """Run both, print what each finds, and return how many found something."""
+    """Run both scanners, print their findings, and return the number of scanners with findings."""
     binaries = environment(settings)
     workflows = sorted(str(path) for path in (repository / ".github" / "workflows").glob("*.yml"))
     failed = 0
     for name, arguments in (
         ("checkov", ["--config-file", "infra/.checkov.yml", "--directory", "infra"]),
-        # The `run` lines are one command each, and shellcheck would be another thing to install.
+        # Each `run` line is one command, so shellcheck is not needed.
         ("actionlint", ["-shellcheck=", "-pyflakes=", *workflows]),
     ):
         done = subprocess.run(

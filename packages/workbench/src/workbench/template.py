@@ -1,6 +1,6 @@
-"""`start-fresh` turns a clone of the template into a copy of it, `upgrade` brings a copy to a newer version.
+"""`start-fresh` turns a clone of the template into a copy, and `upgrade` upgrades a copy to a newer version.
 
-Copier does both: `copier.yml` in the template says what a copy gets. A copy keeps its version in `.copier-answers.yml`.
+Both use Copier. `copier.yml` in the template lists the files of a copy. A copy's version is in `.copier-answers.yml`.
 """
 
 import os
@@ -16,15 +16,15 @@ from mwaa_local.mwaa.image import find_uv
 from mwaa_local.settings import SetupError
 
 ANSWERS = ".copier-answers.yml"
-# An upgrade replaces these whatever is in them: nobody edits them by hand.
+# Nobody edits these files, so an upgrade always replaces them.
 _GENERATED = (ANSWERS, "wheels/")
-# Pages that a team has rewritten stay as they are; the others are upgraded.
+# Pages that a team has changed are kept. All other pages are upgraded.
 _DOCS = "docs/"
 _MERGE_BY_HAND = ".local/venvs/tools/bin/copier update --trust --defaults"
 
 
 def start_fresh(repository: Path, template: str, venvs: Path) -> int:
-    """Replace the files of a clone of the template by those of a copy, and stage that. Return how many files there are.
+    """Replace the files of a clone of the template by the files of a copy, and stage them. Return the number of files.
 
     Args:
         repository: the clone, without uncommitted changes.
@@ -32,7 +32,7 @@ def start_fresh(repository: Path, template: str, venvs: Path) -> int:
         venvs: folder of the virtual environments, in which uv may be.
 
     Raises:
-        SetupError: it cannot be done; nothing was changed.
+        SetupError: the clone cannot become a copy. Nothing was changed.
     """
     check_clean(repository)
     if not is_template(repository):
@@ -46,7 +46,7 @@ def start_fresh(repository: Path, template: str, venvs: Path) -> int:
             (repository / name).unlink(missing_ok=True)
         for folder in (path for path in repository.iterdir() if path.is_dir() and path.name not in (".git", ".local")):
             if not (copy / folder.name).exists():
-                # Only what git ignores is left in it, such as compiled Python.
+                # The folder contains only files that git ignores, such as compiled Python.
                 shutil.rmtree(folder)
         shutil.copytree(copy, repository, dirs_exist_ok=True)
     _git(repository, "add", "--all")
@@ -54,15 +54,15 @@ def start_fresh(repository: Path, template: str, venvs: Path) -> int:
 
 
 class Upgrade:
-    """An upgrade of a copy, made in a clone of it and not applied yet. Use as a context manager.
+    """A prepared upgrade of a copy, in a clone of the copy. Use as a context manager.
 
     Args:
         repository: the copy, without uncommitted changes.
-        template: address of the template; empty: where the copy came from.
+        template: address of the template; empty: the template of the copy.
         venvs: folder of the virtual environments, in which uv may be.
 
     Raises:
-        SetupError: it cannot be done.
+        SetupError: the copy cannot be upgraded.
     """
 
     def __init__(self, repository: Path, template: str, venvs: Path) -> None:
@@ -95,7 +95,7 @@ class Upgrade:
         answers = yaml.safe_load((clone / ANSWERS).read_text())
         commit, source = str(answers["_commit"]), str(answers["_src_path"])
         try:
-            # The copy as it was before anybody changed it.
+            # The original copy, without the team's changes.
             _copier(venvs, "copy", "--skip-tasks", f"--vcs-ref={commit}", source, str(original))
         except SetupError as error:
             raise SetupError(
@@ -114,18 +114,18 @@ class Upgrade:
 
     @property
     def diff(self) -> str:
-        """What changes, as git shows it; empty if nothing does."""
+        """Return the changes of the upgrade as a git diff, which is empty without changes."""
         colors = "always" if sys.stdout.isatty() else "never"
         return _git(self._clone, "diff", "--cached", f"--color={colors}", self._base)
 
     @property
     def conflicts(self) -> list[str]:
-        """Files that the upgrade changes although they were changed in the copy."""
+        """Return the files that both the upgrade and the team changed."""
         names = _git(self._clone, "diff", "--cached", "--name-only", "-z", self._base).split("\0")
         return sorted(name for name in names if name in self._changed_here and not name.startswith(_GENERATED))
 
     def apply(self) -> None:
-        """Make the changes in the copy, and stage them.
+        """Apply the changes to the copy, and stage them.
 
         Raises:
             SetupError: a file was changed in both places; nothing was changed.
@@ -149,10 +149,10 @@ def is_template(repository: Path) -> bool:
 
 
 def check_clean(repository: Path) -> None:
-    """Raise if a change could not be taken back with git.
+    """Raise if git could not undo a change.
 
     Raises:
-        SetupError: there are uncommitted changes, or this is no git repository.
+        SetupError: there are uncommitted changes, or the folder is not a git repository.
     """
     if _git(repository, "status", "--porcelain"):
         raise SetupError("there are uncommitted changes. Commit them first: git add --all && git commit")
@@ -187,7 +187,7 @@ def _git(repository: Path, *arguments: str, text: str | None = None) -> str:
 
 
 def _copier(venvs: Path, *arguments: str) -> None:
-    # Copier builds the wheels with uv, and asks nothing.
+    # Copier builds the wheels with uv and asks no questions.
     environment = {**os.environ, "UV": find_uv(venvs)}
     command, *rest = arguments
     executable = str(Path(sys.executable).with_name("copier"))
@@ -201,6 +201,6 @@ def _copier(venvs: Path, *arguments: str) -> None:
     )
     if done.returncode:
         message = done.stderr.strip()
-        # Copier shows a traceback for problems that it does not expect, such as a template that is not there.
+        # Copier prints a traceback for unexpected errors, such as a missing template.
         reason = message.splitlines()[-1] if "Traceback (most recent call last)" in message else message
         raise SetupError(f"copier {command} failed: {reason}")

@@ -1,4 +1,4 @@
-"""The output of the commands on models."""
+"""The terminal output of the commands on models."""
 
 import threading
 from collections import Counter
@@ -58,7 +58,7 @@ class Progress:
 
 
 def show_result(result: NodeResult, needed: bool) -> None:
-    """Print one line for a node; tests that passed are only counted."""
+    """Print one line for a node. Passed tests are only counted."""
     node: Any = result.node
     if node.resource_type in ("test", "unit_test") and result.status in {NodeStatus.Pass, NodeStatus.Skipped}:
         return

@@ -26,7 +26,7 @@ def watch(settings: Settings, folder: Path = PROJECT) -> None:
     """Build the changes of the project, until Ctrl-C.
 
     Args:
-        settings: where the warehouse is.
+        settings: the settings of the warehouse.
         folder: the project.
     """
     with project(settings, folder) as (dbt_project, connection):
@@ -48,8 +48,8 @@ class Loop:
     """Builds saved files, and retries failed nodes with the next save.
 
     Args:
-        project: parsed.
-        builder: of the project.
+        project: the parsed project.
+        builder: the project's builder.
     """
 
     def __init__(self, project: Project, builder: Builder) -> None:
@@ -81,5 +81,5 @@ class Loop:
                 self._failed_nodes = self._builder.build(selected)
             self._project.keep_manifest(self._base)
         except ProjectError as error:
-            # The base is not moved, so the next save builds these changes too.
+            # The base manifest is unchanged, so the next save builds these changes too.
             show_problem(error.problem)

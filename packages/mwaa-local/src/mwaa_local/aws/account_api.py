@@ -1,10 +1,10 @@
-"""Answers calls of IAM and SNS that moto lacks, or answers as no account does.
+"""Answers calls of IAM and SNS that moto lacks or answers differently from AWS.
 
-SimulatePrincipalPolicy evaluates the policies of a role as a call of that role would. It looks only at the role, not at
-the policies of the resources.
+SimulatePrincipalPolicy evaluates the policies of a role like a call of that role. It ignores the policies of the
+resources.
 https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
 
-ListSubscriptionsByTopic shows the subscriptions of people as pending, because nobody here confirms them.
+ListSubscriptionsByTopic shows email subscriptions as pending, because nobody confirms them here.
 https://docs.aws.amazon.com/sns/latest/api/API_ListSubscriptionsByTopic.html
 """
 
@@ -22,7 +22,7 @@ from mwaa_local.aws.calls import Call
 from mwaa_local.settings import ACCOUNT_ID
 from mwaa_release.policies import Principal, Right, why_denied
 
-# Services confirm by themselves: queues and functions of the same account.
+# Subscriptions of queues and functions in the same account need no confirmation.
 _CONFIRMED_PROTOCOLS = ("sqs", "lambda")
 
 

@@ -97,7 +97,7 @@ def own_policy(resource: str) -> tuple[list[Statement] | None, str | None]:
             function = get_backend("lambda")[account][region].get_function(resource)
             return (function.policy.statements or None), account
         if service == "iam" and name.startswith("role/"):
-            # A role that does not exist trusts nobody.
+            # A missing role has no trust policy.
             existing = role(resource)
             return (statements(existing.assume_role_policy_document) if existing else []), account
     except Exception:  # noqa: BLE001 - moto's "not found" errors have no common class

@@ -18,7 +18,7 @@ class Image:
     """A virtual environment that several checkouts can share.
 
     Args:
-        venv: its folder, beside those of the tools and of uv.
+        venv: its folder, beside the virtual environments of the tools and of uv.
         logs: folder for the logs of uv and pip.
     """
 
@@ -82,7 +82,7 @@ class Image:
 
 
 def find_uv(venvs: Path) -> str:
-    """The uv executable: the one that `make deps` fetched into the folder `venvs`, or else the one on the PATH."""
+    """Return the uv executable that `make deps` installed into the folder `venvs`, or else the one on the PATH."""
     fetched = venvs / "uv" / "bin" / "uv"
     return str(fetched.resolve()) if fetched.exists() else "uv"
 

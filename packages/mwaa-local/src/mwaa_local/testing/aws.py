@@ -1,4 +1,4 @@
-"""Fixtures: the aws stand-in, started once per test session on a free port."""
+"""Fixtures: the AWS stand-in, started once per test session on a free port."""
 
 import os
 import socket
@@ -25,15 +25,15 @@ class Aws:
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """The address of the stand-in."""
         return self.settings.aws_url
 
     def environment(self) -> dict[str, str]:
-        """The variables with which boto3, in any process, reaches it and nothing else."""
+        """Return the variables that point boto3 to the stand-in and to nothing else."""
         return self.settings.aws_environment()
 
     def client(self, service: str, **options: Any) -> Any:
-        """A boto3 client of `service`; options as boto3 takes them."""
+        """Return a boto3 client of `service` with boto3's options."""
         environment = self.environment()
         return boto3.client(
             service,
@@ -47,7 +47,7 @@ class Aws:
 
 @contextmanager
 def running_aws(state: Path, airflow_port: int = 1) -> Iterator[Aws]:
-    """Start one on a free port, its temporary files under `state`, and stop it in the end."""
+    """Start a stand-in on a free port with its files under `state`, and stop it at the end."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port = probe.getsockname()[1]
@@ -78,6 +78,6 @@ def running_aws(state: Path, airflow_port: int = 1) -> Iterator[Aws]:
 
 @pytest.fixture(scope="session")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
-    """The AWS stand-in that all tests share: clean up what you make, or name it as nobody else does."""
+    """The AWS stand-in that all tests share. Delete your resources or give them unique names."""
     with running_aws(tmp_path_factory.mktemp("aws")) as running:
         yield running

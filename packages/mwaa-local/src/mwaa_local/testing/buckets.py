@@ -1,4 +1,4 @@
-"""What the buckets of a test hold on the AWS stand-in."""
+"""Fixtures that read a test's buckets in the AWS stand-in."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,13 +13,13 @@ from mwaa_release.release import RELEASE_FILE, Release
 
 @pytest.fixture
 def s3(aws: Aws) -> Any:
-    # A test that injects a failure must see it, not boto3's second try.
+    # Without retries, so that tests see the failures that they inject.
     return aws.client("s3", config=Config(retries={"total_max_attempts": 1}, max_pool_connections=16))
 
 
 @pytest.fixture
 def contents() -> Callable[[Bucket], dict[str, bytes]]:
-    """All that a bucket holds, by key."""
+    """A function that returns the objects of a bucket by key."""
 
     def read(bucket: Bucket) -> dict[str, bytes]:
         return {key: bucket.read(key) or b"" for key in bucket.sizes("")}
@@ -29,7 +29,7 @@ def contents() -> Callable[[Bucket], dict[str, bytes]]:
 
 @pytest.fixture
 def live_release() -> Callable[[Bucket], str]:
-    """The release that MWAA would run, after proving that every byte of it is as its release.json says."""
+    """A function that checks all files of the live release against release.json and returns the release_id."""
 
     def check(bucket: Bucket, name: str = "flights") -> str:
         current = (bucket.read(f"dags/dbt/{name}/CURRENT") or b"").decode().strip()

@@ -35,11 +35,11 @@ class Checkout:
 
     @property
     def settings(self) -> Settings:
-        """Its paths and ports."""
+        """The paths and ports of the stand-ins."""
         return Settings(self.state, *(int(self.environment[name]) for name in PORTS))
 
     def command(self, *arguments: str, seconds: float = 600, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run `python -m mwaa_local <arguments>` to its end."""
+        """Run `python -m mwaa_local <arguments>` and wait for its end."""
         return subprocess.run(
             [sys.executable, "-m", "mwaa_local", *arguments],
             cwd=self.repository,
@@ -67,7 +67,7 @@ class Checkout:
         return Running(process, out)
 
     def kill_postgres(self, folder: str) -> None:
-        """Kill the server whose files are in `folder` of the state, as a crash does."""
+        """Kill the PostgreSQL server whose files are in this folder of the state folder, as in a crash."""
         pid = (self.state / folder / "data" / "postmaster.pid").read_text().split("\n", 1)[0]
         os.kill(int(pid), signal.SIGKILL)
 
@@ -117,23 +117,23 @@ class Checkout:
 
 @dataclass
 class Running:
-    """A command that runs."""
+    """A running command."""
 
     process: subprocess.Popen[bytes]
     out: Path
 
     @property
     def stdout(self) -> str:
-        """Its output so far."""
+        """The output so far."""
         return self.out.read_text()
 
     @property
     def stderr(self) -> str:
-        """Its errors so far."""
+        """The error output so far."""
         return self.out.with_suffix(".err").read_text()
 
     def wait_for(self, text: str, seconds: float = 180) -> None:
-        """Wait until it has printed `text`."""
+        """Wait until the command has printed `text`."""
         self.wait_until(lambda: text in self.stdout, seconds)
 
     def wait_until(self, condition: Callable[[], bool], seconds: float = 180) -> None:
@@ -155,7 +155,7 @@ class Running:
         os.killpg(self.process.pid, number)
 
     def end(self, seconds: float = 120) -> int:
-        """Wait for its end, and return the exit code."""
+        """Wait until the command has ended, and return the exit code."""
         return self.process.wait(seconds)
 
 

@@ -1,4 +1,4 @@
-"""Serves answers of Airflow's REST API over HTTP, for tests that decide what Airflow answers."""
+"""A fake Airflow REST API, whose responses a test defines."""
 
 import json
 import threading
@@ -11,7 +11,7 @@ Answer = Callable[[str, str, Any], tuple[int, Any]]
 
 
 def create_environment(mwaa: Any, name: str, **more: Any) -> None:
-    """Create an MWAA environment in the AWS stand-in. `more` are further parameters of the call."""
+    """Create an MWAA environment in the AWS stand-in. `more` contains further parameters of the call."""
     mwaa.create_environment(
         Name=name,
         DagS3Path="dags",
@@ -24,9 +24,9 @@ def create_environment(mwaa: Any, name: str, **more: Any) -> None:
 
 @contextmanager
 def serving(answer: Answer) -> Iterator[int]:
-    """Yield the port of a server whose requests `answer` gets: method, path and body.
+    """Yield the port of a server that calls `answer` with the method, path and body of each request.
 
-    `answer` returns status and content. Every login succeeds.
+    `answer` returns the status and the content. Every login succeeds.
     """
 
     class Handler(BaseHTTPRequestHandler):

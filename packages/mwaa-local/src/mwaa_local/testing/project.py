@@ -1,4 +1,4 @@
-"""dbt projects that tests build: the sample, and others with the audit trail."""
+"""dbt projects for tests: the sample, and other projects with the audit trail."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""pytest fixtures of the stand-ins, for everyone who has this package installed."""
+"""pytest fixtures of the stand-ins, available wherever this package is installed."""
 
 from mwaa_local.testing.airflow import airflow_python
 from mwaa_local.testing.aws import aws

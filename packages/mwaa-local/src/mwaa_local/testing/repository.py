@@ -1,4 +1,4 @@
-"""A git repository to change at will: this working tree, committed, sharing what is installed here."""
+"""A committed copy of this working tree that tests can change. It shares the installed tools."""
 
 import subprocess
 from pathlib import Path
@@ -8,7 +8,7 @@ from mwaa_local.testing.checkout import copy_repository
 
 
 def git(repository: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run git there, as a user that no configuration of the machine changes."""
+    """Run git in the repository, as a fixed user."""
     identity = ["-c", "user.name=test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"]
     return subprocess.run(
         ["git", *identity, *arguments], cwd=repository, capture_output=True, text=True, check=False, timeout=300
@@ -20,7 +20,7 @@ def committed_copy(folder: Path) -> Path:
     copy_repository(folder)
     (folder / ".local").mkdir()
     (folder / ".local" / "venvs").symlink_to(REPOSITORY / ".local" / "venvs")
-    # Packed, as a clone from GitHub: copier looks at every file below .git, too.
+    # Packed like a clone from GitHub, because copier reads every file in .git too.
     for arguments in (
         ("init", "--quiet", "--initial-branch=main"),
         ("add", "--all"),

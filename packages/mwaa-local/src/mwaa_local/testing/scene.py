@@ -1,4 +1,4 @@
-"""A stack whose parts a test can break. The test owns it, so a part that ends stays down until the test restarts it."""
+"""A stack whose components a test can break. A component that ends stays down until the test restarts it."""
 
 import contextlib
 import os
@@ -31,7 +31,7 @@ ENDED = {"success", "failed", "skipped", "upstream_failed"}
 
 
 def small_project(folder: Path, models: Mapping[str, str]) -> Path:
-    """The sample project with nothing but its audit trail and `models`: contents by file name."""
+    """Create a project with only the audit trail and `models` (contents by file name)."""
     sample_project(folder)
     for name in ("models", "seeds", "snapshots"):
         shutil.rmtree(folder / name)
@@ -47,11 +47,11 @@ class Scene(Stack):
     """The stand-ins, their DAG, and a client of Airflow.
 
     Args:
-        checkout: where they run.
-        options: Airflow's configuration options, as MWAA's environment would have them: `section.name`.
+        checkout: the checkout in which they run.
+        options: Airflow's configuration options in MWAA's form, `section.name`.
     """
 
-    # Of infra/environment.yml.
+    # Parameters of infra/environment.yml.
     parameters: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, checkout: Checkout, options: Mapping[str, object]) -> None:
@@ -61,7 +61,7 @@ class Scene(Stack):
         self._environments: dict[str, dict[str, str]] = {}
 
     def begin(self, project: Path) -> None:
-        """Start everything with a project of `small_project`."""
+        """Start all stand-ins with a project of `small_project`."""
         self.take_lock()
         release_id = self.start(Steps(), project)
         self.passwords = Passwords.load(self.settings.state)
@@ -82,15 +82,15 @@ class Scene(Stack):
         applied = apply(Artifact.read(folder), Bucket(seed.DAGS_BUCKET, seed.client(self.settings, "s3")))
         return applied.releases["flights"]
 
-    # --- parts ----------------------------------------------------------------------------------------------------
+    # --- components -----------------------------------------------------------------------------------------------
 
     @property
     def components(self) -> list[Any]:
-        """Airflow's processes."""
+        """Return Airflow's processes."""
         return self._mwaa.children
 
     def component(self, name: str) -> psutil.Process:
-        """The process of one of them, such as `scheduler`."""
+        """Return the process of a component, such as `scheduler`."""
         (child,) = [child for child in self.components if child.name == f"airflow {name}"]
         return psutil.Process(child.process.pid)
 
@@ -109,16 +109,16 @@ class Scene(Stack):
         self._mwaa.run_startup_script("hybrid")
 
     def stop_warehouse(self) -> None:
-        """Stop the warehouse in order; `start_warehouse` starts it again."""
+        """Stop the warehouse cleanly. `start_warehouse` starts it again."""
         stop([child for child in self.children if child.name == "warehouse"])
 
     def restart_metadata(self) -> None:
-        """Start Airflow's database again after it was killed."""
+        """Restart Airflow's database after it was killed."""
         self._mwaa.stop_database()
         self._mwaa.start_database()
 
     def dbt_at_work(self, nodes: int) -> psutil.Process | None:
-        """The dbt process that builds everything, once it has finished so many nodes."""
+        """Return the producer's dbt process once it has finished this many nodes, or None."""
         for process in marked_processes(self.settings.state):
             with contextlib.suppress(psutil.Error, OSError):
                 command = process.cmdline()
@@ -142,7 +142,7 @@ class Scene(Stack):
         return wait(final, seconds)
 
     def states(self, run_id: str) -> dict[str, str]:
-        """The states of its tasks."""
+        """Return the states of a run's tasks by task_id."""
         return {task["task_id"]: task["state"] for task in self.client.tasks(DAG, run_id)}
 
     def clear(self, run_id: str, *task_ids: str) -> str:
@@ -165,14 +165,14 @@ class Scene(Stack):
         return seed.read_alerts(self.settings)
 
     def query(self, statement: str, user: str = "dbt_user") -> list[Any]:
-        """The rows of a query, committed."""
+        """Run a query, commit, and return its rows."""
         with contextlib.closing(connect(self.settings, user, getattr(self.passwords, user))) as connection:
             connection.autocommit = True
             return rows(connection, statement)[1]
 
 
 def _texts(content: Any) -> Iterator[str]:
-    """The texts of a structured log: messages, and errors with their frames."""
+    """Return the texts of a structured log: messages, and errors with their frames."""
     if isinstance(content, str):
         yield content
     elif isinstance(content, dict | list):
@@ -196,7 +196,7 @@ def running(
     """Yield a scene in a new state folder, and stop it at the end."""
     before = dict(os.environ)
     checkout = new_checkout(folder / "state")
-    # The environment of the checkout's commands.
+    # Use the environment of the checkout's commands.
     os.environ.update(checkout.environment | checkout.settings.aws_environment())
     scene = kind(checkout, options)
     try:

@@ -1,4 +1,4 @@
-"""The stacks of `infra/`, made on the AWS stand-in."""
+"""Creates the stacks of `infra/` in the AWS stand-in."""
 
 import ast
 import json
@@ -11,7 +11,7 @@ import pytest
 from mwaa_local.templates import load
 from mwaa_local.testing.aws import Aws
 
-# Types that CloudFormation on the stand-in passes over.
+# Resource types that the stand-in's CloudFormation ignores.
 NOT_MADE = {
     "AWS::CloudWatch::Alarm",
     "AWS::EC2::SecurityGroupEgress",
@@ -36,7 +36,7 @@ def listed(value: Any) -> list[Any]:
 
 
 class Stacks:
-    """Makes stacks with names of one test's own."""
+    """Creates stacks with unique names for one test."""
 
     def __init__(self, aws) -> None:
         self.name = f"t{secrets.token_hex(4)}"
@@ -45,7 +45,7 @@ class Stacks:
     def make(self, file: str, **parameters: str) -> dict[str, str]:
         cloudformation = self.aws.client("cloudformation")
         content = load(file)
-        # An output of something that is not made would fail the stack.
+        # An output of an ignored resource would make the stack fail.
         unmade = {key for key, value in content["Resources"].items() if value["Type"] in NOT_MADE}
         content["Outputs"] = {
             key: output
@@ -67,20 +67,20 @@ class Stacks:
         created = {resource.get("LogicalResourceId") for resource in resources}
         for name, resource in content["Resources"].items():
             optional = resource["Type"] in NOT_MADE or "Condition" in resource
-            assert name in created or optional, f"{file}: {name} was not made"
+            assert name in created or optional, f"{file}: {name} was not created"
         return {output["OutputKey"]: output["OutputValue"] for output in description.get("Outputs", [])}
 
     def policies(self, role_arn: str) -> list[dict[str, Any]]:
-        """Every statement of a role's inline policies."""
+        """Return all statements of a role's inline policies."""
         iam, role = self.aws.client("iam"), role_arn.rpartition("/")[2]
         names = iam.list_role_policies(RoleName=role)["PolicyNames"]
         assert names
         documents = [iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"] for name in names]
-        # The stand-in keeps the policy of a stack's role as Python writes it, and AWS::NoValue in a list as None.
+        # The stand-in stores a stack's role policy as a Python literal, and AWS::NoValue in a list as None.
         return [item for document in documents for item in ast.literal_eval(document)["Statement"] if item]
 
 
 @pytest.fixture
 def stacks(aws: Aws) -> Stacks:
-    """Makes the stacks of `infra/`."""
+    """Creates the stacks of `infra/`."""
     return Stacks(aws)

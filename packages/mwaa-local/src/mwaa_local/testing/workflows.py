@@ -1,4 +1,4 @@
-"""Runs the workflows of `.github/` as GitHub does: steps come from the YAML, and one that is not known here fails."""
+"""Runs the workflows of `.github/` as GitHub does. An unknown step fails."""
 
 import os
 import re
@@ -24,9 +24,9 @@ class Runner:
     Args:
         source: the repository.
         work: a folder for checkouts and artifacts.
-        aws: the account.
+        aws: the AWS stand-in.
         variables: the variables of each GitHub environment.
-        event: the values of `github.…`, by their whole name.
+        event: the values of `github.…` by full name.
         extra: more environment variables for every step.
         repository: the repository's name in the subject of GitHub's token.
     """
@@ -43,7 +43,7 @@ class Runner:
     repository: str = GITHUB_REPOSITORY
 
     def run(self, workflow: str, inputs: dict[str, str] | None = None) -> None:
-        """Run a workflow; a step that fails fails the test."""
+        """Run a workflow. A failed step fails the test."""
         content = yaml.safe_load((self.source / ".github/workflows" / workflow).read_text())
         done: set[str] = set()
         waiting = dict(content["jobs"])
@@ -70,7 +70,7 @@ class Runner:
         """Evaluate an `if`: comparisons, values and known functions, joined by &&."""
         condition = str(part.get("if", "")).removeprefix("${{ ").removesuffix(" }}")
         for term in filter(None, condition.split(" && ")):
-            # Every step of a test's run succeeds, so neither can be false.
+            # All steps succeed in a test, so both are true.
             if term in ("!cancelled()", "always()"):
                 continue
             left, _, right = term.partition(" == ")
@@ -93,7 +93,7 @@ class Runner:
 
     @staticmethod
     def _tools_are_ready(checkout: Path) -> bool:
-        """Ask before `make deps` runs: it would install into the environment that the tests run in."""
+        """Return whether the tools are up to date. Otherwise `make deps` would change the environment of the tests."""
         environment = {name: value for name, value in os.environ.items() if name != "LOCAL_DIR"}
         return subprocess.run([checkout / ".ci/bootstrap.sh", "--check"], env=environment, check=False).returncode == 0
 
@@ -114,7 +114,7 @@ class Runner:
         action = step["uses"].split("@")[0]
         if action == "actions/checkout":
             shutil.copytree(self.source, checkout, dirs_exist_ok=True)
-            # GitHub's machine installs the tools; here they are there, and `make deps` finds them so.
+            # GitHub's runner installs the tools. Here `make deps` finds the installed tools.
             (checkout / ".local/venvs").mkdir(parents=True)
             (checkout / ".local/venvs/tools").symlink_to(sys.prefix)
             (checkout / ".local/venvs/scan").symlink_to(Path(sys.prefix).with_name("scan"))

@@ -1,7 +1,7 @@
-"""What the project relies on at AWS and GitHub: one TOML file for each contract, with its source.
+"""Facts about AWS and GitHub on which the project depends: one TOML file per contract, with its source.
 
 Every file has `checked`, a date, and `source`, an address or a place in a public repository. A contract changes without
-notice, so `make lint` warns about those that nobody has compared with their source for long.
+notice, so `make lint` warns about contracts that were not compared with their source for a long time.
 """
 
 import datetime

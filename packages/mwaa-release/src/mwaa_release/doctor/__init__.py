@@ -15,7 +15,7 @@ CHECKS: tuple[Check, ...] = (
     *warehouse.GRANTS,
     *aws.ALERT,
 )
-# A release role can look at these. No GitHub job should have the permissions of the others, such as reading a secret.
+# A release role can run these checks. The others need permissions that no GitHub job should have, such as for secrets.
 SMOKE_CHECKS: tuple[Check, ...] = (aws.CREDENTIALS, *aws.ENVIRONMENT, *aws.RELEASE)
 
 __all__ = ["CHECKS", "SMOKE_CHECKS", "SQL"]

@@ -1,4 +1,4 @@
-"""Runs checks. A check looks at one thing in an account and returns what it saw, or a finding with a fix."""
+"""Runs checks. A check inspects one part of an account and returns a description, or a finding with a fix."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -35,12 +35,12 @@ class Finding:
 
 
 class NotCheckedError(Exception):
-    """A check cannot look at anything. The text says why."""
+    """A check cannot run. The text gives the reason."""
 
 
 @dataclass
 class Account:
-    """The account to check, and what earlier checks found in it.
+    """The account to check, and the results of earlier checks.
 
     Args:
         client: returns a boto3 client of a service.
@@ -108,8 +108,8 @@ class Check:
 
     Args:
         name: its name in the output.
-        run: looks, and returns what it saw, or a finding.
-        needs: names of the checks that must succeed before.
+        run: runs the check and returns a description or a finding.
+        needs: the names of the checks that must succeed first.
         actions: the IAM actions that the caller needs.
     """
 
@@ -127,7 +127,7 @@ class Outcome:
         check: the check.
         status: `ok`, `failed` or `not checked`.
         text: the result of a success, or the reason of a failure or of a check that did not run.
-        fix: of a failure.
+        fix: the fix of a failure.
         stops_smoke: whether a smoke test cannot succeed.
     """
 
@@ -145,10 +145,10 @@ def run_checks(
 ) -> Iterator[Outcome]:
     """Run checks one after another, and yield the outcome of each.
 
-    A check is not run if one that it needs did not succeed.
+    A check does not run if a check that it needs did not succeed.
 
     Args:
-        checks: in an order in which each comes after those that it needs.
+        checks: the checks, each after the checks that it needs.
         account: the account to check.
         step: shows the name of the running check until its context ends.
     """

@@ -1,4 +1,4 @@
-"""Checks of the login of GitHub's jobs: the OIDC provider, and whom the release role trusts."""
+"""Checks of the login of GitHub's jobs: the OIDC provider and the trust policy of the release role."""
 
 import json
 import os
@@ -18,7 +18,7 @@ _API_VERSION = "X-GitHub-Api-Version: 2026-03-10"
 
 
 def repository_name() -> str:
-    """Return `owner/name` of this repository on GitHub: of a job's variables, or of the remote `origin`; or nothing."""
+    """Return this repository's `owner/name` from a job's variables or the remote `origin`, or an empty string."""
     if name := os.environ.get("GITHUB_REPOSITORY"):
         return name
     git = ["git", "-C", str(REPOSITORY), "remote", "get-url", "origin"]
@@ -82,7 +82,7 @@ def _trusts(account: Account, role: dict[str, object], subject: str) -> bool:
 
 
 def _subject_prefix(repository: str) -> str:
-    """Return how the subject of this repository's tokens begins, such as `repo:acme@1/data@2`.
+    """Return the prefix of the subject in this repository's tokens, such as `repo:acme@1/data@2`.
 
     https://docs.github.com/en/rest/actions/oidc
     """
@@ -102,7 +102,7 @@ def _subject_prefix(repository: str) -> str:
             f"{repository} has a custom subject ({', '.join(content.get('include_claim_keys', []))}), "
             "which infra/github.yml does not know"
         )
-    # Without ids, the prefix needs no answer.
+    # Without ids, the prefix is known without GitHub's API.
     return content.get("sub_claim_prefix") or f"repo:{repository}"
 
 

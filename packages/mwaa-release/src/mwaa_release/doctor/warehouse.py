@@ -58,13 +58,13 @@ def _connection(account: Account) -> Result:
 
 
 def _in_airflow(account: Account) -> str | None:
-    """Return what the check of a connection that was created in Airflow's UI saw, or None without such a connection."""
+    """Check a connection that was created in Airflow's UI. Return None without such a connection."""
     conn_id = account.pipeline.redshift_connection_id
     airflow = AirflowApi(account.client("mwaa"), account.environment_name)
     try:
         connection = airflow.call("GET", f"/connections/{conn_id}")
     except DeployError:
-        # Only an Op of Airflow can read connections. The finding about Secrets Manager stands without it.
+        # Only an Op of Airflow can read connections. Without that permission, report the finding about Secrets Manager.
         return None
     if not connection or not connection.get("host"):
         return None

@@ -26,7 +26,7 @@ class Column:
 
     @property
     def is_text(self) -> bool:
-        """Whether an empty field is an empty string, and not a null."""
+        """Whether an empty field is an empty string instead of a null."""
         return self.kind in ("varchar", "bpchar", "text")
 
     @property
@@ -83,7 +83,7 @@ def converted(column: Column, value: str, options: Any) -> str | None:
     """Convert a non-empty field to PostgreSQL's form for a column without text; None is a null.
 
     Raises:
-        Bad: it is no value of the column's type.
+        Bad: the field is not a value of the column's type.
     """
     kind = column.kind
     if kind in _INTEGERS:

@@ -168,7 +168,7 @@ class Load:
             _raise_unless_data(segment.failed)
             return None
         if wide and (limits := [column.too_long for column in columns if column.too_long]):
-            # PostgreSQL counted characters where Redshift counts bytes.
+            # PostgreSQL counted characters, but Redshift counts bytes.
             check = f"SELECT 1 FROM {self.name} WHERE {' OR '.join(limits)} LIMIT 1"
             if await session.query_internal(check):
                 return None
@@ -193,7 +193,7 @@ class Load:
         return int(segment.tag.split()[-1])
 
 
-class _Different(Exception):  # noqa: N818 - not an error: the other way is taken
+class _Different(Exception):  # noqa: N818 - not control flow: the field-by-field reader is used instead
     """PostgreSQL would read the data differently from Redshift."""
 
 

@@ -26,7 +26,7 @@ def split(url: str) -> tuple[str, str]:
     """Return bucket and key of an `s3://` address.
 
     Raises:
-        Refused: it is not such an address.
+        Refused: the text is not an S3 address.
     """
     bucket, _, key = url.removeprefix("s3://").partition("/")
     if not url.startswith("s3://") or not bucket:
@@ -82,7 +82,7 @@ def read(s3: Any, bucket: str, key: str, compression: str) -> Iterator[bytes]:
         compression: `gzip`, `bzip2` or nothing.
 
     Raises:
-        Refused: it does not exist, or is not compressed like that.
+        Refused: the object does not exist, or has another compression.
     """
     try:
         body = s3.get_object(Bucket=bucket, Key=key)["Body"]

@@ -1,7 +1,7 @@
 """Changes to sqlglot's Redshift parser and PostgreSQL generator.
 
 Function calls keep their names: functions that PostgreSQL lacks are defined once, in the database (sql/*.sql).
-Only calls with a grammar of their own are parsed as more than a name and arguments.
+Only calls with a special grammar are parsed as more than a name and arguments.
 """
 
 from typing import ClassVar
@@ -90,13 +90,13 @@ class Generator(PostgresGenerator):
 
 
 class LocalRedshift(Redshift):
-    """Redshift as the warehouse reads it."""
+    """The Redshift dialect of the local warehouse."""
 
     INDEX_OFFSET = 0
     Parser = Parser
 
     class Tokenizer(Redshift.Tokenizer):
-        """Redshift's words. No statement is swallowed whole: those without a tree are read word by word."""
+        """Redshift's keywords. Statements for which sqlglot has no tree are read word by word."""
 
         COMMANDS: ClassVar = set()
 
@@ -106,7 +106,7 @@ def generate(tree: exp.Expr) -> str:
 
     Raises:
         sqlglot.UnsupportedError: PostgreSQL has no such construct, as far as sqlglot knows.
-        Refused: a string in it holds what no string can.
+        Refused: a string contains a character that is not allowed in strings.
     """
     sql = Generator(
         dialect="postgres", normalize_functions=False, unsupported_level=ErrorLevel.RAISE, comments=False

@@ -1,4 +1,4 @@
-"""What a name in a statement refers to: tables of its own query block and of the blocks around it, and CTEs."""
+"""Resolves names in a statement: tables of the query block and of the outer blocks, and CTEs."""
 
 from collections.abc import Iterator
 

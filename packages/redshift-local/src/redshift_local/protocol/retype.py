@@ -1,4 +1,4 @@
-"""Values that Redshift's clients decode in another way than PostgreSQL sends them: intervals, VARBYTE and SUPER.
+"""Rewrites values that Redshift's clients decode differently from PostgreSQL's format: intervals, VARBYTE and SUPER.
 
 Redshift has two interval types, of 4 and of 8 bytes, where PostgreSQL has one of 16.
 https://docs.aws.amazon.com/redshift/latest/dg/r_interval_data_types.html
@@ -12,8 +12,8 @@ from redshift_local.parse import longnames
 
 _INTERVAL, _YEAR_TO_MONTH, _DAY_TO_SECOND = 1186, 1188, 1190
 _JSONB, _SUPER = 3802, 4000
-# The connector takes a VARBYTE for UTF-8 text in the protocol version that is spoken here; in the newest it is given as
-# hexadecimal digits, which a VARCHAR carries just as well.
+# In this protocol version the connector decodes VARBYTE as UTF-8 text. In the newest version it gets hexadecimal
+# digits, which a VARCHAR can carry too.
 _BYTEA, _VARBYTE = 17, 1043
 # PostgreSQL's type modifier of an interval keeps its fields in the upper half: bit 1 month, bit 2 year.
 _MONTHS = (1 << 1) | (1 << 2)

@@ -1,4 +1,4 @@
-"""Which nodes of a Redshift cluster run a statement: functions and catalog tables that only one kind of node has.
+"""Refuses statements that combine functions or catalog tables of the leader node with those of the compute nodes.
 
 The manual, "SQL functions supported on the leader node" (c_sql-functions-leader-node): "A query that uses a leader-node
 function must run exclusively on the leader node, not on the compute nodes, or it will return an error." A query that
@@ -89,7 +89,7 @@ def check(nodes: list[exp.Expr], reads: Reads) -> None:
         reads: the relations that it reads or changes.
 
     Raises:
-        Refused: it mixes what only the leader node has with user tables, or lacks the table that a function needs.
+        Refused: the statement mixes leader-node objects with user tables, or lacks the table that a function needs.
     """
     tree = nodes[0]
     user_tables = sorted(name for schema, name in reads if not _is_system(schema, name))

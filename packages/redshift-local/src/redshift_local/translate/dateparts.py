@@ -1,7 +1,7 @@
 """Date parts, and the arithmetic of DATEDIFF, EXTRACT and DATE_PART written out.
 
 Written out, because PostgreSQL does not inline a function that uses an argument twice, and calling one for every row
-takes a hundred times as long. Where the part is no word we know, the function of the same name complains.
+takes a hundred times as long. For an unknown part, the function of the same name raises the error.
 https://docs.aws.amazon.com/redshift/latest/dg/r_Dateparts_for_datetime_functions.html
 """
 
@@ -33,7 +33,7 @@ _WORDS = {
     "timezone_minute": "timezone_minute",
 }
 PARTS = {word: part for part, words in _WORDS.items() for word in words.split()}
-# How often a part's boundary was crossed since some moment, for dates and timestamps, and for times where it can be.
+# Number of boundaries of a part since a fixed moment, for dates and timestamps, and for times if the part has one.
 _BOUNDARIES = {
     "day": "CAST({0} AS DATE) - DATE '2000-01-01'",
     "week": "FLOOR((CAST({0} AS DATE) - DATE '1999-12-26') / 7.0)",
@@ -54,7 +54,7 @@ _WITHIN = {"millisecond": "CAST(FLOOR({0}) AS BIGINT) % 1000", "microsecond": "C
 
 
 def datediff(part: str, start: exp.Expr, end: exp.Expr) -> exp.Expr | None:
-    """The number of boundaries of `part` between two moments; nothing if the part is unknown."""
+    """Return the number of boundaries of `part` between two moments, or None if the part is unknown."""
     pattern = _BOUNDARIES.get(PARTS.get(part, ""))
     if pattern is None:
         return None
@@ -63,7 +63,7 @@ def datediff(part: str, start: exp.Expr, end: exp.Expr) -> exp.Expr | None:
 
 
 def field(part: str, moment: exp.Expr, *, whole: bool) -> exp.Expr | None:
-    """One part of a moment; nothing if the part is unknown. `whole` cuts off fractions, as EXTRACT does."""
+    """Return a part of a moment, or None if the part is unknown. `whole` cuts off fractions, as EXTRACT does."""
     if (known := PARTS.get(part)) is None:
         return None
     value = _raw(known, moment)
@@ -82,12 +82,12 @@ def _raw(part: str, moment: exp.Expr) -> exp.Expr:
 
 
 def _filled(pattern: str, moment: exp.Expr) -> exp.Expr:
-    """An expression with `{0}` standing for the moment, `{year}` and the like for its parts."""
+    """Fill in an expression in which `{0}` is the moment, and names such as `{year}` are its parts."""
     tree = exp.Paren(this=_parsed(pattern).copy())
     for column in list(tree.find_all(exp.Column)):
         name = column.name.removeprefix("__")
         if name == "epoch":
-            # Of a time with a zone, PostgreSQL's is not the same for the same moment.
+            # For a time with a zone, PostgreSQL's result can differ for equal moments.
             column.replace(exp.Anonymous(this=f"{HELPERS}.epoch", expressions=[moment.copy()]))
         else:
             column.replace(moment.copy() if name == "0" else _raw(name, moment))

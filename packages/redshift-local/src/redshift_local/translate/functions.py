@@ -30,7 +30,7 @@ _NAMES = {name: name for name in ("avg", "listagg", "ratio_to_report", "array", 
     "date_part": "date_part",
     "nvl2": "case",
 }
-# PostgreSQL gives a NUMERIC for one.
+# PostgreSQL returns NUMERIC for a NUMERIC argument.
 _DOUBLE = frozenset({
     "sqrt", "cbrt", "exp", "log", "power", "stddev", "stddev_samp", "stddev_pop", "variance", "var_samp", "var_pop",
 })  # fmt: skip

@@ -33,7 +33,7 @@ def rewrite(tree: exp.Expr) -> None:
 
 
 def _makes_rows(query: exp.Expr, tree: exp.Expr) -> bool:
-    """Whether the rows of a query can become rows of the table, unlike those of a subquery in an expression."""
+    """Whether the rows of a query can become rows of the table. Rows of a subquery in an expression cannot."""
     return query is tree or query.parent is tree or isinstance(query.parent, (exp.From, exp.Join, exp.CTE))
 
 
@@ -70,7 +70,7 @@ def _cast(item: exp.Expr, width: _Width) -> None:
 
 
 def _width(value: exp.Expr) -> _Width | None:
-    """The width of a value that consists of literals; None for any other."""
+    """Return the width of a value that consists of literals, or None for other values."""
     if isinstance(value, exp.Paren):
         return _width(value.this)
     if isinstance(value, exp.Null):

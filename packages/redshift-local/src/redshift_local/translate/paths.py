@@ -1,6 +1,6 @@
 """Paths into SUPER values, such as `t.doc.customer.name` or `t.doc.items[0]`, and arrays of a row as tables.
 
-Which dot leads into a value and which to a table, the FROM clause decides.
+The FROM clause decides whether a dot leads into a value or to a table.
 https://docs.aws.amazon.com/redshift/latest/dg/query-super.html
 """
 
@@ -123,7 +123,7 @@ def _base(parts: list[str], tables: dict[str, str], rows: set[str]) -> tuple[exp
 
 
 def _place(top: exp.Expr, path: exp.Expr) -> None:
-    """Put a path where it belongs: as text beside a string literal, which would be read as JSON."""
+    """Insert a path. Beside a string literal it is cast to text, because the literal would be read as JSON."""
     parent = top.parent
     if isinstance(parent, (*_COMPARISONS, exp.DPipe, exp.In)):
         others = [parent.this, parent.expression, *parent.expressions]

@@ -18,11 +18,11 @@ def check(nodes: list[exp.Expr], reads: frozenset[tuple[str, str]]) -> None:
     """Check every node of a statement.
 
     Args:
-        nodes: they, the statement itself first.
+        nodes: the nodes, the statement itself first.
         reads: schema (or nothing) and name of every relation that it names.
 
     Raises:
-        Refused: one must not reach PostgreSQL, because it would do something else than Redshift.
+        Refused: PostgreSQL would handle a node differently from Redshift.
     """
     for node in nodes:
         if isinstance(node, exp.Identifier):
