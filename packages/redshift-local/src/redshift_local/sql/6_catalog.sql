@@ -278,7 +278,10 @@ BEGIN
              FROM pg_attribute a WHERE a.attrelid = found.oid AND a.attnum > 0 AND NOT a.attisdropped),
             found.nspname,
             (SELECT format('WHERE c.%I <> ''pg_redshift''', a.attname) FROM pg_attribute a
-             WHERE a.attrelid = found.oid AND a.attname IN ('nspname', 'schemaname', 'schema_name', 'table_schema')));
+             WHERE a.attrelid = found.oid AND a.attname IN ('nspname', 'schemaname', 'schema_name', 'table_schema'))
+            || CASE found.relname WHEN 'pg_tables' THEN ' UNION ALL SELECT pg_redshift.full_name(schemaname),
+                ''mv_tbl__'' || pg_redshift.full_name(matviewname) || ''__0'', matviewowner, NULL, false, false, false, false
+                FROM pg_catalog.pg_matviews' ELSE '' END);
         EXECUTE format('GRANT SELECT ON pg_redshift.%I TO PUBLIC', found.relname);
     END LOOP;
 END $$;

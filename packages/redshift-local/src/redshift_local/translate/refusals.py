@@ -9,7 +9,7 @@ from sqlglot import exp
 
 from redshift_local.parse import reserved
 from redshift_local.plan import Refused, unsupported
-from redshift_local.translate import cluster_nodes, subqueries
+from redshift_local.translate import cluster_nodes, subqueries, untyped
 
 _NOT_IN_REDSHIFT = "PostgreSQL has it, Redshift does not"
 
@@ -31,6 +31,7 @@ def check(nodes: list[exp.Expr], reads: frozenset[tuple[str, str]]) -> None:
             rule(node)
     cluster_nodes.check(nodes, reads)
     subqueries.check(nodes)
+    untyped.check(nodes)
 
 
 def _here(construct: str, hint: str):
