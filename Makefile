@@ -6,7 +6,7 @@ LOCAL := $(BIN)/python -m mwaa_local
 WORKBENCH := $(BIN)/python -m workbench
 PYTEST := $(BIN)/python -m pytest
 .DEFAULT_GOAL := help
-.PHONY: help dev build test-models show compile diff docs hooks new-model start-fresh upgrade site packages screenshots deps run drill up down warehouse sql test test-fast test-slow lint scan format bench report lock
+.PHONY: help dev build test-models show compile diff docs hooks new-model start-fresh upgrade site packages screenshots deps run drill up down clean warehouse sql test test-fast test-slow lint scan format bench report lock
 
 # Prints the targets named in $(1); without names, all.
 define list
@@ -43,6 +43,11 @@ up: deps ## Keep warehouse, AWS and Airflow running in the background
 
 down: deps ## Stop everything that runs
 	@$(LOCAL) down
+
+clean: ## Stop everything, and delete .local with all tools and data
+	@test -z "$$LOCAL_DIR" || { echo "LOCAL_DIR is set to $$LOCAL_DIR. Run make down, and delete that folder yourself." >&2; exit 2; }
+	@if [ -x $(BIN)/python ]; then $(LOCAL) down; fi
+	@rm -rf .local
 
 warehouse: deps ## The Redshift stand-in alone, in the foreground
 	@$(LOCAL) warehouse
