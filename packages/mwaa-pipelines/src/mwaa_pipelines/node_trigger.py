@@ -59,7 +59,7 @@ class NodeTrigger(BaseTrigger):
                 errors += 1
                 if errors == _ERRORS_IN_A_ROW:
                     raise
-                log.warning("Airflow's API did not answer, and is asked again: %s", error)
+                log.warning("Airflow's API did not answer; trying again: %s", error)
                 await asyncio.sleep(_POKE_SECONDS)
                 continue
             errors = 0

@@ -98,13 +98,13 @@ class RedshiftProfileMapping(RedshiftUserPasswordProfileMapping):
         if extra.get("iam"):
             if self.secret_name:
                 raise PipelineError(
-                    f"the Airflow connection {self.conn_id!r} says iam, and the pipeline names the secret "
-                    f"{self.secret_name!r} (setting secret_name): leave one of them out"
+                    f"the Airflow connection {self.conn_id!r} sets iam in its extra, and the pipeline sets secret_name "
+                    f"to {self.secret_name!r}. Remove one of them"
                 )
             if not (extra.get("is_serverless") or extra.get("cluster_identifier") or "serverless" in connection.host):
                 raise PipelineError(
-                    f"the Airflow connection {self.conn_id!r} says iam; its extra must name the cluster_identifier, or "
-                    "is_serverless and the serverless_work_group"
+                    f"the Airflow connection {self.conn_id!r} sets iam in its extra, but no warehouse. Set "
+                    "cluster_identifier, or is_serverless and serverless_work_group"
                 )
         elif self.secret_name:
             connection.login, connection.password = _login(self.secret_name, self.conn_id, extra)
@@ -115,7 +115,8 @@ class RedshiftProfileMapping(RedshiftUserPasswordProfileMapping):
             )
         else:
             needed += [
-                (word, f"{word}, its extra no iam, the pipeline no secret_name") for word in ("login", "password")
+                (word, f"{word}. Set it, or iam in its extra, or secret_name in the pipeline")
+                for word in ("login", "password")
             ]
         for field, words in needed:
             if not getattr(connection, field):

@@ -100,7 +100,7 @@ def _history(ti: Any) -> dict[str, Any]:
             "last_success": last.isoformat() if last else None,
         }
     except Exception:
-        log.exception("Airflow does not say how earlier runs ended")
+        log.exception("Earlier runs could not be read from Airflow; the alert has no history")
         return {}
 
 

@@ -185,9 +185,13 @@ def test_iam_login_has_no_password_in_profile_or_environment(
         (
             CLUSTER,
             "flights/dbt_user",
-            r"says iam, and .*'flights/dbt_user' \(setting secret_name\): leave one of them out",
+            r"sets iam in its extra, and .* secret_name to 'flights/dbt_user'. Remove one of them",
         ),
-        ('{"iam": true}', None, "says iam; its extra must name the cluster_identifier, or is_serverless and"),
+        (
+            '{"iam": true}',
+            None,
+            "sets iam in its extra, but no warehouse. Set cluster_identifier, or is_serverless and",
+        ),
     ],
 )
 def test_invalid_iam_settings_are_an_error(

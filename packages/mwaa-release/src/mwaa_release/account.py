@@ -26,7 +26,7 @@ def check_account(sts: Any, expected: str | None) -> None:
     try:
         actual = sts.get_caller_identity()["Account"]
     except (BotoCoreError, ClientError) as error:
-        raise from_aws(error, "asking AWS whose credentials these are") from error
+        raise from_aws(error, "reading the account of the credentials") from error
     if actual != expected:
         raise SetupError(
             f"the credentials belong to account {actual}, not {expected} (--account, DEPLOY_ACCOUNT_ID); "

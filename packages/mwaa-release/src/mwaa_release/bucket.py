@@ -41,7 +41,7 @@ def aws_client(service: str) -> Any:
     try:
         return boto3.client(service, region_name=aws_region(), config=config)
     except BotoCoreError as error:
-        raise from_aws(error, f"reaching {service}") from error
+        raise from_aws(error, f"connecting to {service}") from error
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def doctor(
             f"{counts['failed']} of {len(outcomes)} checks failed. Fix the first one, then run doctor again"
         )
     if not explain:
-        out.print("The warehouse has not seen the project's SQL: add --explain", markup=False)
+        out.print("The project's SQL was not checked in the warehouse. To check it: add --explain", markup=False)
 
 
 def check_before_smoke(environment: str, dag: str, account: str | None) -> None:

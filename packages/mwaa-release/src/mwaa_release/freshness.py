@@ -35,8 +35,8 @@ def warehouse_environment(secretsmanager: Any, dag_name: str, pipelines: Path = 
     connection = read_connection(secretsmanager, f"{CONNECTIONS}/{pipeline.redshift_connection_id}")
     if role := connection["extra"].get("role_arn"):
         raise SetupError(
-            f"{dag_name} reads its secret with a role of another account ({role}), which is the tasks' to "
-            "take; ask for freshness in that account, with REDSHIFT_* and dbt source freshness"
+            f"{dag_name} reads its secret with a role of another account ({role}), which only tasks can assume. Run "
+            "dbt source freshness in that account, with REDSHIFT_* variables"
         )
     return login_variables(pipeline, connection, *read_login(secretsmanager, pipeline.secret_name))
 

@@ -70,7 +70,7 @@ def smoke(
         if time.monotonic() > deadline:
             raise DeployError(
                 f"{dag_id} on {environment}: run {run_id} is still {state} after {elapsed / 60:.0f} minutes; "
-                "another run may be before it. Look at it in Airflow"
+                "an earlier run may block it. Check it in Airflow"
             )
         progress(f"run {run_id} of {dag_id}: {state}", int(elapsed), int(total_seconds))
         time.sleep(poll_seconds)

@@ -542,7 +542,7 @@ def test_unknown_subject_is_not_checked(stage: Stage, monkeypatch: pytest.Monkey
     monkeypatch.setenv("GH_EXIT", "1")
     assert text().endswith("sign in: gh auth login")
     monkeypatch.setenv("PATH", "")
-    assert text() == "GitHub's CLI `gh`, which knows the repository's subject, is not installed"
+    assert text() == "GitHub's CLI `gh` is not installed, so the repository's subject is unknown"
 
 
 @pytest.fixture

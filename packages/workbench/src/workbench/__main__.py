@@ -32,7 +32,7 @@ def lint() -> None:
         from workbench.lint import lint as run_all
 
         if failed := run_all(Path(sys.executable).parent):
-            console.print(f"{failed} found something.", style="red")
+            console.print(f"{failed} linters have findings.", style="red")
             raise typer.Exit(RUN_FAILED)
 
 
@@ -175,7 +175,9 @@ def _confirm(yes: bool, target: str) -> None:
     try:
         confirmed = yes or input("Type yes to go on: ").strip() == "yes"
     except EOFError:
-        raise SetupError(f"nobody is there to confirm this. To do it without asking: make {target} YES=1") from None
+        raise SetupError(
+            f"make {target} needs a confirmation on a terminal. To confirm without one: make {target} YES=1"
+        ) from None
     if not confirmed:
         console.print("Nothing was changed.")
         raise typer.Exit(RUN_FAILED)

@@ -1,4 +1,4 @@
-"""Run all linters in parallel, and report which ones found something."""
+"""Run all linters in parallel, and report which ones have findings."""
 
 import datetime
 import os
@@ -31,7 +31,7 @@ def _tracked(*patterns: str) -> list[str]:
 
 
 def lint(binaries: Path) -> int:
-    """Run every linter, print its findings, and return how many linters found something.
+    """Run every linter, print its findings, and return the number of linters with findings.
 
     Also warn about contracts with AWS and GitHub that nobody has checked for long.
 

@@ -185,7 +185,7 @@ def test_upgrade_replaces_machinery_and_keeps_the_teams_files(newer_template, co
     upgrade_output = workbench(copy, "upgrade")
     assert upgrade_output.returncode == 2
     assert "+# version 2" in upgrade_output.stdout
-    assert "To do it without asking: make upgrade YES=1" in upgrade_output.stderr
+    assert "To confirm without one: make upgrade YES=1" in upgrade_output.stderr
     assert changed(copy) == ""
 
     done = workbench(copy, "upgrade", "--yes")

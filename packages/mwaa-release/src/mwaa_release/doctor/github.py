@@ -91,7 +91,7 @@ def _subject_prefix(repository: str) -> str:
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     except FileNotFoundError:
-        raise NotCheckedError("GitHub's CLI `gh`, which knows the repository's subject, is not installed") from None
+        raise NotCheckedError("GitHub's CLI `gh` is not installed, so the repository's subject is unknown") from None
     except subprocess.TimeoutExpired:
         raise NotCheckedError("GitHub did not answer in 30 seconds") from None
     if answer.returncode:
@@ -100,7 +100,7 @@ def _subject_prefix(repository: str) -> str:
     if not content.get("use_default", True):
         raise NotCheckedError(
             f"{repository} has a custom subject ({', '.join(content.get('include_claim_keys', []))}), "
-            "which infra/github.yml does not know"
+            "which infra/github.yml does not support"
         )
     # Without ids, the prefix is known without GitHub's API.
     return content.get("sub_claim_prefix") or f"repo:{repository}"

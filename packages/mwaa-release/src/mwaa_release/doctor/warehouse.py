@@ -80,7 +80,7 @@ def _secret(account: Account) -> Result:
     if not name:
         raise NotCheckedError("the pipeline names no secret (secret_name in dags/pipelines.yml)")
     if role := account.connection["extra"].get("role_arn"):
-        raise NotCheckedError(f"tasks read it with {role}")
+        raise NotCheckedError(f"only tasks can read it, with the role {role}")
     try:
         username, password = read_login(account.client("secretsmanager"), name)
     except DeployError as error:
