@@ -193,7 +193,7 @@ create trigger hold before insert on analytics.audit_table
 """
 
 
-def test_two_recoveries_at_once_write_rows_once(built, dbt, database, chain, stored_results):
+def test_parallel_recoveries_write_rows_once(built, dbt, database, chain, stored_results):
     """As when Airflow loses the audit task and starts it again while its dbt is still running."""
     database.run("revoke insert on analytics.audit_table from dbt_user")
     try:
@@ -217,8 +217,8 @@ def test_two_recoveries_at_once_write_rows_once(built, dbt, database, chain, sto
     assert len(database.audit_rows(failed.invocation_id)) == 1
 
 
-def test_rows_of_a_lost_invocation_make_way_for_its_own(built, dbt, database):
-    """Airflow can lose a task whose dbt goes on, and writes its rows after the next run has."""
+def test_late_audit_rows_replace_rows_of_a_lost_invocation(built, dbt, database):
+    """Airflow can lose a task whose dbt continues and writes its rows after the next run."""
     of_try = {"airflow_dag_id": "p", "airflow_run_id": "makes_way", "airflow_task_id": "t", "airflow_try_number": 1}
     for invocation, node in (("lost-1", "model.p.a"), ("real-1", "model.p.a"), ("lost-1", "model.p.b")):
         row = {**of_try, "invocation_id": invocation, "unique_id": node, "load_id": f"{invocation}.{node}"}

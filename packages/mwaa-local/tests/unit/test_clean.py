@@ -36,8 +36,8 @@ def test_clean_stops_the_stand_ins_and_deletes_their_state(folder: Path) -> None
     assert (folder / "calls").read_text() == "-m mwaa_local down\n"
 
 
-def test_clean_deletes_no_folder_that_somebody_named(folder: Path, tmp_path: Path) -> None:
-    """It could contain other files."""
+def test_clean_refuses_to_delete_a_custom_state_folder(folder: Path, tmp_path: Path) -> None:
+    """The folder could contain other files."""
     done = make_clean(folder, LOCAL_DIR=str(tmp_path / "mine"))
     assert done.returncode == 2
     assert f"LOCAL_DIR is set to {tmp_path / 'mine'}. Run make down" in done.stderr

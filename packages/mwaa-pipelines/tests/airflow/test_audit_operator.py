@@ -18,7 +18,7 @@ BUILD = ["build", "--select", "fqn:audit_trail.audit_table tag:audit_view"]
 
 
 class Warehouse:
-    """What a connection of redshift_connector does. A test can make it fail."""
+    """A fake connection of redshift_connector, which a test can make fail."""
 
     error: str | None = None
 
@@ -96,7 +96,7 @@ def test_dbt_runs_if_the_table_cannot_be_queried(audit: Any, warehouse: Any, cap
     ("sslmode", "tls"),
     [("disable", (False, "verify-ca")), ("prefer", (True, "verify-ca")), ("verify-full", (True, "verify-full"))],
 )
-def test_the_query_uses_the_login_of_dbt(audit: Any, warehouse: Any, monkeypatch: Any, sslmode: str, tls: Any) -> None:
+def test_query_uses_the_login_of_dbt(audit: Any, warehouse: Any, monkeypatch: Any, sslmode: str, tls: Any) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_FLIGHTS_REDSHIFT", f"redshift://cluster.example/other?sslmode={sslmode}")
     assert [audit(), audit()] == [True, False]
     login = warehouse.login
@@ -127,7 +127,7 @@ def test_clearing_the_task_repairs_dropped_views(audit: Any) -> None:
     assert [audit(), audit(try_number=2)] == [True, True]
 
 
-def test_a_build_that_failed_is_repeated(audit: Any, run: Any) -> None:
+def test_failed_build_is_repeated(audit: Any, run: Any) -> None:
     run.dbt(code=1, status="error")
     for _ in range(2):
         with pytest.raises(AirflowException, match="non-zero exit code 1"):
@@ -136,7 +136,7 @@ def test_a_build_that_failed_is_repeated(audit: Any, run: Any) -> None:
     assert [audit(), audit()] == [True, False]
 
 
-def test_the_log_says_which_release_built_the_table(audit: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_log_names_the_release_that_built_the_table(audit: Any, caplog: pytest.LogCaptureFixture) -> None:
     audit(release="r1")
     audit(release="r1")
     assert "the audit table can be queried, release r1 built it and its views at 20" in caplog.text

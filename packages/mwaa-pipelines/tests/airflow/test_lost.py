@@ -65,7 +65,7 @@ def test_model_built_by_its_own_task_gets_no_second_result(
 def test_shared_test_counts_only_if_all_its_tasks_succeeded(
     ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str]
 ) -> None:
-    """The task of the other model can succeed without running it."""
+    """The other model's test task can succeed without running the shared test."""
     tests = tasks[PRODUCER].tests_per_model
     elsewhere = {test for model, of_model in tests.items() if model != DEPARTURES for test in of_model}
     own = set(tests[DEPARTURES]) - elsewhere
@@ -83,7 +83,7 @@ def test_safe_results_are_not_stored_again(ti: TaskInstance, tasks: dict[str, An
         assert passed(ti, tasks, states) == {}
 
 
-def test_with_a_selection_only_reported_nodes_passed(
+def test_run_with_a_selection_has_only_results_that_dbt_reported(
     ti: TaskInstance, tasks: dict[str, Any], states: dict[str, str]
 ) -> None:
     """The tasks of deselected nodes succeed, too."""

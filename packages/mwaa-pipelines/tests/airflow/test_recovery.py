@@ -138,7 +138,7 @@ def test_truncated_run_results_and_other_invocations_are_ignored(project: Path, 
         (AUDIT_STARTED + node_finished(), "s3://no-such-bucket/kept_results", None),
     ],
 )
-def test_producer_pushes_the_results_that_are_safe(
+def test_producer_pushes_the_ids_of_safe_results(
     project: Path, ti: TaskInstance, bucket: Any, monkeypatch: pytest.MonkeyPatch, log: str, place: str, safe: Any
 ) -> None:
     if place:

@@ -199,7 +199,7 @@ def test_unload_refuses_existing_files(run, s3):
     assert s3.get_object(Bucket=BUCKET, Key="occupied/0000_part_00")["Body"].read() == b"3\n"
 
 
-def test_a_client_killed_during_copy_leaves_no_half_load(run, put, warehouse):
+def test_client_killed_during_copy_leaves_no_partial_load(run, put, warehouse):
     where = put(*["".join(f"{number},x\n" for number in range(100_000))] * 10)
     program = (
         "import redshift_connector, sys\n"

@@ -199,7 +199,7 @@ def test_errors_of_a_full_disk_name_the_folder(completed):
     assert hint.startswith(b"Hthe disk is full: /data/warehouse. Free some space")
 
 
-def test_a_full_disk_is_the_reason_why_postgres_stopped(tmp_path):
+def test_stopped_postgres_error_names_the_full_disk(tmp_path):
     postgres = Postgres(tmp_path)
     assert reason(postgres)[0] == "57P01"
     postgres.log.write_text('PANIC:  could not write to file "pg_wal/xlogtemp.7": No space left on device\n')
