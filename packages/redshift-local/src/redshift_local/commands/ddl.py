@@ -32,16 +32,20 @@ def create(tree: exp.Create) -> Plan:
         tree.set("no_schema_binding", None)
         return late_binding_view(tree)
     keys = _take_keys(tree.this, storage) if isinstance(tree.this, exp.Schema) and tree.kind == "TABLE" else []
-    sql = generate(tree)
+    query = generate(tree.expression) if tree.kind == "TABLE" and tree.expression else ""
+    if query:
+        has_parameters = tree.find(exp.Placeholder) is not None
+        tree.set("expression", None)
+    sql = f"{generate(tree)} AS {query}" if query else generate(tree)
     steps = [f"PERFORM {HELPERS}.record_key({literal(generate(name))}, {literal(key)})" for key in keys]
     steps += [
         f"PERFORM {HELPERS}.copy_storage({literal(generate(name))}, {literal(generate(like.this))})"
         for like in tree.this.find_all(exp.LikeProperty)
     ]
     steps += storage.steps(generate(name)) if name is not None else []
-    if tree.kind == "TABLE" and tree.expression and not tree.find(exp.Placeholder):
+    if query and not has_parameters:
         columns = f"({', '.join(generate(node) for node in tree.this.expressions)})" if tree.this is not name else ""
-        twin = f"CREATE TEMPORARY TABLE pg_lengths {columns} AS {generate(tree.expression)} WITH NO DATA"
+        twin = f"CREATE TEMPORARY TABLE pg_lengths {columns} AS {query} WITH NO DATA"
         steps.append(f"PERFORM {HELPERS}.set_lengths({literal(generate(name))}, {literal(twin)})")
     before = _check_materialized(tree) if tree.kind == "VIEW" and tree.find(exp.MaterializedProperty) else []
     if not steps and not before:
@@ -52,7 +56,7 @@ def create(tree: exp.Create) -> Plan:
         steps = [f"IF {exists} THEN {sql}; ELSE {'; '.join([sql, *steps])}; END IF"]
     else:
         steps = [*before, sql, *steps]
-    return Plan(block(*steps), tag="SELECT" if tree.expression else "CREATE TABLE")
+    return Plan(block(*steps), tag="SELECT" if query or tree.expression else "CREATE TABLE")
 
 
 def _check_materialized(tree: exp.Create) -> list[str]:

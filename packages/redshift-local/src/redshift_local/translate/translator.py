@@ -244,6 +244,7 @@ def _rewritten(tree: exp.Expr) -> Plan:
         if rewrite and (other := rewrite(node)) is not None:
             node.replace(other)
             tree = other if node is tree else tree
+    writes = ddl.written_by(tree)
     if isinstance(tree, exp.Create):
         recursive_view = tree.kind == "VIEW" and bool(subqueries.recursive_ctes(tree))
         plan = ddl.create(tree)
@@ -252,5 +253,5 @@ def _rewritten(tree: exp.Expr) -> Plan:
         plan = ddl.alter(tree)
     else:
         plan = Plan(generate(tree))
-    plan.reads, plan.writes = reads, ddl.written_by(tree)
+    plan.reads, plan.writes = reads, writes
     return plan
