@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the virtual environment that the Makefile's commands run in. Needs only Python 3.12 and a package index.
+# Creates the virtual environment of the Makefile's commands. Needs only Python 3.12 and a package index.
 # With --check it installs nothing, and exits with 0 if the environment is up to date.
 #
 # The template has its packages in packages/ and installs them as editable. A copy has wheels/requirements.txt instead, which
@@ -20,7 +20,7 @@ fi
 is_ready() { [ "$(cat "$venv/.ready" 2>/dev/null || echo)" = "$wanted" ] && "$venv/bin/python" -c '' 2>/dev/null; }
 if [ "${1:-}" = --check ]; then is_ready && exit 0; exit 1; fi
 
-# Two commands that set up one checkout at once must not disturb each other.
+# Only one command at a time can set up a checkout.
 mkdir -p "$state/venvs"
 mutex=$state/venvs/.lock
 waited=0
@@ -75,10 +75,10 @@ else
     grep -q "^$name==" "$pinned" || fail "$pinned has no version of $name. Restore it: git checkout HEAD -- wheels"
   done
   cure="See uv's message above: a wheel in wheels/ is missing or differs from its hash. Restore it: git checkout HEAD -- wheels"
-  # Two builds can have one version and differ, hence --reinstall.
+  # Two different builds can have the same version, so reinstall.
   install install --reinstall --no-deps --require-hashes --find-links wheels --requirement "$pinned" ||
     fail "the packages of $pinned could not be installed. $cure"
-  # The workbench brings the versions of everything else.
+  # The workbench contains the versions of all other packages.
   lock=$venv/lib/python3.12/site-packages/workbench/requirements/tools.txt
   install sync --require-hashes --find-links wheels "$lock" "$pinned" ||
     fail "$lock could not be installed; is a package index reachable (UV_DEFAULT_INDEX)?"

@@ -1,4 +1,4 @@
--- Every flight is in exactly one row of daily_performance. Fails for each day on which the two counts differ.
+-- Every flight counts in exactly one row of daily_performance. Fails for each day on which the two counts differ.
 with flown as (
     select
         flight_date,

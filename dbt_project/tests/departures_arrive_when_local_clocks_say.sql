@@ -1,5 +1,5 @@
--- The arrival, computed from schedule, delay and time zone, agrees with the clock time that the airline reported, which took no
--- part in the computation. Fails for each departure for which it does not.
+-- The arrival, computed from schedule, delay and time zone, matches the clock time that the airline reported, which is not used
+-- in the computation. Fails for each departure with another time.
 with arrivals as (
     select
         departures.departure_key,
@@ -21,6 +21,6 @@ select *
 from arrivals
 where
     extract(hour from arrived_locally_at) * 60 + extract(minute from arrived_locally_at) <> reported_minute
-    -- Airlines do not put the clock forward for a plane that is late in the night in which it changes.
+    -- In the night when clocks change, airlines do not adjust the times of late planes.
     and datediff(minute, arrived_at, arrived_locally_at)
     = datediff(minute, scheduled_arrival_at, scheduled_locally_at)

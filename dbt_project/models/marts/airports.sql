@@ -22,7 +22,7 @@ with every_airport as (
         time_zone,
         true as is_in_territory
     from {{ ref('territory_airports') }}
-    -- Should the source learn of one of them, its own row counts.
+    -- If the source also lists one of these airports, use the source's row.
     where airport_code not in (select source.airport_code from {{ ref('stg_airports') }} as source)
 )
 

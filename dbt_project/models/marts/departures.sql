@@ -13,9 +13,9 @@ with located as (
 timed as (
     select
         *,
-        -- The schedule gives the arrival as a clock time only. It is the first moment after departure at which clocks at the
-        -- destination show it, because no flight takes a day. Counted on those clocks, so that a night in which they are
-        -- changed comes out right.
+        -- The schedule has only the clock time of the arrival. The arrival is the first moment after departure when clocks at the
+        -- destination show this time, because no flight takes a day. Computing in the destination's time zone is also correct
+        -- in nights when the clocks change.
         convert_timezone(
             time_zone,
             'UTC',

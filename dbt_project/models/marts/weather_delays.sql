@@ -25,7 +25,7 @@ select
     weather.wind_gust_mph,
     weather.precipitation_inches,
     weather.visibility_miles,
-    -- The first that applies, from what stops an airport most to what stops it least.
+    -- The first condition that applies, from the strongest effect on an airport to the weakest.
     cast(
         case
             when weather.observed_hour_at is null then 'not observed'

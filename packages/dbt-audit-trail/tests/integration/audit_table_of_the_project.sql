@@ -1,4 +1,4 @@
--- An audit_table as dbt made it when its model was part of the project and not of the package, and one run in it.
+-- An audit_table with one run, as dbt created it when the model was in the project and not in the package.
 create table audit_table
     diststyle even
     compound sortkey(model_execution_date)

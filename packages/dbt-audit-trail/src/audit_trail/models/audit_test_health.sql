@@ -43,7 +43,7 @@ select
     last_outcome,
     last_failures,
     last_passed_at,
-    -- The first match counts: a test whose outcome changed three times is flaky, whatever it says now.
+    -- The first match counts: a test whose outcome changed three times is flaky, even if its last outcome is a success.
     case
         when changes >= 3 then 'flaky'
         when runs = warned_runs then 'always warning'
