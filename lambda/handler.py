@@ -1,4 +1,4 @@
-"""The alert function. It publishes the result of a pipeline's run to an SNS topic, and says what to do about it.
+"""The alert function. It publishes the result of a pipeline's run and the next steps to an SNS topic.
 
 The pipeline invokes it when dbt failed and, depending on its settings, when a test warned, a run is late, or a run
 succeeded after a failure. Environment: `TOPIC_ARN`, the standard SNS topic with the recipients' subscriptions.
@@ -41,7 +41,7 @@ def _topic_arn(value: str | None) -> str:
     """Check `TOPIC_ARN`.
 
     Raises:
-        RuntimeError: it is missing, or not the ARN of a standard SNS topic.
+        RuntimeError: the variable is missing, or is not the ARN of a standard SNS topic.
     """
     if not value:
         raise RuntimeError("TOPIC_ARN is not set; give the function the ARN of the SNS topic that people subscribe to")
@@ -53,7 +53,7 @@ def _topic_arn(value: str | None) -> str:
 
 
 TOPIC_ARN = _topic_arn(os.environ.get("TOPIC_ARN"))
-# At most 3 tries of 7 seconds: within a function timeout of 30 seconds, with room for the start.
+# At most 3 tries of 7 seconds, which end before the function's timeout of 30 seconds.
 _sns = boto3.client(
     "sns",
     region_name=TOPIC_ARN.split(":")[3],
@@ -62,10 +62,10 @@ _sns = boto3.client(
 
 
 def lambda_handler(event: Any, _context: object) -> dict[str, str]:
-    """Publish the alert that `event` asks for.
+    """Publish the alert in `event`.
 
     Returns:
-        `{"message_id": …}` as SNS gave it.
+        `{"message_id": …}`, with the id from SNS.
 
     Raises:
         InvalidPayloadError: `event` does not match alert.schema.json.
@@ -77,14 +77,14 @@ def lambda_handler(event: Any, _context: object) -> dict[str, str]:
 
 
 def subject(alert: dict[str, Any], characters: int = SUBJECT_CHARACTERS) -> str:
-    """The subject of a validated payload: how it ended, the pipeline and the first node in trouble, as SNS takes it."""
+    """Return a payload's subject for SNS: the status, the pipeline and the first failed or warned node."""
     nodes = alert["failed"] or alert["warned"]
     what = f": {nodes[0]['unique_id']}" if nodes else ""
     more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
     word = _word(alert)
     name = _line(_ascii(alert["dag_name"]), 60)
     room = characters - len(f"{word} {name}{more}")
-    # A node's end says most: model.flights.fct_flights, test.flights.not_null_fct_flights_id.
+    # The end of a node's id is the useful part: model.flights.fct_flights, test.flights.not_null_fct_flights_id.
     what = _line(_ascii(what), LINE_CHARACTERS)
     if len(what) > room:
         what = f": ..{what[-(room - 4) :]}"
@@ -106,7 +106,7 @@ def messages(alert: dict[str, Any]) -> str:
 
 
 def message(alert: dict[str, Any], shown: int) -> str:
-    """The text of a validated payload, with `shown` nodes of each list."""
+    """Return the text of a validated payload, with `shown` nodes of each list."""
     failed, warned = alert["failed"], alert["warned"]
     head = [f"Pipeline {_line(alert['dag_name'])} {_word(alert)}.", ""]
     for label, key in (("Run", "run_id"), ("Logical date", "logical_date"), ("Release", "release_id")):
@@ -152,13 +152,13 @@ def _node(node: dict[str, Any]) -> str:
 
 
 def _first_error(text: str) -> str:
-    """The line that says what is wrong. dbt's first line may only say where: `Database Error in model x (x.sql)`."""
+    """Return the line with the error. dbt's first line can be only a heading: `Database Error in model x (x.sql)`."""
     lines = [line for line in map(_line, text.splitlines()) if line]
     return _line(": ".join(lines[: 2 if lines and " Error in " in lines[0] else 1]))
 
 
 def _line(text: str, limit: int = LINE_CHARACTERS) -> str:
-    """One line of at most `limit` characters that any mail program and any queue can carry: no colours, no controls."""
+    """Return one line of at most `limit` characters, without colors and control characters."""
     text = _ANSI.sub("", text)
     # C: control, format, surrogate, private and unassigned characters. SQS refuses some, UTF-8 cannot hold others.
     text = "".join(" " if unicodedata.category(character).startswith("C") else character for character in text)
@@ -167,7 +167,7 @@ def _line(text: str, limit: int = LINE_CHARACTERS) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """The payload with every text as `_line` has it."""
+    """Return the payload with every text passed through `_line`."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -181,7 +181,7 @@ def _ascii(text: str) -> str:
 
 
 def _validated(event: Any) -> dict[str, Any]:
-    """The payload with every key present; keys that are not known are left out."""
+    """Return the payload with all known keys and without unknown keys."""
     if not isinstance(event, dict):
         raise InvalidPayloadError(f"the payload must be a JSON object, not {type(event).__name__}")
     alert = {key: _text(event, key, key) for key in ("dag_name", "run_id", "logical_date", "release_id", "log_url")}
@@ -216,7 +216,7 @@ def _validated_node(node: Any, where: str) -> dict[str, Any]:
 
 def _number(mapping: dict[str, Any], key: str, where: str, kind: Any, words: str) -> Any:
     value = mapping.get(key)
-    # json.loads takes NaN and Infinity, which are no JSON, and numbers of any length.
+    # json.loads accepts NaN and Infinity, which are not JSON, and numbers of any length.
     if value is not None and (not isinstance(value, kind) or isinstance(value, bool) or not abs(value) < 1e15):
         raise InvalidPayloadError(f"{where}: must be {words}, not {value!r:.50}")
     return value

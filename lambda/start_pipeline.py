@@ -31,20 +31,20 @@ class InvalidEventError(ValueError):
 
 
 class NotStartedError(RuntimeError):
-    """MWAA or Airflow did not start the run. The error is their message."""
+    """MWAA or Airflow did not start the run. The error contains their message."""
 
 
 def lambda_handler(event: Any, _context: object) -> list[dict[str, Any]]:
     """Start a run for each new object in `event`.
 
     Args:
-        event: messages of an SQS queue, as Lambda's event source mapping hands them over; one, by the stack's setting.
+        event: an SQS batch from Lambda's event source mapping, with one message by the stack's setting.
 
     Returns:
-        For each: the object's `key`, the `run_id` or None if the key does not count, and whether it is `new`.
+        For each message: the object's `key`, the `run_id` or None if the key starts no run, and whether it is `new`.
 
     Raises:
-        InvalidEventError: a message is something else.
+        InvalidEventError: a message is not an event about a new object.
         NotStartedError: the run could not be started.
     """
     try:
@@ -87,7 +87,7 @@ def _start(bucket: str, key: str, version: str) -> dict[str, Any]:
 
 
 def run_id_of(bucket: str, key: str, version: str) -> str:
-    """The id of the one run of an object's version: readable, in characters that Airflow takes, at most 80 of them."""
+    """Return a readable run id for an object's version, with characters that Airflow accepts, at most 80."""
     digest = hashlib.sha256("\0".join((bucket, key, version)).encode()).hexdigest()[:16]
     name = re.sub(r"[^A-Za-z0-9_]+", "-", key)[-55:].strip("-")
     return f"landing-{name}-{digest}"

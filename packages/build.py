@@ -1,9 +1,9 @@
-"""Builds the packages of this folder. It needs uv, and nothing else that does not come with Python.
+"""Builds the packages of this folder. It needs only Python and uv.
 
     python packages/build.py <folder>            wheels, and requirements.txt with their versions and hashes: for a copy
     python packages/build.py <folder> --publish  wheels and source distributions: for a package index
 
-Copier runs the first for every copy of the template (copier.yml), .github/workflows/publish.yml the second.
+Copier runs the first command for each copy (copier.yml), and .github/workflows/publish.yml runs the second.
 """
 
 import hashlib
@@ -22,13 +22,13 @@ _HEADER = """\
 
 
 def uv() -> str:
-    """Return the uv executable: the one that the variable UV names, or the one on the PATH."""
+    """Return the uv executable from the variable UV, or the one on the PATH."""
     executable = shutil.which(os.environ.get("UV", "uv"))
     return executable or sys.exit("uv was not found. Install it (pip install uv), or name it in the variable UV")
 
 
 def build(folder: Path, *options: str) -> None:
-    """Build every package into `folder` with `uv build`, replacing what an earlier build left there."""
+    """Build every package into `folder` with `uv build`, replacing an earlier build."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in [*folder.glob("*.whl"), *folder.glob("*.tar.gz")]:
         path.unlink()
@@ -36,7 +36,7 @@ def build(folder: Path, *options: str) -> None:
         command = [uv(), "build", "--quiet", *options, "--out-dir", folder, package]
         if subprocess.run(command, check=False).returncode:
             sys.exit(f"packages/{package.name} could not be built. See uv's message above")
-    # uv writes one that hides what it built; a copy commits its wheels.
+    # uv creates a .gitignore for its output, but a copy commits its wheels.
     (folder / ".gitignore").unlink(missing_ok=True)
 
 
@@ -59,7 +59,7 @@ def version() -> str:
 
 
 def main() -> None:
-    """Build what the arguments ask for."""
+    """Run the build that the arguments select."""
     folder = Path(sys.argv[1])
     if "--publish" not in sys.argv:
         build(folder, "--wheel")
