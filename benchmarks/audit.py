@@ -105,11 +105,11 @@ class _Project:
         }
         command = [str(Path(sys.executable).with_name("dbt")), "--quiet", *arguments, "--vars", json.dumps(variables)]
         (target / "dbt.log").unlink(missing_ok=True)
-        done = subprocess.run(
+        completed = subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=900
         )
-        if done.returncode:
-            raise SetupError(f"dbt {arguments[0]} failed:\n{done.stdout[-2000:]}")
+        if completed.returncode:
+            raise SetupError(f"dbt {arguments[0]} failed:\n{completed.stdout[-2000:]}")
         return target
 
 

@@ -124,9 +124,9 @@ def _load_sources(bench: StandIns) -> None:
 
 
 def _run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SetupError(f"{' '.join(command)} failed:\n{(done.stdout + done.stderr)[-2000:]}")
+    completed = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if completed.returncode:
+        raise SetupError(f"{' '.join(command)} failed:\n{(completed.stdout + completed.stderr)[-2000:]}")
 
 
 def _until(process: "subprocess.Popen[str]", text: str) -> str:

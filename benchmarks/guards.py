@@ -71,6 +71,6 @@ def _lint(clone: Path, say: Callable[[str], None]) -> Figure:
 
 
 def _run(command: list[str], folder: Path) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SetupError(f"{' '.join(command)} failed:\n{(done.stdout + done.stderr)[-2000:]}")
+    completed = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if completed.returncode:
+        raise SetupError(f"{' '.join(command)} failed:\n{(completed.stdout + completed.stderr)[-2000:]}")

@@ -47,12 +47,12 @@ def parse(home: Path, python: Path, say: Callable[[str], None]) -> list[Figure]:
     def one(name: str) -> float:
         say(f"parse of {_SIZES[1].models:,} models: {name}")
         files = [str(home / size.name / name) for size in _SIZES]
-        done = subprocess.run(
+        completed = subprocess.run(
             [python, "-c", _TIMED, *files], env=environment, cwd=home, capture_output=True, text=True, check=False
         )
-        if done.returncode:
-            raise SetupError(f"{name} cannot be parsed:\n{done.stderr[-2000:]}")
-        return float(done.stdout.splitlines()[-1])
+        if completed.returncode:
+            raise SetupError(f"{name} cannot be parsed:\n{completed.stderr[-2000:]}")
+        return float(completed.stdout.splitlines()[-1])
 
     ours, plain = interleaved(_PAIRS, lambda: one(OURS), lambda: one(ALTERNATIVES.name))
     name = f"parse in process, {_SIZES[1].models:,} models and their tests, imports done"
@@ -66,7 +66,7 @@ def _startup_environment(home: Path) -> dict[str, str]:
     """Return the variables that startup.sh exports. On a web server it installs nothing."""
     command = ["bash", "-c", 'source "$1" && env -0', "startup", str(REPOSITORY / "startup.sh")]
     base = {**base_environment(), "AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
-    done = subprocess.run(
+    completed = subprocess.run(
         command, env={**base, "MWAA_AIRFLOW_COMPONENT": "webserver"}, capture_output=True, text=True, check=True
     )
-    return dict(line.split("=", 1) for line in done.stdout.split("\0") if line)
+    return dict(line.split("=", 1) for line in completed.stdout.split("\0") if line)

@@ -80,7 +80,7 @@ class Scene:
             folder = self._folders[size.name]
             dbt = self.settings.state / "mwaa" / "dbt_venv" / "bin" / "dbt"
             start = datetime.now(UTC)
-            done = subprocess.run(
+            completed = subprocess.run(
                 [dbt, "build", "--profiles-dir", folder],
                 cwd=folder,
                 env=environment,
@@ -89,8 +89,8 @@ class Scene:
                 check=False,
             )
             taken = _seconds(start, datetime.now(UTC))
-            if done.returncode:
-                raise SetupError(f"dbt build of {size.name} failed:\n{done.stdout[-2000:]}")
+            if completed.returncode:
+                raise SetupError(f"dbt build of {size.name} failed:\n{completed.stdout[-2000:]}")
             results = json.loads(Path(scratch, "target", "run_results.json").read_text())["results"]
         ended = max(
             step["completed_at"]
@@ -109,9 +109,9 @@ class Scene:
         start = datetime.now(UTC)
         run = self._airflow.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None})
         path = f"/dags/{dag_id}/dagRuns/{run['dag_run_id']}"
-        until = time.monotonic() + _RUN_SECONDS
+        deadline = time.monotonic() + _RUN_SECONDS
         while run["state"] not in FINAL:
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 raise SetupError(f"the run of {dag_id} did not end in {_RUN_SECONDS} s")
             time.sleep(_POLL_SECONDS)
             run = self._airflow.call("GET", path)
@@ -148,14 +148,14 @@ class Scene:
         Raises:
             SetupError: a DAG was not parsed in time. The message contains Airflow's import errors.
         """
-        until = time.monotonic() + _PARSED_SECONDS
+        deadline = time.monotonic() + _PARSED_SECONDS
         for dag_id in dag_ids:
             while True:
                 try:
                     self._airflow.call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
                     break
                 except httpx.HTTPStatusError as error:
-                    if error.response.status_code != httpx.codes.NOT_FOUND or time.monotonic() > until:
+                    if error.response.status_code != httpx.codes.NOT_FOUND or time.monotonic() > deadline:
                         problems = self._airflow.call("GET", "/importErrors")["import_errors"]
                         raise SetupError(f"Airflow does not show the DAG {dag_id}: {problems}") from error
                     time.sleep(1)

@@ -156,10 +156,10 @@ def _awscli(settings: Settings, say: Callable[[str], None]) -> Callable[[Path, s
         say("installing the AWS CLI")
         venv.create(home, with_pip=True, clear=True)
         command = [str(home / "bin" / "python"), "-m", "pip", "install", "-q", "awscli==1.46.2"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
+        completed = subprocess.run(command, capture_output=True, text=True, check=False)
+        if completed.returncode:
             shutil.rmtree(home)
-            raise SetupError(f"the AWS CLI could not be installed: {done.stderr[-500:]}")
+            raise SetupError(f"the AWS CLI could not be installed: {completed.stderr[-500:]}")
     environment = {**base_environment(), **settings.aws_environment()}
 
     def sync(folder: Path, bucket: str) -> None:

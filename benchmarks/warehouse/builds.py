@@ -81,11 +81,11 @@ def dbt_build(bench: StandIns, say: Callable[[str], None]) -> Figure:
             environment = base_environment() | {"BENCH_PASSWORD": password, "DBT_PROFILES_DIR": str(project)}
             environment |= {f"BENCH_{name.upper()}": str(port) for name, port in ports.items()}
             environment |= {"DBT_TARGET_PATH": f"target-{way}", "PATH": os.environ["PATH"]}
-            done = subprocess.run(
+            completed = subprocess.run(
                 arguments, cwd=project, env=environment, capture_output=True, text=True, check=False, timeout=600
             )
-            if done.returncode:
-                raise SetupError(f"dbt {command} ({way}) failed:\n{done.stdout[-2000:]}")
+            if completed.returncode:
+                raise SetupError(f"dbt {command} ({way}) failed:\n{completed.stdout[-2000:]}")
 
         def build(way: str) -> float:
             say(f"dbt build of {_MODELS} models, {way}")

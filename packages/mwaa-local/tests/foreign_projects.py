@@ -63,11 +63,11 @@ class ThirdPartyProject:
             check=True,
         ).stdout
         (package,) = tomllib.loads(lock_file)["packages"]
-        answer = httpx.get(package["sdist"]["url"], follow_redirects=True, timeout=120).raise_for_status()
-        digest = hashlib.sha256(answer.content).hexdigest()
+        response = httpx.get(package["sdist"]["url"], follow_redirects=True, timeout=120).raise_for_status()
+        digest = hashlib.sha256(response.content).hexdigest()
         assert digest == self.sha256, f"{self.distribution} {self.version} has changed: {digest}"
         project_folder = f"{self.distribution.replace('-', '_')}-{self.version}/{self.folder}"
-        with tarfile.open(fileobj=io.BytesIO(answer.content)) as archive:
+        with tarfile.open(fileobj=io.BytesIO(response.content)) as archive:
             members = [member for member in archive if member.name.startswith(f"{project_folder}/")]
             archive.extractall(target, members, filter="data")
         return target / project_folder

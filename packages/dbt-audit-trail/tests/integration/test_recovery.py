@@ -65,9 +65,9 @@ def gated(dbt, database):
 
 
 def wait_for(condition) -> None:
-    until = time.monotonic() + 120
+    deadline = time.monotonic() + 120
     while not condition():
-        assert time.monotonic() < until
+        assert time.monotonic() < deadline
         time.sleep(0.01)
 
 

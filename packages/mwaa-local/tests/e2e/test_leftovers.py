@@ -78,9 +78,9 @@ def test_ctrl_c_stops_a_run_that_make_started(checkout: Checkout) -> None:
         running.interrupt()
     # make exits with a signal status of its own. The run must have ended too.
     running.end()
-    until = time.monotonic() + 30
+    deadline = time.monotonic() + 30
     while lock_holder(checkout.state / "lock"):
-        assert time.monotonic() < until
+        assert time.monotonic() < deadline
         time.sleep(0.1)
     assert "Traceback" not in running.stdout + running.stderr
     assert checkout.leftovers() == []
@@ -182,9 +182,9 @@ def test_dead_server_stops_make_up_and_the_run_that_uses_it(up: Checkout, folder
     assert run.end() == 2, run.stdout + run.stderr
     assert "the stand-ins of make up have ended" in error_message(run.stderr)
     assert message in run.stderr
-    until = time.monotonic() + 60
+    deadline = time.monotonic() + 60
     while marked_processes(up.state):
-        assert time.monotonic() < until
+        assert time.monotonic() < deadline
         time.sleep(0.2)
     assert message in (up.state / "logs" / "up.log").read_text()
     assert up.leftovers() == []

@@ -76,8 +76,8 @@ def run(checkout: Checkout) -> dict[str, Any]:
     with contextlib.closing(Airflow(settings.airflow_port, passwords.airflow_admin)) as airflow:
         airflow.wait_for_dag(DAG, applied.releases["flights"], 120)
         run_id = airflow.trigger(DAG)
-        until = time.monotonic() + 600
-        while (state := airflow.run_state(DAG, run_id)) not in FINAL and time.monotonic() < until:
+        deadline = time.monotonic() + 600
+        while (state := airflow.run_state(DAG, run_id)) not in FINAL and time.monotonic() < deadline:
             time.sleep(2)
         airflow.end_open_runs(DAG)
         path = f"/dags/{DAG}/dagRuns/{run_id}/taskInstances/transform_data.flaky.run/tries"

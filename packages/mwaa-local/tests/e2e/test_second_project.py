@@ -207,9 +207,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         artifact = prepare(checkout, projects)
         password = Passwords.load(checkout.state).airflow_admin
         with contextlib.closing(Airflow(checkout.settings.airflow_port, password)) as airflow:
-            expected, until = {f"{name}_daily" for name in PIPELINES}, time.monotonic() + 300
+            expected, deadline = {f"{name}_daily" for name in PIPELINES}, time.monotonic() + 300
             while not expected <= {dag["dag_id"] for dag in airflow.call("GET", "/dags")["dags"]}:
-                assert time.monotonic() < until, airflow.call("GET", "/importErrors")["import_errors"]
+                assert time.monotonic() < deadline, airflow.call("GET", "/importErrors")["import_errors"]
                 time.sleep(1)
             scene = Scene(checkout, artifact, airflow, {name: airflow.trigger(f"{name}_daily") for name in PIPELINES})
             while not all(scene.state(name) in FINAL for name in PIPELINES):

@@ -72,9 +72,9 @@ def test_new_file_starts_one_run_whose_note_names_the_file(checkout: Checkout, t
     event = json.dumps({"Records": [{"body": body}]})
     answers = []
     for _ in range(2):
-        answer = functions.invoke(FunctionName="start_pipeline", Payload=event)
-        answers.append(json.loads(answer["Payload"].read()))
-        assert "FunctionError" not in answer, answers[-1]
+        response = functions.invoke(FunctionName="start_pipeline", Payload=event)
+        answers.append(json.loads(response["Payload"].read()))
+        assert "FunctionError" not in response, answers[-1]
     (first,), (second,) = answers
     assert (first["new"], second["new"]) == (True, False)
     assert first["run_id"] == second["run_id"]

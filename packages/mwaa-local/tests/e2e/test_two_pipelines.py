@@ -127,9 +127,9 @@ class Scene:
         apply(Artifact.read(folder), Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3")))
 
     def wait(self, condition: Callable[[], Any], seconds: float = 1200) -> Any:
-        until = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         while not (value := condition()):
-            assert time.monotonic() < until
+            assert time.monotonic() < deadline
             time.sleep(1)
         return value
 

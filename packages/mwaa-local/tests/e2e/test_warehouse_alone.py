@@ -164,9 +164,9 @@ def test_warehouse_stops_after_its_command_is_killed(checkout: Checkout) -> None
     running.wait_until(lambda: running.stdout.count("\n") == 2)
     running.process.kill()
     running.end()
-    until = time.monotonic() + 20
+    deadline = time.monotonic() + 20
     while marked_processes(checkout.state):
-        assert time.monotonic() < until
+        assert time.monotonic() < deadline
         time.sleep(0.1)
     completed = checkout.command("down")
     assert completed.returncode == 0

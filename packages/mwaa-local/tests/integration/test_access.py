@@ -48,8 +48,8 @@ def test_multipart_upload_works_and_denied_upload_is_an_error(s3: Any, tmp_path:
 
 
 def test_unsigned_requests_are_denied(aws: Aws, s3: Any) -> None:
-    answer = httpx.get(f"{aws.url}/{seed.DAGS_BUCKET}")
-    assert (answer.status_code, "MissingAuthenticationToken" in answer.text) == (403, True)
+    response = httpx.get(f"{aws.url}/{seed.DAGS_BUCKET}")
+    assert (response.status_code, "MissingAuthenticationToken" in response.text) == (403, True)
     credentials = httpx.get(f"{aws.url}/local/credentials/nowhere")
     assert (credentials.status_code, credentials.json()["message"]) == (404, "Environment nowhere not found")
     for token in ("", "x", "x.y.z", roles.web_identity("repo:acme/data:environment:prod")):

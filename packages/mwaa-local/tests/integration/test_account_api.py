@@ -59,8 +59,8 @@ def test_context_keys_decide_conditions(aws: Aws, role: str) -> None:
     for service, decision in (("s3", "allowed"), ("sqs", "implicitDeny")):
         values = [f"{service}.us-east-1.amazonaws.com"]
         entry = {"ContextKeyName": "kms:ViaService", "ContextKeyValues": values, "ContextKeyType": "string"}
-        answer = decisions(aws, role, "kms:Decrypt", ResourceArns=[KEY], ContextEntries=[entry])
-        assert answer == {("kms:Decrypt", KEY): decision}
+        response = decisions(aws, role, "kms:Decrypt", ResourceArns=[KEY], ContextEntries=[entry])
+        assert response == {("kms:Decrypt", KEY): decision}
 
 
 def test_wildcards_and_unknown_roles_are_rejected(aws: Aws, role: str) -> None:

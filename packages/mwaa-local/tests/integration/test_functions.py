@@ -19,17 +19,17 @@ ECHO = "def run(event, context):\n    return {'event': event, 'id': context.aws_
 def invoke(aws, name, payload=None, **options):
     """Return `(FunctionError, decoded payload, response)`."""
     body = {} if payload is None else {"Payload": json.dumps(payload)}
-    answer = aws.client("lambda").invoke(FunctionName=name, **body, **options)
-    return answer.get("FunctionError"), json.loads(answer["Payload"].read() or "null"), answer
+    response = aws.client("lambda").invoke(FunctionName=name, **body, **options)
+    return response.get("FunctionError"), json.loads(response["Payload"].read() or "null"), response
 
 
 @pytest.mark.parametrize("event", [{}, {"a": [1, "ü", None]}, [], "text", 0, None, {"long": "x" * 1_000_000}])
 def test_invocation_passes_the_event_and_returns_the_result(aws, deploy, event):
-    failed, result, answer = invoke(aws, deploy(ECHO), [event])
+    failed, result, response = invoke(aws, deploy(ECHO), [event])
     assert not failed
     assert result["event"] == [event]
-    assert answer["StatusCode"] == 200
-    assert answer["ExecutedVersion"] == "$LATEST"
+    assert response["StatusCode"] == 200
+    assert response["ExecutedVersion"] == "$LATEST"
 
 
 def test_event_is_empty_without_a_payload(aws, deploy):
@@ -63,13 +63,13 @@ def test_missing_function_version_or_alias_is_not_found(aws, deploy):
 
 def test_error_of_the_handler_is_returned_and_logged(aws, deploy):
     name = deploy("def run(event, context):\n    print('before')\n    raise KeyError(event['why'])\n")
-    failed, error, answer = invoke(aws, name, {"why": "no such key"}, LogType="Tail")
+    failed, error, response = invoke(aws, name, {"why": "no such key"}, LogType="Tail")
     assert failed == "Unhandled"
-    assert answer["StatusCode"] == 200
+    assert response["StatusCode"] == 200
     assert (error["errorType"], error["errorMessage"]) == ("KeyError", "'no such key'")
     assert len(error["stackTrace"]) == 1
     assert 'task.py", line 3, in run' in error["stackTrace"][0]
-    log = base64.b64decode(answer["LogResult"]).decode()
+    log = base64.b64decode(response["LogResult"]).decode()
     assert log.index("START RequestId") < log.index("before") < log.index("[ERROR] KeyError") < log.index("REPORT")
 
 
@@ -101,12 +101,12 @@ def run(event, context):
     time.sleep(600)
 """
     started = time.monotonic()
-    failed, error, answer = invoke(aws, deploy(source, Timeout=1), {}, LogType="Tail")
+    failed, error, response = invoke(aws, deploy(source, Timeout=1), {}, LogType="Tail")
     assert 1 <= time.monotonic() - started < 30
     assert failed == "Unhandled"
     assert error["errorType"] == "Sandbox.Timedout"
     assert "Task timed out after 1.00 seconds" in error["errorMessage"]
-    child = int(base64.b64decode(answer["LogResult"]).decode().split("child ")[1].split()[0])
+    child = int(base64.b64decode(response["LogResult"]).decode().split("child ")[1].split()[0])
     assert not _alive(child)
 
 
@@ -127,8 +127,8 @@ import time, boto3
 def run(event, context):
     boto3.client("s3").put_object(Bucket="tests-asynchronous", Key=event["key"], Body=b"done")
 """
-    _, _, answer = invoke(aws, deploy(source, Timeout=30), {"key": "proof"}, InvocationType="Event")
-    assert answer["StatusCode"] == 202
+    _, _, response = invoke(aws, deploy(source, Timeout=30), {"key": "proof"}, InvocationType="Event")
+    assert response["StatusCode"] == 202
     aws.client("s3").get_waiter("object_exists").wait(
         Bucket="tests-asynchronous", Key="proof", WaiterConfig={"Delay": 1, "MaxAttempts": 60}
     )

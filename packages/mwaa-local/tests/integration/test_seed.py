@@ -20,8 +20,8 @@ def seeded(tmp_path_factory):
 
 
 def alert(aws, payload):
-    answer = aws.client("lambda").invoke(FunctionName=FUNCTION, Payload=json.dumps(payload))
-    return answer.get("FunctionError"), json.loads(answer["Payload"].read())
+    response = aws.client("lambda").invoke(FunctionName=FUNCTION, Payload=json.dumps(payload))
+    return response.get("FunctionError"), json.loads(response["Payload"].read())
 
 
 def secret(aws, name):

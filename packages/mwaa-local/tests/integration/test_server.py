@@ -30,11 +30,11 @@ def test_object_of_30_mb_is_returned_unchanged(aws, addressing, checksum):
     body = os.urandom(30 * 1024**2)
     started = time.monotonic()
     s3.put_object(Bucket="tests-objects", Key="flights é.csv", Body=body, **checksum)
-    answer = s3.get_object(Bucket="tests-objects", Key="flights é.csv", ChecksumMode="ENABLED")
+    response = s3.get_object(Bucket="tests-objects", Key="flights é.csv", ChecksumMode="ENABLED")
     # The server must remove the framing of chunked uploads with a trailing checksum. boto3 verifies the checksum.
-    assert answer["Body"].read() == body
-    assert answer["ContentLength"] == len(body)
-    assert any(key.startswith("Checksum") for key in answer)
+    assert response["Body"].read() == body
+    assert response["ContentLength"] == len(body)
+    assert any(key.startswith("Checksum") for key in response)
     assert time.monotonic() - started < 30
 
 

@@ -93,8 +93,8 @@ class Tasks:
         self.process.stdin.flush()
         for line in self.process.stdout:
             if line.startswith("answer "):
-                answer = json.loads(line.removeprefix("answer ")).strip()
-                return "" if answer == STORED_MESSAGE else answer
+                response = json.loads(line.removeprefix("answer ")).strip()
+                return "" if response == STORED_MESSAGE else response
         raise AssertionError("the worker ended")
 
 
@@ -197,6 +197,8 @@ def test_untrusted_environment_gets_no_credentials(tasks: Tasks) -> None:
         SourceBucketArn=f"arn:aws:s3:::{seed.DAGS_BUCKET}",
         NetworkConfiguration={"SubnetIds": ["subnet-a", "subnet-b"], "SecurityGroupIds": ["sg-a"]},
     )
-    answer = httpx.get(aws.settings.worker_environment("other")["AWS_CONTAINER_CREDENTIALS_FULL_URI"])
-    assert answer.status_code == 403
-    assert f"airflow-env.amazonaws.com is not authorized to perform: sts:AssumeRole on resource: {role}" in answer.text
+    response = httpx.get(aws.settings.worker_environment("other")["AWS_CONTAINER_CREDENTIALS_FULL_URI"])
+    assert response.status_code == 403
+    assert (
+        f"airflow-env.amazonaws.com is not authorized to perform: sts:AssumeRole on resource: {role}" in response.text
+    )

@@ -30,16 +30,16 @@ def make_clean(folder: Path, **variables: str) -> subprocess.CompletedProcess[st
 
 def test_clean_stops_the_stand_ins_and_deletes_their_state(folder: Path) -> None:
     for _ in range(2):
-        done = make_clean(folder)
-        assert done.returncode == 0, done.stderr
+        completed = make_clean(folder)
+        assert completed.returncode == 0, completed.stderr
         assert sorted(path.name for path in folder.iterdir()) == ["Makefile", "calls"]
     assert (folder / "calls").read_text() == "-m mwaa_local down\n"
 
 
 def test_clean_refuses_to_delete_a_custom_state_folder(folder: Path, tmp_path: Path) -> None:
     """The folder could contain other files."""
-    done = make_clean(folder, LOCAL_DIR=str(tmp_path / "mine"))
-    assert done.returncode == 2
-    assert f"LOCAL_DIR is set to {tmp_path / 'mine'}. Run make down" in done.stderr
+    completed = make_clean(folder, LOCAL_DIR=str(tmp_path / "mine"))
+    assert completed.returncode == 2
+    assert f"LOCAL_DIR is set to {tmp_path / 'mine'}. Run make down" in completed.stderr
     assert (folder / ".local").is_dir()
     assert not (folder / "calls").exists()

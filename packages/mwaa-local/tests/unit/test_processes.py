@@ -32,9 +32,9 @@ def marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def _wait(child: Child, text: str) -> None:
-    until = time.monotonic() + 20
+    deadline = time.monotonic() + 20
     while text not in child.log.read_text():
-        assert time.monotonic() < until
+        assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
@@ -117,13 +117,13 @@ def test_lock_is_released_when_its_holder_dies(tmp_path: Path) -> None:
     )
     holder = subprocess.Popen([sys.executable, "-c", hold_lock, str(lock)], env={**os.environ, MARK: str(tmp_path)})
     try:
-        until = time.monotonic() + 20
+        deadline = time.monotonic() + 20
         while (owner := lock_holder(lock)) is None:
-            assert time.monotonic() < until
+            assert time.monotonic() < deadline
             time.sleep(0.02)
         assert owner.pid == holder.pid
         while len(marked_processes(tmp_path)) < 2:
-            assert time.monotonic() < until
+            assert time.monotonic() < deadline
             time.sleep(0.02)
         holder.kill()
         holder.wait()

@@ -128,8 +128,8 @@ def test_sensor_logs_one_line_about_its_node(
 
 def test_errors_of_the_airflow_api_are_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mwaa_pipelines.node_trigger._ERRORS_IN_A_ROW", 3)
-    answer = ("running", None)
-    fake = FakePolls(monkeypatch, FAILS, FAILS, answer, FAILS, FAILS, ("running", model("success")))
+    response = ("running", None)
+    fake = FakePolls(monkeypatch, FAILS, FAILS, response, FAILS, FAILS, ("running", model("success")))
     assert isinstance(first_event(), TaskSuccessEvent)
     assert fake.polls == []
 

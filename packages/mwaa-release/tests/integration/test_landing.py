@@ -98,14 +98,14 @@ class Landing:
 
     def messages(self) -> list[dict[str, Any]]:
         """Receive the messages in the queue."""
-        answer = self.sqs.receive_message(QueueUrl=self.outputs["QueueUrl"], MaxNumberOfMessages=10)
-        return answer.get("Messages", [])
+        response = self.sqs.receive_message(QueueUrl=self.outputs["QueueUrl"], MaxNumberOfMessages=10)
+        return response.get("Messages", [])
 
     def invoke(self, *bodies: str) -> tuple[bool, Any]:
         """Invoke the function with messages, as its event source mapping does. Return failure and result."""
         event = {"Records": [{"body": body, "eventSource": "aws:sqs"} for body in bodies]}
-        answer = self.aws.client("lambda").invoke(FunctionName=self.function, Payload=json.dumps(event))
-        return "FunctionError" in answer, json.loads(answer["Payload"].read())
+        response = self.aws.client("lambda").invoke(FunctionName=self.function, Payload=json.dumps(event))
+        return "FunctionError" in response, json.loads(response["Payload"].read())
 
 
 @pytest.fixture

@@ -67,11 +67,11 @@ def test_failed_update_keeps_the_live_release(mwaa, environment, bucket, make_ar
 
         @staticmethod
         def update_environment(**update):
-            answer = mwaa.update_environment(**update)
+            response = mwaa.update_environment(**update)
             bucket.s3.delete_object(
                 Bucket=bucket.name, Key="startup.sh", VersionId=update["StartupScriptS3ObjectVersion"]
             )
-            return answer
+            return response
 
     changed = make_artifact(2, PROJECT | {"models/one.sql": "select 2"}, FILES | {"startup.sh": "s2"})
     with pytest.raises(DeployError, match=r"UPDATE_FAILED: INCORRECT_CONFIGURATION: .*startup\.sh"):

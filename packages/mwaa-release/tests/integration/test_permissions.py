@@ -266,9 +266,9 @@ def test_freshness_and_alert_roles_have_no_unused_permission(account: Account) -
             warehouse_environment(account.client("secretsmanager", **role), "flights_pipeline")
     unused = []
     for permission in without_each_permission(account.aws, seed.ROLE):
-        answer = account.aws.client("lambda").invoke(FunctionName=seed.FUNCTION, Payload='{"dag_name": "x"}')
-        messages = answer["Payload"].read().decode()
-        if "FunctionError" in answer:
+        response = account.aws.client("lambda").invoke(FunctionName=seed.FUNCTION, Payload='{"dag_name": "x"}')
+        messages = response["Payload"].read().decode()
+        if "FunctionError" in response:
             assert re.search(f"{seed.ROLE}/{seed.FUNCTION} {permission.words}", messages)
         else:
             unused.append(permission.action)

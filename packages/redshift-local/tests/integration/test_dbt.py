@@ -36,7 +36,7 @@ def dbt(warehouse, project):
             "WAREHOUSE_PASSWORD": warehouse.password,
             "DBT_PROFILES_DIR": str(project),
         }
-        done = subprocess.run(
+        completed = subprocess.run(
             [DBT, "--no-use-colors", *arguments],
             cwd=project,
             env=environment,
@@ -45,8 +45,8 @@ def dbt(warehouse, project):
             timeout=240,
             check=False,
         )
-        assert done.returncode == (1 if fails else 0), done.stdout[-6000:]
-        return done.stdout
+        assert completed.returncode == (1 if fails else 0), completed.stdout[-6000:]
+        return completed.stdout
 
     return run
 

@@ -204,28 +204,28 @@ def test_start_prints_an_address_that_clients_can_use(state):
 
 
 def test_busy_port_is_an_error_that_names_the_option(warehouse, tmp_path):
-    done = serve(f"--folder={tmp_path}", f"--port={warehouse.port}")
-    assert done.returncode == 2
-    assert "choose another: --port=<port>" in done.stderr
+    completed = serve(f"--folder={tmp_path}", f"--port={warehouse.port}")
+    assert completed.returncode == 2
+    assert "choose another: --port=<port>" in completed.stderr
     assert not (tmp_path / "warehouse").exists()
 
 
 def test_second_warehouse_on_the_same_folder_is_refused(warehouse):
-    done = serve(f"--folder={warehouse.state}", f"--port={free_port()}")
-    assert done.returncode == 2
-    assert f"already runs from {warehouse.state}" in done.stderr
+    completed = serve(f"--folder={warehouse.state}", f"--port={free_port()}")
+    assert completed.returncode == 2
+    assert f"already runs from {warehouse.state}" in completed.stderr
     assert query(warehouse, "select 1") == ([1],)
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "many"])
 def test_invalid_port_is_refused(port):
-    done = serve(f"--port={port}")
-    assert done.returncode == 2
-    assert "--port" in done.stderr
+    completed = serve(f"--port={port}")
+    assert completed.returncode == 2
+    assert "--port" in completed.stderr
 
 
 def test_damaged_password_file_is_an_error_that_names_it(tmp_path):
     (tmp_path / "passwords.json").write_text('{"awsuser"')
-    done = serve(f"--folder={tmp_path}", f"--port={free_port()}")
-    assert done.returncode == 2
-    assert f"{tmp_path / 'passwords.json'} is damaged; delete it" in done.stderr
+    completed = serve(f"--folder={tmp_path}", f"--port={free_port()}")
+    assert completed.returncode == 2
+    assert f"{tmp_path / 'passwords.json'} is damaged; delete it" in completed.stderr

@@ -37,11 +37,11 @@ def make(copy: Path, *arguments: str) -> str:
     environment_left = {name: value for name, value in os.environ.items() if not name.startswith(("LOCAL_", "PYTEST_"))}
     ports = {name: str(free_port()) for name in PORTS}
     command = ["make", "--no-print-directory", *arguments]
-    done = subprocess.run(
+    completed = subprocess.run(
         command, cwd=copy, env={**environment_left, **ports}, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    assert completed.returncode == 0, f"{' '.join(command)}\n{completed.stdout}\n{completed.stderr}"
+    return completed.stdout
 
 
 def test_copy_releases_and_runs_its_pipeline(copy):

@@ -66,7 +66,7 @@ def play(checkout: Checkout, page: str, typed: set[str]) -> None:
             (checkout.repository / block["title"]).write_text(text)
         elif block["language"] == "sh" and not text.startswith("# needs ") and text not in before:
             typed.add(text)
-            done = subprocess.run(
+            completed = subprocess.run(
                 ["bash", "-e", "-u", "-c", text],
                 cwd=checkout.repository,
                 env={**os.environ, **checkout.environment, **IDENTITY},
@@ -76,7 +76,7 @@ def play(checkout: Checkout, page: str, typed: set[str]) -> None:
                 text=True,
                 check=False,
             )
-            assert done.returncode == 0, f"{page}:\n{text}\n{done.stdout}"
+            assert completed.returncode == 0, f"{page}:\n{text}\n{completed.stdout}"
 
 
 def last_run(checkout: Checkout) -> dict[str, Any]:
@@ -92,8 +92,8 @@ def test_tutorial_ends_with_the_new_model_in_the_audit_table(checkout: Checkout,
     up = checkout.command("up")
     assert up.returncode == 0, up.stderr
     query = f"select status from analytics.audit_table where airflow_run_id = '{run['run_id']}' and name = "
-    done = checkout.command("sql", f"{query} 'punctual_carriers'")
-    assert done.stdout.strip() == "success", done.stderr
+    completed = checkout.command("sql", f"{query} 'punctual_carriers'")
+    assert completed.stdout.strip() == "success", completed.stderr
     assert checkout.command("down").returncode == 0
 
 

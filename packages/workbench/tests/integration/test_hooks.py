@@ -42,8 +42,8 @@ def commit(repository: Path, files: dict[str, str]) -> tuple[int, str]:
         (repository / name).parent.mkdir(exist_ok=True)
         (repository / name).write_text(content)
         git(repository, "add", name)
-    done = git(repository, "commit", "-m", "a change")
-    return done.returncode, done.stdout + done.stderr
+    completed = git(repository, "commit", "-m", "a change")
+    return completed.returncode, completed.stdout + completed.stderr
 
 
 def test_hooks_reject_a_bad_model_and_accept_the_fix(repository):

@@ -36,16 +36,18 @@ def build(folder: Path, *options: str, **variables: str) -> subprocess.Completed
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
-    done = build(folder, "--publish")
-    assert done.returncode == 0, done.stderr
+    completed = build(folder, "--publish")
+    assert completed.returncode == 0, completed.stderr
     return folder
 
 
 def sources(package: str) -> set[str]:
     """Return the tracked files of a package's modules."""
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "src"]
-    done = subprocess.run(listed, cwd=REPOSITORY / "packages" / package, capture_output=True, text=True, check=True)
-    names = {name.removeprefix("src/") for name in done.stdout.splitlines()}
+    completed = subprocess.run(
+        listed, cwd=REPOSITORY / "packages" / package, capture_output=True, text=True, check=True
+    )
+    names = {name.removeprefix("src/") for name in completed.stdout.splitlines()}
     return {name for name in names if (REPOSITORY / "packages" / package / "src" / name).is_file()}
 
 
@@ -57,11 +59,11 @@ def test_every_package_becomes_a_wheel_and_a_source_distribution(distributions):
 
 def test_twine_accepts_every_distribution(distributions):
     twine = Path(sys.executable).with_name("twine")
-    done = subprocess.run(
+    completed = subprocess.run(
         [twine, "check", "--strict", *distributions.iterdir()], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stdout
-    assert done.stdout.count("PASSED") == 2 * len(PACKAGES)
+    assert completed.returncode == 0, completed.stdout
+    assert completed.stdout.count("PASSED") == 2 * len(PACKAGES)
 
 
 @pytest.mark.parametrize("name", PACKAGES)
@@ -92,8 +94,8 @@ def test_wheels_contain_the_data_files_that_a_copy_needs(distributions):
 
 def test_build_for_a_copy_pins_the_wheels_and_is_reproducible(tmp_path):
     for folder in ("first", "second"):
-        done = build(tmp_path / folder)
-        assert done.returncode == 0, done.stderr
+        completed = build(tmp_path / folder)
+        assert completed.returncode == 0, completed.stderr
     first, second = ((tmp_path / folder / "requirements.txt").read_text() for folder in ("first", "second"))
     assert first == second
     assert [line.split("==")[0].replace("-", "_") for line in first.splitlines() if "==" in line] == list(PACKAGES)
@@ -101,7 +103,7 @@ def test_build_for_a_copy_pins_the_wheels_and_is_reproducible(tmp_path):
 
 
 def test_tag_that_differs_from_the_version_publishes_nothing(tmp_path):
-    done = build(tmp_path, "--publish", GITHUB_REF_NAME="v99.0.0")
-    assert done.returncode == 1
-    assert done.stderr.startswith("the tag v99.0.0 does not match version ")
+    completed = build(tmp_path, "--publish", GITHUB_REF_NAME="v99.0.0")
+    assert completed.returncode == 1
+    assert completed.stderr.startswith("the tag v99.0.0 does not match version ")
     assert list(tmp_path.iterdir()) == []

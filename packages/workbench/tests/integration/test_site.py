@@ -20,17 +20,17 @@ def test_links_resolve_and_the_reference_is_written(tmp_path):
     shutil.copytree(REPOSITORY / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("reference"))
     shutil.copy(REPOSITORY / "zensical.toml", tmp_path)
     reference.write(tmp_path / "docs" / "reference")
-    done = build(tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
+    completed = build(tmp_path)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
     site = tmp_path / ".local" / "site"
     pages = {path.relative_to(tmp_path / "docs").with_suffix(".html") for path in (tmp_path / "docs").rglob("*.md")}
     assert [page for page in pages if not (site / page).is_file()] == []
     assert "https://fonts" not in (site / "index.html").read_text()
 
     (tmp_path / "docs" / "index.md").write_text("# Start\n\n[nowhere](how-to/gone.md)\n")
-    done = build(tmp_path)
-    assert done.returncode != 0
-    assert "index.md" in done.stdout + done.stderr
+    completed = build(tmp_path)
+    assert completed.returncode != 0
+    assert "index.md" in completed.stdout + completed.stderr
 
 
 def test_reference_is_generated_from_the_code():

@@ -29,8 +29,8 @@ def workbench(folder: Path, *arguments: str, answer: str = "") -> subprocess.Com
 
 def commit(folder: Path, message: str = "change") -> None:
     for arguments in (("add", "--all"), ("commit", "--quiet", "--message", message)):
-        done = git(folder, *arguments)
-        assert done.returncode == 0, done.stdout + done.stderr
+        completed = git(folder, *arguments)
+        assert completed.returncode == 0, completed.stdout + completed.stderr
 
 
 def clone(source: Path, target: Path) -> Path:
@@ -56,8 +56,8 @@ def template(tmp_path_factory) -> Path:
 def first_copy(template, tmp_path_factory) -> Path:
     """A clone of the template after `start-fresh`, staged and not committed."""
     folder = clone(template, tmp_path_factory.mktemp("copy") / "copy")
-    done = workbench(folder, "start-fresh", "--yes")
-    assert done.returncode == 0, done.stdout + done.stderr
+    completed = workbench(folder, "start-fresh", "--yes")
+    assert completed.returncode == 0, completed.stdout + completed.stderr
     return folder
 
 
@@ -93,26 +93,28 @@ def copy(first_copy, tmp_path) -> Path:
 def test_start_fresh_refuses_uncommitted_changes(template, tmp_path):
     folder = clone(template, tmp_path / "clone")
     (folder / "note.txt").write_text("mine\n")
-    done = workbench(folder, "start-fresh", "--yes")
-    assert done.returncode == 2
-    assert "there are uncommitted changes. Commit them first: git add --all && git commit" in done.stderr
+    completed = workbench(folder, "start-fresh", "--yes")
+    assert completed.returncode == 2
+    assert "there are uncommitted changes. Commit them first: git add --all && git commit" in completed.stderr
     assert changed(folder) == "?? note.txt\n"
 
 
 @pytest.mark.parametrize(("answer", "code"), [("", 2), ("no\n", 1)])
 def test_start_fresh_changes_nothing_without_confirmation(template, tmp_path, answer, code):
     folder = clone(template, tmp_path / "clone")
-    done = workbench(folder, "start-fresh", answer=answer)
-    assert done.returncode == code, done.stdout + done.stderr
+    completed = workbench(folder, "start-fresh", answer=answer)
+    assert completed.returncode == code, completed.stdout + completed.stderr
     assert changed(folder) == ""
 
 
 def test_start_fresh_needs_the_address_of_the_template(template, tmp_path):
     folder = clone(template, tmp_path / "clone")
     git(folder, "remote", "remove", "origin")
-    done = workbench(folder, "start-fresh", "--yes")
-    assert done.returncode == 2
-    assert "this clone has no remote `origin`. Name the template: make start-fresh TEMPLATE=<address>" in done.stderr
+    completed = workbench(folder, "start-fresh", "--yes")
+    assert completed.returncode == 2
+    assert (
+        "this clone has no remote `origin`. Name the template: make start-fresh TEMPLATE=<address>" in completed.stderr
+    )
     assert changed(folder) == ""
 
 
@@ -155,22 +157,22 @@ def test_copy_is_a_valid_project_without_the_sample(first_copy, tmp_path):
 
 
 def test_copy_cannot_start_fresh_again(copy):
-    done = workbench(copy, "start-fresh", "--yes")
-    assert done.returncode == 2
-    assert "is a copy already" in done.stderr
+    completed = workbench(copy, "start-fresh", "--yes")
+    assert completed.returncode == 2
+    assert "is a copy already" in completed.stderr
 
 
 @pytest.mark.slow
 def test_copier_makes_the_same_copy(template, first_copy, tmp_path):
     copier = Path(sys.executable).with_name("copier")
-    done = subprocess.run(
+    completed = subprocess.run(
         [copier, "copy", "--trust", "--defaults", "--vcs-ref=HEAD", template, tmp_path / "copy"],
         env={**os.environ, "UV": find_uv(REPOSITORY / ".local" / "venvs")},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert completed.returncode == 0, completed.stderr
     copied_files = {
         str(path.relative_to(tmp_path / "copy")) for path in (tmp_path / "copy").rglob("*") if path.is_file()
     }
@@ -188,8 +190,8 @@ def test_upgrade_replaces_machinery_and_keeps_the_teams_files(newer_template, co
     assert "To confirm without one: make upgrade YES=1" in upgrade_output.stderr
     assert changed(copy) == ""
 
-    done = workbench(copy, "upgrade", "--yes")
-    assert done.returncode == 0, done.stdout + done.stderr
+    completed = workbench(copy, "upgrade", "--yes")
+    assert completed.returncode == 0, completed.stdout + completed.stderr
     for name in ("startup.sh", "requirements.txt", ".github/workflows/release.yml", "docs/how-to/backfill.md"):
         assert (copy / name).read_text().endswith("version 2\n"), name
     for name in ("dags/pipelines.yml", "docs/how-to/alerts.md", "lambda/handler.py"):
@@ -206,17 +208,17 @@ def test_upgrade_replaces_machinery_and_keeps_the_teams_files(newer_template, co
     assert git(newer_template, "rev-parse", "HEAD").stdout.startswith(answers["_commit"])
 
     commit(copy, "upgrade")
-    done = workbench(copy, "upgrade", "--yes")
-    assert (done.returncode, done.stdout) == (0, "This copy has the template's newest version already.\n")
+    completed = workbench(copy, "upgrade", "--yes")
+    assert (completed.returncode, completed.stdout) == (0, "This copy has the template's newest version already.\n")
 
 
 def test_upgrade_refuses_a_file_that_the_team_changed_too(newer_template, copy):
     startup = copy / "startup.sh"
     startup.write_text(startup.read_text().replace("#!/bin/bash\n", "#!/bin/bash\n# ours\n"))
     commit(copy, "our startup.sh")
-    done = workbench(copy, "upgrade", "--yes")
-    assert done.returncode == 2
-    message = " ".join(done.stderr.split())
+    completed = workbench(copy, "upgrade", "--yes")
+    assert completed.returncode == 2
+    message = " ".join(completed.stderr.split())
     assert "the new version changes files that were changed here too: startup.sh. Nothing was changed." in message
     assert "copier update --trust" in message
     assert changed(copy) == ""
@@ -266,8 +268,8 @@ def bootstrap(folder: Path, state: Path, *options: str) -> subprocess.CompletedP
 def test_copy_installs_its_wheels(copy, tmp_path):
     state = tmp_path / "state"
     assert bootstrap(copy, state, "--check").returncode == 1
-    done = bootstrap(copy, state)
-    assert done.returncode == 0, done.stderr
+    completed = bootstrap(copy, state)
+    assert completed.returncode == 0, completed.stderr
     assert bootstrap(copy, state, "--check").returncode == 0
     python = state / "venvs" / "tools" / "bin" / "python"
     show = "import mwaa_local, importlib.metadata as m; print(mwaa_local.__file__, m.version('mwaa-local'))"
@@ -294,8 +296,8 @@ def test_copy_installs_its_wheels(copy, tmp_path):
 )
 def test_missing_or_wrong_wheels_error_says_how_to_restore_them(copy, tmp_path, damage, message):
     subprocess.run(["sh", "-c", damage], cwd=copy, check=True)
-    done = bootstrap(copy, tmp_path / "state")
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Restore it: git checkout HEAD -- wheels" in done.stderr
+    completed = bootstrap(copy, tmp_path / "state")
+    assert completed.returncode == 2
+    assert message in completed.stderr
+    assert "Restore it: git checkout HEAD -- wheels" in completed.stderr
     assert not (tmp_path / "state" / "venvs" / "tools" / ".ready").exists()

@@ -27,8 +27,8 @@ def test_long_output_keeps_its_end() -> None:
 def test_output_and_exit_code_are_passed_through(tmp_path) -> None:
     command = [sys.executable, "-m", "workbench", "summary", "A title", "--", "sh", "-c", "echo output; exit 3"]
     environment = {"LOCAL_DIR": str(tmp_path), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (3, "output\n")
+    completed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (completed.returncode, completed.stdout) == (3, "output\n")
     written = (tmp_path / "summaries" / "a-title.md").read_text()
     assert "exit code 3" in written
     assert (tmp_path / "summary").read_text() == written

@@ -138,10 +138,10 @@ class Running:
 
     def wait_until(self, condition: Callable[[], bool], seconds: float = 180) -> None:
         """Wait until `condition()` is true. Fail if the command ends first."""
-        until = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         while not condition():
             assert self.process.poll() is None, f"ended with {self.process.returncode}\n{self.stdout}\n{self.stderr}"
-            assert time.monotonic() < until, f"not in time\n{self.stdout}\n{self.stderr}"
+            assert time.monotonic() < deadline, f"not in time\n{self.stdout}\n{self.stderr}"
             time.sleep(0.05)
 
     def wait_for_handlers(self) -> None:

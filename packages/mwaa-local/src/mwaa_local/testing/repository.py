@@ -27,6 +27,6 @@ def committed_copy(folder: Path) -> Path:
         ("commit", "-q", "-m", "copy"),
         ("gc", "--quiet"),
     ):
-        done = git(folder, *arguments)
-        assert done.returncode == 0, done.stderr
+        completed = git(folder, *arguments)
+        assert completed.returncode == 0, completed.stderr
     return folder

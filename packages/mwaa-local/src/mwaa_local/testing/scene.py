@@ -182,9 +182,9 @@ def _texts(content: Any) -> Iterator[str]:
 
 def wait(condition: Callable[[], Any], seconds: float) -> Any:
     """Wait until `condition` returns a true value, and return that value."""
-    until = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     while not (value := condition()):
-        assert time.monotonic() < until, f"not in {seconds} s"
+        assert time.monotonic() < deadline, f"not in {seconds} s"
         time.sleep(0.5)
     return value
 

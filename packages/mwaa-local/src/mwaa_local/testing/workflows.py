@@ -45,12 +45,12 @@ class Runner:
     def run(self, workflow: str, inputs: dict[str, str] | None = None) -> None:
         """Run a workflow. A failed step fails the test."""
         content = yaml.safe_load((self.source / ".github/workflows" / workflow).read_text())
-        done: set[str] = set()
+        completed: set[str] = set()
         waiting = dict(content["jobs"])
         while waiting:
-            name = next(name for name, job in waiting.items() if set(self._needs(job)) <= done)
+            name = next(name for name, job in waiting.items() if set(self._needs(job)) <= completed)
             job = waiting.pop(name)
-            done.add(name)
+            completed.add(name)
             if not self.wanted(job):
                 continue
             if "uses" in job:
@@ -153,7 +153,7 @@ class Runner:
 
     def _shell(self, command: str, checkout: Path, environment: dict[str, str]) -> None:
         summary = self.work / "summary"
-        done = subprocess.run(
+        completed = subprocess.run(
             ["bash", "-e", "-c", command],
             cwd=checkout,
             env=environment | {"GITHUB_STEP_SUMMARY": str(summary)},
@@ -161,7 +161,7 @@ class Runner:
             text=True,
             check=False,
         )
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        assert completed.returncode == 0, f"{command}\n{completed.stdout}\n{completed.stderr}"
         self.summary = summary.read_text() if summary.exists() else ""
 
     def _filled(self, value: Any, inputs: dict[str, str], variables: dict[str, str]) -> Any:
