@@ -189,7 +189,7 @@ def test_no_secret_is_in_tracked_files_logs_dags_or_metadata(checkout: Checkout,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--broken-lambda",)], ids=["alert", "broken alert"])
-def test_failed_run_is_in_the_check_alert_and_audit_table(checkout: Checkout, options: tuple[str, ...]) -> None:
+def test_failed_run_is_reported_in_check_alert_and_audit_table(checkout: Checkout, options: tuple[str, ...]) -> None:
     completed = checkout.command("drill", *options)
     assert completed.returncode == 0, completed.stdout + completed.stderr
     last = json.loads((checkout.state / "last-run.json").read_text())

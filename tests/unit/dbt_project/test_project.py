@@ -61,7 +61,7 @@ def test_dbt_generates_only_ignored_files(manifest):
     assert subprocess.run(ignored, cwd=PROJECT, capture_output=True, check=False).returncode == 0
 
 
-def test_audit_models_come_from_the_package_alone(manifest):
+def test_audit_models_come_only_from_the_package(manifest):
     audit = [node for node in models(manifest).values() if node["name"].startswith("audit_")]
     assert {node["package_name"] for node in audit} == {"audit_trail"}
     tags = {node["name"]: node["tags"] for node in audit}

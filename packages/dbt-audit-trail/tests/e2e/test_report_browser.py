@@ -112,7 +112,7 @@ def test_elements_have_names_and_enough_contrast(browser, large):
         assert min(ratios) >= 4.5
 
 
-def test_empty_history_is_shown_as_such(browser, tmp_path):
+def test_empty_history_shows_a_message(browser, tmp_path):
     path = saved(tmp_path, history(0, 0))
     browser.open(path)
     assert "No runs on these days." in browser.run("$('runs-body').textContent")

@@ -105,7 +105,7 @@ def test_full_refresh_keeps_the_rows(built, dbt, database):
     assert (row["release_id"], row["code_version"]) == ("20261124T090000Z-abc1234", "abc1234")
 
 
-def test_failures_are_rows_with_their_exact_messages(built, dbt, database):
+def test_failures_are_recorded_with_their_exact_messages(built, dbt, database):
     finished = dbt("build", "--select", "tag:overlay")
     assert finished.code == 1, finished.output
     stored = {row["unique_id"]: row for row in database.audit_rows(finished.invocation_id)}
@@ -215,7 +215,7 @@ def test_missing_insert_permission_is_reported(built, dbt, database):
     assert not database.audit_rows(warned.invocation_id)
 
 
-def test_missing_table_fails_with_the_fix(built, dbt, database):
+def test_missing_audit_table_error_names_the_fix(built, dbt, database):
     database.add_user("newcomer", "newcomer")
     finished = dbt("run", "--select", "stg_airlines", user="newcomer", schema="newcomer")
     assert finished.code != 0

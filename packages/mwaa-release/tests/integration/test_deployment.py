@@ -52,7 +52,7 @@ def test_components_reach_each_other_on_two_ports_only() -> None:
     assert {rule["Properties"]["IpProtocol"] for rule in rules} == {"tcp"}
 
 
-def test_logs_of_mwaa_expire() -> None:
+def test_mwaa_logs_expire() -> None:
     resources = load("environment.yml")["Resources"]
     groups = {name: resource for name, resource in resources.items() if resource["Type"] == "AWS::Logs::LogGroup"}
     # The names that MWAA uses. MWAA creates a missing log group without an expiry.
