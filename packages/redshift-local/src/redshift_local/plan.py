@@ -42,6 +42,9 @@ class Plan:
         alias_checks: queries that decide this: the statement as written, then with all aliases but one inlined.
         needs_columns: tables whose columns must be known before the statement can be translated.
         complete: returns the plan for these columns.
+        remote: database, schema and name of the tables that it reads, if it names their database.
+        localized: returns the plan that reads temporary tables instead of these.
+        database: the database that a SHOW names.
         columns: how result rows are rewritten for the client; known after Describe.
         takes_bytes: numbers of the VARBYTE parameters; known after Describe.
     """
@@ -61,6 +64,9 @@ class Plan:
     alias_checks: tuple[str, ...] = ()
     needs_columns: list[str] = field(default_factory=list)
     complete: "Callable[[dict[str, list[str]]], Plan] | None" = field(default=None, compare=False)
+    remote: frozenset[tuple[str, str, str]] = frozenset()
+    localized: "Callable[[dict[tuple[str, str, str], str]], Plan] | None" = field(default=None, compare=False)
+    database: str = ""
     columns: Any = field(default=None, compare=False)
     takes_bytes: frozenset[int] = frozenset()
 

@@ -4,6 +4,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from redshift_local.catalog import elsewhere
 from redshift_local.plan import HELPERS, Plan, Refused, identifier, literal, raising, unsupported
 
 
@@ -32,6 +33,10 @@ async def resolve(session: Any, plan: Plan) -> Plan:
     if session.failed:
         return plan
     try:
+        if others := {table for table in plan.remote if table[0] != session.who.database}:
+            plan = await elsewhere.copy_tables(session, plan, others)
+        if plan.database not in ("", session.who.database):
+            return await elsewhere.show(session, plan)
         if plan.complete:
             text, plan = plan.text, plan.complete(await _columns(session, plan.needs_columns))
             plan.text = text

@@ -94,6 +94,22 @@ def read_by(tree: exp.Expr) -> list[exp.Table]:
     return [] if isinstance(tree, (exp.Alter, exp.Drop)) else scopes.relations(tree)
 
 
+def full_name(table: exp.Table) -> tuple[str, str, str]:
+    """Return a table's database, schema and name, as far as they are written."""
+    return table.catalog.lower(), table.db.lower(), table.name.lower()
+
+
+def is_target(table: exp.Table, tree: exp.Expr) -> bool:
+    """Whether a statement changes this table, or stores its name in a view."""
+    target = tree.this.this if isinstance(tree.this, exp.Schema) else tree.this
+    names = tree.args.get("tables") or []  # DELETE without FROM
+    return (
+        table is target
+        or any(table is name for name in names)
+        or (isinstance(tree, exp.Create) and tree.kind == "VIEW")
+    )
+
+
 def written_by(tree: exp.Expr) -> str:
     """Return the relation that a statement inserts into, as PostgreSQL text; empty if there is none."""
     fills = isinstance(tree, exp.Create) and tree.kind == "TABLE" and tree.expression

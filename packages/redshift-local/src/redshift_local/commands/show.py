@@ -77,11 +77,11 @@ def _databases(words: Words) -> Plan:
 
 
 def _schemas(words: Words) -> Plan:
-    where = []
+    database = ""
     if words.take("from"):
         words.take("database")
-        where = [_in_database(words.name())]
-    return _rows(words, "*", "pg_catalog.svv_redshift_schemas", where, "schema_name")
+        database = bare(words.name())
+    return _rows(words, "*", "pg_catalog.svv_redshift_schemas", [], "schema_name", database=database)
 
 
 def _tables(words: Words) -> Plan:
@@ -89,11 +89,12 @@ def _tables(words: Words) -> Plan:
     if words.take("database"):
         raise unsupported("SHOW TABLES FROM DATABASE", "name a schema: SHOW TABLES FROM SCHEMA")
     words.take("schema")
-    (schema,), where = _qualified(words, 1)
+    (schema,), database = _qualified(words, 1)
     columns = "database_name, schema_name, table_name, table_type, NULL::varchar AS table_acl, remarks, owner,"
     columns += " NULL::timestamp AS last_altered_time, NULL::timestamp AS last_modified_time,"
     columns += " NULL::varchar AS dist_style, table_subtype"
-    return _rows(words, columns, f"{HELPERS}.all_tables", [*where, f"schema_name = {schema}"], "table_name")
+    where = [f"schema_name = {schema}"]
+    return _rows(words, columns, f"{HELPERS}.all_tables", where, "table_name", database=database)
 
 
 def _columns(words: Words) -> Plan:
@@ -101,31 +102,42 @@ def _columns(words: Words) -> Plan:
     if words.peek() in ("database", "schema"):
         raise unsupported(f"SHOW COLUMNS FROM {words.peek().upper()}", "name a table: SHOW COLUMNS FROM TABLE")
     words.take("table")
-    (schema, table), where = _qualified(words, 2)
+    (schema, table), database = _qualified(words, 2)
     columns = "database_name, schema_name, table_name, column_name, ordinal_position, column_default, is_nullable,"
     columns += " data_type, character_maximum_length, numeric_precision, numeric_scale, remarks,"
     columns += " sort_key_type, sort_key, dist_key, encoding, NULL::varchar AS collation"
-    where += [f"schema_name = {schema}", f"table_name = {table}"]
-    return _rows(words, columns, f"{HELPERS}.all_columns", where, "column_name", "ordinal_position")
+    where = [f"schema_name = {schema}", f"table_name = {table}"]
+    return _rows(words, columns, f"{HELPERS}.all_columns", where, "column_name", "ordinal_position", database)
 
 
 def _table(words: Words) -> Plan:
-    name = ".".join(words.dotted()[-2:])
-    return Plan(f'SELECT {HELPERS}.show_table({literal(name)}) AS "Show Table DDL statement"', tag="SHOW")
+    name, database = _relation(words)
+    sql = f'SELECT {HELPERS}.show_table({name}) AS "Show Table DDL statement"'
+    return Plan(sql, tag="SHOW", database=database)
 
 
 def _view(words: Words) -> Plan:
-    name = ".".join(words.dotted()[-2:])
-    return Plan(f'SELECT {HELPERS}.view_definition({literal(name)}::regclass) AS "Show View DDL statement"', tag="SHOW")
+    name, database = _relation(words)
+    sql = f'SELECT {HELPERS}.view_definition({name}::regclass) AS "Show View DDL statement"'
+    return Plan(sql, tag="SHOW", database=database)
 
 
-def _rows(words: Words, columns: str, view: str, where: list[str], name: str, order: str = "") -> Plan:
+def _relation(words: Words) -> tuple[str, str]:
+    """Read a name; returns it as a literal, and the database in front of it, if any."""
+    names = words.dotted()
+    return literal(".".join(names[-2:])), bare(names[0]) if len(names) > 2 else ""
+
+
+def _rows(
+    words: Words, columns: str, view: str, where: list[str], name: str, order: str = "", database: str = ""
+) -> Plan:
     """Rows of a catalog view, with the LIKE and the LIMIT that end the statement."""
     if words.take("like"):
         where = [*where, f"{name} LIKE {_value(words)}"]
     limit = f" LIMIT {_value(words)}" if words.take("limit") else ""
     condition = f" WHERE {' AND '.join(where)}" if where else ""
-    return Plan(f"SELECT {columns} FROM {view}{condition} ORDER BY {order or name}{limit}", tag="SHOW")
+    sql = f"SELECT {columns} FROM {view}{condition} ORDER BY {order or name}{limit}"
+    return Plan(sql, tag="SHOW", database=database)
 
 
 def _value(words: Words) -> str:
@@ -165,18 +177,18 @@ def _grants(words: Words) -> Plan:
     if words.peek() in ("database", "function", "template"):
         raise unsupported(f"SHOW GRANTS ON {words.peek().upper()}", "it works for schemas and tables only")
     if words.take("schema"):
-        (name,), where = _qualified(words, 1)
-        view, where = "svv_schema_privileges", [*where, f"namespace_name = {name}"]
+        (name,), database = _qualified(words, 1)
+        view, where = "svv_schema_privileges", [f"namespace_name = {name}"]
         columns = "namespace_name AS schema_name, namespace_name AS object_name, 'SCHEMA'::varchar AS object_type"
     else:
         words.take("table")
         if words.peek(1) == ".":
-            names, where = _qualified(words, 2)
+            names, database = _qualified(words, 2)
             relation = f"({', '.join(names)})"
         else:
             named = f"WHERE relation = {literal(words.name())}::regclass"
-            relation, where = f"(SELECT schema_name, table_name FROM {HELPERS}.all_tables {named})", []
-        view, where = "svv_relation_privileges", [*where, f"(namespace_name, relation_name) = {relation}"]
+            relation, database = f"(SELECT schema_name, table_name FROM {HELPERS}.all_tables {named})", ""
+        view, where = "svv_relation_privileges", [f"(namespace_name, relation_name) = {relation}"]
         columns = "namespace_name AS schema_name, relation_name AS object_name, 'TABLE'::varchar AS object_type"
     # Groups appear as roles whose names begin with a slash.
     who = "CASE identity_type WHEN 'group' THEN '/' || identity_name ELSE identity_name END AS identity_name,"
@@ -184,27 +196,17 @@ def _grants(words: Words) -> Plan:
     rest = "privilege_type, identity_id, admin_option, 'TABLE'::varchar AS privilege_scope"
     # "A grant is visible to the current user if": a superuser, the grantee, or in a granted role.
     where.append(f"({HELPERS}.is_admin() OR identity_id = 0 OR pg_has_role(identity_id, 'MEMBER'))")
-    return _rows(
-        words,
-        f"current_database() AS database_name, {columns}, {rest}, {who}",
-        f"pg_catalog.{view}",
-        where,
-        "identity_name",
-    )
+    columns = f"current_database() AS database_name, {columns}, {rest}, {who}"
+    return _rows(words, columns, f"pg_catalog.{view}", where, "identity_name", database=database)
 
 
-def _qualified(words: Words, parts: int) -> tuple[list[str], list[str]]:
-    """Read a dotted name; returns its last `parts` parts as literals, and a condition if it begins with a database."""
+def _qualified(words: Words, parts: int) -> tuple[list[str], str]:
+    """Read a dotted name; returns its last `parts` parts as literals, and the database in front of them, if any."""
     names = words.dotted()
     if not parts <= len(names) <= parts + 1:
         raise words.error()
-    where = [_in_database(names[0])] if len(names) > parts else []
-    return [literal(longnames.restore(bare(part))) for part in names[-parts:]], where
-
-
-def _in_database(name: str) -> str:
-    # In a subquery of its own, PostgreSQL evaluates it first, and once.
-    return f"(SELECT {HELPERS}.is_this_database({literal(bare(name))}))"
+    database = bare(names[0]) if len(names) > parts else ""
+    return [literal(longnames.restore(bare(part))) for part in names[-parts:]], database
 
 
 _CATALOG: dict[str, Callable[[Words], Plan]] = {

@@ -234,15 +234,6 @@ BEGIN
     END IF;
 END $$;
 
-CREATE OR REPLACE FUNCTION pg_redshift.is_this_database(name text) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
-BEGIN
-    IF NOT EXISTS (SELECT FROM pg_database WHERE datname = name) THEN
-        PERFORM pg_redshift.refuse('3D000', format('database "%s" does not exist', name), '');
-    END IF;
-    PERFORM pg_redshift.this_database(name);
-    RETURN true;
-END $$;
-
 -- Settings that PostgreSQL does not have are stored as pg_redshift.<name>.
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_CURRENT_SETTING.html
 CREATE OR REPLACE FUNCTION pg_redshift.set_config(name text, value text, local boolean) RETURNS text LANGUAGE plpgsql AS $$

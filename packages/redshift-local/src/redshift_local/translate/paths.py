@@ -20,7 +20,7 @@ def rewrite(tree: exp.Expr) -> None:
     """Rewrite all paths of a statement."""
     rows: Rows = {}
     for table in list(tree.find_all(exp.Table)):
-        if table.db and isinstance(table.parent, exp.From) and _is_path(table):
+        if is_path(table):
             value = table.to_column(copy=True).unalias()
             table.replace(exp.Unnest(expressions=[value], alias=table.args.get("alias")))
     for kind, as_table in _UNNESTED.items():
@@ -32,8 +32,10 @@ def rewrite(tree: exp.Expr) -> None:
             _column(column, rows)
 
 
-def _is_path(table: exp.Table) -> bool:
+def is_path(table: exp.Table) -> bool:
     """Whether a subquery reads an array of an outer row: `exists (select 1 from t.items as i)`."""
+    if not table.db or not isinstance(table.parent, exp.From):
+        return False
     first = table.parts[0].name.lower()
     return any(first in names for block, names, _ in scopes.blocks(table) if block is not table.parent_select)
 

@@ -14,7 +14,7 @@ from redshift_local.commands.udf import function
 from redshift_local.commands.utility import utility
 from redshift_local.copy import load
 from redshift_local.copy.unload import unload
-from redshift_local.parse import datatypes, longnames
+from redshift_local.parse import datatypes, longnames, scopes
 from redshift_local.parse.dialect import LocalRedshift, generate
 from redshift_local.parse.words import Words
 from redshift_local.plan import Plan, Refused, raising, unsupported
@@ -129,7 +129,21 @@ def _one(own: str, text: str, tokens: list[Token]) -> Plan:
     plan.text = own
     if plan.alias_fallback:
         plan.alias_fallback.text = own
+    if plan.remote:
+        plan.localized = lambda copies: _localized(own, copies)
     return plan
+
+
+def _localized(text: str, copies: dict[tuple[str, str, str], str]) -> Plan:
+    """Translate a statement that reads temporary tables instead of tables of another database."""
+    tree = _parse(_tokenize(text), text)
+    for node in scopes.relations(tree):
+        if copy := copies.get(ddl.full_name(node)):
+            node.set("alias", node.args.get("alias") or exp.TableAlias(this=node.this.copy()))
+            node.set("this", exp.to_identifier(copy))
+            node.set("db", exp.to_identifier("pg_temp"))
+            node.set("catalog", None)
+    return _planned(tree)
 
 
 def _plan(text: str, tokens: list[Token]) -> Plan:
@@ -164,6 +178,10 @@ def _plan(text: str, tokens: list[Token]) -> Plan:
         raise
     if isinstance(tree, exp.Command):
         raise unsupported(f"the statement {words.peek().upper()}", "run it on a cluster")
+    return _planned(tree)
+
+
+def _planned(tree: exp.Expr) -> Plan:
     outer_joins.rewrite(tree)
     for select in tree.find_all(exp.Select):
         stars.group_by_all(select)
@@ -229,7 +247,10 @@ def _with_aliases(tree: exp.Expr) -> Plan:
 
 
 def _rewritten(tree: exp.Expr) -> Plan:
-    reads = frozenset((node.db.lower(), node.name.lower()) for node in ddl.read_by(tree))
+    read = ddl.read_by(tree)
+    reads = frozenset((node.db.lower(), node.name.lower()) for node in read)
+    named = (node for node in read if node.catalog and not ddl.is_target(node, tree) and not paths.is_path(node))
+    remote = frozenset(ddl.full_name(node) for node in named)
     nodes = list(tree.walk())
     refusals.check(nodes, reads)
     narrow.rewrite(tree)
@@ -253,5 +274,5 @@ def _rewritten(tree: exp.Expr) -> Plan:
         plan = ddl.alter(tree)
     else:
         plan = Plan(generate(tree))
-    plan.reads, plan.writes = reads, writes
+    plan.reads, plan.writes, plan.remote = reads, writes, remote
     return plan

@@ -1,0 +1,85 @@
+# ruff: noqa: S608 - names are quoted, literals escaped; translating SQL is what this package does
+"""Reads tables of another database: PostgreSQL cannot, so their rows are copied into temporary tables first.
+
+https://docs.aws.amazon.com/redshift/latest/dg/cross-database-overview.html
+"""
+
+import hashlib
+from typing import Any
+
+import psycopg
+
+from redshift_local.plan import Plan, Refused, identifier, literal, unsupported
+from redshift_local.protocol import wire
+
+_CATALOGS = ("", "information_schema", "pg_catalog")
+
+
+async def copy_tables(session: Any, plan: Plan, tables: set[tuple[str, str, str]]) -> Plan:
+    """Copy the tables that a statement reads in other databases; returns the plan that reads the copies.
+
+    Args:
+        session: the client's.
+        plan: the statement's.
+        tables: database, schema and name of each.
+    """
+    copies = {}
+    for database, schema, name in sorted(tables):
+        if schema in _CATALOGS:
+            raise unsupported("catalog tables of another database", f"connect to {database}")
+        sql = f"SELECT * FROM {identifier(schema)}.{identifier(name)}"
+        copies[database, schema, name] = await _copy(session, database, sql, name)
+    text, plan = plan.text, plan.localized(copies)
+    plan.text = text
+    return plan
+
+
+async def show(session: Any, plan: Plan) -> Plan:
+    """Run a SHOW in another database; returns the plan that reads its rows."""
+    if "$" in plan.sql:
+        raise unsupported("a bound value in SHOW of another database", "write the value")
+    copy = await _copy(session, plan.database, plan.sql, "")
+    return Plan(f"SELECT * FROM pg_temp.{copy}", tag=plan.tag, text=plan.text)
+
+
+async def _copy(session: Any, database: str, sql: str, name: str) -> str:
+    """Copy the rows of a query in another database, as the same user; returns the name of the temporary table."""
+    table = f"pg_remote_{hashlib.sha256(f'{database} {sql}'.encode()).hexdigest()[:16]}"
+    conninfo = psycopg.conninfo.make_conninfo(session.journal.postgres.conninfo(database), user=session.who.user)
+    try:
+        async with await psycopg.AsyncConnection.connect(conninfo) as remote:
+            await remote.execute("SELECT pg_redshift.bind_views(ARRAY[%s])", (name,))
+            await remote.execute(f"CREATE TEMPORARY VIEW pg_remote AS {sql}")
+            columns = await remote.execute(
+                "SELECT string_agg(quote_ident(attname) || ' ' || pg_catalog.format_type(atttypid, atttypmod), ', '"
+                " ORDER BY attnum) FROM pg_catalog.pg_attribute"
+                " WHERE attrelid = 'pg_temp.pg_remote'::regclass AND attnum > 0"
+            )
+            await _fill(session, table, (await columns.fetchone())[0], remote)
+            await remote.rollback()
+    except psycopg.Error as problem:
+        if "does not exist" in str(problem) and problem.sqlstate is None:
+            raise Refused(f'database "{database}" does not exist', "3D000") from problem
+        text = problem.diag.message_primary or str(problem)
+        raise Refused(text, problem.sqlstate or "XX000", f"in database {database}") from problem
+    return table
+
+
+async def _fill(session: Any, table: str, columns: str, remote: psycopg.AsyncConnection) -> None:
+    [[existing]] = await session.query_between(f"SELECT to_regclass({literal(f'pg_temp.{table}')})")
+    drop = f"DROP TABLE pg_temp.{table}; " if existing else ""
+    await session.query_internal(f"{drop}CREATE TEMPORARY TABLE {table} ({columns})")
+    segment = await session.run_internal(f"COPY pg_temp.{table} FROM STDIN", wait=False)
+    await segment.copying.wait()
+    try:
+        async with remote.cursor() as cursor, cursor.copy("COPY (SELECT * FROM pg_remote) TO STDOUT") as rows:
+            async for row in rows:
+                session.server_writer.write(wire.message(b"d", bytes(row)))
+                await session.server_writer.drain()
+    except psycopg.Error:
+        await session.abort_copy(segment)
+        raise
+    session.server_writer.write(wire.message(b"c"))
+    await segment.done.wait()
+    if segment.failed is not None:
+        raise Refused(segment.failed.get("M", ""), segment.failed.get("C", "XX000"))

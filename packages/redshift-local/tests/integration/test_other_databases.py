@@ -1,0 +1,96 @@
+"""Tables of another database of the same server: `database.schema.table`, for reading."""
+
+import pytest
+import redshift_connector
+
+OTHER = "other-shop"
+
+
+@pytest.fixture(scope="module")
+def here(warehouse):
+    with warehouse.connect() as session:
+        session.autocommit = True
+        session.run(f'create database "{OTHER}"')
+        with warehouse.connect(database=OTHER) as other:
+            other.autocommit = True
+            other.run("create schema sales")
+            other.run("create table sales.orders (id int, amount numeric(8, 2), note varchar(20), details super)")
+            other.run("insert into sales.orders values (1, 2.50, 'tab\\there', json_parse('{\"a\": [1]}'))")
+            other.run("insert into sales.orders values (2, null, '', null)")
+            other.run("create view sales.late as select id from sales.orders with no schema binding")
+        session.run("create schema shop")
+        session.run("create table shop.customers as select 1 as order_id, 'Ann' as name")
+        yield session
+        session.run("drop schema shop cascade")
+        session.run(f'drop database "{OTHER}"')
+
+
+def test_rows_and_types_are_those_of_the_other_database(here):
+    with here.cursor() as cursor:
+        cursor.execute(f'select * from "{OTHER}".sales.orders order by 1')
+        assert [column[0] for column in cursor.description] == ["id", "amount", "note", "details"]
+        assert [[str(value) for value in row] for row in cursor.fetchall()] == [
+            ["1", "2.50", "tab\there", '{"a":[1]}'],
+            ["2", "None", "", "None"],
+        ]
+
+
+def test_tables_of_two_databases_are_joined(here):
+    sql = f"""select c.name, orders.id, o2.amount from dev.shop.customers c
+        join "{OTHER}".sales.orders on orders.id = c.order_id
+        join "{OTHER}".sales.orders o2 on o2.id = (select max(id) - 1 from "{OTHER}".sales.late)"""
+    assert here.run(sql) == (["Ann", 1, 2.5],)
+
+
+def test_a_table_is_filled_from_another_database_inside_a_transaction(here, warehouse):
+    with warehouse.connect() as session:  # autocommit is off
+        session.run(f'create table shop.copied as select id from "{OTHER}".sales.orders')
+        with session.cursor() as cursor:
+            cursor.execute(f'insert into shop.copied select id + %s from "{OTHER}".sales.orders', (10,))
+        with warehouse.connect(database=OTHER) as other:
+            other.run("insert into sales.orders (id) values (3)")
+            other.commit()
+        assert session.run(f'select count(*) from "{OTHER}".sales.orders') == ([3],)
+        assert session.run("select sum(id) from shop.copied") == ([26],)
+        session.rollback()
+    with warehouse.connect(database=OTHER) as other:
+        other.run("delete from sales.orders where id = 3")
+        other.commit()
+
+
+def test_show_describes_the_other_database(here):
+    assert [row[1] for row in here.run(f"show schemas from database \"{OTHER}\" like 'sal%'")] == ["sales"]
+    assert [row[2] for row in here.run(f'show tables from schema "{OTHER}".sales')] == ["late", "orders"]
+    assert [row[3] for row in here.run(f'show columns from table "{OTHER}".sales.orders')] == [
+        "id",
+        "amount",
+        "note",
+        "details",
+    ]
+    assert "amount numeric(8,2)" in here.run(f'show table "{OTHER}".sales.orders')[0][0]
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        (f'select * from "{OTHER}".sales.missing', 'relation "sales.missing" does not exist'),
+        (f'insert into "{OTHER}".sales.orders (id) values (9)', "tables of another database"),
+        (f'create view shop.v as select * from "{OTHER}".sales.orders', "tables of another database"),
+        (f'drop table "{OTHER}".sales.orders', "tables of another database"),
+    ],
+)
+def test_what_is_not_supported_is_refused(here, sql, message):
+    with pytest.raises(redshift_connector.Error, match=message):
+        here.run(sql)
+
+
+def test_privileges_are_those_of_the_user(here, warehouse):
+    here.run("create user visitor password 'Abcdef123'")
+    try:
+        with (
+            warehouse.connect(user="visitor", password="Abcdef123") as session,
+            pytest.raises(redshift_connector.Error, match="permission denied for schema sales"),
+        ):
+            session.run(f'select * from "{OTHER}".sales.orders')
+    finally:
+        here.run("drop user visitor")
