@@ -9,6 +9,8 @@ from airflow.sdk import DAG, TaskGroup
 from cosmos.dbt.graph import DbtNode
 from cosmos.operators.local import DbtBuildLocalOperator
 
+from mwaa_pipelines.selection import exact_selector
+
 # The task's XCom: the release that built the audit table and its views, and when.
 BUILT_KEY = "audit_built"
 # dbt also deletes the rows that are older than audit_retention_days.
@@ -33,7 +35,7 @@ class AuditOperator(DbtBuildLocalOperator):
             dag=dag,
             task_group=task_group,
             task_id=task_id,
-            select=f"fqn:{'.'.join(node.fqn)} tag:audit_view",
+            select=f"{exact_selector(node)} tag:audit_view",
             extra_context={"dbt_node_config": node.context_dict},
             **task_args,
         )

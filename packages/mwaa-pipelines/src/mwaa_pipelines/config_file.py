@@ -1,7 +1,7 @@
 """Reads pipelines.yml. `read_pipelines` needs no Airflow, so command-line tools use it, too.
 
 read_pipelines(path)  validates every entry
-load_pipelines(path)  also finds each pipeline's release; for DAG files
+load_pipelines(path)  also finds each pipeline's release and nodes; for DAG files
 """
 
 from dataclasses import dataclass, field
@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from mwaa_pipelines.release import Release, current_release
+from mwaa_pipelines.selection import Selection, find_selection
 from mwaa_pipelines.settings import Pipeline, PipelineError, describe_error
 
 # If two pipelines shared these, anyone who may run one DAG could reach the other's database.
@@ -31,7 +32,7 @@ class PipelinesFile:
 class LoadedPipelines:
     """The pipelines that a DAG can be created for, and one message for each problem with the others."""
 
-    pipelines: list[tuple[Pipeline, Release]] = field(default_factory=list)
+    pipelines: list[tuple[Pipeline, Release, Selection]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
@@ -73,7 +74,7 @@ def read_pipelines(path: Path, airflow_version: str | None = None) -> PipelinesF
 
 
 def load_pipelines(path: Path, dag_id: str | None = None) -> LoadedPipelines:
-    """Read a pipelines file and find the release of each valid pipeline.
+    """Read a pipelines file and find the release and the selected nodes of each valid pipeline.
 
     Args:
         path: the YAML file.
@@ -90,7 +91,8 @@ def load_pipelines(path: Path, dag_id: str | None = None) -> LoadedPipelines:
     for pipeline in file.pipelines:
         if dag_id in {None, pipeline.dag_name}:
             try:
-                loaded.pipelines.append((pipeline, current_release(pipeline.project_name)))
+                release = current_release(pipeline.project_name)
+                loaded.pipelines.append((pipeline, release, find_selection(release, pipeline)))
             except PipelineError as error:
                 loaded.problems.append(f"{path}: pipeline {pipeline.dag_name}: {error}")
     return loaded

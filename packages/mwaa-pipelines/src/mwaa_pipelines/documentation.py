@@ -6,7 +6,8 @@ from mwaa_pipelines.settings import Pipeline
 
 def documentation(pipeline: Pipeline, release: Release) -> str:
     """Return the DAG's documentation in Markdown: what it builds, and what to do after a failure."""
-    what = f"`{' '.join(pipeline.select)}` of the" if pipeline.select else "The"
+    selected = " ".join(pipeline.select) or (pipeline.selector and f"selector:{pipeline.selector}")
+    what = f"`{selected}` of the" if selected else "The"
     alert = (
         f"the Lambda function `{pipeline.sns_lambda_function_name}`" if pipeline.sns_lambda_function_name else "nobody"
     )

@@ -73,6 +73,9 @@ def hand_over(task: Any, params: Any) -> None:
     Args:
         task: a Cosmos operator. Tasks of the audit group are left unchanged.
         params: the run's parameters.
+
+    Raises:
+        AirflowFailException: dbt would ignore a parameter.
     """
     if task.task_id.startswith(f"{AUDIT_GROUP}."):
         return
@@ -85,6 +88,11 @@ def hand_over(task: Any, params: Any) -> None:
         if command in _BATCHING:
             task.dbt_cmd_flags = [*task.dbt_cmd_flags, *span]
     if params["select"]:
+        if task.selector:
+            raise AirflowFailException(
+                f"the run parameter select={params['select']} cannot be combined with the setting selector: "
+                f"{task.selector} of this pipeline, because dbt ignores it. Start the run without select"
+            )
         task.select = _both(task.select, params["select"])
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import runpy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from typing import Any
 
 import pendulum
 from airflow.providers.amazon.aws.operators.lambda_function import LambdaInvokeFunctionOperator
-from airflow.sdk import DAG, Asset, Label, get_parsing_context, task
+from airflow.sdk import DAG, Asset, Label, TaskGroup, get_parsing_context, task
 from cosmos.airflow.task_group import DbtTaskGroup
 from cosmos.config import ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
 from cosmos.constants import DbtResourceType, ExecutionMode, InvocationMode, LoadMode, TestBehavior
@@ -27,17 +27,12 @@ from mwaa_pipelines.release import Release, release_tag
 from mwaa_pipelines.results import push_error, push_results
 from mwaa_pipelines.run_alerts import alert_of_timeout, deadline
 from mwaa_pipelines.run_outcome import ALERT, check_dbt
-from mwaa_pipelines.sensors import NODE_CONVERTERS
+from mwaa_pipelines.selection import AUDIT_FILE, Selection, exact_selector
+from mwaa_pipelines.sensors import NODE_CONVERTERS, TestSensor
 from mwaa_pipelines.settings import Pipeline, PipelineError
 from mwaa_pipelines.task_ids import ALERT_TASK, AUDIT_GROUP, CHECK_TASK, PRODUCER_TASK, TRANSFORM_GROUP
 from mwaa_pipelines.unwritten_rows import delete_stored_results, inject_stored_results, store_unwritten_results
 from mwaa_pipelines.worker import dbt_executable
-
-# The audit group builds these.
-_AUDIT_NODES = ("tag:audit", "tag:audit_view")
-# Cosmos cannot turn these into tasks, and would log a warning for each node at every parse.
-_NODES_WITHOUT_TASK = ("resource_type:analysis", "resource_type:exposure", "resource_type:operation")
-
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +51,10 @@ def requested_pipelines(path: Path) -> "Iterator[PipelineDag]":
     loaded = load_pipelines(path, get_parsing_context().dag_id)
     if (problems := _problems.get()) is not None:
         problems += loaded.problems
-    for pipeline, release in loaded.pipelines:
+    for pipeline, release, selection in loaded.pipelines:
         pipeline_dag = None
         with _isolated(pipeline):
-            pipeline_dag = PipelineDag(pipeline, release, _dag(pipeline, release))
+            pipeline_dag = PipelineDag(pipeline, release, selection, _dag(pipeline, release))
         if pipeline_dag:
             yield pipeline_dag
 
@@ -125,6 +120,7 @@ class PipelineDag:
 
     settings: Pipeline
     release: Release
+    selection: Selection
     _empty_dag: DAG
 
     @property
@@ -158,7 +154,7 @@ class PipelineDag:
         """
         group = DbtTaskGroup(
             group_id=AUDIT_GROUP,
-            project_config=self._project_config,
+            project_config=self._project_config(self.release.path / AUDIT_FILE),
             profile_config=self._profile_config,
             execution_config=ExecutionConfig(
                 execution_mode=ExecutionMode.LOCAL,
@@ -167,7 +163,6 @@ class PipelineDag:
             ),
             render_config=RenderConfig(
                 load_method=LoadMode.DBT_MANIFEST,
-                select=["tag:audit"],
                 test_behavior=TestBehavior.BUILD,
                 node_converters={DbtResourceType.MODEL: AuditOperator.of_node},
                 node_conversion_by_task_group=False,
@@ -180,6 +175,7 @@ class PipelineDag:
                 "on_success_callback": delete_stored_results,
             },
         )
+        self._run_exactly(group)
         return group if group.children else Label("no audit trail")
 
     def transform_data(self) -> DbtTaskGroup:
@@ -191,7 +187,7 @@ class PipelineDag:
         watched = self.settings.execution_mode == "watcher"
         group = DbtTaskGroup(
             group_id=TRANSFORM_GROUP,
-            project_config=self._project_config,
+            project_config=self._project_config(self.selection.manifest_path),
             profile_config=self._profile_config,
             execution_config=ExecutionConfig(
                 execution_mode=ExecutionMode(self.settings.execution_mode),
@@ -202,8 +198,6 @@ class PipelineDag:
             ),
             render_config=RenderConfig(
                 load_method=LoadMode.DBT_MANIFEST,
-                select=list(self.settings.select),
-                exclude=[*_AUDIT_NODES, *_NODES_WITHOUT_TASK, *self.settings.exclude],
                 test_behavior=TestBehavior(self.settings.test_behavior),
                 # Otherwise a test of several models runs after the first of them, before the others exist.
                 should_detach_multiple_parents_tests=not watched,
@@ -213,9 +207,14 @@ class PipelineDag:
             ),
             operator_args=self._operator_args if watched else {**self._operator_args, "pre_execute": prepare},
         )
+        self._run_exactly(group, self.selection.exclude)
         if watched:
+            producer = group.dag.get_task(PRODUCER_TASK)
+            producer.select = " ".join(self.selection.select) or None
+            producer.exclude = " ".join(self.selection.exclude) or None
+            producer.selector = self.selection.selector
             # Cosmos's own callback would leave a Variable behind for a retry, and the producer has no retries.
-            group.dag.get_task(PRODUCER_TASK).on_failure_callback = [push_error]
+            producer.on_failure_callback = [push_error]
         return group
 
     def dbt_check(self) -> Any:
@@ -256,11 +255,10 @@ class PipelineDag:
             ),
         )
 
-    @cached_property
-    def _project_config(self) -> ProjectConfig:
+    def _project_config(self, manifest_path: Path) -> ProjectConfig:
         return ProjectConfig(
             dbt_project_path=self.release.path,
-            manifest_path=self.release.manifest_path,
+            manifest_path=manifest_path,
             project_name=self.settings.project_name,
             install_dbt_deps=False,
             dbt_vars=self.settings.vars or None,
@@ -281,3 +279,32 @@ class PipelineDag:
     def _operator_args(self) -> dict[str, Any]:
         # Results are stored first, because Airflow kills a task that does not end within 5 seconds of a SIGTERM.
         return {"callback": [store_unwritten_results, push_results], "should_store_compiled_sql": False}
+
+    def _run_exactly(self, group: DbtTaskGroup, exclude: Iterable[str] = ()) -> None:
+        """Let each task run its own node or tests only. Cosmos selects them by names that can match other nodes, too.
+
+        Args:
+            group: a task group of Cosmos.
+            exclude: dbt selectors, for tasks that run a node and its tests in one process.
+        """
+        nodes = group.dbt_graph.filtered_nodes
+        for node_id, item in group.tasks_map.items():
+            for operator in item.children.values() if isinstance(item, TaskGroup) else [item]:
+                # An ephemeral model has an empty task.
+                if not hasattr(operator, "base_cmd"):
+                    continue
+                # OpenLineage reads it after dbt, and the selection's is too short for that.
+                operator.manifest_filepath = self.release.manifest_path
+                # The producer builds all nodes.
+                if node_id not in nodes or isinstance(operator, AuditOperator):
+                    continue
+                operator.select = exact_selector(nodes[node_id])
+                tests = [nodes[test] for test in group.dbt_graph.tests_per_model.get(node_id, [])]
+                if isinstance(operator, TestSensor):
+                    operator.test_selectors = {test.unique_id: exact_selector(test) for test in tests}
+                elif operator.base_cmd == ["test"] and nodes[node_id].resource_type != DbtResourceType.TEST:
+                    # A test of several models has its own task.
+                    operator.select = " ".join(exact_selector(test) for test in tests if len(test.depends_on) == 1)
+                    operator.exclude = None
+                elif operator.base_cmd == ["build"]:
+                    operator.exclude = " ".join(filter(None, [operator.exclude, *exclude]))

@@ -30,6 +30,7 @@ from mwaa_pipelines.cosmos_internals import (
 )
 from mwaa_pipelines.parameters import prepare
 from mwaa_pipelines.results import RESULTS_KEY
+from mwaa_pipelines.selection import exact_selector
 
 # Airflow supports it from 3.3. The triggerer can import the trigger only if startup.sh put the DAGs folder on its path.
 STARTS_IN_TRIGGERER = Version("3.3") <= AIRFLOW_VERSION and "AIRFLOW__DBT__START_IN_TRIGGERER" in os.environ
@@ -68,7 +69,7 @@ class _Sensor(SensorInternals, DbtConsumerWatcherSensor):
             dag=dag,
             task_group=task_group,
             task_id=task_id,
-            select=f"fqn:{'.'.join(node.fqn)}",
+            select=exact_selector(node),
             extra_context={"dbt_node_config": node.context_dict},
             **arguments,
         )
@@ -212,6 +213,9 @@ class TestSensor(_Sensor, DbtTestWatcherOperator):
 
     __test__ = False
 
+    # dbt's selector of each test, by its id. Set when the tests' own nodes are known.
+    test_selectors: dict[str, str]
+
     def _nodes(self) -> list[str]:
         return self._tests_per_model()[self.model_unique_id]
 
@@ -237,7 +241,7 @@ class TestSensor(_Sensor, DbtTestWatcherOperator):
         built = {model for task_id, model in self._models().items() if states.get(task_id) == "success"}
         tests = self._tests_per_model()
         ready = [
-            test.split(".")[2]
+            self.test_selectors[test]
             for test in tests[self.model_unique_id]
             if all(model in built for model, of_model in tests.items() if test in of_model)
         ]

@@ -22,11 +22,9 @@ Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.\-]{1,200}$")]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_$\-]{0,126}$")]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
-# The selector syntax that Cosmos and dbt have in common. Cosmos knows only these config keys.
+# dbt checks selectors when a release is built. They must not look like an option of dbt or a template of Airflow.
 # https://docs.getdbt.com/reference/node-selection/syntax
-_METHOD = r"(?:path|tag|fqn|resource_type|source|exposure|package|config\.(?:materialized|schema|tags|meta\.[\w.]+)):"
-_NODES = rf"(?:@|\d*\+)?(?:{_METHOD})?[\w./*][\w./*\-]*(?:\+\d*)?"
-SELECTOR = rf"^{_NODES}(?:,{_NODES})*$"
+SELECTOR = r"^[^\s{}\-][^\s{}]*$"
 Selector = Annotated[str, StringConstraints(pattern=SELECTOR)]
 
 
@@ -101,6 +99,11 @@ class Pipeline(BaseModel):
         (), description="dbt selectors of the nodes to build. An empty list builds all nodes."
     )
     exclude: tuple[Selector, ...] = Field((), description="dbt selectors of the nodes to leave out.")
+    selector: Selector | None = Field(
+        None,
+        description="Name of a selector in the dbt project's selectors.yml, instead of select and exclude. "
+        "It must leave out tag:audit and tag:audit_view.",
+    )
     vars: dict[Identifier, JsonValue] = Field(
         {},
         description="dbt variables. They cannot change which nodes exist, because the manifest is built without them.",
@@ -158,6 +161,14 @@ class Pipeline(BaseModel):
             raise ValueError("deadline_minutes needs sns_lambda_function_name, which sends the alert")
         if self.deadline_minutes and self.run_timeout_minutes and self.deadline_minutes >= self.run_timeout_minutes:
             raise ValueError("deadline_minutes must be less than run_timeout_minutes, which ends the run")
+        return self
+
+    @model_validator(mode="after")
+    def _selector_stands_alone(self) -> "Pipeline":
+        if self.selector and (self.select or self.exclude):
+            raise ValueError("selector cannot be combined with select or exclude, because dbt ignores them beside it")
+        if self.selector and self.test_behavior == "build":
+            raise ValueError("selector cannot be combined with test_behavior: build. Use after_each or none")
         return self
 
     @model_validator(mode="after")

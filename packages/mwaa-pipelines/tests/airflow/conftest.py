@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import uuid
 from collections.abc import Iterator
@@ -84,6 +85,31 @@ def entries(*names: str, **lines: str) -> str:
     """The text of a pipelines.yml with these pipelines, and an extra setting for some of them."""
     texts = [ENTRY.format(dag_name=name) + (f"    {lines[name]}\n" if name in lines else "") for name in names]
     return "pipelines:" + "".join(texts)
+
+
+def new_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **selections: dict[str, Any]) -> None:
+    """Let the DAG files see a copy of the release in which these files of selections/ are added or changed.
+
+    Args:
+        tmp_path: folder for the copy.
+        monkeypatch: sets DBT_PROJECT_PATH.
+        selections: by the file's name, dbt's arguments and `nodes`, the beginnings of node ids; default: all nodes.
+    """
+    (release,) = (path for path in (DAGS / "dbt" / "flights").iterdir() if path.is_dir())
+    copy = tmp_path / "dbt" / "flights" / release.name
+    shutil.copytree(release, copy)
+    for name, selection in selections.items():
+        content = json.loads((copy / "selections" / "everything.json").read_text())
+        prefixes = tuple(selection.pop("nodes", [""]))
+        content["nodes"] = {node: entry for node, entry in content["nodes"].items() if node.startswith(prefixes)}
+        content["selection"] = {"select": [], "exclude": [], "selector": None, **selection}
+        folder = copy / "selections" / ("." if name == "audit" else "pipelines")
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    details = json.loads((copy / "release.json").read_text())
+    # Some of their sizes have changed.
+    details["files"] = [file for file in details["files"] if not file["path"].startswith("selections/")]
+    (copy / "release.json").write_text(json.dumps(details))
+    monkeypatch.setenv("DBT_PROJECT_PATH", str(tmp_path / "dbt"))
 
 
 def write(tmp_path: Path, text: str) -> Path:

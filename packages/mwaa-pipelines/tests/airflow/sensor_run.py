@@ -90,7 +90,8 @@ def model_status(status: str) -> dict[str, Any]:
 
 
 TESTS_FAILED = {"model__flights__departures_tests_status": "fail"}
-RUN_DEPARTURES = ["run", "--select", "fqn:flights.marts.departures"]
+DEPARTURES = "fqn:flights.marts.departures,package:flights,resource_type:model,file:departures.sql"
+RUN_DEPARTURES = ["run", "--select", DEPARTURES]
 
 
 def deferral(call: Callable[[], None]) -> TaskDeferred:

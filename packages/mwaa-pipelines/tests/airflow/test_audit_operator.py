@@ -14,7 +14,8 @@ from mwaa_pipelines.audit_operator import BUILT_KEY
 from mwaa_pipelines.profile import RedshiftProfileMapping
 
 AUDIT = "audit_dbt_task.audit_table_model_build"
-BUILD = ["build", "--select", "fqn:audit_trail.audit_table tag:audit_view"]
+AUDIT_TABLE = "fqn:audit_trail.audit_table,package:audit_trail,resource_type:model,file:audit_table.sql"
+BUILD = ["build", "--select", f"{AUDIT_TABLE} tag:audit_view"]
 
 
 class Warehouse:

@@ -16,7 +16,7 @@ GOOD = entries("one")
 def load(tmp_path: Path, text: str, dag_id: str | None = None) -> list[Pipeline]:
     loaded = load_pipelines(write(tmp_path, text), dag_id)
     assert loaded.problems == []
-    return [pipeline for pipeline, _ in loaded.pipelines]
+    return [pipeline for pipeline, *_ in loaded.pipelines]
 
 
 def message(tmp_path: Path, text: str) -> str:
@@ -31,7 +31,7 @@ def problems(tmp_path: Path, text: str, good: tuple[str, ...] = ()) -> list[str]
     """Return the problems of a file in which only the pipelines `good` can be created."""
     path = write(tmp_path, text)
     loaded = load_pipelines(path)
-    assert tuple(pipeline.dag_name for pipeline, _ in loaded.pipelines) == good
+    assert tuple(pipeline.dag_name for pipeline, *_ in loaded.pipelines) == good
     assert loaded.problems
     return [problem.removeprefix(f"{path}: ") for problem in loaded.problems]
 
@@ -121,9 +121,14 @@ def test_entry_must_be_a_mapping(tmp_path: Path, entry: str) -> None:
         ("catchup: perhaps", ("catchup", "valid boolean", "'perhaps'")),
         ("select: tag:mart", ("select", "valid tuple", "'tag:mart'")),
         ("select: ['tag:a --full-refresh']", ("select.0", "match pattern")),
-        ("select: ['config.group:finance']", ("select.0", "match pattern")),
+        ("select: ['{{ macro }}']", ("select.0", "match pattern")),
+        ("selector: nightly\n    select: [departures]", ("selector cannot be combined with select or exclude",)),
+        (
+            "selector: nightly\n    execution_mode: local\n    test_behavior: build",
+            ("selector cannot be combined with test_behavior: build",),
+        ),
         ("exclude: ['-f']", ("exclude.0", "match pattern")),
-        ("exclude: ['state:modified']", ("exclude.0", "match pattern")),
+        ("exclude: ['']", ("exclude.0", "match pattern")),
         ("vars: [a]", ("vars", "valid dictionary")),
         ("vars: {a b: 1}", ("vars.a b", "match pattern")),
         ("execution_mode: kubernetes", ("execution_mode", "'watcher' or 'local'", "'kubernetes'")),
@@ -167,7 +172,7 @@ def test_first_of_two_entries_with_the_same_dag_name_is_used(tmp_path: Path) -> 
     assert messages == [
         "pipeline one: dag_name must be unique; another entry uses it already. Only the first one is used"
     ]
-    first, _ = load_pipelines(tmp_path / "pipelines.yml").pipelines[0]
+    first, *_ = load_pipelines(tmp_path / "pipelines.yml").pipelines[0]
     assert first.redshift_connection_id == "redshift_first"
 
 

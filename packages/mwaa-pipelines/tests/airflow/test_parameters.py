@@ -113,6 +113,13 @@ def test_run_parameters_become_arguments_of_the_producers_dbt(
     assert producer.dbt_cmd_flags == ["--event-time-start", "2013-01-01", "--event-time-end", "2013-02-01"]
 
 
+def test_parameter_that_dbt_would_ignore_fails_the_run(dag: Any) -> None:
+    producer = copy.copy(dag.get_task(PRODUCER))
+    producer.selector = "nightly"
+    with pytest.raises(AirflowFailException, match=r"parameter select=\['x\+'\] cannot .* setting selector: nightly"):
+        hand_over(producer, {**DEFAULTS, "select": ["x+"]})
+
+
 def test_run_parameters_do_not_affect_the_audit_task(dag: Any) -> None:
     audit = dag.get_task(AUDIT)
     hand_over(audit, {**DEFAULTS, "full_refresh": True, "select": ["tag:mart"]})

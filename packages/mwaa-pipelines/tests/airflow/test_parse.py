@@ -26,13 +26,13 @@ def test_parsing_has_no_side_effects(parse: dict[str, list[str]]) -> None:
 
 def test_parsing_reads_only_metadata_and_seeds_of_the_release(parse: dict[str, list[str]]) -> None:
     dags_folder_reads = [path for path in parse["reads"] if path.startswith(str(DAGS))]
-    assert [path for path in dags_folder_reads if path.endswith("manifest.json")]
     assert [path for path in dags_folder_reads if path.endswith("pipelines.yml")]
     release = str(DAGS / "dbt" / "flights")
     release_files = {Path(path).name for path in dags_folder_reads if path.startswith(release)}
     # Cosmos takes a checksum of each seed.
     seeds = {path.name for path in (DAGS / "dbt" / "flights").glob("*/seeds/*.csv")}
-    assert release_files == {"CURRENT", "release.json", "manifest.json", "dbt_project.yml"} | seeds
+    selections = {"audit.json", "flights_pipeline.json"}
+    assert release_files == {"CURRENT", "release.json", "dbt_project.yml"} | selections | seeds
 
 
 def test_side_effects_of_a_dag_file_are_detected(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import DagBag, entries, serialized, write
+from conftest import DagBag, entries, new_release, serialized, write
 
 from mwaa_pipelines import settings
 
@@ -94,8 +93,6 @@ def test_pipeline_settings_are_applied_to_the_dag(tmp_path: Path) -> None:
     schedule: "30 6 * * *"
     start_date: 2026-03-01
     catchup: true
-    select: ["+departures", "tag:staging"]
-    exclude: ["departures"]
     vars: {look_back_days: 7}
     task_timeout_minutes: 90"""
     dag = bag(tmp_path, entries("one", one=lines)).dags["one"]
@@ -105,15 +102,60 @@ def test_pipeline_settings_are_applied_to_the_dag(tmp_path: Path) -> None:
     assert data["timetable"]["__var"]["timezone"] == "America/New_York"
     assert dag.start_date.isoformat() == "2026-03-01T05:00:00+00:00"
     assert dag.catchup is True
-    names = {task_id for task_id in dag.task_ids if task_id.startswith("transform_data.")}
-    assert "transform_data.stg_flights.run" in names
-    assert not [name for name in names if ".departures." in name or ".daily_performance." in name]
     producer = dag.get_task("transform_data.dbt_producer_watcher")
-    assert producer.select.split() == ["+departures", "tag:staging"]
-    assert producer.exclude.split()[0] == "tag:audit"
-    assert producer.exclude.split()[-1] == "departures"
     assert producer.vars == {"look_back_days": 7}
     assert producer.execution_timeout.total_seconds() == 5400
+
+
+def _transform_tasks(dag: Any) -> set[str]:
+    return {task.removeprefix("transform_data.") for task in dag.task_ids if task.startswith("transform_data.")}
+
+
+def test_dag_shows_and_builds_the_nodes_of_the_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Not the arguments of the entry: a rollback also restores the selection.
+    arguments = {"select": ["+stg_flights"], "exclude": ["tag:audit", "x"], "nodes": ["model.flights.stg_flights"]}
+    new_release(tmp_path, monkeypatch, one=arguments)
+    dag = bag(tmp_path, entries("one", one="select: [something_else]")).dags["one"]
+    assert _transform_tasks(dag) == {"stg_flights_run", "dbt_producer_watcher", "dbt_producer_watcher_done"}
+    producer = dag.get_task("transform_data.dbt_producer_watcher")
+    assert (producer.select, producer.exclude, producer.selector) == ("+stg_flights", "tag:audit x", None)
+
+
+def test_selector_of_the_project_reaches_dbt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    new_release(tmp_path, monkeypatch, one={"selector": "nightly"})
+    producer = bag(tmp_path, entries("one")).dags["one"].get_task("transform_data.dbt_producer_watcher")
+    assert (producer.select, producer.exclude, producer.selector) == (None, None, "nightly")
+
+
+def test_pipeline_without_selectors_needs_no_new_release(tmp_path: Path) -> None:
+    dag_bag = bag(tmp_path, entries("one", "flights_pipeline"))
+    assert dag_bag.import_errors == {}
+    tasks = [_transform_tasks(dag) for dag in dag_bag.dags.values()]
+    assert tasks[0] == tasks[1]
+
+
+@pytest.mark.parametrize("setting", ["select: [departures]", "exclude: [departures]", "selector: nightly"])
+def test_selectors_that_the_release_lacks_are_an_import_error(tmp_path: Path, setting: str) -> None:
+    dag_bag = bag(tmp_path, entries("one", "two", two=setting))
+    assert list(dag_bag.dags) == ["one"]
+    (error,) = dag_bag.import_errors.values()
+    assert "pipeline two: the release " in error
+    assert "does not contain the nodes of this pipeline" in error
+
+
+def test_local_tasks_leave_out_the_same_tests_as_the_selection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    test_prefix = "test.flights.unique_departures"
+    new_release(
+        tmp_path, monkeypatch, one={"nodes": ["model.flights.departures", test_prefix], "exclude": ["tag:audit", "x"]}
+    )
+    dag = bag(tmp_path, entries("one", one="execution_mode: local")).dags["one"]
+    assert _transform_tasks(dag) == {"departures.run", "departures.test"}
+    test = dag.get_task("transform_data.departures.test")
+    assert all(part.startswith("fqn:flights.marts.unique_departures") for part in test.select.split())
+    assert test.exclude is None
+    dag = bag(tmp_path, entries("one", one="execution_mode: local\n    test_behavior: build")).dags["one"]
+    build = dag.get_task("transform_data.departures_model_build")
+    assert build.exclude == "tag:audit x"
 
 
 def test_schedule_can_be_a_list_of_assets(tmp_path: Path) -> None:
@@ -191,18 +233,8 @@ def test_alert_task_exists_only_with_an_alert_function(tmp_path: Path, function:
     )
 
 
-def test_pipeline_without_audit_trail_starts_with_the_models(
-    tmp_path: Path, manifest: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    release = tmp_path / "dbt" / "flights" / "bare"
-    shutil.copytree(DAGS / "dbt" / "flights" / (DAGS / "dbt/flights/CURRENT").read_text().strip(), release)
-    bare = {**manifest, "nodes": {key: node for key, node in manifest["nodes"].items() if "audit" not in node["tags"]}}
-    (release / "manifest.json").write_text(json.dumps(bare))
-    details = json.loads((release / "release.json").read_text())
-    size = (release / "manifest.json").stat().st_size
-    details |= {"release_id": "bare", "files": [{"path": "manifest.json", "size": size}]}
-    (release / "release.json").write_text(json.dumps(details))
-    monkeypatch.setenv("DBT_PROJECT_PATH", str(tmp_path / "dbt"))
+def test_pipeline_without_audit_trail_starts_with_the_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    new_release(tmp_path, monkeypatch, audit={"nodes": []})
     roots = {task.task_id for task in bag(tmp_path, entries("one")).dags["one"].roots}
     path = tmp_path / "pipelines.py"
     chain = CHAIN.replace("audit_", 'EmptyOperator(task_id="load") >> audit_', 1)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from airflow.providers.standard.triggers.external_task import WorkflowTrigger
 from cosmos.operators._watcher.triggerer import WatcherTrigger
-from sensor_run import MODEL, PRODUCER, RUN_DEPARTURES, Run, deferral, model_status
+from sensor_run import DEPARTURES, MODEL, PRODUCER, RUN_DEPARTURES, Run, deferral, model_status
 
 from mwaa_pipelines.compatibility import AirflowException, AirflowFailException
 from mwaa_pipelines.results import RESULTS_KEY
@@ -113,7 +113,7 @@ def test_retry_uses_the_parameters_of_the_run(run: Run) -> None:
     run.producer("failed", {MODEL: "error"}, **model_status("error"))
     sensor.execute(run.context)
     ((name, _, select, _, variables, *flags),) = run.commands()
-    assert (name, select) == ("run", "fqn:flights.marts.departures,tag:mart fqn:flights.marts.departures,x+")
+    assert (name, select) == ("run", f"{DEPARTURES},tag:mart {DEPARTURES},x+")
     assert variables == "backfill_end: '2013-02-01'\nbackfill_start: '2013-01-01'\n"
     assert flags == ["--full-refresh", "--event-time-start", "2013-01-01", "--event-time-end", "2013-02-01"]
 
@@ -143,4 +143,4 @@ def test_retry_passes_the_runs_selection_to_dbt_without_results(run: Run) -> Non
     run.producer("failed")
     sensor.execute(run.context)
     ((_, _, select),) = run.commands()
-    assert select == "fqn:flights.marts.departures,weather_delays"
+    assert select == f"{DEPARTURES},weather_delays"

@@ -9,11 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from mwaa_release.errors import BuildError, SetupError
-from mwaa_release.manifest import PACKAGES_MARKER, build_manifest, install_packages, project_name
+from mwaa_release.manifest import PACKAGES_MARKER, build_manifest, install_packages, project_name, to_json
+from mwaa_release.pipelines import pipelines_by_project
 from mwaa_release.progress import Progress, no_progress
 from mwaa_release.release import (
     DAGS,
     LAMBDA_ZIP,
+    MANIFEST_FILE,
     PROJECTS,
     RELEASE_FILE,
     ROOT_FILES,
@@ -23,10 +25,12 @@ from mwaa_release.release import (
     list_files,
 )
 from mwaa_release.repository import REPOSITORY
+from mwaa_release.selections import list_arguments, write_selections
 from mwaa_release.wheels import download_wheels
 
 # The package that DAG files import. Each artifact contains it.
 PIPELINES_PACKAGE = "mwaa_pipelines"
+PIPELINES_FILE = f"{DAGS}pipelines.yml"
 
 # Generated files and files of one machine. A dbt project's `tests` folder is needed, because dbt runs these tests.
 _EXCLUDED_NAMES = {
@@ -34,7 +38,7 @@ _EXCLUDED_NAMES = {
     *(".venv", "venv", ".env", ".envrc"),
 }
 _EXCLUDED_IN_PROJECT = {
-    *("target", "logs", "profiles.yml", ".user.yml", RELEASE_FILE, "manifest.json"),
+    *("target", "logs", "profiles.yml", ".user.yml", RELEASE_FILE, MANIFEST_FILE),
     *("package-lock.yml", PACKAGES_MARKER),
     *(".sqlfluff", ".sqlfluffignore", ".gitignore", ".gitattributes"),
 }
@@ -65,7 +69,8 @@ def build(
         wheels: also download the packages that MWAA's containers install.
 
     Raises:
-        BuildError: a dbt project does not parse; the message is dbt's. Or a wheel cannot be downloaded.
+        BuildError: a dbt project does not parse; the message is dbt's. Or pipelines.yml has a mistake, or a wheel
+            cannot be downloaded.
         SetupError: a file or package is missing.
     """
     projects = [path.resolve() for path in (project_dirs or find_projects(repository))]
@@ -77,6 +82,7 @@ def build(
         if name in named:
             raise BuildError(f"{named[name]} and {project} have the same name {name!r}; change `name:` in one")
         named[name] = project
+    pipelines = pipelines_by_project(repository / PIPELINES_FILE, named, complete=not project_dirs)
 
     now = datetime.now(UTC)
     git_sha, dirty = git_state(repository, projects)
@@ -105,7 +111,9 @@ def build(
             install_packages(project)
             # A package of the repository is a link in dbt_packages/. The copy has its files.
             _copy(project, folder, _EXCLUDED_NAMES | _EXCLUDED_IN_PROJECT)
-            (folder / "manifest.json").write_bytes(build_manifest(folder, project / "profiles.yml"))
+            manifest, listings = build_manifest(folder, project / "profiles.yml", list_arguments(pipelines[name]))
+            (folder / MANIFEST_FILE).write_bytes(to_json(manifest))
+            write_selections(folder, pipelines[name], manifest, listings, repository / PIPELINES_FILE)
             release = Release(
                 release_id=release_id,
                 project_name=name,

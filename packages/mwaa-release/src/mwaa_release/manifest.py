@@ -1,11 +1,13 @@
-"""Run `dbt parse` on a dbt project and return the parts of its manifest that do not change from run to run."""
+"""Let dbt parse a project, and return the parts of its manifest that do not change from run to run."""
 
 import fcntl
 import itertools
 import json
 import re
 import shutil
+import subprocess
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import yaml
 
 from audit_report import DBT_PACKAGE
 from mwaa_release.errors import BuildError, SetupError
-from mwaa_release.run_dbt import clean_environment, run_dbt
+from mwaa_release.run_dbt import Listing, clean_environment, parse_and_list, run_dbt
 
 # Metadata of one run of dbt. Neither Cosmos nor dbt's `--state` reads it.
 _RUN_METADATA = ("generated_at", "invocation_id", "invocation_started_at", "user_id", "run_started_at", "env")
@@ -48,15 +50,19 @@ def project_name(project: Path) -> str:
     return name
 
 
-def build_manifest(project: Path, profiles: Path) -> bytes:
-    """Parse a dbt project without a warehouse and return its manifest. The same source gives the same bytes.
+def build_manifest(
+    project: Path, profiles: Path, selections: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, Any], dict[str, Listing]]:
+    """Parse a dbt project without a warehouse, and let dbt list the nodes of selections.
 
     Args:
         project: the folder with dbt_project.yml, with its packages installed. Nothing is written to it.
         profiles: the profiles.yml to parse with, with a target `prod`.
+        selections: arguments of `dbt list` by a name.
 
     Returns:
-        A manifest without times, run ids and paths of this machine.
+        A manifest without times, run ids and paths of this machine, and the nodes of each selection. The same source
+        gives the same manifest.
 
     Raises:
         BuildError: dbt failed; the message is dbt's, with file and line.
@@ -69,9 +75,22 @@ def build_manifest(project: Path, profiles: Path) -> bytes:
     with tempfile.TemporaryDirectory(prefix="dbt-parse-") as scratch:
         # dbt writes files beside the profile that it reads.
         shutil.copy(profiles, scratch)
-        _dbt("parse", project, Path(scratch))
+        run, listings = parse_and_list(
+            selections,
+            project=project,
+            scratch=Path(scratch),
+            environment=_environment(),
+            profiles=Path(scratch),
+            timeout=_PARSE_TIMEOUT_SECONDS,
+        )
+        _check("parse", run, project)
         manifest = json.loads((Path(scratch) / "target" / "manifest.json").read_bytes())
-    return json.dumps(_timeless(manifest), sort_keys=True, separators=(",", ":")).encode()
+    return _timeless(manifest), listings
+
+
+def to_json(content: dict[str, Any]) -> bytes:
+    """Return the content as JSON. The same content gives the same bytes."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
 def install_packages(project: Path) -> None:
@@ -96,7 +115,7 @@ def install_packages(project: Path) -> None:
             _link_audit_trail(project / AUDIT_TRAIL)
         if not marker.is_file() or marker.read_text(encoding="utf-8") != package_lists:
             with tempfile.TemporaryDirectory(prefix="dbt-deps-") as scratch:
-                _dbt("deps", project, Path(scratch))
+                _dbt_deps(project, Path(scratch))
             marker.write_text(package_lists, encoding="utf-8")
 
 
@@ -111,22 +130,26 @@ def _has_packages(path: Path) -> bool:
     return path.is_file() and bool((yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("packages"))
 
 
-def _dbt(command: str, project: Path, scratch: Path) -> None:
-    # A developer's exported settings must not get into a release. The package hub and its token cannot, because dbt
-    # uses them only for `dbt deps`.
-    environment = clean_environment(*(("DBT_PACKAGE_HUB_URL", "DBT_ENV_SECRET_") if command == "deps" else ()))
-    environment |= {"DBT_SEND_ANONYMOUS_USAGE_STATS": "false", "PYTHONHASHSEED": "0"}
-    arguments = ["--target", "prod", *(["--no-partial-parse"] if command == "parse" else [])]
+def _dbt_deps(project: Path, scratch: Path) -> None:
     run = run_dbt(
-        *(command, *arguments),
+        *("deps", "--target", "prod"),
         project=project,
         profiles=scratch,
         scratch=scratch,
-        environment=environment,
+        # dbt uses the package hub and its token only here, so they cannot get into a release.
+        environment=_environment("DBT_PACKAGE_HUB_URL", "DBT_ENV_SECRET_"),
         timeout=_PARSE_TIMEOUT_SECONDS,
     )
+    _check("deps", run, project, _DEPS_HINT)
+
+
+def _environment(*kept: str) -> dict[str, str]:
+    # A developer's exported settings must not get into a release.
+    return clean_environment(*kept) | {"DBT_SEND_ANONYMOUS_USAGE_STATS": "false", "PYTHONHASHSEED": "0"}
+
+
+def _check(command: str, run: "subprocess.CompletedProcess[str]", project: Path, hint: str = "") -> None:
     if run.returncode != 0:
-        hint = _DEPS_HINT if command == "deps" else ""
         raise BuildError(f"dbt {command} failed for project {project_name(project)!r}:\n{_readable(run.stdout)}{hint}")
 
 

@@ -1,10 +1,12 @@
-"""Finds a pipeline's entry in `dags/pipelines.yml`, for commands that run without Airflow."""
+"""Reads `dags/pipelines.yml` for commands that run without Airflow."""
 
+import difflib
+from collections.abc import Collection
 from pathlib import Path
 
 from mwaa_pipelines.config_file import PipelinesFile, read_pipelines
 from mwaa_pipelines.settings import Pipeline, PipelineError
-from mwaa_release.errors import SetupError
+from mwaa_release.errors import BuildError, SetupError
 from mwaa_release.repository import REPOSITORY
 
 PIPELINES = REPOSITORY / "dags" / "pipelines.yml"
@@ -55,6 +57,41 @@ def first_pipeline(path: Path = PIPELINES) -> Pipeline:
     if not file.pipelines:
         raise SetupError("\n".join(file.problems))
     return file.pipelines[0]
+
+
+def pipelines_by_project(path: Path, projects: Collection[str], complete: bool) -> dict[str, list[Pipeline]]:
+    """Return the entries for each project of a repository.
+
+    Args:
+        path: the pipelines file. Without it, no project has a pipeline.
+        projects: names of dbt projects.
+        complete: whether these are all the projects of the repository, so that an entry for another one is a mistake.
+
+    Raises:
+        BuildError: an entry is invalid, or its project does not exist. The message has one line for each problem.
+    """
+    by_project: dict[str, list[Pipeline]] = {name: [] for name in projects}
+    if not path.is_file():
+        return by_project
+    file = _read(path)
+    problems = list(file.problems)
+    for pipeline in file.pipelines:
+        if pipeline.project_name in by_project:
+            by_project[pipeline.project_name].append(pipeline)
+        elif complete:
+            problems.append(
+                f"{path}: pipeline {pipeline.dag_name}: project_name: the repository has no dbt project "
+                f"{pipeline.project_name!r}{did_you_mean(pipeline.project_name, projects)}"
+            )
+    if problems:
+        raise BuildError("\n".join(problems))
+    return by_project
+
+
+def did_you_mean(value: str, known: Collection[str]) -> str:
+    """Return a question with the known name that is most like a wrong one, to append to a message; or nothing."""
+    matches = difflib.get_close_matches(value, sorted(known), n=1)
+    return f". Did you mean {matches[0]!r}?" if matches else ""
 
 
 def _read(path: Path) -> PipelinesFile:

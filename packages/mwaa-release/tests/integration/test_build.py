@@ -48,6 +48,8 @@ def test_artifact_contains_only_files_that_run(toy_repository, tmp_path, monkeyp
         "models/first.yml",
         "models/second.sql",
         "seeds/codes.csv",
+        "selections/audit.json",
+        "selections/everything.json",
         "tests/no_rows.sql",
     }
     package = {file for file in artifact.files if file.startswith("dags/mwaa_pipelines/")}

@@ -1,0 +1,83 @@
+"""The nodes of a pipeline's task groups. dbt resolves the selectors when a release is built; the release contains them.
+
+Cosmos does not know all of dbt's selectors, and reads some of them differently. So each file of a release's
+`selections/` is a manifest with the selected nodes only, from which Cosmos creates a task group without selectors.
+`selection` in a pipeline's file has the arguments that dbt resolved, for the dbt process that builds the nodes.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mwaa_pipelines.release import Release
+from mwaa_pipelines.settings import Pipeline, PipelineError
+
+# The audit group builds the first tag. Its first task also builds the second one.
+AUDIT_SELECTOR = "tag:audit"
+_AUDIT_NODES = (AUDIT_SELECTOR, "tag:audit_view")
+
+_FOLDER = "selections"
+AUDIT_FILE = f"{_FOLDER}/audit.json"
+# For a pipeline without selectors that is newer than the release.
+EVERYTHING_FILE = f"{_FOLDER}/everything.json"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The manifest of a pipeline's nodes, and the arguments with which dbt builds the same nodes."""
+
+    manifest_path: Path
+    select: tuple[str, ...]
+    exclude: tuple[str, ...]
+    selector: str | None
+
+
+def pipeline_file(dag_name: str) -> str:
+    """Return the path, in a release, of the manifest with a pipeline's nodes."""
+    return f"{_FOLDER}/pipelines/{dag_name}.json"
+
+
+def dbt_selection(pipeline: Pipeline | None = None) -> dict[str, Any]:
+    """Return dbt's arguments select, exclude and selector for a pipeline; None: for one without selectors."""
+    if pipeline and pipeline.selector:
+        # dbt ignores the other arguments beside a selector.
+        return {"select": [], "exclude": [], "selector": pipeline.selector}
+    select, exclude = (list(pipeline.select), list(pipeline.exclude)) if pipeline else ([], [])
+    return {"select": select, "exclude": [*_AUDIT_NODES, *exclude], "selector": None}
+
+
+def find_selection(release: Release, pipeline: Pipeline) -> Selection:
+    """Return a pipeline's selection in a release. It is the release's own, so a rollback also restores selectors.
+
+    Raises:
+        PipelineError: the release was built before the pipeline was added.
+    """
+    has_selectors = bool(pipeline.select or pipeline.exclude or pipeline.selector)
+    names = [pipeline_file(pipeline.dag_name)] + ([] if has_selectors else [EVERYTHING_FILE])
+    path = next((release.path / name for name in names if (release.path / name).is_file()), None)
+    if path is None:
+        raise PipelineError(
+            f"the release {release.release_id} of the dbt project {pipeline.project_name!r} does not contain the nodes "
+            "of this pipeline. dbt resolves its selectors when a release is built: python -m mwaa_release build, then "
+            "apply"
+        )
+    arguments = json.loads(path.read_text(encoding="utf-8"))["selection"]
+    return Selection(path, tuple(arguments["select"]), tuple(arguments["exclude"]), arguments["selector"])
+
+
+def exact_selector(node: Any) -> str:
+    """Return a dbt selector that matches only this node, which has `fqn`, `package_name` and so on as in a manifest.
+
+    `fqn:` alone also matches everything in a folder with the node's name, and nodes of other packages. `path:` does not
+    match the files of packages.
+    """
+    resource_type = getattr(node.resource_type, "value", node.resource_type)
+    return ",".join(
+        (
+            f"fqn:{'.'.join(node.fqn)}",
+            f"package:{node.package_name}",
+            f"resource_type:{resource_type}",
+            f"file:{PurePosixPath(node.original_file_path).name}",
+        )
+    )

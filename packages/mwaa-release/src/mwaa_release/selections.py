@@ -1,0 +1,182 @@
+"""Writes the nodes of each pipeline's task groups into a release, as mwaa_pipelines.selection describes."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mwaa_pipelines.selection import AUDIT_FILE, AUDIT_SELECTOR, EVERYTHING_FILE, dbt_selection, pipeline_file
+from mwaa_pipelines.settings import Pipeline
+from mwaa_release.errors import BuildError
+from mwaa_release.manifest import to_json
+from mwaa_release.pipelines import did_you_mean
+from mwaa_release.run_dbt import Listing
+
+# dbt builds these, and Cosmos creates tasks for them.
+_WITH_TASK = ("model", "seed", "snapshot", "test")
+# What Cosmos reads of a node. Parsing a DAG file takes less time without the rest.
+_FIELDS = ("unique_id", "resource_type", "package_name", "original_file_path", "fqn", "tags")
+_CONFIG = ("materialized", "meta")
+# Stands for a node in a list of a test's parents.
+_NO_NODE = "none"
+
+
+def list_arguments(pipelines: Sequence[Pipeline]) -> dict[str, list[str]]:
+    """Return the selections of the pipelines of one project as arguments of `dbt list`, for `write_selections`."""
+    arguments = {AUDIT_FILE: ["--select", AUDIT_SELECTOR], EVERYTHING_FILE: _arguments(dbt_selection())}
+    for pipeline in pipelines:
+        arguments[pipeline_file(pipeline.dag_name)] = _arguments(dbt_selection(pipeline))
+        for number, criterion in enumerate(pipeline.select):
+            # The same as the pipeline's own if it has nothing else, so dbt lists it once.
+            arguments[_criterion(pipeline, number)] = _arguments({**dbt_selection(), "select": [criterion]})
+    return arguments
+
+
+def write_selections(
+    release: Path,
+    pipelines: Sequence[Pipeline],
+    manifest: dict[str, Any],
+    listings: Mapping[str, Listing],
+    pipelines_file: Path,
+) -> None:
+    """Write a manifest of the selected nodes for each pipeline of a project.
+
+    Args:
+        release: folder of the release.
+        pipelines: those of the project.
+        manifest: of the whole project.
+        listings: what dbt listed for `list_arguments`.
+        pipelines_file: for messages.
+
+    Raises:
+        BuildError: dbt refuses a selector, a pipeline selects nothing, or Airflow cannot create the tasks. The message
+            has one line for each problem.
+    """
+    nodes = {
+        file: [node for node in listing.nodes if node.split(".")[0] in _WITH_TASK] for file, listing in listings.items()
+    }
+    problems = [
+        f"{pipelines_file}: pipeline {pipeline.dag_name}: {problem}"
+        for pipeline in pipelines
+        for problem in _problems(pipeline, manifest, listings, nodes)
+    ]
+    if problems:
+        raise BuildError("\n".join(problems))
+    written = {AUDIT_FILE: None, EVERYTHING_FILE: None} | {pipeline_file(entry.dag_name): entry for entry in pipelines}
+    for file, pipeline in written.items():
+        content = _reduced(manifest, nodes[file]) | {"selection": dbt_selection(pipeline)}
+        (release / file).parent.mkdir(parents=True, exist_ok=True)
+        (release / file).write_bytes(to_json(content))
+
+
+def _arguments(selection: Mapping[str, Any]) -> list[str]:
+    if selection["selector"]:
+        return ["--selector", selection["selector"]]
+    return [
+        argument
+        for option in ("select", "exclude")
+        for argument in ([f"--{option}", *selection[option]] if selection[option] else [])
+    ]
+
+
+def _criterion(pipeline: Pipeline, number: int) -> str:
+    return f"{pipeline.dag_name}: select.{number}"
+
+
+def _problems(
+    pipeline: Pipeline,
+    manifest: dict[str, Any],
+    listings: Mapping[str, Listing],
+    nodes: Mapping[str, Sequence[str]],
+) -> list[str]:
+    problems = []
+    for number, value in enumerate(pipeline.select):
+        criterion = _criterion(pipeline, number)
+        if listings[criterion].error:
+            problems.append(f"select.{number}: dbt refuses {value!r}: {_one_line(listings[criterion].error)}")
+        elif not nodes[criterion]:
+            problems.append(
+                f"select.{number}: {value!r} selects nothing to build in the dbt project {pipeline.project_name!r}. "
+                f"Correct or remove it{_suggestion(value, manifest)}"
+            )
+    if problems:
+        return problems
+    file = pipeline_file(pipeline.dag_name)
+    setting = "selector" if pipeline.selector else "exclude"
+    value = pipeline.selector or list(pipeline.exclude)
+    if listings[file].error:
+        return [f"{setting}: dbt refuses {value!r}: {_one_line(listings[file].error)}"]
+    if not nodes[file] and pipeline.selector:
+        return [f"selector: {value!r} selects nothing to build in the dbt project {pipeline.project_name!r}"]
+    if not nodes[file] and (pipeline.select or pipeline.exclude):
+        return [f"exclude: {value!r} leaves nothing to build of what select={list(pipeline.select)!r} names"]
+    tags = {node: manifest["nodes"][node]["tags"] for node in nodes[file]}
+    if audit := sorted(node for node in nodes[file] if {"audit", "audit_view"} & set(tags[node])):
+        return [
+            f"selector: {value!r} selects {audit[0]} of the audit trail, which has its own task. "
+            "Exclude tag:audit and tag:audit_view in selectors.yml"
+        ]
+    return _same_names(nodes[file])
+
+
+def _same_names(nodes: Sequence[str]) -> list[str]:
+    """Return a problem for each task id that two nodes would have. Cosmos names tasks after nodes, without package."""
+    named = [node for node in nodes if not node.startswith("test.")]
+    names = Counter(_task_name(node) for node in named)
+    return [
+        f"{' and '.join(node for node in named if _task_name(node) == name)} would have the same task id in Airflow, "
+        f"{name!r}. Rename one, or leave one out with exclude, such as package:NAME"
+        for name, count in names.items()
+        if count > 1
+    ]
+
+
+def _task_name(node: str) -> str:
+    return node.split(".", 2)[2].replace(".", "_")
+
+
+def _suggestion(value: str, manifest: dict[str, Any]) -> str:
+    method, _, word = value.strip("+@").rpartition(":")
+    nodes = manifest["nodes"].values()
+    tags = {tag for node in nodes for tag in node["tags"]}
+    return did_you_mean(word, tags if method == "tag" else {node["name"] for node in nodes})
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _reduced(manifest: dict[str, Any], selected: Sequence[str]) -> dict[str, Any]:
+    """Return a manifest of the selected nodes, with what Cosmos reads of them."""
+    names = set(selected)
+    parents = {name: node["depends_on"].get("nodes", []) for name, node in manifest["nodes"].items()}
+    nodes = {}
+    for name in selected:
+        node = manifest["nodes"][name]
+        upstream = _test_parents if node["resource_type"] == "test" else _selected_ancestors
+        nodes[name] = {field: node[field] for field in _FIELDS} | {
+            "config": {key: node["config"][key] for key in _CONFIG if key in node["config"]},
+            "depends_on": {"nodes": upstream(name, parents, names)},
+        }
+    return {"metadata": {"project_name": manifest["metadata"]["project_name"]}, "nodes": nodes}
+
+
+def _test_parents(test: str, parents: Mapping[str, Sequence[str]], selected: Collection[str]) -> list[str]:
+    """Return the nodes that a test reads. Cosmos creates a task for a test of several nodes, and for each node's tests.
+
+    A test that reads no selected node, such as a test of a source, would have no task if it reads a single one.
+    """
+    has_task = any(parent in selected for parent in parents[test])
+    return list(parents[test]) if has_task else [*parents[test], _NO_NODE, _NO_NODE]
+
+
+def _selected_ancestors(name: str, parents: Mapping[str, Sequence[str]], selected: Collection[str]) -> list[str]:
+    """Return the nearest selected nodes upstream. dbt keeps the order of nodes with an unselected node between them."""
+    ancestors, pending = set(), list(parents[name])
+    while pending:
+        parent = pending.pop()
+        if parent in selected:
+            ancestors.add(parent)
+        else:
+            pending += parents.get(parent, [])
+    return sorted(ancestors)
