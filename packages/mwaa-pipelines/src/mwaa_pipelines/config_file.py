@@ -4,6 +4,7 @@ read_pipelines(path)  validates every entry
 load_pipelines(path)  also finds each pipeline's release and nodes; for DAG files
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 
 from mwaa_pipelines.release import Release, current_release
 from mwaa_pipelines.selection import Selection, find_selection
-from mwaa_pipelines.settings import Pipeline, PipelineError, describe_error
+from mwaa_pipelines.settings import EXTERNAL, Pipeline, PipelineError, describe_error, did_you_mean, unknown_setting
 
 # If two pipelines shared these, anyone who may run one DAG could reach the other's database.
 _EXCLUSIVE_SETTINGS = ("redshift_connection_id", "secret_name")
@@ -61,8 +62,10 @@ def read_pipelines(path: Path, airflow_version: str | None = None) -> PipelinesF
                 "Only the first one is used"
             )
     pipelines = list(unique.values())
+    dag_names = {_name(entry, number) for number, entry in enumerate(entries, start=1)}
     rejected = (
-        _shared_credentials(pipelines)
+        _unknown_assets(pipelines, dag_names)
+        | _shared_credentials(pipelines)
         | _schedule_cycles(pipelines)
         | _unsupported_deadlines(pipelines, airflow_version)
     )
@@ -118,14 +121,12 @@ def _content(path: Path) -> tuple[list[Any], dict[str, Any]]:
             f"but contains {sorted(map(str, content))}"
         )
     if unknown := sorted(map(str, set(defaults) - set(Pipeline.model_fields))):
-        raise PipelineError(
-            f"{path}: defaults: unknown setting {', '.join(unknown)}. Settings: {', '.join(Pipeline.model_fields)}"
-        )
+        raise PipelineError(f"{path}: defaults: {'; '.join(map(unknown_setting, unknown))}")
     return content["pipelines"], defaults
 
 
 def _name(entry: Any, number: int) -> str:
-    return entry.get("dag_name", f"number {number}") if isinstance(entry, dict) else f"number {number}"
+    return str(entry.get("dag_name", f"number {number}")) if isinstance(entry, dict) else f"number {number}"
 
 
 def _pipeline(entry: Any, defaults: dict[str, Any]) -> Pipeline:
@@ -156,6 +157,18 @@ def _unsupported_deadlines(pipelines: list[Pipeline], airflow_version: str | Non
         return {}
     reason = f"deadline_minutes: needs Airflow 3.1 or newer, but this is Airflow {airflow_version}. Remove the setting"
     return {pipeline.dag_name: reason for pipeline in pipelines if pipeline.deadline_minutes}
+
+
+def _unknown_assets(pipelines: list[Pipeline], dag_names: Collection[str]) -> dict[str, str]:
+    """Reject pipelines that wait for an asset that nothing updates: they would never run."""
+    return {
+        pipeline.dag_name: f"schedule: {name!r} is not a pipeline of this file. For an asset of other DAGs, write "
+        f"{EXTERNAL}{name}{did_you_mean(name, dag_names)}"
+        for pipeline in pipelines
+        if pipeline.scheduled_on_assets
+        for name in pipeline.schedule
+        if not name.startswith(EXTERNAL) and name not in dag_names
+    }
 
 
 def _schedule_cycles(pipelines: list[Pipeline]) -> dict[str, str]:

@@ -94,7 +94,7 @@ def _isolated(pipeline: Pipeline) -> Iterator[None]:
 def _dag(settings: Pipeline, release: Release) -> DAG:
     return DAG(
         dag_id=settings.dag_name,
-        schedule=[Asset(name) for name in settings.schedule] if settings.scheduled_on_assets else settings.schedule,
+        schedule=[Asset(name) for name in settings.assets] if settings.scheduled_on_assets else settings.schedule,
         start_date=pendulum.datetime(*settings.start_date.timetuple()[:3], tz=settings.timezone),
         catchup=settings.catchup,
         max_active_runs=1,

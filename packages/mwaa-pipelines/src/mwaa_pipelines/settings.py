@@ -1,6 +1,8 @@
 """The settings of a pipeline as a typed model. `python -m mwaa_pipelines.settings` prints their JSON schema."""
 
+import difflib
 import json
+from collections.abc import Collection
 from datetime import date, timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -17,9 +19,13 @@ from pydantic import (
     model_validator,
 )
 
+# Before the name of an asset that no pipeline of the file updates.
+EXTERNAL = "external:"
+
 # Airflow's rule for DAG ids. It is also safe as a folder name.
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.\-]{1,200}$")]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_$\-]{0,126}$")]
+AssetName = Annotated[str, StringConstraints(pattern=rf"^(?:{EXTERNAL})?[A-Za-z0-9_.\-]{{1,200}}$")]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 # dbt checks selectors when a release is built. They must not look like an option of dbt or a template of Airflow.
@@ -56,7 +62,7 @@ def _timezone(text: str) -> str:
 
 
 Schedule = Annotated[
-    Annotated[str, AfterValidator(_cron)] | Annotated[tuple[Key, ...], Field(min_length=1)] | None,
+    Annotated[str, AfterValidator(_cron)] | Annotated[tuple[AssetName, ...], Field(min_length=1)] | None,
     BeforeValidator(_schedule),
 ]
 
@@ -84,8 +90,8 @@ class Pipeline(BaseModel):
 
     schedule: Schedule = Field(
         None,
-        description="Cron expression; or a list of assets (pipeline names), which starts a run when all are updated; "
-        "or null.",
+        description="Cron expression; or a list of assets, which starts a run when all are updated; or null. An asset "
+        "is the name of a pipeline, or external:NAME for an asset of other DAGs.",
     )
     timezone: Annotated[str, AfterValidator(_timezone)] = Field(
         "UTC", description="Time zone of schedule and start_date."
@@ -146,6 +152,11 @@ class Pipeline(BaseModel):
         return isinstance(self.schedule, tuple)
 
     @property
+    def assets(self) -> tuple[str, ...]:
+        """Names of the assets whose updates start the runs."""
+        return tuple(name.removeprefix(EXTERNAL) for name in self.schedule) if self.scheduled_on_assets else ()
+
+    @property
     def task_timeout(self) -> timedelta | None:
         """Time limit of one dbt task."""
         return timedelta(minutes=self.task_timeout_minutes) if self.task_timeout_minutes else None
@@ -178,17 +189,29 @@ class Pipeline(BaseModel):
         return self
 
 
+def did_you_mean(value: str, known: Collection[str]) -> str:
+    """Return a question with the known name that is most like a wrong one, to append to a message; or nothing."""
+    matches = difflib.get_close_matches(value, sorted(known), n=1)
+    return f". Did you mean {matches[0]!r}?" if matches else ""
+
+
 def describe_error(detail: Any) -> str:
     """Return one line about an error that pydantic found in a setting: its key, the rule and the value."""
     # For a union such as schedule, the last part of the location is the name of one of its types.
     key = ".".join(str(part) for part in detail["loc"] if not str(part).startswith(("function-", "tuple[")))
     if detail["type"] == "extra_forbidden":
-        return f"{key}: unknown setting. Settings: {', '.join(Pipeline.model_fields)}"
+        return unknown_setting(key)
     message = detail["msg"].removeprefix("Value error, ")
     if not key:
         return message
     # If a key is missing, pydantic's input is the whole entry.
     return f"{key}: {message}" + ("" if detail["type"] == "missing" else f" (value: {detail['input']!r})")
+
+
+def unknown_setting(name: str) -> str:
+    """Return the message about a key that is not a setting."""
+    question = did_you_mean(name, Pipeline.model_fields)
+    return f"{name}: unknown setting{question or f'. Settings: {", ".join(Pipeline.model_fields)}'}"
 
 
 def json_schema() -> str:

@@ -108,6 +108,7 @@ def test_entry_must_be_a_mapping(tmp_path: Path, entry: str) -> None:
     ("line", "words"),
     [
         ("project: flights", ("project: unknown setting", "project_name")),
+        ("thread: 1", ("thread: unknown setting. Did you mean 'threads'?",)),
         ("threads: many", ("threads", "valid integer", "'many'")),
         ("threads: 0", ("threads", "greater than or equal to 1", "value: 0")),
         ("retries: 99", ("retries", "less than or equal to 10")),
@@ -163,7 +164,7 @@ def test_entry_without_dag_name_is_numbered(tmp_path: Path) -> None:
 
 def test_unknown_default_is_reported_once(tmp_path: Path) -> None:
     messages = message(tmp_path, "defaults: {thread: 8}\n" + entries("one", "two"))
-    assert "defaults: unknown setting thread. Settings: dag_name, " in messages
+    assert "defaults: thread: unknown setting. Did you mean 'threads'?" in messages
 
 
 def test_first_of_two_entries_with_the_same_dag_name_is_used(tmp_path: Path) -> None:
@@ -206,7 +207,7 @@ def test_pipelines_without_secret_are_valid(tmp_path: Path) -> None:
 
 
 def test_cycle_of_schedules_is_rejected(tmp_path: Path) -> None:
-    waits = {"one": "schedule: [three]", "two": "schedule: [one]", "three": "schedule: [elsewhere, two]"}
+    waits = {"one": "schedule: [three]", "two": "schedule: [one]", "three": "schedule: ['external:elsewhere', two]"}
     messages = problems(
         tmp_path, entries("one", "two", "three", "four", **waits, four="schedule: [two]"), good=("four",)
     )
@@ -214,6 +215,21 @@ def test_cycle_of_schedules_is_rejected(tmp_path: Path) -> None:
         "pipeline one: schedule: the assets form a cycle: one waits for three waits for two waits for one"
     )
     assert len(messages) == 3
+
+
+def test_asset_that_nothing_updates_is_rejected(tmp_path: Path) -> None:
+    text = entries("one", "two", "three", two="schedule: [onne]", three="schedule: [one, four]")
+    messages = problems(tmp_path, text, good=("one",))
+    advice = "is not a pipeline of this file. For an asset of other DAGs, write external:"
+    assert messages == [
+        f"pipeline two: schedule: 'onne' {advice}onne. Did you mean 'one'?",
+        f"pipeline three: schedule: 'four' {advice}four",
+    ]
+
+
+def test_invalid_pipeline_can_be_waited_for(tmp_path: Path) -> None:
+    text = entries("one", "two", one="threads: 0", two="schedule: [one]")
+    assert len(problems(tmp_path, text, good=("two",))) == 1
 
 
 def test_pipeline_cannot_wait_for_itself(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_local_tasks_leave_out_the_same_tests_as_the_selection(tmp_path: Path, m
 
 
 def test_schedule_can_be_a_list_of_assets(tmp_path: Path) -> None:
-    dag = bag(tmp_path, entries("one", "two", two="schedule: [one, elsewhere]")).dags["two"]
+    dag = bag(tmp_path, entries("one", "two", two="schedule: [one, 'external:elsewhere']")).dags["two"]
     text = json.dumps(serialized(dag)["dag"]["timetable"])
     assert '"name": "one"' in text
     assert '"name": "elsewhere"' in text

@@ -7,6 +7,7 @@ nodes to the file that it names. Other modules call `run_dbt.parse_and_list`.
 import functools
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,31 @@ def main() -> int:
     if not parse.success:
         return 1
 
+    listings = list_nodes(parse.result, request["selections"], request["options"])
+    Path(request["output"]).write_text(json.dumps(listings), encoding="utf-8")
+    return 0
+
+
+def list_nodes(
+    manifest: Any, selections: Mapping[str, Sequence[str]], options: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Return the unique ids of each selection's nodes as `nodes`, or dbt's message as `error`.
+
+    Args:
+        manifest: the result of dbt's parse.
+        selections: arguments of `dbt list` by a name.
+        options: of the parse.
+    """
+
     @functools.cache
     def listing(*arguments: str) -> dict[str, Any]:
-        command = ["--quiet", "list", "--output=json", "--output-keys=unique_id", *arguments, *request["options"]]
-        run = dbtRunner(manifest=parse.result).invoke(command)
+        command = ["--log-level=none", "list", "--output=json", "--output-keys=unique_id", *arguments, *options]
+        run = dbtRunner(manifest=manifest).invoke(command)
         if not run.success:
             return {"error": str(run.exception)}
         return {"nodes": sorted(json.loads(line)["unique_id"] for line in run.result)}
 
-    listings = {name: listing(*arguments) for name, arguments in request["selections"].items()}
-    Path(request["output"]).write_text(json.dumps(listings), encoding="utf-8")
-    return 0
+    return {name: listing(*arguments) for name, arguments in selections.items()}
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """Reads `dags/pipelines.yml` for commands that run without Airflow."""
 
-import difflib
 from collections.abc import Collection
 from pathlib import Path
 
 from mwaa_pipelines.config_file import PipelinesFile, read_pipelines
-from mwaa_pipelines.settings import Pipeline, PipelineError
+from mwaa_pipelines.settings import Pipeline, PipelineError, did_you_mean
 from mwaa_release.errors import BuildError, SetupError
 from mwaa_release.repository import REPOSITORY
 
@@ -86,12 +85,6 @@ def pipelines_by_project(path: Path, projects: Collection[str], complete: bool) 
     if problems:
         raise BuildError("\n".join(problems))
     return by_project
-
-
-def did_you_mean(value: str, known: Collection[str]) -> str:
-    """Return a question with the known name that is most like a wrong one, to append to a message; or nothing."""
-    matches = difflib.get_close_matches(value, sorted(known), n=1)
-    return f". Did you mean {matches[0]!r}?" if matches else ""
 
 
 def _read(path: Path) -> PipelinesFile:

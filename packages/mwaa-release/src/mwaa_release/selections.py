@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from mwaa_pipelines.selection import AUDIT_FILE, AUDIT_SELECTOR, EVERYTHING_FILE, dbt_selection, pipeline_file
-from mwaa_pipelines.settings import Pipeline
+from mwaa_pipelines.settings import Pipeline, did_you_mean
 from mwaa_release.errors import BuildError
 from mwaa_release.manifest import to_json
-from mwaa_release.pipelines import did_you_mean
 from mwaa_release.run_dbt import Listing
 
 # dbt builds these, and Cosmos creates tasks for them.
@@ -39,7 +38,7 @@ def write_selections(
     listings: Mapping[str, Listing],
     pipelines_file: Path,
 ) -> None:
-    """Write a manifest of the selected nodes for each pipeline of a project.
+    """Write a manifest of the selected nodes for each pipeline of a project, whose selections have no problems.
 
     Args:
         release: folder of the release.
@@ -52,21 +51,35 @@ def write_selections(
         BuildError: dbt refuses a selector, a pipeline selects nothing, or Airflow cannot create the tasks. The message
             has one line for each problem.
     """
-    nodes = {
-        file: [node for node in listing.nodes if node.split(".")[0] in _WITH_TASK] for file, listing in listings.items()
-    }
-    problems = [
-        f"{pipelines_file}: pipeline {pipeline.dag_name}: {problem}"
-        for pipeline in pipelines
-        for problem in _problems(pipeline, manifest, listings, nodes)
-    ]
-    if problems:
+    if problems := find_problems(pipelines, manifest, listings, pipelines_file):
         raise BuildError("\n".join(problems))
+    nodes = _with_tasks(listings)
     written = {AUDIT_FILE: None, EVERYTHING_FILE: None} | {pipeline_file(entry.dag_name): entry for entry in pipelines}
     for file, pipeline in written.items():
         content = _reduced(manifest, nodes[file]) | {"selection": dbt_selection(pipeline)}
         (release / file).parent.mkdir(parents=True, exist_ok=True)
         (release / file).write_bytes(to_json(content))
+
+
+def find_problems(
+    pipelines: Sequence[Pipeline], manifest: dict[str, Any], listings: Mapping[str, Listing], pipelines_file: Path
+) -> list[str]:
+    """Return a message for each selection of the pipelines of a project that dbt refuses, or that has no tasks.
+
+    The arguments are those of `write_selections`.
+    """
+    nodes = _with_tasks(listings)
+    return [
+        f"{pipelines_file}: pipeline {pipeline.dag_name}: {problem}"
+        for pipeline in pipelines
+        for problem in _problems(pipeline, manifest, listings, nodes)
+    ]
+
+
+def _with_tasks(listings: Mapping[str, Listing]) -> dict[str, list[str]]:
+    return {
+        file: [node for node in listing.nodes if node.split(".")[0] in _WITH_TASK] for file, listing in listings.items()
+    }
 
 
 def _arguments(selection: Mapping[str, Any]) -> list[str]:

@@ -21,19 +21,20 @@ from mwaa_local.mwaa.sync import DagsSync
 from mwaa_local.processes import base_environment
 from mwaa_local.testing.checkout import copy_repository
 from mwaa_release.apply import apply
-from mwaa_release.build import build
+from mwaa_release.build import PIPELINES_PACKAGE, build, pipelines_package
 from mwaa_release.errors import DeployError
 from redshift_local.pytest_plugin import Warehouse
 
 # Parses each folder as a DAG processor does and prints the DAG's documentation, which names the release.
 PARSE = """
-import json, os, runpy, sys
+import json, os, sys
+from airflow.dag_processing.dagbag import DagBag
 results = {}
 for folder in sys.argv[1:]:
     os.environ["DBT_PROJECT_PATH"] = f"{folder}/dbt"
     sys.path.insert(0, folder)
-    content = runpy.run_path(f"{folder}/pipelines.py")
-    results[folder] = [content["dag"].doc_md, len(content["dag"].tasks)]
+    (dag,) = DagBag(f"{folder}/pipelines.py").dags.values()
+    results[folder] = [dag.doc_md, len(dag.tasks)]
     sys.path.remove(folder)
     for name in [name for name in sys.modules if name.split(".")[0] == "mwaa_pipelines"]:
         del sys.modules[name]
@@ -43,13 +44,17 @@ print(json.dumps(results))
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_dags_parse_and_run_after_a_fault_at_every_request(bucket, tmp_path, airflow_python, start_redshift):
+def test_dags_parse_and_run_after_a_fault_at_every_request(
+    bucket, tmp_path, monkeypatch, airflow_python, start_redshift
+):
     source = copy_repository(tmp_path / "source")
     _shrink(source / "dbt_project")
     old = build(tmp_path / "old", repository=source)
     (source / "dbt_project/models/one_more.sql").write_text("select 1 as id\n")
-    settings = source / "dags/mwaa_pipelines/settings.py"
-    settings.write_text(settings.read_text() + "\n# Changed by the test.\n")
+    package = shutil.copytree(pipelines_package(), tmp_path / PIPELINES_PACKAGE)
+    with (package / "settings.py").open("a") as settings:
+        settings.write("\n# Changed by the test.\n")
+    monkeypatch.setattr("mwaa_release.build.pipelines_package", lambda: package)
     pipelines = source / "dags/pipelines.py"
     pipelines.write_text(pipelines.read_text() + "\n# Changed by the test.\n")
     new = build(tmp_path / "new", repository=source)

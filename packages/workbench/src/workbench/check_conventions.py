@@ -3,6 +3,7 @@
 dbt parses the project and treats warnings as errors, then dbt-score applies the rules of `conventions.py`.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,13 @@ from dbt_score.rule_registry import RuleRegistry
 from dbt_score.scoring import Score, Scorer
 
 from mwaa_local.settings import REPOSITORY, Settings
-from mwaa_release.manifest import install_packages
+from mwaa_release.build import find_projects
+from mwaa_release.errors import DeployError
+from mwaa_release.list_nodes import list_nodes
+from mwaa_release.manifest import install_packages, project_name
+from mwaa_release.pipelines import PIPELINES, pipelines_by_project
+from mwaa_release.run_dbt import Listing
+from mwaa_release.selections import find_problems, list_arguments
 
 RULES = "workbench.conventions"
 # dbt_project.yml can configure a folder that has no model yet.
@@ -48,9 +55,17 @@ def parse(project: Path, target: Path) -> Path | None:
     Returns:
         None if dbt found a mistake. dbt prints it with its file.
     """
-    places = [f"--project-dir={project}", f"--profiles-dir={project}", f"--target-path={target}"]
-    flags = ["--quiet", "--no-version-check", f"--warn-error-options={_WARNINGS}", f"--log-path={target}"]
-    return target / "manifest.json" if dbtRunner().invoke([*flags, "parse", *places]).success else None
+    return target / "manifest.json" if _parse(project, target) else None
+
+
+def _parse(project: Path, target: Path) -> Any:
+    flags = ["--quiet", "--no-version-check", f"--warn-error-options={_WARNINGS}"]
+    return dbtRunner().invoke([*flags, "parse", *_options(project, target)]).result
+
+
+def _options(project: Path, target: Path) -> list[str]:
+    places = {"project-dir": project, "profiles-dir": project, "target-path": target, "log-path": target}
+    return [f"--{name}={path}" for name, path in places.items()]
 
 
 def problems(manifest: Path) -> list[str]:
@@ -79,10 +94,32 @@ def check(settings: Settings) -> int:
     """
     project = REPOSITORY / "dbt_project"
     install_packages(project)
-    manifest = parse(project, settings.state / "lint")
+    target = settings.state / "lint"
+    manifest = parse(project, target)
     if manifest is None:
         return 1
-    lines = problems(manifest)
+    lines = [f"{project.name}/{line}" for line in problems(manifest)]
+    lines += find_pipeline_problems(PIPELINES, project, target)
     for line in lines:
-        print(f"{project.name}/{line}")
+        print(line)
     return len(lines)
+
+
+def find_pipeline_problems(pipelines_file: Path, project: Path, target: Path) -> list[str]:
+    """Return one line for each problem that would fail `mwaa_release build`: settings, names, and selectors.
+
+    Args:
+        pipelines_file: dags/pipelines.yml of the project's repository.
+        project: folder of a project that dbt can parse. Selectors for other projects are not checked.
+        target: folder for dbt's output, with that of `parse`.
+    """
+    projects = [project_name(path) for path in find_projects(pipelines_file.parent.parent)]
+    try:
+        by_project = pipelines_by_project(pipelines_file, projects, complete=True)
+    except DeployError as error:
+        return str(error).splitlines()
+    pipelines = by_project[project_name(project)]
+    listed = list_nodes(_parse(project, target), list_arguments(pipelines), _options(project, target))
+    listings = {name: Listing(**listing) for name, listing in listed.items()}
+    manifest = json.loads((target / "manifest.json").read_bytes())
+    return find_problems(pipelines, manifest, listings, pipelines_file.relative_to(pipelines_file.parent.parent))

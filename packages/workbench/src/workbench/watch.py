@@ -9,6 +9,10 @@ from rich.markup import escape
 
 from mwaa_local.settings import Settings
 from mwaa_local.stack import PROJECT
+from mwaa_release.build import find_projects
+from mwaa_release.errors import DeployError
+from mwaa_release.manifest import project_name
+from mwaa_release.pipelines import PIPELINES, pipelines_by_project
 from mwaa_release.progress import console
 from workbench.build import Builder
 from workbench.commands import project
@@ -32,12 +36,26 @@ def watch(settings: Settings, folder: Path = PROJECT) -> None:
     with project(settings, folder) as (dbt_project, connection):
         loop = Loop(dbt_project, Builder(dbt_project, connection, settings))
         console.print(f"Watching {folder.name}: save a file to build it with its children and tests. Stop with Ctrl-C.")
-        watched = [path for name in _WATCHED if (path := folder / name).exists()]
+        watched = [path for name in _WATCHED if (path := folder / name).exists()] + [PIPELINES]
+        show_pipeline_problems()
         with contextlib.suppress(KeyboardInterrupt):
             for changes in watchfiles.watch(
                 *watched, watch_filter=_is_ours, debounce=2000, step=_QUIET_MILLISECONDS, raise_interrupt=True
             ):
-                loop.saved({Path(path) for _, path in changes})
+                paths = {Path(path) for _, path in changes}
+                if PIPELINES in paths:
+                    show_pipeline_problems()
+                if paths - {PIPELINES}:
+                    loop.saved(paths - {PIPELINES})
+
+
+def show_pipeline_problems(path: Path = PIPELINES) -> None:
+    """Show the problems of the pipelines file. `make lint` also checks its selectors."""
+    try:
+        projects = [project_name(project) for project in find_projects(path.parent.parent)]
+        pipelines_by_project(path, projects, complete=True)
+    except DeployError as error:
+        console.print(f"[red]✗[/] {escape(str(error))}", soft_wrap=True)
 
 
 def _is_ours(_: watchfiles.Change, path: str) -> bool:

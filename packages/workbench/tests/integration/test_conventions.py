@@ -7,7 +7,7 @@ import pytest
 from dbt_score.config import Config
 from dbt_score.rule_registry import RuleRegistry
 
-from workbench.check_conventions import RULES, parse, problems
+from workbench.check_conventions import RULES, find_pipeline_problems, parse, problems
 
 CONFIG = """
 name: shop
@@ -204,3 +204,34 @@ def test_parse_errors_name_the_file(tmp_path, capfd, files, words):
     assert parse(folder, folder / "target") is None
     output = capfd.readouterr().out
     assert all(word in output for word in words), output
+
+
+PIPELINES = """
+pipelines:
+  - {{dag_name: daily, project_name: {project}, redshift_connection_id: c, target_database: dev, target_schema: s,
+     select: [{selector}], schedule: [{asset}]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("project", "shpo", "project_name: the repository has no dbt project 'shpo'. Did you mean 'shop'?"),
+        ("asset", "weekly", "schedule: 'weekly' is not a pipeline of this file."),
+        ("selector", "stg_sale+", "Correct or remove it. Did you mean 'stg_sales'?"),
+        ("selector", "state:modified", "select.0: dbt refuses 'state:modified': "),
+        ("selector", "marts.*", None),
+    ],
+)
+def test_lint_reports_the_pipelines_that_the_build_refuses(tmp_path, capfd, setting, value, message):
+    write(tmp_path / "dbt_shop", {name: FILES[name] for name in ("dbt_project.yml", "profiles.yml")})
+    write(tmp_path / "dbt_shop", {"models/stg_sales.sql": "select 1 as id", "models/marts/good.sql": "select 1 as id"})
+    values = {"project": "shop", "selector": "good", "asset": "external:landed", setting: value}
+    write(tmp_path, {"dags/pipelines.yml": PIPELINES.format(**values)})
+    lines = find_pipeline_problems(tmp_path / "dags" / "pipelines.yml", tmp_path / "dbt_shop", tmp_path / "target")
+    assert len(lines) == (1 if message else 0), lines
+    if message:
+        assert "pipelines.yml: pipeline daily: " in lines[0]
+        assert message in lines[0]
+    # dbt prints nothing of its own.
+    assert capfd.readouterr().out == ""
