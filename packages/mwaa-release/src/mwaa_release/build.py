@@ -5,11 +5,21 @@ import importlib.util
 import shutil
 import subprocess
 import zipfile
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
+import yaml
+
 from mwaa_release.errors import BuildError, SetupError
-from mwaa_release.manifest import PACKAGES_MARKER, build_manifest, install_packages, project_name, to_json
+from mwaa_release.manifest import (
+    PACKAGES_MARKER,
+    build_manifest,
+    install_packages,
+    local_packages,
+    project_name,
+    to_json,
+)
 from mwaa_release.pipelines import pipelines_by_project
 from mwaa_release.progress import Progress, no_progress
 from mwaa_release.release import (
@@ -32,21 +42,27 @@ from mwaa_release.wheels import download_wheels
 PIPELINES_PACKAGE = "mwaa_pipelines"
 PIPELINES_FILE = f"{DAGS}pipelines.yml"
 
-# Generated files and files of one machine. A dbt project's `tests` folder is needed, because dbt runs these tests.
+# Generated files and files of one machine, for folders outside of git. A dbt project's `tests` folder is needed,
+# because dbt runs these tests.
 _EXCLUDED_NAMES = {
     *("__pycache__", ".DS_Store", ".git", ".ruff_cache", ".pytest_cache"),
     *(".venv", "venv", ".env", ".envrc"),
 }
+# Only directly in a project's folder: a folder of models can be called `logs`.
 _EXCLUDED_IN_PROJECT = {
-    *("target", "logs", "profiles.yml", ".user.yml", RELEASE_FILE, MANIFEST_FILE),
-    *("package-lock.yml", PACKAGES_MARKER),
+    *("profiles.yml", ".user.yml", RELEASE_FILE, MANIFEST_FILE, "package-lock.yml"),
     *(".sqlfluff", ".sqlfluffignore", ".gitignore", ".gitattributes"),
 }
 
 
 def find_projects(repository: Path = REPOSITORY) -> list[Path]:
-    """Return the dbt projects of a repository: each top-level folder with a dbt_project.yml."""
-    return sorted(path.parent for path in repository.glob("*/dbt_project.yml"))
+    """Return the dbt projects of a repository: each top-level folder with a dbt_project.yml.
+
+    A folder without profiles.yml that another project lists as a package is not a project.
+    """
+    folders = sorted(path.parent for path in repository.glob("*/dbt_project.yml"))
+    packages = {package for folder in folders for package in local_packages(folder)}
+    return [folder for folder in folders if folder.resolve() not in packages or (folder / "profiles.yml").is_file()]
 
 
 def build(
@@ -92,10 +108,10 @@ def build(
     try:
         partial.mkdir(parents=True)
         if (repository / DAGS).is_dir():
-            _copy(repository / DAGS, partial / DAGS, _EXCLUDED_NAMES)
+            _copy(repository / DAGS, partial / DAGS)
             # Only releases belong into this folder.
             shutil.rmtree(partial / PROJECTS, ignore_errors=True)
-            _copy(pipelines_package(), partial / DAGS / PIPELINES_PACKAGE, _EXCLUDED_NAMES)
+            _copy(pipelines_package(), partial / DAGS / PIPELINES_PACKAGE)
             _ignore_in_airflow(partial / DAGS / ".airflowignore")
         for file in ROOT_FILES:
             if (repository / file).is_file():
@@ -109,8 +125,7 @@ def build(
             progress(f"dbt parse: {name}", number, len(named))
             folder = partial / PROJECTS / name / release_id
             install_packages(project)
-            # A package of the repository is a link in dbt_packages/. The copy has its files.
-            _copy(project, folder, _EXCLUDED_NAMES | _EXCLUDED_IN_PROJECT)
+            _copy_project(project, folder)
             manifest, listings = build_manifest(folder, project / "profiles.yml", list_arguments(pipelines[name]))
             (folder / MANIFEST_FILE).write_bytes(to_json(manifest))
             write_selections(folder, pipelines[name], manifest, listings, repository / PIPELINES_FILE)
@@ -150,11 +165,54 @@ def _ignore_in_airflow(path: Path) -> None:
     path.write_text("\n".join([*lines, f"{PIPELINES_PACKAGE}/", f"{PurePosixPath(PROJECTS).name}/"]) + "\n")
 
 
-def _copy(source: Path, target: Path, excluded: set[str]) -> None:
-    def ignore(_folder: str, names: list[str]) -> set[str]:
-        return {name for name in names if name in excluded or name.endswith((".pyc", "~", ".swp"))}
+def _copy(source: Path, target: Path, excluded_paths: Collection[Path] = ()) -> None:
+    def ignore(folder: str, names: list[str]) -> set[str]:
+        return {
+            name
+            for name in names
+            if name in _EXCLUDED_NAMES or name.endswith((".pyc", "~", ".swp")) or Path(folder, name) in excluded_paths
+        }
 
     shutil.copytree(source, target, ignore=ignore, dirs_exist_ok=True)
+
+
+def _copy_project(project: Path, target: Path) -> None:
+    """Copy a dbt project with its packages, without files that dbt generates or git ignores.
+
+    A package of the repository is a link in dbt_packages/. The copy has its files.
+
+    Raises:
+        BuildError: git ignores a model.
+    """
+    settings = yaml.safe_load((project / "dbt_project.yml").read_text(encoding="utf-8")) or {}
+    packages = project / (settings.get("packages-install-path") or "dbt_packages")
+    generated = {settings.get("target-path") or "target", settings.get("log-path") or "logs"}
+    excluded = {project / name for name in _EXCLUDED_IN_PROJECT | generated} | {packages / PACKAGES_MARKER}
+    ignored = _ignored_by_git(project) - {packages}
+    for name in settings.get("model-paths") or ["models"]:
+        for path in sorted(ignored):
+            if path.is_relative_to(project / name) and (path.suffix == ".sql" or any(path.rglob("*.sql"))):
+                raise BuildError(
+                    f"git ignores {path}, so the release would be without it. Change .gitignore, or rename or move it"
+                )
+    _copy(project, target, excluded | ignored)
+
+
+def _ignored_by_git(folder: Path) -> set[Path]:
+    """Return the files and folders in a folder that git ignores; none outside of git, or if git ignores all of it."""
+    if _git(folder, "check-ignore", "--quiet", ".") is not None:
+        return set()
+    ignored = _git(folder, "ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "-z") or ""
+    return {folder / name for name in ignored.split("\0") if name}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Return the output of a git command; None if it failed, or git is not installed."""
+    try:
+        run = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return run.stdout.strip() if run.returncode == 0 else None
 
 
 def _zip(source: Path, target: Path) -> None:
@@ -172,21 +230,9 @@ def _zip(source: Path, target: Path) -> None:
 def git_state(repository: Path, projects: list[Path]) -> tuple[str, bool]:
     """Return the commit (`unknown` outside of git), and whether the released files differ from it."""
 
-    def git(*arguments: str) -> str | None:
-        try:
-            run = subprocess.run(
-                ["git", "-C", repository, *arguments],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-        except FileNotFoundError:
-            return None
-        return run.stdout.strip() if run.returncode == 0 else None
-
-    commit = git("rev-parse", "HEAD")
+    commit = _git(repository, "rev-parse", "HEAD")
     if commit is None:
         return "unknown", False
     released = [DAGS, "lambda", *ROOT_FILES, *(str(path) for path in projects if path.is_relative_to(repository))]
     outside = any(not path.is_relative_to(repository) for path in projects)
-    return commit, outside or bool(git("status", "--porcelain", "--", *released))
+    return commit, outside or bool(_git(repository, "status", "--porcelain", "--", *released))

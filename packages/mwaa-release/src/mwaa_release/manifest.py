@@ -102,7 +102,7 @@ def install_packages(project: Path) -> None:
         BuildError: a package cannot be installed; the text is dbt's own.
         SetupError: dbt is not installed.
     """
-    listings = [path for name in _PACKAGE_LISTS if _has_packages(path := project / name)]
+    listings = [path for name in _PACKAGE_LISTS if _packages(path := project / name)]
     if not listings:
         return
     settings = yaml.safe_load((project / "dbt_project.yml").read_text(encoding="utf-8")) or {}
@@ -119,6 +119,20 @@ def install_packages(project: Path) -> None:
             marker.write_text(package_lists, encoding="utf-8")
 
 
+def local_packages(project: Path) -> list[Path]:
+    """Return the folders that a project lists as packages with `local:`.
+
+    Raises:
+        BuildError: a list of packages is not valid YAML.
+    """
+    return [
+        (project / entry["local"]).resolve()
+        for name in _PACKAGE_LISTS
+        for entry in _packages(project / name)
+        if isinstance(entry, dict) and isinstance(entry.get("local"), str)
+    ]
+
+
 def _link_audit_trail(link: Path) -> None:
     if link.resolve() != DBT_PACKAGE:
         link.parent.mkdir(exist_ok=True)
@@ -126,8 +140,14 @@ def _link_audit_trail(link: Path) -> None:
         link.symlink_to(DBT_PACKAGE)
 
 
-def _has_packages(path: Path) -> bool:
-    return path.is_file() and bool((yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("packages"))
+def _packages(path: Path) -> list[Any]:
+    if not path.is_file():
+        return []
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise BuildError(f"{path} is not valid YAML: {error}") from error
+    return content.get("packages") or [] if isinstance(content, dict) else []
 
 
 def _dbt_deps(project: Path, scratch: Path) -> None:

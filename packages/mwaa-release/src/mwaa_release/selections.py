@@ -1,5 +1,6 @@
 """Writes the nodes of each pipeline's task groups into a release, as mwaa_pipelines.selection describes."""
 
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,10 @@ _WITH_TASK = ("model", "seed", "snapshot", "test")
 # What Cosmos reads of a node. Parsing a DAG file takes less time without the rest.
 _FIELDS = ("unique_id", "resource_type", "package_name", "original_file_path", "fqn", "tags")
 _CONFIG = ("materialized", "meta")
+# Airflow's limit for a task id is 250, with the names of the groups. Cosmos's trigger cannot read XComs whose keys have
+# other characters than ASCII.
+_LONGEST_NAME = 200
+_TASK_NAME = re.compile(rf"[A-Za-z0-9_.\-]{{1,{_LONGEST_NAME}}}")
 # Stands for a node in a list of a test's parents.
 _NO_NODE = "none"
 
@@ -129,7 +134,16 @@ def _problems(
             f"selector: {value!r} selects {audit[0]} of the audit trail, which has its own task. "
             "Exclude tag:audit and tag:audit_view in selectors.yml"
         ]
-    return _same_names(nodes[file])
+    return _impossible_names(nodes[file]) + _same_names(nodes[file])
+
+
+def _impossible_names(nodes: Sequence[str]) -> list[str]:
+    return [
+        f"{node} cannot be a task in Airflow: its name has other characters than ASCII letters, digits, "
+        f"'.', '-' and '_', or more than {_LONGEST_NAME} characters. Rename it; the table's name can stay, with alias"
+        for node in nodes
+        if not node.startswith("test.") and not _TASK_NAME.fullmatch(_task_name(node))
+    ]
 
 
 def _same_names(nodes: Sequence[str]) -> list[str]:

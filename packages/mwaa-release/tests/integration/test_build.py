@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -287,3 +288,44 @@ def test_dbt_package_download_error_is_a_few_lines(toy_repository, tmp_path):
     assert "/money.tar.gz" in "\n".join(messages)
     assert len(messages) < 5
     assert messages[-1].endswith("A package inside the project, declared with `local: <folder>`, needs no network")
+
+
+def test_release_holds_the_project_and_nothing_that_git_ignores(toy_repository, tmp_path):
+    project = toy_repository / "dbt_project"
+    shared = {
+        "lib/dbt_project.yml": "name: lib\nversion: '1.0'\n",
+        "lib/models/shared.sql": "select 1 as id\n",
+        "dbt_project/packages.yml": "packages:\n  - local: ../lib\n",
+        # dbt's own folders, and folders of models with their names.
+        "dbt_project/target/manifest.json": "{}",
+        "dbt_project/logs/dbt.log": "",
+        "dbt_project/models/target/stg_target_orders.sql": "select 1 as id\n",
+        "dbt_project/models/logs/stg_logs.sql": "select * from {{ ref('shared') }}\n",
+        ".gitignore": "dbt_packages/\ntarget/\n*.duckdb\n!dbt_project/models/target/\n",
+        "dbt_project/notes.duckdb": "local data",
+    }
+    for name, text in shared.items():
+        (toy_repository / name).parent.mkdir(parents=True, exist_ok=True)
+        (toy_repository / name).write_text(text)
+    git = ["git", "-C", toy_repository]
+    subprocess.run([*git, "init", "-q"], check=True)
+    # The package of two projects is not a project.
+    (release,) = build(tmp_path / "out", repository=toy_repository).releases
+    files = {file.path for file in release.files}
+    assert {
+        "models/first.sql",
+        "models/target/stg_target_orders.sql",
+        "models/logs/stg_logs.sql",
+        "dbt_packages/lib/models/shared.sql",
+    } <= files
+    assert not [file for file in files if file.endswith(".duckdb") or file.startswith(("target/", "logs/"))]
+    nodes = json.loads((tmp_path / "out" / release.prefix / "selections" / "everything.json").read_text())["nodes"]
+    assert {"model.toy.stg_logs", "model.toy.stg_target_orders", "model.lib.shared"} <= set(nodes)
+    (toy_repository / ".gitignore").write_text("dbt_packages/\nlogs/\n")
+    with pytest.raises(BuildError, match=r"^git ignores \S+/models/logs, so the release would be without it"):
+        build(tmp_path / "out", repository=toy_repository)
+    # A changed copy of a project, in a folder that git ignores.
+    (toy_repository / ".gitignore").write_text("dbt_packages/\ncopies/\n")
+    shutil.copytree(project, toy_repository / "copies" / "toy", symlinks=True)
+    (copy,) = build(tmp_path / "copy", [toy_repository / "copies" / "toy"], toy_repository).releases
+    assert {"models/first.sql", "models/logs/stg_logs.sql"} <= {file.path for file in copy.files}

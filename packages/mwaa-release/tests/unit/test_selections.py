@@ -133,6 +133,16 @@ def test_models_with_the_same_task_id_are_refused(tmp_path: Path) -> None:
     assert len(written(tmp_path, pipeline(exclude=["package:lib"]), "model.shop.orders")["nodes"]) == 1
 
 
+@pytest.mark.parametrize("name", ["größen", "o" * 201, "two words"])
+def test_models_with_a_name_that_airflow_cannot_carry_are_refused(tmp_path: Path, name: str) -> None:
+    unique_id = f"model.shop.{name}"
+    manifest = {**MANIFEST, "nodes": {unique_id: node(unique_id)}}
+    entry = pipeline()
+    listings = {listed: Listing((unique_id,)) for listed in list_arguments([entry])}
+    with pytest.raises(BuildError, match=rf"pipeline daily: {unique_id} cannot be a task in Airflow: "):
+        write_selections(tmp_path, [entry], manifest, listings, Path("pipelines.yml"))
+
+
 def test_entries_are_grouped_by_project(tmp_path: Path) -> None:
     path = tmp_path / "pipelines.yml"
     text = "pipelines:"
