@@ -68,7 +68,7 @@ FILES = {
             definition: {union: [{method: tag, value: nightly, parents: true},
               {exclude: [{method: tag, value: night_only}]}]}""",
 }
-# What an entry says.
+# The settings of an entry.
 SELECTORS = [
     *({"select": [selector]} for selector in ("orders", "fct", "dim", "dim.v1", "nest", "items", "shared")),
     *({"select": [selector]} for selector in ("staging+", "+fct", "1+fct", "stg_orders+1", "@stg_items", "+orders+")),

@@ -263,6 +263,7 @@ class PipelineDag:
             install_dbt_deps=False,
             dbt_vars=self.settings.vars or None,
             env_vars={
+                **self.settings.env,
                 "DBT_RELEASE_ID": self.release.release_id,
                 # Airflow sets the other AIRFLOW_CTX_ variables.
                 "AIRFLOW_CTX_LOG_URL": "{{ ti.log_url }}",

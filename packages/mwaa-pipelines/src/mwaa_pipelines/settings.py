@@ -26,6 +26,7 @@ EXTERNAL = "external:"
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.\-]{1,200}$")]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_$\-]{0,126}$")]
 AssetName = Annotated[str, StringConstraints(pattern=rf"^(?:{EXTERNAL})?[A-Za-z0-9_.\-]{{1,200}}$")]
+EnvironmentVariable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 # dbt checks selectors when a release is built. They must not look like an option of dbt or a template of Airflow.
@@ -114,6 +115,11 @@ class Pipeline(BaseModel):
         {},
         description="dbt variables. They cannot change which nodes exist, because the manifest is built without them.",
     )
+    env: dict[EnvironmentVariable, str] = Field(
+        {},
+        description="Environment variables for dbt's env_var(), also when a release is built. Not for secrets: "
+        "everyone who can read the repository or Airflow sees the values.",
+    )
     threads: int = Field(4, ge=1, le=32, description="Number of models that dbt builds in parallel.")
     execution_mode: Literal["watcher", "local"] = Field(
         "watcher",
@@ -165,6 +171,12 @@ class Pipeline(BaseModel):
     def run_timeout(self) -> timedelta | None:
         """Time limit of a run."""
         return timedelta(minutes=self.run_timeout_minutes) if self.run_timeout_minutes else None
+
+    @model_validator(mode="after")
+    def _env_has_no_secrets(self) -> "Pipeline":
+        if secrets := [name for name in self.env if name.startswith("DBT_ENV_SECRET_")]:
+            raise ValueError(f"env: {secrets[0]} is a secret by its name, and everyone can read this file. Remove it")
+        return self
 
     @model_validator(mode="after")
     def _deadline_can_be_met(self) -> "Pipeline":

@@ -94,6 +94,7 @@ def test_pipeline_settings_are_applied_to_the_dag(tmp_path: Path) -> None:
     start_date: 2026-03-01
     catchup: true
     vars: {look_back_days: 7}
+    env: {LAYER: gold, DBT_RELEASE_ID: theirs}
     task_timeout_minutes: 90"""
     dag = bag(tmp_path, entries("one", one=lines)).dags["one"]
     data = serialized(dag)["dag"]
@@ -104,6 +105,8 @@ def test_pipeline_settings_are_applied_to_the_dag(tmp_path: Path) -> None:
     assert dag.catchup is True
     producer = dag.get_task("transform_data.dbt_producer_watcher")
     assert producer.vars == {"look_back_days": 7}
+    assert producer.env["LAYER"] == "gold"
+    assert producer.env["DBT_RELEASE_ID"] != "theirs"
     assert producer.execution_timeout.total_seconds() == 5400
 
 

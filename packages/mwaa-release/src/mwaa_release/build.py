@@ -20,7 +20,7 @@ from mwaa_release.manifest import (
     project_name,
     to_json,
 )
-from mwaa_release.pipelines import pipelines_by_project
+from mwaa_release.pipelines import dbt_environment, pipelines_by_project
 from mwaa_release.progress import Progress, no_progress
 from mwaa_release.release import (
     DAGS,
@@ -126,7 +126,9 @@ def build(
             folder = partial / PROJECTS / name / release_id
             install_packages(project)
             _copy_project(project, folder)
-            manifest, listings = build_manifest(folder, project / "profiles.yml", list_arguments(pipelines[name]))
+            manifest, listings = build_manifest(
+                folder, project / "profiles.yml", list_arguments(pipelines[name]), dbt_environment(pipelines[name])
+            )
             (folder / MANIFEST_FILE).write_bytes(to_json(manifest))
             write_selections(folder, pipelines[name], manifest, listings, repository / PIPELINES_FILE)
             release = Release(

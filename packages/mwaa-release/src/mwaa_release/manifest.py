@@ -25,6 +25,8 @@ AUDIT_TRAIL = "../.local/audit_trail"
 _PACKAGE_LISTS = ("packages.yml", "dependencies.yml")
 # A file beside the installed packages with the text of their package lists.
 PACKAGES_MARKER = ".installed"
+# env_var("NAME") without a default.
+_ENV_VAR = re.compile(r"env_var\(\s*['\"](\w+)['\"]\s*\)")
 _DEPS_HINT = (
     "\nA release contains its packages, so the build must reach the addresses in packages.yml. "
     "A package inside the project, declared with `local: <folder>`, needs no network"
@@ -51,7 +53,7 @@ def project_name(project: Path) -> str:
 
 
 def build_manifest(
-    project: Path, profiles: Path, selections: Mapping[str, Sequence[str]]
+    project: Path, profiles: Path, selections: Mapping[str, Sequence[str]], environment: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[str, Listing]]:
     """Parse a dbt project without a warehouse, and let dbt list the nodes of selections.
 
@@ -59,6 +61,7 @@ def build_manifest(
         project: the folder with dbt_project.yml, with its packages installed. Nothing is written to it.
         profiles: the profiles.yml to parse with, with a target `prod`.
         selections: arguments of `dbt list` by a name.
+        environment: variables for the project's env_var().
 
     Returns:
         A manifest without times, run ids and paths of this machine, and the nodes of each selection. The same source
@@ -79,13 +82,27 @@ def build_manifest(
             selections,
             project=project,
             scratch=Path(scratch),
-            environment=_environment(),
+            environment=_environment() | dict(environment),
             profiles=Path(scratch),
             timeout=_PARSE_TIMEOUT_SECONDS,
         )
-        _check("parse", run, project)
+        hint = _env_hint(project, environment) if "Env var required but not provided" in (run.stdout or "") else ""
+        _check("parse", run, project, hint)
         manifest = json.loads((Path(scratch) / "target" / "manifest.json").read_bytes())
     return _timeless(manifest), listings
+
+
+def _env_hint(project: Path, environment: Mapping[str, str]) -> str:
+    """Return where variables without a value are used, because dbt names only the first of them."""
+    uses = sorted(
+        f"  {name}: {path.relative_to(project)}"
+        for path in project.rglob("*")
+        if path.suffix in {".sql", ".yml", ".yaml"} and path.is_file()
+        for name in set(_ENV_VAR.findall(path.read_text(encoding="utf-8", errors="replace")))
+        if name not in environment
+    )
+    advice = "\nSet these variables in `env:` of the pipeline in pipelines.yml, or give env_var() a default:"
+    return "\n".join([advice, *uses])
 
 
 def to_json(content: dict[str, Any]) -> bytes:

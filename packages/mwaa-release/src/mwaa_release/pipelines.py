@@ -1,11 +1,12 @@
 """Reads `dags/pipelines.yml` for commands that run without Airflow."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from mwaa_pipelines.config_file import PipelinesFile, read_pipelines
 from mwaa_pipelines.settings import Pipeline, PipelineError, did_you_mean
 from mwaa_release.errors import BuildError, SetupError
+from mwaa_release.manifest import project_name
 from mwaa_release.repository import REPOSITORY
 
 PIPELINES = REPOSITORY / "dags" / "pipelines.yml"
@@ -85,6 +86,23 @@ def pipelines_by_project(path: Path, projects: Collection[str], complete: bool) 
     if problems:
         raise BuildError("\n".join(problems))
     return by_project
+
+
+def dbt_environment(pipelines: Iterable[Pipeline]) -> dict[str, str]:
+    """Return the variables that dbt needs to parse a project: `env` of its pipelines. The first one decides."""
+    environment: dict[str, str] = {}
+    for pipeline in pipelines:
+        environment = {**pipeline.env, **environment}
+    return environment
+
+
+def project_environment(project: Path, path: Path = PIPELINES) -> dict[str, str]:
+    """Return `dbt_environment` of a project in this repository. Nothing if the pipelines file is unusable."""
+    try:
+        name = project_name(project)
+        return dbt_environment(entry for entry in read_pipelines(path).pipelines if entry.project_name == name)
+    except (PipelineError, BuildError, SetupError):
+        return {}
 
 
 def _read(path: Path) -> PipelinesFile:

@@ -14,7 +14,7 @@ from mwaa_release.run_dbt import Listing
 
 # dbt builds these, and Cosmos creates tasks for them.
 _WITH_TASK = ("model", "seed", "snapshot", "test")
-# What Cosmos reads of a node. Parsing a DAG file takes less time without the rest.
+# The fields of a node that Cosmos reads. Parsing a DAG file takes less time without the rest.
 _FIELDS = ("unique_id", "resource_type", "package_name", "original_file_path", "fqn", "tags")
 _CONFIG = ("materialized", "meta")
 # Airflow's limit for a task id is 250, with the names of the groups. Cosmos's trigger cannot read XComs whose keys have
@@ -49,7 +49,7 @@ def write_selections(
         release: folder of the release.
         pipelines: those of the project.
         manifest: of the whole project.
-        listings: what dbt listed for `list_arguments`.
+        listings: the nodes that dbt listed for `list_arguments`.
         pipelines_file: for messages.
 
     Raises:
@@ -127,7 +127,7 @@ def _problems(
     if not nodes[file] and pipeline.selector:
         return [f"selector: {value!r} selects nothing to build in the dbt project {pipeline.project_name!r}"]
     if not nodes[file] and (pipeline.select or pipeline.exclude):
-        return [f"exclude: {value!r} leaves nothing to build of what select={list(pipeline.select)!r} names"]
+        return [f"exclude: {value!r} leaves nothing to build (select: {list(pipeline.select)!r})"]
     tags = {node: manifest["nodes"][node]["tags"] for node in nodes[file]}
     if audit := sorted(node for node in nodes[file] if {"audit", "audit_view"} & set(tags[node])):
         return [
@@ -174,7 +174,7 @@ def _one_line(text: str) -> str:
 
 
 def _reduced(manifest: dict[str, Any], selected: Sequence[str]) -> dict[str, Any]:
-    """Return a manifest of the selected nodes, with what Cosmos reads of them."""
+    """Return a manifest of the selected nodes, with the fields that Cosmos reads."""
     names = set(selected)
     parents = {name: node["depends_on"].get("nodes", []) for name, node in manifest["nodes"].items()}
     nodes = {}

@@ -329,3 +329,19 @@ def test_release_holds_the_project_and_nothing_that_git_ignores(toy_repository, 
     shutil.copytree(project, toy_repository / "copies" / "toy", symlinks=True)
     (copy,) = build(tmp_path / "copy", [toy_repository / "copies" / "toy"], toy_repository).releases
     assert {"models/first.sql", "models/logs/stg_logs.sql"} <= {file.path for file in copy.files}
+
+
+def test_variables_without_a_value_are_listed_and_come_from_the_entry(toy_repository, tmp_path):
+    models = toy_repository / "dbt_project" / "models"
+    (models / "layered.sql").write_text("select '{{ env_var('LAYER') }}' as a, '{{ env_var('TEAM', 'all') }}' as b\n")
+    (models / "regional.sql").write_text("select '{{ env_var(\"REGION\") }}' as region\n")
+    with pytest.raises(BuildError) as raised:
+        build(tmp_path / "out", repository=toy_repository)
+    lines = str(raised.value).splitlines()
+    assert lines[-3].startswith("Set these variables in `env:` of the pipeline in pipelines.yml")
+    assert lines[-2:] == ["  LAYER: models/layered.sql", "  REGION: models/regional.sql"]
+    entry = "{dag_name: daily, project_name: toy, redshift_connection_id: c, target_database: dev, target_schema: s"
+    pipelines = toy_repository / "dags" / "pipelines.yml"
+    pipelines.write_text(f"pipelines:\n  - {entry}, env: {{LAYER: gold, REGION: eu}}}}\n")
+    (release,) = build(tmp_path / "out", repository=toy_repository).releases
+    assert "selections/pipelines/daily.json" in {file.path for file in release.files}

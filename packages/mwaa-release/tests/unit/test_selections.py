@@ -1,4 +1,4 @@
-"""The nodes of each pipeline in a release, from what dbt listed."""
+"""The nodes of each pipeline in a release, from the nodes that dbt listed."""
 
 import json
 from pathlib import Path
@@ -112,7 +112,7 @@ def test_error_of_dbt_names_the_setting(tmp_path: Path) -> None:
 def test_exclude_that_leaves_nothing_is_an_error(tmp_path: Path) -> None:
     entry = pipeline(select=["orders"], exclude=["shop"])
     assert problems(tmp_path, entry, "model.shop.orders", **{FILE: Listing()}) == (
-        "exclude: ['shop'] leaves nothing to build of what select=['orders'] names"
+        "exclude: ['shop'] leaves nothing to build (select: ['orders'])"
     )
     assert "'nightly' selects nothing" in problems(tmp_path, pipeline(selector="nightly"))
 

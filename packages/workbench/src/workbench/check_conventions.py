@@ -4,6 +4,7 @@ dbt parses the project and treats warnings as errors, then dbt-score applies the
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from mwaa_release.build import find_projects
 from mwaa_release.errors import DeployError
 from mwaa_release.list_nodes import list_nodes
 from mwaa_release.manifest import install_packages, project_name
-from mwaa_release.pipelines import PIPELINES, pipelines_by_project
+from mwaa_release.pipelines import PIPELINES, pipelines_by_project, project_environment
 from mwaa_release.run_dbt import Listing
 from mwaa_release.selections import find_problems, list_arguments
 
@@ -95,6 +96,7 @@ def check(settings: Settings) -> int:
     project = REPOSITORY / "dbt_project"
     install_packages(project)
     target = settings.state / "lint"
+    os.environ.update(project_environment(project))
     manifest = parse(project, target)
     if manifest is None:
         return 1

@@ -13,6 +13,7 @@ from dbt.contracts.graph.manifest import Manifest
 from mwaa_local.settings import HOST, Passwords, Settings
 from mwaa_local.stack import DATABASE
 from mwaa_release.manifest import install_packages
+from mwaa_release.pipelines import project_environment
 from workbench.problems import ProjectError, of_exception, of_result
 from workbench.relations import Relation
 
@@ -230,6 +231,7 @@ class Project:
 
     def _environment(self) -> dict[str, str]:
         return {
+            **project_environment(self.folder),
             "DBT_TARGET": "local",
             "REDSHIFT_HOST": HOST,
             "REDSHIFT_PORT": str(self._settings.warehouse_port),
