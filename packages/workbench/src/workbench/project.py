@@ -225,6 +225,8 @@ class Project:
         finally:
             os.environ.clear()
             os.environ.update(before)
+        if isinstance(ended.exception, KeyboardInterrupt):
+            raise ended.exception
         if ended.exception:
             raise ProjectError(of_exception(ended.exception, self.folder, self.names()))
         return ended.result

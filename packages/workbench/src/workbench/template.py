@@ -5,6 +5,7 @@ Both use Copier. `copier.yml` in the template lists the files of a copy. A copy'
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ import yaml
 
 from mwaa_local.mwaa.image import find_uv
 from mwaa_local.settings import SetupError
+from mwaa_local.signals import uninterrupted
 
 ANSWERS = ".copier-answers.yml"
 # Nobody edits these files, so an upgrade always replaces them.
@@ -40,17 +42,22 @@ def start_fresh(repository: Path, template: str, venvs: Path) -> int:
     template = template or _origin(repository)
     with tempfile.TemporaryDirectory() as temporary:
         copy = Path(temporary) / "copy"
-        _copier(venvs, "copy", "--vcs-ref=HEAD", str(repository), str(copy))
+        _copier(venvs, temporary, "copy", "--vcs-ref=HEAD", str(repository), str(copy))
         _set_template(copy, template)
-        for name in _tracked(repository):
-            (repository / name).unlink(missing_ok=True)
-        for folder in (path for path in repository.iterdir() if path.is_dir() and path.name not in (".git", ".local")):
-            if not (copy / folder.name).exists():
-                # The folder contains only files that git ignores, such as compiled Python.
-                shutil.rmtree(folder)
-        shutil.copytree(copy, repository, dirs_exist_ok=True)
-    _git(repository, "add", "--all")
+        with uninterrupted():
+            _replace_files(repository, copy)
     return len(_tracked(repository))
+
+
+def _replace_files(repository: Path, copy: Path) -> None:
+    for name in _tracked(repository):
+        (repository / name).unlink(missing_ok=True)
+    for folder in (path for path in repository.iterdir() if path.is_dir() and path.name not in (".git", ".local")):
+        if not (copy / folder.name).exists():
+            # The folder contains only files that git ignores, such as compiled Python.
+            shutil.rmtree(folder)
+    shutil.copytree(copy, repository, dirs_exist_ok=True)
+    _git(repository, "add", "--all")
 
 
 class Upgrade:
@@ -96,7 +103,7 @@ class Upgrade:
         commit, source = str(answers["_commit"]), str(answers["_src_path"])
         try:
             # The original copy, without the team's changes.
-            _copier(venvs, "copy", "--skip-tasks", f"--vcs-ref={commit}", source, str(original))
+            _copier(venvs, self._temporary.name, "copy", "--skip-tasks", f"--vcs-ref={commit}", source, str(original))
         except SetupError as error:
             raise SetupError(
                 f"version {commit} of the template could not be read from {source}: {error}. "
@@ -108,7 +115,14 @@ class Upgrade:
             if _content(clone / name) != _content(original / name)
         }
         own_pages = [name for name in self._changed_here if name.startswith(_DOCS) and (clone / name).is_file()]
-        _copier(venvs, "update", "--conflict=inline", *(f"--skip={name}" for name in own_pages), str(clone))
+        _copier(
+            venvs,
+            self._temporary.name,
+            "update",
+            "--conflict=inline",
+            *(f"--skip={name}" for name in own_pages),
+            str(clone),
+        )
         _git(clone, "add", "--all")
         return clone
 
@@ -136,7 +150,8 @@ class Upgrade:
                 f"Nothing was changed. Undo the changes here, or merge them by hand: {_MERGE_BY_HAND}"
             )
         patch = _git(self._clone, "diff", "--cached", "--binary", self._base)
-        _git(self._repository, "apply", "--index", "--whitespace=nowarn", text=patch)
+        with uninterrupted():
+            _git(self._repository, "apply", "--index", "--whitespace=nowarn", text=patch)
 
     @property
     def _base(self) -> str:
@@ -180,27 +195,42 @@ def _content(path: Path) -> bytes | None:
 
 
 def _git(repository: Path, *arguments: str, text: str | None = None) -> str:
-    done = subprocess.run(["git", *arguments], cwd=repository, input=text, capture_output=True, text=True, check=False)
+    # In a new session: Ctrl-C must not stop git while it changes the files of the repository.
+    done = subprocess.run(
+        ["git", *arguments],
+        cwd=repository,
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,
+    )
     if done.returncode:
         raise SetupError(f"git {' '.join(arguments[:2])} failed in {repository}: {done.stderr.strip()}")
     return done.stdout
 
 
-def _copier(venvs: Path, *arguments: str) -> None:
-    # Copier builds the wheels with uv and asks no questions.
-    environment = {**os.environ, "UV": find_uv(venvs)}
+def _copier(venvs: Path, temporary: str, *arguments: str) -> None:
+    # Copier builds the wheels with uv and asks no questions. If it is killed, it leaves temporary files.
+    environment = {**os.environ, "UV": find_uv(venvs), "TMPDIR": temporary}
     command, *rest = arguments
     executable = str(Path(sys.executable).with_name("copier"))
-    done = subprocess.run(
+    with subprocess.Popen(
         [executable, command, "--trust", "--defaults", "--quiet", *rest],
         env=environment,
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-    )
-    if done.returncode:
-        message = done.stderr.strip()
+        start_new_session=True,
+    ) as process:
+        try:
+            _, output = process.communicate()
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if process.returncode:
+        message = output.strip()
         # Copier prints a traceback for unexpected errors, such as a missing template.
         reason = message.splitlines()[-1] if "Traceback (most recent call last)" in message else message
         raise SetupError(f"copier {command} failed: {reason}")

@@ -2,8 +2,11 @@
 
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,8 +16,9 @@ from mwaa_local.mwaa.image import find_uv
 from mwaa_local.settings import REPOSITORY, SetupError
 from mwaa_local.testing.repository import committed_copy, git
 from mwaa_release.manifest import install_packages
+from workbench import template as template_module
 from workbench.check_conventions import parse, problems
-from workbench.template import ANSWERS, Upgrade
+from workbench.template import ANSWERS, Upgrade, start_fresh
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -105,6 +109,52 @@ def test_start_fresh_changes_nothing_without_confirmation(template, tmp_path, an
     completed = workbench(folder, "start-fresh", answer=answer)
     assert completed.returncode == code, completed.stdout + completed.stderr
     assert changed(folder) == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=["Ctrl-C", "closed terminal"])
+def test_start_fresh_that_is_stopped_leaves_nothing(template, tmp_path, number):
+    folder, temporary = clone(template, tmp_path / "clone"), tmp_path / "temporary"
+    temporary.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "workbench", "start-fresh", "--yes"],
+        cwd=folder,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        process_group=0,
+    )
+    until = time.monotonic() + 60
+    while not list(temporary.glob("**/copier*")):
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    os.killpg(process.pid, number)
+    _, output = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert output == (b"Stopped.\n" if number == signal.SIGINT else b"")
+    assert list(temporary.iterdir()) == []
+    assert changed(folder) == ""
+
+
+def test_start_fresh_cannot_be_stopped_while_it_replaces_files(tmp_path, monkeypatch):
+    def copier(_venvs, _temporary, _command, _version, _source, target):
+        (Path(target) / "dags").mkdir(parents=True)
+        (Path(target) / ANSWERS).touch()
+
+    def interrupted_copy(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGINT)
+        return copytree(*arguments, **options)
+
+    copytree = shutil.copytree
+    monkeypatch.setattr(template_module, "_copier", copier)
+    monkeypatch.setattr(shutil, "copytree", interrupted_copy)
+    (tmp_path / "copier.yml").touch()
+    git(tmp_path, "init", "--quiet")
+    for name, value in (("user.name", "test"), ("user.email", "test@example.com")):
+        git(tmp_path, "config", name, value)
+    commit(tmp_path)
+    assert start_fresh(tmp_path, "https://example.com/template", tmp_path) == 1
+    assert changed(tmp_path) == f"A  {ANSWERS}\nD  copier.yml\n"
 
 
 def test_start_fresh_needs_the_address_of_the_template(template, tmp_path):
