@@ -6,9 +6,11 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
+from mwaa_local.signals import SIGNALS
+
 INTERRUPTED = 130
 # Nothing needs a clean-up before the command starts, and a traceback of its imports helps nobody.
-for _number in (signal.SIGINT, signal.SIGTERM):
+for _number in SIGNALS:
     signal.signal(_number, lambda *_: os._exit(INTERRUPTED))
 
 import typer  # noqa: E402
@@ -23,7 +25,7 @@ SETUP_FAILED = 2
 @contextlib.contextmanager
 def checkout_settings() -> Iterator[Settings]:
     """Yield the settings of this checkout. An expected error ends the command with one message and an exit code."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, _interrupt)
     try:
         settings = Settings.from_environment()
@@ -39,10 +41,15 @@ def checkout_settings() -> Iterator[Settings]:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _interrupt(*_: Any) -> None:
+def _interrupt(received: int, _: Any) -> None:
     # A second Ctrl-C must not interrupt the clean-up.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    if received == signal.SIGHUP:
+        # Output to a closed terminal raises an error, also in the clean-up.
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(nothing, descriptor)
     raise KeyboardInterrupt
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
@@ -26,6 +25,7 @@ from mwaa_local.processes import (
     wait_for_line,
 )
 from mwaa_local.settings import ENVIRONMENT, HOST, REPOSITORY, Passwords, Settings, check_port
+from mwaa_local.signals import uninterrupted
 from mwaa_release.apply import apply
 from mwaa_release.bucket import Bucket
 from mwaa_release.build import build
@@ -207,14 +207,12 @@ class Stack:
         """Stop everything, and ignore Ctrl-C until the end. Without the lock, stop nothing."""
         if not self._lock:
             return
-        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            with console.status("Stopping ...") if console.is_terminal else contextlib.nullcontext():
-                self._stop_processes()
-        finally:
-            self._lock.close()
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        with uninterrupted():
+            try:
+                with console.status("Stopping ...") if console.is_terminal else contextlib.nullcontext():
+                    self._stop_processes()
+            finally:
+                self._lock.close()
 
     def _stop_processes(self) -> None:
         if self._mwaa:

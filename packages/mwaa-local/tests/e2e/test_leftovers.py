@@ -1,6 +1,7 @@
 """Commands that are interrupted, killed or lose a server leave nothing behind, and the next command works."""
 
 import contextlib
+import itertools
 import json
 import shutil
 import signal
@@ -51,8 +52,14 @@ def _live_release(checkout: Checkout) -> bytes | None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("moment", [0.2, 1.5, 3.0, 6.0, 12.0, "Run: "])
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        *itertools.product([signal.SIGINT], [0.2, 1.5, 3.0, 6.0, 12.0, "Run: "]),
+        # A closed terminal sends SIGHUP.
+        *itertools.product([signal.SIGTERM, signal.SIGHUP], [1.5, 6.0, "Run: "]),
+    ],
+)
 def test_stopped_run_leaves_no_processes_or_files(checkout: Checkout, number: int, moment: float | str) -> None:
     running = checkout.begin("run")
     running.wait_for_handlers()

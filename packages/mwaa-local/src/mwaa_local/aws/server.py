@@ -2,7 +2,6 @@
 
 import io
 import re
-import signal
 import sys
 import tempfile
 import traceback
@@ -18,6 +17,7 @@ from mwaa_local.aws import access, account_api
 from mwaa_local.aws.functions import Functions
 from mwaa_local.aws.mwaa_api import MwaaApi
 from mwaa_local.settings import CREDENTIALS_PATH, HOST, REGION, Settings
+from mwaa_local.signals import uninterrupted
 
 # Signature version 4 names region and service: Credential=<key>/<date>/<region>/<service>/aws4_request
 _SCOPE = re.compile(r"Credential=[^/,]+/\d+/([^/]+)/([^/]+)/")
@@ -88,7 +88,6 @@ def serve(settings: Settings) -> None:
             server.serve_forever()
         finally:
             # A second signal must not interrupt the clean-up.
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, signal.SIG_IGN)
-            functions.close()
-            sys.stdout.flush()
+            with uninterrupted():
+                functions.close()
+                sys.stdout.flush()
