@@ -12,6 +12,7 @@ from dbt.contracts.graph.manifest import Manifest
 
 from mwaa_local.settings import HOST, Passwords, Settings
 from mwaa_local.stack import DATABASE
+from mwaa_pipelines.selection import exact_selector
 from mwaa_release.manifest import install_packages
 from mwaa_release.pipelines import project_environment
 from workbench.problems import ProjectError, of_exception, of_result
@@ -79,16 +80,11 @@ class Project:
         """
         selected = set(unique_ids)
         refresh = ["--full-refresh"] if full_refresh else []
-        # The fqn of a model is a prefix of the fqn of its unit tests, so its selector matches them too.
-        others = [
-            self._selectors([unit_test])[0] for unit_test in self.manifest.unit_tests if unit_test not in selected
-        ]
         select = ["--select", *self._selectors(selected), "--indirect-selection", "empty"]
-        exclude = ["--exclude", *others] if others else []
         # `dbt build` runs a unit test only with its model.
         models = any(self.kind(unique_id) in BUILT for unique_id in selected)
         command = ["build", *refresh] if models else ["test"]
-        ended = self._dbt(*command, *select, *exclude, on_event=on_event)
+        ended = self._dbt(*command, *select, on_event=on_event)
         return [result for result in ended.results if self.kind(result.node.unique_id) != "operation"]
 
     def show(self, name: str, rows: int) -> Any:
@@ -196,7 +192,7 @@ class Project:
 
     def _selectors(self, unique_ids: Iterable[str]) -> list[str]:
         nodes = [self.manifest.nodes.get(unique_id) or self.manifest.unit_tests[unique_id] for unique_id in unique_ids]
-        return [f"fqn:{'.'.join(node.fqn)}" for node in nodes]
+        return [exact_selector(node) for node in nodes]
 
     def _one(self, command: str, name: str, *arguments: str) -> NodeResult:
         results = self._dbt(

@@ -74,3 +74,8 @@ def test_new_models_macros_tests_and_descriptions_are_built(save: Save):
     assert "1 built" in save("models/staging/stg_new.sql", "select {{ one() }} as a\n")
     output = save("macros/one.sql", "{% macro one() %}2{% endmacro %}\n")
     assert "+1 rows, -1 rows" in output or "1 rows changed" in output
+
+
+def test_folder_with_the_name_of_a_saved_model_is_not_built(save: Save):
+    assert "1 built" in save("models/staging/stg_new/stg_inner.sql", "select 1 as b\n")
+    assert "1 built" in save("models/staging/stg_new.sql", "select 4 as a\n")
