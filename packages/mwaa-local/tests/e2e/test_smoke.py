@@ -52,6 +52,10 @@ def test_smoke_test_runs_the_pipeline_from_the_applied_release(checkout: Checkou
     assert int(rows.stdout.split()[-1]) > 20
 
 
+def test_other_users_reach_no_port_and_no_password(checkout: Checkout) -> None:
+    assert checkout.exposed() == []
+
+
 def test_new_file_starts_one_run_whose_note_names_the_file(checkout: Checkout, tmp_path: Path) -> None:
     functions, mwaa = (seed.client(checkout.settings, service) for service in ("lambda", "mwaa"))
     code = Path(shutil.make_archive(str(tmp_path / "lambda"), "zip", checkout.repository / "lambda")).read_bytes()

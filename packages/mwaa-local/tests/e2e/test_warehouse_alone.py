@@ -50,6 +50,12 @@ def test_warehouse_prints_a_working_address_for_each_user(warehouse: tuple[Check
     assert running.stderr == ""
 
 
+def test_other_users_reach_no_port_and_no_password(warehouse: tuple[Checkout, Running]) -> None:
+    checkout, running = warehouse
+    # The command prints the passwords of two users, and the test writes its output to a file.
+    assert checkout.exposed() == [f"password in {running.out}"] * 2
+
+
 @pytest.mark.parametrize(
     ("query", "output"),
     [

@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 
 from mwaa_local.processes import marked_processes
-from mwaa_local.settings import REPOSITORY, Settings
+from mwaa_local.settings import HOST, REPOSITORY, Passwords, Settings
 from redshift_local.pytest_plugin import free_port
 
 PORTS = ("LOCAL_WAREHOUSE_PORT", "LOCAL_AWS_PORT", "LOCAL_AIRFLOW_PORT")
@@ -113,6 +113,25 @@ class Checkout:
         private = ("passwords.json", "stack.json", "mwaa/tmp", "release.partial")
         leftovers += [name for name in private if (self.state / name).exists()]
         return leftovers + [str(path) for path in Path(self.environment["TMPDIR"]).iterdir()]
+
+    def exposed(self) -> list[str]:
+        """Return what other users of this machine can reach: open ports, and passwords in command lines and files."""
+        passwords = [password.encode() for password in vars(Passwords.load(self.state)).values()]
+        exposed = []
+        for process in marked_processes(self.state):
+            with contextlib.suppress(psutil.Error):
+                command = " ".join(process.cmdline())
+                exposed += [f"password in the command line {command}" for text in passwords if text in command.encode()]
+                for connection in process.net_connections():
+                    if connection.status == psutil.CONN_LISTEN and connection.laddr.ip != HOST:
+                        exposed.append(f"{command} listens on {connection.laddr.ip}:{connection.laddr.port}")
+        for folder, folders, files in os.walk(self.state):
+            folders[:] = [name for name in folders if Path(folder, name).stat().st_mode & 0o011]
+            for path in (Path(folder, name) for name in files):
+                if path.is_file() and path.stat().st_mode & 0o044:
+                    content = path.read_bytes()
+                    exposed += [f"password in {path}" for text in passwords if text in content]
+        return exposed
 
 
 @dataclass
