@@ -70,6 +70,12 @@ def test_catalog_shows_long_names(connection, sql):
     assert sorted(rows) == [[SCHEMA, TABLE, "id"], [SCHEMA, TABLE, COLUMN]]
 
 
+def test_a_union_with_other_names_keeps_long_names(connection):
+    sql = "select table_name as name from information_schema.tables where table_name = %s union all select proname from"
+    rows = names_and_rows(connection, f"{sql} pg_proc where proname = 'now'", TABLE)[1]
+    assert sorted(rows) == [[TABLE], ["now"]]
+
+
 def test_show_has_long_names(connection):
     assert names_and_rows(connection, f"show tables from schema dev.{SCHEMA}")[1][0][2] == TABLE
     assert names_and_rows(connection, f"show columns from table dev.{SCHEMA}.{TABLE}")[1][1][3] == COLUMN

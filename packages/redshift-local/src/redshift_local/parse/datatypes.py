@@ -25,7 +25,7 @@ def adapt(kind: exp.DataType) -> None:
         raise unsupported(f"type {name}", "it works on a cluster only")
     column = kind.parent if isinstance(kind.parent, exp.ColumnDef) else None
     if kind.this == _T.NAME and (column is None or isinstance(column.parent, exp.TableAlias)):
-        kind.set("this", _T.VARCHAR)  # PostgreSQL's has 63 bytes
+        kind.set("this", _T.TEXT)  # PostgreSQL's has 63 bytes
     if kind.this == _T.ARRAY:
         raise _unsupported(kind, "; a SUPER column holds arrays")
     if name := _ONLY_POSTGRES.get(kind.this):

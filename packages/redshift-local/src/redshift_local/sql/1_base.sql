@@ -17,11 +17,13 @@ END $$;
 -- Names of 64 to 127 bytes, by the short ones that PostgreSQL has (parse/longnames.py).
 CREATE TABLE IF NOT EXISTS pg_redshift.long_names (short text PRIMARY KEY, name text NOT NULL);
 GRANT SELECT ON pg_redshift.long_names TO PUBLIC;
-CREATE OR REPLACE FUNCTION pg_redshift.long_name(short text) RETURNS varchar LANGUAGE sql STABLE AS
+-- TEXT and not VARCHAR: the UNION of a VARCHAR and a NAME is a NAME in PostgreSQL, which cuts long names off.
+DROP FUNCTION IF EXISTS pg_redshift.long_name(text), pg_redshift.full_name(name), pg_redshift.current_schema() CASCADE;
+CREATE OR REPLACE FUNCTION pg_redshift.long_name(short text) RETURNS text LANGUAGE sql STABLE AS
 $$ SELECT coalesce((SELECT l.name FROM pg_redshift.long_names l WHERE l.short = $1), $1) $$;
 -- In two functions, because PostgreSQL inlines only the one without a subquery.
-CREATE OR REPLACE FUNCTION pg_redshift.full_name(name) RETURNS varchar LANGUAGE sql STABLE AS
-$$ SELECT CASE WHEN octet_length($1::text) < 60 THEN $1::varchar ELSE pg_redshift.long_name($1::text) END $$;
+CREATE OR REPLACE FUNCTION pg_redshift.full_name(name) RETURNS text LANGUAGE sql STABLE AS
+$$ SELECT CASE WHEN octet_length($1::text) < 60 THEN $1::text ELSE pg_redshift.long_name($1::text) END $$;
 -- In a text with names, such as the definition of a view.
 CREATE OR REPLACE FUNCTION pg_redshift.full_text(text) RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -36,7 +38,7 @@ BEGIN
     END IF;
     RETURN result;
 END $$;
-CREATE OR REPLACE FUNCTION pg_redshift.current_schema() RETURNS varchar LANGUAGE sql STABLE AS
+CREATE OR REPLACE FUNCTION pg_redshift.current_schema() RETURNS text LANGUAGE sql STABLE AS
 $$ SELECT pg_redshift.full_name(pg_catalog.current_schema()) $$;
 
 -- Stores a user's verifier in pg_authid. Only the user, superusers and CREATEROLE users can change it.

@@ -237,7 +237,7 @@ BEGIN
         pg_redshift.columns_of('pg_catalog.pg_class', 'relkind', 'CASE c.relkind WHEN ''m'' THEN ''v'' ELSE c.relkind END',
             'relname', 'pg_redshift.full_name(c.relname)'),
         pg_redshift.columns_of('pg_catalog.pg_class', 'relkind', '''r''::"char"', 'oid', 'pg_redshift.stored_as(c.oid)',
-            'relname', '(''mv_tbl__'' || pg_redshift.full_name(c.relname) || ''__0'')::varchar'));
+            'relname', '''mv_tbl__'' || pg_redshift.full_name(c.relname) || ''__0'''));
     EXECUTE format('CREATE VIEW pg_redshift.pg_attribute AS SELECT %1$s, %2$s FROM pg_catalog.pg_attribute c
         LEFT JOIN pg_redshift.storage s ON s.relation = c.attrelid
         WHERE NOT EXISTS (SELECT FROM pg_redshift.late_binding_views l WHERE l.view = c.attrelid) UNION ALL

@@ -14,7 +14,7 @@ SELECT (4000000000 + k.number)::oid AS oid, k.relation, c.relnamespace, c.relnam
        to_regclass(p.parts[4])::oid AS other, pg_redshift.numbers_of(to_regclass(p.parts[4])::oid, p.parts[5]) AS other_columns,
        coalesce(pg_redshift.full_name(replace(p.parts[1], '"', '')::name), pg_redshift.full_name(c.relname) || CASE p.parts[2] WHEN 'PRIMARY KEY' THEN ''
            ELSE '_' || replace(replace(pg_redshift.full_text(p.parts[3]), '"', ''), ', ', '_') END
-           || CASE p.parts[2] WHEN 'PRIMARY KEY' THEN '_pkey' WHEN 'UNIQUE' THEN '_key' ELSE '_fkey' END)::varchar AS name
+           || CASE p.parts[2] WHEN 'PRIMARY KEY' THEN '_pkey' WHEN 'UNIQUE' THEN '_key' ELSE '_fkey' END) AS name
 FROM pg_redshift.keys k JOIN pg_class c ON c.oid = k.relation
 CROSS JOIN LATERAL (SELECT regexp_match(k.definition,
     '^(?:CONSTRAINT (\S+) )?(PRIMARY KEY|UNIQUE|FOREIGN KEY) \(([^)]*)\)(?: REFERENCES ([^ (]+)(?: ?\(([^)]*)\))?)?') AS parts) p;
@@ -52,12 +52,12 @@ BEGIN
         'attname', 'pg_redshift.full_name(c.attname)'));
 END $$;
 CREATE VIEW pg_redshift.table_constraints AS
-SELECT current_database()::varchar AS constraint_catalog, pg_redshift.full_name(n.nspname) AS constraint_schema, k.name::varchar AS constraint_name,
+SELECT current_database()::varchar AS constraint_catalog, pg_redshift.full_name(n.nspname) AS constraint_schema, k.name AS constraint_name,
        current_database()::varchar AS table_catalog, pg_redshift.full_name(n.nspname) AS table_schema, pg_redshift.full_name(k.relname) AS table_name,
        k.kind::varchar AS constraint_type, 'NO'::varchar AS is_deferrable, 'NO'::varchar AS initially_deferred
 FROM pg_redshift.parsed_keys k JOIN pg_namespace n ON n.oid = k.relnamespace;
 CREATE VIEW pg_redshift.key_column_usage AS
-SELECT current_database()::varchar AS constraint_catalog, pg_redshift.full_name(n.nspname) AS constraint_schema, k.name::varchar AS constraint_name,
+SELECT current_database()::varchar AS constraint_catalog, pg_redshift.full_name(n.nspname) AS constraint_schema, k.name AS constraint_name,
        current_database()::varchar AS table_catalog, pg_redshift.full_name(n.nspname) AS table_schema, pg_redshift.full_name(k.relname) AS table_name,
        pg_redshift.full_name(a.attname) AS column_name, c.place::integer AS ordinal_position,
        CASE k.kind WHEN 'FOREIGN KEY' THEN c.place::integer END AS position_in_unique_constraint
