@@ -69,9 +69,9 @@ def test_page_can_be_used_with_the_keyboard_only(browser, large):
     browser.press("/", "Slash", 191)
     assert browser.run("document.activeElement.id") == "text"
     browser.press("z", "KeyZ", 90)
-    browser.wait_for("$('nodes-body').textContent.includes('Nothing matches')")
+    browser.wait_for("$('nodes-body').textContent.includes('No row matches')")
     browser.press("Backspace", "Backspace", 8)
-    browser.wait_for("!$('nodes-body').textContent.includes('Nothing matches')")
+    browser.wait_for("!$('nodes-body').textContent.includes('No row matches')")
     browser.run("document.querySelectorAll('#runs-body tbody button')[2].focus()")
     browser.press("Enter", "Enter", 13)
     assert browser.run("[document.activeElement.id, $('run').value]") == ["timeline-h", "2"]
