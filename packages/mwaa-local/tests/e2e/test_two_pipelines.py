@@ -216,7 +216,8 @@ def test_pipeline_writes_only_to_its_own_database(scene: Scene, runs: dict[str, 
 def test_audit_rows_match_dbts_results_in_local_execution_mode(scene: Scene, runs: dict[str, dict[str, Any]]) -> None:
     run_id = runs[SMALL]["dag_run_id"]
     expected = reported(scene.airflow, SMALL, run_id)
-    assert len({invocation for invocation, _, _ in expected}) > 2
+    # The audit task needed dbt in an earlier run only.
+    assert len({invocation for invocation, _, _ in expected}) >= 2
     with contextlib.closing(scene.second.connect()) as connection:
         assert audited(connection, "small_marts", run_id) == expected
 
