@@ -1,5 +1,6 @@
 """The commands of this package: `python -m mwaa_local --help`."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -94,17 +95,22 @@ def warehouse() -> None:
 
 
 @app.command()
-def aws() -> None:
+def aws(
+    with_parent: Annotated[
+        bool, typer.Option("--with-parent", help="Also stop when the process that started this one ends.")
+    ] = False,
+) -> None:
     """Serve AWS alone, in the foreground, until Ctrl-C.
 
     Everything is kept in memory.
     """
+    parent = os.getppid() if with_parent else None
     with checkout_settings() as settings:
         check_port(settings.aws_port, "LOCAL_AWS_PORT")
         # moto takes a second to import, and a wrong setting must fail at once.
         from mwaa_local.aws.server import serve
 
-        serve(settings)
+        serve(settings, parent)
 
 
 @app.command()

@@ -236,7 +236,7 @@ class Stack:
 
     def _aws(self, steps: Steps, passwords: Passwords) -> None:
         with steps.step("AWS: S3, Secrets Manager, SNS, Lambda"):
-            child = self._python("aws", "mwaa_local", "aws")
+            child = self._python("aws", "mwaa_local", "aws", "--with-parent")
             wait_for_line(child, "ready", 60)
             seed.seed(self.settings, passwords, HOST, self.settings.warehouse_port)
 

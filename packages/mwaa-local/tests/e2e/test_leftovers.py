@@ -3,8 +3,11 @@
 import contextlib
 import itertools
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +20,7 @@ from mwaa_local.mwaa.api import Airflow
 from mwaa_local.processes import MARK, lock_holder, marked_processes
 from mwaa_local.settings import REPOSITORY, Passwords
 from mwaa_local.testing.checkout import Checkout, copy_repository, error_message, new_checkout
+from mwaa_local.testing.scene import wait
 from mwaa_release.bucket import Bucket
 
 DAG = "flights_pipeline"
@@ -124,6 +128,20 @@ def test_stopped_up_leaves_no_processes_or_files(checkout: Checkout) -> None:
         assert running.end() == 130
         assert running.stderr in ("Stopped.\n", "")
         assert checkout.leftovers() == []
+
+
+@pytest.mark.slow
+def test_tests_that_are_stopped_leave_nothing(tmp_path: Path) -> None:
+    test = "def test_one(aws, redshift): open('started', 'w').close(); __import__('time').sleep(600)"
+    (tmp_path / "test_sleeping.py").write_text(test)
+    command = [sys.executable, "-m", "pytest", "-n", "1", "--rootdir=.", "--basetemp=data"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, process_group=0) as process:
+        wait(lambda: (tmp_path / "started").exists(), 120)
+        processes = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(8) == 2
+    assert len(processes) >= 5
+    wait(lambda: not [left for left in processes if left.is_running() and left.status() != "zombie"], 5)
 
 
 # --- make up --------------------------------------------------------------------------------------------------------

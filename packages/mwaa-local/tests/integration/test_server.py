@@ -20,6 +20,7 @@ from botocore.exceptions import BotoCoreError
 from mwaa_local.aws.seed import seed
 from mwaa_local.settings import REPOSITORY, Passwords
 from mwaa_local.testing.aws import running_aws
+from redshift_local.pytest_plugin import free_port
 
 
 @pytest.mark.parametrize("addressing", ["path", "virtual", "auto"])
@@ -89,6 +90,20 @@ def test_stand_in_stops_within_seconds_and_leaves_nothing(tmp_path, number):
         assert not waiting.is_alive()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["aws.log", "passwords"]
     assert "Traceback" not in (tmp_path / "aws.log").read_text()
+
+
+def test_stand_in_stops_when_its_parent_is_killed(tmp_path):
+    code = (
+        "import subprocess, sys, time;"
+        "subprocess.Popen([sys.executable, '-m', 'mwaa_local', 'aws', '--with-parent'], stdout=sys.stdout);"
+        "time.sleep(100)"
+    )
+    environment = {**os.environ, "LOCAL_DIR": str(tmp_path), "LOCAL_AWS_PORT": str(free_port())}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE) as parent:
+        assert b"ready" in parent.stdout.readline()
+        (child,) = psutil.Process(parent.pid).children()
+        parent.kill()
+        child.wait(10)
 
 
 def _sleeping_function() -> bytes:

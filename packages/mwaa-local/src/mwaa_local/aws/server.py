@@ -1,9 +1,13 @@
 """The HTTP server of the AWS stand-in. It answers Lambda's Invoke, MWAA and some other calls itself; moto the rest."""
 
 import io
+import os
 import re
+import signal
 import sys
 import tempfile
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -72,8 +76,15 @@ class Application:
         return denied
 
 
-def serve(settings: Settings) -> None:
-    """Serve on `settings.aws_port` until a signal stops the process. Leaves no process and no file behind."""
+def serve(settings: Settings, parent: int | None) -> None:
+    """Serve on `settings.aws_port` until a signal stops the process. Leaves no process and no file behind.
+
+    Args:
+        settings: port of the stand-in.
+        parent: process ID of the parent; if given, the stand-in also stops when the parent ends.
+    """
+    if parent:
+        threading.Thread(target=_stop_with, args=(parent,), daemon=True).start()
     with tempfile.TemporaryDirectory(prefix="local-aws-") as folder:
         functions = Functions(Path(folder), settings.aws_environment())
         server = make_server(
@@ -91,3 +102,9 @@ def serve(settings: Settings) -> None:
             with uninterrupted():
                 functions.close()
                 sys.stdout.flush()
+
+
+def _stop_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -55,7 +55,7 @@ def running_aws(state: Path, airflow_port: int = 1) -> Iterator[Aws]:
     ports = {"LOCAL_AWS_PORT": str(port), "LOCAL_AIRFLOW_PORT": str(airflow_port)}
     with open(state / "aws.log", "ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mwaa_local", "aws"],
+            [sys.executable, "-m", "mwaa_local", "aws", "--with-parent"],
             cwd=REPOSITORY,
             env={**os.environ, **ports, "LOCAL_DIR": str(state), "TMPDIR": str(state)},
             stdout=subprocess.PIPE,

@@ -1,5 +1,7 @@
 """pytest fixtures of the stand-ins, available wherever this package is installed."""
 
+from xdist.workermanage import NodeManager
+
 from mwaa_local.testing.airflow import airflow_python
 from mwaa_local.testing.aws import aws
 from mwaa_local.testing.browser import browser
@@ -7,3 +9,6 @@ from mwaa_local.testing.buckets import contents, live_release, s3
 from mwaa_local.testing.stacks import stacks
 
 __all__ = ["airflow_python", "aws", "browser", "contents", "live_release", "s3", "stacks"]
+
+# After Ctrl-C, xdist waits 10 seconds for tests to end. The servers that they have started stop with them.
+NodeManager.EXIT_TIMEOUT = 3
