@@ -148,6 +148,11 @@ def _shared_credentials(pipelines: list[Pipeline]) -> dict[str, str]:
             owner = owners.setdefault((setting, value), pipeline.dag_name)
             if value and owner != pipeline.dag_name:
                 rejected[pipeline.dag_name] = f"{setting}: {value!r} is already used by pipeline {owner}"
+    for pipeline in pipelines:
+        for name, secret in pipeline.secret_env.items():
+            owner = owners.get(("secret_name", secret), pipeline.dag_name)
+            if owner != pipeline.dag_name:
+                rejected[pipeline.dag_name] = f"secret_env.{name}: {secret!r} is the login of pipeline {owner}"
     return rejected
 
 

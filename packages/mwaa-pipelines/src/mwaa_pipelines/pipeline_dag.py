@@ -247,6 +247,7 @@ class PipelineDag:
             profile_mapping=RedshiftProfileMapping(
                 conn_id=self.settings.redshift_connection_id,
                 secret_name=self.settings.secret_name,
+                secret_env=self.settings.secret_env,
                 profile_args={
                     "dbname": self.settings.target_database,
                     "schema": self.settings.target_schema,

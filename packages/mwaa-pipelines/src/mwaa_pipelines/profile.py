@@ -5,6 +5,7 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +34,24 @@ class RedshiftProfileMapping(RedshiftUserPasswordProfileMapping):
     A password reaches dbt through the environment of its process; the profile only names the variable.
     """
 
-    def __init__(self, conn_id: str, secret_name: str | None, profile_args: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        conn_id: str,
+        secret_name: str | None,
+        profile_args: dict[str, Any],
+        secret_env: Mapping[str, str] | None = None,
+    ) -> None:
         """Store the names. Nothing is fetched.
 
         Args:
             conn_id: the Airflow connection.
             secret_name: the secret, `{"username": …, "password": …}`; None if the connection has the login.
             profile_args: further keys of the dbt profile, `schema` among them.
+            secret_env: further secrets, by the environment variable in which dbt gets the text.
         """
         super().__init__(conn_id=conn_id, profile_args=profile_args)
         self.secret_name = secret_name
+        self.secret_env = dict(secret_env or {})
 
     @property
     def conn(self) -> Any:
@@ -86,11 +95,21 @@ class RedshiftProfileMapping(RedshiftUserPasswordProfileMapping):
 
     @property
     def env_vars(self) -> dict[str, str]:
-        """Environment variables for dbt: the password, or the AWS config file with the role."""
+        """Environment variables for dbt: those of `secret_env`, and the password or the AWS config file with the role.
+
+        Raises:
+            PipelineError: a secret cannot be read, or has no text.
+        """
         extra = self.conn.extra_dejson
+        variables = {}
+        for name, secret in self.secret_env.items():
+            variables[name] = _secret_text(secret, f"secret_env.{name}", self.conn_id, extra)
+            if not variables[name]:
+                raise PipelineError(f"the secret {secret!r} (setting secret_env.{name}) has no text. Store one")
         if not extra.get("iam"):
-            return super().env_vars
-        return {"AWS_CONFIG_FILE": str(_aws_config(self.conn_id, extra))} if extra.get("role_arn") else {}
+            return variables | super().env_vars
+        config = {"AWS_CONFIG_FILE": str(_aws_config(self.conn_id, extra))} if extra.get("role_arn") else {}
+        return variables | config
 
     def _complete(self, connection: Any) -> None:
         extra = connection.extra_dejson
@@ -174,7 +193,7 @@ def _aws_config(conn_id: str, extra: dict[str, Any]) -> Path:
     return path
 
 
-def _login(secret_name: str, conn_id: str, extra: dict[str, Any]) -> tuple[str, str]:
+def _secret_text(secret_name: str, setting: str, conn_id: str, extra: dict[str, Any]) -> str:
     # Imported here because parsing a DAG file does not need them.
     import boto3
     import botocore.session
@@ -190,9 +209,14 @@ def _login(secret_name: str, conn_id: str, extra: dict[str, Any]) -> tuple[str, 
         text = client.get_secret_value(SecretId=secret_name).get("SecretString", "")
     except (BotoCoreError, ClientError) as error:
         raise PipelineError(
-            f"the secret {secret_name!r} (setting secret_name) cannot be read from Secrets Manager: {error}"
+            f"the secret {secret_name!r} (setting {setting}) cannot be read from Secrets Manager: {error}"
         ) from None
     mask_secret(text)
+    return text
+
+
+def _login(secret_name: str, conn_id: str, extra: dict[str, Any]) -> tuple[str, str]:
+    text = _secret_text(secret_name, "secret_name", conn_id, extra)
     try:
         secret = json.loads(text)
         username, password = secret["username"], secret["password"]

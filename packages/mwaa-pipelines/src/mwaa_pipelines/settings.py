@@ -120,6 +120,11 @@ class Pipeline(BaseModel):
         description="Environment variables for dbt's env_var(), also when a release is built. Not for secrets: "
         "everyone who can read the repository or Airflow sees the values.",
     )
+    secret_env: dict[EnvironmentVariable, Text] = Field(
+        {},
+        description="Secrets Manager secrets, by the environment variable for dbt's env_var(). A task reads them when "
+        "it runs. If a model uses a value, it is in the compiled SQL.",
+    )
     threads: int = Field(4, ge=1, le=32, description="Number of models that dbt builds in parallel.")
     execution_mode: Literal["watcher", "local"] = Field(
         "watcher",
@@ -175,7 +180,9 @@ class Pipeline(BaseModel):
     @model_validator(mode="after")
     def _env_has_no_secrets(self) -> "Pipeline":
         if secrets := [name for name in self.env if name.startswith("DBT_ENV_SECRET_")]:
-            raise ValueError(f"env: {secrets[0]} is a secret by its name, and everyone can read this file. Remove it")
+            raise ValueError(f"env: {secrets[0]} is a secret by its name, but everyone can read env. Use secret_env")
+        if both := sorted(set(self.env) & set(self.secret_env)):
+            raise ValueError(f"secret_env: {both[0]} is also in env. Remove one of them")
         return self
 
     @model_validator(mode="after")

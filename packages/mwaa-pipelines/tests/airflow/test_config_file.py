@@ -56,6 +56,7 @@ def test_settings_have_their_documented_defaults(tmp_path: Path) -> None:
         "exclude": (),
         "vars": {},
         "env": {},
+        "secret_env": {},
         "threads": 4,
         "execution_mode": "watcher",
         "test_behavior": "after_each",
@@ -132,6 +133,7 @@ def test_entry_must_be_a_mapping(tmp_path: Path, entry: str) -> None:
         ("exclude: ['-f']", ("exclude.0", "match pattern")),
         ("exclude: ['']", ("exclude.0", "match pattern")),
         ("env: {DBT_ENV_SECRET_KEY: x}", ("env: DBT_ENV_SECRET_KEY is a secret by its name",)),
+        ("env: {KEY: x}\n    secret_env: {KEY: shop/key}", ("secret_env: KEY is also in env",)),
         ("env: {A-B: x}", ("env.A-B", "match pattern")),
         ("env: {A: 1}", ("env.A", "valid string")),
         ("vars: [a]", ("vars", "valid dictionary")),
@@ -204,6 +206,12 @@ def test_pipelines_cannot_share_credentials(tmp_path: Path, setting: str) -> Non
     text = yaml.safe_dump(content)
     messages = problems(tmp_path, text, good=("one", "three"))
     assert messages == [f"pipeline two: {setting}: 'somebodys' is already used by pipeline one"]
+
+
+def test_login_of_another_pipeline_is_not_a_variable(tmp_path: Path) -> None:
+    lines = {"one": "secret_name: one/dbt_user", "two": "secret_env: {KEY: one/dbt_user}"}
+    messages = problems(tmp_path, entries("one", "two", **lines), good=("one",))
+    assert messages == ["pipeline two: secret_env.KEY: 'one/dbt_user' is the login of pipeline one"]
 
 
 def test_pipelines_without_secret_are_valid(tmp_path: Path) -> None:

@@ -48,6 +48,20 @@ def test_creating_a_profile_mapping_sends_no_request(monkeypatch: pytest.MonkeyP
     assert (profile_mapping.conn_id, profile_mapping.secret_name) == ("flights_redshift", "flights/dbt_user")
 
 
+def test_secrets_reach_dbt_in_the_variables_that_the_pipeline_names(redshift: str) -> None:
+    client = boto3.client("secretsmanager")
+    client.create_secret(Name="shop/key", SecretString="k3y-of-the-shop")
+    try:
+        profile_mapping = RedshiftProfileMapping("flights_redshift", redshift, dict(PROFILE), {"SHOP_KEY": "shop/key"})
+        assert profile_mapping.env_vars.pop("SHOP_KEY") == "k3y-of-the-shop"
+        assert redact("token k3y-of-the-shop") == "token ***"
+        assert len(profile_mapping.env_vars) == 2
+    finally:
+        client.delete_secret(SecretId="shop/key", ForceDeleteWithoutRecovery=True)
+    with pytest.raises(PipelineError, match=r"^the secret 'shop/key' \(setting secret_env\.SHOP_KEY\) cannot be read"):
+        profile_mapping.env_vars  # noqa: B018
+
+
 def test_rotated_secret_is_used_by_the_next_task(redshift: str) -> None:
     assert list(mapping().env_vars.values()) == ["Pa55-one"]
     put_secret('{"username": "dbt_user_clone", "password": "Pa55-two"}')

@@ -101,7 +101,10 @@ def _env_hint(project: Path, environment: Mapping[str, str]) -> str:
         for name in set(_ENV_VAR.findall(path.read_text(encoding="utf-8", errors="replace")))
         if name not in environment
     )
-    advice = "\nSet these variables in `env:` of the pipeline in pipelines.yml, or give env_var() a default:"
+    advice = (
+        "\nSet these variables in `env:` of the pipeline in pipelines.yml (secrets: in `secret_env:`), or give "
+        "env_var() a default:"
+    )
     return "\n".join([advice, *uses])
 
 

@@ -1,5 +1,6 @@
 """Reads `dags/pipelines.yml` for commands that run without Airflow."""
 
+import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -89,20 +90,32 @@ def pipelines_by_project(path: Path, projects: Collection[str], complete: bool) 
 
 
 def dbt_environment(pipelines: Iterable[Pipeline]) -> dict[str, str]:
-    """Return the variables that dbt needs to parse a project: `env` of its pipelines. The first one decides."""
+    """Return the variables that dbt needs to parse a project: `env` of its pipelines. The first one decides.
+
+    Those of `secret_env` have no value here, because nothing that dbt parses can depend on a secret.
+    """
     environment: dict[str, str] = {}
     for pipeline in pipelines:
-        environment = {**pipeline.env, **environment}
+        environment = {**dict.fromkeys(pipeline.secret_env, "not-set"), **pipeline.env, **environment}
     return environment
 
 
 def project_environment(project: Path, path: Path = PIPELINES) -> dict[str, str]:
-    """Return `dbt_environment` of a project in this repository. Nothing if the pipelines file is unusable."""
+    """Return `dbt_environment` of a project in this repository, without secrets that this process has already.
+
+    If the pipelines file is unusable, there is nothing to return.
+    """
     try:
         name = project_name(project)
-        return dbt_environment(entry for entry in read_pipelines(path).pipelines if entry.project_name == name)
+        pipelines = [entry for entry in read_pipelines(path).pipelines if entry.project_name == name]
     except (PipelineError, BuildError, SetupError):
         return {}
+    secrets = {variable for entry in pipelines for variable in entry.secret_env}
+    return {
+        variable: value
+        for variable, value in dbt_environment(pipelines).items()
+        if variable not in secrets or variable not in os.environ
+    }
 
 
 def _read(path: Path) -> PipelinesFile:

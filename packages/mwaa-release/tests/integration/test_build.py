@@ -342,6 +342,6 @@ def test_variables_without_a_value_are_listed_and_come_from_the_entry(toy_reposi
     assert lines[-2:] == ["  LAYER: models/layered.sql", "  REGION: models/regional.sql"]
     entry = "{dag_name: daily, project_name: toy, redshift_connection_id: c, target_database: dev, target_schema: s"
     pipelines = toy_repository / "dags" / "pipelines.yml"
-    pipelines.write_text(f"pipelines:\n  - {entry}, env: {{LAYER: gold, REGION: eu}}}}\n")
+    pipelines.write_text(f"pipelines:\n  - {entry}, env: {{LAYER: gold}}, secret_env: {{REGION: eu/key}}}}\n")
     (release,) = build(tmp_path / "out", repository=toy_repository).releases
     assert "selections/pipelines/daily.json" in {file.path for file in release.files}
