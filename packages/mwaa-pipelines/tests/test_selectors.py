@@ -45,7 +45,10 @@ FILES = {
     "models/marts/fct.sql": "select 1 as id from {{ ref('orders') }} join {{ ref('stg_items') }} using (id)",
     "models/marts/dim.sql": "select * from {{ ref('shared') }}",
     "models/marts/dim_v2.sql": "select * from {{ ref('shared') }}",
-    "models/marts/night.sql": "{{ config(tags=['night_only'], materialized='view') }} select * from {{ ref('fct') }}",
+    "models/marts/late night/more properties.yml": """
+        models: [{name: night, columns: [{name: id, data_tests: [unique]}]}]""",
+    "models/marts/late night/night.sql": """
+        {{ config(tags=['night_only'], materialized='view') }} select * from {{ ref('fct') }}""",
     "models/properties.yml": """
         groups: [{name: finance, owner: {name: f}}]
         sources: [{name: raw, tables: [{name: orders, columns: [{name: id, data_tests: [not_null]}]}]}]

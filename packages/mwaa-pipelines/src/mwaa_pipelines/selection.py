@@ -6,6 +6,7 @@ Cosmos does not know all of dbt's selectors, and reads some of them differently.
 """
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -75,9 +76,14 @@ def exact_selector(node: Any) -> str:
     resource_type = getattr(node.resource_type, "value", node.resource_type)
     return ",".join(
         (
-            f"fqn:{'.'.join(node.fqn)}",
+            f"fqn:{_plain('.'.join(node.fqn))}",
             f"package:{node.package_name}",
             f"resource_type:{resource_type}",
-            f"file:{PurePosixPath(node.original_file_path).name}",
+            f"file:{_plain(PurePosixPath(node.original_file_path).name)}",
         )
     )
+
+
+def _plain(text: str) -> str:
+    """Replace characters with a meaning in selectors, such as the space of a folder's name, by dbt's wildcard."""
+    return re.sub(r"[^\w.\-]", "?", text)
