@@ -199,11 +199,11 @@ def _test_parents(test: str, parents: Mapping[str, Sequence[str]], selected: Col
 
 def _selected_ancestors(name: str, parents: Mapping[str, Sequence[str]], selected: Collection[str]) -> list[str]:
     """Return the nearest selected nodes upstream. dbt keeps the order of nodes with an unselected node between them."""
-    ancestors, pending = set(), list(parents[name])
+    visited: set[str] = set()
+    pending = list(parents[name])
     while pending:
         parent = pending.pop()
-        if parent in selected:
-            ancestors.add(parent)
-        else:
-            pending += parents.get(parent, [])
-    return sorted(ancestors)
+        if parent not in visited:
+            visited.add(parent)
+            pending += [] if parent in selected else parents.get(parent, [])
+    return sorted(visited.intersection(selected))

@@ -83,6 +83,17 @@ def test_order_is_kept_across_unselected_nodes(tmp_path: Path) -> None:
     assert nodes["model.shop.orders"]["depends_on"] == {"nodes": ["seed.shop.items"]}
 
 
+def test_many_paths_through_unselected_nodes_are_followed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [node("model.shop.first")]
+    for number in range(60):
+        parents = [entry["unique_id"] for entry in nodes[-2:]]
+        nodes += [node(f"model.shop.{side}{number}", *parents) for side in ("left", "right")]
+    nodes.append(node("model.shop.last", *[entry["unique_id"] for entry in nodes[-2:]]))
+    monkeypatch.setitem(MANIFEST, "nodes", {entry["unique_id"]: entry for entry in nodes})
+    content = written(tmp_path, pipeline(), "model.shop.first", "model.shop.last")
+    assert content["nodes"]["model.shop.last"]["depends_on"] == {"nodes": ["model.shop.first"]}
+
+
 def test_tests_without_a_selected_model_have_a_task(tmp_path: Path) -> None:
     """Cosmos creates a task for each test that reads several nodes."""
     nodes = written(tmp_path, pipeline(), "model.shop.orders", "test.shop.not_null_orders", "test.shop.source_rows")
