@@ -24,7 +24,7 @@ def rewrite(tree: exp.Expr) -> None:
     recursive = {id(cte) for node in tree.find_all(exp.With) if node.args.get("recursive") for cte in node.expressions}
     for select in list(tree.find_all(exp.Select)):
         query: exp.Expr = select
-        while isinstance(query.parent, (exp.SetOperation, exp.Subquery)) and not isinstance(query, exp.CTE):
+        while isinstance(query.parent, (exp.SetOperation, exp.Subquery)):
             query = query.parent
         branches = [select] if query is select else _branches(query)
         owner = query.parent
