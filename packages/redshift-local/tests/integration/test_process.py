@@ -127,6 +127,15 @@ def test_start_does_not_change_folders_above_the_state_folder(user, name):
         shutil.rmtree(private)
 
 
+@pytest.mark.parametrize("user", USERS)
+def test_server_user_has_access_to_programs_in_private_folders(user, tmp_path):
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    program = shutil.copy(shutil.which("true"), private / "program")
+    # It asks by access(), as initdb does.
+    assert subprocess.run([*USERS[user], shutil.which("test"), "-x", program], check=False).returncode == 0
+
+
 def test_socket_folder_of_another_user_is_refused(state, tmp_path):
     server = Postgres(state / "warehouse")
     server.socket_folder.symlink_to(tmp_path)

@@ -39,6 +39,8 @@ _BACK_POINTER = "state_folder"
 # its programs. Otherwise, those folders would have to be opened to everybody.
 AS_NOBODY = ("setpriv", "--reuid=nobody", "--clear-groups", "--no-new-privs")
 AS_NOBODY += ("--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override")
+# initdb asks by access(), for which Linux otherwise ignores the capabilities of users that are not root.
+AS_NOBODY += ("--securebits=+no_setuid_fixup",)
 
 SETTINGS = {
     "listen_addresses": "",
