@@ -147,12 +147,12 @@ def wait_for_line(child: Child, text: str, seconds: float) -> None:
         time.sleep(0.05)
 
 
-def stop(children: list[Child]) -> None:
-    """Stop processes and their groups, the last one first. Kill those that do not end in time."""
+def stop(children: list[Child], seconds: float | None = None) -> None:
+    """Stop processes and their groups, the last one first. Kill those that have not ended after `seconds`."""
     for child in reversed(children):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.process.pid, signal.SIGTERM)
-    until = time.monotonic() + _GRACE_SECONDS
+    until = time.monotonic() + (_GRACE_SECONDS if seconds is None else seconds)
     for child in reversed(children):
         try:
             child.process.wait(max(0.0, until - time.monotonic()))

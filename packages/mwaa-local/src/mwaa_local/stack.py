@@ -217,9 +217,10 @@ class Stack:
     def _stop_processes(self) -> None:
         if self._mwaa:
             self._mwaa.stop_copying()
-        stop((self._mwaa.children if self._mwaa else []) + self.children)
-        if self._mwaa:
+            # The scheduler would wait for its tasks.
+            stop(self._mwaa.children, seconds=1)
             self._mwaa.stop_database()
+        stop(self.children)
         clean(self.settings)
 
     def _python(self, name: str, module: str, *arguments: str) -> Child:

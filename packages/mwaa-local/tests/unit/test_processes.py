@@ -59,14 +59,20 @@ def test_sweep_leaves_other_checkouts_alone(marked: Path) -> None:
         other.wait()
 
 
-def test_stop_kills_a_process_that_ignores_sigterm(marked: Path) -> None:
+@pytest.mark.parametrize(("grace", "seconds"), [(0.2, None), (60, 0.2)])
+def test_stop_kills_a_process_that_ignores_sigterm(
+    marked: Path, monkeypatch: pytest.MonkeyPatch, grace: float, seconds: float | None
+) -> None:
+    monkeypatch.setattr(processes, "_GRACE_SECONDS", grace)
     resists = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
     )
     child = spawn("stubborn", [sys.executable, "-c", resists], base_environment(), marked / "log")
     _wait(child, "up")
-    processes.stop([child])
+    started = time.monotonic()
+    processes.stop([child], seconds)
     assert child.process.returncode == -9
+    assert time.monotonic() - started < 30
 
 
 def test_ended_process_error_includes_the_end_of_its_log(tmp_path: Path) -> None:

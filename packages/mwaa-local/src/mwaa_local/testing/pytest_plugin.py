@@ -11,4 +11,4 @@ from mwaa_local.testing.stacks import stacks
 __all__ = ["airflow_python", "aws", "browser", "contents", "live_release", "s3", "stacks"]
 
 # After Ctrl-C, xdist waits 10 seconds for tests to end. The servers that they have started stop with them.
-NodeManager.EXIT_TIMEOUT = 3
+NodeManager.EXIT_TIMEOUT = 1
