@@ -167,13 +167,25 @@ def test_results_of_a_killed_dbt_are_recovered(built, dbt, database, chain, stor
         assert row["rows_affected"] is None
 
 
+def postgres(database) -> psycopg.Connection:
+    """Connect to PostgreSQL behind the warehouse."""
+    server = Postgres(database.warehouse.state / "warehouse")
+    return psycopg.connect(server.conninfo("dev"), autocommit=True)
+
+
+def waiting_statements(database) -> int:
+    """Return the number of statements that wait for a lock."""
+    with postgres(database) as connection:
+        return connection.execute("select count(*) from pg_locks where not granted").fetchone()[0]
+
+
 def test_results_that_end_after_an_interrupt_are_recovered(built, dbt, database, gated, stored_results):
     """dbt writes run_results.json, and then cancels the nodes that are running, which Airflow's sensors see end."""
     with closing(database.warehouse.connect()) as holder:
         holder.cursor().execute("lock landing.gate")
         running = dbt.begin("run", "--threads", "4", "--select", gated, environment=JSON)
         log = running.folder / "dbt.log"
-        wait_for(lambda: log.exists() and log.read_text().count("select * from landing.gate") >= 3)
+        wait_for(lambda: waiting_statements(database) == 3)
         running.process.send_signal(signal.SIGINT)
         interrupted = running()
     logged = {f"gated_{n}" for n in range(3)}
@@ -193,6 +205,7 @@ create trigger hold before insert on analytics.audit_table
 """
 
 
+@pytest.mark.slow
 def test_parallel_recoveries_write_rows_once(built, dbt, database, chain, stored_results):
     """As when Airflow loses the audit task and starts it again while its dbt is still running."""
     database.run("revoke insert on analytics.audit_table from dbt_user")
@@ -201,14 +214,12 @@ def test_parallel_recoveries_write_rows_once(built, dbt, database, chain, stored
     finally:
         database.run("grant insert on analytics.audit_table to dbt_user")
     variables = stored_results(failed.target)
-    postgres = Postgres(database.warehouse.state / "warehouse").conninfo("dev")
-    with psycopg.connect(postgres, autocommit=True) as holder:
+    with postgres(database) as holder:
         holder.execute(HELD_INSERT.format(failed.invocation_id))
         try:
             holder.execute("select pg_advisory_lock(1)")
             both = [dbt.begin("run", "--select", "tag:audit", environment=variables) for _ in range(2)]
-            waiting = "select count(*) from pg_locks where not granted"
-            wait_for(lambda: holder.execute(waiting).fetchone() == (2,))
+            wait_for(lambda: waiting_statements(database) == 2)
             holder.execute("select pg_advisory_unlock(1)")
             for finished in (running() for running in both):
                 assert finished.code == 0, finished.output

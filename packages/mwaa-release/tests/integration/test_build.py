@@ -123,6 +123,7 @@ def package_index(tmp_path, monkeypatch) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_wheels_of_both_pin_lists_are_built_on_request(toy_repository, tmp_path, package_index, bucket):
     (toy_repository / "startup.sh").write_text("# pins: begin (x)\ndbt-toy==1.0 ; python_version >= '3'\n# pins: end\n")
     (toy_repository / "requirements.txt").write_text("# Comment\ncosmos-toy==2.0\n")
@@ -225,6 +226,7 @@ def test_second_project_is_released_and_its_manifest_works_as_dbt_state(toy_repo
     assert run.stdout.split() == ["toy.second"], run.stdout + run.stderr
 
 
+@pytest.mark.slow
 def test_local_dbt_packages_are_part_of_the_release(toy_repository, tmp_path):
     project = toy_repository / "dbt_project"
     for name, text in {
@@ -248,6 +250,7 @@ def test_local_dbt_packages_are_part_of_the_release(toy_repository, tmp_path):
     assert (project / "dbt_packages" / "money").lstat().st_mtime_ns != installed
 
 
+@pytest.mark.slow
 def test_packages_can_come_from_a_private_hub_with_a_token(toy_repository, tmp_path, monkeypatch):
     requested_paths = []
 
