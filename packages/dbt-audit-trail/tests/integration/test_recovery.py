@@ -179,6 +179,7 @@ def waiting_statements(database) -> int:
         return connection.execute("select count(*) from pg_locks where not granted").fetchone()[0]
 
 
+@pytest.mark.slow
 def test_results_that_end_after_an_interrupt_are_recovered(built, dbt, database, gated, stored_results):
     """dbt writes run_results.json, and then cancels the nodes that are running, which Airflow's sensors see end."""
     with closing(database.warehouse.connect()) as holder:

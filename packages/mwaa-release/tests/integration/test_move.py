@@ -200,11 +200,12 @@ def test_ctrl_c_prints_where_the_pipeline_is_on(scene: Scene) -> None:
         text=True,
     )
     unfinished_before = scene.blue.unfinished
-    deadline = time.monotonic() + 30
-    while scene.blue.unfinished == unfinished_before and time.monotonic() < deadline:
+    deadline = time.monotonic() + 120
+    while scene.blue.unfinished == unfinished_before:
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
     assert f"Error: interrupted; {DAG} is still on in {scene.names[0]}; nothing changed" in output
     assert "Traceback" not in output
