@@ -56,6 +56,7 @@ def _live_release(checkout: Checkout) -> bytes | None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("default_hangup")
 @pytest.mark.parametrize(
     ("number", "moment"),
     [

@@ -111,7 +111,7 @@ def test_start_fresh_changes_nothing_without_confirmation(template, tmp_path, an
     assert changed(folder) == ""
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("default_hangup")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=["Ctrl-C", "closed terminal"])
 def test_start_fresh_that_is_stopped_leaves_nothing(template, tmp_path, number):
     folder, temporary = clone(template, tmp_path / "clone"), tmp_path / "temporary"
