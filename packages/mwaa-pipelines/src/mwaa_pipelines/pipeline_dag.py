@@ -24,6 +24,7 @@ from mwaa_pipelines.documentation import documentation
 from mwaa_pipelines.parameters import prepare, run_parameters
 from mwaa_pipelines.profile import RedshiftProfileMapping
 from mwaa_pipelines.release import Release, release_tag
+from mwaa_pipelines.reporting import ENVIRONMENT
 from mwaa_pipelines.results import push_error, push_results
 from mwaa_pipelines.run_alerts import alert_of_timeout, deadline
 from mwaa_pipelines.run_outcome import ALERT, check_dbt
@@ -268,9 +269,7 @@ class PipelineDag:
                 "DBT_RELEASE_ID": self.release.release_id,
                 # Airflow sets the other AIRFLOW_CTX_ variables.
                 "AIRFLOW_CTX_LOG_URL": "{{ ti.log_url }}",
-                # unwritten_rows reads the log, which must be one JSON file.
-                "DBT_LOG_FORMAT_FILE": "json",
-                "DBT_LOG_FILE_MAX_BYTES": "0",
+                **ENVIRONMENT,
                 # CI ran the unit tests, which test code and not data. Those of an incremental model also need its
                 # table, which does not exist before the first run.
                 "DBT_EXCLUDE_RESOURCE_TYPES": "unit_test",

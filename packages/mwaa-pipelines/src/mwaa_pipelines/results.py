@@ -5,8 +5,11 @@ dbt_check reads them, so it needs no database query and no file that workers sha
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
+
+from mwaa_pipelines.reporting import LOG, RUN_RESULTS
 
 RESULTS_KEY = "dbt_results"
 ERROR_KEY = "task_error"
@@ -14,6 +17,8 @@ ERROR_KEY = "task_error"
 LAST_WORDS_KEY = "dbt_last_words"
 # An alert shows one line for each node, but a database error can be a page long.
 MESSAGE_CHARACTERS = 500
+# "Database Error in model x (models/x.sql)", "Compilation Error", "shop.on-run-end.0 failed, error:".
+_HEADING = re.compile(r"[\w ]+ Error( in .*)?|.* failed, error:")
 
 log = logging.getLogger(__name__)
 
@@ -21,12 +26,11 @@ log = logging.getLogger(__name__)
 def first_error_line(message: str | None) -> str:
     """Return the line of dbt's message that contains the error, at most 500 characters.
 
-    dbt starts with a heading ("Database Error in model x (models/x.sql)"); the database's message follows.
+    dbt starts with headings; the database's message follows.
     """
     lines = [line.strip() for line in (message or "").splitlines() if line.strip()]
-    if len(lines) > 1 and " Error in " in lines[0]:
-        lines = lines[1:]
-    return lines[0][:MESSAGE_CHARACTERS] if lines else ""
+    causes = [line for line in lines if not _HEADING.fullmatch(line)] or lines
+    return causes[0][:MESSAGE_CHARACTERS] if causes else ""
 
 
 def push_results(project_dir: str, context: Any) -> None:
@@ -38,11 +42,11 @@ def push_results(project_dir: str, context: Any) -> None:
     """
     # An exception here would hide dbt's own error.
     try:
-        results = Path(project_dir) / "target" / "run_results.json"
+        results = Path(project_dir) / RUN_RESULTS
         if not results.is_file():
             log.warning("dbt ended before it ran a node; its error message is above")
             # Pushed even if it is empty: it shows that dbt ended before its task did.
-            error = _last_words(Path(project_dir) / "logs" / "dbt.log")
+            error = _last_words(Path(project_dir) / LOG)
             context["ti"].xcom_push(key=LAST_WORDS_KEY, value=error or "")
             return
         content = json.loads(results.read_text())
@@ -68,7 +72,7 @@ def push_results(project_dir: str, context: Any) -> None:
 
 
 def _last_words(path: Path) -> str | None:
-    """Return the last error in dbt's log, which has one JSON event in each line (DBT_LOG_FORMAT_FILE)."""
+    """Return the last error in dbt's log, which has one JSON event in each line."""
     try:
         errors = [line for line in path.read_text(errors="replace").splitlines() if '"level": "error"' in line]
         message = json.loads(errors[-1])["info"]["msg"].removeprefix("Encountered an error:")

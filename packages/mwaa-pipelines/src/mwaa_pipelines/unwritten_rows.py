@@ -34,6 +34,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mwaa_pipelines.reporting import LOG, RUN_RESULTS
+
 # Airflow's configuration option dbt.kept_results: s3://<bucket>/<prefix>.
 KEPT_RESULTS = "AIRFLOW__DBT__KEPT_RESULTS"
 # Results are passed in environment variables. Linux limits one to 131,072 bytes, and all of them to about 2 MB.
@@ -151,7 +153,7 @@ def unwritten_results(project_dir: Path) -> tuple[dict[str, Any], list[dict[str,
     """
     run: dict[str, Any] = {}
     results: dict[str, dict[str, Any]] = {}
-    for event in _events(project_dir / "logs" / "dbt.log"):
+    for event in _events(project_dir / LOG):
         name, data = event["info"]["name"], event["data"]
         if name == "JinjaLogDebug" and data["msg"].startswith("audit_run "):
             run = json.loads(data["msg"].removeprefix("audit_run "))
@@ -162,7 +164,7 @@ def unwritten_results(project_dir: Path) -> tuple[dict[str, Any], list[dict[str,
     if not run:
         return {}, []
     try:
-        written = json.loads((project_dir / "target" / "run_results.json").read_text())
+        written = json.loads((project_dir / RUN_RESULTS).read_text())
         # The file may be from an earlier process.
         if written["metadata"]["invocation_id"] == run["invocation_id"]:
             results |= {result["unique_id"]: result for result in written["results"]}

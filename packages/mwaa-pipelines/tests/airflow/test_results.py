@@ -108,6 +108,20 @@ def test_incomplete_context_raises_no_error(context: dict[str, Any], tmp_path: P
     push_results(str(tmp_path), context)
 
 
+@pytest.mark.parametrize(
+    ("message", "cause"),
+    [
+        ("p.on-run-end.0 failed, error:\n relation does not exist", "relation does not exist"),
+        ("p.on-run-end.0 failed, error:\n Compilation Error in macro m (m.sql)\n  no such macro", "no such macro"),
+        ("Runtime Error\n  no space left", "no space left"),
+        # There is nothing else to show.
+        ("Database Error", "Database Error"),
+    ],
+)
+def test_headings_of_dbts_messages_are_left_out(message: str, cause: str) -> None:
+    assert first_error_line(message) == cause
+
+
 @pytest.mark.parametrize("message", ["", None, "\n \n"])
 def test_missing_message_is_an_empty_line(message: str | None) -> None:
     assert first_error_line(message) == ""

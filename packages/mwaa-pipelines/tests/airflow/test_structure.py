@@ -5,6 +5,7 @@ from typing import Any
 
 from mwaa_pipelines.parameters import prepare
 from mwaa_pipelines.release import release_tag
+from mwaa_pipelines.reporting import ENVIRONMENT
 from mwaa_pipelines.results import push_error, push_results
 from mwaa_pipelines.unwritten_rows import delete_stored_results, inject_stored_results, store_unwritten_results
 
@@ -118,7 +119,7 @@ def test_every_dbt_task_stores_results_and_errors(dag: Any) -> None:
         assert task.on_failure_callback == [push_error], task.task_id
         assert task.install_deps is False, task.task_id
         assert task.env["DBT_RELEASE_ID"] in dag.doc_md, task.task_id
-        assert task.env["DBT_LOG_FORMAT_FILE"] == "json", task.task_id
+        assert ENVIRONMENT.items() <= task.env.items(), task.task_id
     # Airflow also calls this hook when a deferred task resumes. A sensor needs dbt only for a retry and checks then.
     assert {task.task_id for task in dbt if task._pre_execute_hook is prepare} == {
         "audit_dbt_task.audit_table_model_build",

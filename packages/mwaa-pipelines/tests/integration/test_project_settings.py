@@ -1,0 +1,120 @@
+"""The settings in a project's dbt_project.yml cannot keep a pipeline from reporting and recording dbt's results."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from audit_report import DBT_PACKAGE
+from mwaa_pipelines.reporting import ENVIRONMENT, LOG
+from mwaa_pipelines.results import RESULTS_KEY, push_results
+from mwaa_pipelines.unwritten_rows import unwritten_results
+
+SETTINGS: dict[str, Any] = {
+    "name": "shop",
+    "version": "1.0",
+    "profile": "shop",
+    "target-path": "build",
+    "log-path": "dbt_logs",
+    "flags": {
+        "fail_fast": True,
+        "write_json": False,
+        "log_format_file": "text",
+        "log_level_file": "error",
+        "use_colors_file": True,
+    },
+    "models": {"+schema": "elsewhere"},
+    "on-run-end": "{{ 'select no_such_column from no_such_table' if flags.WHICH == 'build' }}",
+}
+MODELS = {
+    # With fail_fast, dbt skips the other models: it starts with the one that most models depend on.
+    "broken": "select * from no_such_source",
+    "after_broken": "select * from {{ ref('broken') }}",
+    "orders": "select 1 as id",
+}
+STATUSES = {"model.shop.broken": "error", "model.shop.after_broken": "skipped", "model.shop.orders": "success"}
+HOOK = "operation.shop.shop-on-run-end-0"
+
+
+class Shop:
+    """A dbt project with the audit trail, whose settings move or suppress the files of dbt."""
+
+    def __init__(self, folder: Path, warehouse: Any) -> None:
+        self.folder, self._warehouse = folder, warehouse
+        profile = {"type": "redshift", "host": warehouse.host, "port": warehouse.port, "user": warehouse.user}
+        profile |= {"password": warehouse.password, "dbname": "dev", "schema": "shop", "sslmode": "disable"}
+        profiles = {"shop": {"target": "prod", "outputs": {"prod": {**profile, "threads": 1}}}}
+        for name, content in {"dbt_project.yml": SETTINGS, "profiles.yml": profiles}.items():
+            (folder / name).write_text(yaml.safe_dump(content))
+        (folder / "models").mkdir()
+        for name, sql in MODELS.items():
+            (folder / "models" / f"{name}.sql").write_text(sql)
+        # As `dbt deps` does.
+        (folder / "dbt_packages").mkdir()
+        (folder / "dbt_packages" / "audit_trail").symlink_to(DBT_PACKAGE)
+
+    def dbt(self, *arguments: str, environment: Mapping[str, str] = {}) -> "subprocess.CompletedProcess[str]":
+        """Run dbt as a task of a pipeline does, which has its own log."""
+        (self.folder / LOG).unlink(missing_ok=True)
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("DBT_")}
+        return subprocess.run(
+            [Path(sys.executable).with_name("dbt"), *arguments],
+            cwd=self.folder,
+            env={**inherited, **ENVIRONMENT, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def audit_rows(self) -> dict[str, str]:
+        """Return the status of each node in the audit table of the pipeline's schema."""
+        connection = self._warehouse.connect()
+        with connection.cursor() as cursor:
+            cursor.execute("select unique_id, status from shop.audit_table where unique_id like '%.shop.%'")
+            rows = dict(cursor.fetchall())
+        connection.close()
+        return rows
+
+
+@pytest.fixture(scope="module")
+def shop(redshift: Any, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """The project after a build in which a model and a hook failed."""
+    shop = Shop(tmp_path_factory.mktemp("shop"), redshift)
+    # The producer's command.
+    models = ("--resource-type", "model", "--select", "package:shop", "audit_table")
+    build = shop.dbt("build", *models, "--log-format", "json")
+    assert build.returncode == 1, build.stdout
+    return shop
+
+
+def test_report_has_every_node_and_the_cause_of_a_failed_hook(shop: Shop) -> None:
+    xcoms: dict[str, Any] = {}
+    ti = SimpleNamespace(try_number=1, xcom_push=lambda key, value: xcoms.update({key: value}))
+    push_results(str(shop.folder), {"ti": ti})
+    results = {result["unique_id"]: result for result in xcoms[RESULTS_KEY]["results"]}
+    assert {name: result["status"] for name, result in results.items()} == {
+        **STATUSES,
+        "model.audit_trail.audit_table": "success",
+        HOOK: "error",
+        "operation.audit_trail.audit_trail-on-run-start-0": "success",
+        "operation.audit_trail.audit_trail-on-run-end-0": "skipped",
+    }
+    assert results["model.shop.broken"]["message"] == 'relation "no_such_source" does not exist'
+    assert results[HOOK]["message"] == 'relation "no_such_table" does not exist'
+
+
+def test_results_reach_the_audit_table_of_the_target_schema(shop: Shop) -> None:
+    run, results = unwritten_results(shop.folder)
+    statuses = {result["unique_id"]: result["status"] for result in results}
+    assert statuses == {**STATUSES, "model.audit_trail.audit_table": "success"}
+    stored = json.dumps({"run": run, "results": results})
+    audit = shop.dbt("run", "--select", "tag:audit", environment={"DBT_AUDIT_KEPT_0": stored})
+    assert audit.returncode == 0, audit.stdout
+    assert shop.audit_rows() == STATUSES
