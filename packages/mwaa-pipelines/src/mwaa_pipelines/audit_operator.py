@@ -5,11 +5,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, TaskGroup
-from cosmos.dbt.graph import DbtNode
 from cosmos.operators.local import DbtBuildLocalOperator
 
-from mwaa_pipelines.selection import exact_selector
+from mwaa_pipelines.node_task import NodeTask
 
 # The task's XCom: the release that built the audit table and its views, and when.
 BUILT_KEY = "audit_built"
@@ -19,26 +17,14 @@ LONGEST_PAUSE = timedelta(days=7)
 log = logging.getLogger(__name__)
 
 
-class AuditOperator(DbtBuildLocalOperator):
+class AuditOperator(NodeTask, DbtBuildLocalOperator):
     """Builds the audit table and its views: once per release, and at least once in seven days.
 
     It also runs dbt if earlier runs stored results that are not in the audit table, and if the table cannot be queried.
     A further try always runs dbt, so clearing the task repairs views that somebody dropped.
     """
 
-    @classmethod
-    def of_node(
-        cls, *, dag: DAG, task_group: TaskGroup, task_args: dict[str, Any], node: DbtNode, task_id: str, **_: Any
-    ) -> "AuditOperator":
-        """Create the task of a node. Cosmos calls this as a converter in RenderConfig.node_converters."""
-        return cls(
-            dag=dag,
-            task_group=task_group,
-            task_id=task_id,
-            select=f"{exact_selector(node)} tag:audit_view",
-            extra_context={"dbt_node_config": node.context_dict},
-            **task_args,
-        )
+    further_selectors = ("tag:audit_view",)
 
     def execute(self, context: Any, **kwargs: Any) -> None:
         """Run dbt, unless an earlier run has done all there is to do and the audit table can be queried."""

@@ -21,6 +21,7 @@ from cosmos.constants import DbtResourceType, ExecutionMode, InvocationMode, Loa
 from mwaa_pipelines.audit_operator import AuditOperator
 from mwaa_pipelines.config_file import load_pipelines
 from mwaa_pipelines.documentation import documentation
+from mwaa_pipelines.node_task import FUNCTION, FunctionOperator
 from mwaa_pipelines.parameters import prepare, run_parameters
 from mwaa_pipelines.profile import RedshiftProfileMapping
 from mwaa_pipelines.release import Release, release_tag
@@ -202,7 +203,7 @@ class PipelineDag:
                 test_behavior=TestBehavior(self.settings.test_behavior),
                 # Otherwise a test of several models runs after the first of them, before the others exist.
                 should_detach_multiple_parents_tests=not watched,
-                node_converters=NODE_CONVERTERS if watched else {},
+                node_converters=NODE_CONVERTERS if watched else {FUNCTION: FunctionOperator.of_node},
                 node_conversion_by_task_group=False,
                 emit_datasets=False,
             ),
@@ -214,6 +215,9 @@ class PipelineDag:
             producer.select = " ".join(self.selection.select) or None
             producer.exclude = " ".join(self.selection.exclude) or None
             producer.selector = self.selection.selector
+            if producer.dbt_cmd_flags:
+                # Without tests, Cosmos lists the types of nodes that it knows.
+                producer.dbt_cmd_flags = [*producer.dbt_cmd_flags, "--resource-type", FUNCTION.value]
             # Cosmos's own callback would leave a Variable behind for a retry, and the producer has no retries.
             producer.on_failure_callback = [push_error]
         return group

@@ -15,7 +15,7 @@ FAILED = {"error", "fail", "runtime error", "partial success"}
 WARNED = {"warn"}
 # dbt skips a node when an upstream node failed.
 SKIPPED = {"skipped"}
-_BUILT = ("model.", "seed.", "snapshot.")
+_BUILT = ("model.", "seed.", "snapshot.", "function.")
 # SNS carries 256 KB.
 ALERT_NODES = 200
 # The alert's payload, which check_dbt pushed. If check_dbt itself failed, an alert that only names the run is sent.

@@ -6,12 +6,10 @@ node that succeeds on a retry ends as success. https://github.com/astronomer/ast
 """
 
 import os
-from typing import Any
+from typing import Any, ClassVar
 
-from airflow.sdk import DAG, TaskGroup
 from airflow.triggers.base import StartTriggerArgs
 from cosmos.constants import AIRFLOW_VERSION, DbtResourceType
-from cosmos.dbt.graph import DbtNode
 from cosmos.operators.watcher import (
     DbtConsumerWatcherSensor,
     DbtRunWatcherOperator,
@@ -28,15 +26,15 @@ from mwaa_pipelines.cosmos_internals import (
     is_dbt_node_status_failed,
     is_dbt_node_status_success,
 )
+from mwaa_pipelines.node_task import FUNCTION, NodeTask
 from mwaa_pipelines.parameters import prepare
 from mwaa_pipelines.results import RESULTS_KEY
-from mwaa_pipelines.selection import exact_selector
 
 # Airflow supports it from 3.3. The triggerer can import the trigger only if startup.sh put the DAGs folder on its path.
 STARTS_IN_TRIGGERER = Version("3.3") <= AIRFLOW_VERSION and "AIRFLOW__DBT__START_IN_TRIGGERER" in os.environ
 
 
-class _Sensor(SensorInternals, DbtConsumerWatcherSensor):
+class _Sensor(NodeTask, SensorInternals, DbtConsumerWatcherSensor):
     """Common behavior of the sensors."""
 
     start_from_trigger = STARTS_IN_TRIGGERER
@@ -55,23 +53,6 @@ class _Sensor(SensorInternals, DbtConsumerWatcherSensor):
                 "is_test_sensor": self.is_test_sensor,
             },
             next_method="resume_on_worker",
-        )
-
-    @classmethod
-    def of_node(
-        cls, *, dag: DAG, task_group: TaskGroup, task_args: dict[str, Any], node: DbtNode, task_id: str, **_: Any
-    ) -> "_Sensor":
-        """Create the sensor of a node. Cosmos calls this as a converter in RenderConfig.node_converters."""
-        arguments = {**task_args, **node.operator_kwargs_to_override}
-        if node.owner:
-            arguments["owner"] = node.owner
-        return cls(
-            dag=dag,
-            task_group=task_group,
-            task_id=task_id,
-            select=exact_selector(node),
-            extra_context={"dbt_node_config": node.context_dict},
-            **arguments,
         )
 
     def set_downstream(self, task_or_task_list: Any, *args: Any, **kwargs: Any) -> None:
@@ -208,6 +189,12 @@ class SnapshotSensor(_Sensor, DbtSnapshotWatcherOperator):
     """Shows the progress of a snapshot and retries it."""
 
 
+class FunctionSensor(_Sensor):
+    """Shows the progress of a function and retries it."""
+
+    base_cmd: ClassVar[list[str]] = ["build"]
+
+
 class TestSensor(_Sensor, DbtTestWatcherOperator):
     """Shows the progress of the tests of a model, seed or snapshot, and retries them."""
 
@@ -261,5 +248,6 @@ NODE_CONVERTERS = {
     DbtResourceType.MODEL: RunSensor.of_node,
     DbtResourceType.SEED: SeedSensor.of_node,
     DbtResourceType.SNAPSHOT: SnapshotSensor.of_node,
+    FUNCTION: FunctionSensor.of_node,
     DbtResourceType.TEST: TestSensor.of_node,
 }

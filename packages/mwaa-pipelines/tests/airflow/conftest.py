@@ -93,7 +93,8 @@ def new_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **selections: d
     Args:
         tmp_path: folder for the copy.
         monkeypatch: sets DBT_PROJECT_PATH.
-        selections: by the file's name, dbt's arguments and `nodes`, the beginnings of node ids; default: all nodes.
+        selections: by the file's name, dbt's arguments; `nodes`, the beginnings of node ids (default: all nodes); and
+            `added`, entries of further nodes by id.
     """
     (release,) = (path for path in (DAGS / "dbt" / "flights").iterdir() if path.is_dir())
     copy = tmp_path / "dbt" / "flights" / release.name
@@ -102,6 +103,7 @@ def new_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **selections: d
         content = json.loads((copy / "selections" / "everything.json").read_text())
         prefixes = tuple(selection.pop("nodes", [""]))
         content["nodes"] = {node: entry for node, entry in content["nodes"].items() if node.startswith(prefixes)}
+        content["nodes"] |= selection.pop("added", {})
         content["selection"] = {"select": [], "exclude": [], "selector": None, **selection}
         folder = copy / "selections" / ("." if name == "audit" else "pipelines")
         (folder / f"{name}.json").write_text(json.dumps(content))

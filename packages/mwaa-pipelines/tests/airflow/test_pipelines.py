@@ -200,6 +200,38 @@ def test_execution_mode_and_test_behavior_decide_the_tasks(tmp_path: Path, lines
         assert models == {"airports", "departures", "stg"}
 
 
+AREA = {
+    "unique_id": "function.flights.area",
+    "resource_type": "function",
+    "package_name": "flights",
+    "original_file_path": "functions/area.sql",
+    "fqn": ["flights", "area"],
+    "tags": [],
+    "config": {"materialized": "function", "meta": {"owner": "jane"}},
+    "depends_on": {"nodes": []},
+}
+
+
+@pytest.mark.parametrize("lines", ["execution_mode: local", "execution_mode: watcher", "test_behavior: none"])
+def test_functions_are_built_before_the_models_that_call_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: str
+) -> None:
+    model = {**AREA, "unique_id": "model.flights.rooms", "resource_type": "model", "fqn": ["flights", "rooms"]}
+    model["depends_on"] = {"nodes": [AREA["unique_id"]]}
+    added = {AREA["unique_id"]: AREA, "model.flights.rooms": model}
+    new_release(tmp_path, monkeypatch, one={"nodes": [], "added": added})
+    dag = bag(tmp_path, entries("one", one=lines)).dags["one"]
+    task = dag.get_task("transform_data.area_function")
+    assert task.base_cmd == ["build"]
+    assert task.select == "fqn:flights.area,package:flights,resource_type:function,file:area.sql"
+    assert task.owner == "jane"
+    assert task.downstream_task_ids >= {"transform_data.rooms_run"}
+    producer = dag.task_dict.get("transform_data.dbt_producer_watcher")
+    # Cosmos leaves all types but three out of a build without tests.
+    types = producer.dbt_cmd_flags if producer else []
+    assert ("function" in types) == ("none" in lines)
+
+
 CHAIN = "        audit_dbt_task >> transform_data >> dbt_check >> [pipeline_succeeded, sns_notification_for_failure]\n"
 
 

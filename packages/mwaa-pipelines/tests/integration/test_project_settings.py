@@ -31,15 +31,27 @@ SETTINGS: dict[str, Any] = {
         "use_colors_file": True,
     },
     "models": {"+schema": "elsewhere"},
-    "on-run-end": "{{ 'select no_such_column from no_such_table' if flags.WHICH == 'build' }}",
+    "on-run-end": "{{ 'select no_such_column from no_such_table' if not env_var('DBT_AUDIT_KEPT_0', '') }}",
 }
-MODELS = {
+FILES = {
     # With fail_fast, dbt skips the other models: it starts with the one that most models depend on.
-    "broken": "select * from no_such_source",
-    "after_broken": "select * from {{ ref('broken') }}",
-    "orders": "select 1 as id",
+    "models/broken.sql": "select * from no_such_source",
+    "models/after_broken.sql": "select * from {{ ref('broken') }}",
+    "models/orders.sql": "select {{ function('area') }}(2, 3) as area",
+    "functions/area.sql": "select $1 * $2",
+    "functions/functions.yml": """
+        functions:
+          - name: area
+            arguments: [{name: width, data_type: integer}, {name: height, data_type: integer}]
+            returns: {data_type: integer}
+""",
 }
-STATUSES = {"model.shop.broken": "error", "model.shop.after_broken": "skipped", "model.shop.orders": "success"}
+STATUSES = {
+    "model.shop.broken": "error",
+    "model.shop.after_broken": "skipped",
+    "model.shop.orders": "success",
+    "function.shop.area": "success",
+}
 HOOK = "operation.shop.shop-on-run-end-0"
 
 
@@ -53,9 +65,9 @@ class Shop:
         profiles = {"shop": {"target": "prod", "outputs": {"prod": {**profile, "threads": 1}}}}
         for name, content in {"dbt_project.yml": SETTINGS, "profiles.yml": profiles}.items():
             (folder / name).write_text(yaml.safe_dump(content))
-        (folder / "models").mkdir()
-        for name, sql in MODELS.items():
-            (folder / "models" / f"{name}.sql").write_text(sql)
+        for name, content in FILES.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(content)
         # As `dbt deps` does.
         (folder / "dbt_packages").mkdir()
         (folder / "dbt_packages" / "audit_trail").symlink_to(DBT_PACKAGE)
@@ -73,12 +85,13 @@ class Shop:
             check=False,
         )
 
-    def audit_rows(self) -> dict[str, str]:
-        """Return the status of each node in the audit table of the pipeline's schema."""
+    def audit_rows(self) -> list[tuple[str, str]]:
+        """Return the project's nodes in the audit table of the target schema, and their statuses."""
+        query = "select resource_type || '.shop.' || name, status from shop.audit_table where unique_id like '%.shop.%'"
         connection = self._warehouse.connect()
         with connection.cursor() as cursor:
-            cursor.execute("select unique_id, status from shop.audit_table where unique_id like '%.shop.%'")
-            rows = dict(cursor.fetchall())
+            cursor.execute(f"{query} and resource_type <> 'operation' order by 1, 2")
+            rows = [tuple(row) for row in cursor.fetchall()]
         connection.close()
         return rows
 
@@ -88,8 +101,8 @@ def shop(redshift: Any, tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """The project after a build in which a model and a hook failed."""
     shop = Shop(tmp_path_factory.mktemp("shop"), redshift)
     # The producer's command.
-    models = ("--resource-type", "model", "--select", "package:shop", "audit_table")
-    build = shop.dbt("build", *models, "--log-format", "json")
+    nodes = ("--select", "package:shop", "audit_table", "--exclude-resource-type", "test")
+    build = shop.dbt("build", *nodes, "--log-format", "json")
     assert build.returncode == 1, build.stdout
     return shop
 
@@ -115,6 +128,6 @@ def test_results_reach_the_audit_table_of_the_target_schema(shop: Shop) -> None:
     statuses = {result["unique_id"]: result["status"] for result in results}
     assert statuses == {**STATUSES, "model.audit_trail.audit_table": "success"}
     stored = json.dumps({"run": run, "results": results})
-    audit = shop.dbt("run", "--select", "tag:audit", environment={"DBT_AUDIT_KEPT_0": stored})
+    audit = shop.dbt("build", "--select", "audit_table", "area", environment={"DBT_AUDIT_KEPT_0": stored})
     assert audit.returncode == 0, audit.stdout
-    assert shop.audit_rows() == STATUSES
+    assert shop.audit_rows() == sorted([*STATUSES.items(), ("function.shop.area", "success")])

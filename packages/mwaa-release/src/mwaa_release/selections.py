@@ -12,8 +12,8 @@ from mwaa_release.errors import BuildError
 from mwaa_release.manifest import to_json
 from mwaa_release.run_dbt import Listing
 
-# dbt builds these, and Cosmos creates tasks for them.
-_WITH_TASK = ("model", "seed", "snapshot", "test")
+# dbt builds these, and they have tasks.
+_WITH_TASK = ("function", "model", "seed", "snapshot", "test")
 # The fields of a node that Cosmos reads. Parsing a DAG file takes less time without the rest.
 _FIELDS = ("unique_id", "resource_type", "package_name", "original_file_path", "fqn", "tags")
 _CONFIG = ("materialized", "meta")
@@ -128,7 +128,8 @@ def _problems(
         return [f"selector: {value!r} selects nothing to build in the dbt project {pipeline.project_name!r}"]
     if not nodes[file] and (pipeline.select or pipeline.exclude):
         return [f"exclude: {value!r} leaves nothing to build (select: {list(pipeline.select)!r})"]
-    tags = {node: manifest["nodes"][node]["tags"] for node in nodes[file]}
+    all_nodes = _nodes(manifest)
+    tags = {node: all_nodes[node]["tags"] for node in nodes[file]}
     if audit := sorted(node for node in nodes[file] if {"audit", "audit_view"} & set(tags[node])):
         return [
             f"selector: {value!r} selects {audit[0]} of the audit trail, which has its own task. "
@@ -164,9 +165,14 @@ def _task_name(node: str) -> str:
 
 def _suggestion(value: str, manifest: dict[str, Any]) -> str:
     method, _, word = value.strip("+@").rpartition(":")
-    nodes = manifest["nodes"].values()
+    nodes = _nodes(manifest).values()
     tags = {tag for node in nodes for tag in node["tags"]}
     return did_you_mean(word, tags if method == "tag" else {node["name"] for node in nodes})
+
+
+def _nodes(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return all nodes that can have a task, by id."""
+    return manifest["nodes"] | manifest.get("functions", {})
 
 
 def _one_line(text: str) -> str:
@@ -176,10 +182,11 @@ def _one_line(text: str) -> str:
 def _reduced(manifest: dict[str, Any], selected: Sequence[str]) -> dict[str, Any]:
     """Return a manifest of the selected nodes, with the fields that Cosmos reads."""
     names = set(selected)
-    parents = {name: node["depends_on"].get("nodes", []) for name, node in manifest["nodes"].items()}
+    all_nodes = _nodes(manifest)
+    parents = {name: node["depends_on"].get("nodes", []) for name, node in all_nodes.items()}
     nodes = {}
     for name in selected:
-        node = manifest["nodes"][name]
+        node = all_nodes[name]
         upstream = _test_parents if node["resource_type"] == "test" else _selected_ancestors
         nodes[name] = {field: node[field] for field in _FIELDS} | {
             "config": {key: node["config"][key] for key in _CONFIG if key in node["config"]},

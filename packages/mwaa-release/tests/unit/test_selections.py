@@ -83,6 +83,15 @@ def test_order_is_kept_across_unselected_nodes(tmp_path: Path) -> None:
     assert nodes["model.shop.orders"]["depends_on"] == {"nodes": ["seed.shop.items"]}
 
 
+def test_functions_are_upstream_of_the_models_that_call_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    area, rooms = node("function.shop.area", tags=["math"]), node("model.shop.rooms", "function.shop.area")
+    monkeypatch.setitem(MANIFEST, "functions", {"function.shop.area": area})
+    monkeypatch.setitem(MANIFEST["nodes"], "model.shop.rooms", rooms)
+    nodes = written(tmp_path, pipeline(), "function.shop.area", "model.shop.rooms")["nodes"]
+    assert nodes["function.shop.area"]["tags"] == ["math"]
+    assert nodes["model.shop.rooms"]["depends_on"] == {"nodes": ["function.shop.area"]}
+
+
 def test_many_paths_through_unselected_nodes_are_followed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [node("model.shop.first")]
     for number in range(60):
