@@ -39,8 +39,10 @@ class Alert(BaseModel):
     status: Literal["failed", "warned", "recovered", "late"] | None = Field(None, description="Null means failed.")
     failed: list[AlertNode] | None = Field(None, description="Nodes and tasks that failed.")
     warned: list[AlertNode] | None = Field(None, description="Tests that warned.")
-    again: bool | None = Field(None, description="Whether the previous run failed, too.")
-    last_success: str | None = Field(None, description="Logical date of the last successful run, in ISO format.")
+    again: bool | None = Field(None, description="Whether a run failed before this one.")
+    last_success: str | None = Field(
+        None, description="Logical date of the last successful run, or its time if it has none, in ISO format."
+    )
     deadline_minutes: _WholeNumber | None = Field(None, description="The deadline of a late run.")
 
     def payload(self) -> str:

@@ -9,6 +9,7 @@ from mwaa_pipelines.alert import Alert, AlertNode
 from mwaa_pipelines.compatibility import AirflowFailException
 from mwaa_pipelines.lost_worker import store_lost_results
 from mwaa_pipelines.results import ERROR_KEY, LAST_WORDS_KEY, RESULTS_KEY
+from mwaa_pipelines.run_history import update_history
 from mwaa_pipelines.task_ids import ALERT_TASK, AUDIT_GROUP, SUCCESS_TASK
 
 FAILED = {"error", "fail", "runtime error", "partial success"}
@@ -35,7 +36,7 @@ def check_dbt(release_id: str, alerts: bool, warnings: str) -> list[str]:
         warnings: `alert` sends an alert if a test warned; `ignore` does not.
 
     Returns:
-        The next tasks of a run without failures. The alert is one of them if a test warned or the previous run failed.
+        The next tasks of a run without failures. The alert is one of them if a test warned or a run failed before it.
 
     Raises:
         AirflowFailException: a node or task failed.
@@ -67,9 +68,9 @@ def check_dbt(release_id: str, alerts: bool, warnings: str) -> list[str]:
     if failed:
         # Pushed before the history is read, so that a failure while reading it cannot suppress the alert.
         ti.xcom_push(key="alert", value=alert.payload())
-        ti.xcom_push(key="alert", value=alert.model_copy(update=_history(ti)).payload())
+        ti.xcom_push(key="alert", value=alert.model_copy(update=update_history(ti, dag_run)).payload())
         raise AirflowFailException("\n".join([f"{len(failed)} failed or skipped:", *_lines(failed)]))
-    history = _history(ti) if alerts else {}
+    history = update_history(ti, dag_run) if alerts else {}
     if history.get("again"):
         alert = alert.model_copy(update={**history, "status": "recovered"})
     elif not (warned and warnings == "alert"):
@@ -84,24 +85,6 @@ def _lines(nodes: list[dict[str, Any]]) -> list[str]:
     lines = [f"{node['unique_id']} ({node['status']}, try {node['try_number']}): {node['message']}" for node in nodes]
     more = [f"... and {len(lines) - ALERT_NODES} more"] if len(lines) > ALERT_NODES else []
     return lines[:ALERT_NODES] + more
-
-
-def _history(ti: Any) -> dict[str, Any]:
-    """Return whether the previous run failed and when a run last succeeded, or nothing if Airflow does not know.
-
-    Airflow orders runs by their logical date, so a run without a logical date has no history. The try number shows
-    that a run was cleared after it failed.
-    """
-    try:
-        before, success = ti.get_previous_dagrun(), ti.get_previous_dagrun(state="success")
-        last = success.logical_date or success.run_after if success else None
-        return {
-            "again": ti.try_number > 1 or bool(before and before.state == "failed"),
-            "last_success": last.isoformat() if last else None,
-        }
-    except Exception:
-        log.exception("Earlier runs could not be read from Airflow; the alert has no history")
-        return {}
 
 
 def nodes_to_report(ti: Any, tasks: dict[str, Any], states: dict[str, str]) -> tuple[list[dict[str, Any]], ...]:

@@ -47,8 +47,8 @@ class TaskInstance(SimpleNamespace):
         # Every value that was pushed, by earlier runs, too.
         self.pushed: dict[tuple[str, str], list[Any]] = {}
         self.states: dict[str, str] = {}
-        # Earlier runs of the DAG, oldest first.
-        self.runs: list[Any] = []
+        # States of other runs, by run_id.
+        self.runs: dict[str, str] = {}
         defaults = {
             "dag_id": "flights_pipeline",
             "task_id": "dbt_check",
@@ -65,16 +65,23 @@ class TaskInstance(SimpleNamespace):
         self.pushed.setdefault((self.task_id, key), []).append(value)
 
     def xcom_pull(
-        self, task_ids: str | None = None, key: str = "return_value", include_prior_dates: bool = False
+        self,
+        task_ids: str | None = None,
+        key: str = "return_value",
+        include_prior_dates: bool = False,
+        map_indexes: int | None = None,
     ) -> Any:
         if include_prior_dates:
-            # One value as it is, and several as a list, like RuntimeTaskInstance.
+            # Without map_indexes one value as it is, and several as a list, like RuntimeTaskInstance.
             values = self.pushed.get((task_ids or self.task_id, key), [None])
-            return values[0] if len(values) == 1 else values
+            return values[-1] if len(values) == 1 or map_indexes is not None else values
         return self.xcoms.get((task_ids or self.task_id, key))
 
-    def get_previous_dagrun(self, state: str | None = None) -> Any:
-        return next((run for run in reversed(self.runs) if state in {None, run.state}), None)
+    def get_dr_count(self, dag_id: str, states: list[str]) -> int:
+        return sum(state in states for state in self.runs.values())
+
+    def get_dagrun_state(self, dag_id: str, run_id: str) -> str:
+        return self.runs[run_id]
 
     def get_task_states(self, dag_id: str, run_ids: list[str], task_ids: list[str] | None = None) -> dict[str, Any]:
         expected = {task: state for task, state in self.states.items() if task_ids is None or task in task_ids}
