@@ -46,7 +46,6 @@ class Plan:
         localized: returns the plan that reads temporary tables instead of these.
         database: the database that a SHOW names.
         columns: how result rows are rewritten for the client; known after Describe.
-        takes_bytes: numbers of the VARBYTE parameters; known after Describe.
     """
 
     sql: str
@@ -68,7 +67,6 @@ class Plan:
     localized: "Callable[[dict[tuple[str, str, str], str]], Plan] | None" = field(default=None, compare=False)
     database: str = ""
     columns: Any = field(default=None, compare=False)
-    takes_bytes: frozenset[int] = frozenset()
 
 
 def literal(text: str) -> str:

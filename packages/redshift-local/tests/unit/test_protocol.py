@@ -2,11 +2,13 @@
 
 import asyncio
 import struct
+from decimal import Decimal
 
 import pytest
+from psycopg.types.numeric import DecimalBinaryDumper
 
 from redshift_local.protocol import bind, wire
-from redshift_local.protocol.retype import Row
+from redshift_local.protocol.retype import BINARY, EXTENDED, TEXT, Row
 
 LIMIT = 100
 
@@ -118,39 +120,6 @@ def test_invalid_parameter_types_are_refused(rest):
         bind.inferred(rest, used=True)
 
 
-def test_varbyte_parameters_are_recognized():
-    assert bind.of_bytes(wire.message(b"t", struct.pack("!H3I", 3, 17, 23, 17))) == {0, 2}
-
-
-def bind_message(formats: list[int], values: list[bytes | None]) -> bytes:
-    body = struct.pack(f"!H{len(formats)}H", len(formats), *formats) + struct.pack("!H", len(values))
-    for value in values:
-        body += struct.pack("!i", -1 if value is None else len(value)) + (value or b"")
-    return b"portal\0name\0" + body + struct.pack("!HH", 1, 0)
-
-
-@pytest.mark.parametrize(
-    ("formats", "expected"),
-    [
-        ([], [b"\\x0aFF", None, b"0aFF", b"\\x", b"abc"]),
-        ([0], [b"\\x0aFF", None, b"0aFF", b"\\x", b"abc"]),
-        ([1], [b"0aFF", None, b"0aFF", b"", b"abc"]),
-        ([0, 0, 0, 1, 0], [b"\\x0aFF", None, b"0aFF", b"", b"abc"]),
-        ([1, 0, 0, 0, 0], [b"0aFF", None, b"0aFF", b"\\x", b"abc"]),
-    ],
-)
-def test_hexadecimal_text_is_marked_for_varbyte_parameters(formats, expected):
-    message = bind_message(formats, [b"0aFF", None, b"0aFF", b"", b"abc"])
-    rewritten = bind.as_hexadecimal(message, len(b"portal\0name\0"), frozenset({0, 1, 3, 4}))
-    assert rewritten == bind_message(formats, expected)
-
-
-@pytest.mark.parametrize("formats", [[0, 0], [0, 0, 0, 0]])
-def test_wrong_number_of_formats_is_left_to_postgresql(formats):
-    message = bind_message(formats, [b"0aFF", b"0aFF", b"0aFF"])
-    assert bind.as_hexadecimal(message, len(b"portal\0name\0"), frozenset({0, 1, 2})) == message
-
-
 def description(*columns: tuple[bytes, int, int]) -> bytes:
     body = b"".join(
         name + b"\0" + struct.pack("!IhIhih", 9, 1, kind, 8, modifier, 0) for name, kind, modifier in columns
@@ -162,9 +131,10 @@ def test_intervals_varbyte_and_super_are_rewritten():
     year, month, day = 1 << 18, 1 << 17, 1 << 19
     kinds = [(b"a", 23, -1), (b"b", 1186, year | month), (b"c", 1186, day), (b"d", 1186, -1), (b"e", 17, -1)]
     kinds += [(b"f", 3802, -1), (b"g", 1186, year | day)]
-    row, rewritten = Row.of(description(*kinds))
-    assert row.columns == {1: 1188, 2: 1190, 3: 1190, 4: 1043, 5: 4000, 6: 1190}
-    new_kinds = [23, 1188, 1190, 1190, 1043, 4000, 1190]
+    row, rewritten, protocol = Row.of(description(*kinds))
+    assert protocol == TEXT
+    assert row.columns == {1: 1188, 2: 1190, 3: 1190, 4: 6551, 5: 4000, 6: 1190}
+    new_kinds = [23, 1188, 1190, 1190, 6551, 4000, 1190]
     assert rewritten == description(*((name, new, mod) for (name, _, mod), new in zip(kinds, new_kinds, strict=True)))
     interval = struct.pack("!qii", 5, 2, 14)
     rows = data_row(b"1234567890123456", interval, interval, None, b"\\x0aff", b'\x01{"a: b": [1, 2]}', b"14 mons")
@@ -179,4 +149,38 @@ def test_intervals_varbyte_and_super_are_rewritten():
 
 def test_other_results_are_not_rewritten():
     plain = description((b"a", 23, -1))
-    assert Row.of(plain) == (None, plain)
+    assert Row.of(plain) == (None, plain, TEXT)
+
+
+@pytest.mark.parametrize("protocol", [EXTENDED, BINARY])
+def test_newer_protocols_describe_the_origin_of_columns(protocol):
+    columns = [(b"a", 23, -1), (b"b", 25, -1)]
+    _, part, _ = Row.of(description(*columns), protocol)
+    parts = description(*columns)[7:].split(b"\xff\xff\xff\xff\0\0")
+    body = struct.pack("!H", 2) + b"".join(one + b"\xff\xff\xff\xff\0\0" + b"\0\0\0\0\x10\x01" for one in parts[:2])
+    assert part == wire.message(b"T", body)
+
+
+NUMERICS = [("0", 18, 2), ("12.34", 18, 2), ("-12.30", 10, 2), ("100000000", 18, 0), ("0.00012345", 18, 8)]
+NUMERICS += [("-99999999999999999999999999999999999.123", 38, 3), ("123456789012345678", 18, 0), ("10000", 19, 0)]
+
+
+@pytest.mark.parametrize(("text", "precision", "scale"), NUMERICS)
+def test_numerics_are_integers_without_a_point_in_the_binary_protocol(text, precision, scale):
+    row, _, protocol = Row.of(description((b"a", 1700, (precision << 16 | scale) + 4)), BINARY)
+    dumped = bytes(DecimalBinaryDumper(Decimal).dump(Decimal(text)))
+    number = int(text.replace(".", "")).to_bytes(8 if precision <= 18 else 16, "big", signed=True)
+    assert (protocol, row.rewrite(data_row(dumped))) == (BINARY, data_row(number))
+    assert row.rewrite(data_row(text.encode())) == data_row(text.encode())
+
+
+def test_computed_numerics_stay_text():
+    columns = [(b"a", 1700, (18 << 16) + 4), (b"b", 1700, -1), (b"c", 17, -1)]
+    row, _, protocol = Row.of(description(*columns), BINARY)
+    assert protocol == EXTENDED
+    assert row.rewrite(data_row(b"1.5", b"2.50", b"\\xff")) == data_row(b"1.5", b"2.50", b"ff")
+
+
+def test_varbyte_is_binary_in_the_binary_protocol():
+    row, _, _ = Row.of(description((b"a", 17, -1)), BINARY)
+    assert row.rewrite(data_row(b"\\x61ff") + data_row(b"a\xff")) == data_row(b"a\xff") * 2

@@ -6,6 +6,7 @@ import pytest
 
 from redshift_local.plan import Plan
 from redshift_local.protocol import wire
+from redshift_local.protocol.retype import BINARY, EXTENDED
 from redshift_local.server.closed import full_disk, reason
 from redshift_local.server.postgres import Postgres
 from redshift_local.server.segment import Answers, Segment
@@ -173,22 +174,30 @@ def test_failed_copy_wakes_its_sender(answers):
     assert segment.copying.is_set()
 
 
-def test_described_columns_and_parameters_are_recorded(answers):
+def test_described_columns_are_recorded(answers):
     plan = Plan("select $1")
     segment = add(answers)
     segment.described.append(plan)
-    parameters = wire.message(b"t", struct.pack("!HI", 1, 17))
     column = wire.message(b"T", struct.pack("!H", 1) + b"a\0" + struct.pack("!IhIhih", 0, 0, 17, -1, -1, 0))
-    rewritten_column = wire.message(b"T", struct.pack("!H", 1) + b"a\0" + struct.pack("!IhIhih", 0, 0, 1043, -1, -1, 0))
-    assert answers.take(bytearray(parameters + column)) == parameters + rewritten_column
-    assert plan.takes_bytes == {0}
-    assert plan.columns.columns == {0: 1043}
+    rewritten_column = wire.message(b"T", struct.pack("!H", 1) + b"a\0" + struct.pack("!IhIhih", 0, 0, 6551, -1, -1, 0))
+    assert answers.take(bytearray(column)) == rewritten_column
+    assert plan.columns.columns == {0: 6551}
     assert not segment.described
     segment.await_completion(plan)
     row = wire.message(b"D", struct.pack("!Hi", 1, 4) + b"\\x0a")
     rewritten = wire.message(b"D", struct.pack("!Hi", 1, 2) + b"0a")
     bound = wire.message(b"2")
     assert answers.take(bytearray(bound + row + complete("SELECT 1"))) == bound + rewritten + complete("SELECT 1")
+
+
+def test_client_is_told_when_a_result_uses_another_protocol(completed):
+    answers = Answers(lambda *fields: completed.append(fields), protocol=BINARY)
+    older, newer = (wire.parameter("server_protocol_version", str(number)) for number in (EXTENDED, BINARY))
+    for modifier, expected in (((18 << 16) + 4, b""), (-1, older), (-1, b""), ((18 << 16) + 4, newer)):
+        add(answers, Plan("select"))
+        column = wire.message(b"T", struct.pack("!H", 1) + b"a\0" + struct.pack("!IhIhih", 0, 0, 1700, -1, modifier, 0))
+        sent = answers.take(bytearray(column + complete("SELECT 1") + READY))
+        assert sent[: sent.index(b"T\0")] == expected
 
 
 def test_errors_of_a_full_disk_name_the_folder(completed):

@@ -45,6 +45,11 @@ def error_of(fields: dict[str, str]) -> bytes:
     return message(b"E", payload + b"\0")
 
 
+def parameter(name: str, value: str) -> bytes:
+    """Return a ParameterStatus message."""
+    return message(b"S", f"{name}\0{value}\0".encode())
+
+
 def notice(text: str) -> bytes:
     """Return a NoticeResponse of severity INFO."""
     return message(b"N", b"SINFO\0VINFO\0C00000\0M" + text.encode() + b"\0\0")

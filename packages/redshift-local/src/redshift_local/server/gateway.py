@@ -11,6 +11,7 @@ import psycopg
 from redshift_local.catalog.bind_late import ViewNames
 from redshift_local.parse import longnames
 from redshift_local.protocol import login, wire
+from redshift_local.protocol.retype import BINARY, TEXT
 from redshift_local.server.journal import Journal, Who
 from redshift_local.server.postgres import MAX_SESSIONS, Postgres
 from redshift_local.server.session import Session, Stream
@@ -111,7 +112,7 @@ class Gateway:
         pid = struct.unpack_from("!I", server[2])[0]
         who = Who(parameters["user"], parameters["database"], pid)
         views = await self._views_of(who.database)
-        session = Session(client, server[:2], self.journal, who, views)
+        session = Session(client, server[:2], self.journal, who, views, _protocol(parameters))
         try:
             await session.run()
         finally:
@@ -167,7 +168,7 @@ class Gateway:
             return None
         passed = {key: value for key, value in parameters.items() if key.lower() in _PASSED_ON}
         server[1].write(wire.startup_message(user, parameters["database"], passed))
-        if (key := await self._greet(server[0], writer)) is not None:
+        if (key := await self._greet(server[0], writer, parameters)) is not None:
             return *server, key
         server[1].close()
         return None
@@ -194,7 +195,9 @@ class Gateway:
             row = await (await connection.execute(question, (user,))).fetchone()
         return row[0] if row else None
 
-    async def _greet(self, server: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
+    async def _greet(
+        self, server: asyncio.StreamReader, writer: asyncio.StreamWriter, parameters: dict[str, str]
+    ) -> bytes | None:
         """Forward PostgreSQL's messages until it is ready; returns its process id and secret, None on error."""
         key = None
         while True:
@@ -203,10 +206,18 @@ class Gateway:
                 payload = f"server_version\0{SERVER_VERSION}\0".encode()
             if kind == b"K":
                 key = payload
+                if "client_protocol_version" in parameters:
+                    writer.write(wire.parameter("server_protocol_version", str(_protocol(parameters))))
             writer.write(wire.message(kind, payload))
             if kind in b"ZE":
                 await writer.drain()
                 return key if kind == b"Z" else None
+
+
+def _protocol(parameters: dict[str, str]) -> int:
+    """Return the version of Redshift's protocol to use: what the client asked for, or the newest."""
+    asked = parameters.get("client_protocol_version", "")
+    return min(int(asked), BINARY) if asked.isascii() and asked.isdecimal() else TEXT
 
 
 def allow_open_files(count: int) -> None:

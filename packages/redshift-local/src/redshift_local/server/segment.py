@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from redshift_local.parse import longnames
 from redshift_local.plan import Plan, unsupported
 from redshift_local.protocol import wire
-from redshift_local.protocol.bind import of_bytes
-from redshift_local.protocol.retype import Row
+from redshift_local.protocol.retype import TEXT, Row
 from redshift_local.server.closed import DISK_FULL, full_disk
 
 # Error fields with positions in PostgreSQL's source, in helper functions or in the translated text.
@@ -75,13 +74,18 @@ class Answers:
     Args:
         completed: called with each finished statement: plan, start in seconds since 1970, tag, error fields.
         folder: where the data is, for messages.
+        protocol: the version of Redshift's protocol that the client asked for.
     """
 
     def __init__(
-        self, completed: Callable[[Plan, float, str, dict[str, str] | None], None], folder: object = ""
+        self,
+        completed: Callable[[Plan, float, str, dict[str, str] | None], None],
+        folder: object = "",
+        protocol: int = TEXT,
     ) -> None:
         """Start without pending statements."""
         self._folder = folder
+        self._asked_protocol = self._protocol = protocol
         self.segments: deque[Segment] = deque()
         self.status = b"I"
         self._completed = completed
@@ -124,19 +128,22 @@ class Answers:
         if segment.internal:
             self._collect(segment, kind, part)
             return b""
-        if kind == b"t" and segment.described:
-            segment.described[0].takes_bytes = of_bytes(part)
-        elif kind in b"Tn" and segment.described:
+        if kind in b"Tn" and segment.described:
             plan = segment.described.popleft()
-            if kind == b"T":
-                plan.columns, part = Row.of(part)
-        elif kind == b"T":
-            columns, part = Row.of(part)
-            if segment.plans:
-                segment.plans[0][0].columns = columns
-        elif kind in b"CIs":
+            return self._describe(plan, part) if kind == b"T" else part
+        if kind == b"T":
+            return self._describe(segment.plans[0][0] if segment.plans else Plan(""), part)
+        if kind in b"CIs":
             return self._complete(segment, kind, part)
         return part
+
+    def _describe(self, plan: Plan, part: bytes) -> bytes:
+        plan.columns, part, protocol = Row.of(part, self._asked_protocol)
+        if protocol == self._protocol:
+            return part
+        # Redshift's drivers follow this parameter at any time.
+        self._protocol = protocol
+        return wire.parameter("server_protocol_version", str(protocol)) + part
 
     def _collect(self, segment: Segment, kind: bytes, part: bytes) -> None:
         if kind == b"G":

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-import struct
+import copy
 import time
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from redshift_local.copy.rows import BadField
 from redshift_local.parse import longnames
 from redshift_local.plan import Plan, Refused, raising
 from redshift_local.protocol import wire
-from redshift_local.protocol.bind import as_hexadecimal, inferred
+from redshift_local.protocol.bind import inferred
 from redshift_local.server.closed import reason
 from redshift_local.server.journal import READS, Journal, Who
 from redshift_local.server.segment import Answers, Segment
@@ -29,14 +29,16 @@ Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class Session:
     """A connection after login. `run` serves it until one side leaves."""
 
-    def __init__(self, client: Stream, server: Stream, journal: Journal, who: Who, views: ViewNames) -> None:
+    def __init__(
+        self, client: Stream, server: Stream, journal: Journal, who: Who, views: ViewNames, protocol: int
+    ) -> None:
         """Take over both connections after the login."""
         self.client_reader, self.client_writer = client
         self.server_reader, self.server_writer = server
         self.journal, self.who = journal, who
         self.views = views  # of this database; shared by its sessions
         self.label = "default"  # the query group
-        self._answers = Answers(self._completed, journal.postgres.folder)
+        self._answers = Answers(self._completed, journal.postgres.folder, protocol)
         self._open: Segment | None = None  # the extended-protocol segment that no Sync has closed yet
         self._statements: dict[str, Plan] = {}
         self._portals: dict[str, Plan] = {}
@@ -115,7 +117,8 @@ class Session:
         if READS.search(text):
             await self.journal.write()
         plans = translate(text) if len(text) < _CACHED_LENGTH else translate_long(text)
-        plans = tuple([await resolve(self, plan) for plan in plans])
+        # Copies, because sessions share the cached plans, and each learns about its own results.
+        plans = tuple([copy.copy(await resolve(self, plan)) for plan in plans])
         try:
             await self.journal.write_names(self.who.database)
         except psycopg.Error as problem:
@@ -190,14 +193,9 @@ class Session:
     async def _bind(self, payload: bytes) -> None:
         self._open_segment()
         portal, position = wire.string_at(payload, 0)
-        name, position = wire.string_at(payload, position)
+        name, _ = wire.string_at(payload, position)
         if plan := self._statements.get(name):
             self._portals[portal] = plan
-            if plan.takes_bytes:
-                try:
-                    payload = as_hexadecimal(payload, position, plan.takes_bytes)
-                except struct.error as problem:
-                    raise wire.ProtocolError("invalid Bind message") from problem
         self._send(b"B", payload)
 
     async def _describe(self, payload: bytes) -> None:
