@@ -33,12 +33,13 @@ def checkout_settings() -> Iterator[Settings]:
             del os.environ[name]
         os.environ.update(settings.aws_environment())
         yield settings
+    except KeyboardInterrupt:
+        # Before the expected errors: a module whose import was interrupted cannot be imported again.
+        errors.print("Stopped.")
+        raise typer.Exit(INTERRUPTED) from None
     except _expected_errors() as error:
         errors.print(f"Set-up failed: {_words(error)}", style="red", markup=False)
         raise typer.Exit(SETUP_FAILED) from None
-    except KeyboardInterrupt:
-        errors.print("Stopped.")
-        raise typer.Exit(INTERRUPTED) from None
 
 
 def _interrupt(received: int, _: Any) -> None:

@@ -126,7 +126,7 @@ def test_stopped_up_leaves_no_processes_or_files(checkout: Checkout) -> None:
         running.wait_for_handlers()
         time.sleep(seconds)
         running.interrupt()
-        assert running.end() == 130
+        assert running.end() == 130, running.stdout + running.stderr
         assert running.stderr in ("Stopped.\n", "")
         assert checkout.leftovers() == []
 

@@ -174,8 +174,12 @@ class Running:
         os.killpg(self.process.pid, number)
 
     def end(self, seconds: float = 120) -> int:
-        """Wait until the command has ended, and return the exit code."""
-        return self.process.wait(seconds)
+        """Wait until the command has ended, and return the exit code that a shell shows.
+
+        Python ends itself with SIGINT if Ctrl-C interrupts `exec`, which dataclasses use.
+        """
+        code = self.process.wait(seconds)
+        return code if code >= 0 else 128 - code
 
 
 def new_checkout(state: Path, repository: Path = REPOSITORY) -> Checkout:
