@@ -63,7 +63,7 @@ test-fast: deps ## Unit tests
 	@$(PYTEST) -q $(wildcard tests/unit */*/tests/unit benchmarks/tests)
 
 test-slow: deps ## Slow tests and tests that need a browser
-	@$(PYTEST) -m slow
+	@$(PYTEST) -n 2 --dist loadfile -m slow
 
 # copier: if in_template
 bench: deps ## Benchmarks, side by side with an alternative (SUITES="warehouse ...")
