@@ -54,7 +54,7 @@ def test_values_are_the_same_with_every_protocol(warehouse):
             assert connection._client_protocol_version == protocol
         for connection in connections * 2:  # the second time, the connector does not ask for the columns
             with connection.cursor() as cursor:
-                cursor.execute("select 1.50::decimal(5, 2), -3::decimal(38, 3), null::decimal(9, 1), 'aa'::varbyte")
+                cursor.execute("select 1.50::decimal(5, 2), (-3)::decimal(38, 3), null::decimal(9, 1), 'aa'::varbyte")
                 assert cursor.fetchone() == [Decimal("1.50"), Decimal("-3.000"), None, "aa"]
                 assert [column[1] for column in cursor.description] == [1700, 1700, 1700, 6551]
                 cursor.execute("select avg(n) * 2, 'aa'::varbyte from (select 1.5::decimal(5, 2) as n) t")
