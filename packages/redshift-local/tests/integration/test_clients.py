@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 import redshift_connector
 from redshift_connector.config import ClientProtocolVersion
+from redshift_connector.interval import IntervalYearToMonth
 
 
 @pytest.fixture
@@ -59,6 +60,7 @@ def test_values_are_the_same_with_every_protocol(warehouse):
                 assert [column[1] for column in cursor.description] == [1700, 1700, 1700, 6551]
                 cursor.execute("select avg(n) * 2, 'aa'::varbyte from (select 1.5::decimal(5, 2) as n) t")
                 assert cursor.fetchone() == [Decimal("3.00"), "aa"]
+                cursor.execute("select relacl from pg_class limit 1")
 
 
 def test_bytes_are_bound_as_hexadecimal_text(cursor):
@@ -67,6 +69,13 @@ def test_bytes_are_bound_as_hexadecimal_text(cursor):
     cursor.execute("insert into bytes_bound values (%s, %s)", (1, b"\x00abc"))
     cursor.execute("select v from bytes_bound")
     assert cursor.fetchone() == ["00616263"]
+
+
+def test_bound_intervals_are_refused(cursor):
+    with pytest.raises(
+        redshift_connector.Error, match="not supported by the local warehouse: bound values of type INT"
+    ):
+        cursor.execute("select %s", (IntervalYearToMonth(5),))
 
 
 def test_many_rows_can_be_inserted_at_once(cursor):

@@ -22,6 +22,12 @@ def test_queries_accept_bound_values(admin):
     assert admin.fetchone() == [42, "it's"]
 
 
+def test_queries_accept_more_values_than_they_use(admin):
+    """redshift_connector 2.1.15, test_execute_do_parsing_bind_params_when_exist."""
+    admin.execute("select %s", "hello")
+    assert admin.fetchone() == ["h"]
+
+
 @pytest.mark.parametrize(
     "password",
     [

@@ -109,15 +109,16 @@ def test_strings_in_messages_end_with_a_zero_byte():
 
 def test_unknown_parameter_types_are_inferred():
     types = struct.pack("!H3I", 3, 705, 0, 23)
-    assert bind.inferred(types, used=True) == struct.pack("!H3I", 3, 0, 0, 23)
-    assert bind.inferred(types, used=False) == struct.pack("!H3I", 3, 25, 25, 23)
-    assert bind.inferred(b"\0\0", used=True) == b"\0\0"
+    assert bind.inferred(types, "select $2, $1") == struct.pack("!H3I", 3, 0, 0, 23)
+    assert bind.inferred(types, "select $2") == struct.pack("!H3I", 3, 25, 0, 23)
+    assert bind.inferred(types, "select refuse()") == struct.pack("!H3I", 3, 25, 25, 23)
+    assert bind.inferred(b"\0\0", "select 1") == b"\0\0"
 
 
 @pytest.mark.parametrize("rest", [b"", b"\0", b"\0\1", b"\0\1\0\0\0", b"\0\1\0\0\0\0\0", b"\0\0\0"])
 def test_invalid_parameter_types_are_refused(rest):
     with pytest.raises(wire.ProtocolError, match="invalid parameter types"):
-        bind.inferred(rest, used=True)
+        bind.inferred(rest, "select $1")
 
 
 def description(*columns: tuple[bytes, int, int]) -> bytes:

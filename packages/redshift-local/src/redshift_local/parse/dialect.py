@@ -4,7 +4,7 @@ Function calls keep their names: functions that PostgreSQL lacks are defined onc
 Only calls with a special grammar are parsed as more than a name and arguments.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sqlglot import ErrorLevel, exp
 from sqlglot.dialects.redshift import Redshift
@@ -50,8 +50,20 @@ def _encode_auto(parser: RedshiftParser) -> exp.Expr:
     return parser.expression(exp.BackupProperty(this=exp.var("auto")))
 
 
+# Other names of the interval types. https://docs.aws.amazon.com/redshift/latest/dg/r_interval_data_types.html
+_INTERVALS = {"intervaly2m": ("YEAR", "MONTH"), "intervald2s": ("DAY", "SECOND")}
+
+
 class Parser(RedshiftParser):
     """Redshift's grammar, with function calls left as they are."""
+
+    def _parse_types(self, *args: Any, **options: Any) -> exp.Expr | None:
+        fields = self._curr and _INTERVALS.get(self._curr.text.lower())
+        if not fields or not (options.get("schema") or self._prev.token_type in (TokenType.DCOLON, TokenType.ALIAS)):
+            return super()._parse_types(*args, **options)
+        self._advance()
+        span = exp.IntervalSpan(this=exp.var(fields[0]), expression=exp.var(fields[1]))
+        return self.expression(exp.DataType(this=exp.Interval(unit=span)))
 
     FUNCTIONS: ClassVar = {}
     FUNCTION_PARSERS: ClassVar = {k: v for k, v in RedshiftParser.FUNCTION_PARSERS.items() if k in _OWN_GRAMMAR}

@@ -1,18 +1,26 @@
 """Bound values of unknown type: the Redshift connector sends strings, bytes and nulls without a type."""
 
+import re
 import struct
 
 from redshift_local.protocol.wire import ProtocolError
 
-_UNKNOWN, _TEXT, _TO_BE_INFERRED = 705, 25, 0
+_UNKNOWN, _TEXT, _BYTES, _TO_BE_INFERRED = 705, 25, 17, 0
+_INTERVALS = {1188, 1190}  # YEAR TO MONTH, DAY TO SECOND
+_PARAMETER = re.compile(r"\$(\d{1,5})")
 
 
-def inferred(rest: bytes, *, used: bool) -> bytes:
+def has_intervals(rest: bytes) -> bool:
+    """Whether the end of a Parse message, after the text, has types that PostgreSQL lacks."""
+    return any(int.from_bytes(rest[at : at + 4]) in _INTERVALS for at in range(2, len(rest), 4))
+
+
+def inferred(rest: bytes, sql: str) -> bytes:
     """Let PostgreSQL infer unknown types, as Redshift does; PostgreSQL refuses the type `unknown`.
 
     Args:
         rest: the end of a Parse message, after the text: the number of parameter types, and the types.
-        used: whether the text contains the parameters; the text of a refused statement does not.
+        sql: the text for PostgreSQL. It has no type for parameters that the text does not use.
 
     Raises:
         ProtocolError: the bytes are not parameter types.
@@ -21,5 +29,10 @@ def inferred(rest: bytes, *, used: bool) -> bytes:
     if len(rest) != 2 + 4 * count:
         raise ProtocolError("invalid parameter types in a Parse message")
     kinds = struct.unpack_from(f"!{count}I", rest, 2)
-    kinds = [(_TO_BE_INFERRED if used else _TEXT) if kind in (_UNKNOWN, _TO_BE_INFERRED) else kind for kind in kinds]
-    return struct.pack(f"!H{count}I", count, *kinds)
+    used = {int(number) for number in _PARAMETER.findall(sql)} if count else set()
+    inferable = (_TO_BE_INFERRED if number in used else _TEXT for number in range(1, count + 1))
+    types = (
+        new if kind in (_UNKNOWN, _TO_BE_INFERRED) else _BYTES if kind in _INTERVALS else kind
+        for kind, new in zip(kinds, inferable, strict=True)
+    )
+    return struct.pack(f"!H{count}I", count, *types)

@@ -19,7 +19,7 @@ TEXT, EXTENDED, BINARY = 0, 1, 2  # protocol versions
 _INTERVAL, _YEAR_TO_MONTH, _DAY_TO_SECOND = 1186, 1188, 1190
 _JSONB, _SUPER = 3802, 4000
 _BYTEA, _VARBYTE = 17, 6551
-_NUMERIC = 1700
+_NUMERIC, _ACLS = 1700, 1034
 _REWRITTEN = {_JSONB: _SUPER, _BYTEA: _VARBYTE}
 # PostgreSQL's type modifier of an interval keeps its fields in the upper half: bit 1 month, bit 2 year.
 _MONTHS = (1 << 1) | (1 << 2)
@@ -53,14 +53,17 @@ class Row:
 
         Returns:
             how the rows are to be rewritten, if at all, the client's description, and the protocol to use. Binary
-            numerics need a scale. Of a computed numeric only the values have one, so such a result uses version 1.
+            numerics need a scale. Of a computed numeric only the values have one, so such a result uses version 1, and
+            so does one with lists of privileges, which PostgreSQL cannot send in binary form.
         """
         fields, position = [], 7
         for _ in range(struct.unpack_from("!H", part, 5)[0]):
             end = part.index(b"\0", position)
             fields.append((part[position:end], *struct.unpack_from("!IhIhih", part, end + 1)))
             position = end + 19
-        if protocol == BINARY and any(field[3] == _NUMERIC and field[5] < 0 for field in fields):
+        if protocol == BINARY and any(
+            kind == _ACLS or (kind == _NUMERIC and mod < 0) for *_, kind, _, mod, _ in fields
+        ):
             protocol = EXTENDED
         columns, scales, body = {}, {}, []
         for index, (name, table, number, kind, size, modifier, form) in enumerate(fields):

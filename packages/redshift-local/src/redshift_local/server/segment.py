@@ -102,6 +102,8 @@ class Answers:
                 self.segments[0].rows += wire.split(part)
             else:
                 columns = self._columns()
+                if columns and columns.scales:  # described earlier than another result
+                    out.append(self._announced(columns.protocol))
                 out.append(columns.rewrite(part) if columns else part)
         del buffer[:position]
         return b"".join(out)
@@ -139,11 +141,14 @@ class Answers:
 
     def _describe(self, plan: Plan, part: bytes) -> bytes:
         plan.columns, part, protocol = Row.of(part, self._asked_protocol)
+        return self._announced(protocol) + part
+
+    def _announced(self, protocol: int) -> bytes:
+        """Return the message that another protocol follows, if one does. Redshift's drivers follow it at any time."""
         if protocol == self._protocol:
-            return part
-        # Redshift's drivers follow this parameter at any time.
+            return b""
         self._protocol = protocol
-        return wire.parameter("server_protocol_version", str(protocol)) + part
+        return wire.parameter("server_protocol_version", str(protocol))
 
     def _collect(self, segment: Segment, kind: bytes, part: bytes) -> None:
         if kind == b"G":

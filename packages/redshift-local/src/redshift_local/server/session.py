@@ -11,9 +11,9 @@ import psycopg
 from redshift_local.catalog.bind_late import ViewNames, resolve
 from redshift_local.copy.rows import BadField
 from redshift_local.parse import longnames
-from redshift_local.plan import Plan, Refused, raising
+from redshift_local.plan import Plan, Refused, raising, unsupported
 from redshift_local.protocol import wire
-from redshift_local.protocol.bind import inferred
+from redshift_local.protocol.bind import has_intervals, inferred
 from redshift_local.server.closed import reason
 from redshift_local.server.journal import READS, Journal, Who
 from redshift_local.server.segment import Answers, Segment
@@ -184,11 +184,13 @@ class Session:
             if len(plans) > 1:
                 plan = raising(Refused("cannot insert multiple commands into a prepared statement", "42601"))
                 plan.text = text
+            if has_intervals(rest):
+                plan = raising(unsupported("bound values of type INTERVAL", "bind a string, and cast it"))
+                plan.text = text
         self._open_segment().parsed = plan
         self._statements[name] = plan
         sql = "" if plan.action else plan.sql
-        rest = inferred(rest, used=not plan.action and not plan.refused)
-        self._send(b"P", name.encode() + b"\0" + sql.encode() + b"\0" + rest)
+        self._send(b"P", name.encode() + b"\0" + sql.encode() + b"\0" + inferred(rest, sql))
 
     async def _bind(self, payload: bytes) -> None:
         self._open_segment()

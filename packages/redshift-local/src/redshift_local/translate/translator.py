@@ -214,10 +214,12 @@ def _parse(tokens: list[Token], text: str) -> exp.Expr:
 def _unknown_type(tokens: list[Token]) -> Refused | None:
     """Return the refusal of a type that Redshift has and sqlglot cannot parse, if there is one."""
     words = [token.text.lower() for token in tokens]
-    for name in ("abstime", "intervald2s", "intervaly2m", "reltime"):
+    for name in ("abstime", "reltime"):
         if name in words:
             return unsupported(f"type {name.upper()}", "it works on a cluster only")
     for index, word in enumerate(words[:-2]):
+        if words[index : index + 2] == ["bit", "varying"]:
+            return Refused('type "bit varying" does not exist', "42704", "PostgreSQL has it, Redshift does not")
         # INTERVAL DAY TO SECOND (4); https://docs.aws.amazon.com/redshift/latest/dg/r_interval_data_types.html
         if (
             word == "second"
