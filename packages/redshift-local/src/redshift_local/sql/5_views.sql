@@ -117,7 +117,7 @@ GRANT SELECT ON pg_redshift.late_binding_views TO PUBLIC;
 -- PostgreSQL has no definition for a view whose tables were dropped.
 CREATE OR REPLACE FUNCTION pg_redshift.view_definition(relation oid) RETURNS text LANGUAGE sql STABLE AS $$
 SELECT pg_redshift.full_text(CASE WHEN l.view IS NULL THEN pg_catalog.pg_get_viewdef(c.oid)
-    ELSE format('create view %s %s as %s with no schema binding;', c.oid::regclass, l.columns, rtrim(l.definition, ';')) END)
+    ELSE format('CREATE VIEW %s AS %s WITH NO SCHEMA BINDING;', concat_ws(' ', c.oid::regclass, nullif(l.columns, '')), rtrim(l.definition, ';')) END)
 FROM pg_class c LEFT JOIN pg_redshift.late_binding_views l ON l.view = c.oid WHERE c.oid = relation $$;
 CREATE OR REPLACE FUNCTION pg_redshift.pg_get_viewdef(relation oid, pretty boolean DEFAULT false) RETURNS text LANGUAGE sql STABLE AS
 $$ SELECT pg_redshift.view_definition(relation) $$;

@@ -266,12 +266,24 @@ def _alternative(node: exp.Anonymous) -> None:
         raise unsupported(f"{str(node.this).upper()} with a format", "use TO_NUMBER")
 
 
+def _default(node: exp.Anonymous) -> exp.Expr | None:
+    """The default of a column. That of an identity is only in pg_attrdef.adsrc (sql/6_keys.sql)."""
+    value = node.expressions[0]
+    if not isinstance(value, exp.Column) or value.name.lower() != "adbin" or not node.parent_select:
+        return None
+    tables = [table for table in node.parent_select.find_all(exp.Table) if table.name.lower() == "pg_attrdef"]
+    if not any(value.table.lower() in ("", table.alias_or_name.lower()) for table in tables):
+        return None
+    return exp.Anonymous(this="coalesce", expressions=[node.copy(), exp.column("adsrc", value.args.get("table"))])
+
+
 _HANDLERS: dict[str, Callable[[exp.Anonymous], exp.Expr | None]] = {
     "nvl2": _nvl2,
     "avg": _avg,
     "listagg": _listagg,
     "json_extract_path_text": _json_path,
     "array": _array,
+    "pg_get_expr": _default,
     "object": _renamed(f"{HELPERS}.object_of"),
     "version": _renamed(f"{HELPERS}.version"),
     "current_setting": _renamed(f"{HELPERS}.current_setting"),
