@@ -32,8 +32,8 @@ help-all: ## List all commands
 deps: ## Prepare the tools (every other command does it by itself)
 	@./.ci/bootstrap.sh
 
-run: deps ## Run the sample pipeline end to end on this machine
-	@$(LOCAL) run
+run: deps ## Run the sample pipeline end to end on this machine (ENV=prod: with the settings of an environment)
+	@$(LOCAL) run $(if $(ENV),--environment "$$ENV")
 
 drill: deps ## The same with a model that fails on purpose (LAMBDA=broken: the alert fails too)
 	@$(LOCAL) drill $(if $(filter broken,$(LAMBDA)),--broken-lambda)
@@ -139,4 +139,4 @@ lock: deps ## Resolve the requirement files: make lock CONSTRAINTS=<path or URL>
 	@$(WORKBENCH) lock "$$CONSTRAINTS"
 
 # copier: endif
-export BASE M N Q CONSTRAINTS DAYS NAME LAYER TEMPLATE
+export BASE ENV M N Q CONSTRAINTS DAYS NAME LAYER TEMPLATE

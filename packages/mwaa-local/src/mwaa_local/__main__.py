@@ -22,7 +22,11 @@ app = typer.Typer(
 
 
 @app.command()
-def run() -> None:
+def run(
+    environment: Annotated[
+        str, typer.Option(help="An environment of dags/pipelines.yml; default: the first one.")
+    ] = "",
+) -> None:
     """Release this repository and run the sample pipeline.
 
     Uses the stand-ins of `up` if they are running. Otherwise it starts stand-ins and stops them at the end.
@@ -30,7 +34,7 @@ def run() -> None:
     with checkout_settings() as settings:
         from mwaa_local.run_command import run as run_sample
 
-        raise typer.Exit(run_sample(settings))
+        raise typer.Exit(run_sample(settings, environment))
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """`make run` and `make drill`: release, run the pipeline on the stand-ins, print the result, return an exit code."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from mwaa_local.dag_run import Outcome, end_runs, run_pipeline, show
 from mwaa_local.processes import RUN_LOCK, take_lock
 from mwaa_local.settings import HOST, Passwords, Settings, SetupError
 from mwaa_local.stack import PROJECT, Stack
+from mwaa_pipelines.config_file import ENVIRONMENT
 from mwaa_release.apply import rollback
 from mwaa_release.bucket import Bucket, aws_client
 from mwaa_release.pipelines import first_pipeline
@@ -21,12 +23,20 @@ from mwaa_release.release import CURRENT, PROJECTS
 RUN_FAILED = 1
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, environment: str = "") -> int:
     """Run the first pipeline of dags/pipelines.yml, print the result, and return 0 if the run succeeded.
+
+    Args:
+        settings: paths and ports.
+        environment: the environment of dags/pipelines.yml whose settings apply; default: the file's first one.
 
     Raises:
         SetupError, DeployError: the run could not start.
     """
+    if environment:
+        if up.running(settings):
+            raise SetupError(f"--environment {environment}: make up runs another environment; stop it with: make down")
+        os.environ[ENVIRONMENT] = environment
     outcome = _play(settings, PROJECT, lambda_works=True)
     return 0 if outcome.state == "success" else RUN_FAILED
 

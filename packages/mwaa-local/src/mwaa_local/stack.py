@@ -108,7 +108,8 @@ class Stack:
         passwords = Passwords.generate(settings.state)
         workers = roles.worker_session(settings)
         s3 = roles.client_of(workers, settings, "s3")
-        self._mwaa = Mwaa(settings, passwords, s3, seed.DAGS_BUCKET, self._parameters)
+        parameters = {"PipelinesEnvironment": first_pipeline().environment or "", **(self._parameters or {})}
+        self._mwaa = Mwaa(settings, passwords, s3, seed.DAGS_BUCKET, parameters)
         with ThreadPoolExecutor(max_workers=8) as pool:
 
             def begin(work: Callable[..., Any], *arguments: Any, after: Sequence[Future[Any]] = ()) -> Future[Any]:

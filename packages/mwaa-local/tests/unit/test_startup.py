@@ -71,10 +71,11 @@ def test_options_override_startup_and_mwaa_overrides_options() -> None:
 def test_configuration_options_come_from_the_stack() -> None:
     options = configuration_options("the-bucket", {})
     stack = load("environment.yml")["Resources"]["Environment"]["Properties"]["AirflowConfigurationOptions"]
-    # dbt.wheels is the only option that depends on a parameter.
-    assert len(options) == len(stack) - 1
-    with_wheels = configuration_options("the-bucket", {"PackageSource": "wheels"})
-    assert with_wheels == {**options, "AIRFLOW__DBT__WHEELS": "s3://the-bucket/wheels"}
+    # Two options depend on parameters.
+    assert len(options) == len(stack) - 2
+    with_both = configuration_options("the-bucket", {"PackageSource": "wheels", "PipelinesEnvironment": "prod"})
+    more = {"AIRFLOW__DBT__WHEELS": "s3://the-bucket/wheels", "AIRFLOW__DBT__ENVIRONMENT": "prod"}
+    assert with_both == {**options, **more}
     assert options["AIRFLOW__DBT__KEPT_RESULTS"] == "s3://the-bucket/kept_results"
     assert options["AIRFLOW__SECRETS__BACKEND"] == stack["secrets.backend"]
     assert json.loads(options["AIRFLOW__SECRETS__BACKEND_KWARGS"])["connections_prefix"] == "airflow/connections"

@@ -1,9 +1,13 @@
-"""Reads pipelines.yml. `read_pipelines` needs no Airflow, so command-line tools use it, too.
+"""Reads pipelines.yml. Only `load_pipelines` needs Airflow, so command-line tools use the others, too.
 
-read_pipelines(path)  validates every entry
-load_pipelines(path)  also finds each pipeline's release and nodes; for DAG files
+read_pipelines(path)             validates every entry, for the environment that Airflow's option names
+read_pipelines_everywhere(path)  the same for each environment of the file
+load_pipelines(path)             also finds each pipeline's release and nodes; for DAG files
 """
 
+import os
+import re
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +18,20 @@ from pydantic import ValidationError
 
 from mwaa_pipelines.release import Release, current_release
 from mwaa_pipelines.selection import Selection, find_selection
-from mwaa_pipelines.settings import EXTERNAL, Pipeline, PipelineError, describe_error, did_you_mean, unknown_setting
+from mwaa_pipelines.settings import (
+    ENVIRONMENTS,
+    EXTERNAL,
+    IDENTITY,
+    NAME,
+    Pipeline,
+    PipelineError,
+    describe_error,
+    did_you_mean,
+    unknown_setting,
+)
+
+# Airflow's configuration option dbt.environment: the environment whose settings apply.
+ENVIRONMENT = "AIRFLOW__DBT__ENVIRONMENT"
 
 # If two pipelines shared these, anyone who may run one DAG could reach the other's database.
 _EXCLUSIVE_SETTINGS = ("redshift_connection_id", "secret_name")
@@ -37,22 +54,52 @@ class LoadedPipelines:
     problems: list[str] = field(default_factory=list)
 
 
-def read_pipelines(path: Path, airflow_version: str | None = None) -> PipelinesFile:
+def environments(path: Path) -> list[str]:
+    """Return the environments that a pipelines file names; none if it is the same everywhere.
+
+    Raises:
+        PipelineError: the whole file is unusable; the message names the file and the reason.
+    """
+    entries, defaults = _content(path)
+    mappings = [part.get(ENVIRONMENTS) for part in (defaults, *entries) if isinstance(part, dict)]
+    return list(dict.fromkeys(str(name) for mapping in mappings if isinstance(mapping, dict) for name in mapping))
+
+
+def read_pipelines_everywhere(path: Path) -> PipelinesFile:
+    """Read and validate a pipelines file for each of its environments. A pipeline is in the result for each of them.
+
+    Raises:
+        PipelineError: the whole file is unusable; the message names the file and the reason.
+    """
+    files = {name: read_pipelines(path, environment=name) for name in environments(path) or [None]}
+    counts = Counter(problem for file in files.values() for problem in file.problems)
+    problems = [
+        problem if counts[problem] == len(files) else f"{problem} (environment {name})"
+        for name, file in files.items()
+        for problem in file.problems
+    ]
+    pipelines = [pipeline for file in files.values() for pipeline in file.pipelines]
+    return PipelinesFile(pipelines, list(dict.fromkeys(problems)))
+
+
+def read_pipelines(path: Path, airflow_version: str | None = None, environment: str | None = None) -> PipelinesFile:
     """Read and validate a pipelines file. An invalid entry becomes a problem and does not affect other entries.
 
     Args:
         path: the YAML file.
+        environment: the environment whose settings apply; default: that of Airflow's option dbt.environment.
         airflow_version: reject settings that this version of Airflow does not support; None accepts all settings.
 
     Raises:
         PipelineError: the whole file is unusable; the message names the file and the reason.
     """
     entries, defaults = _content(path)
+    environment = environment or os.environ.get(ENVIRONMENT)
     file = PipelinesFile()
     unique: dict[str, Pipeline] = {}
     for number, entry in enumerate(entries, start=1):
         try:
-            pipeline = _pipeline(entry, defaults)
+            pipeline = _pipeline(entry, defaults, environment)
         except PipelineError as error:
             file.problems.append(f"{path}: pipeline {_name(entry, number)}: {error}")
             continue
@@ -120,7 +167,7 @@ def _content(path: Path) -> tuple[list[Any], dict[str, Any]]:
             f"{path} can contain only 'defaults' (a mapping) and 'pipelines' (a list), "
             f"but contains {sorted(map(str, content))}"
         )
-    if unknown := sorted(map(str, set(defaults) - set(Pipeline.model_fields))):
+    if unknown := sorted(map(str, set(defaults) - {*Pipeline.model_fields, ENVIRONMENTS})):
         raise PipelineError(f"{path}: defaults: {'; '.join(map(unknown_setting, unknown))}")
     return content["pipelines"], defaults
 
@@ -129,13 +176,47 @@ def _name(entry: Any, number: int) -> str:
     return str(entry.get("dag_name", f"number {number}")) if isinstance(entry, dict) else f"number {number}"
 
 
-def _pipeline(entry: Any, defaults: dict[str, Any]) -> Pipeline:
+def _pipeline(entry: Any, defaults: dict[str, Any], environment: str | None) -> Pipeline:
     if not isinstance(entry, dict):
         raise PipelineError(f"must be a mapping of settings, not {entry!r}")
+    settings = {**defaults, **entry}
+    has_environments = settings.pop(ENVIRONMENTS, None) is not None
+    for part in (defaults, entry):
+        settings |= _settings_of_environment(part, environment)
     try:
-        return Pipeline.model_validate({**defaults, **entry})
+        pipeline = Pipeline.model_validate(settings)
     except ValidationError as error:
         raise PipelineError("; ".join(dict.fromkeys(describe_error(detail) for detail in error.errors()))) from None
+    pipeline._environment = environment if has_environments else None
+    return pipeline
+
+
+def _settings_of_environment(part: dict[str, Any], environment: str | None) -> dict[str, Any]:
+    """Return the settings of an entry, or of the defaults, that are for one environment only."""
+    if part.get(ENVIRONMENTS) is None:
+        return {}
+    by_name = part[ENVIRONMENTS]
+    # The names are parts of file names.
+    if not (isinstance(by_name, dict) and by_name and all(re.fullmatch(NAME, str(name)) for name in by_name)):
+        raise PipelineError(
+            f"{ENVIRONMENTS}: must be a mapping of names, such as dev, to settings, not {by_name!r}. Names consist of "
+            "letters, digits, '_' and '-'"
+        )
+    names = list(map(str, by_name))
+    if environment not in names:
+        value = f"is {environment!r}, which is not one of" if environment else "is not set. Set it to one of"
+        raise PipelineError(
+            f"{ENVIRONMENTS}: Airflow's option dbt.environment (PipelinesEnvironment of infra/environment.yml) {value} "
+            f"{', '.join(names)}{did_you_mean(environment or '', names)}"
+        )
+    settings = list(by_name.values())[names.index(environment)]
+    # An environment without settings is None in YAML.
+    if not isinstance(settings, dict | None):
+        raise PipelineError(f"{ENVIRONMENTS}.{environment}: must be a mapping of settings, not {settings!r}")
+    for name in settings or {}:
+        if name in IDENTITY:
+            raise PipelineError(f"{ENVIRONMENTS}.{environment}.{name}: must be the same in every environment")
+    return settings or {}
 
 
 def _shared_credentials(pipelines: list[Pipeline]) -> dict[str, str]:

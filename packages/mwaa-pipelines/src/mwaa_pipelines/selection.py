@@ -34,9 +34,11 @@ class Selection:
     selector: str | None
 
 
-def pipeline_file(dag_name: str) -> str:
-    """Return the path, in a release, of the manifest with a pipeline's nodes."""
-    return f"{_FOLDER}/pipelines/{dag_name}.json"
+def pipeline_file(pipeline: Pipeline) -> str:
+    """Return the path, in a release, of the manifest with a pipeline's nodes in its environment."""
+    # Names of pipelines have no @.
+    environment = f"@{pipeline.environment}" if pipeline.environment else ""
+    return f"{_FOLDER}/pipelines/{pipeline.dag_name}{environment}.json"
 
 
 def dbt_selection(pipeline: Pipeline | None = None) -> dict[str, Any]:
@@ -55,7 +57,7 @@ def find_selection(release: Release, pipeline: Pipeline) -> Selection:
         PipelineError: the release was built before the pipeline was added.
     """
     has_selectors = bool(pipeline.select or pipeline.exclude or pipeline.selector)
-    names = [pipeline_file(pipeline.dag_name)] + ([] if has_selectors else [EVERYTHING_FILE])
+    names = [pipeline_file(pipeline)] + ([] if has_selectors else [EVERYTHING_FILE])
     path = next((release.path / name for name in names if (release.path / name).is_file()), None)
     if path is None:
         raise PipelineError(

@@ -15,10 +15,16 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    PrivateAttr,
     StringConstraints,
     model_validator,
 )
 
+# The key of an entry, or of the defaults, with settings by environment.
+ENVIRONMENTS = "environments"
+NAME = r"[A-Za-z0-9_\-]+"
+# They identify a pipeline and its release, so they are the same in every environment.
+IDENTITY = ("dag_name", "project_name")
 # Before the name of an asset that no pipeline of the file updates.
 EXTERNAL = "external:"
 
@@ -157,6 +163,14 @@ class Pipeline(BaseModel):
         "Needs Airflow 3.1 or newer.",
     )
 
+    # Set by config_file if the entry has settings for environments.
+    _environment: str | None = PrivateAttr(None)
+
+    @property
+    def environment(self) -> str | None:
+        """The environment that these settings are for; None if they are the same everywhere."""
+        return self._environment
+
     @property
     def scheduled_on_assets(self) -> bool:
         """Whether updates of assets start the runs, not a cron expression."""
@@ -229,13 +243,25 @@ def describe_error(detail: Any) -> str:
 
 def unknown_setting(name: str) -> str:
     """Return the message about a key that is not a setting."""
-    question = did_you_mean(name, Pipeline.model_fields)
-    return f"{name}: unknown setting{question or f'. Settings: {", ".join(Pipeline.model_fields)}'}"
+    names = [*Pipeline.model_fields, ENVIRONMENTS]
+    question = did_you_mean(name, names)
+    return f"{name}: unknown setting{question or f'. Settings: {", ".join(names)}'}"
 
 
 def json_schema() -> str:
     """Return the JSON schema of pipelines.yml, which editors use for completion."""
     entry = Pipeline.model_json_schema()
+    overlay = {name: setting for name, setting in entry["properties"].items() if name not in IDENTITY}
+    entry["properties"][ENVIRONMENTS] = {
+        "type": "object",
+        "description": "Settings by environment, such as dev and prod. They override the settings of all entries and "
+        "defaults. Airflow's option dbt.environment names the environment.",
+        "minProperties": 1,
+        "propertyNames": {"pattern": f"^{NAME}$"},
+        "additionalProperties": {"type": ["object", "null"], "additionalProperties": False, "properties": overlay},
+    }
+    # The environments can set the others.
+    entry["required"] = list(IDENTITY)
     defaults = {"type": "object", "additionalProperties": False, "properties": entry["properties"]}
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

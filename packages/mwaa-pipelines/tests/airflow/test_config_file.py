@@ -7,7 +7,7 @@ import pytest
 import yaml
 from conftest import entries, write
 
-from mwaa_pipelines.config_file import load_pipelines, read_pipelines
+from mwaa_pipelines.config_file import load_pipelines, read_pipelines, read_pipelines_everywhere
 from mwaa_pipelines.settings import Pipeline, PipelineError
 
 GOOD = entries("one")
@@ -257,3 +257,90 @@ def test_missing_project_affects_only_its_own_pipeline(tmp_path: Path) -> None:
 
 def test_only_the_requested_pipeline_is_loaded(tmp_path: Path) -> None:
     assert [pipeline.dag_name for pipeline in load(tmp_path, entries("one", "two"), dag_id="two")] == ["two"]
+
+
+# --- environments -------------------------------------------------------------------------------------------------
+
+ENVIRONMENTS = """defaults:
+  threads: 8
+  environments: {dev: {schedule: null, retries: 0}, prod: {}}
+""" + entries(
+    "one", "two", one="schedule: '@daily'\n    environments: {dev: {target_schema: one_dev}, prod: {retries: 3}}"
+)
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [("dev", ("one_dev", None, 0, 8)), ("prod", ("analytics", "@daily", 3, 8))],
+)
+def test_environment_overrides_the_common_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: str, expected: tuple[object, ...]
+) -> None:
+    monkeypatch.setenv("AIRFLOW__DBT__ENVIRONMENT", environment)
+    one, two = load(tmp_path, ENVIRONMENTS)
+    assert (one.target_schema, one.schedule, one.retries, one.threads) == expected
+    assert (two.target_schema, two.schedule) == ("analytics", None)
+    assert (one.environment, two.environment) == (environment, environment)
+
+
+def test_environment_does_not_matter_for_pipelines_without_environments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__DBT__ENVIRONMENT", "prod")
+    (pipeline,) = load(tmp_path, GOOD)
+    assert pipeline.environment is None
+
+
+@pytest.mark.parametrize(
+    ("environment", "reason"),
+    [
+        ("prdo", "is 'prdo', which is not one of dev, prod. Did you mean 'prod'?"),
+        ("", "is not set. Set it to one of dev, prod"),
+    ],
+)
+def test_unknown_environment_is_an_error_that_names_the_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: str, reason: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW__DBT__ENVIRONMENT", environment)
+    text = entries("one", "two", two="environments: {dev: {}, prod: {}}")
+    assert problems(tmp_path, text, good=("one",)) == [
+        "pipeline two: environments: Airflow's option dbt.environment (PipelinesEnvironment of infra/environment.yml) "
+        + reason
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environments", "reason"),
+    [
+        ("[dev]", "environments: must be a mapping of names"),
+        ("{}", "environments: must be a mapping of names"),
+        ("{dev: {}, ../prod: {}}", "environments: must be a mapping of names"),
+        ("{dev: daily}", "environments.dev: must be a mapping of settings, not 'daily'"),
+        ("{dev: {dag_name: other}}", "environments.dev.dag_name: must be the same in every environment"),
+        ("{dev: {thread: 2}}", "thread: unknown setting. Did you mean 'threads'?"),
+    ],
+)
+def test_wrong_settings_of_environments_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environments: str, reason: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW__DBT__ENVIRONMENT", "dev")
+    (problem,) = problems(tmp_path, entries("one", "two", two=f"environments: {environments}"), good=("one",))
+    assert problem.startswith(f"pipeline two: {reason}")
+
+
+def test_every_environment_is_validated_where_people_work(tmp_path: Path) -> None:
+    wrong = entries("one", one="retries: 99\n    environments: {dev: {threads: 0}, prod: {retries: 1}}")
+    path = write(tmp_path, wrong + entries("two").removeprefix("pipelines:"))
+    file = read_pipelines_everywhere(path)
+    assert [(pipeline.dag_name, pipeline.environment) for pipeline in file.pipelines] == [
+        ("two", None),
+        ("one", "prod"),
+        ("two", None),
+    ]
+    (problem,) = file.problems
+    assert problem.startswith(f"{path}: pipeline one: threads: ")
+    assert problem.endswith("(value: 99) (environment dev)")
+    both = path.read_text().replace("prod: {retries: 1}", "prod: {threads: 0}")
+    path.write_text(both)
+    (problem,) = read_pipelines_everywhere(path).problems
+    assert problem.endswith("(value: 99)")

@@ -161,6 +161,41 @@ def test_local_tasks_leave_out_the_same_tests_as_the_selection(tmp_path: Path, m
     assert build.exclude == "tag:audit x"
 
 
+ENVIRONMENTS = """
+    schedule: '@daily'
+    environments:
+      dev: {schedule: null, target_schema: one_dev, secret_name: dev/dbt_user, select: [departures]}
+      prod: {secret_name: prod/dbt_user}"""
+
+
+@pytest.mark.parametrize(
+    ("environment", "timetable", "schema", "tasks"),
+    [("dev", "NullTimetable", "one_dev", {"departures_run"}), ("prod", "Cron", "analytics", {"carriers_run"})],
+)
+def test_one_release_serves_environments_with_other_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: str, timetable: str, schema: str, tasks: set[str]
+) -> None:
+    selections = {"one@dev": {"nodes": ["model.flights.departures"]}, "one@prod": {"nodes": ["model.flights.carriers"]}}
+    new_release(tmp_path, monkeypatch, **selections)
+    monkeypatch.setenv("AIRFLOW__DBT__ENVIRONMENT", environment)
+    dag = bag(tmp_path, entries("one", one=ENVIRONMENTS.strip())).dags["one"]
+    assert timetable in json.dumps(serialized(dag)["dag"]["timetable"])
+    assert {task for task in _transform_tasks(dag) if "producer" not in task} == tasks
+    mapping = dag.get_task("transform_data.dbt_producer_watcher").profile_config.profile_mapping
+    assert (mapping.profile_args["schema"], mapping.secret_name) == (schema, f"{environment}/dbt_user")
+    assert f", environment `{environment}`" in dag.doc_md
+
+
+def test_unknown_environment_is_an_import_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__DBT__ENVIRONMENT", "stage")
+    dag_bag = bag(tmp_path, entries("one", "two", one=ENVIRONMENTS.strip()))
+    assert list(dag_bag.dags) == ["two"]
+    (error,) = dag_bag.import_errors.values()
+    assert (
+        "option dbt.environment (PipelinesEnvironment of infra/environment.yml) is 'stage', which is not one" in error
+    )
+
+
 def test_schedule_can_be_a_list_of_assets(tmp_path: Path) -> None:
     dag = bag(tmp_path, entries("one", "two", two="schedule: [one, 'external:elsewhere']")).dags["two"]
     text = json.dumps(serialized(dag)["dag"]["timetable"])
@@ -300,6 +335,9 @@ def test_json_schema_accepts_the_sample_and_rejects_wrong_settings() -> None:
     content = json.loads(json.dumps(yaml.safe_load(text), default=str))
     jsonschema.validate(content, schema)
     wrong_defaults = ([], {"threads": "many"}, {"thread": 1}, {"test_behavior": "after_all"})
+    jsonschema.validate(json.loads(json.dumps(yaml.safe_load(entries("one", one=ENVIRONMENTS.strip())))), schema)
+    wrong_environments = ({}, [], {"dev": []}, {"dev": {"thread": 1}}, {"dev": {"dag_name": "x"}}, {"../x": {}})
+    wrong_defaults += tuple({"environments": environments} for environments in wrong_environments)
     wrong_files = [[], {}, {"pipelines": []}, {"pipelines": {}}, {"pipelines": [{}]}, {**content, "pipeline": []}]
     for wrong in [*wrong_files, *({**content, "defaults": defaults} for defaults in wrong_defaults)]:
         with pytest.raises(jsonschema.ValidationError):

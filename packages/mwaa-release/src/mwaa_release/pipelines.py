@@ -1,10 +1,20 @@
-"""Reads `dags/pipelines.yml` for commands that run without Airflow."""
+"""Reads `dags/pipelines.yml` for commands that run without Airflow.
+
+If the file has settings for environments, a command uses those of the variable AIRFLOW__DBT__ENVIRONMENT, or of the
+file's first environment. Building a release reads all of them.
+"""
 
 import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from mwaa_pipelines.config_file import PipelinesFile, read_pipelines
+from mwaa_pipelines.config_file import (
+    ENVIRONMENT,
+    PipelinesFile,
+    environments,
+    read_pipelines,
+    read_pipelines_everywhere,
+)
 from mwaa_pipelines.settings import Pipeline, PipelineError, did_you_mean
 from mwaa_release.errors import BuildError, SetupError
 from mwaa_release.manifest import project_name
@@ -13,17 +23,18 @@ from mwaa_release.repository import REPOSITORY
 PIPELINES = REPOSITORY / "dags" / "pipelines.yml"
 
 
-def find_pipeline(dag_name: str | None = None, path: Path = PIPELINES) -> Pipeline:
+def find_pipeline(dag_name: str | None = None, path: Path = PIPELINES, environment: str | None = None) -> Pipeline:
     """Return one pipeline's entry.
 
     Args:
         dag_name: the pipeline; None: the only one in the file.
         path: the pipelines file.
+        environment: the environment whose settings apply.
 
     Raises:
         SetupError: there is no such entry, it is invalid, or there are several and none was named.
     """
-    file = _read(path)
+    file = _read(path, environment)
     names = [pipeline.dag_name for pipeline in file.pipelines]
     if not dag_name and len(names) > 1:
         raise SetupError(f"{path} has several pipelines: {', '.join(names)}. Name one of them with --dag")
@@ -61,7 +72,7 @@ def first_pipeline(path: Path = PIPELINES) -> Pipeline:
 
 
 def pipelines_by_project(path: Path, projects: Collection[str], complete: bool) -> dict[str, list[Pipeline]]:
-    """Return the entries for each project of a repository.
+    """Return the entries for each project of a repository, in each environment.
 
     Args:
         path: the pipelines file. Without it, no project has a pipeline.
@@ -74,7 +85,10 @@ def pipelines_by_project(path: Path, projects: Collection[str], complete: bool) 
     by_project: dict[str, list[Pipeline]] = {name: [] for name in projects}
     if not path.is_file():
         return by_project
-    file = _read(path)
+    try:
+        file = read_pipelines_everywhere(path)
+    except PipelineError as error:
+        raise SetupError(str(error)) from None
     problems = list(file.problems)
     for pipeline in file.pipelines:
         if pipeline.project_name in by_project:
@@ -85,7 +99,7 @@ def pipelines_by_project(path: Path, projects: Collection[str], complete: bool) 
                 f"{pipeline.project_name!r}{did_you_mean(pipeline.project_name, projects)}"
             )
     if problems:
-        raise BuildError("\n".join(problems))
+        raise BuildError("\n".join(dict.fromkeys(problems)))
     return by_project
 
 
@@ -107,8 +121,8 @@ def project_environment(project: Path, path: Path = PIPELINES) -> dict[str, str]
     """
     try:
         name = project_name(project)
-        pipelines = [entry for entry in read_pipelines(path).pipelines if entry.project_name == name]
-    except (PipelineError, BuildError, SetupError):
+        pipelines = [entry for entry in _read(path).pipelines if entry.project_name == name]
+    except (BuildError, SetupError):
         return {}
     secrets = {variable for entry in pipelines for variable in entry.secret_env}
     return {
@@ -118,8 +132,9 @@ def project_environment(project: Path, path: Path = PIPELINES) -> dict[str, str]
     }
 
 
-def _read(path: Path) -> PipelinesFile:
+def _read(path: Path, environment: str | None = None) -> PipelinesFile:
     try:
-        return read_pipelines(path)
+        environment = environment or os.environ.get(ENVIRONMENT) or next(iter(environments(path)), None)
+        return read_pipelines(path, environment=environment)
     except PipelineError as error:
         raise SetupError(str(error)) from None

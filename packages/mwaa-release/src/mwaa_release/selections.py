@@ -29,7 +29,7 @@ def list_arguments(pipelines: Sequence[Pipeline]) -> dict[str, list[str]]:
     """Return the selections of the pipelines of one project as arguments of `dbt list`, for `write_selections`."""
     arguments = {AUDIT_FILE: ["--select", AUDIT_SELECTOR], EVERYTHING_FILE: _arguments(dbt_selection())}
     for pipeline in pipelines:
-        arguments[pipeline_file(pipeline.dag_name)] = _arguments(dbt_selection(pipeline))
+        arguments[pipeline_file(pipeline)] = _arguments(dbt_selection(pipeline))
         for number, criterion in enumerate(pipeline.select):
             # The same as the pipeline's own if it has nothing else, so dbt lists it once.
             arguments[_criterion(pipeline, number)] = _arguments({**dbt_selection(), "select": [criterion]})
@@ -59,7 +59,7 @@ def write_selections(
     if problems := find_problems(pipelines, manifest, listings, pipelines_file):
         raise BuildError("\n".join(problems))
     nodes = _with_tasks(listings)
-    written = {AUDIT_FILE: None, EVERYTHING_FILE: None} | {pipeline_file(entry.dag_name): entry for entry in pipelines}
+    written = {AUDIT_FILE: None, EVERYTHING_FILE: None} | {pipeline_file(entry): entry for entry in pipelines}
     for file, pipeline in written.items():
         content = _reduced(manifest, nodes[file]) | {"selection": dbt_selection(pipeline)}
         (release / file).parent.mkdir(parents=True, exist_ok=True)
@@ -74,11 +74,13 @@ def find_problems(
     The arguments are those of `write_selections`.
     """
     nodes = _with_tasks(listings)
-    return [
+    problems = (
         f"{pipelines_file}: pipeline {pipeline.dag_name}: {problem}"
         for pipeline in pipelines
         for problem in _problems(pipeline, manifest, listings, nodes)
-    ]
+    )
+    # Environments can have the same problem.
+    return list(dict.fromkeys(problems))
 
 
 def _with_tasks(listings: Mapping[str, Listing]) -> dict[str, list[str]]:
@@ -98,7 +100,7 @@ def _arguments(selection: Mapping[str, Any]) -> list[str]:
 
 
 def _criterion(pipeline: Pipeline, number: int) -> str:
-    return f"{pipeline.dag_name}: select.{number}"
+    return f"{pipeline_file(pipeline)}: select.{number}"
 
 
 def _problems(
@@ -119,7 +121,7 @@ def _problems(
             )
     if problems:
         return problems
-    file = pipeline_file(pipeline.dag_name)
+    file = pipeline_file(pipeline)
     setting = "selector" if pipeline.selector else "exclude"
     value = pipeline.selector or list(pipeline.exclude)
     if listings[file].error:

@@ -28,7 +28,7 @@ from mwaa_release.doctor import CHECKS, SMOKE_CHECKS, SQL
 from mwaa_release.doctor.check import Account, Outcome, run_checks
 from mwaa_release.doctor.explain import require_superuser
 from mwaa_release.errors import SetupError
-from mwaa_release.pipelines import find_pipeline
+from mwaa_release.pipelines import PIPELINES, find_pipeline
 from mwaa_release.redshift import apply_grants
 from mwaa_release.release import LAMBDA_ZIP, RELEASE_FILE, Artifact, Release, list_files
 from redshift_local.pytest_plugin import Warehouse, free_port
@@ -154,6 +154,7 @@ def make_wrong_resources(stage: Stage, artifact: Artifact) -> None:
     stage.environment("unknown", EnvironmentClass="mw2.small")
     stage.environment("micro", EnvironmentClass="mw1.micro", MaxWorkers=2)
     stage.environment("options", {"dbt.kept_results": None, "usage_data_collection.enabled": "True"})
+    stage.environment("prod", {"dbt.environment": "prod"})
     stage.environment("backend", {"secrets.backend": None})
     stage.environment("kwargs", {"secrets.backend_kwargs": "{"})
     stage.environment("pattern", {"secrets.backend_kwargs": '{"connections_lookup_pattern": "^shop_"}'})
@@ -297,6 +298,25 @@ def test_environment_error_is_reported_with_its_fix(
     assert outcome.status == "failed"
     assert re.search(problem, outcome.text)
     assert fix in outcome.fix
+
+
+def test_settings_are_those_of_the_mwaa_environments_option(stage: Stage, tmp_path: Path) -> None:
+    path = tmp_path / "pipelines.yml"
+    text = PIPELINES.read_text()
+    assert text.count("    target_schema: analytics\n") == 1
+    path.write_text(text + "    environments: {dev: {target_schema: dev_marts}, prod: {}}\n")
+    account = replace(stage.account(), pipeline=find_pipeline(path=path), pipelines_file=path, environment_name="prod")
+    assert account.pipeline.target_schema == "dev_marts"
+    statuses = {outcome.check.name: outcome.status for outcome in run_checks(CHECKS[:5], account)}
+    assert (statuses["environment"], statuses["Airflow options"]) == ("ok", "ok")
+    assert (account.pipeline.environment, account.pipeline.target_schema) == ("prod", "analytics")
+
+    account = replace(account, environment_name=ENVIRONMENT)
+    (outcome,) = [outcome for outcome in run_checks(CHECKS[:2], account) if outcome.check.name == "environment"]
+    assert (
+        outcome.text == "the option dbt.environment is not set, but dags/pipelines.yml has the environments dev, prod"
+    )
+    assert "PipelinesEnvironment=dev" in outcome.fix
 
 
 def test_environment_that_is_updating_or_reads_another_bucket_is_reported(stage: Stage) -> None:

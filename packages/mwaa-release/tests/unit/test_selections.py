@@ -53,6 +53,26 @@ def problems(folder: Path, entry: Pipeline, *selected: str, **listings: Listing)
     return str(raised.value).removeprefix("pipelines.yml: pipeline daily: ")
 
 
+def test_each_environment_has_its_selection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The same artifact goes to all environments, so the variable does not matter.
+    monkeypatch.setenv("AIRFLOW__DBT__ENVIRONMENT", "dev")
+    path = tmp_path / "pipelines.yml"
+    path.write_text(
+        "pipelines: [{dag_name: daily, project_name: shop, redshift_connection_id: c, target_database: dev, "
+        "target_schema: s, environments: {dev: {select: [orders]}, prod: {exclude: [orders]}}}]"
+    )
+    pipelines = pipelines_by_project(path, ["shop"], complete=True)["shop"]
+    files = {"dev": FILE.replace(".json", "@dev.json"), "prod": FILE.replace(".json", "@prod.json")}
+    arguments = list_arguments(pipelines)
+    assert arguments[files["dev"]][:2] == ["--select", "orders"]
+    assert arguments[files["prod"]] == ["--exclude", "tag:audit", "tag:audit_view", "orders"]
+    nodes = {files["dev"]: "model.shop.orders", files["prod"]: "seed.shop.items"}
+    listings = {name: Listing((nodes.get(name, "model.shop.orders"),)) for name in arguments}
+    write_selections(tmp_path, pipelines, MANIFEST, listings, path)
+    for file, node_id in nodes.items():
+        assert list(json.loads((tmp_path / file).read_text())["nodes"]) == [node_id]
+
+
 def test_dbt_lists_what_the_dbt_process_builds() -> None:
     assert list_arguments([pipeline(select=["a+", "b"], exclude=["c"])])[FILE] == [
         *("--select", "a+", "b", "--exclude", "tag:audit", "tag:audit_view", "c")
@@ -113,7 +133,7 @@ def test_tests_without_a_selected_model_have_a_task(tmp_path: Path) -> None:
 
 def test_selector_that_names_nothing_is_an_error_with_a_suggestion(tmp_path: Path) -> None:
     entry = pipeline(select=["orders", "stg_item+"])
-    nothing = {"daily: select.1": Listing(("exposure.shop.board", "source.shop.raw.items"))}
+    nothing = {f"{FILE}: select.1": Listing(("exposure.shop.board", "source.shop.raw.items"))}
     assert problems(tmp_path, entry, "model.shop.orders", **nothing) == (
         "select.1: 'stg_item+' selects nothing to build in the dbt project 'shop'. Correct or remove it. "
         "Did you mean 'stg_items'?"
@@ -122,7 +142,7 @@ def test_selector_that_names_nothing_is_an_error_with_a_suggestion(tmp_path: Pat
 
 def test_error_of_dbt_names_the_setting(tmp_path: Path) -> None:
     wrong = Listing(error="Runtime Error\n  Could not find selector")
-    assert problems(tmp_path, pipeline(select=["x"]), **{"daily: select.0": wrong}) == (
+    assert problems(tmp_path, pipeline(select=["x"]), **{f"{FILE}: select.0": wrong}) == (
         "select.0: dbt refuses 'x': Runtime Error Could not find selector"
     )
     assert problems(tmp_path, pipeline(selector="x"), **{FILE: wrong}).startswith("selector: dbt refuses 'x': ")

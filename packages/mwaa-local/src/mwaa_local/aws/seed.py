@@ -188,9 +188,8 @@ def _make_environment(settings: Settings, key: str, execution_role: str) -> None
     mwaa = client(settings, "mwaa")
     if ENVIRONMENT in mwaa.list_environments()["Environments"]:
         return
-    properties = environment_properties(
-        {"KeyArn": key, "DagsBucketName": DAGS_BUCKET, "ExecutionRole.Arn": execution_role}
-    )
+    values = {"KeyArn": key, "DagsBucketName": DAGS_BUCKET, "ExecutionRole.Arn": execution_role}
+    properties = environment_properties({**values, "PipelinesEnvironment": first_pipeline().environment or ""})
     # The bucket is empty. The update after the first release sets both files.
     for path in PATH_OF.values():
         del properties[path]

@@ -9,16 +9,19 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from mwaa_pipelines.config_file import environments
 from mwaa_release.account import check_account
 from mwaa_release.bucket import in_parallel
 from mwaa_release.contracts import contract
 from mwaa_release.doctor.check import Account, Check, Finding, NotCheckedError, Result, count
 from mwaa_release.mwaa_update import pending_changes
+from mwaa_release.pipelines import find_pipeline
 from mwaa_release.plan import damaged_files, read_project
 from mwaa_release.release import PROJECTS
 from mwaa_release.templates import Template
 
 _BACKEND_KWARGS = "secrets.backend_kwargs"
+_ENVIRONMENT = "dbt.environment"
 # IAM simulates no wildcards. A statement with one of these is checked by the actions that Airflow and MWAA use.
 _ACTIONS_OF_PATTERN = {
     "s3:GetObject*": ["s3:GetObject", "s3:GetObjectVersion"],
@@ -66,7 +69,26 @@ def _environment(account: Account) -> Result:
             f"{name} reads DAGs from {dags}/, but releases are in dags/",
             f"aws mwaa update-environment --name {name} --dag-s3-path dags",
         )
+    if finding := _wrong_pipelines_environment(account):
+        return finding
     return f"{name} is {status} and reads s3://{bucket.name}"
+
+
+def _wrong_pipelines_environment(account: Account) -> Finding | None:
+    """Use the settings that the pipeline has in this environment. Return a finding if it has none."""
+    if not account.pipeline.environment:
+        return None
+    name = account.environment.get("AirflowConfigurationOptions", {}).get(_ENVIRONMENT)
+    names = environments(account.pipelines_file)
+    if name not in names:
+        return Finding(
+            f"the option {_ENVIRONMENT} is {name or 'not set'}, but dags/pipelines.yml has the environments "
+            f"{', '.join(names)}",
+            f"deploy the stack environment with PipelinesEnvironment={names[0]}, or another of these names",
+            stops_smoke=True,
+        )
+    account.pipeline = find_pipeline(account.pipeline.dag_name, account.pipelines_file, name)
+    return None
 
 
 def _airflow_version(account: Account) -> Result:
@@ -108,6 +130,7 @@ def _stack(account: Account) -> Template:
         "Name": account.environment_name,
         "DagsBucketName": account.bucket.name,
         "KeyArn": account.environment.get("KmsKey", ""),
+        "PipelinesEnvironment": account.pipeline.environment or "",
         "FunctionName": account.pipeline.sns_lambda_function_name or "",
         "SecretName": account.pipeline.secret_name or "",
         "PackageSource": "wheels" if "dbt.wheels" in options else "index",

@@ -14,6 +14,7 @@ from audit_report.redshift import WarehouseError, error_text
 from mwaa_pipelines.settings import Pipeline
 from mwaa_release.bucket import Bucket
 from mwaa_release.errors import DENIED_CODES, DeployError, from_aws
+from mwaa_release.pipelines import PIPELINES
 from mwaa_release.progress import Progress, no_progress
 
 _DENIED_ACTION = re.compile(r"not authorized to perform: ([\w-]+:\w+)(?: on resource: (\S+))?")
@@ -45,13 +46,14 @@ class Account:
     Args:
         client: returns a boto3 client of a service.
         environment_name: the MWAA environment.
-        pipeline: the pipeline whose settings are checked.
+        pipeline: the pipeline whose settings are checked. Settings for environments are those of the MWAA environment.
         expected_account: the account id that the credentials must belong to; None accepts any.
         bucket_name: the bucket that MWAA reads; empty: the environment's.
         repository: `owner/name` on GitHub; empty without one.
         github_environment: GitHub environment whose jobs release.
         release_role: name of the role that these jobs assume.
         project: folder of the pipeline's dbt project; None: the one with its name in the repository.
+        pipelines_file: the file with the pipeline.
         progress: receives the steps of a long check.
     """
 
@@ -64,6 +66,7 @@ class Account:
     github_environment: str = "dev"
     release_role: str = ""
     project: Path | None = None
+    pipelines_file: Path = PIPELINES
     progress: Progress = no_progress
     # Set by checks; the checks that read one of these need that check.
     caller: dict[str, str] = field(default_factory=dict)
