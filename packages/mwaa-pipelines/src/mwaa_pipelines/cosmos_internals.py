@@ -4,10 +4,12 @@ Importing it with another version of Cosmos raises an error, because private par
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import cosmos
 
+from mwaa_pipelines.node_outcomes import NodeOutcomes, outcome_key
 from mwaa_pipelines.settings import PipelineError
 
 # Pinned in requirements.txt.
@@ -73,6 +75,28 @@ class SensorInternals:
         return True
 
 
+def report_outcomes(producer: Any) -> None:
+    """Let the task that runs dbt push the outcome of each node. Call it before the task runs.
+
+    Args:
+        producer: Cosmos's operator.
+    """
+    make_reader = producer._make_parse_callable
+
+    def make_both() -> Callable[[str, Any], None]:
+        report_status, outcomes = make_reader(), NodeOutcomes(producer.tests_per_model)
+
+        def read_line(line: str, arguments: dict[str, Any]) -> None:
+            # First, because a sensor ends when it sees the status.
+            if "context" in arguments:
+                outcomes.read(line, arguments["context"]["ti"])
+            report_status(line, arguments)
+
+        return read_line
+
+    producer._make_parse_callable = make_both
+
+
 # It logs each XCom that it reads, every two seconds. A task's log would show nothing else.
 logging.getLogger(WatcherTrigger.__module__).setLevel(logging.WARNING)
 
@@ -82,6 +106,7 @@ class NodeProgress:
 
     def __init__(self, task_instance: Any, **arguments: Any) -> None:
         ti = task_instance
+        self._outcome_key = outcome_key(arguments["model_unique_id"], arguments["is_test_sensor"])
         self._trigger = WatcherTrigger(**arguments, dag_id=ti.dag_id, run_id=ti.run_id, map_index=ti.map_index)
 
     async def producer_ended(self) -> bool:
@@ -92,3 +117,7 @@ class NodeProgress:
         """Return the status of the node, or of its tests; None if dbt has not reported one."""
         status, _ = await self._trigger._parse_dbt_node_status_and_compiled_sql()
         return status
+
+    async def outcomes(self) -> list[str]:
+        """Return a line about the node, or about each of its tests; nothing if dbt has not reported them."""
+        return await self._trigger.get_xcom_val(self._outcome_key) or []

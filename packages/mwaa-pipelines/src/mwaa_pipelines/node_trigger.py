@@ -55,6 +55,7 @@ class NodeTrigger(BaseTrigger):
                 # In this order, because all reports are complete once the producer has ended.
                 producer_ended = await progress.producer_ended()
                 status = await progress.node_status()
+                outcomes = await progress.outcomes() if status is not None else []
             except AirflowRuntimeError as error:
                 errors += 1
                 if errors == _ERRORS_IN_A_ROW:
@@ -64,7 +65,7 @@ class NodeTrigger(BaseTrigger):
                 continue
             errors = 0
             if status is not None or producer_ended:
-                self._log(status)
+                self._log(status, outcomes)
             if is_dbt_node_status_success(status):
                 yield TaskSuccessEvent()
                 return
@@ -73,8 +74,10 @@ class NodeTrigger(BaseTrigger):
                 return
             await asyncio.sleep(_POKE_SECONDS)
 
-    def _log(self, status: Any) -> None:
+    def _log(self, status: Any, outcomes: list[str]) -> None:
         """Log what dbt reported. Airflow shows it as the log of the task."""
+        for line in outcomes:
+            log.info(line)
         node, dbt_task = self._arguments["model_unique_id"], self._arguments["producer_task_id"]
         nodes = f"the tests of {node}" if self._arguments["is_test_sensor"] else node
         reported = f"dbt reported {status} for {nodes}" if status else f"dbt ended without a report about {nodes}"

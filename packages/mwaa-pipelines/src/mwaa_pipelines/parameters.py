@@ -5,6 +5,7 @@ from typing import Any
 from airflow.sdk import Param
 
 from mwaa_pipelines.compatibility import AirflowFailException
+from mwaa_pipelines.cosmos_internals import report_outcomes
 from mwaa_pipelines.settings import SELECTOR
 from mwaa_pipelines.task_ids import AUDIT_GROUP
 from mwaa_pipelines.unwritten_rows import finish_callbacks
@@ -41,7 +42,7 @@ def run_parameters() -> dict[str, Param]:
 
 
 def prepare(context: Any) -> None:
-    """Check the worker and the parameters before a dbt task runs, and pass the parameters to it.
+    """Check the worker and the parameters before a dbt task runs, and prepare the task: parameters, cache, reports.
 
     Raises:
         AirflowFailException: dbt is not installed, or the parameters contradict each other.
@@ -51,6 +52,8 @@ def prepare(context: Any) -> None:
     hand_over(context["task"], context["params"])
     share_parsed(context["task"])
     finish_callbacks(context["task"])
+    if hasattr(context["task"], "tests_per_model"):
+        report_outcomes(context["task"])
 
 
 def check_parameters(params: Any) -> None:

@@ -62,6 +62,7 @@ def push_results(project_dir: str, context: Any) -> None:
                         "status": result["status"],
                         "message": first_error_line(result["message"]),
                         "execution_time": result["execution_time"],
+                        "rows": _rows(result),
                     }
                     for result in content["results"]
                 ],
@@ -69,6 +70,12 @@ def push_results(project_dir: str, context: Any) -> None:
         )
     except Exception:
         log.exception("dbt's results could not be stored; the failure report will name only the task")
+
+
+def _rows(result: dict[str, Any]) -> int | None:
+    """Return the number of rows that a node wrote, or None: dbt-redshift knows it for some statements only."""
+    rows = (result.get("adapter_response") or {}).get("rows_affected")
+    return None if rows is None or rows < 0 else rows
 
 
 def _last_words(path: Path) -> str | None:

@@ -1,6 +1,7 @@
 """The report of a run: the nodes and tasks that failed or warned."""
 
 import logging
+from collections import Counter
 from typing import Any
 
 from airflow.sdk import get_current_context
@@ -19,6 +20,8 @@ SKIPPED = {"skipped"}
 _BUILT = ("model.", "seed.", "snapshot.", "function.")
 # SNS carries 256 KB.
 ALERT_NODES = 200
+# Of the table in the log of dbt_check.
+TABLE_ROWS = 20
 # The alert's payload, which check_dbt pushed. If check_dbt itself failed, an alert that only names the run is sent.
 ALERT = "{{ ti.xcom_pull('dbt_check', key='alert') or {'dag_name': ti.dag_id, 'run_id': run_id} | tojson }}"
 
@@ -113,6 +116,8 @@ def nodes_to_report(ti: Any, tasks: dict[str, Any], states: dict[str, str]) -> t
     retried = {task_id for task_id, nodes in nodes_of.items() if nodes & in_trouble}
     latest = _latest_result_by_node(processes | _stored_results(ti, retried | (failed_tasks & set(nodes_of))))
 
+    if latest:
+        log.info("%s", _table(latest))
     failed = [result for result in latest if result["status"] in FAILED]
     skipped = [
         {**result, "message": "not built: something it depends on failed"}
@@ -140,6 +145,19 @@ def nodes_to_report(ti: Any, tasks: dict[str, Any], states: dict[str, str]) -> t
     missing = [result for result in skipped if result["unique_id"].startswith(_BUILT)]
     warned = [result for result in latest if result["status"] in WARNED]
     return _entries(failed + (missing or skipped)), _entries(warned)
+
+
+def _table(results: list[dict[str, Any]]) -> str:
+    """Return the number of nodes by status, and a table of the nodes to look at: not passed first, then the slowest."""
+    counts = Counter(result["status"] for result in results)
+    passed = {"success", "pass"}
+    first = sorted(results, key=lambda result: (result["status"] in passed, -(result["execution_time"] or 0)))
+    lines = [f"{'status':<14} {'seconds':>8} {'rows':>9}  node"]
+    for result in first[:TABLE_ROWS]:
+        rows = "" if result.get("rows") is None else result["rows"]
+        lines.append(f"{result['status']:<14} {result['execution_time'] or 0:>8.1f} {rows:>9}  {result['unique_id']}")
+    more = [f"... and {len(results) - TABLE_ROWS} faster ones"] if len(results) > TABLE_ROWS else []
+    return "\n".join([", ".join(f"{count} {status}" for status, count in counts.most_common()), *lines, *more])
 
 
 def _entries(results: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ folder = pathlib.Path(sys.argv[sys.argv.index("--project-dir") + 1])
 (folder / "target" / "run_results.json").write_text(json.dumps({results}))
 with open({calls}, "a") as calls:
     calls.write(json.dumps(sys.argv[1:]) + "\\n")
+print({output})
 sys.exit({code})
 """
 
@@ -47,12 +48,13 @@ class Run:
             staticmethod(lambda **arguments: self.ti.get_task_states(**arguments)),
         )
 
-    def dbt(self, code: int, status: str = "success") -> None:
+    def dbt(self, code: int, status: str = "success", output: str = "") -> None:
         results = {
             "metadata": {"invocation_id": "second", "generated_at": "2026-01-01T00:00:00Z", **SCHEMA},
             "results": [{"unique_id": MODEL, "status": status, "message": "", "execution_time": 1.0}],
         }
-        script = STUB.format(python=sys.executable, results=results, calls=repr(str(self.calls)), code=code)
+        texts = {"calls": repr(str(self.calls)), "output": repr(output)}
+        script = STUB.format(python=sys.executable, results=results, code=code, **texts)
         self._dbt.write_text(script)
         self._dbt.chmod(0o755)
 

@@ -13,7 +13,7 @@ from mwaa_pipelines.settings import PipelineError
 PACKAGE = Path(cosmos_internals.__file__).parent
 # Private modules of Cosmos, and private methods of its classes that are not ours.
 PRIVATE = re.compile(
-    r"cosmos[.\w]*\._|_get_producer_task_status|_get_node_status|_fallback_to_non_watcher_run|_parse_dbt_node_status"
+    r"cosmos[.\w]*\._|_get_producer_task_status|_get_node_status|_fallback_to_non_watcher_run|_parse_dbt_node_status|_make_parse"
 )
 
 

@@ -11,7 +11,7 @@ from conftest import TaskInstance
 
 from mwaa_pipelines.compatibility import AirflowFailException
 from mwaa_pipelines.results import ERROR_KEY, LAST_WORDS_KEY, RESULTS_KEY
-from mwaa_pipelines.run_outcome import ALERT_NODES, check_dbt, nodes_to_report
+from mwaa_pipelines.run_outcome import ALERT_NODES, TABLE_ROWS, check_dbt, nodes_to_report
 from mwaa_pipelines.task_ids import ALERT_TASK, SUCCESS_TASK
 
 PRODUCER = "transform_data.dbt_producer_watcher"
@@ -187,6 +187,22 @@ def test_missing_audit_trail_is_logged_once(reports: Reports, caplog: pytest.Log
     assert check(reports) == [SUCCESS_TASK]
     assert caplog.text.count("This run wrote no audit rows") == 1
     assert "list the package audit_trail in the project's packages.yml" in caplog.text
+
+
+def test_check_logs_a_table_of_the_nodes_to_look_at(reports: Reports, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    reports.dbt(PRODUCER, {**{f"model.flights.m{number}": "success" for number in range(30)}, "test.flights.a": "warn"})
+    reports.ti.xcoms[PRODUCER, RESULTS_KEY]["results"][7] |= {"execution_time": 90.5, "rows": 1234}
+    check(reports)
+    (table,) = [message for message in caplog.messages if "success" in message]
+    lines = table.splitlines()
+    assert lines[:4] == [
+        "30 success, 1 warn",
+        "status          seconds      rows  node",
+        "warn                1.0            test.flights.a",
+        "success            90.5      1234  model.flights.m7",
+    ]
+    assert (len(lines), lines[-1]) == (TABLE_ROWS + 3, "... and 11 faster ones")
 
 
 def test_failure_alert_names_nodes_release_and_log(reports: Reports) -> None:

@@ -20,15 +20,19 @@ def write(folder: Path, content: Any) -> None:
 
 def test_only_fields_for_the_report_are_pushed(tmp_path: Path, ti: TaskInstance) -> None:
     metadata = {"invocation_id": "i", "generated_at": "2026-01-01T00:00:00Z", "env": {"secret": "x"}}
-    result = {**RESULT, "execution_time": 1.5, "compiled_code": "select 1", "adapter_response": {}}
-    write(tmp_path, {"metadata": metadata, "results": [result], "args": {}})
+    result = {**RESULT, "execution_time": 1.5, "compiled_code": "select 1", "adapter_response": {"rows_affected": 7}}
+    view = {**result, "unique_id": "model.flights.b", "adapter_response": {"rows_affected": -1}}
+    write(tmp_path, {"metadata": metadata, "results": [result, view], "args": {}})
     ti.try_number = 2
     assert push_results(str(tmp_path), {"ti": ti}) is None
     assert ti.xcoms["dbt_check", RESULTS_KEY] == {
         "invocation_id": "i",
         "generated_at": "2026-01-01T00:00:00Z",
         "try_number": 2,
-        "results": [{**RESULT, "message": "broken", "execution_time": 1.5}],
+        "results": [
+            {**RESULT, "message": "broken", "execution_time": 1.5, "rows": 7},
+            {**RESULT, "unique_id": "model.flights.b", "message": "broken", "execution_time": 1.5, "rows": None},
+        ],
     }
 
 

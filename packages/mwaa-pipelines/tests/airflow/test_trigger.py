@@ -15,6 +15,7 @@ from conftest import DagSerialization, serialized
 from cosmos.operators._watcher.triggerer import WatcherTrigger
 
 from mwaa_pipelines import sensors
+from mwaa_pipelines.node_outcomes import outcome_key
 from mwaa_pipelines.node_trigger import NodeTrigger
 
 PRODUCER = "transform_data.dbt_producer_watcher"
@@ -46,6 +47,7 @@ class FakePolls:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *polls: tuple[str | None, Any]) -> None:
         self.polls, self.keys = list(polls), []
+        self.outcomes: dict[str, list[str]] = {}
 
         async def state(trigger: WatcherTrigger) -> str | None:
             assert (trigger.dag_id, trigger.run_id, trigger.producer_task_id) == ("flights_pipeline", "run", PRODUCER)
@@ -55,6 +57,8 @@ class FakePolls:
             self.keys.append(key)
             if key.endswith("_compiled_sql"):
                 return None
+            if key.endswith("_outcome"):
+                return self.outcomes.get(key)
             _, reported_value = poll = self.polls.pop(0)
             if poll == FAILS:
                 raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": 503}))
@@ -89,7 +93,7 @@ def test_successful_node_ends_its_task_in_the_triggerer(monkeypatch: pytest.Monk
 def test_passed_tests_end_their_task_in_the_triggerer(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakePolls(monkeypatch, ("running", None), ("success", "pass"))
     assert isinstance(first_event(is_test_sensor=True), TaskSuccessEvent)
-    assert set(fake.keys) == {"model__flights__departures_tests_status"}
+    assert set(fake.keys) == {f"model__flights__departures_tests_{name}" for name in ("status", "outcome")}
 
 
 @pytest.mark.parametrize("status", ["error", "failed", "skipped", "runtime error"])
@@ -124,6 +128,27 @@ def test_sensor_logs_one_line_about_its_node(
     FakePolls(monkeypatch, ("running", None), poll)
     first_event(is_test_sensor)
     assert caplog.messages == [f"{line} The output of dbt is in the log of {PRODUCER}."]
+
+
+@pytest.mark.parametrize(
+    ("is_test_sensor", "status", "lines"),
+    [
+        (False, model("success"), ["model.flights.departures: success, SELECT 16, 0.45 s"]),
+        (True, "fail", ["test.flights.one: pass, 0.05 s", "test.flights.two: fail, 3 rows, 0.06 s"]),
+    ],
+)
+def test_sensor_logs_status_rows_and_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    is_test_sensor: bool,
+    status: Any,
+    lines: list[str],
+) -> None:
+    caplog.set_level("INFO")
+    fake = FakePolls(monkeypatch, ("running", None), ("running", status))
+    fake.outcomes[outcome_key(MODEL, is_test_sensor)] = lines
+    first_event(is_test_sensor)
+    assert caplog.messages[:-1] == lines
 
 
 def test_errors_of_the_airflow_api_are_retried(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from audit_report import DBT_PACKAGE
+from mwaa_pipelines.node_outcomes import NodeOutcomes
 from mwaa_pipelines.reporting import ENVIRONMENT, LOG
 from mwaa_pipelines.results import RESULTS_KEY, push_results
 from mwaa_pipelines.unwritten_rows import unwritten_results
@@ -60,6 +62,7 @@ class Shop:
 
     def __init__(self, folder: Path, warehouse: Any) -> None:
         self.folder, self._warehouse = folder, warehouse
+        self.output = ""
         profile = {"type": "redshift", "host": warehouse.host, "port": warehouse.port, "user": warehouse.user}
         profile |= {"password": warehouse.password, "dbname": "dev", "schema": "shop", "sslmode": "disable"}
         profiles = {"shop": {"target": "prod", "outputs": {"prod": {**profile, "threads": 1}}}}
@@ -104,6 +107,7 @@ def shop(redshift: Any, tmp_path_factory: pytest.TempPathFactory) -> Shop:
     nodes = ("--select", "package:shop", "audit_table", "--exclude-resource-type", "test")
     build = shop.dbt("build", *nodes, "--log-format", "json")
     assert build.returncode == 1, build.stdout
+    shop.output = build.stdout
     return shop
 
 
@@ -121,6 +125,21 @@ def test_report_has_every_node_and_the_cause_of_a_failed_hook(shop: Shop) -> Non
     }
     assert results["model.shop.broken"]["message"] == 'relation "no_such_source" does not exist'
     assert results[HOOK]["message"] == 'relation "no_such_table" does not exist'
+
+
+def test_sensors_get_status_and_seconds_from_dbts_output(shop: Shop) -> None:
+    xcoms: dict[str, list[str]] = {}
+    ti = SimpleNamespace(xcom_push=lambda key, value: xcoms.update({key: value}))
+    outcomes = NodeOutcomes({})
+    for line in shop.output.splitlines():
+        outcomes.read(line, ti)
+    lines = [re.sub(r"[\d.]+ s$", "", line) for pushed in xcoms.values() for line in pushed]
+    assert sorted(lines) == [
+        "function.shop.area: success, ",
+        "model.audit_trail.audit_table: success, ",
+        "model.shop.broken: error, ",
+        "model.shop.orders: success, ",
+    ]
 
 
 def test_results_reach_the_audit_table_of_the_target_schema(shop: Shop) -> None:
