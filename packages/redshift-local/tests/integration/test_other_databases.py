@@ -1,5 +1,8 @@
 """Tables of another database of the same server: `database.schema.table`, for reading."""
 
+import threading
+
+import psycopg
 import pytest
 import redshift_connector
 
@@ -94,3 +97,51 @@ def test_privileges_are_those_of_the_user(here, warehouse):
             session.run(f'select * from "{OTHER}".sales.orders')
     finally:
         here.run("drop user visitor")
+
+
+@pytest.fixture
+def elsewhere(here, warehouse):
+    with warehouse.connect() as session:
+        session.autocommit = True
+        session.run(f'use "{OTHER}"')
+        yield session
+
+
+def test_use_changes_the_database_until_reset_use(elsewhere):
+    assert elsewhere.run("show use") == ([OTHER],)
+    assert elsewhere.run("select count(*) from sales.orders") == ([2],)
+    elsewhere.run(f'create table "{OTHER}".sales.made as select name from dev.shop.customers')
+    elsewhere.run("insert into sales.made values ('Bob')")
+    elsewhere.run("reset use")
+    assert elsewhere.run("show use") == ([""],)
+    assert elsewhere.run("select count(*) from shop.customers") == ([1],)
+    assert elsewhere.run(f'select count(*) from "{OTHER}".sales.made') == ([2],)
+
+
+def test_statements_prepared_before_use_are_prepared_again(elsewhere):
+    for database in ("dev", OTHER, "dev"):
+        elsewhere.run(f'use "{database}"')
+        with elsewhere.cursor() as cursor:  # the connector prepares a statement once
+            cursor.execute("select current_database(), %s", (1,))
+            assert cursor.fetchone() == [database, 1]
+
+
+def test_use_of_an_unknown_database_keeps_the_current_one(elsewhere):
+    with pytest.raises(redshift_connector.Error, match='database "nowhere" does not exist'):
+        elsewhere.run("use nowhere")
+    assert elsewhere.run("select count(*) from sales.orders") == ([2],)
+
+
+def test_use_in_a_transaction_is_refused(here, warehouse):
+    with warehouse.connect() as session, pytest.raises(redshift_connector.Error, match="USE in a transaction"):
+        session.run(f'use "{OTHER}"')
+
+
+def test_statement_after_use_can_be_cancelled(here, warehouse):
+    url = f"host=127.0.0.1 port={warehouse.port} user=awsuser dbname=dev sslmode=disable"
+    with psycopg.connect(url, password=warehouse.password, autocommit=True) as client:
+        client.execute(f'use "{OTHER}"')
+        timer = threading.Timer(0.5, client.cancel)
+        timer.start()
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            client.execute("select pg_sleep(30)")

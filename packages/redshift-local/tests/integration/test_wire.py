@@ -299,7 +299,8 @@ def test_300_connections_work_at_the_same_time(warehouse):
             assert b"D\0\0\0\x0c\0\x01\0\0\0\x0242" in received
 
 
-def test_connections_above_the_limit_are_refused(warehouse):
+def test_connections_above_the_limit_are_refused(start_redshift):
+    warehouse = start_redshift()
     with sockets(warehouse, started, MAX_SESSIONS) as clients:
         for client in clients:
             assert client.recv(9)[:1] == b"R"

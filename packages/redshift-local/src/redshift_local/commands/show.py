@@ -59,6 +59,8 @@ def show(words: Words) -> Plan:
         raise unsupported(f"SHOW {words.peek().upper()}", "it works on a cluster only")
     if words.take("search_path"):
         return Plan(f"SELECT {HELPERS}.full_text(current_setting('search_path')) AS search_path", tag="SHOW")
+    if words.take("use"):
+        return Plan(f"SELECT coalesce(current_setting('{HELPERS}.use', true), '') AS \"Use Database\"", tag="SHOW")
     if words.take("all"):
         return _show_all()
     if (name := words.peek()) in SETTINGS:

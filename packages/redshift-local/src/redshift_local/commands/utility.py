@@ -55,6 +55,8 @@ def _set(words: Words, _: Translate) -> Plan:
 
 def _reset(words: Words, _: Translate) -> Plan:
     name = words.peek()
+    if name == "use":
+        return Plan("", action=Use(""))
     if name not in SETTINGS:
         return Plan(f"RESET {words.rest()}")
     return Plan(f"RESET {HELPERS}.{name}", label="default" if name == "query_group" else None)
@@ -160,9 +162,23 @@ def _drop(words: Words, _: Translate) -> Plan | None:
     return Plan("", action=DropDatabase(name, words.rest()))
 
 
+@dataclass
+class Use:
+    """USE, and RESET USE with an empty name. https://docs.aws.amazon.com/redshift/latest/dg/r_USE_command.html"""
+
+    database: str
+
+    async def run(self, session) -> str:
+        """Continue in another database; returns the command tag."""
+        await session.use(self.database)
+        return "USE" if self.database else "RESET"
+
+
 def _use(words: Words, _: Translate) -> Plan:
-    """https://docs.aws.amazon.com/redshift/latest/dg/r_USE_command.html"""
-    raise unsupported("the statement USE", "connect to the database")
+    name = bare(words.name())
+    if words.left:
+        raise words.error()
+    return Plan("", action=Use(name))
 
 
 def _truncate(words: Words, _: Translate) -> Plan:

@@ -10,11 +10,12 @@ import psycopg
 
 from redshift_local.catalog.bind_late import ViewNames
 from redshift_local.parse import longnames
+from redshift_local.plan import Refused
 from redshift_local.protocol import login, wire
 from redshift_local.protocol.retype import BINARY, TEXT
 from redshift_local.server.journal import Journal, Who
 from redshift_local.server.postgres import MAX_SESSIONS, Postgres
-from redshift_local.server.session import Session, Stream
+from redshift_local.server.session import Connection, Session, Stream
 from redshift_local.settings import HOST
 
 # Redshift's version: its connector behaves differently with PostgreSQL's.
@@ -38,6 +39,7 @@ class Gateway:
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task] = set()
         self._views: dict[str, ViewNames] = {}
+        self._open: dict[bytes, Session] = {}  # by the key for cancel requests that the client has
         self._logins = asyncio.Semaphore(_LOGINS_AT_A_TIME)
         self._sessions = 0
 
@@ -109,15 +111,50 @@ class Gateway:
             server: the connection to PostgreSQL, with the process id and secret for cancel requests.
             parameters: from the client's start-up message.
         """
-        pid = struct.unpack_from("!I", server[2])[0]
-        who = Who(parameters["user"], parameters["database"], pid)
-        views = await self._views_of(who.database)
-        session = Session(client, server[:2], self.journal, who, views, _protocol(parameters))
+
+        async def enter(database: str) -> Connection:
+            return await self._enter(parameters | {"database": database})
+
+        home = await self._connection(*server, parameters)
+        session = Session(client, home, enter, self.journal, _protocol(parameters))
+        self._open[home.key] = session
         try:
             await session.run()
         finally:
             if session.busy:  # the client disconnected during a statement
-                await self._cancel(server[2])
+                await self._cancel(home.key)
+            del self._open[home.key]
+
+    async def _connection(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: bytes, parameters: dict[str, str]
+    ) -> Connection:
+        who = Who(parameters["user"], parameters["database"], struct.unpack_from("!I", key)[0])
+        return Connection(reader, writer, key, who, await self._views_of(who.database))
+
+    async def _enter(self, parameters: dict[str, str]) -> Connection:
+        """Open another connection to PostgreSQL for a session.
+
+        Raises:
+            Refused: PostgreSQL refuses it.
+        """
+        reader, writer = await self._open_server(parameters)
+        key = b""
+        while True:
+            kind, payload = await wire.read_message(reader)
+            if kind == b"K":
+                key = payload
+            elif kind == b"E":
+                writer.close()
+                fields = wire.fields_of(payload)
+                raise Refused(longnames.restore(fields["M"]), fields["C"])
+            elif kind == b"Z":
+                return await self._connection(reader, writer, key, parameters)
+
+    async def _open_server(self, parameters: dict[str, str]) -> Stream:
+        server = await asyncio.open_unix_connection(self.postgres.socket, limit=1 << 20)
+        passed = {key: value for key, value in parameters.items() if key.lower() in _PASSED_ON}
+        server[1].write(wire.startup_message(parameters["user"], parameters["database"], passed))
+        return server
 
     async def _startup(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> dict[str, str] | None:
         """Read requests until one starts a session; returns its parameters, or None for a cancel request."""
@@ -138,7 +175,8 @@ class Gateway:
                 raise wire.ProtocolError(f"unsupported frontend protocol {code >> 16}.{code & 0xFFFF}")
 
     async def _cancel(self, key: bytes) -> None:
-        """Ask PostgreSQL to cancel the statement of the session with this process id and secret."""
+        """Ask PostgreSQL to cancel the statement of the session whose client got this process id and secret."""
+        key = self._open[key].server.key if key in self._open else key
         with contextlib.suppress(OSError):
             _, server = await asyncio.open_unix_connection(self.postgres.socket)
             server.write(struct.pack("!II", len(key) + 8, wire.CANCEL_REQUEST) + key)
@@ -160,14 +198,12 @@ class Gateway:
                 text = f'password authentication failed for user "{user}"'
                 writer.write(wire.error("28000", text, severity="FATAL"))
                 return None
-            server = await asyncio.open_unix_connection(self.postgres.socket, limit=1 << 20)
+            server = await self._open_server(parameters)
         except (OSError, psycopg.OperationalError):
             text = "the PostgreSQL server of the local warehouse does not answer"
             hint = f"see {self.postgres.log}, then start the warehouse again"
             writer.write(wire.error("57P03", text, hint, severity="FATAL"))
             return None
-        passed = {key: value for key, value in parameters.items() if key.lower() in _PASSED_ON}
-        server[1].write(wire.startup_message(user, parameters["database"], passed))
         if (key := await self._greet(server[0], writer, parameters)) is not None:
             return *server, key
         server[1].close()

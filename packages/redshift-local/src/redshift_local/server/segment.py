@@ -182,7 +182,7 @@ class Answers:
             fields |= {"C": refusal.code, "M": refusal.text, "H": refusal.hint}
         elif fields.get("M", "").startswith("cross-database references are not implemented"):
             fields["M"] = "not supported by the local warehouse: tables of another database"
-            fields["H"] = "connect to that database"
+            fields["H"] = "run USE <database> first"
         return wire.error_of({key: value for key, value in fields.items() if key not in _NOT_FOR_CLIENTS})
 
     def _complete(self, segment: Segment, kind: bytes, part: bytes) -> bytes:

@@ -4,14 +4,15 @@ import asyncio
 import contextlib
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 
 import psycopg
 
 from redshift_local.catalog.bind_late import ViewNames, resolve
 from redshift_local.copy.rows import BadField
 from redshift_local.parse import longnames
-from redshift_local.plan import Plan, Refused, raising, unsupported
+from redshift_local.plan import HELPERS, Plan, Refused, literal, raising, unsupported
 from redshift_local.protocol import wire
 from redshift_local.protocol.bind import has_intervals, inferred
 from redshift_local.server.closed import reason
@@ -26,21 +27,57 @@ _TOO_LARGE = "Statement is too large. Statement Size: {} bytes. Maximum Allowed:
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
+@dataclass
+class Connection:
+    """A connection to PostgreSQL.
+
+    Attributes:
+        reader: from PostgreSQL.
+        writer: to it.
+        key: its process id and secret for cancel requests.
+        who: its user and database.
+        views: names of views of the database; shared by its sessions.
+        prepared: names of the statements that were sent to be prepared.
+    """
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    key: bytes
+    who: Who
+    views: ViewNames
+    prepared: set[str] = field(default_factory=set)
+
+
 class Session:
     """A connection after login. `run` serves it until one side leaves."""
 
     def __init__(
-        self, client: Stream, server: Stream, journal: Journal, who: Who, views: ViewNames, protocol: int
+        self,
+        client: Stream,
+        home: Connection,
+        enter: Callable[[str], Awaitable[Connection]],
+        journal: Journal,
+        protocol: int,
     ) -> None:
-        """Take over both connections after the login."""
+        """Take over both connections after the login.
+
+        Args:
+            client: the connection to the client.
+            home: the connection to the database that the client has connected to.
+            enter: opens a connection to another database.
+            journal: records statements.
+            protocol: the version of Redshift's protocol that the client asked for.
+        """
         self.client_reader, self.client_writer = client
-        self.server_reader, self.server_writer = server
-        self.journal, self.who = journal, who
-        self.views = views  # of this database; shared by its sessions
+        self.server = self._home = home
+        self._enter = enter
+        self._reading: asyncio.Task | None = None  # from a database that USE has entered
+        self.journal = journal
         self.label = "default"  # the query group
         self._answers = Answers(self._completed, journal.postgres.folder, protocol)
         self._open: Segment | None = None  # the extended-protocol segment that no Sync has closed yet
         self._statements: dict[str, Plan] = {}
+        self._types: dict[str, bytes] = {}  # of the parameters of named statements
         self._portals: dict[str, Plan] = {}
         self._skipping = False  # an action failed: messages are ignored until Sync, as in PostgreSQL
 
@@ -55,15 +92,53 @@ class Session:
         Raises:
             ProtocolError: the client sent invalid bytes.
         """
-        tasks = [asyncio.create_task(self._from_client()), asyncio.create_task(self._from_server())]
+        tasks = [asyncio.create_task(self._from_client()), asyncio.create_task(self._from_server(self._home))]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
+            if self._reading is not None:
+                tasks.append(self._reading)
+                self.server.writer.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def who(self) -> Who:
+        """User, database and process of the statements."""
+        return self.server.who
+
+    @property
+    def views(self) -> ViewNames:
+        """Names of views of the current database."""
+        return self.server.views
+
+    @property
+    def server_writer(self) -> asyncio.StreamWriter:
+        """The connection to the current database."""
+        return self.server.writer
+
+    async def use(self, database: str) -> None:
+        """Continue in another database, or in the first one without a name.
+
+        Raises:
+            Refused: a transaction is open, or PostgreSQL refuses the connection.
+        """
+        if self.in_transaction:
+            raise unsupported("USE in a transaction", "commit first")  # whether Redshift allows it is unverified
+        name = longnames.fitting(database.lower())
+        other = self._home if name in ("", self._home.who.database) else await self._enter(name)
+        if self._reading is not None:
+            used, reading, self._reading = self.server, self._reading, None
+            reading.cancel()
+            used.writer.close()
+        self.server = other
+        if other is not self._home:
+            self._reading = asyncio.create_task(self._from_server(other))
+            self._reading.add_done_callback(lambda task: task.cancelled() or self.client_writer.close())
+        await self.query_internal(f"SET {HELPERS}.use TO {literal(database)}")
 
     async def _from_client(self) -> None:
         handlers: dict[bytes, Callable] = {
@@ -88,11 +163,11 @@ class Session:
                 await handlers[kind](payload)
                 await self.server_writer.drain()
 
-    async def _from_server(self) -> None:
+    async def _from_server(self, server: Connection) -> None:
         buffer = bytearray()
         try:
             with contextlib.suppress(ConnectionError):
-                while chunk := await self.server_reader.read(_CHUNK):
+                while chunk := await server.reader.read(_CHUNK):
                     buffer += chunk
                     self.client_writer.write(self._answers.take(buffer))
                     await self.client_writer.drain()
@@ -101,7 +176,7 @@ class Session:
                 self.client_writer.write(wire.error(code, text, severity="FATAL"))
                 await self.client_writer.drain()
         finally:
-            for segment in self._answers.segments:
+            for segment in self._answers.segments if server is self.server else ():
                 segment.failed = segment.failed or {"C": "57P01", "M": "PostgreSQL closed the connection"}
                 segment.end()
 
@@ -189,19 +264,36 @@ class Session:
                 plan.text = text
         self._open_segment().parsed = plan
         self._statements[name] = plan
-        sql = "" if plan.action else plan.sql
-        self._send(b"P", name.encode() + b"\0" + sql.encode() + b"\0" + inferred(rest, sql))
+        if name:
+            self._types[name] = rest
+            self.server.prepared.add(name)
+        self._send(b"P", _parse_message(name, plan, rest))
+
+    async def _prepare_again(self, name: str) -> None:
+        """Prepare a statement that was prepared in another database."""
+        if name in self._types and name not in self.server.prepared:
+            if self._open is not None:
+                await self._drain()
+            segment = Segment(internal=True, ready=False)
+            self._answers.segments.append(segment)
+            self._send(b"P", _parse_message(name, self._statements[name], self._types[name]))
+            self._send(b"S", b"")
+            await segment.done.wait()
+            self.server.prepared.add(name)
 
     async def _bind(self, payload: bytes) -> None:
-        self._open_segment()
         portal, position = wire.string_at(payload, 0)
         name, _ = wire.string_at(payload, position)
+        await self._prepare_again(name)
+        self._open_segment()
         if plan := self._statements.get(name):
             self._portals[portal] = plan
         self._send(b"B", payload)
 
     async def _describe(self, payload: bytes) -> None:
         name, _ = wire.string_at(payload, 1)
+        if payload[:1] == b"S":
+            await self._prepare_again(name)
         plan = (self._statements if payload[:1] == b"S" else self._portals).get(name)
         self._open_segment().described.append(plan or Plan(""))
         self._send(b"D", payload)
@@ -238,6 +330,10 @@ class Session:
     async def _close(self, payload: bytes) -> None:
         self._open_segment()
         name, _ = wire.string_at(payload, 1)
+        if payload[:1] == b"S":
+            self._types.pop(name, None)
+            self._home.prepared.discard(name)
+            self.server.prepared.discard(name)
         (self._statements if payload[:1] == b"S" else self._portals).pop(name, None)
         self._send(b"C", payload)
 
@@ -317,3 +413,8 @@ class Session:
 
 def _too_large(size: int) -> Plan:
     return raising(Refused(_TOO_LARGE.format(size, wire.STATEMENT_LIMIT), "54000"))
+
+
+def _parse_message(name: str, plan: Plan, types: bytes) -> bytes:
+    sql = "" if plan.action else plan.sql
+    return name.encode() + b"\0" + sql.encode() + b"\0" + inferred(types, sql)
