@@ -132,9 +132,24 @@ def test_use_of_an_unknown_database_keeps_the_current_one(elsewhere):
     assert elsewhere.run("select count(*) from sales.orders") == ([2],)
 
 
-def test_use_in_a_transaction_is_refused(here, warehouse):
-    with warehouse.connect() as session, pytest.raises(redshift_connector.Error, match="USE in a transaction"):
+def test_use_commits_the_transaction_and_begins_another(here, warehouse):
+    with warehouse.connect() as session:  # autocommit is off
+        session.run("create table shop.before_use (a int)")
         session.run(f'use "{OTHER}"')
+        session.run("create table sales.after_use (a int)")
+        session.rollback()
+        session.run("reset use")
+        assert session.run("select count(*) from shop.before_use") == ([0],)
+    with warehouse.connect(database=OTHER) as other:
+        assert other.run("select count(*) from svv_tables where table_name = 'after_use'") == ([0],)
+
+
+def test_use_in_a_failed_transaction_is_refused(here, warehouse):
+    with warehouse.connect() as session:
+        with pytest.raises(redshift_connector.Error, match="nowhere"):
+            session.run("select * from shop.nowhere")
+        with pytest.raises(redshift_connector.Error, match="current transaction is aborted"):
+            session.run(f'use "{OTHER}"')
 
 
 def test_statement_after_use_can_be_cancelled(here, warehouse):

@@ -123,13 +123,18 @@ class Session:
     async def use(self, database: str) -> None:
         """Continue in another database, or in the first one without a name.
 
+        PostgreSQL has no transactions over two databases, so USE commits, and begins another one.
+
         Raises:
-            Refused: a transaction is open, or PostgreSQL refuses the connection.
+            Refused: the transaction has failed, or PostgreSQL refuses the connection.
         """
-        if self.in_transaction:
-            raise unsupported("USE in a transaction", "commit first")  # whether Redshift allows it is unverified
+        if self.failed:
+            raise Refused("current transaction is aborted, commands ignored until end of transaction block", "25P02")
+        in_transaction = self.in_transaction
         name = longnames.fitting(database.lower())
         other = self._home if name in ("", self._home.who.database) else await self._enter(name)
+        if in_transaction:
+            await self.query_internal("COMMIT")
         if self._reading is not None:
             used, reading, self._reading = self.server, self._reading, None
             reading.cancel()
@@ -139,6 +144,8 @@ class Session:
             self._reading = asyncio.create_task(self._from_server(other))
             self._reading.add_done_callback(lambda task: task.cancelled() or self.client_writer.close())
         await self.query_internal(f"SET {HELPERS}.use TO {literal(database)}")
+        if in_transaction:
+            await self.query_internal("BEGIN")
 
     async def _from_client(self) -> None:
         handlers: dict[bytes, Callable] = {
