@@ -45,6 +45,8 @@ class Plan:
         remote: database, schema and name of the tables that it reads, if it names their database.
         localized: returns the plan that reads temporary tables instead of these.
         database: the database that a SHOW names.
+        within: the database of the table or schema that it changes, if it is named.
+        has_bare_reads: whether it reads tables without naming their database.
         columns: how result rows are rewritten for the client; known after Describe.
     """
 
@@ -66,6 +68,8 @@ class Plan:
     remote: frozenset[tuple[str, str, str]] = frozenset()
     localized: "Callable[[dict[tuple[str, str, str], str]], Plan] | None" = field(default=None, compare=False)
     database: str = ""
+    within: str = ""
+    has_bare_reads: bool = False
     columns: Any = field(default=None, compare=False)
 
 

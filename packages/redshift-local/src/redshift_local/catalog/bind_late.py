@@ -33,6 +33,8 @@ async def resolve(session: Any, plan: Plan) -> Plan:
     if session.failed:
         return plan
     try:
+        if plan.within not in ("", session.who.database):
+            return elsewhere.changing(plan, resolve)
         if others := {table for table in plan.remote if table[0] != session.who.database}:
             plan = await elsewhere.copy_tables(session, plan, others)
         if plan.database not in ("", session.who.database):

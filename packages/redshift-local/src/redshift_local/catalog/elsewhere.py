@@ -1,10 +1,16 @@
 # ruff: noqa: S608 - names are quoted, literals escaped; translating SQL is what this package does
-"""Reads tables of another database: PostgreSQL cannot, so their rows are copied into temporary tables first.
+"""Statements about another database, which PostgreSQL does not have.
+
+Tables that are read there are copied into temporary tables first. Statements that change something there run in a
+second connection, as after USE.
 
 https://docs.aws.amazon.com/redshift/latest/dg/cross-database-overview.html
 """
 
 import hashlib
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -12,6 +18,7 @@ import psycopg
 from redshift_local.plan import Plan, Refused, identifier, literal, unsupported
 from redshift_local.protocol import wire
 
+_BOUND = re.compile(r"\$\d")
 _CATALOGS = ("", "information_schema", "pg_catalog")
 
 
@@ -32,6 +39,41 @@ async def copy_tables(session: Any, plan: Plan, tables: set[tuple[str, str, str]
     text, plan = plan.text, plan.localized(copies)
     plan.text = text
     return plan
+
+
+@dataclass
+class _Change:
+    plan: Plan
+    resolve: Callable[[Any, Plan], Awaitable[Plan]]
+
+    async def run(self, session: Any) -> str:
+        """Run the statement in its database; returns the command tag."""
+        current = session.used_database
+        await session.use(self.plan.within)
+        try:
+            plan = await self.resolve(session, self.plan)
+            if plan.action:
+                raise unsupported("this statement in another database", f"run USE {self.plan.within} first")
+            segment = await session.run_internal(plan.sql)
+            if segment.failed is not None:
+                raise Refused(segment.failed["M"], segment.failed["C"], segment.failed.get("H", ""))
+            return plan.tag or segment.tag
+        finally:
+            if not session.failed:
+                await session.use(current)
+
+
+def changing(plan: Plan, resolve: Callable[[Any, Plan], Awaitable[Plan]]) -> Plan:
+    """Return the plan that runs a statement in the database of the table or schema that it changes.
+
+    An example is in https://docs.aws.amazon.com/redshift/latest/dg/r_USE_command.html: `insert into pdb.public.t …`
+    """
+    hint = f"run USE {plan.within} first"
+    if plan.has_bare_reads:
+        raise unsupported("tables of two databases in a statement that does not name the databases", hint)
+    if _BOUND.search(plan.sql):
+        raise unsupported("bound values in a statement that changes another database", hint)
+    return Plan("", action=_Change(plan, resolve), text=plan.text)
 
 
 async def show(session: Any, plan: Plan) -> Plan:

@@ -73,10 +73,8 @@ def _create_schema(words: Words) -> Plan:
     if owner and exists:
         # PostgreSQL cannot do both in one statement.
         sql = f"IF to_regnamespace({literal(name)}) IS NULL THEN {sql}; END IF"
-    elif not database:
-        return Plan(sql)
-    steps = [f"PERFORM {HELPERS}.this_database({literal(bare(name))})" for name in database]
-    return Plan(block(*steps, sql), tag="CREATE SCHEMA")
+        sql = block(sql)
+    return Plan(sql, tag="CREATE SCHEMA", within=bare(database[0]).lower() if database else "")
 
 
 def _drop_schema(words: Words) -> Plan:
@@ -86,8 +84,10 @@ def _drop_schema(words: Words) -> Plan:
     while words.take(","):
         named.append(words.dotted())
     sql = f"DROP SCHEMA {exists}{', '.join(name[-1] for name in named)} {words.rest()}"
-    steps = [f"PERFORM {HELPERS}.this_database({literal(bare(name[0]))})" for name in named if len(name) > 1]
-    return Plan(block(*steps, sql), tag="DROP SCHEMA") if steps else Plan(sql)
+    databases = {bare(name[0]).lower() if len(name) > 1 else "" for name in named}
+    if len(databases) > 1:
+        raise unsupported("DROP SCHEMA in several databases", "write one statement for each")
+    return Plan(sql, tag="DROP SCHEMA", within=databases.pop())
 
 
 def _alter_schema(words: Words) -> Plan:

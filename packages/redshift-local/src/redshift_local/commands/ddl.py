@@ -110,6 +110,16 @@ def is_target(table: exp.Table, tree: exp.Expr) -> bool:
     )
 
 
+def database_of(tree: exp.Expr) -> str:
+    """Return the database of the relations that a statement changes, if it is named."""
+    if not isinstance(tree, (exp.Create, exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Drop, exp.Alter)):
+        return ""
+    target = tree.this.this if isinstance(tree.this, exp.Schema) else tree.this
+    targets = tree.args.get("tables") or [target]  # DROP, and DELETE without FROM
+    databases = {table.catalog.lower() for table in targets if isinstance(table, exp.Table)}
+    return databases.pop() if len(databases) == 1 else ""
+
+
 def written_by(tree: exp.Expr) -> str:
     """Return the relation that a statement inserts into, as PostgreSQL text; empty if there is none."""
     fills = isinstance(tree, exp.Create) and tree.kind == "TABLE" and tree.expression

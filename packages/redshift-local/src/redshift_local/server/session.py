@@ -111,6 +111,11 @@ class Session:
         return self.server.who
 
     @property
+    def used_database(self) -> str:
+        """The database of USE; empty in the one that the client has connected to."""
+        return "" if self.server is self._home else self.who.database
+
+    @property
     def views(self) -> ViewNames:
         """Names of views of the current database."""
         return self.server.views
@@ -355,7 +360,8 @@ class Session:
             error = {"C": refusal.code, "M": refusal.text}
             self.client_writer.write(wire.error(refusal.code, longnames.restore(refusal.text), refusal.hint))
         else:
-            self.client_writer.write(wire.message(b"C", tag.split()[0].encode() + b"\0"))
+            without_count = tag.split()[0] if tag.startswith(("COPY", "UNLOAD")) else tag
+            self.client_writer.write(wire.message(b"C", without_count.encode() + b"\0"))
         self._completed(plan, started, tag, error)
         return error is None
 

@@ -227,15 +227,6 @@ $$ SELECT pg_has_role($1, $2, 'MEMBER') $$;
 CREATE OR REPLACE FUNCTION pg_catalog.role_is_member_of(text, text) RETURNS boolean LANGUAGE sql STABLE AS
 $$ SELECT pg_has_role($1, $2, 'MEMBER') $$;
 
--- Only names in the current database can be resolved.
-CREATE OR REPLACE FUNCTION pg_redshift.this_database(name text) RETURNS void LANGUAGE plpgsql STABLE AS $$
-BEGIN
-    IF lower(name) <> current_database() THEN
-        PERFORM pg_redshift.refuse('0A000', 'not supported by the local warehouse: schemas of another database',
-            format('connect to %s', name));
-    END IF;
-END $$;
-
 -- Settings that PostgreSQL does not have are stored as pg_redshift.<name>.
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_CURRENT_SETTING.html
 CREATE OR REPLACE FUNCTION pg_redshift.set_config(name text, value text, local boolean) RETURNS text LANGUAGE plpgsql AS $$

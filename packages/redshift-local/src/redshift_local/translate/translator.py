@@ -253,6 +253,7 @@ def _rewritten(tree: exp.Expr) -> Plan:
     reads = frozenset((node.db.lower(), node.name.lower()) for node in read)
     named = (node for node in read if node.catalog and not ddl.is_target(node, tree) and not paths.is_path(node))
     remote = frozenset(ddl.full_name(node) for node in named)
+    within, has_bare_reads = ddl.database_of(tree), any(not node.catalog for node in read)
     nodes = list(tree.walk())
     refusals.check(nodes, reads)
     narrow.rewrite(tree)
@@ -277,4 +278,5 @@ def _rewritten(tree: exp.Expr) -> Plan:
     else:
         plan = Plan(generate(tree))
     plan.reads, plan.writes, plan.remote = reads, writes, remote
+    plan.within, plan.has_bare_reads = within, has_bare_reads
     return plan
