@@ -60,10 +60,24 @@ class Parser(RedshiftParser):
     def _parse_types(self, *args: Any, **options: Any) -> exp.Expr | None:
         fields = self._curr and _INTERVALS.get(self._curr.text.lower())
         if not fields or not (options.get("schema") or self._prev.token_type in (TokenType.DCOLON, TokenType.ALIAS)):
-            return super()._parse_types(*args, **options)
+            kind = super()._parse_types(*args, **options)
+            if isinstance(kind, exp.DataType) and isinstance(kind.this, exp.Interval):
+                self._parse_precision(kind.this.args.get("unit"))
+            return kind
         self._advance()
         span = exp.IntervalSpan(this=exp.var(fields[0]), expression=exp.var(fields[1]))
         return self.expression(exp.DataType(this=exp.Interval(unit=span)))
+
+    def _parse_precision(self, fields: exp.Expr | None) -> None:
+        """INTERVAL DAY TO SECOND (precision)."""
+        if not isinstance(fields, exp.IntervalSpan) or fields.expression.name.upper() != "SECOND":
+            return
+        if self._match(TokenType.L_PAREN):
+            digits = self._parse_number()
+            if digits is None:
+                self.raise_error("Expected a number")
+            fields.set("expression", exp.var(f"SECOND({digits.name})"))
+            self._match_r_paren()
 
     FUNCTIONS: ClassVar = {}
     FUNCTION_PARSERS: ClassVar = {k: v for k, v in RedshiftParser.FUNCTION_PARSERS.items() if k in _OWN_GRAMMAR}

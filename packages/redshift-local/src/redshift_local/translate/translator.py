@@ -1,6 +1,7 @@
 """Translates a client's Redshift SQL into PostgreSQL statements."""
 
 import functools
+import itertools
 import logging
 import re
 from collections.abc import Callable
@@ -217,17 +218,8 @@ def _unknown_type(tokens: list[Token]) -> Refused | None:
     for name in ("abstime", "reltime"):
         if name in words:
             return unsupported(f"type {name.upper()}", "it works on a cluster only")
-    for index, word in enumerate(words[:-2]):
-        if words[index : index + 2] == ["bit", "varying"]:
-            return Refused('type "bit varying" does not exist', "42704", "PostgreSQL has it, Redshift does not")
-        # INTERVAL DAY TO SECOND (4); https://docs.aws.amazon.com/redshift/latest/dg/r_interval_data_types.html
-        if (
-            word == "second"
-            and "interval" in words[:index]
-            and words[index + 1] == "("
-            and words[index + 2].isdecimal()
-        ):
-            return unsupported("a precision of INTERVAL", "leave it out; here it is always 6")
+    if ("bit", "varying") in itertools.pairwise(words):
+        return Refused('type "bit varying" does not exist', "42704", "PostgreSQL has it, Redshift does not")
     return None
 
 
