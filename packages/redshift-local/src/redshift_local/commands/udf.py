@@ -55,12 +55,23 @@ def function(words: Words, translate: Callable[[str], tuple[Plan, ...]]) -> Plan
 
 
 def _arguments(words: Words) -> str:
-    """The types of the arguments, in parentheses; they have no names."""
+    """The types of the arguments, in parentheses. Names are allowed, but the body uses $1, $2 and so on.
+
+    Names: redshift_connector 2.1.15, test_metadataAPI_functions.py.
+    """
     if not words.take("("):
         raise words.error()
     kinds = []
     while not words.take(")"):
-        kinds.append(_type(words, (",", ")")))
+        start = words.position
+        try:
+            kinds.append(_type(words, (",", ")")))
+        except Refused:
+            words.position = start
+            words.name()
+            if words.peek() in (",", ")"):
+                raise
+            kinds.append(_type(words, (",", ")")))
         words.take(",")
     return f"({', '.join(kinds)})"
 
