@@ -91,11 +91,12 @@ def _column(column: exp.Column, rows_of_blocks: Rows) -> None:
     known_super = bool(keys) or (len(parts) == 1 and parts[0].lower() in rows)
     if not known_super:
         return
+    name = next((key for key in reversed(keys) if not key.isdecimal()), base.name)
     keys = [longnames.restore(key) for key in keys]
     path: exp.Expr = base
     if keys:
         path = exp.Anonymous(this=f"{HELPERS}.path", expressions=[base, *(exp.Literal.string(key) for key in keys)])
-    _place(top, path)
+    _place(top, path, name)
 
 
 def _chain(column: exp.Column) -> tuple[exp.Expr, list[str]]:
@@ -124,11 +125,21 @@ def _base(parts: list[str], tables: dict[str, str], rows: set[str]) -> tuple[exp
     return exp.column(parts[0]), parts[1:]
 
 
-def _place(top: exp.Expr, path: exp.Expr) -> None:
-    """Insert a path. Beside a string literal it is cast to text, because the literal would be read as JSON."""
+def _place(top: exp.Expr, path: exp.Expr, name: str) -> None:
+    """Insert a path. Beside a string literal it is cast to text, because the literal would be read as JSON.
+
+    In a select list, it and its casts are named after its last key: `data."ITEMS"."Name"` is Name in
+    https://docs.aws.amazon.com/redshift/latest/dg/super-configurations.html.
+    """
     parent = top.parent
     if isinstance(parent, (*_COMPARISONS, exp.DPipe, exp.In)):
         others = [parent.this, parent.expression, *parent.expressions]
         if any(isinstance(other, exp.Literal) and other.is_string for other in others if other is not top):
             path = exp.Anonymous(this=f"{HELPERS}.text_of", expressions=[path])
     top.replace(path)
+    while isinstance(path.parent, exp.Cast) and path.parent.this is path:
+        path = path.parent
+    if isinstance(path.parent, exp.Select) and path.arg_key == "expressions":
+        alias = exp.Alias(alias=exp.to_identifier(name, quoted=True))
+        path.replace(alias)
+        alias.set("this", path)
