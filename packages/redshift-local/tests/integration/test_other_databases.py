@@ -1,4 +1,4 @@
-"""Tables of another database of the same server: `database.schema.table`, for reading."""
+"""Tables of another database of the same server: `database.schema.table`, and USE."""
 
 import threading
 
