@@ -15,9 +15,10 @@ from typing import Any
 from mwaa_local.dag_run import run_pipeline, show
 from mwaa_local.mwaa import environment
 from mwaa_local.processes import spawn
-from mwaa_local.stack import PROJECT, Stack
+from mwaa_local.stack import Stack
 from mwaa_local.testing.checkout import new_checkout
 from mwaa_release import build as release_build
+from mwaa_release.pipelines import first_pipeline
 from mwaa_release.progress import Steps
 
 LIMIT = 3 * 1024**3
@@ -68,9 +69,10 @@ def measure(mode: str, limit: int) -> str:
         try:
             stack.take_lock()
             with Steps() as steps:
-                release_id = stack.start(steps, PROJECT)
+                pipeline = first_pipeline()
+                release_id = stack.start(steps)[pipeline.project_name]
                 idle, container.peak = container.peak, 0
-                outcome = run_pipeline(checkout.settings, release_id, steps, stack.check)
+                outcome = run_pipeline(checkout.settings, pipeline, release_id, steps, stack.check)
             if outcome.state != "success":
                 show(outcome, checkout.state / "mwaa" / "logs")
         finally:

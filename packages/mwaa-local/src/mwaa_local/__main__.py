@@ -23,18 +23,19 @@ app = typer.Typer(
 
 @app.command()
 def run(
+    pipeline: Annotated[str, typer.Option(help="dag_name in dags/pipelines.yml; default: its first entry.")] = "",
     environment: Annotated[
         str, typer.Option(help="An environment of dags/pipelines.yml; default: the first one.")
     ] = "",
 ) -> None:
-    """Release this repository and run the sample pipeline.
+    """Release this repository and run a pipeline.
 
     Uses the stand-ins of `up` if they are running. Otherwise it starts stand-ins and stops them at the end.
     """
     with checkout_settings() as settings:
-        from mwaa_local.run_command import run as run_sample
+        from mwaa_local.run_command import run as run_pipeline
 
-        raise typer.Exit(run_sample(settings, environment))
+        raise typer.Exit(run_pipeline(settings, pipeline, environment))
 
 
 @app.command()
@@ -57,7 +58,7 @@ def drill(
 def up() -> None:
     """Keep the stand-ins running in the background.
 
-    Airflow's UI runs too. The DAG of the sample is paused.
+    Airflow's UI runs too. The DAGs are paused.
     """
     with checkout_settings() as settings:
         from mwaa_local.up import start

@@ -1,4 +1,4 @@
-"""Runs the first pipeline once, waits until the run ends, and prints the result."""
+"""Runs a pipeline once, waits until the run ends, and prints the result."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ from mwaa_local.aws import seed
 from mwaa_local.mwaa.api import FINAL, Airflow, NoAnswerError
 from mwaa_local.settings import Passwords, Settings
 from mwaa_local.stack import connect, rows
-from mwaa_release.pipelines import first_pipeline
+from mwaa_pipelines.settings import Pipeline
 from mwaa_release.progress import Steps, console
 
 _COLOURS = {"success": "green", "failed": "red", "upstream_failed": "dark_orange", "skipped": "bright_black"}
@@ -51,11 +51,14 @@ class Outcome:
         path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def run_pipeline(settings: Settings, release_id: str, steps: Steps, check: Callable[[], None]) -> Outcome:
-    """Trigger the first pipeline once Airflow has parsed the release, and return the result of the run.
+def run_pipeline(
+    settings: Settings, pipeline: Pipeline, release_id: str, steps: Steps, check: Callable[[], None]
+) -> Outcome:
+    """Trigger a pipeline once Airflow has parsed the release, and return the result of the run.
 
     Args:
         settings: paths and ports of running stand-ins.
+        pipeline: its entry in pipelines.yml.
         release_id: the release to run.
         steps: where progress is shown.
         check: raises SetupError if a stand-in has ended; called every second.
@@ -63,7 +66,7 @@ def run_pipeline(settings: Settings, release_id: str, steps: Steps, check: Calla
     Raises:
         SetupError: the DAG cannot be imported, or a stand-in has ended.
     """
-    passwords, dag_id = Passwords.load(settings.state), first_pipeline().dag_name
+    passwords, dag_id = Passwords.load(settings.state), pipeline.dag_name
     try:
         with contextlib.closing(Airflow(settings.airflow_port, passwords.airflow_admin)) as airflow:
             with steps.step(f"DAG {dag_id} from release {release_id}"):
@@ -81,7 +84,7 @@ def run_pipeline(settings: Settings, release_id: str, steps: Steps, check: Calla
             # Pause the DAG, or its schedule starts more runs.
             airflow.end_open_runs(dag_id)
             tasks = airflow.tasks(dag_id, run_id)
-        columns, audit_rows = audit(settings, passwords, run_id)
+        columns, audit_rows = audit(settings, pipeline, run_id)
         return Outcome(dag_id, run_id, state, wall_seconds, tasks, columns, audit_rows, seed.read_alerts(settings))
     except (NoAnswerError, redshift_connector.Error):
         # If a stand-in has ended, that is the better error message. Its owner checks every second.
@@ -91,21 +94,21 @@ def run_pipeline(settings: Settings, release_id: str, steps: Steps, check: Calla
         raise
 
 
-def end_runs(settings: Settings) -> None:
-    """Mark the first pipeline's unfinished runs failed, and pause it.
+def end_runs(settings: Settings, pipeline: Pipeline) -> None:
+    """Mark a pipeline's unfinished runs failed, and pause it.
 
     Raises:
         SetupError, httpx.HTTPError: Airflow does not answer.
     """
     passwords = Passwords.load(settings.state)
     with contextlib.closing(Airflow(settings.airflow_port, passwords.airflow_admin)) as airflow:
-        airflow.end_open_runs(first_pipeline().dag_name)
+        airflow.end_open_runs(pipeline.dag_name)
 
 
-def audit(settings: Settings, passwords: Passwords, run_id: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+def audit(settings: Settings, pipeline: Pipeline, run_id: str) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Return columns and rows of a run in the audit table, oldest first; empty lists without a table."""
-    schema = first_pipeline().target_schema
-    with contextlib.closing(connect(settings, "dbt_user", passwords.dbt_user)) as connection:
+    schema, user = pipeline.target_schema, seed.database_user(pipeline)
+    with contextlib.closing(connect(settings, user, Passwords.load(settings.state).dbt_user)) as connection:
         exists = "select count(*) from information_schema.tables where table_schema = %s and table_name = 'audit_table'"
         if not rows(connection, exists, (schema,))[1][0][0]:
             return [], []

@@ -14,20 +14,22 @@ from mwaa_local.processes import RUN_LOCK, take_lock
 from mwaa_local.settings import HOST, Passwords, Settings, SetupError
 from mwaa_local.stack import PROJECT, Stack
 from mwaa_pipelines.config_file import ENVIRONMENT
+from mwaa_pipelines.settings import Pipeline, did_you_mean
 from mwaa_release.apply import rollback
 from mwaa_release.bucket import Bucket, aws_client
-from mwaa_release.pipelines import first_pipeline
+from mwaa_release.pipelines import find_pipeline, first_pipeline
 from mwaa_release.progress import Steps, console, errors
 from mwaa_release.release import CURRENT, PROJECTS
 
 RUN_FAILED = 1
 
 
-def run(settings: Settings, environment: str = "") -> int:
-    """Run the first pipeline of dags/pipelines.yml, print the result, and return 0 if the run succeeded.
+def run(settings: Settings, dag_name: str = "", environment: str = "") -> int:
+    """Run a pipeline of dags/pipelines.yml, print the result, and return 0 if the run succeeded.
 
     Args:
         settings: paths and ports.
+        dag_name: the pipeline; empty: the first one.
         environment: the environment of dags/pipelines.yml whose settings apply; default: the file's first one.
 
     Raises:
@@ -37,12 +39,13 @@ def run(settings: Settings, environment: str = "") -> int:
         if up.running(settings):
             raise SetupError(f"--environment {environment}: make up runs another environment; stop it with: make down")
         os.environ[ENVIRONMENT] = environment
-    outcome = _play(settings, PROJECT, lambda_works=True)
+    pipeline = find_pipeline(dag_name) if dag_name else first_pipeline()
+    outcome = _play(settings, pipeline, PROJECT, lambda_works=True)
     return 0 if outcome.state == "success" else RUN_FAILED
 
 
 def run_drill(settings: Settings, lambda_works: bool) -> int:
-    """Run the pipeline with a model that fails, and return 0 only if the failure is reported everywhere.
+    """Run the first pipeline with a model that fails, and return 0 only if the failure is reported everywhere.
 
     Args:
         settings: paths and ports.
@@ -51,7 +54,8 @@ def run_drill(settings: Settings, lambda_works: bool) -> int:
     Raises:
         SetupError, DeployError: the run could not start.
     """
-    outcome = _play(settings, drill.altered_project(PROJECT, settings.state / "drill"), lambda_works)
+    project = drill.altered_project(PROJECT, settings.state / "drill")
+    outcome = _play(settings, first_pipeline(), project, lambda_works)
     problems = drill.find_problems(outcome, lambda_works)
     for problem in problems:
         errors.print(f"✗ {problem}", style="red", markup=False)
@@ -60,25 +64,33 @@ def run_drill(settings: Settings, lambda_works: bool) -> int:
     return RUN_FAILED if problems else 0
 
 
-def _play(settings: Settings, project: Path, lambda_works: bool) -> Outcome:
+def _play(settings: Settings, pipeline: Pipeline, project: Path, lambda_works: bool) -> Outcome:
     locked = "another make run or make drill is running in this checkout; wait for it, or stop it with: make down"
-    with take_lock(settings.state / RUN_LOCK, locked), _stand_ins(settings, project) as (release, check):
+    with take_lock(settings.state / RUN_LOCK, locked), _stand_ins(settings, pipeline, project) as (release, check):
         with Steps() as steps:
-            release_id = release(steps, project)
+            releases = release(steps, project)
+            if pipeline.project_name not in releases:
+                raise SetupError(
+                    f"pipeline {pipeline.dag_name}: project_name: this repository has no dbt project "
+                    f"{pipeline.project_name!r}{did_you_mean(pipeline.project_name, releases)}"
+                )
             if not lambda_works:
                 seed.break_lambda(settings)
-            outcome = run_pipeline(settings, release_id, steps, check)
+            outcome = run_pipeline(settings, pipeline, releases[pipeline.project_name], steps, check)
         outcome.save(settings.state / "last-run.json")
         show(outcome, settings.state / "mwaa" / "logs")
     return outcome
 
 
 @contextmanager
-def _stand_ins(settings: Settings, project: Path) -> Iterator[tuple[Callable[[Steps, Path], str], Callable[[], None]]]:
+def _stand_ins(
+    settings: Settings, pipeline: Pipeline, project: Path
+) -> Iterator[tuple[Callable[[Steps, Path], dict[str, str]], Callable[[], None]]]:
     """Use the stand-ins of `make up`, or start new ones and stop them at the end.
 
     Yields:
-        A function that releases a project and returns the release_id, and one that raises if a stand-in has ended.
+        A function that releases the projects and returns their release_ids, and one that raises if a stand-in has
+        ended.
     """
     stack = Stack(settings)
     if not up.running(settings):
@@ -88,13 +100,13 @@ def _stand_ins(settings: Settings, project: Path) -> Iterator[tuple[Callable[[St
         finally:
             stack.stop()
         return
-    name = first_pipeline().project_name
+    name = pipeline.project_name
     live = Bucket(seed.DAGS_BUCKET, aws_client("s3")).read(f"{PROJECTS}{name}/{CURRENT}")
     try:
-        yield stack.release, lambda: up.check(settings)
+        yield stack.update, lambda: up.check(settings)
     except KeyboardInterrupt:
         with suppress(SetupError, httpx.HTTPError):
-            end_runs(settings)
+            end_runs(settings, pipeline)
         raise
     finally:
         if project != PROJECT and up.running(settings):

@@ -1,6 +1,7 @@
 """Starts all stand-ins, in parallel where possible, and stops them without leftovers."""
 
 import contextlib
+import json
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import IO, Any
 
 import redshift_connector
 
+from audit_report.redshift import quote_identifier
 from mwaa_local.aws import roles, seed
 from mwaa_local.mwaa.api import Airflow
 from mwaa_local.mwaa.environment import Mwaa
@@ -28,10 +30,12 @@ from mwaa_local.settings import ENVIRONMENT, HOST, REPOSITORY, Passwords, Settin
 from mwaa_local.signals import uninterrupted
 from mwaa_release.apply import apply
 from mwaa_release.bucket import Bucket
-from mwaa_release.build import build
-from mwaa_release.pipelines import first_pipeline
+from mwaa_release.build import build, find_projects
+from mwaa_release.manifest import schemas
+from mwaa_release.pipelines import all_pipelines, first_pipeline
 from mwaa_release.progress import Steps, console
 from mwaa_release.redshift import apply_grants
+from mwaa_release.release import MANIFEST_FILE
 from mwaa_release.sample_data import load_sample, upload_sample
 
 DATABASE = "dev"
@@ -73,6 +77,8 @@ class Stack:
         self.children: list[Child] = []
         self._lock: IO[str] | None = None
         self._mwaa: Mwaa | None = None
+        # Of each released project: of its sources, and those that it builds in.
+        self._schemas: dict[str, tuple[set[str], set[str]]] = {}
         mark_this_command(settings.state)
 
     def take_lock(self) -> None:
@@ -86,12 +92,15 @@ class Stack:
             "another command is running the stand-ins of this checkout; wait for it, or stop it with: make down",
         )
 
-    def start(self, steps: Steps, project: Path = PROJECT) -> str:
-        """Start everything, load the sample data, release the repository, and return the release_id.
+    def start(self, steps: Steps, project: Path = PROJECT) -> dict[str, str]:
+        """Start everything, load the sample data, and release the repository.
 
         Args:
             steps: where progress is shown.
-            project: the dbt project to release.
+            project: released instead of `dbt_project/`.
+
+        Returns:
+            The release_id of each project.
 
         Raises:
             SetupError: a stand-in could not start; the text says which, and why.
@@ -125,8 +134,9 @@ class Stack:
             warehouse = begin(self._warehouse)
             release = begin(self.release, project, after=(aws,))
             data = begin(self._data, passwords, project, after=(aws, warehouse))
+            grants = begin(self.grant, after=(release, data))
             airflow = begin(self._airflow, after=(image, release))
-            everything = (image, aws, warehouse, release, data, airflow)
+            everything = (image, aws, warehouse, release, data, grants, airflow)
             try:
                 for ended in as_completed(everything):
                     ended.result()
@@ -181,16 +191,20 @@ class Stack:
         if self._mwaa:
             self._mwaa.check()
 
-    def release(self, steps: Steps, project: Path = PROJECT) -> str:
-        """Release the repository to the bucket, and return the release_id.
+    def release(self, steps: Steps, project: Path = PROJECT) -> dict[str, str]:
+        """Release the repository to the bucket, and return the release_id of each project.
 
         Args:
             steps: where progress is shown.
-            project: the dbt project to release.
+            project: released instead of `dbt_project/`.
         """
         with steps.step("Release: build the manifest, upload to S3") as step:
             folder = self.settings.state / "release"
-            artifact = build(folder, [project], progress=lambda what, *_, **__: step.say(what))
+            projects = [project, *(other for other in find_projects() if other != PROJECT)]
+            artifact = build(folder, projects, progress=lambda what, *_, **__: step.say(what))
+            for release in artifact.releases:
+                manifest = json.loads((folder / release.prefix / MANIFEST_FILE).read_bytes())
+                self._schemas[release.project_name] = schemas(manifest)
             # With the role of infra/github.yml, as in a GitHub workflow.
             session = roles.job_session(self.settings, seed.RELEASE_ROLE_ARN)
             s3, mwaa = (roles.client_of(session, self.settings, service) for service in ("s3", "mwaa"))
@@ -202,7 +216,38 @@ class Stack:
                 environment=ENVIRONMENT,
             )
             shutil.rmtree(folder, ignore_errors=True)
-            return applied.releases[artifact.releases[0].project_name]
+            return applied.releases
+
+    def update(self, steps: Steps, project: Path = PROJECT) -> dict[str, str]:
+        """Release the repository to running stand-ins, with the logins of pipelines that are new. See `release`."""
+        seed.seed(self.settings, Passwords.load(self.settings.state), HOST, self.settings.warehouse_port)
+        releases = self.release(steps, project)
+        self.grant(steps)
+        return releases
+
+    def grant(self, steps: Steps) -> None:
+        """Create the users of all pipelines but the first, as `make bring` prints it for a superuser.
+
+        Args:
+            steps: where progress is shown.
+        """
+        others = [pipeline for pipeline in all_pipelines()[1:] if pipeline.project_name in self._schemas]
+        if not others:
+            return
+        passwords = Passwords.load(self.settings.state)
+        with (
+            steps.step(f"Users of {', '.join(pipeline.dag_name for pipeline in others)}"),
+            contextlib.closing(connect(self.settings, "awsuser", passwords.awsuser)) as connection,
+        ):
+            for pipeline in others:
+                sources, built = (names - {pipeline.target_schema} for names in self._schemas[pipeline.project_name])
+                user = seed.database_user(pipeline)
+                owner = quote_identifier(user)
+                readable = sorted(sources - built) or ["landing"]
+                apply_grants(connection, user, passwords.dbt_user, readable, pipeline.target_schema)
+                connection.autocommit = True
+                for schema in sorted(built):
+                    rows(connection, f"create schema if not exists {quote_identifier(schema)} authorization {owner}")
 
     def stop(self) -> None:
         """Stop everything, and ignore Ctrl-C until the end. Without the lock, stop nothing."""

@@ -22,7 +22,7 @@ from mwaa_local.processes import (
 )
 from mwaa_local.settings import HOST, REPOSITORY, Passwords, Settings, SetupError
 from mwaa_local.stack import DATABASE, Stack, clean
-from mwaa_release.pipelines import first_pipeline
+from mwaa_release.pipelines import all_pipelines
 from mwaa_release.progress import Steps, console
 
 SETUP_FAILED = 2
@@ -94,11 +94,13 @@ def keep(settings: Settings) -> None:
     try:
         stack.take_lock()
         with Steps() as steps:
-            dag_id = first_pipeline().dag_name
-            release_id = stack.start(steps)
-            with steps.step(f"DAG {dag_id} from release {release_id}"), stack.airflow() as airflow:
-                airflow.wait_for_dag(dag_id, release_id, 120)
-                airflow.end_open_runs(dag_id)
+            releases = stack.start(steps)
+            for pipeline in all_pipelines():
+                if release_id := releases.get(pipeline.project_name):
+                    dag_id = pipeline.dag_name
+                    with steps.step(f"DAG {dag_id} from release {release_id}"), stack.airflow() as airflow:
+                        airflow.wait_for_dag(dag_id, release_id, 120)
+                        airflow.end_open_runs(dag_id)
         status = settings.state / "stack.json"
         status.write_text(json.dumps({"pid": os.getpid()}))
         try:

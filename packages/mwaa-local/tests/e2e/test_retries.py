@@ -17,6 +17,7 @@ from mwaa_local.testing.scene import DAG
 from mwaa_release.apply import apply
 from mwaa_release.bucket import Bucket
 from mwaa_release.build import build
+from mwaa_release.pipelines import first_pipeline
 from mwaa_release.release import Artifact
 
 # Time for the stand-ins, a release and a run with slow models on a busy machine.
@@ -72,8 +73,8 @@ def run(checkout: Checkout) -> dict[str, Any]:
     settings = checkout.settings
     artifact = Artifact.read(checkout.state / "artifact")
     applied = apply(artifact, Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3")))
-    passwords = Passwords.load(checkout.state)
-    with contextlib.closing(Airflow(settings.airflow_port, passwords.airflow_admin)) as airflow:
+    password = Passwords.load(checkout.state).airflow_admin
+    with contextlib.closing(Airflow(settings.airflow_port, password)) as airflow:
         airflow.wait_for_dag(DAG, applied.releases["flights"], 120)
         run_id = airflow.trigger(DAG)
         deadline = time.monotonic() + 600
@@ -87,7 +88,7 @@ def run(checkout: Checkout) -> dict[str, Any]:
             "tries": airflow.call("GET", path)["task_instances"],
             "audit": [
                 dict(zip(columns, row, strict=True))
-                for columns, rows in [audit(settings, passwords, run_id)]
+                for columns, rows in [audit(settings, first_pipeline(), run_id)]
                 for row in rows
             ],
             "variables": airflow.call("GET", "/variables")["variables"],

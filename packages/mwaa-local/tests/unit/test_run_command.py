@@ -20,10 +20,10 @@ def test_run_uses_the_settings_of_the_environment(monkeypatch: pytest.MonkeyPatc
         return SimpleNamespace(state="success" if os.environ["AIRFLOW__DBT__ENVIRONMENT"] == "prod" else "failed")
 
     monkeypatch.setattr(run_command, "_play", play)
-    assert run_command.run(SETTINGS, "prod") == 0
+    assert run_command.run(SETTINGS, environment="prod") == 0
 
 
 def test_running_stand_ins_cannot_change_their_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(up, "running", lambda _: True)
     with pytest.raises(SetupError, match="--environment prod: make up runs another environment"):
-        run_command.run(SETTINGS, "prod")
+        run_command.run(SETTINGS, environment="prod")

@@ -125,7 +125,7 @@ def build(
             progress(f"dbt parse: {name}", number, len(named))
             folder = partial / PROJECTS / name / release_id
             install_packages(project)
-            _copy_project(project, folder)
+            copy_project(project, folder)
             manifest, listings = build_manifest(
                 folder, project / "profiles.yml", list_arguments(pipelines[name]), dbt_environment(pipelines[name])
             )
@@ -178,7 +178,7 @@ def _copy(source: Path, target: Path, excluded_paths: Collection[Path] = ()) -> 
     shutil.copytree(source, target, ignore=ignore, dirs_exist_ok=True)
 
 
-def _copy_project(project: Path, target: Path) -> None:
+def copy_project(project: Path, target: Path) -> None:
     """Copy a dbt project with its packages, without files that dbt generates or git ignores.
 
     A package of the repository is a link in dbt_packages/. The copy has its files.

@@ -22,7 +22,7 @@ _RUN_METADATA = ("generated_at", "invocation_id", "invocation_started_at", "user
 _PARSE_TIMEOUT_SECONDS = 600
 # What packages.yml names: a link to the installed dbt package, which is source in the template and a wheel in a copy.
 AUDIT_TRAIL = "../.local/audit_trail"
-_PACKAGE_LISTS = ("packages.yml", "dependencies.yml")
+PACKAGE_LISTS = ("packages.yml", "dependencies.yml")
 # A file beside the installed packages with the text of their package lists.
 PACKAGES_MARKER = ".installed"
 # env_var("NAME") without a default.
@@ -96,9 +96,8 @@ def _env_hint(project: Path, environment: Mapping[str, str]) -> str:
     """Return where variables without a value are used, because dbt names only the first of them."""
     uses = sorted(
         f"  {name}: {path.relative_to(project)}"
-        for path in project.rglob("*")
-        if path.suffix in {".sql", ".yml", ".yaml"} and path.is_file()
-        for name in set(_ENV_VAR.findall(path.read_text(encoding="utf-8", errors="replace")))
+        for name, paths in required_variables(project).items()
+        for path in paths
         if name not in environment
     )
     advice = (
@@ -106,6 +105,28 @@ def _env_hint(project: Path, environment: Mapping[str, str]) -> str:
         "env_var() a default:"
     )
     return "\n".join([advice, *uses])
+
+
+def required_variables(project: Path) -> dict[str, list[Path]]:
+    """Return the variables that a project reads by env_var() without a default, and the files that read them."""
+    files: dict[str, list[Path]] = {}
+    for path in project.rglob("*"):
+        if path.suffix in {".sql", ".yml", ".yaml"} and path.is_file():
+            for name in set(_ENV_VAR.findall(path.read_text(encoding="utf-8", errors="replace"))):
+                files.setdefault(name, []).append(path)
+    return files
+
+
+def schemas(manifest: Mapping[str, Any]) -> tuple[set[str], set[str]]:
+    """Return the schemas of a project's sources, and the schemas that dbt builds in."""
+    nodes = manifest["nodes"].values()
+    built = {
+        node["schema"]
+        for node in nodes
+        if node["config"].get("store_failures")
+        or (node["resource_type"] in {"model", "seed", "snapshot"} and node["config"]["materialized"] != "ephemeral")
+    }
+    return {source["schema"] for source in manifest["sources"].values()}, built
 
 
 def to_json(content: dict[str, Any]) -> bytes:
@@ -122,7 +143,7 @@ def install_packages(project: Path) -> None:
         BuildError: a package cannot be installed; the text is dbt's own.
         SetupError: dbt is not installed.
     """
-    listings = [path for name in _PACKAGE_LISTS if _packages(path := project / name)]
+    listings = [path for name in PACKAGE_LISTS if _packages(path := project / name)]
     if not listings:
         return
     settings = yaml.safe_load((project / "dbt_project.yml").read_text(encoding="utf-8")) or {}
@@ -147,7 +168,7 @@ def local_packages(project: Path) -> list[Path]:
     """
     return [
         (project / entry["local"]).resolve()
-        for name in _PACKAGE_LISTS
+        for name in PACKAGE_LISTS
         for entry in _packages(project / name)
         if isinstance(entry, dict) and isinstance(entry.get("local"), str)
     ]

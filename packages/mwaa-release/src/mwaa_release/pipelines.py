@@ -65,10 +65,19 @@ def first_pipeline(path: Path = PIPELINES) -> Pipeline:
     Raises:
         SetupError: no entry is valid; the text says why.
     """
+    return all_pipelines(path)[0]
+
+
+def all_pipelines(path: Path = PIPELINES) -> list[Pipeline]:
+    """Return the valid entries, of which there is at least one.
+
+    Raises:
+        SetupError: no entry is valid; the text says why.
+    """
     file = _read(path)
     if not file.pipelines:
         raise SetupError("\n".join(file.problems))
-    return file.pipelines[0]
+    return file.pipelines
 
 
 def pipelines_by_project(path: Path, projects: Collection[str], complete: bool) -> dict[str, list[Pipeline]]:

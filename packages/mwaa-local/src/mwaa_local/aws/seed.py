@@ -18,8 +18,9 @@ from botocore.exceptions import ClientError
 from mwaa_local.aws import roles
 from mwaa_local.settings import ACCOUNT_ID, ADMINISTRATOR_KEY, ENVIRONMENT, REGION, REPOSITORY, Passwords, Settings
 from mwaa_local.templates import Template
+from mwaa_pipelines.settings import Pipeline
 from mwaa_release.mwaa_update import PATH_OF
-from mwaa_release.pipelines import first_pipeline
+from mwaa_release.pipelines import all_pipelines, first_pipeline
 
 DAGS_BUCKET = "local-mwaa"
 LANDING_BUCKET = "local-landing"
@@ -74,10 +75,12 @@ def seed(settings: Settings, passwords: Passwords, warehouse_host: str, warehous
         s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=_PRIVATE)
     # MWAA wants its bucket versioned: https://docs.aws.amazon.com/mwaa/latest/userguide/mwaa-s3-bucket.html
     s3.put_bucket_versioning(Bucket=DAGS_BUCKET, VersioningConfiguration={"Status": "Enabled"})
-    _put_secret(settings, key, dbt_secret(), {"username": "dbt_user", "password": passwords.dbt_user})
     # User and password are in the secret; the pipeline combines both.
     connection = {"conn_type": "redshift", "host": warehouse_host, "port": warehouse_port, "schema": "dev"}
-    _put_secret(settings, key, connection_secret(), {**connection, "extra": {"sslmode": "disable"}})
+    for pipeline in all_pipelines():
+        login = {"username": database_user(pipeline), "password": passwords.dbt_user}
+        _put_secret(settings, key, dbt_secret(pipeline), login)
+        _put_secret(settings, key, connection_secret(pipeline), {**connection, "extra": {"sslmode": "disable"}})
     topic_arn = client(settings, "sns").create_topic(Name=TOPIC, Attributes={"KmsMasterKeyId": key})["TopicArn"]
     _make_roles(settings, key, topic_arn)
     return Resources(
@@ -89,14 +92,20 @@ def seed(settings: Settings, passwords: Passwords, warehouse_host: str, warehous
     )
 
 
-def dbt_secret() -> str:
-    """Return the name of the secret of the first pipeline's database user."""
-    return first_pipeline().secret_name or "dbt_user"
+def database_user(pipeline: Pipeline) -> str:
+    """Return the name of a pipeline's database user: `dbt_user` for the first pipeline. All have one password."""
+    first = first_pipeline()
+    return "dbt_user" if dbt_secret(pipeline) == dbt_secret(first) else f"{pipeline.project_name}_user"
 
 
-def connection_secret() -> str:
-    """Return the name of the secret in which Airflow looks for the first pipeline's connection."""
-    return f"airflow/connections/{first_pipeline().redshift_connection_id}"
+def dbt_secret(pipeline: Pipeline | None = None) -> str:
+    """Return the name of the secret of a pipeline's database user; default: of the first pipeline."""
+    return (pipeline or first_pipeline()).secret_name or "dbt_user"
+
+
+def connection_secret(pipeline: Pipeline | None = None) -> str:
+    """Return the name of the secret in which Airflow looks for a pipeline's connection; default: of the first one."""
+    return f"airflow/connections/{(pipeline or first_pipeline()).redshift_connection_id}"
 
 
 def read_alerts(settings: Settings) -> list[dict[str, str]]:
@@ -143,9 +152,17 @@ def let_tasks_read(settings: Settings, secret_name: str) -> None:
 
 
 def _make_execution_role(settings: Settings, key: str, secret_name: str | None = None) -> str:
-    secret_name = secret_name or dbt_secret()
+    secret_name = secret_name or _pattern([dbt_secret(pipeline) for pipeline in all_pipelines()])
     values = {"KeyArn": key, "DagsBucketName": DAGS_BUCKET, "SecretName": secret_name}
     return roles.make(client(settings, "iam"), "environment.yml", **values)["ExecutionRole"]
+
+
+def _pattern(names: list[str]) -> str:
+    """Return the name if there is only one, or a pattern of all names: `*/dbt_user` if all of them end so."""
+    if len(set(names)) == 1:
+        return names[0]
+    ends = {f"*/{name.split('/', 1)[1]}" if "/" in name else "*" for name in names}
+    return ends.pop() if len(ends) == 1 else "*"
 
 
 def _key(settings: Settings) -> str:
