@@ -6,7 +6,7 @@ LOCAL := $(BIN)/python -m mwaa_local
 WORKBENCH := $(BIN)/python -m workbench
 PYTEST := $(BIN)/python -m pytest
 .DEFAULT_GOAL := help
-.PHONY: help dev build test-models show compile diff docs hooks new-model start-fresh upgrade site packages screenshots deps run drill up down clean warehouse sql test test-fast test-slow lint scan format bench report lock
+.PHONY: help dev build test-models show compile diff docs hooks new-model bring start-fresh upgrade site packages screenshots deps run drill up down clean warehouse sql test test-fast test-slow lint scan format bench report lock
 
 # Prints the targets named in $(1); without names, all.
 define list
@@ -18,11 +18,11 @@ help: ## List the commands for daily work
 	@echo "Run"
 	$(call list,run drill up down sql)
 	@echo "Models"
-	$(call list,dev build show diff new-model)
+	$(call list,dev build show new-model)
 	@echo "Check"
 	$(call list,test lint)
 	@echo "Start"
-	$(call list,start-fresh upgrade)
+	$(call list,bring start-fresh upgrade)
 	@echo "make help-all lists the other commands too."
 
 .PHONY: help-all
@@ -32,8 +32,8 @@ help-all: ## List all commands
 deps: ## Prepare the tools (every other command does it by itself)
 	@./.ci/bootstrap.sh
 
-run: deps ## Run the sample pipeline end to end on this machine (ENV=prod: with the settings of an environment)
-	@$(LOCAL) run $(if $(ENV),--environment "$$ENV")
+run: deps ## Run a pipeline end to end on this machine (PIPELINE=shop_pipeline: not the first; ENV=prod)
+	@$(LOCAL) run $(if $(PIPELINE),--pipeline "$$PIPELINE") $(if $(ENV),--environment "$$ENV")
 
 drill: deps ## The same with a model that fails on purpose (LAMBDA=broken: the alert fails too)
 	@$(LOCAL) drill $(if $(filter broken,$(LAMBDA)),--broken-lambda)
@@ -95,6 +95,9 @@ new-model: deps ## SQL and YAML of a new model (NAME=late_carriers LAYER=marts)
 	@$(BIN)/python -m workbench new-model "$$NAME" "$$LAYER"
 
 # copier: if in_template
+bring: deps ## Add a copy of a dbt project, with its pipeline and profile (P=../shop SCHEMA=shop)
+	@$(WORKBENCH) bring $(if $(SCHEMA),--schema "$$SCHEMA") -- "$$P"
+
 start-fresh: deps ## Turn this clone into a copy without the sample (YES=1: without asking)
 	@$(WORKBENCH) start-fresh $(if $(YES),--yes) $(if $(TEMPLATE),--template "$$TEMPLATE")
 

@@ -9,9 +9,10 @@ from typing import Annotated
 from mwaa_local.command import RUN_FAILED, SETUP_FAILED, checkout_settings  # isort: skip
 
 import typer
+from rich.markup import escape
 
 from mwaa_local.settings import REPOSITORY, Settings, SetupError
-from mwaa_release.progress import console, errors
+from mwaa_release.progress import Steps, console, errors
 from workbench.cli import add_commands
 
 app = typer.Typer(
@@ -169,6 +170,24 @@ def upgrade(yes: _Yes = False, template: _Template = "") -> None:
                 _confirm(yes, "upgrade")
             upgrade.apply()
         console.print("Done. Next: make test, then git commit. To undo: git reset --hard", markup=False)
+
+
+@app.command()
+def bring(
+    project: Annotated[Path, typer.Argument(help="Folder of a dbt project outside of this repository.")],
+    schema: Annotated[str, typer.Option(help="Schema to build in; default: the name of the project.")] = "",
+) -> None:
+    """Add a copy of a dbt project, with its pipeline, profile and audit trail."""
+    with checkout_settings():
+        from workbench.bring import bring
+
+        with Steps() as steps, steps.step("Copy, install packages, dbt parse"):
+            brought = bring(REPOSITORY, project, schema)
+        console.print(f"Added {brought.name}/ ({brought.files} files) and pipeline {brought.dag_name}; all staged.")
+        for warning in brought.warnings:
+            console.print(f"[yellow]![/] {escape(warning)}", soft_wrap=True)
+        console.print("In the account, as a superuser of the warehouse:", *brought.grants, sep="\n  ", markup=False)
+        console.print(f"Next: make run PIPELINE={brought.dag_name}. To undo: git reset --hard", markup=False)
 
 
 def _confirm(yes: bool, target: str) -> None:

@@ -57,6 +57,11 @@ def _replace_files(repository: Path, copy: Path) -> None:
             # The folder contains only files that git ignores, such as compiled Python.
             shutil.rmtree(folder)
     shutil.copytree(copy, repository, dirs_exist_ok=True)
+    stage(repository)
+
+
+def stage(repository: Path) -> None:
+    """Stage all changes."""
     _git(repository, "add", "--all")
 
 

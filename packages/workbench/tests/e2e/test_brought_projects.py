@@ -1,10 +1,9 @@
-"""Third-party dbt projects run with one entry in pipelines.yml each, by the documented steps."""
+"""`make bring` adds third-party dbt projects, and their pipelines run on the stand-ins without another change."""
 
 import contextlib
 import json
-import re
-import secrets
-import textwrap
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,21 +12,17 @@ from typing import Any
 
 import pytest
 import sqlparse
-import yaml
 from foreign_projects import ThirdPartyProject
 
-from audit_report import DBT_PACKAGE
 from mwaa_local.aws import seed
 from mwaa_local.mwaa.api import FINAL, Airflow, NoAnswerError
-from mwaa_local.settings import HOST, REPOSITORY, Passwords
-from mwaa_local.stack import PROJECT, connect, rows
+from mwaa_local.settings import Passwords
+from mwaa_local.stack import connect, rows
 from mwaa_local.testing.audit import audited, reported
 from mwaa_local.testing.checkout import Checkout, new_checkout
-from mwaa_release.apply import apply
+from mwaa_local.testing.repository import committed_copy, git
 from mwaa_release.bucket import Bucket
-from mwaa_release.build import build
-from mwaa_release.redshift import apply_grants
-from mwaa_release.release import Artifact
+from mwaa_release.manifest import AUDIT_TRAIL
 
 # Time for the stand-ins, a release and a run of each project on a busy machine.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -49,7 +44,6 @@ THIRD_PARTY = {
         sha256="558ff77538745113737445e7631a55bc30a04c649e0a231ed7780b6d2a4e174e",
         folder="sandbox",
         project_name="sandbox",
-        source_schema="inventory",
     ),
     # A small project with an ephemeral model between the layers.
     "orders": ThirdPartyProject(
@@ -98,38 +92,9 @@ models:
 }
 
 
-def blocks(language: str) -> list[str]:
-    """Return the code blocks in this language from docs/how-to/bring-a-project.md."""
-    page = (REPOSITORY / "docs" / "how-to" / "bring-a-project.md").read_text()
-    return [textwrap.dedent(block) for block in re.findall(rf"^ *```{language}\n(.*?)^ *```$", page, re.M | re.S)]
-
-
-def bring(project: Path, schema: str, *, audit: bool) -> Path:
-    """Set up a project as docs/how-to/bring-a-project.md describes."""
-    profile, packages = (yaml.safe_load(block) for block in blocks("yaml"))
-    settings = yaml.safe_load((project / "dbt_project.yml").read_text())
-    profile["default"]["outputs"]["prod"]["schema"] = schema
-    (project / "profiles.yml").write_text(yaml.safe_dump({settings["profile"]: profile["default"]}))
-    if audit:
-        assert not (project / "packages.yml").exists()
-        (project / "packages.yml").write_text(yaml.safe_dump(packages))
-        if not (link := project.parent / ".local" / "audit_trail").exists():
-            link.parent.mkdir()
-            link.symlink_to(DBT_PACKAGE)
-    return project
-
-
-def entry(name: str, project_name: str) -> dict[str, Any]:
-    """Return the project's entry in pipelines.yml."""
-    return {
-        "dag_name": f"{name}_daily",
-        "project_name": project_name,
-        "redshift_connection_id": f"{name}_redshift",
-        "secret_name": f"{name}/dbt_user",
-        "target_database": "dev",
-        "target_schema": name,
-        "schedule": None,
-    }
+def dag(name: str) -> str:
+    """Return the dag_name of a project's pipeline."""
+    return f"{THIRD_PARTY[name].project_name if name in THIRD_PARTY else name}_pipeline"
 
 
 @dataclass
@@ -137,18 +102,17 @@ class Scene:
     """The running stand-ins and one ended run of each pipeline."""
 
     checkout: Checkout
-    artifact: Artifact
     airflow: Airflow
     runs: Mapping[str, str]
 
     def state(self, name: str) -> str | None:
         # A busy machine may take longer than a minute to answer; the test's own time-out ends the wait.
         with contextlib.suppress(NoAnswerError):
-            return self.airflow.run_state(f"{name}_daily", self.runs[name])
+            return self.airflow.run_state(dag(name), self.runs[name])
         return None
 
     def tasks(self, name: str) -> dict[str, str]:
-        return {task["task_id"]: task["state"] for task in self.airflow.tasks(f"{name}_daily", self.runs[name])}
+        return {task["task_id"]: task["state"] for task in self.airflow.tasks(dag(name), self.runs[name])}
 
     def query(self, text: str, *parameters: str) -> list[tuple[Any, ...]]:
         password = Passwords.load(self.checkout.state).awsuser
@@ -157,61 +121,47 @@ class Scene:
 
     def nodes(self, name: str) -> set[str]:
         """Return the IDs of the nodes that dbt builds or tests in a project's release."""
-        project = THIRD_PARTY[name].project_name
-        (release,) = [item for item in self.artifact.releases if item.project_name == project]
-        manifest = json.loads((self.artifact.folder / release.prefix / "manifest.json").read_bytes())
+        bucket = Bucket(seed.DAGS_BUCKET, seed.client(self.checkout.settings, "s3"))
+        folder = f"dags/dbt/{THIRD_PARTY[name].project_name}"
+        release = (bucket.read(f"{folder}/CURRENT") or b"").decode().strip()
+        manifest = json.loads(bucket.read(f"{folder}/{release}/manifest.json") or b"")
         nodes = [node for node in manifest["nodes"].values() if node["resource_type"] in ("model", "seed", "test")]
         return {node["unique_id"] for node in nodes if node["config"]["materialized"] != "ephemeral"}
 
 
-def prepare(checkout: Checkout, projects: Mapping[str, Path]) -> Artifact:
-    """Create a user, a secret, a connection and an entry for each project, then release."""
-    settings = checkout.settings
-    manager = seed.client(settings, "secretsmanager")
-    seed.let_tasks_read(settings, "*/dbt_user")
-    address = {"conn_type": "redshift", "host": HOST, "port": settings.warehouse_port, "schema": "dev"}
-    with contextlib.closing(connect(settings, "awsuser", Passwords.load(checkout.state).awsuser)) as admin:
-        admin.autocommit = True
-        for statement in sqlparse.split((projects["sandbox"] / "postgres-initdb" / "init.sql").read_text()):
-            admin.cursor().execute(statement)
-        for name in PIPELINES:
-            password = f"Aa1{secrets.token_hex(16)}"
-            source = THIRD_PARTY[name].source_schema if name in THIRD_PARTY else "landing"
-            apply_grants(admin, f"{name}_user", password, source, name)
-            login = {"username": f"{name}_user", "password": password}
-            manager.create_secret(Name=f"{name}/dbt_user", SecretString=json.dumps(login))
-            connection = json.dumps({**address, "extra": {"sslmode": "disable"}})
-            manager.create_secret(Name=f"airflow/connections/{name}_redshift", SecretString=connection)
-    folder = checkout.state / "artifact"
-    build(folder, [PROJECT, *projects.values()])
-    entries = [entry(name, THIRD_PARTY[name].project_name if name in THIRD_PARTY else "cafe") for name in PIPELINES]
-    with (folder / "dags" / "pipelines.yml").open("a") as pipelines:
-        pipelines.write(textwrap.indent(yaml.safe_dump(entries, sort_keys=False), "  "))
-    apply(Artifact.read(folder), Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3")))
-    return Artifact.read(folder)
+def bring(checkout: Checkout, name: str, project: Path) -> None:
+    """Type `make bring`, and commit."""
+    command = [sys.executable, "-m", "workbench", "bring", "--schema", name, str(project)]
+    added = subprocess.run(command, cwd=checkout.repository, env=checkout.environment, capture_output=True, check=False)
+    assert added.returncode == 0, added.stderr.decode()
+    if name == "cafe":
+        packages = checkout.repository / name / "packages.yml"
+        packages.write_text(packages.read_text().replace(f"  - local: {AUDIT_TRAIL}\n", ""))
+        assert AUDIT_TRAIL not in packages.read_text()
+    assert git(checkout.repository, "commit", "--all", "--quiet", f"--message=Add {name}").returncode == 0
 
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    checkout = new_checkout(tmp_path_factory.mktemp("second") / "state")
     folder = tmp_path_factory.mktemp("projects")
     for name, content in CAFE.items():
         (folder / "cafe" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "cafe" / name).write_text(content)
-    projects = {"cafe": bring(folder / "cafe", "cafe", audit=False)}
-    for name, other in THIRD_PARTY.items():
-        projects[name] = bring(other.fetch(folder / f"{name}.archive"), name, audit=True)
+    projects = {name: other.fetch(folder / f"{name}.archive") for name, other in THIRD_PARTY.items()}
+    repository = committed_copy(tmp_path_factory.mktemp("copy") / "repository")
+    checkout = new_checkout(tmp_path_factory.mktemp("brought") / "state", repository)
+    for name, project in {"cafe": folder / "cafe", **projects}.items():
+        bring(checkout, name, project)
     try:
         up = checkout.command("up")
         assert up.returncode == 0, up.stdout + up.stderr
-        artifact = prepare(checkout, projects)
-        password = Passwords.load(checkout.state).airflow_admin
-        with contextlib.closing(Airflow(checkout.settings.airflow_port, password)) as airflow:
-            expected, deadline = {f"{name}_daily" for name in PIPELINES}, time.monotonic() + 300
-            while not expected <= {dag["dag_id"] for dag in airflow.call("GET", "/dags")["dags"]}:
-                assert time.monotonic() < deadline, airflow.call("GET", "/importErrors")["import_errors"]
-                time.sleep(1)
-            scene = Scene(checkout, artifact, airflow, {name: airflow.trigger(f"{name}_daily") for name in PIPELINES})
+        passwords = Passwords.load(checkout.state)
+        with contextlib.closing(connect(checkout.settings, "awsuser", passwords.awsuser)) as admin:
+            admin.autocommit = True
+            for statement in sqlparse.split((projects["sandbox"] / "postgres-initdb" / "init.sql").read_text()):
+                admin.cursor().execute(statement)
+        with contextlib.closing(Airflow(checkout.settings.airflow_port, passwords.airflow_admin)) as airflow:
+            scene = Scene(checkout, airflow, {name: airflow.trigger(dag(name)) for name in PIPELINES})
             while not all(scene.state(name) in FINAL for name in PIPELINES):
                 time.sleep(2)
             yield scene
@@ -225,7 +175,7 @@ def test_project_runs_without_a_change_to_the_dags(scene: Scene, name: str) -> N
 
 
 def test_missing_audit_trail_is_logged_once(scene: Scene) -> None:
-    logs = (scene.checkout.state / "mwaa").rglob(f"dag_id=cafe_daily/run_id={scene.runs['cafe']}/**/*.log")
+    logs = (scene.checkout.state / "mwaa").rglob(f"dag_id=cafe_pipeline/run_id={scene.runs['cafe']}/**/*.log")
     texts = {path: path.read_text() for path in logs}
     (log,) = [path for path, text in texts.items() if "This run wrote no audit rows" in text]
     assert "task_id=dbt_check" in str(log)
@@ -243,7 +193,7 @@ def test_audit_table_contains_every_node(scene: Scene, name: str) -> None:
     assert set(states.values()) <= {"success", "pass"}
     password = Passwords.load(scene.checkout.state).awsuser
     with contextlib.closing(connect(scene.checkout.settings, "awsuser", password)) as connection:
-        assert audited(connection, name, run_id) == reported(scene.airflow, f"{name}_daily", run_id)
+        assert audited(connection, name, run_id) == reported(scene.airflow, dag(name), run_id)
 
 
 @pytest.mark.parametrize("name", THIRD_PARTY)

@@ -24,7 +24,6 @@ class ThirdPartyProject:
         sha256: the hash of the reviewed archive.
         folder: the project's folder in the archive.
         project_name: the `name:` in dbt_project.yml.
-        source_schema: the schema of its sources, if it has sources.
     """
 
     distribution: str
@@ -32,7 +31,6 @@ class ThirdPartyProject:
     sha256: str
     folder: str
     project_name: str
-    source_schema: str = "landing"
 
     def fetch(self, target: Path) -> Path:
         """Download the archive from uv's configured index and unpack the project into `target`.

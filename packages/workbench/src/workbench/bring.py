@@ -1,0 +1,262 @@
+"""`make bring`: add a copy of a dbt project to this repository, with everything that a pipeline needs."""
+
+import re
+import shlex
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from audit_report.redshift import quote_identifier
+from mwaa_local.settings import SetupError
+from mwaa_local.signals import uninterrupted
+from mwaa_pipelines.config_file import PipelinesFile, read_pipelines_everywhere
+from mwaa_pipelines.settings import PipelineError
+from mwaa_release.build import PIPELINES_FILE, copy_project, find_projects
+from mwaa_release.errors import BuildError
+from mwaa_release.manifest import (
+    AUDIT_TRAIL,
+    PACKAGE_LISTS,
+    build_manifest,
+    install_packages,
+    local_packages,
+    project_name,
+    required_variables,
+    schemas,
+)
+from workbench.template import check_clean, stage
+
+HOOKS = ".pre-commit-config.yaml"
+# Settings of sqlfluff, which a release does not contain.
+_LINTER_FILES = (".sqlfluff", ".sqlfluffignore")
+_AUDIT_PACKAGE = "audit_trail"
+
+
+@dataclass(frozen=True)
+class BroughtProject:
+    """A dbt project that is part of this repository now.
+
+    Args:
+        name: of the project, and of its folder.
+        dag_name: of its pipeline.
+        files: the number of its files.
+        grants: commands and SQL for a superuser of the warehouse, in order.
+        warnings: things to check before the first run.
+    """
+
+    name: str
+    dag_name: str
+    files: int
+    grants: list[str]
+    warnings: list[str]
+
+
+def bring(repository: Path, source: Path, schema: str = "") -> BroughtProject:
+    """Copy a dbt project into the repository, add its pipeline to dags/pipelines.yml, and stage the changes.
+
+    Args:
+        repository: without uncommitted changes, so that git can undo this.
+        source: folder with a dbt_project.yml, outside of the repository. Nothing in it changes.
+        schema: the pipeline's target_schema; default: the name of the project.
+
+    Raises:
+        SetupError: there is no such project, or the repository has it already. Nothing was changed.
+        BuildError: dbt cannot parse the project, or install its packages. Nothing was changed.
+    """
+    check_clean(repository)
+    source = _project_folder(source)
+    if source.is_relative_to(repository.resolve()):
+        raise SetupError(f"{source} is in this repository already. Add a pipeline for it to {PIPELINES_FILE}")
+    name = project_name(source)
+    _check_new(repository, name)
+    _check_packages(source)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / name
+        copy_project(source, folder)
+        for file in _LINTER_FILES:
+            if (source / file).is_file():
+                shutil.copy(source / file, folder)
+        settings = yaml.safe_load((folder / "dbt_project.yml").read_text(encoding="utf-8"))
+        if not settings.get("profile"):
+            raise SetupError(f"{source / 'dbt_project.yml'} has no `profile:`, which dbt needs. Nothing was changed")
+        variables = sorted(required_variables(folder))
+        entry = _entry(name, schema or name, variables)
+        pipelines = _with_entry(repository / PIPELINES_FILE, entry)
+        _check_pipelines(pipelines, Path(temporary) / "pipelines.yml")
+        (folder / "profiles.yml").write_text(_profile(settings["profile"], entry))
+        _add_audit_trail(folder)
+        install_packages(folder)
+        manifest, _ = build_manifest(folder, folder / "profiles.yml", {}, entry.get("env", {}))
+        for generated in (settings.get("packages-install-path") or "dbt_packages", "package-lock.yml"):
+            path = folder / generated
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        texts = {PIPELINES_FILE: pipelines, HOOKS: _with_exclusion((repository / HOOKS).read_text(), name)}
+        with uninterrupted():
+            shutil.copytree(folder, repository / name)
+            for file, text in texts.items():
+                (repository / file).write_text(text)
+            stage(repository)
+        files = sum(path.is_file() for path in folder.rglob("*"))
+    return BroughtProject(name, entry["dag_name"], files, _grants(manifest, entry), _warnings(manifest, entry))
+
+
+def _project_folder(path: Path) -> Path:
+    """Return the folder with dbt_project.yml: the given one, or the only one directly in it."""
+    path = path.expanduser().resolve()
+    folders = (
+        [path] if (path / "dbt_project.yml").is_file() else [file.parent for file in path.glob("*/dbt_project.yml")]
+    )
+    if len(folders) == 1:
+        return folders[0]
+    hint = (
+        f"it contains {', '.join(sorted(folder.name for folder in folders))}"
+        if folders
+        else "it has no dbt_project.yml"
+    )
+    raise SetupError(f"{path} is not one dbt project: {hint}. Name its folder: make bring P=<folder>")
+
+
+def _check_new(repository: Path, name: str) -> None:
+    pipelines = _read(repository / PIPELINES_FILE).pipelines
+    projects = {project_name(folder): folder for folder in find_projects(repository)}
+    if name in projects:
+        raise SetupError(f"{projects[name]} has the name {name!r} too. Change `name:` in one of the dbt_project.yml")
+    if (repository / name).exists():
+        raise SetupError(f"{repository / name} exists already, and the project needs this folder. Rename it")
+    if taken := [pipeline.dag_name for pipeline in pipelines if pipeline.project_name == name]:
+        raise SetupError(
+            f"pipeline {taken[0]} in {PIPELINES_FILE} is for a project {name!r} already. Remove that entry"
+        )
+
+
+def _entry(name: str, schema: str, variables: Iterable[str]) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "dag_name": f"{name}_pipeline",
+        "project_name": name,
+        "redshift_connection_id": f"{name}_redshift",
+        "secret_name": f"{name}/dbt_user",
+        "target_database": "dev",
+        "target_schema": schema,
+        "sns_lambda_function_name": "sns_notification",
+        "schedule": None,
+    }
+    if variables:
+        entry["env"] = dict.fromkeys(variables, "not-set")
+    return entry
+
+
+def _profile(profile: str, entry: Mapping[str, Any]) -> str:
+    output = {"type": "redshift", "host": "none", "port": 5439, "user": "none", "password": "none"}
+    output |= {"dbname": entry["target_database"], "schema": entry["target_schema"]}
+    note = "# dbt needs it to parse the project. At run time the connection comes from Airflow: put no secret here.\n"
+    return note + yaml.safe_dump({profile: {"target": "prod", "outputs": {"prod": output}}}, sort_keys=False)
+
+
+def _add_audit_trail(folder: Path) -> None:
+    """Add the audit trail to the list of packages that the project has, and keep its comments if possible."""
+    line = {"local": AUDIT_TRAIL}
+    lists = [folder / file for file in PACKAGE_LISTS if (folder / file).is_file()]
+    path = next((path for path in lists if re.search(r"^packages:", path.read_text(), re.M)), folder / PACKAGE_LISTS[0])
+    text = path.read_text() if path.is_file() else ""
+    content = yaml.safe_load(text) or {}
+    packages = [*(content.get("packages") or []), line]
+    if line in packages[:-1]:
+        return
+    indent = match[1] if (match := re.search(r"^packages:.*\n(?:\s*#.*\n)*( *)- ", text, re.M)) else "  "
+    extended = re.sub(r"^(packages:.*\n)", rf"\g<1>{indent}- local: {AUDIT_TRAIL}\n", text, count=1, flags=re.M)
+    try:
+        unchanged = sorted(map(str, yaml.safe_load(extended)["packages"])) == sorted(map(str, packages))
+    except (yaml.YAMLError, TypeError, KeyError):
+        unchanged = False
+    path.write_text(extended if unchanged else yaml.safe_dump({**content, "packages": packages}, sort_keys=False))
+
+
+def _with_entry(path: Path, entry: Mapping[str, Any]) -> str:
+    """Return the text of pipelines.yml with one more entry at its end.
+
+    Raises:
+        SetupError: the list of pipelines is not at the end of the file.
+    """
+    text = path.read_text().rstrip("\n") + "\n"
+    indent = match[1] if (match := re.search(r"^pipelines:.*?\n( *)- ", text, re.M | re.S)) else "  "
+    lines = yaml.safe_dump([dict(entry)], sort_keys=False).splitlines()
+    extended = text + "".join(f"{indent}{line}\n" for line in lines)
+    before = yaml.safe_load(text)["pipelines"]
+    try:
+        after = yaml.safe_load(extended)["pipelines"]
+    except (yaml.YAMLError, TypeError, KeyError):
+        after = None
+    if after != [*before, dict(entry)]:
+        raise SetupError(f"{path} does not end with its list of pipelines. Move `pipelines:` to the end of the file")
+    return extended
+
+
+def _with_exclusion(hooks: str, name: str) -> str:
+    """Return .pre-commit-config.yaml without checks of the project's files, which have a style of their own."""
+    pattern = f"^{name}/"
+    if re.search(r"^exclude: \S", hooks, re.M):
+        return re.sub(r"^(exclude: \S.*)$", rf"\g<1>|{pattern}", hooks, count=1, flags=re.M)
+    return re.sub(r"^repos:", f"exclude: {pattern}\nrepos:", hooks, count=1, flags=re.M)
+
+
+def _check_packages(source: Path) -> None:
+    if outside := [str(path) for path in local_packages(source) if not path.is_relative_to(source)]:
+        raise BuildError(
+            f"{source} lists packages outside of its folder: {', '.join(outside)}. Copy them into the project, and "
+            "change `local:` in its packages.yml. Nothing was changed"
+        )
+
+
+def _read(path: Path) -> PipelinesFile:
+    try:
+        return read_pipelines_everywhere(path)
+    except PipelineError as error:
+        raise SetupError(str(error)) from None
+
+
+def _check_pipelines(text: str, path: Path) -> None:
+    path.write_text(text)
+    if problems := _read(path).problems:
+        raise SetupError("\n".join([*problems, "Nothing was changed"]).replace(str(path), PIPELINES_FILE))
+
+
+def _warnings(manifest: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]:
+    own = [node for node in manifest["nodes"].values() if node["package_name"] != _AUDIT_PACKAGE]
+    warnings = []
+    if variables := entry.get("env"):
+        warnings.append(
+            f"env_var() without a default: set {', '.join(variables)} in `env:` of the pipeline, and secrets in "
+            "`secret_env:`"
+        )
+    if tables := sorted({f"{source['schema']}.{source['identifier']}" for source in manifest["sources"].values()}):
+        listed = ", ".join(tables[:5]) + (f" and {len(tables) - 5} more" if len(tables) > 5 else "")
+        warnings.append(f"sources must exist before the first run, on this machine as well: {listed}")
+    databases = {source["database"] for source in manifest["sources"].values()} - {entry["target_database"]}
+    if databases:
+        warnings.append(
+            f"sources in other databases: {', '.join(sorted(databases))}. Redshift must be able to read them"
+        )
+    if hooks := sorted({node["name"] for node in own if node["resource_type"] == "operation"}):
+        warnings.append(f"each dbt process of the pipeline runs these hooks, also a retry: {', '.join(hooks)}")
+    names = Counter(node["name"] for node in own if node["resource_type"] in {"model", "seed", "snapshot"})
+    if twice := sorted(name for name, count in names.items() if count > 1):
+        warnings.append(f"several packages have a model of this name, and tasks need unique names: {', '.join(twice)}")
+    return warnings
+
+
+def _grants(manifest: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]:
+    """Return the command that creates the database user, and the SQL for schemas that it cannot create."""
+    sources, built = (sorted(names - {entry["target_schema"]}) for names in schemas(manifest))
+    command = ["deploy", "warehouse-user", "--secret-name", entry["secret_name"]]
+    command += [argument for schema in sources for argument in ("--source-schema", schema)]
+    command += ["--target-schema", entry["target_schema"]]
+    user = f"<username of {entry['secret_name']}>"
+    return [
+        shlex.join(command),
+        *(f"create schema {quote_identifier(schema)} authorization {user};" for schema in built),
+    ]
