@@ -57,6 +57,18 @@ _INTERVALS = {"intervaly2m": ("YEAR", "MONTH"), "intervald2s": ("DAY", "SECOND")
 class Parser(RedshiftParser):
     """Redshift's grammar, with function calls left as they are."""
 
+    def _parse_bracket(self, this: exp.Expr | None = None) -> exp.Expr | None:
+        key = this.expression if isinstance(this, exp.Dot) else this.this if isinstance(this, exp.Column) else None
+        is_column = isinstance(this, exp.Column) and not this.table
+        if is_column or not isinstance(key, exp.Identifier) or key.name.upper() not in self.ARRAY_CONSTRUCTORS:
+            return super()._parse_bracket(this)
+        name = key.name
+        key.set("this", f"{name} ")  # sqlglot reads the constructor of an array in `t.doc.array[0]`
+        try:
+            return super()._parse_bracket(this)
+        finally:
+            key.set("this", name)
+
     def _parse_types(self, *args: Any, **options: Any) -> exp.Expr | None:
         fields = self._curr and _INTERVALS.get(self._curr.text.lower())
         if not fields or not (options.get("schema") or self._prev.token_type in (TokenType.DCOLON, TokenType.ALIAS)):
@@ -80,6 +92,7 @@ class Parser(RedshiftParser):
             self._match_r_paren()
 
     FUNCTIONS: ClassVar = {}
+    ARRAY_CONSTRUCTORS: ClassVar = {"ARRAY": exp.Array}  # `list[0]` is the item of a column
     FUNCTION_PARSERS: ClassVar = {k: v for k, v in RedshiftParser.FUNCTION_PARSERS.items() if k in _OWN_GRAMMAR}
     NO_PAREN_FUNCTION_PARSERS: ClassVar = {
         "ANY": RedshiftParser.NO_PAREN_FUNCTION_PARSERS["ANY"],
