@@ -180,3 +180,14 @@ def test_statements_change_tables_and_schemas_of_another_database(here):
 def test_changes_of_another_database_name_the_tables_they_read(here):
     with pytest.raises(redshift_connector.Error, match="tables of two databases"):
         here.run(f'insert into "{OTHER}".sales.orders (id) select order_id from shop.customers')
+
+
+def test_failed_change_of_another_database_fails_the_transaction(warehouse, here):
+    with warehouse.connect() as session:  # autocommit is off
+        with pytest.raises(redshift_connector.Error, match="nowhere"):
+            session.run(f'insert into "{OTHER}".sales.nowhere values (1)')
+        with pytest.raises(redshift_connector.Error, match="current transaction is aborted"):
+            session.run("select 1")
+        session.rollback()
+        assert session.run("show use") == ([""],)
+        assert session.run("select count(*) from shop.customers") == ([1],)

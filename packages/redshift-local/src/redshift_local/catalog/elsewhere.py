@@ -59,8 +59,13 @@ class _Change:
                 raise Refused(segment.failed["M"], segment.failed["C"], segment.failed.get("H", ""))
             return plan.tag or segment.tag
         finally:
-            if not session.failed:
-                await session.use(current)
+            has_failed = session.failed
+            if has_failed:
+                await session.query_internal("ROLLBACK")
+            await session.use(current)
+            if has_failed:  # the client's transaction must be rolled back, here too
+                await session.query_internal("BEGIN")
+                await session.run_internal("SELECT 1 / 0")
 
 
 def changing(plan: Plan, resolve: Callable[[Any, Plan], Awaitable[Plan]]) -> Plan:

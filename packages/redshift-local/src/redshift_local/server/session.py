@@ -291,7 +291,8 @@ class Session:
             self._send(b"P", _parse_message(name, self._statements[name], self._types[name]))
             self._send(b"S", b"")
             await segment.done.wait()
-            self.server.prepared.add(name)
+            if segment.failed is None:
+                self.server.prepared.add(name)
 
     async def _bind(self, payload: bytes) -> None:
         portal, position = wire.string_at(payload, 0)
