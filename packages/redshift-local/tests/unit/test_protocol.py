@@ -158,7 +158,7 @@ def test_newer_protocols_describe_the_origin_of_columns(protocol):
     columns = [(b"a", 23, -1), (b"b", 25, -1)]
     _, part, _ = Row.of(description(*columns), protocol)
     parts = description(*columns)[7:].split(b"\xff\xff\xff\xff\0\0")
-    body = struct.pack("!H", 2) + b"".join(one + b"\xff\xff\xff\xff\0\0" + b"\0\0\0\0\x10\x01" for one in parts[:2])
+    body = struct.pack("!H", 2) + b"".join(one + b"\xff\xff\xff\xff\0\0" + b"\0\0\0\0\x10\x00" for one in parts[:2])
     assert part == wire.message(b"T", body)
 
 

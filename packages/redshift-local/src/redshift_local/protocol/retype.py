@@ -25,8 +25,9 @@ _REWRITTEN = {_JSONB: _SUPER, _BYTEA: _VARBYTE}
 _MONTHS = (1 << 1) | (1 << 2)
 _DAY = 86_400_000_000  # microseconds
 _BLANKS = re.compile(rb'("(?:[^"\\]|\\.)*")|[:,] ')
-# Schema, table, column and database are unknown; the column can be null and searched.
-_ORIGIN = b"\0\0\0\0" + struct.pack("!H", 0x1001)
+# Schema, table, column and database are unknown. Of the flags, bit 0 is NOT NULL and bit 12 "can be searched".
+# https://github.com/aws/amazon-redshift-jdbc-driver, QueryExecutorImpl.receiveFields
+_ORIGIN = b"\0\0\0\0" + struct.pack("!H", 0x1000)
 
 
 @dataclass(frozen=True)
