@@ -1,9 +1,10 @@
-"""Types of literals in CREATE TABLE AS: as narrow as their values, so that a longer value fails later, as on Redshift.
+"""Types of literals in CREATE TABLE AS and CREATE VIEW: as narrow as their values, as on Redshift.
 
-A string becomes a VARCHAR of its length, a null a VARCHAR(1), and 1.23 a NUMERIC(3,2). Results of CASE, COALESCE and
-UNION are as wide as the widest part. Where one part is no literal, PostgreSQL chooses the type.
+A longer value fails later. A string becomes a VARCHAR of its length, a null a VARCHAR(1), and 1.23 a NUMERIC(3,2).
+Results of CASE, COALESCE and UNION are as wide as the widest part. Where one part is no literal, PostgreSQL chooses.
 https://github.com/dbt-labs/dbt-redshift/issues/125 (CASE), https://github.com/dbt-labs/dbt-redshift/pull/852 and
-https://github.com/brooklyn-data/dbt_artifacts/issues/60 (null, CAST(null AS TEXT)). Unverified: numbers, empty strings.
+https://github.com/brooklyn-data/dbt_artifacts/issues/60 (null, CAST(null AS TEXT)), dbt-redshift 1.11.1,
+tests/functional/test_columns_in_relation.py (numbers, views). Unverified: empty strings, nulls of views.
 """
 
 from collections.abc import Iterable
@@ -17,8 +18,8 @@ _LONGEST, _DIGITS = 65535, 38
 
 
 def rewrite(tree: exp.Expr) -> None:
-    """Cast literals in the select lists of CREATE TABLE AS and SELECT INTO."""
-    creates = isinstance(tree, exp.Create) and tree.kind == "TABLE" and isinstance(tree.expression, exp.Query)
+    """Cast literals in the select lists of CREATE TABLE AS, CREATE VIEW and SELECT INTO."""
+    creates = isinstance(tree, exp.Create) and isinstance(tree.expression, exp.Query)
     if not creates and not tree.args.get("into"):
         return
     recursive = {id(cte) for node in tree.find_all(exp.With) if node.args.get("recursive") for cte in node.expressions}
