@@ -13,6 +13,7 @@ from rich.text import Text
 from audit_report import DBT_PACKAGE
 from mwaa_local.settings import Settings, SetupError
 from mwaa_local.stack import PROJECT, connect
+from mwaa_pipelines.settings import did_you_mean
 from mwaa_release.pipelines import first_pipeline
 from mwaa_release.progress import console, errors
 from mwaa_release.redshift import error_text
@@ -39,10 +40,10 @@ def statement(text: str, folders: Sequence[Path] = _ANALYSES) -> str:
         return _REF.sub(rf"{first_pipeline().target_schema}.\1", saved[name].read_text())
     # No SQL statement is a single word with underscores, so this must be the name of a question.
     if not name or re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)+", name):
-        wrong = f"there is no saved question {name}" if name else "there is no statement"
+        wrong = f"there is no saved question {name}{did_you_mean(name, saved)}" if name else "there is no statement"
         questions = "".join(f"\n  {question}" for question in saved)
         raise SetupError(
-            f'{wrong}; give a statement, such as make sql Q="select 1", or the name of a saved question:'
+            f'{wrong}\nGive a statement, such as make sql Q="select 1", or the name of a saved question:'
             f"{questions or ' (none)'}"
         )
     return text

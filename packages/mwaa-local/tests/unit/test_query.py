@@ -26,7 +26,8 @@ def test_sql_statement_is_unchanged(analyses: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("", "there is no statement"), ("what_fails", "saved question what_fails")]
+    ("text", "message"),
+    [("", "there is no statement"), ("what_fails", "saved question what_fails. Did you mean 'what_failed'?")],
 )
 def test_unknown_question_error_lists_the_saved_questions(analyses: Path, text: str, message: str) -> None:
     with pytest.raises(SetupError) as raised:
