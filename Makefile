@@ -32,8 +32,8 @@ help-all: ## List all commands
 deps: ## Prepare the tools (every other command does it by itself)
 	@./.ci/bootstrap.sh
 
-run: deps ## Run a pipeline end to end on this machine (PIPELINE=shop_pipeline: not the first; ENV=prod)
-	@$(LOCAL) run $(if $(PIPELINE),--pipeline "$$PIPELINE") $(if $(ENV),--environment "$$ENV")
+run: deps ## Run a pipeline end to end on this machine (PIPELINE=shop_pipeline: not the first; ENV=prod; V=1: details)
+	@$(LOCAL) run $(if $(V),--verbose) $(if $(PIPELINE),--pipeline "$$PIPELINE") $(if $(ENV),--environment "$$ENV")
 
 drill: deps ## The same with a model that fails on purpose (LAMBDA=broken: the alert fails too)
 	@$(LOCAL) drill $(if $(filter broken,$(LAMBDA)),--broken-lambda)

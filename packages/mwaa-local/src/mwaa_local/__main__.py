@@ -27,6 +27,7 @@ def run(
     environment: Annotated[
         str, typer.Option(help="An environment of dags/pipelines.yml; default: the first one.")
     ] = "",
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print every task and every audit row.")] = False,
 ) -> None:
     """Release this repository and run a pipeline.
 
@@ -35,7 +36,7 @@ def run(
     with checkout_settings() as settings:
         from mwaa_local.run_command import run as run_pipeline
 
-        raise typer.Exit(run_pipeline(settings, pipeline, environment))
+        raise typer.Exit(run_pipeline(settings, pipeline, environment, verbose))
 
 
 @app.command()

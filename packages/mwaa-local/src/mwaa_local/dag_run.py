@@ -3,7 +3,8 @@
 import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +23,9 @@ from mwaa_release.progress import Steps, console
 
 _COLOURS = {"success": "green", "failed": "red", "upstream_failed": "dark_orange", "skipped": "bright_black"}
 _COLOURS |= {"pass": "green", "error": "red", "fail": "red", "warn": "yellow"}
+# Statuses of dbt that the summary explains.
+_BAD = {"error", "fail", "runtime error", "warn", "partial success"}
+_SLOWEST = 5
 
 
 @dataclass(frozen=True)
@@ -118,35 +122,27 @@ def audit(settings: Settings, pipeline: Pipeline, run_id: str) -> tuple[list[str
         return rows(connection, query, (run_id,))
 
 
-def show(outcome: Outcome, logs: Path) -> None:
-    """Print the tasks, the audit rows and the alerts of a run as tables, then its state.
+def show(outcome: Outcome, logs: Path, verbose: bool = False) -> None:
+    """Print a summary of a run: numbers of tasks and dbt results, the slowest nodes, failures, alerts, state.
 
     Args:
         outcome: the run.
         logs: folder of Airflow's logs, printed if the run failed.
+        verbose: first print every task and every audit row as tables.
     """
-    tasks = Table(title="Tasks", title_justify="left")
-    for heading, justify in (("task", "left"), ("state", "left"), ("tries", "right"), ("seconds", "right")):
-        tasks.add_column(heading, justify=justify, overflow="fold")
-    for task in outcome.tasks:
-        tasks.add_row(escape(task["task_id"]), _coloured(task["state"]), str(task["try_number"]), _seconds(task))
-    console.print(tasks)
-
-    audit_table = Table(title="Audit rows of this run", title_justify="left")
-    for heading, justify in (("name", "left"), ("type", "left"), ("status", "left"), ("seconds", "right")):
-        audit_table.add_column(heading, justify=justify, overflow="fold")
-    audit_table.add_column("rows", justify="right")
-    for row in (dict(zip(outcome.audit_columns, values, strict=True)) for values in outcome.audit_rows):
-        affected = row["rows_affected"]
-        audit_table.add_row(
-            escape(row["name"]),
-            row["resource_type"],
-            _coloured(row["status"]),
-            f"{row['execution_time']:.2f}",
-            f"{affected:,}" if affected is not None else "",
-        )
-    console.print(audit_table)
-
+    results = [dict(zip(outcome.audit_columns, values, strict=True)) for values in outcome.audit_rows]
+    if verbose:
+        console.print(_task_table(outcome.tasks))
+        console.print(_result_table(results))
+    console.print(f"Tasks: {_numbers(task['state'] for task in outcome.tasks)}")
+    console.print(f"Audit rows of this run: {_numbers(result['status'] for result in results)}")
+    slowest = sorted(results, key=lambda result: result["execution_time"] or 0, reverse=True)[:_SLOWEST]
+    listed = ", ".join(f"{result['name']} {result['execution_time'] or 0:.2f} s" for result in slowest)
+    if slowest:
+        console.print(f"Slowest: {listed}", markup=False)
+    for result in results:
+        if result["status"] in _BAD:
+            console.print(f"{_coloured(result['status'])} {escape(result['name'])}: {escape(result['message'] or '')}")
     alerts = Table(title="Alerts", title_justify="left", show_lines=True)
     alerts.add_column("subject", overflow="fold")
     alerts.add_column("message", overflow="fold")
@@ -157,6 +153,37 @@ def show(outcome: Outcome, logs: Path) -> None:
         folder = logs / "tasks" / f"dag_id={outcome.dag_id}" / f"run_id={outcome.run_id}"
         console.print(f"Failed: {', '.join(failed)}\nLogs: {folder}", markup=False, soft_wrap=True)
     console.print(f"Run {outcome.run_id}: {_coloured(outcome.state)} in {outcome.wall_seconds:.0f} s", soft_wrap=True)
+
+
+def _task_table(tasks: list[dict[str, Any]]) -> Table:
+    table = Table(title="Tasks", title_justify="left")
+    for heading, justify in (("task", "left"), ("state", "left"), ("tries", "right"), ("seconds", "right")):
+        table.add_column(heading, justify=justify, overflow="fold")
+    for task in tasks:
+        table.add_row(escape(task["task_id"]), _coloured(task["state"]), str(task["try_number"]), _seconds(task))
+    return table
+
+
+def _result_table(results: list[dict[str, Any]]) -> Table:
+    table = Table(title="Audit rows of this run", title_justify="left")
+    for heading, justify in (("name", "left"), ("type", "left"), ("status", "left"), ("seconds", "right")):
+        table.add_column(heading, justify=justify, overflow="fold")
+    table.add_column("rows", justify="right")
+    for row in results:
+        affected = row["rows_affected"]
+        table.add_row(
+            escape(row["name"]),
+            row["resource_type"],
+            _coloured(row["status"]),
+            f"{row['execution_time']:.2f}",
+            f"{affected:,}" if affected is not None else "",
+        )
+    return table
+
+
+def _numbers(states: Iterable[str | None]) -> str:
+    """Return how often each state occurs, the most frequent first."""
+    return ", ".join(f"{count} {_coloured(state)}" for state, count in Counter(states).most_common()) or "none"
 
 
 def _progress(tasks: list[dict[str, Any]]) -> str:

@@ -24,13 +24,14 @@ from mwaa_release.release import CURRENT, PROJECTS
 RUN_FAILED = 1
 
 
-def run(settings: Settings, dag_name: str = "", environment: str = "") -> int:
+def run(settings: Settings, dag_name: str = "", environment: str = "", verbose: bool = False) -> int:
     """Run a pipeline of dags/pipelines.yml, print the result, and return 0 if the run succeeded.
 
     Args:
         settings: paths and ports.
         dag_name: the pipeline; empty: the first one.
         environment: the environment of dags/pipelines.yml whose settings apply; default: the file's first one.
+        verbose: also print every task and every audit row.
 
     Raises:
         SetupError, DeployError: the run could not start.
@@ -40,7 +41,9 @@ def run(settings: Settings, dag_name: str = "", environment: str = "") -> int:
             raise SetupError(f"--environment {environment}: make up runs another environment; stop it with: make down")
         os.environ[ENVIRONMENT] = environment
     pipeline = find_pipeline(dag_name) if dag_name else first_pipeline()
-    outcome = _play(settings, pipeline, PROJECT, lambda_works=True)
+    outcome = _play(settings, pipeline, PROJECT, lambda_works=True, verbose=verbose)
+    if not verbose:
+        console.print("Every task and audit row: make run V=1. Airflow's UI: make up. The audit trail: make report.")
     return 0 if outcome.state == "success" else RUN_FAILED
 
 
@@ -64,7 +67,7 @@ def run_drill(settings: Settings, lambda_works: bool) -> int:
     return RUN_FAILED if problems else 0
 
 
-def _play(settings: Settings, pipeline: Pipeline, project: Path, lambda_works: bool) -> Outcome:
+def _play(settings: Settings, pipeline: Pipeline, project: Path, lambda_works: bool, verbose: bool = False) -> Outcome:
     locked = "another make run or make drill is running in this checkout; wait for it, or stop it with: make down"
     with take_lock(settings.state / RUN_LOCK, locked), _stand_ins(settings, pipeline, project) as (release, check):
         with Steps() as steps:
@@ -78,7 +81,7 @@ def _play(settings: Settings, pipeline: Pipeline, project: Path, lambda_works: b
                 seed.break_lambda(settings)
             outcome = run_pipeline(settings, pipeline, releases[pipeline.project_name], steps, check)
         outcome.save(settings.state / "last-run.json")
-        show(outcome, settings.state / "mwaa" / "logs")
+        show(outcome, settings.state / "mwaa" / "logs", verbose)
     return outcome
 
 
