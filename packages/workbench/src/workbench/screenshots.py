@@ -3,7 +3,6 @@
 They show a new run: the terminal after `make run`, the run's graph in Airflow, and the report.
 """
 
-import itertools
 import os
 import subprocess
 import sys
@@ -43,18 +42,8 @@ def terminal(settings: Settings, folder: Path) -> Path:
     code = run_pipeline(settings)
     assert code == 0
     page = folder / "terminal.html"
-    html = console.export_html(theme=MONOKAI, code_format=_PAGE, inline_styles=True)
-    page.write_text("\n".join(shortened(html.split("\n"))), encoding="utf-8")
+    page.write_text(console.export_html(theme=MONOKAI, code_format=_PAGE, inline_styles=True), encoding="utf-8")
     return page
-
-
-def shortened(lines: list[str]) -> list[str]:
-    """Return the lines of a terminal, with only the first and last rows of long tables."""
-    short_lines = []
-    for is_row, group in itertools.groupby(lines, lambda line: line.startswith("│")):
-        rows = list(group)
-        short_lines += [*rows[:8], "  ⋮", *rows[-5:]] if is_row and len(rows) > 14 else rows
-    return short_lines
 
 
 def save(browser: Browser, name: str, height: int, width: int = WIDTH) -> None:
