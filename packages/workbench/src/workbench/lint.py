@@ -54,28 +54,38 @@ def lint(binaries: Path) -> int:
     }
     environment = {**os.environ, "NO_COLOR": "1"}
 
-    def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    processes: list[subprocess.Popen[str]] = []
+
+    def run(command: list[str]) -> tuple[int, str]:
         tool, *arguments = command
-        return subprocess.run(
+        with subprocess.Popen(
             [str(binaries / tool), *arguments],
             cwd=REPOSITORY,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            check=False,
-        )
+        ) as process:
+            processes.append(process)
+            findings, _ = process.communicate()
+            return process.returncode, findings
 
     failed = 0
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         runs = {name: pool.submit(run, command) for name, command in commands.items() if command}
-        for name, running in runs.items():
-            with console.status(name):
-                done = running.result()
-            console.print(f"{'[green]✓[/]' if done.returncode == 0 else '[red]✗[/]'} {name}")
-            if done.returncode:
-                failed += 1
-                console.print(done.stdout.rstrip(), markup=False, soft_wrap=True)
+        try:
+            for name, running in runs.items():
+                with console.status(name):
+                    code, findings = running.result()
+                console.print(f"{'[green]✓[/]' if code == 0 else '[red]✗[/]'} {name}")
+                if code:
+                    failed += 1
+                    console.print(findings.rstrip(), markup=False, soft_wrap=True)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.kill()
+            raise
     for warning in outdated(datetime.datetime.now(datetime.UTC).date()):
         console.print(f"[yellow]![/] {escape(warning)}", soft_wrap=True)
     return failed
