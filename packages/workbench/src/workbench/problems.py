@@ -13,7 +13,9 @@ _FILE = re.compile(r"\(((?:models|seeds|snapshots|macros|tests|analyses)/[^()]+?
 _YAML = re.compile(r"Error reading \w+: (\S+) - ")
 _SCHEMA_FILE = re.compile(r"schema file at (\S+) is invalid")
 _LINE = re.compile(r"^\s*(?:Syntax error near )?line (\d+)\s*$", re.MULTILINE)
-_QUOTED = re.compile(r"[\"']([^\"']+)[\"']")
+# PostgreSQL quotes a name only if it has no qualifier.
+_NAMED = re.compile(r"[\"']([^\"']+)[\"']|column ([\w.]+) does not exist")
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/|\{#.*?#\}", re.DOTALL)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # Lines that describe dbt's position, not the mistake.
 _NOISE = re.compile(
@@ -24,12 +26,21 @@ _HEADING = re.compile(r"^(Compilation|Parsing|Runtime|Database|Dependency|Valida
 
 @dataclass(frozen=True)
 class Problem:
-    """A mistake in the project."""
+    """A mistake in the project.
+
+    Args:
+        message: what is wrong.
+        file: the file with the mistake, in the project.
+        line: its line, from 1.
+        hint: how to correct it.
+        excerpt: the line, and a caret below the mistake.
+    """
 
     message: str
     file: str | None = None
     line: int | None = None
     hint: str | None = None
+    excerpt: str | None = None
 
     @property
     def place(self) -> str:
@@ -87,9 +98,12 @@ def _problem(text: str, folder: Path, names: Iterable[str], file: str | None) ->
             break
     else:
         hint = None
-    if line is None and file:
-        line = _line_of(folder, file, *(_QUOTED.findall(words[0]) if words else ()))
-    return Problem(message, file, line, hint)
+    column = None
+    named = [quoted or bare for quoted, bare in _NAMED.findall(words[0])] if words else []
+    if line is None and file and (place := _find(folder, file, *named)):
+        line, column = place
+    excerpt = _excerpt(folder, file, line, column) if line and file else None
+    return Problem(message, file, line, hint, excerpt)
 
 
 def _file(text: str, folder: Path) -> str | None:
@@ -104,15 +118,39 @@ def _file(text: str, folder: Path) -> str | None:
 
 def _line_of(folder: Path, file: str, *words: str) -> int | None:
     """Return the number of the first line that contains one of the words; None if there is none."""
+    place = _find(folder, file, *words)
+    return place[0] if place else None
+
+
+def _find(folder: Path, file: str, *words: str) -> tuple[int, int] | None:
+    """Return line and column, from 1, of the first of the words that the file contains outside of comments.
+
+    A name with a qualifier is searched as it is written, then without its qualifier.
+    """
     try:
-        lines = (folder / file).read_text().splitlines()
+        text = (folder / file).read_text()
     except (OSError, UnicodeDecodeError):
         return None
+    if file.endswith(".sql"):
+        text = _COMMENT.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
     for word in words:
-        for number, line in enumerate(lines, start=1):
-            if re.search(rf"(?<![\w.]){re.escape(word.split('.')[-1])}(?!\w)", line, re.IGNORECASE):
-                return number
+        for name, before in ((word, r"(?<![\w.])"), (word.split(".")[-1], r"(?<!\w)")):
+            if match := re.search(rf"{before}{re.escape(name)}(?!\w)", text, re.IGNORECASE):
+                start = text.rfind("\n", 0, match.start()) + 1
+                return text.count("\n", 0, start) + 1, match.start() - start + 1
     return None
+
+
+def _excerpt(folder: Path, file: str, line: int, column: int | None) -> str | None:
+    """Return a line of a file, and below it a caret at the column."""
+    try:
+        text = (folder / file).read_text().splitlines()[line - 1]
+    except (OSError, UnicodeDecodeError, IndexError):
+        return None
+    if column is None:
+        return text
+    # Tabs stay, so that the caret is below its character on a terminal.
+    return f"{text}\n{re.sub(r'[^\t]', ' ', text[: column - 1])}^"
 
 
 def _test(node: Any) -> str:

@@ -77,6 +77,8 @@ def show_problem(problem: Problem) -> None:
     """Print a mistake, its place, and the fix."""
     place = f"[bold]{escape(problem.place)}[/]: " if problem.place else ""
     console.print(f"  {place}[red]{escape(problem.message)}[/]", soft_wrap=True)
+    if problem.excerpt:
+        console.print("\n".join(f"    {line}" for line in problem.excerpt.splitlines()), markup=False, soft_wrap=True)
     if problem.hint:
         console.print(f"  → {escape(problem.hint)}", soft_wrap=True)
 

@@ -183,7 +183,16 @@ def test_parse_errors_name_file_and_line_with_a_hint(
         (
             MODEL,
             "select\n    item,\n    amuont as amount\nfrom {{ ref('items') }}",
-            [f'{MODEL}:3: column "amuont" does not exist', "→ did you mean amount"],
+            [
+                f'{MODEL}:3: column "amuont" does not exist\n        amuont as amount\n        ^\n',
+                "→ did you mean amount",
+            ],
+        ),
+        (
+            MODEL,
+            "-- items.amuont\nwith paid as (select item, amount as amuont from {{ ref('items') }})\n"
+            "select paid.item,\n\t items.amuont as amount\nfrom paid inner join {{ ref('items') }} on true",
+            [f"{MODEL}:4: column", "items.amuont", "\n         items.amuont as amount\n         ^\n"],
         ),
         (
             MODEL,
