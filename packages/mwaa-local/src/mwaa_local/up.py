@@ -23,7 +23,7 @@ from mwaa_local.processes import (
 from mwaa_local.settings import HOST, REPOSITORY, Passwords, Settings, SetupError
 from mwaa_local.stack import DATABASE, Stack, clean
 from mwaa_release.pipelines import all_pipelines
-from mwaa_release.progress import Steps, console
+from mwaa_release.progress import Steps, console, errors
 
 SETUP_FAILED = 2
 _START_SECONDS = 600.0
@@ -108,9 +108,11 @@ def keep(settings: Settings) -> None:
                 stack.check()
                 time.sleep(1)
         except SetupError as error:
-            # Before the clean-up, which takes seconds, so that a run that uses the stand-ins fails at once.
+            # Before the clean-up, which takes seconds, so that a run that uses the stand-ins fails at once. The
+            # clean-up removes the file, and a run that looks later reads the log.
             status.write_text(json.dumps({"pid": os.getpid(), "ended": str(error)}))
-            raise
+            errors.print(f"Set-up failed: {error}", style="red", markup=False)
+            raise SystemExit(SETUP_FAILED) from None
     finally:
         stack.stop()
 

@@ -1,0 +1,35 @@
+"""The background process of `make up`."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mwaa_local import up
+from mwaa_local.settings import Settings, SetupError
+
+
+def test_error_is_in_the_log_before_the_clean_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    printed_before_stop: list[str] = []
+
+    class EndedStack:
+        def __init__(self, _settings: Settings) -> None: ...
+
+        def take_lock(self) -> None: ...
+
+        def start(self, _steps: Any) -> dict[str, str]:
+            return {}
+
+        def check(self) -> None:
+            raise SetupError("warehouse was killed by signal 9")
+
+        def stop(self) -> None:
+            printed_before_stop.append(capsys.readouterr().err)
+
+    monkeypatch.setattr(up, "Stack", EndedStack)
+    with pytest.raises(SystemExit) as ended:
+        up.keep(Settings(tmp_path, 1, 2, 3))
+    assert ended.value.code == 2
+    assert printed_before_stop == ["Set-up failed: warehouse was killed by signal 9\n"]
