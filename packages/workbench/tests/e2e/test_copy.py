@@ -34,7 +34,11 @@ def copy(tmp_path_factory) -> Path:
 
 
 def make(copy: Path, *arguments: str) -> str:
-    environment_left = {name: value for name, value in os.environ.items() if not name.startswith(("LOCAL_", "PYTEST_"))}
+    environment_left = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("LOCAL_", "PYTEST_", "MAKE", "MFLAGS"))
+    }
     ports = {name: str(free_port()) for name in PORTS}
     command = ["make", "--no-print-directory", *arguments]
     completed = subprocess.run(
