@@ -125,7 +125,8 @@ def test_unreachable_package_index_is_an_error_when_tools_are_installed(tmp_path
 def test_sql_without_a_statement_is_an_error_with_an_example(checkout: Checkout, query: str) -> None:
     completed = checkout.command("sql", "--", query)
     assert (completed.returncode, completed.stdout) == (2, "")
-    assert 'there is no statement; give a statement, such as make sql Q="select 1"' in error_message(completed.stderr)
+    message = 'there is no statement\nGive a statement, such as make sql Q="select 1"'
+    assert message in completed.stderr
 
 
 def test_sql_without_stand_ins_is_an_error_that_names_make_up(checkout: Checkout) -> None:

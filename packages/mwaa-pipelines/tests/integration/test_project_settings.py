@@ -19,6 +19,9 @@ from mwaa_pipelines.reporting import ENVIRONMENT, LOG
 from mwaa_pipelines.results import RESULTS_KEY, push_results
 from mwaa_pipelines.unwritten_rows import unwritten_results
 
+# Four dbt commands.
+pytestmark = pytest.mark.slow
+
 SETTINGS: dict[str, Any] = {
     "name": "shop",
     "version": "1.0",

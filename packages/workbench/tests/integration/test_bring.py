@@ -109,6 +109,7 @@ def test_project_gets_all_that_a_pipeline_needs(repository: Path, shop: Path) ->
     assert hooks.endswith("shop-on-run-end-0")
 
 
+@pytest.mark.slow
 def test_schema_of_the_pipeline_can_be_chosen(repository: Path, tmp_path: Path) -> None:
     plain = write(tmp_path / "outer" / "plain", PLAIN)
     # The only project in the folder.

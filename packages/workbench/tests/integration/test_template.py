@@ -263,6 +263,7 @@ def test_upgrade_replaces_machinery_and_keeps_the_teams_files(newer_template, co
     assert (completed.returncode, completed.stdout) == (0, "This copy has the template's newest version already.\n")
 
 
+@pytest.mark.slow
 def test_upgrade_refuses_a_file_that_the_team_changed_too(newer_template, copy):
     startup = copy / "startup.sh"
     startup.write_text(startup.read_text().replace("#!/bin/bash\n", "#!/bin/bash\n# ours\n"))
@@ -316,6 +317,7 @@ def bootstrap(folder: Path, state: Path, *options: str) -> subprocess.CompletedP
     )
 
 
+@pytest.mark.slow
 def test_copy_installs_its_wheels(copy, tmp_path):
     state = tmp_path / "state"
     assert bootstrap(copy, state, "--check").returncode == 1
