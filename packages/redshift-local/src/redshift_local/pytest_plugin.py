@@ -1,6 +1,7 @@
 """Fixtures for anyone who installs the package: a warehouse on a free port, started once per test session."""
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -15,12 +16,28 @@ import redshift_connector
 
 from redshift_local.settings import ADMIN, DATABASE, HOST, admin_password, dsn
 
+# Linux (from 32768) and macOS (from 49152) give higher ports to outgoing connections, perhaps before a server starts.
+TEST_PORTS = range(20000, 32768)
+_claims: list[socket.socket] = []
+
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
+    """Return a TCP port of 127.0.0.1 that nothing listens on, and that no other call returns, in any process.
+
+    Until the process ends, it holds the UDP port of the same number as its claim.
+    """
+    for port in random.sample(TEST_PORTS, len(TEST_PORTS)):
+        claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            claim.bind((HOST, port))
+            with socket.socket() as probe:
+                probe.bind((HOST, port))
+        except OSError:
+            claim.close()
+        else:
+            _claims.append(claim)
+            return port
+    raise RuntimeError(f"no port from {TEST_PORTS.start} to {TEST_PORTS.stop - 1} is free")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Fixtures: the AWS stand-in, started once per test session on a free port."""
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,8 @@ from typing import Any
 import boto3
 import pytest
 
-from mwaa_local.settings import HOST, REPOSITORY, Settings
+from mwaa_local.settings import REPOSITORY, Settings
+from redshift_local.pytest_plugin import free_port
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,7 @@ class Aws:
 @contextmanager
 def running_aws(state: Path, airflow_port: int = 1) -> Iterator[Aws]:
     """Start a stand-in on a free port with its files under `state`, and stop it at the end."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     settings = Settings(state=state, warehouse_port=1, aws_port=port, airflow_port=airflow_port)
     ports = {"LOCAL_AWS_PORT": str(port), "LOCAL_AIRFLOW_PORT": str(airflow_port)}
     with open(state / "aws.log", "ab") as log:
