@@ -33,6 +33,7 @@ from redshift_local.pytest_plugin import Warehouse, start_warehouse, stop_wareho
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 FLIGHTS, SMALL, HASTY = "flights_pipeline", "small_pipeline", "hasty_pipeline"
+AIRLINES = "airlines_pipeline"
 ENTRIES = """
   - dag_name: small_pipeline
     project_name: small
@@ -55,6 +56,13 @@ ENTRIES = """
     deadline_minutes: 1
     run_timeout_minutes: 2
     sns_lambda_function_name: sns_notification
+  - dag_name: airlines_pipeline
+    project_name: flights
+    redshift_connection_id: flights_redshift
+    secret_name: flights/dbt_user
+    target_database: dev
+    target_schema: analytics
+    schedule: null
   - dag_name: wrong_pipeline
     project_name: flights
     redshift_connection_id: flights_redshift
@@ -184,7 +192,7 @@ def test_invalid_entries_are_an_import_error_and_other_dags_keep_running(scene: 
     (error,) = errors
     assert error["filename"] == "pipelines_errors.py"
     reason = "redshift_connection_id: 'flights_redshift' is already used by pipeline flights_pipeline"
-    assert f"pipelines.yml: pipeline wrong_pipeline: {reason}\n" in error["stack_trace"]
+    assert f"pipelines.yml: pipeline wrong_pipeline: {reason}. Pipelines can share it if" in error["stack_trace"]
     last = error["stack_trace"].strip().splitlines()[-1]
     assert last.startswith("  pipeline long_tag_pipeline: its DAG cannot be created: ValueError: tag cannot be longer")
     assert scene.dag("wrong_pipeline") is None
@@ -238,6 +246,19 @@ def test_successful_run_triggers_the_pipeline_that_waits_for_its_asset(
         lambda: [r for r in scene.airflow.call("GET", path)["dag_runs"] if r["run_type"] == "asset_triggered"], 120
     )
     assert scene.end(SMALL, by_asset[0]["dag_run_id"])["state"] == "success"
+
+
+def test_pipelines_of_one_schema_take_turns(scene: Scene) -> None:
+    started = {dag_id: scene.start(dag_id, select=["stg_airlines"]) for dag_id in (AIRLINES, FLIGHTS)}
+    tasks = {}
+    for dag_id, run_id in started.items():
+        assert scene.end(dag_id, run_id)["state"] == "success"
+        tasks[dag_id] = {task["task_id"]: task for task in scene.airflow.tasks(dag_id, run_id)}
+    first, second = sorted(tasks, key=lambda dag_id: tasks[dag_id]["wait_for_turn"]["end_date"])
+    assert tasks[first]["dbt_check"]["end_date"] < tasks[second]["wait_for_turn"]["end_date"]
+    path = f"/dags/{second}/dagRuns/{started[second]}/taskInstances/wait_for_turn/logs/1"
+    log = json.dumps(scene.airflow.call("GET", path, full_content="true"))
+    assert f"Waiting for {first}, which builds in the same schema" in log
 
 
 def test_database_user_can_write_only_to_its_own_schema(scene: Scene) -> None:

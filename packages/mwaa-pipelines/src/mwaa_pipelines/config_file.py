@@ -33,8 +33,10 @@ from mwaa_pipelines.settings import (
 # Airflow's configuration option dbt.environment: the environment whose settings apply.
 ENVIRONMENT = "AIRFLOW__DBT__ENVIRONMENT"
 
-# If two pipelines shared these, anyone who may run one DAG could reach the other's database.
+# If two teams shared these, anyone who may run one DAG could reach the other's database.
 _EXCLUSIVE_SETTINGS = ("redshift_connection_id", "secret_name")
+# Pipelines that share all of these belong to one team.
+_SCHEMA_SETTINGS = ("project_name", "target_database", "target_schema", *_EXCLUSIVE_SETTINGS)
 _FIRST_AIRFLOW_WITH_DEADLINES = (3, 1)
 
 
@@ -117,6 +119,7 @@ def read_pipelines(path: Path, airflow_version: str | None = None, environment: 
         | _unsupported_deadlines(pipelines, airflow_version)
     )
     file.pipelines = [pipeline for pipeline in pipelines if pipeline.dag_name not in rejected]
+    _set_turns(file.pipelines)
     file.problems += [f"{path}: pipeline {name}: {reason}" for name, reason in rejected.items()]
     # Two entries can have the same problem.
     file.problems = list(dict.fromkeys(file.problems))
@@ -220,21 +223,36 @@ def _settings_of_environment(part: dict[str, Any], environment: str | None) -> d
 
 
 def _shared_credentials(pipelines: list[Pipeline]) -> dict[str, str]:
-    """Reject each pipeline that uses a connection or secret of an earlier pipeline."""
+    """Reject each pipeline that uses a connection or secret of an earlier pipeline, but not its project and schema."""
     rejected: dict[str, str] = {}
-    owners: dict[tuple[str, str], str] = {}
+    owners: dict[tuple[str, str], Pipeline] = {}
     for pipeline in pipelines:
         for setting in _EXCLUSIVE_SETTINGS:
             value = getattr(pipeline, setting)
-            owner = owners.setdefault((setting, value), pipeline.dag_name)
-            if value and owner != pipeline.dag_name:
-                rejected[pipeline.dag_name] = f"{setting}: {value!r} is already used by pipeline {owner}"
+            owner = owners.setdefault((setting, value), pipeline)
+            others = [name for name in _SCHEMA_SETTINGS if getattr(owner, name) != getattr(pipeline, name)]
+            if value and others:
+                rejected[pipeline.dag_name] = (
+                    f"{setting}: {value!r} is already used by pipeline {owner.dag_name}. Pipelines can share it if "
+                    f"they share the dbt project, database, schema and login, but {', '.join(others)} differ"
+                    + ("s" if len(others) == 1 else "")
+                )
     for pipeline in pipelines:
         for name, secret in pipeline.secret_env.items():
-            owner = owners.get(("secret_name", secret), pipeline.dag_name)
-            if owner != pipeline.dag_name:
-                rejected[pipeline.dag_name] = f"secret_env.{name}: {secret!r} is the login of pipeline {owner}"
+            owner = owners.get(("secret_name", secret), pipeline)
+            if owner.secret_name != pipeline.secret_name:
+                rejected[pipeline.dag_name] = f"secret_env.{name}: {secret!r} is the login of pipeline {owner.dag_name}"
     return rejected
+
+
+def _set_turns(pipelines: list[Pipeline]) -> None:
+    """Tell each pipeline which pipelines share its schema, in the order of the file."""
+    by_schema: dict[tuple[str, ...], list[Pipeline]] = {}
+    for pipeline in pipelines:
+        by_schema.setdefault(tuple(getattr(pipeline, name) for name in _SCHEMA_SETTINGS), []).append(pipeline)
+    for group in by_schema.values():
+        for pipeline in group if len(group) > 1 else []:
+            pipeline._turns = tuple(other.dag_name for other in group)
 
 
 def _unsupported_deadlines(pipelines: list[Pipeline], airflow_version: str | None) -> dict[str, str]:

@@ -32,7 +32,15 @@ from mwaa_pipelines.run_outcome import ALERT, check_dbt
 from mwaa_pipelines.selection import AUDIT_FILE, Selection, exact_selector
 from mwaa_pipelines.sensors import NODE_CONVERTERS, TestSensor
 from mwaa_pipelines.settings import Pipeline, PipelineError
-from mwaa_pipelines.task_ids import ALERT_TASK, AUDIT_GROUP, CHECK_TASK, PRODUCER_TASK, TRANSFORM_GROUP
+from mwaa_pipelines.task_ids import (
+    ALERT_TASK,
+    AUDIT_GROUP,
+    CHECK_TASK,
+    PRODUCER_TASK,
+    TRANSFORM_GROUP,
+    TURN_TASK,
+)
+from mwaa_pipelines.turns import TurnSensor
 from mwaa_pipelines.unwritten_rows import delete_stored_results, inject_stored_results, store_unwritten_results
 from mwaa_pipelines.worker import dbt_executable
 
@@ -140,6 +148,7 @@ class PipelineDag:
         with _isolated(self.settings), self._empty_dag as dag:
             try:
                 yield
+                self._wait_for_turn(dag)
                 # Last, because Airflow copies a DAG's parameters once for every base class of every task's operator.
                 dag.params.update(run_parameters())
             except BaseException:
@@ -243,6 +252,12 @@ class PipelineDag:
             payload=ALERT,
             trigger_rule="all_done",
         )
+
+    def _wait_for_turn(self, dag: DAG) -> None:
+        """If other pipelines build in the same schema, start the DAG with a task that waits until they do not run."""
+        if self.settings.turns:
+            roots = dag.roots
+            TurnSensor(task_id=TURN_TASK, own=self.settings.dag_name, turns=self.settings.turns) >> roots
 
     @cached_property
     def _profile_config(self) -> ProfileConfig:

@@ -82,13 +82,14 @@ class Pipeline(BaseModel):
     dag_name: Key = Field(description="Name of the DAG, and of the asset that a successful run updates.")
     project_name: Key = Field(description="Folder of the dbt project under DBT_PROJECT_PATH.")
     redshift_connection_id: Key = Field(
-        description="Airflow connection with host, port and database. Pipelines cannot share it."
+        description="Airflow connection with host, port and database. Pipelines can share it if they share the dbt "
+        "project, database, schema and secret; they take turns then."
     )
     target_database: Identifier = Field(description="Redshift database that dbt builds in.")
     target_schema: Identifier = Field(description="Schema that dbt builds in. It also contains the audit table.")
     secret_name: Text | None = Field(
         None,
-        description="Secrets Manager secret {username, password}. Pipelines cannot share it. Without it, dbt logs in "
+        description="Secrets Manager secret {username, password}, shared like the connection. Without it, dbt logs in "
         "with the connection's login or with IAM.",
     )
     sns_lambda_function_name: Text | None = Field(
@@ -165,11 +166,18 @@ class Pipeline(BaseModel):
 
     # Set by config_file if the entry has settings for environments.
     _environment: str | None = PrivateAttr(None)
+    # Set by config_file if other entries share the schema.
+    _turns: tuple[str, ...] = PrivateAttr(())
 
     @property
     def environment(self) -> str | None:
         """The environment that these settings are for; None if they are the same everywhere."""
         return self._environment
+
+    @property
+    def turns(self) -> tuple[str, ...]:
+        """Names of the pipelines that build in this one's schema and take turns, itself included; or none."""
+        return self._turns
 
     @property
     def scheduled_on_assets(self) -> bool:

@@ -1,5 +1,7 @@
 """The ids of a pipeline's tasks and task groups. Other packages and people's queries rely on them."""
 
+# Only in pipelines that share a schema.
+TURN_TASK = "wait_for_turn"
 AUDIT_GROUP = "audit_dbt_task"
 TRANSFORM_GROUP = "transform_data"
 # With execution_mode watcher: Cosmos's name of the task that runs dbt.

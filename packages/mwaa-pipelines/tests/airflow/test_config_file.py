@@ -202,10 +202,35 @@ def test_dag_name_must_be_a_string(tmp_path: Path) -> None:
 def test_pipelines_cannot_share_credentials(tmp_path: Path, setting: str) -> None:
     content = yaml.safe_load(entries("one", "two", "three"))
     for entry in content["pipelines"][:2]:
-        entry[setting] = "somebodys"
+        entry |= {setting: "somebodys", "target_schema": entry["dag_name"]}
     text = yaml.safe_dump(content)
     messages = problems(tmp_path, text, good=("one", "three"))
-    assert messages == [f"pipeline two: {setting}: 'somebodys' is already used by pipeline one"]
+    different = {"redshift_connection_id": "target_schema differs"}.get(
+        setting, "target_schema, redshift_connection_id differ"
+    )
+    assert messages == [
+        f"pipeline two: {setting}: 'somebodys' is already used by pipeline one. Pipelines can share it if they share "
+        f"the dbt project, database, schema and login, but {different}"
+    ]
+
+
+def test_pipelines_of_one_schema_share_credentials_and_take_turns(tmp_path: Path) -> None:
+    content = yaml.safe_load(entries("one", "two", "three"))
+    for entry in content["pipelines"][::2]:
+        entry |= {"redshift_connection_id": "shared", "secret_name": "shared/dbt_user"}
+    pipelines = load(tmp_path, yaml.safe_dump(content))
+    assert [pipeline.turns for pipeline in pipelines] == [("one", "three"), (), ("one", "three")]
+
+
+@pytest.mark.parametrize("setting", ["project_name", "target_database", "target_schema", "secret_name"])
+def test_pipelines_of_another_schema_or_login_cannot_share(tmp_path: Path, setting: str) -> None:
+    content = yaml.safe_load(entries("one", "two"))
+    for entry in content["pipelines"]:
+        entry |= {"redshift_connection_id": "shared", "secret_name": "shared/dbt_user"}
+    content["pipelines"][1][setting] = "another"
+    (message,) = problems(tmp_path, yaml.safe_dump(content), good=("one",))
+    assert message.startswith("pipeline two: ")
+    assert message.endswith(f"share the dbt project, database, schema and login, but {setting} differs")
 
 
 def test_login_of_another_pipeline_is_not_a_variable(tmp_path: Path) -> None:
