@@ -1,14 +1,28 @@
 """`apply` uploads only changed files, in an order that never breaks the bucket."""
 
+import secrets
+
 import pytest
 
 from mwaa_local.testing.artifacts import MANIFEST
+from mwaa_pipelines.config_file import read_pipelines
 from mwaa_release.apply import apply, rollback
+from mwaa_release.bucket import Bucket
 from mwaa_release.errors import DeployError, SetupError
 from mwaa_release.plan import make_plan
 
 PROJECT = {f"models/model_{number}.sql": f"select {number}" for number in range(12)} | {"manifest.json": MANIFEST}
 FILES = {"dags/pipelines.py": "1", "dags/parts/__init__.py": "", "requirements.txt": "r", "startup.sh": "s"}
+ENVIRONMENTS = """
+pipelines:
+  - dag_name: flights_pipeline
+    project_name: flights
+    redshift_connection_id: flights_redshift
+    target_database: dev
+    environments:
+      dev: {schedule: null, target_schema: analytics_dev, secret_name: dev/dbt_user}
+      prod: {schedule: "0 6 * * *", target_schema: analytics, secret_name: prod/dbt_user}
+"""
 ONE, TWO = "20260101T000001Z-abcdef1", "20260101T000002Z-abcdef1"
 
 
@@ -22,6 +36,22 @@ def test_first_apply_uploads_exactly_the_files_of_the_artifact(bucket, make_arti
     expected["dags/dbt/flights/CURRENT"] = f"{ONE}\n".encode()
     assert contents(bucket) == expected
     assert applied.plan.needs_environment_update == ["requirements.txt", "startup.sh"]
+
+
+def test_promoted_artifact_is_the_same_in_both_buckets_but_not_its_settings(bucket, make_artifact, contents, tmp_path):
+    artifact = make_artifact(1, PROJECT, FILES | {"dags/pipelines.yml": ENVIRONMENTS})
+    production = Bucket(f"mwaa-{secrets.token_hex(6)}", bucket.s3)
+    bucket.s3.create_bucket(Bucket=production.name)
+    for environment in (bucket, production):
+        apply(artifact, environment)
+    assert contents(bucket) == contents(production)
+    path = tmp_path / "pipelines.yml"
+    path.write_bytes(contents(production)["dags/pipelines.yml"])
+    settings = [read_pipelines(path, environment=name).pipelines[0] for name in ("dev", "prod")]
+    assert [(pipeline.schedule, pipeline.target_schema, pipeline.secret_name) for pipeline in settings] == [
+        (None, "analytics_dev", "dev/dbt_user"),
+        ("0 6 * * *", "analytics", "prod/dbt_user"),
+    ]
 
 
 def test_unchanged_content_creates_no_release_and_uploads_nothing(bucket, make_artifact, contents):
