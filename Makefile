@@ -52,8 +52,8 @@ clean: ## Stop everything, and delete .local with all tools and data
 warehouse: deps ## The Redshift stand-in alone, in the foreground
 	@$(LOCAL) warehouse
 
-sql: deps ## Run a query or a saved question: make sql Q="select ..." (DB_USER=awsuser: as admin)
-	@$(LOCAL) sql $(if $(DB_USER),--user $(DB_USER)) -- "$$Q"
+sql: deps ## Run a query or a saved question: make sql Q="select ..." (FORMAT=csv or json; DB_USER=awsuser: as admin)
+	@$(LOCAL) sql $(if $(DB_USER),--user $(DB_USER)) $(if $(FORMAT),--format "$$FORMAT") -- "$$Q"
 
 test: deps ## Unit and integration tests, and one run on a real scheduler
 	@$(PYTEST) -n 2 --dist loadfile -m "not slow" --ignore-glob="*/e2e"
@@ -142,4 +142,4 @@ lock: deps ## Resolve the requirement files: make lock CONSTRAINTS=<path or URL>
 	@$(WORKBENCH) lock "$$CONSTRAINTS"
 
 # copier: endif
-export BASE ENV M N Q CONSTRAINTS DAYS NAME LAYER TEMPLATE
+export BASE ENV FORMAT M N Q CONSTRAINTS DAYS NAME LAYER TEMPLATE

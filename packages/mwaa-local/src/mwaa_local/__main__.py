@@ -123,18 +123,22 @@ def aws(
 def sql(
     query: Annotated[str, typer.Argument(help="One statement, or the name of a saved question of the audit trail.")],
     user: Annotated[str, typer.Option(help="dbt_user or awsuser (admin).")] = "dbt_user",
+    output_format: Annotated[str, typer.Option("--format", help="csv or json.")] = "",
 ) -> None:
     """Run a statement or a saved question in the warehouse.
 
-    Prints a table on a terminal, and tab-separated lines into a file or pipe.
+    Prints a table on a terminal, and tab-separated lines with a header into a file or pipe.
     """
     with checkout_settings() as settings:
-        from mwaa_local.query import run_query, statement
+        from mwaa_local.query import FORMATS, run_query, statement
 
         query = statement(query)
         if user not in {"dbt_user", "awsuser"}:
             raise SetupError(f"--user {user}: choose dbt_user or awsuser")
-        raise typer.Exit(run_query(settings, user, getattr(Passwords.load(settings.state), user), query))
+        if output_format not in {"", *FORMATS}:
+            raise SetupError(f"--format {output_format}: choose {' or '.join(FORMATS)}")
+        password = getattr(Passwords.load(settings.state), user)
+        raise typer.Exit(run_query(settings, user, password, query, output_format))
 
 
 @app.command()

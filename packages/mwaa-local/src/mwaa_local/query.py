@@ -1,8 +1,12 @@
-"""`make sql`: runs a statement in the warehouse and prints its rows as a table, or tab-separated into a pipe."""
+"""`make sql`: runs a statement in the warehouse and prints its rows."""
 
 import contextlib
+import csv
+import json
 import re
+import sys
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,11 @@ from mwaa_release.progress import console, errors
 from mwaa_release.redshift import error_text
 
 STATEMENT_FAILED = 1
+FORMATS = ("csv", "json")
+# A column of a table is at least this wide, or as wide as its values.
+_READABLE = 12
+# Three decimals say nothing about smaller numbers.
+_ROUNDED = 0.1
 _REF = re.compile(r"\{\{\s*ref\('(\w+)'\)\s*\}\}")
 
 
@@ -49,8 +58,15 @@ def statement(text: str, folders: Sequence[Path] = _ANALYSES) -> str:
     return text
 
 
-def run_query(settings: Settings, user: str, password: str, query: str) -> int:
+def run_query(settings: Settings, user: str, password: str, query: str, output_format: str = "") -> int:
     """Run `query`, print its rows, and return the exit code: 0, or 1 if the warehouse refused the statement.
+
+    Args:
+        settings: paths and ports.
+        user: the database user.
+        password: of the user.
+        query: one statement.
+        output_format: see `show_rows`.
 
     Raises:
         SetupError: the warehouse does not answer.
@@ -70,23 +86,65 @@ def run_query(settings: Settings, user: str, password: str, query: str) -> int:
     except redshift_connector.Error as error:
         errors.print(error_text(error), style="red", markup=False)
         return STATEMENT_FAILED
-    show_rows(columns, rows)
+    show_rows(columns, rows, output_format)
     return 0
 
 
-def show_rows(columns: list[str], rows: Any) -> None:
-    """Print rows as a table on a terminal, tab-separated elsewhere."""
-    if not console.is_terminal:
-        for row in rows:
+def show_rows(columns: list[str], rows: Any, output_format: str = "") -> None:
+    """Print rows as a table on a terminal, tab-separated elsewhere, or in the given format.
+
+    Args:
+        columns: their names.
+        rows: sequences of values.
+        output_format: `csv` with a header, where NULL is empty; `json`, a list of objects; or empty.
+    """
+    if output_format == "json":
+        objects = [dict(zip(columns, row, strict=True)) for row in rows]
+        print(json.dumps(objects, indent=2, ensure_ascii=False, default=_as_json))
+    elif not columns:
+        if console.is_terminal and not output_format:
+            console.print("Done; the statement returns no rows.")
+    elif output_format == "csv":
+        csv.writer(sys.stdout, lineterminator="\n").writerows([columns, *rows])
+    elif not console.is_terminal:
+        for row in [columns, *rows]:
             print("\t".join("" if value is None else str(value) for value in row))
-        return
-    if not columns:
-        console.print("Done; the statement returns no rows.")
-        return
+    else:
+        _show_table(columns, rows)
+
+
+def _as_json(value: Any) -> int | float | str:
+    """Return a value that JSON does not have: a decimal as a number if that keeps all its digits, others as text."""
+    if isinstance(value, Decimal) and value.is_finite() and Decimal(str(float(value))) == value:
+        return int(value) if value == value.to_integral_value() else float(value)
+    return str(value)
+
+
+def _show_table(columns: list[str], rows: Any) -> None:
+    """Print a table, or one block of lines for each row if the columns are too narrow to read on this terminal."""
+    # rich would read a string as markup.
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(map(Text, columns), *cells, strict=True)]
     caption = "1 row" if len(rows) == 1 else f"{len(rows):,} rows"
+    # Each column has a border and two spaces.
+    if sum(min(width, _READABLE) + 3 for width in widths) + 1 > console.width:
+        blocks = Table("column", Column("value", overflow="fold"), caption=caption, caption_justify="left")
+        for row in cells:
+            for name, cell in zip(columns, row, strict=True):
+                blocks.add_row(Text(name), cell)
+            blocks.add_section()
+        console.print(blocks)
+        return
     headings = [Column(Text(name), overflow="fold") for name in columns]
     table = Table(*headings, caption=caption, caption_justify="left")
-    for row in rows:
-        # rich would read a string as markup, so wrap values in Text.
-        table.add_row(*(Text("NULL", "bright_black") if value is None else Text(str(value)) for value in row))
+    for row in cells:
+        table.add_row(*row)
     console.print(table)
+
+
+def _cell(value: Any) -> Text:
+    if value is None:
+        return Text("NULL", "bright_black")
+    if isinstance(value, float) and abs(value) >= _ROUNDED:
+        return Text(f"{value:.3f}".rstrip("0").rstrip("."))
+    return Text(str(value))

@@ -1,6 +1,7 @@
 """`make warehouse` and `make sql`: their output, their errors, and that they leave nothing behind."""
 
 import contextlib
+import json
 import re
 import signal
 import subprocess
@@ -59,11 +60,11 @@ def test_other_users_reach_no_port_and_no_password(warehouse: tuple[Checkout, Ru
 @pytest.mark.parametrize(
     ("query", "output"),
     [
-        ("select null as a, 'b' as b, 1.50 as c", "\tb\t1.50\n"),
-        ("select '[/x] [red]100%' as a, 7 % 4 as b", "[/x] [red]100%\t3\n"),
-        ("select 1 where 1 = 2", ""),
+        ("select null as a, 'b' as b, 1.50 as c", "a\tb\tc\n\tb\t1.50\n"),
+        ("select '[/x] [red]100%' as a, 7 % 4 as b", "a\tb\n[/x] [red]100%\t3\n"),
+        ("select 1 as a where 1 = 2", "a\n"),
         ("set search_path to public", ""),
-        ("select 'ä', chr(10) || '?'", "ä\t\n?\n"),
+        ("select 'ä' as a, chr(10) || '?' as b", "a\tb\nä\t\n?\n"),
     ],
 )
 def test_sql_prints_tab_separated_rows_into_a_pipe(
@@ -71,6 +72,14 @@ def test_sql_prints_tab_separated_rows_into_a_pipe(
 ) -> None:
     completed = warehouse[0].command("sql", "--", query)
     assert (completed.returncode, completed.stdout, completed.stderr) == (0, output, "")
+
+
+def test_sql_prints_csv_and_json(warehouse: tuple[Checkout, Running]) -> None:
+    query = """select null as a, 'b, "c"' as b, 1.50 as c, 2 as d, date '2026-01-02' as e"""
+    completed = warehouse[0].command("sql", query, "--format=csv")
+    assert completed.stdout == 'a,b,c,d,e\n,"b, ""c""",1.50,2,2026-01-02\n'
+    completed = warehouse[0].command("sql", query, "--format=json")
+    assert json.loads(completed.stdout) == [{"a": None, "b": 'b, "c"', "c": 1.5, "d": 2, "e": "2026-01-02"}]
 
 
 def test_sql_shows_a_table_on_a_terminal(warehouse: tuple[Checkout, Running]) -> None:
@@ -98,10 +107,11 @@ def test_sql_prints_the_error_of_the_warehouse(warehouse: tuple[Checkout, Runnin
     assert "Traceback" not in completed.stderr
 
 
-def test_sql_rejects_unknown_users(warehouse: tuple[Checkout, Running]) -> None:
-    completed = warehouse[0].command("sql", "select 1", "--user", "root")
+@pytest.mark.parametrize(("option", "choices"), [("--user", "dbt_user or awsuser"), ("--format", "csv or json")])
+def test_sql_rejects_unknown_options(warehouse: tuple[Checkout, Running], option: str, choices: str) -> None:
+    completed = warehouse[0].command("sql", "select 1", option, "root")
     assert completed.returncode == 2
-    assert "choose dbt_user or awsuser" in error_message(completed.stderr)
+    assert f"{option} root: choose {choices}" in error_message(completed.stderr)
 
 
 def test_second_command_is_rejected_while_the_warehouse_runs(warehouse: tuple[Checkout, Running]) -> None:
@@ -111,7 +121,7 @@ def test_second_command_is_rejected_while_the_warehouse_runs(warehouse: tuple[Ch
         assert "another command is running the stand-ins of this checkout; wait for it, or stop it with: make down" in (
             error_message(completed.stdout + completed.stderr)
         )
-    assert warehouse[0].command("sql", "select 1").stdout == "1\n"
+    assert warehouse[0].command("sql", "select 1 as one").stdout == "one\n1\n"
 
 
 def test_empty_landing_bucket_error_names_the_command_to_fill_it(warehouse: tuple[Checkout, Running], aws: Aws) -> None:

@@ -1,11 +1,17 @@
-"""`make sql` accepts a SQL statement or the name of a saved question."""
+"""`make sql` accepts a SQL statement or the name of a saved question, and prints rows that people can read."""
 
+import io
+import json
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from audit_report import DBT_PACKAGE
-from mwaa_local.query import statement
+from mwaa_local import query
+from mwaa_local.query import show_rows, statement
 from mwaa_local.settings import SetupError
 
 
@@ -41,3 +47,37 @@ def test_saved_questions_use_only_ref_in_jinja() -> None:
     assert len(questions) == 10
     for path in questions:
         assert "{" not in statement(path.stem), path.name
+
+
+def shown(monkeypatch: pytest.MonkeyPatch, columns: list[str], rows: list[Any], width: int) -> list[str]:
+    """Return the lines on a terminal of this width."""
+    terminal = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=width, highlight=False)
+    monkeypatch.setattr(query, "console", terminal)
+    show_rows(columns, rows)
+    return terminal.file.getvalue().splitlines()  # type: ignore[attr-defined]
+
+
+def test_rows_are_a_table_if_the_columns_are_readable(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = shown(monkeypatch, ["name", "message"], [("a", "word " * 30), ("b", None)], 60)
+    assert lines[1].split() == ["┃", "name", "┃", "message", "┃"]
+    assert max(map(len, lines)) <= 60
+    assert lines[-1].strip() == "2 rows"
+
+
+def test_rows_with_many_columns_are_blocks_of_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = [f"a_column_with_a_long_name_{number}" for number in range(9)]
+    lines = shown(monkeypatch, columns, [range(9), range(9)], 80)
+    pairs = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.count("│") == 3]
+    assert pairs == [[name, str(number)] for _ in range(2) for number, name in enumerate(columns)]
+
+
+def test_numbers_on_a_terminal_have_three_decimals_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = (0.1 + 0.2, 12.0, 0.0000123, Decimal("1.50"), 10**12)
+    lines = shown(monkeypatch, list("abcde"), [row], 120)
+    assert lines[3].replace("│", "").split() == ["0.3", "12", "1.23e-05", "1.50", "1000000000000"]
+
+
+def test_json_keeps_all_digits(capsys: pytest.CaptureFixture[str]) -> None:
+    values = [Decimal("1.50"), Decimal(10) ** 20, Decimal("0.12345678901234567890"), Decimal("NaN")]
+    show_rows(["a"], [(value,) for value in values], "json")
+    assert [row["a"] for row in json.loads(capsys.readouterr().out)] == [1.5, 10**20, "0.12345678901234567890", "NaN"]
