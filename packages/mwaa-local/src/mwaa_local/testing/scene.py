@@ -51,6 +51,8 @@ class Scene(Stack):
         options: Airflow's configuration options in MWAA's form, `section.name`.
     """
 
+    # Settings of the pipeline.
+    settings_of_pipeline = "schedule: null"
     # Parameters of infra/environment.yml.
     parameters: Mapping[str, str] = MappingProxyType({})
 
@@ -75,7 +77,7 @@ class Scene(Stack):
         build(folder, [project], wheels=self.parameters.get("PackageSource") == "wheels")
         pipelines = folder / "dags" / "pipelines.yml"
         text = pipelines.read_text().replace("retry_delay_seconds: 30", "retry_delay_seconds: 1")
-        pipelines.write_text(text.replace(f"dag_name: {DAG}\n", f"dag_name: {DAG}\n    schedule: null\n"))
+        pipelines.write_text(text.replace(f"dag_name: {DAG}\n", f"dag_name: {DAG}\n    {self.settings_of_pipeline}\n"))
         with (folder / "startup.sh").open("a") as startup:
             for name, value in self.options.items():
                 startup.write(f"export AIRFLOW__{name.replace('.', '__').upper()}={value}\n")
