@@ -62,15 +62,17 @@ def run(say: Callable[[str], None]) -> list[Figure]:
     """
     say("starting a warehouse")
     with running_stand_ins() as bench:
-        project = _Project(bench)
+        project = Project(bench, _NODES)
         project.dbt("run", "--select", "audit_table")
         return [*_runs(project, say), *_hooks(project, say)]
 
 
-class _Project:
+class Project:
     """A dbt project with the audit trail and models that do nothing."""
 
-    def __init__(self, bench: StandIns) -> None:
+    schema = "bench_audit"
+
+    def __init__(self, bench: StandIns, nodes: int) -> None:
         self.folder = bench.settings.state / "project"
         self._bench = bench
         shipped = REPOSITORY / "dbt_project"
@@ -83,7 +85,7 @@ class _Project:
         (self.folder / "packages.yml").write_text(yaml.safe_dump(packages))
         (self.folder / "dbt_project.yml").write_text(yaml.safe_dump(settings))
         (self.folder / "macros" / "values.sql").write_text(_VALUES)
-        for number in range(_NODES):
+        for number in range(nodes):
             (self.folder / "models" / "nodes" / f"node_{number}.sql").write_text(f"select {number} as number\n")
         install_packages(self.folder)
 
@@ -98,7 +100,7 @@ class _Project:
             "REDSHIFT_PORT": str(self._bench.settings.warehouse_port),
             "REDSHIFT_USER": "awsuser",
             "REDSHIFT_PASSWORD": passwords.awsuser,
-            "REDSHIFT_SCHEMA": "bench_audit",
+            "REDSHIFT_SCHEMA": self.schema,
             "DBT_TARGET": "local",
             "DBT_TARGET_PATH": str(target),
             "DBT_LOG_PATH": str(target),
@@ -113,7 +115,7 @@ class _Project:
         return target
 
 
-def _runs(project: _Project, say: Callable[[str], None]) -> list[Figure]:
+def _runs(project: Project, say: Callable[[str], None]) -> list[Figure]:
     """Compare time and statements of a run with and without the audit."""
 
     def one(enabled: bool) -> float:
@@ -135,7 +137,7 @@ def _runs(project: _Project, say: Callable[[str], None]) -> list[Figure]:
     ]
 
 
-def _hooks(project: _Project, say: Callable[[str], None]) -> list[Figure]:
+def _hooks(project: Project, say: Callable[[str], None]) -> list[Figure]:
     """Measure the on-run-end hook for few and for many results, in seconds as dbt reports them."""
 
     def hook(nodes: int, **variables: object) -> float:

@@ -9,6 +9,7 @@ import sys
 import time
 import venv
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -34,30 +35,12 @@ def run(say: Callable[[str], None]) -> list[Figure]:
     Raises:
         SetupError: S3 did not start, or the AWS CLI could not be installed.
     """
-    with _s3() as settings:
-        first, second = (_artifact(settings.state / name, second) for second, name in enumerate(("one", "two")))
-        s3 = seed.client(settings, "s3")
+    with running_s3() as settings:
         counted = _Counted(settings)
-        say(f"the first release of {_MODELS} models, and {_ALTERNATIVE} of the same files")
-        sync = _awscli(settings, say)
-        buckets = iter(f"bench-{number}" for number in range(100))
-
-        def apply_all() -> float:
-            name = next(buckets)
-            s3.create_bucket(Bucket=name)
-            started = time.perf_counter()
-            apply(first, Bucket(name, counted.s3))
-            return time.perf_counter() - started
-
-        def sync_all() -> float:
-            name = next(buckets)
-            s3.create_bucket(Bucket=name)
-            started = time.perf_counter()
-            sync(first.folder, name)
-            return time.perf_counter() - started
-
-        taken = interleaved(_PAIRS, apply_all, sync_all)
-        figures = [Figure(f"apply of {_MODELS} new models", taken[0], "s", _ALTERNATIVE, taken[1], 1.0)]
+        first, figure = first_release(settings, counted.s3, _MODELS, say)
+        second = _artifact(settings.state / "two", 1, _MODELS)
+        figures = [figure]
+        s3 = seed.client(settings, "s3")
 
         bucket = Bucket("bench-plan", counted.s3)
         s3.create_bucket(Bucket=bucket.name)
@@ -82,6 +65,28 @@ def run(say: Callable[[str], None]) -> list[Figure]:
     return figures
 
 
+def first_release(settings: Settings, s3: Any, models: int, say: Callable[[str], None]) -> tuple[Artifact, Figure]:
+    """Measure the first release of a project with this many models, and return it, too."""
+    say(f"the first release of {models:,} models, and {_ALTERNATIVE} of the same files")
+    artifact = _artifact(settings.state / "one", 0, models)
+    sync = _awscli(settings, say)
+    buckets = (f"bench-{number}" for number in count())
+
+    def into_new_bucket(upload: Callable[[str], object]) -> float:
+        name = next(buckets)
+        s3.create_bucket(Bucket=name)
+        started = time.perf_counter()
+        upload(name)
+        return time.perf_counter() - started
+
+    ours, theirs = interleaved(
+        _PAIRS,
+        lambda: into_new_bucket(lambda name: apply(artifact, Bucket(name, s3))),
+        lambda: into_new_bucket(lambda name: sync(artifact.folder, name)),
+    )
+    return artifact, Figure(f"apply of {models:,} new models", ours, "s", _ALTERNATIVE, theirs, 1.0)
+
+
 class _Counted:
     """An S3 client that counts its uploads."""
 
@@ -104,7 +109,7 @@ class _Counted:
 
 
 @contextlib.contextmanager
-def _s3() -> Iterator[Settings]:
+def running_s3() -> Iterator[Settings]:
     """Run a separate AWS stand-in until the context ends."""
     checkout = Settings.from_environment()
     state = checkout.state / "bench-releases"
@@ -126,17 +131,17 @@ def _s3() -> Iterator[Settings]:
         shutil.rmtree(state, ignore_errors=True)
 
 
-def _artifact(folder: Path, changed: int) -> Artifact:
+def _artifact(folder: Path, changed: int, models: int) -> Artifact:
     """Create a release of this many models like `build`, without dbt. `changed` is part of one model's text."""
     release_id = f"20260101T00000{changed}Z-abcdef1"
     project = folder / "dags/dbt/bench" / release_id
     (project / "models").mkdir(parents=True)
-    for number in range(_MODELS):
+    for number in range(models):
         text = f"select {number} as id, '{'x' * 400}' as filler, {changed if number == 0 else 0} as changed\n"
         (project / "models" / f"model_{number}.sql").write_text(text)
     nodes = {
         f"model.bench.model_{number}": {"package_name": "bench", "original_file_path": f"models/model_{number}.sql"}
-        for number in range(_MODELS)
+        for number in range(models)
     }
     # As large as a real manifest.
     filler = {"changed": changed, "filler": "x" * 3_000_000}

@@ -114,7 +114,7 @@ def copy(bench: StandIns, gateway: psycopg.Connection) -> list[Figure]:
     ]
 
 
-def connections(bench: StandIns) -> list[Figure]:
+def connections(bench: StandIns, clients: int = _CLIENTS) -> list[Figure]:
     """Measure many clients that connect at the same time."""
     failed: list[Exception] = []
 
@@ -127,7 +127,7 @@ def connections(bench: StandIns) -> list[Figure]:
             failed.append(problem)
 
     def together(conninfo: str) -> None:
-        threads = [threading.Thread(target=use, args=(conninfo,)) for _ in range(_CLIENTS)]
+        threads = [threading.Thread(target=use, args=(conninfo,)) for _ in range(clients)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -135,8 +135,8 @@ def connections(bench: StandIns) -> list[Figure]:
 
     direct = bench.postgres.conninfo("dev")
     taken = interleaved(3, lambda: seconds(lambda: together(bench.through)), lambda: seconds(lambda: together(direct)))
-    name = f"{_CLIENTS} connections at once, 5 statements each"
+    name = f"{clients} connections at once, 5 statements each"
     return [
         Figure(name, taken[0], "s", "PostgreSQL's own socket", taken[1]),
-        Figure(f"{_CLIENTS} connections at once: failed", len(failed), "", goal=0),
+        Figure(f"{clients} connections at once: failed", len(failed), "", goal=0),
     ]
