@@ -7,11 +7,13 @@ import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.json_schema import GenerateJsonSchema
 
 # Not blank.
 _Name = Annotated[str, StringConstraints(pattern=r"\S")]
 _WholeNumber = Annotated[int, Field(gt=-1e15, lt=1e15)]
 _Number = Annotated[float, Field(gt=-1e15, lt=1e15, allow_inf_nan=False)]
+_LINE_CHARACTERS = 120
 
 
 class AlertNode(BaseModel):
@@ -65,10 +67,34 @@ def send_alert(function_name: str, alert: Alert) -> None:
         raise RuntimeError(f"the Lambda function {function_name} failed: {response['Payload'].read().decode()}")
 
 
+class _ShortSchema(GenerateJsonSchema):
+    """Writes `string or null` as one list of types, without titles that repeat the names, and without defaults."""
+
+    def nullable_schema(self, schema: Any) -> dict[str, Any]:
+        inner = self.generate_inner(schema["schema"])
+        nullable = {**inner, "type": [inner["type"], "null"]}
+        return nullable | {"enum": [*inner["enum"], None]} if "enum" in inner else nullable
+
+    def default_schema(self, schema: Any) -> dict[str, Any]:
+        return self.generate_inner(schema["schema"])
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
 def json_schema() -> str:
     """Return the JSON schema of the payload."""
-    schema: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Alert.model_json_schema()}
-    return json.dumps(schema, indent=2) + "\n"
+    schema = Alert.model_json_schema(schema_generator=_ShortSchema)
+    return _lines({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}) + "\n"
+
+
+def _lines(value: Any, indent: str = "") -> str:
+    """Return JSON in which each object has one line if it fits."""
+    line = json.dumps(value)
+    if not isinstance(value, dict) or len(indent + line) < _LINE_CHARACTERS:
+        return line
+    items = [f"{indent}  {json.dumps(key)}: {_lines(item, f'{indent}  ')}" for key, item in value.items()]
+    return "{\n" + ",\n".join(items) + f"\n{indent}}}"
 
 
 if __name__ == "__main__":
