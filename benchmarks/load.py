@@ -1,6 +1,6 @@
 """Benchmarks of much work at once: connections, a year of audit rows, a release of many files, ten pipelines.
 
-The goals are those of a team that grows: what a person waits for stays below three seconds, and nothing fails.
+The goals are those of a team that grows: no wait of a person takes three seconds, and nothing fails.
 """
 
 import os

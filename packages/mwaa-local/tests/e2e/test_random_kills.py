@@ -67,12 +67,12 @@ def _kill(*processes: psutil.Process) -> None:
 
 def _dbt(scene: Scene) -> list[psutil.Process]:
     """Return the dbt processes of tasks."""
-    found = []
+    processes = []
     for process in marked_processes(scene.settings.state):
         with contextlib.suppress(psutil.Error):
             if any(part.endswith("/dbt") for part in process.cmdline()[:2]):
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 def kill_dbt(scene: Scene) -> None:

@@ -97,6 +97,6 @@ def test_tutorial_ends_with_the_new_model_in_the_audit_table(checkout: Checkout,
     assert checkout.command("down").returncode == 0
 
 
-@pytest.mark.parametrize("page", [page for page in pages() if page != "tutorial.md"])
+@pytest.mark.parametrize("page", ["../AGENTS.md", *(page for page in pages() if page != "tutorial.md")])
 def test_commands_of_a_page_work(checkout: Checkout, typed: set[str], page: str):
     play(checkout, page, typed)
