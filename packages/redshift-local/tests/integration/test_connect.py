@@ -125,3 +125,14 @@ def test_views_are_listed_after_the_table_of_a_late_binding_view_changes(admin):
             (row,) = admin.fetchall()
             assert "listed.t" in str(row)
     admin.execute("drop schema listed cascade")
+
+
+def test_equality_joins_use_no_nested_loops(admin):
+    """PostgreSQL's own choice for two tables of which it expects one row each."""
+    few, one = "(select 1 as id union select 2)", "(select oid as id from pg_class limit 1)"
+    admin.execute(f"explain select * from {one} as a join {one} as b on a.id = b.id")
+    plan = "\n".join(line for (line,) in admin.fetchall())
+    assert "Join" in plan
+    assert "Nested Loop" not in plan
+    admin.execute(f"select count(*) from {few} as a cross join {few} as b")
+    assert admin.fetchone() == [4]
