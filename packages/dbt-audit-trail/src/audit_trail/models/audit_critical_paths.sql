@@ -11,28 +11,53 @@ with history as (
         run_key,
         unique_id,
         name,
+        -- A list of ids as JSON, so each id is between two quotes.
         depends_on,
+        regexp_count(depends_on, '"') / 2 as parent_count,
         started_at,
         completed_at,
         execution_time
     from {{ ref('audit_node_history') }}
 ),
 
+digits as (
+    {% for digit in range(10) %}
+        select {{ digit }} as digit{{ " union all" if not loop.last }}
+    {% endfor %}
+),
+
+-- Up to 100 parents of a node.
+places as (
+    select 10 * tens.digit + ones.digit + 1 as place
+    from digits as tens
+    cross join digits as ones
+),
+
+parents as (
+    select
+        history.run_key,
+        history.unique_id,
+        history.started_at,
+        split_part(history.depends_on, '"', 2 * places.place) as parent_id
+    from history
+    inner join places on history.parent_count >= places.place
+),
+
 waits as (
     select
-        child.run_key,
-        child.unique_id,
-        parent.unique_id as earlier_id,
+        parents.run_key,
+        parents.unique_id,
+        parents.parent_id as earlier_id,
         row_number() over (
-            partition by child.run_key, child.unique_id
-            order by parent.completed_at desc, parent.unique_id asc
+            partition by parents.run_key, parents.unique_id
+            order by parent.completed_at desc, parents.parent_id asc
         ) as place
-    from history as child
+    from parents
     inner join history as parent
         on
-            child.run_key = parent.run_key
-            and charindex('"' || parent.unique_id || '"', child.depends_on) > 0
-            and child.started_at >= parent.completed_at
+            parents.run_key = parent.run_key
+            and parents.parent_id = parent.unique_id
+            and parents.started_at >= parent.completed_at
 ),
 
 ends as (
