@@ -24,8 +24,8 @@ _LOGIN_SECONDS = 60
 _LOGINS_AT_A_TIME = 4
 # Start-up parameters that are passed on. PostgreSQL refuses Redshift's, such as client_protocol_version.
 _PASSED_ON = ("application_name", "datestyle", "extra_float_digits", "options")
-# Redshift uses nested loops mainly for cross joins, and hash or merge joins for equality. PostgreSQL expects few rows of
-# tables without statistics, and its nested loops over a hundred thousand of them take minutes.
+# Redshift uses nested loops mainly for cross joins, and hash or merge joins for equality. PostgreSQL expects few rows
+# where it has no statistics, and its nested loops over a hundred thousand rows take minutes.
 # https://docs.aws.amazon.com/redshift/latest/dg/c-the-query-plan.html (read 2026-11)
 _PLANNER = {"enable_nestloop": "off"}
 
