@@ -34,8 +34,8 @@ def test_query_group_can_be_shown(run):
     run("set query_group to 'nightly'")
     assert run("select current_setting('query_group')") == [["nightly"]]
     run("reset query_group")
-    assert run("select current_setting('query_group')") == [["unset"]]
-    assert run("show query_group") == [["unset"]]
+    assert run("select current_setting('query_group')") == [["default"]]
+    assert run("show query_group") == [["default"]]
 
 
 def test_where_can_use_an_alias_of_the_select_list(run):

@@ -5,7 +5,7 @@ import re
 from sqlglot import exp
 
 from redshift_local.parse import scopes
-from redshift_local.plan import HELPERS
+from redshift_local.plan import HELPERS, unsupported
 
 _OURS = (
     *("pg_attrdef", "pg_attribute", "pg_class", "pg_constraint", "pg_group", "pg_index", "pg_namespace", "pg_proc"),
@@ -37,11 +37,20 @@ def raw(text: str) -> str:
     return _TABLES.sub(lambda match: f"{HELPERS}.{match[1]}", text)
 
 
-def column(node: exp.Column) -> None:
-    """Drop the schema of a column such as `pg_catalog.pg_class.relname`: its table has moved to another schema."""
+def column(node: exp.Column) -> exp.Expr | None:
+    """Drop the schema of a column such as `pg_catalog.pg_class.relname`: its table has moved to another schema.
+
+    CURRENT_NAMESPACE and CURRENT_AWS_ACCOUNT are functions without parentheses, which sqlglot takes for columns.
+    """
+    if not node.table and not node.this.args.get("quoted"):
+        if node.name.lower() == "current_namespace":
+            return exp.Anonymous(this=f"{HELPERS}.current_namespace")
+        if node.name.lower() == "current_aws_account":
+            raise unsupported("CURRENT_AWS_ACCOUNT", "it has no AWS account")
     schema, name = node.text("db").lower(), node.table.lower()
     if (schema == "pg_catalog" and name in _OURS) or (schema == "information_schema" and name in _OF_THE_STANDARD):
         node.set("db", None)
+    return None
 
 
 def function(node: exp.Dot) -> exp.Expr | None:

@@ -219,6 +219,9 @@ BEGIN
 END $$;
 
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_CURRENT_USER_ID.html
+-- "The unique ID of the Amazon Redshift cluster" (r_CURRENT_NAMESPACE): one for each folder of data.
+CREATE OR REPLACE FUNCTION pg_redshift.current_namespace() RETURNS varchar LANGUAGE sql STABLE SECURITY DEFINER AS
+$$ SELECT md5(system_identifier::text)::uuid::varchar FROM pg_control_system() $$;
 CREATE OR REPLACE FUNCTION pg_redshift.current_user_id() RETURNS integer LANGUAGE sql STABLE AS
 $$ SELECT oid::integer FROM pg_roles WHERE rolname = current_user $$;
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_USER_IS_MEMBER_OF.html
@@ -237,7 +240,7 @@ EXCEPTION WHEN undefined_object THEN
 END $$;
 CREATE OR REPLACE FUNCTION pg_redshift.current_setting(name text, missing_ok boolean) RETURNS text LANGUAGE sql STABLE AS $$
 SELECT coalesce(nullif(pg_catalog.current_setting('pg_redshift.' || lower(name), true), ''),
-    CASE WHEN lower(name) = 'query_group' THEN 'unset' ELSE pg_catalog.current_setting(name, missing_ok) END) $$;
+    CASE WHEN lower(name) = 'query_group' THEN 'default' ELSE pg_catalog.current_setting(name, missing_ok) END) $$;
 CREATE OR REPLACE FUNCTION pg_redshift.current_setting(name text) RETURNS text LANGUAGE sql STABLE AS $$
 SELECT coalesce(nullif(pg_catalog.current_setting('pg_redshift.' || lower(name), true), ''),
-    CASE WHEN lower(name) = 'query_group' THEN 'unset' ELSE pg_catalog.current_setting(name) END) $$;
+    CASE WHEN lower(name) = 'query_group' THEN 'default' ELSE pg_catalog.current_setting(name) END) $$;
