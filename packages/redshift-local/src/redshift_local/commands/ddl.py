@@ -210,6 +210,9 @@ def _column(column: exp.ColumnDef, storage: Storage) -> list[str]:
                 _require(column)
             else:
                 keys.append(f"UNIQUE ({name})")
+    if column.find(exp.GeneratedAsIdentityColumnConstraint):
+        # The name says that NOT NULL was not written (sql/6_catalog.sql); PostgreSQL requires it of an identity.
+        _require(column, f"pg_nullable_{column.name[:40]}")
     if column.kind is not None:
         datatypes.store(column.kind)
     return keys
@@ -229,7 +232,8 @@ def _identity(kind: exp.Expr) -> exp.Expr:
     return kind
 
 
-def _require(column: exp.ColumnDef) -> None:
+def _require(column: exp.ColumnDef, name: str = "") -> None:
     constraints = column.args.get("constraints") or []
     if not any(isinstance(node.kind, exp.NotNullColumnConstraint) for node in constraints):
-        column.append("constraints", exp.ColumnConstraint(kind=exp.NotNullColumnConstraint()))
+        identifier = exp.to_identifier(name, quoted=True) if name else None
+        column.append("constraints", exp.ColumnConstraint(this=identifier, kind=exp.NotNullColumnConstraint()))

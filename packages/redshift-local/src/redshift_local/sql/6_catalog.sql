@@ -30,6 +30,12 @@ SELECT coalesce((SELECT format('"%s"(%s, %s, ''%s,%s''::text)', CASE a.attidenti
                  WHERE d.classid = 'pg_class'::regclass AND d.refobjid = relation AND d.refobjsubid = number AND d.deptype = 'i'),
                 (SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d WHERE d.adrelid = relation AND d.adnum = number)) $$;
 
+-- Whether NOT NULL was written: PostgreSQL adds it to an identity, and CREATE TABLE gives it this name.
+CREATE OR REPLACE FUNCTION pg_redshift.is_required(relation oid, number smallint, required boolean, identity "char") RETURNS boolean
+LANGUAGE sql STABLE AS $$
+SELECT required AND NOT (identity <> '' AND EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = relation AND k.contype = 'n'
+                                                    AND k.conkey = ARRAY[number] AND k.conname LIKE 'pg\_nullable\_%')) $$;
+
 CREATE OR REPLACE FUNCTION pg_redshift.is_admin() RETURNS boolean LANGUAGE sql STABLE AS
 $$ SELECT rolsuper FROM pg_roles WHERE rolname = current_user $$;
 
@@ -41,7 +47,7 @@ SELECT current_database()::varchar AS database_name, pg_redshift.full_name(n.nsp
        (SELECT count(*) FROM pg_attribute b WHERE b.attrelid = a.attrelid AND b.attnum BETWEEN 1 AND a.attnum AND NOT b.attisdropped)
            ::integer AS ordinal_position,
        CASE WHEN a.atthasdef OR a.attidentity <> '' THEN pg_redshift.default_of(c.oid, a.attnum) END AS column_default,
-       CASE WHEN a.attnotnull THEN 'NO' ELSE 'YES' END::varchar AS is_nullable,
+       CASE WHEN pg_redshift.is_required(c.oid, a.attnum, a.attnotnull, a.attidentity) THEN 'NO' ELSE 'YES' END::varchar AS is_nullable,
        pg_redshift.format_type(a.atttypid, NULL)::varchar AS data_type,
        CASE WHEN t.typname IN ('varchar', 'bpchar') AND a.atttypmod > 4 THEN a.atttypmod - 4 END
            AS character_maximum_length,
@@ -173,7 +179,8 @@ SELECT pg_redshift.full_name(n.nspname) AS schemaname, pg_redshift.full_name(c.r
        pg_redshift.encoding(s.encodings ->> a.attnum::text, a.atttypid, a.attnum = ANY (s.sort_keys))::char(32) AS encoding,
        coalesce(a.attnum = s.dist_key, false) AS distkey,
        coalesce(CASE WHEN s.interleaved THEN (-1) ^ array_position(s.sort_keys, a.attnum) ELSE 1 END
-                * array_position(s.sort_keys, a.attnum), 0)::integer AS sortkey, a.attnotnull AS "notnull"
+                * array_position(s.sort_keys, a.attnum), 0)::integer AS sortkey,
+       pg_redshift.is_required(c.oid, a.attnum, a.attnotnull, a.attidentity) AS "notnull"
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_redshift.stored s ON s.relation = c.oid
 WHERE c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped AND n.nspname NOT IN ('pg_redshift', 'pg_toast')
@@ -243,7 +250,8 @@ BEGIN
         WHERE NOT EXISTS (SELECT FROM pg_redshift.late_binding_views l WHERE l.view = c.attrelid) UNION ALL
         SELECT %3$s, %2$s FROM pg_catalog.pg_class v JOIN pg_catalog.pg_attribute c ON c.attrelid = v.oid AND c.attnum > 0
         LEFT JOIN pg_redshift.storage s ON s.relation = v.oid WHERE v.relkind = ''m''',
-        pg_redshift.columns_of('pg_catalog.pg_attribute', 'attname', 'pg_redshift.full_name(c.attname)'),
+        pg_redshift.columns_of('pg_catalog.pg_attribute', 'attname', 'pg_redshift.full_name(c.attname)',
+            'attnotnull', 'pg_redshift.is_required(c.attrelid, c.attnum, c.attnotnull, c.attidentity)'),
         'pg_redshift.encoding_number(pg_redshift.encoding(s.encodings ->> c.attnum::text, c.atttypid, c.attnum = ANY (s.sort_keys)))
             AS attencodingtype,
         coalesce(c.attnum = s.dist_key, false) AS attisdistkey, coalesce(CASE WHEN s.interleaved
