@@ -47,6 +47,7 @@ class Plan:
         database: the database that a SHOW names.
         within: the database of the table or schema that it changes, if it is named.
         has_bare_reads: whether it reads tables without naming their database.
+        bind: returns the plan for these bound values, of a SHOW.
         columns: how result rows are rewritten for the client; known after Describe.
     """
 
@@ -70,6 +71,7 @@ class Plan:
     database: str = ""
     within: str = ""
     has_bare_reads: bool = False
+    bind: "Callable[[list[str | None]], Plan] | None" = field(default=None, compare=False)
     columns: Any = field(default=None, compare=False)
 
 

@@ -40,6 +40,11 @@ def test_connectors_metadata_calls_work(cursor):
         ["a", 1, "parent_pkey"],
         ["b", 2, "parent_pkey"],
     ]
+    assert [(row[3], row[7], row[11]) for row in cursor.get_imported_keys(schema="asked", table="child")] == [
+        ("a", "a", "child_a_fkey"),
+        ("b", "b", "child_a_fkey"),
+    ]
+    assert cursor.get_tables(schema_pattern="asked", table_name_pattern="it's") == ()
     assert ["asked"] in [row[:1] for row in cursor.get_schemas()]
     assert ["dev"] in [list(row[:1]) for row in cursor.get_catalogs()]
 

@@ -73,6 +73,17 @@ def test_show_describes_the_other_database(here):
     assert "amount numeric(8,2)" in here.run(f'show table "{OTHER}".sales.orders')[0][0]
 
 
+def test_show_takes_bound_names(here):
+    with here.cursor() as cursor:
+        for database, schema, table in ((OTHER, "sales", "orders"), ("dev", "shop", "customers")) * 2:
+            cursor.execute("show tables from schema %s.%s like %s limit %s", (database, schema, table, 5))
+            assert [row[:3] for row in cursor.fetchall()] == [[database, schema, table]]
+        with pytest.raises(redshift_connector.Error, match='database "nowhere" does not exist'):
+            cursor.execute("show schemas from database %s", ("nowhere",))
+        with pytest.raises(redshift_connector.Error, match="a bound value of SHOW is null"):
+            cursor.execute("show schemas from database %s", (None,))
+
+
 @pytest.mark.parametrize(
     ("sql", "message"),
     [

@@ -1,11 +1,14 @@
 # ruff: noqa: S608 - names are quoted, literals escaped; translating SQL is what this package does
 """SHOW, of settings and of the catalog."""
 
+import itertools
 from collections.abc import Callable
+
+from sqlglot.tokens import Token, TokenType
 
 from redshift_local.parse import longnames
 from redshift_local.parse.words import Words
-from redshift_local.plan import HELPERS, Plan, bare, literal, unsupported
+from redshift_local.plan import HELPERS, Plan, Refused, bare, literal, unsupported
 
 # Settings of Redshift that PostgreSQL does not know, and their defaults. Most have no effect.
 # https://docs.aws.amazon.com/redshift/latest/dg/cm_chap_ConfigurationRef.html
@@ -50,6 +53,8 @@ SETTINGS = {
 
 def show(words: Words) -> Plan:
     """Translate SHOW of a setting or of the catalog, after its first word. https://docs.aws.amazon.com/redshift/latest/dg/r_SHOW.html"""
+    if bound := _bound_values(words):
+        return _with_values(words, bound)
     for name, handle in _CATALOG.items():
         if words.take(name):
             plan = handle(words)
@@ -71,6 +76,49 @@ def show(words: Words) -> Plan:
             tag="SHOW",
         )
     return Plan(f"SHOW {words.rest()}")
+
+
+def _bound_values(words: Words) -> dict[int, int]:
+    """The positions of bound values, which have been renamed to :bound1, and their numbers."""
+    return {
+        position: int(name.text.removeprefix("bound"))
+        for position, (colon, name) in enumerate(itertools.pairwise(words.tokens))
+        if colon.token_type == TokenType.COLON and name.text.startswith("bound")
+    }
+
+
+def _with_values(words: Words, bound: dict[int, int]) -> Plan:
+    """Drivers bind names: `SHOW TABLES FROM SCHEMA $1.$2 LIKE $3` (redshift_connector 2.1.15, metadataAPIHelper.py).
+
+    PostgreSQL binds values only, so the statement is translated again when the values are known.
+    """
+    start = words.position
+
+    def plan_for(values: list[str | None]) -> Plan:
+        tokens: list[Token] = []
+        for position, token in enumerate(words.tokens):
+            if position in bound and bound[position] <= len(values):
+                tokens.append(_token(words.tokens[position - 1], token, values[bound[position] - 1]))
+            elif position - 1 not in bound:
+                tokens.append(token)
+        longnames.shorten(tokens)
+        with_values = Words(words.text, tokens)
+        with_values.position = start
+        return show(with_values)
+
+    plan = plan_for(["1"] * max(bound.values()))
+    used = " || ".join(f"${number}::text" for number in sorted(set(bound.values())))
+    return Plan(f"SELECT * FROM ({plan.sql}) AS shown WHERE {used} IS NOT NULL", tag="SHOW", bind=plan_for)
+
+
+def _token(before: Token, token: Token, value: str | None) -> Token:
+    """A bound value as the token that is allowed after the word before it."""
+    if value is None:
+        raise Refused("a bound value of SHOW is null", "22004", "bind a name, a pattern or a number")
+    kinds = {"like": TokenType.STRING, "limit": TokenType.NUMBER}
+    kind = kinds.get(before.text.lower(), TokenType.IDENTIFIER)
+    value = value.replace("\0", "\ufffd")  # PostgreSQL has no zero byte in text, so nothing has it in its name
+    return Token(kind, value, token.line, token.col, token.start, token.end)
 
 
 def _databases(words: Words) -> Plan:
@@ -121,7 +169,7 @@ def _table(words: Words) -> Plan:
 
 def _view(words: Words) -> Plan:
     name, database = _relation(words)
-    sql = f'SELECT {HELPERS}.view_definition({name}::regclass) AS "Show View DDL statement"'
+    sql = f'SELECT {HELPERS}.view_definition({name}::text::regclass) AS "Show View DDL statement"'
     return Plan(sql, tag="SHOW", database=database)
 
 
@@ -135,7 +183,7 @@ def _rows(
     words: Words, columns: str, view: str, where: list[str], name: str, order: str = "", database: str = ""
 ) -> Plan:
     """Rows of a catalog view, with the LIKE and the LIMIT that end the statement."""
-    if words.take("like"):
+    if name and words.take("like"):
         where = [*where, f"{name} LIKE {_value(words)}"]
     limit = f" LIMIT {_value(words)}" if words.take("limit") else ""
     condition = f" WHERE {' AND '.join(where)}" if where else ""
@@ -144,9 +192,7 @@ def _rows(
 
 
 def _value(words: Words) -> str:
-    """A string, a number, or a bound parameter, which has been renamed to :bound1."""
-    if words.take(":"):
-        return f"${words.source().removeprefix('bound')}"
+    """A string or a number."""
     if words.at_string():
         return literal(words.string())
     if words.peek().isdecimal():
@@ -181,7 +227,7 @@ def _grants(words: Words) -> Plan:
         raise unsupported(f"SHOW GRANTS ON {words.peek().upper()}", "it works for schemas and tables only")
     if words.take("schema"):
         (name,), database = _qualified(words, 1)
-        view, where = "svv_schema_privileges", [f"namespace_name = {name}"]
+        view, where = "schema_privileges", [f"namespace_name = {name}"]
         columns = "namespace_name AS schema_name, namespace_name AS object_name, 'SCHEMA'::varchar AS object_type"
     else:
         words.take("table")
@@ -189,18 +235,82 @@ def _grants(words: Words) -> Plan:
             names, database = _qualified(words, 2)
             relation = f"({', '.join(names)})"
         else:
-            named = f"WHERE relation = {literal(words.name())}::regclass"
+            named = f"WHERE relation = {literal(words.name())}::text::regclass"
             relation, database = f"(SELECT schema_name, table_name FROM {HELPERS}.all_tables {named})", ""
-        view, where = "svv_relation_privileges", [f"(namespace_name, relation_name) = {relation}"]
+        view, where = "relation_privileges", [f"(namespace_name, relation_name) = {relation}"]
         columns = "namespace_name AS schema_name, relation_name AS object_name, 'TABLE'::varchar AS object_type"
-    # Groups appear as roles whose names begin with a slash.
-    who = "CASE identity_type WHEN 'group' THEN '/' || identity_name ELSE identity_name END AS identity_name,"
-    who += " CASE identity_type WHEN 'group' THEN 'role' ELSE identity_type END AS identity_type"
-    rest = "privilege_type, identity_id, admin_option, 'TABLE'::varchar AS privilege_scope"
-    # "A grant is visible to the current user if": a superuser, the grantee, or in a granted role.
-    where.append(f"({HELPERS}.is_admin() OR identity_id = 0 OR pg_has_role(identity_id, 'MEMBER'))")
-    columns = f"current_database() AS database_name, {columns}, {rest}, {who}"
-    return _rows(words, columns, f"pg_catalog.{view}", where, "identity_name", database=database)
+    rest = f"privilege_type, identity_id, {_WHO}, admin_option, 'TABLE'::varchar AS privilege_scope, grantor_name"
+    where += [_VISIBLE, "NOT is_owner"]
+    columns = f"current_database() AS database_name, {columns}, {rest}"
+    return _rows(words, columns, f"{HELPERS}.{view}", where, "identity_name", _GRANTEES, database)
+
+
+def _column_grants(words: Words) -> Plan:
+    """https://docs.aws.amazon.com/redshift/latest/dg/r_SHOW_COLUMN_GRANTS.html, LIKE from redshift_connector 2.1.15"""
+    for word in ("grants", "on", "table"):
+        if not words.take(word):
+            raise words.error()
+    (schema, table), database = _qualified(words, 2)
+    columns = "current_database() AS database_name, namespace_name AS schema_name, relation_name AS table_name,"
+    columns += f" column_name, 'COLUMN'::varchar AS object_type, privilege_type, identity_id, {_WHO}, admin_option,"
+    columns += " 'COLUMN'::varchar AS privilege_scope, grantor_name"
+    where = [f"namespace_name = {schema}", f"relation_name = {table}", _VISIBLE]
+    order = f"column_name, {_GRANTEES}"
+    return _rows(words, columns, f"{HELPERS}.column_privileges", where, "column_name", order, database)
+
+
+def _constraints(words: Words) -> Plan:
+    """https://docs.aws.amazon.com/redshift/latest/dg/r_SHOW_CONSTRAINTS.html"""
+    if words.take("primary", "keys"):
+        view, side, order = "primary_keys", "", "pk_name, key_seq"
+    elif words.take("foreign", "keys"):
+        view, side = "foreign_keys", "pk_" if words.take("exported") else "fk_"
+        order = "fk_schema_name, fk_table_name, fk_name, key_seq"
+    else:
+        raise words.error()
+    if not words.take("from", "table"):
+        raise words.error()
+    (schema, table), database = _qualified(words, 2)
+    where = [f"{side}schema_name = {schema}", f"{side}table_name = {table}"]
+    return _rows(words, "*", f"{HELPERS}.{view}", where, "", order, database)
+
+
+def _functions(words: Words, kind: str = "function") -> Plan:
+    """https://docs.aws.amazon.com/redshift/latest/dg/r_SHOW_FUNCTIONS.html"""
+    if not words.take("from", "schema"):
+        raise words.error()
+    (schema,), database = _qualified(words, 1)
+    columns = f"database_name, schema_name, function_name AS {kind}_name, number_of_arguments, argument_list,"
+    columns += " return_type, remarks"
+    where = [f"schema_name = {schema}", f"{kind == 'function'}"]
+    order = "function_name, argument_list"
+    return _rows(words, columns, f"{HELPERS}.functions", where, "function_name", order, database)
+
+
+def _procedures(words: Words) -> Plan:
+    """https://docs.aws.amazon.com/redshift/latest/dg/r_SHOW_PROCEDURES.html; there are none here."""
+    return _functions(words, "procedure")
+
+
+def _parameters(words: Words) -> Plan:
+    """https://docs.aws.amazon.com/redshift/latest/dg/r_SHOW_PARAMETERS.html"""
+    if not words.take("of"):
+        raise words.error()
+    if not (kind := next((kind for kind in ("function", "procedure") if words.take(kind)), "")):
+        raise words.error()
+    names = words.dotted()
+    if not 2 <= len(names) <= 3 or not words.take("("):
+        raise words.error()
+    types = ""
+    while not words.take(")"):
+        part = words.source()
+        types += " " + (bare(part) if part.startswith('"') else part)
+    columns = f"database_name, schema_name, function_name AS {kind}_name, parameter_name, ordinal_position,"
+    columns += " parameter_type, data_type, character_maximum_length, numeric_precision, numeric_scale"
+    signature = literal(f"{'.'.join(names[-2:])}({types})")
+    where = [f"function = to_regprocedure({signature}::text)", f"{kind == 'function'}"]
+    database = bare(names[0]) if len(names) == 3 else ""
+    return _rows(words, columns, f"{HELPERS}.parameters", where, "parameter_name", "ordinal_position", database)
 
 
 def _qualified(words: Words, parts: int) -> tuple[list[str], str]:
@@ -212,16 +322,27 @@ def _qualified(words: Words, parts: int) -> tuple[list[str], str]:
     return [literal(longnames.restore(bare(part))) for part in names[-parts:]], database
 
 
+# Groups appear as roles whose names begin with a slash.
+_WHO = (
+    "CASE identity_type WHEN 'group' THEN '/' || identity_name ELSE identity_name END AS identity_name,"
+    " CASE identity_type WHEN 'group' THEN 'role' ELSE identity_type END AS identity_type"
+)
+# "A grant is visible to the current user if": a superuser, the grantee, or in a granted role.
+_VISIBLE = f"({HELPERS}.is_admin() OR identity_id = 0 OR pg_has_role(identity_id, 'MEMBER'))"
+# Rows, without the owner's, and their order: redshift_connector 2.1.15, test_metadataAPI_privileges.py.
+_GRANTEES = "identity_type <> 'user', identity_id, privilege_type"
 _CATALOG: dict[str, Callable[[Words], Plan]] = {
     "databases": _databases,
     "schemas": _schemas,
     "tables": _tables,
     "columns": _columns,
+    "column": _column_grants,
+    "constraints": _constraints,
+    "functions": _functions,
+    "procedures": _procedures,
+    "parameters": _parameters,
     "grants": _grants,
     "table": _table,
     "view": _view,
 }
-_NOT_HERE = (
-    *("column", "constraints", "datashares", "external", "functions", "model", "parameters", "policies", "procedure"),
-    *("procedures", "template", "templates"),
-)
+_NOT_HERE = ("datashares", "external", "model", "policies", "procedure", "template", "templates")

@@ -3,14 +3,15 @@
 https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_FUNCTION.html
 """
 
+import json
 from collections.abc import Callable
 
 from sqlglot import ParseError, exp, parse_one
 
-from redshift_local.parse import datatypes
+from redshift_local.parse import datatypes, longnames
 from redshift_local.parse.dialect import LocalRedshift, generate
 from redshift_local.parse.words import Words
-from redshift_local.plan import Plan, Refused, literal, unsupported
+from redshift_local.plan import Plan, Refused, bare, block, literal, unsupported
 
 _VOLATILITY = ("volatile", "stable", "immutable")
 _CLAUSES = ("from_", "into", "where", "group", "order", "limit")
@@ -25,7 +26,7 @@ def function(words: Words, translate: Callable[[str], tuple[Plan, ...]]) -> Plan
     """
     if words.take("drop", "function"):
         exists = "IF EXISTS " if words.take("if", "exists") else ""
-        return Plan(f"DROP FUNCTION {exists}{'.'.join(words.dotted())}{_arguments(words)} {words.rest()}")
+        return Plan(f"DROP FUNCTION {exists}{'.'.join(words.dotted())}{_arguments(words)[0]} {words.rest()}")
     if not (words.take("create", "function") or words.take("create", "or", "replace", "function")):
         return None
     replace = "OR REPLACE " if words.tokens[1].text.lower() == "or" else ""
@@ -33,7 +34,7 @@ def function(words: Words, translate: Callable[[str], tuple[Plan, ...]]) -> Plan
     if "language" in spoken[:-1] and (language := spoken[spoken.index("language") + 1]) != "sql":
         raise unsupported(f"functions in {language}", "write it in SQL, or test it on a cluster")
     name = ".".join(words.dotted())
-    arguments = _arguments(words)
+    arguments, names = _arguments(words)
     if not words.take("returns"):
         raise words.error()
     returns = _type(words, _VOLATILITY)
@@ -51,29 +52,33 @@ def function(words: Words, translate: Callable[[str], tuple[Plan, ...]]) -> Plan
         raise Refused(text, "0A000", "https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_FUNCTION.html")
     # PostgreSQL requires exactly the declared type.
     value = literal(f"SELECT CAST(({plans[0].sql}) AS {returns})")
-    return Plan(f"CREATE {replace}FUNCTION {name}{arguments} RETURNS {returns} LANGUAGE sql {volatility} AS {value}")
+    create = f"CREATE {replace}FUNCTION {name}{arguments} RETURNS {returns} LANGUAGE sql {volatility} AS {value}"
+    # A comment, because PostgreSQL allows names of arguments in the body.
+    comment = f"COMMENT ON FUNCTION {name}{arguments} IS {literal(json.dumps(names))}"
+    return Plan(block(create, comment), tag="CREATE FUNCTION")
 
 
-def _arguments(words: Words) -> str:
-    """The types of the arguments, in parentheses. Names are allowed, but the body uses $1, $2 and so on.
+def _arguments(words: Words) -> tuple[str, list[str]]:
+    """The types of the arguments, in parentheses, and their names. The body uses $1, $2 and so on.
 
     Names: redshift_connector 2.1.15, test_metadataAPI_functions.py.
     """
     if not words.take("("):
         raise words.error()
-    kinds = []
+    kinds, names = [], []
     while not words.take(")"):
-        start = words.position
+        start, name = words.position, ""
         try:
             kinds.append(_type(words, (",", ")")))
         except Refused:
             words.position = start
-            words.name()
+            name = bare(words.name())
             if words.peek() in (",", ")"):
                 raise
             kinds.append(_type(words, (",", ")")))
+        names.append(longnames.restore(name))
         words.take(",")
-    return f"({', '.join(kinds)})"
+    return f"({', '.join(kinds)})", names
 
 
 def _type(words: Words, ends: tuple[str, ...]) -> str:

@@ -36,3 +36,30 @@ def inferred(rest: bytes, sql: str) -> bytes:
         for kind, new in zip(kinds, inferable, strict=True)
     )
     return struct.pack(f"!H{count}I", count, *types)
+
+
+def values_of(payload: bytes, position: int) -> tuple[list[str | None], bytes]:
+    """Read the values of a Bind message, after the names; returns them, and the formats of the result.
+
+    A value in binary form is an integer: no driver sends text in binary form.
+
+    Raises:
+        ProtocolError: the message is too short.
+    """
+    try:
+        [count] = struct.unpack_from("!H", payload, position)
+        formats = struct.unpack_from(f"!{count}H", payload, position + 2)
+        position += 2 + 2 * count
+        [count] = struct.unpack_from("!H", payload, position)
+        position += 2
+        binary = formats if len(formats) == count else [*formats, 0][:1] * count
+        values: list[str | None] = []
+        for is_binary in binary:
+            [length] = struct.unpack_from("!i", payload, position)
+            value = payload[position + 4 : position + 4 + max(length, 0)]
+            position += 4 + max(length, 0)
+            text = str(int.from_bytes(value, signed=True)) if is_binary else value.decode()
+            values.append(None if length < 0 else text)
+    except (struct.error, UnicodeDecodeError) as problem:
+        raise ProtocolError(f"invalid values in a Bind message: {problem}") from problem
+    return values, payload[position:]

@@ -20,6 +20,10 @@ from redshift_local.settings import HOST
 
 # Redshift's version: its connector behaves differently with PostgreSQL's.
 SERVER_VERSION = "8.0.2"
+# Parameters that Redshift reports. From version 4 of show_discovery on, drivers read the catalog with SHOW and bound
+# names, else with queries of their own. With datashare_enabled, they read that of all databases if they are asked to.
+# redshift_connector 2.1.15, core.py and cursor.py; Redshift's JDBC driver, RedshiftDatabaseMetaData.java.
+_STATUSES = {"show_discovery": "4", "datashare_enabled": "on"}
 _LOGIN_SECONDS = 60
 _LOGINS_AT_A_TIME = 4
 # Start-up parameters that are passed on. PostgreSQL refuses Redshift's, such as client_protocol_version.
@@ -246,6 +250,8 @@ class Gateway:
                 payload = f"server_version\0{SERVER_VERSION}\0".encode()
             if kind == b"K":
                 key = payload
+                for name, value in _STATUSES.items():
+                    writer.write(wire.parameter(name, value))
                 if "client_protocol_version" in parameters:
                     writer.write(wire.parameter("server_protocol_version", str(_protocol(parameters))))
             writer.write(wire.message(kind, payload))

@@ -14,7 +14,7 @@ from redshift_local.copy.rows import BadField
 from redshift_local.parse import longnames
 from redshift_local.plan import HELPERS, Plan, Refused, literal, raising, unsupported
 from redshift_local.protocol import wire
-from redshift_local.protocol.bind import has_intervals, inferred
+from redshift_local.protocol.bind import has_intervals, inferred, values_of
 from redshift_local.server.closed import reason
 from redshift_local.server.journal import READS, Journal, Who
 from redshift_local.server.segment import Answers, Segment
@@ -296,12 +296,46 @@ class Session:
 
     async def _bind(self, payload: bytes) -> None:
         portal, position = wire.string_at(payload, 0)
-        name, _ = wire.string_at(payload, position)
+        name, position = wire.string_at(payload, position)
         await self._prepare_again(name)
+        plan = self._statements.get(name)
+        if plan and plan.bind and not self.failed:
+            values, formats = values_of(payload, position)
+            plan = await self._prepare_bound(plan, values)
+            # The unnamed statement, without formats and values. An error has one column.
+            payload = portal.encode() + b"\0\0\0\0\0\0" + (b"\0\0" if plan.refused else formats)
         self._open_segment()
-        if plan := self._statements.get(name):
+        if plan:
             self._portals[portal] = plan
         self._send(b"B", payload)
+
+    async def _prepare_bound(self, plan: Plan, values: list[str | None]) -> Plan:
+        """Prepare the unnamed statement for the bound values of a SHOW."""
+        try:
+            bound_plan = plan.bind(values)
+        except Refused as refusal:
+            bound_plan = raising(refusal)
+        bound_plan.text = plan.text
+        if self._open is not None:
+            await self._drain()
+        bound_plan = await resolve(self, bound_plan)
+        if refused := await self._prepare_unnamed(bound_plan):
+            bound_plan = refused
+            await self._prepare_unnamed(bound_plan)
+        return bound_plan
+
+    async def _prepare_unnamed(self, plan: Plan) -> Plan | None:
+        """Prepare a plan as the unnamed statement; returns one that raises the error if this fails."""
+        segment = Segment(internal=True, ready=False)
+        self._answers.segments.append(segment)
+        self._send(b"P", _parse_message("", plan, b"\0\0"))
+        self._send(b"S", b"")
+        await segment.done.wait()
+        if segment.failed is None:
+            return None
+        refused = raising(Refused(segment.failed.get("M", ""), segment.failed.get("C", "XX000")))
+        refused.text = plan.text
+        return refused
 
     async def _describe(self, payload: bytes) -> None:
         name, _ = wire.string_at(payload, 1)

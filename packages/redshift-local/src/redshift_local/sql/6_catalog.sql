@@ -48,7 +48,7 @@ SELECT current_database()::varchar AS database_name, pg_redshift.full_name(n.nsp
            ::integer AS ordinal_position,
        CASE WHEN a.atthasdef OR a.attidentity <> '' THEN pg_redshift.default_of(c.oid, a.attnum) END AS column_default,
        CASE WHEN pg_redshift.is_required(c.oid, a.attnum, a.attnotnull, a.attidentity) THEN 'NO' ELSE 'YES' END::varchar AS is_nullable,
-       pg_redshift.format_type(a.atttypid, NULL)::varchar AS data_type,
+       pg_redshift.format_type(a.atttypid, CASE t.typname WHEN 'interval' THEN a.atttypmod END)::varchar AS data_type,
        CASE WHEN t.typname IN ('varchar', 'bpchar') AND a.atttypmod > 4 THEN a.atttypmod - 4 END
            AS character_maximum_length,
        CASE t.typname WHEN 'int2' THEN 16 WHEN 'int4' THEN 32 WHEN 'int8' THEN 64
@@ -124,7 +124,7 @@ CREATE VIEW pg_catalog.svv_all_schemas AS
 SELECT current_database()::varchar AS database_name, pg_redshift.full_name(nspname) AS schema_name, nspowner AS schema_owner,
        'local'::varchar AS schema_type, NULL::varchar AS schema_acl, NULL::varchar AS source_database,
        NULL::varchar AS schema_option
-FROM pg_namespace WHERE nspname NOT IN ('pg_redshift', 'pg_toast');
+FROM pg_namespace WHERE nspname <> 'pg_redshift' AND nspname NOT LIKE 'pg_toast%';
 CREATE VIEW pg_catalog.svv_redshift_schemas AS
 SELECT database_name, schema_name, schema_owner, schema_type, schema_acl, schema_option FROM pg_catalog.svv_all_schemas;
 CREATE VIEW pg_catalog.svv_redshift_databases AS
@@ -186,22 +186,52 @@ LEFT JOIN pg_redshift.stored s ON s.relation = c.oid
 WHERE c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped AND n.nspname NOT IN ('pg_redshift', 'pg_toast')
   AND pg_table_is_visible(c.oid) AND has_any_column_privilege(c.oid, 'SELECT');
 
-CREATE VIEW pg_catalog.svv_relation_privileges AS
-SELECT pg_redshift.full_name(n.nspname) AS namespace_name, pg_redshift.full_name(c.relname) AS relation_name, a.privilege_type::varchar,
-       a.grantee AS identity_id, coalesce(pg_redshift.full_name(r.rolname), 'public')::varchar AS identity_name,
-       CASE WHEN r.oid IS NULL THEN 'public' WHEN r.rolcanlogin THEN 'user' ELSE 'group' END::varchar AS identity_type,
-       a.is_grantable AS admin_option
+-- The privileges of an access control list, with the names and kinds of the users. CREATE ROLE stores the comment.
+CREATE OR REPLACE FUNCTION pg_redshift.grants(list aclitem[]) RETURNS TABLE (privilege_type varchar, identity_id oid, identity_name varchar,
+    identity_type varchar, admin_option boolean, grantor_name varchar) LANGUAGE sql STABLE AS $$
+SELECT a.privilege_type::varchar, a.grantee, coalesce(pg_redshift.full_name(r.rolname), 'public')::varchar,
+       CASE WHEN r.oid IS NULL THEN 'public' WHEN r.rolcanlogin THEN 'user'
+            WHEN shobj_description(r.oid, 'pg_authid') = 'role' THEN 'role' ELSE 'group' END::varchar, a.is_grantable,
+       pg_redshift.full_name(pg_get_userbyid(a.grantor))
+FROM aclexplode(list) a LEFT JOIN pg_roles r ON r.oid = a.grantee WHERE a.privilege_type <> 'MAINTAIN' $$; -- which Redshift lacks
+CREATE VIEW pg_redshift.relation_privileges AS
+SELECT pg_redshift.full_name(n.nspname) AS namespace_name, pg_redshift.full_name(c.relname) AS relation_name, g.*,
+       g.identity_id = c.relowner AS is_owner
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-CROSS JOIN LATERAL aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) a
-LEFT JOIN pg_roles r ON r.oid = a.grantee
+CROSS JOIN LATERAL pg_redshift.grants(coalesce(c.relacl, acldefault('r', c.relowner))) g
 WHERE c.relkind IN ('r', 'v', 'm', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_redshift');
+CREATE VIEW pg_redshift.column_privileges AS
+SELECT pg_redshift.full_name(n.nspname) AS namespace_name, pg_redshift.full_name(c.relname) AS relation_name,
+       pg_redshift.full_name(a.attname) AS column_name, g.*
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL pg_redshift.grants(a.attacl) g
+WHERE a.attacl IS NOT NULL AND NOT a.attisdropped AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_redshift');
+CREATE VIEW pg_redshift.schema_privileges AS
+SELECT pg_redshift.full_name(n.nspname) AS namespace_name, g.*, g.identity_id = n.nspowner AS is_owner
+FROM pg_namespace n CROSS JOIN LATERAL pg_redshift.grants(coalesce(n.nspacl, acldefault('n', n.nspowner))) g;
+CREATE VIEW pg_catalog.svv_relation_privileges AS
+SELECT namespace_name, relation_name, privilege_type, identity_id, identity_name, identity_type, admin_option FROM pg_redshift.relation_privileges;
 CREATE VIEW pg_catalog.svv_schema_privileges AS
-SELECT pg_redshift.full_name(n.nspname) AS namespace_name, a.privilege_type::varchar, a.grantee AS identity_id,
-       coalesce(pg_redshift.full_name(r.rolname), 'public')::varchar AS identity_name,
-       CASE WHEN r.oid IS NULL THEN 'public' WHEN r.rolcanlogin THEN 'user' ELSE 'group' END::varchar AS identity_type,
-       a.is_grantable AS admin_option
-FROM pg_namespace n CROSS JOIN LATERAL aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a
-LEFT JOIN pg_roles r ON r.oid = a.grantee;
+SELECT namespace_name, privilege_type, identity_id, identity_name, identity_type, admin_option FROM pg_redshift.schema_privileges;
+
+-- User-defined functions. CREATE FUNCTION stores the names of the arguments as a comment.
+CREATE VIEW pg_redshift.functions AS
+SELECT current_database()::varchar AS database_name, pg_redshift.full_name(n.nspname) AS schema_name,
+       pg_redshift.full_name(p.proname) AS function_name, p.pronargs::integer AS number_of_arguments,
+       (SELECT coalesce(string_agg(pg_redshift.format_type(a.type, NULL), ', ' ORDER BY a.place), '')
+        FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY AS a (type, place))::varchar AS argument_list,
+       pg_redshift.format_type(p.prorettype, NULL)::varchar AS return_type, NULL::varchar AS remarks, p.oid AS function
+FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
+WHERE l.lanname = 'sql' AND p.prokind = 'f' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_redshift')
+  AND has_function_privilege(p.oid, 'EXECUTE');
+CREATE VIEW pg_redshift.parameters AS
+SELECT f.database_name, f.schema_name, f.function_name, a.name::varchar AS parameter_name, a.place::integer AS ordinal_position,
+       a.kind::varchar AS parameter_type, pg_redshift.format_type(a.type, NULL)::varchar AS data_type,
+       NULL::integer AS character_maximum_length, NULL::integer AS numeric_precision, NULL::integer AS numeric_scale, f.function
+FROM pg_redshift.functions f JOIN pg_proc p ON p.oid = f.function
+CROSS JOIN LATERAL (SELECT '' AS name, 0 AS place, 'RETURN' AS kind, p.prorettype AS type
+    UNION ALL SELECT coalesce(obj_description(p.oid, 'pg_proc')::json ->> (u.place - 1)::integer, ''), u.place, 'IN', u.type
+    FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY AS u (type, place)) a;
 
 CREATE VIEW pg_catalog.svv_mv_info AS
 SELECT current_database()::varchar AS database_name, pg_redshift.full_name(n.nspname) AS schema_name,
@@ -328,4 +358,5 @@ SELECT 'CREATE TABLE ' || quote_ident(schema_name) || '.' || quote_ident(table_n
         FROM pg_redshift.storage s WHERE s.relation = name::regclass), 'AUTO') || ';'
 FROM pg_redshift.all_columns WHERE relation = name::regclass GROUP BY schema_name, table_name $$;
 GRANT SELECT ON pg_redshift.all_columns, pg_redshift.all_tables, pg_redshift.keys, pg_redshift.storage, pg_redshift.stored,
-    pg_catalog.pg_table_def TO PUBLIC;
+    pg_redshift.relation_privileges, pg_redshift.column_privileges, pg_redshift.schema_privileges, pg_redshift.functions,
+    pg_redshift.parameters, pg_catalog.pg_table_def TO PUBLIC;

@@ -12,8 +12,9 @@ CREATE OR REPLACE VIEW pg_redshift.parsed_keys AS
 SELECT (4000000000 + k.number)::oid AS oid, k.relation, c.relnamespace, c.relname, p.parts[2] AS kind,
        regexp_replace(regexp_replace(k.definition, '^CONSTRAINT \S+ ', ''), '"([a-z_][a-z0-9_]*)"', '\1', 'g') AS definition, pg_redshift.numbers_of(k.relation, p.parts[3]) AS columns,
        to_regclass(p.parts[4])::oid AS other, pg_redshift.numbers_of(to_regclass(p.parts[4])::oid, p.parts[5]) AS other_columns,
+       -- PostgreSQL 8.0 names a key after its first column (redshift_connector 2.1.15, test_metadataAPI_keys.py).
        coalesce(pg_redshift.full_name(replace(p.parts[1], '"', '')::name), pg_redshift.full_name(c.relname) || CASE p.parts[2] WHEN 'PRIMARY KEY' THEN ''
-           ELSE '_' || replace(replace(pg_redshift.full_text(p.parts[3]), '"', ''), ', ', '_') END
+           ELSE '_' || split_part(replace(pg_redshift.full_text(p.parts[3]), '"', ''), ', ', 1) END
            || CASE p.parts[2] WHEN 'PRIMARY KEY' THEN '_pkey' WHEN 'UNIQUE' THEN '_key' ELSE '_fkey' END) AS name
 FROM pg_redshift.keys k JOIN pg_class c ON c.oid = k.relation
 CROSS JOIN LATERAL (SELECT regexp_match(k.definition,
@@ -64,7 +65,29 @@ SELECT current_database()::varchar AS constraint_catalog, pg_redshift.full_name(
 FROM pg_redshift.parsed_keys k JOIN pg_namespace n ON n.oid = k.relnamespace
 CROSS JOIN LATERAL unnest(k.columns) WITH ORDINALITY AS c (number, place)
 JOIN pg_attribute a ON a.attrelid = k.relation AND a.attnum = c.number;
-GRANT SELECT ON pg_redshift.parsed_keys, pg_redshift.pg_constraint, pg_redshift.pg_index, pg_redshift.pg_class_and_keys, pg_redshift.pg_attribute_and_keys,
+-- For SHOW CONSTRAINTS. Redshift's drivers read a null rule as NO ACTION, and a null deferrability as not deferrable.
+DROP VIEW IF EXISTS pg_redshift.primary_keys, pg_redshift.foreign_keys;
+CREATE VIEW pg_redshift.primary_keys AS
+SELECT u.table_catalog AS database_name, u.table_schema AS schema_name, u.table_name, u.constraint_name AS pk_name, u.column_name,
+       u.ordinal_position AS key_seq
+FROM pg_redshift.key_column_usage u JOIN pg_redshift.table_constraints t USING (table_schema, table_name, constraint_name)
+WHERE t.constraint_type = 'PRIMARY KEY';
+CREATE VIEW pg_redshift.foreign_keys AS
+SELECT current_database()::varchar AS pk_database_name, pg_redshift.full_name(pn.nspname) AS pk_schema_name,
+       pg_redshift.full_name(pc.relname) AS pk_table_name, pg_redshift.full_name(pa.attname) AS pk_column_name,
+       current_database()::varchar AS fk_database_name, pg_redshift.full_name(fn.nspname) AS fk_schema_name,
+       pg_redshift.full_name(k.relname) AS fk_table_name, pg_redshift.full_name(fa.attname) AS fk_column_name,
+       c.place::integer AS key_seq, k.name AS fk_name, p.name AS pk_name,
+       NULL::smallint AS update_rule, NULL::smallint AS delete_rule, NULL::smallint AS deferrability
+FROM pg_redshift.parsed_keys k JOIN pg_namespace fn ON fn.oid = k.relnamespace
+JOIN pg_class pc ON pc.oid = k.other JOIN pg_namespace pn ON pn.oid = pc.relnamespace
+LEFT JOIN LATERAL (SELECT p.name, p.columns FROM pg_redshift.parsed_keys p WHERE p.relation = k.other AND p.kind <> 'FOREIGN KEY'
+    AND coalesce(k.other_columns <@ p.columns, p.kind = 'PRIMARY KEY') ORDER BY p.kind LIMIT 1) p ON true
+CROSS JOIN LATERAL unnest(k.columns, coalesce(k.other_columns, p.columns)) WITH ORDINALITY AS c (number, other, place)
+JOIN pg_attribute fa ON fa.attrelid = k.relation AND fa.attnum = c.number
+JOIN pg_attribute pa ON pa.attrelid = k.other AND pa.attnum = c.other
+WHERE k.kind = 'FOREIGN KEY';
+GRANT SELECT ON pg_redshift.parsed_keys, pg_redshift.primary_keys, pg_redshift.foreign_keys, pg_redshift.pg_constraint, pg_redshift.pg_index, pg_redshift.pg_class_and_keys, pg_redshift.pg_attribute_and_keys,
     pg_redshift.table_constraints, pg_redshift.key_column_usage TO PUBLIC;
 
 -- Columns that PostgreSQL has removed.

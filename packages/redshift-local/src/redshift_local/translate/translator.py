@@ -40,7 +40,7 @@ logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
 _DIALECT = LocalRedshift()
 # Strings, quoted names, comments and dollar-quoted text.
 _QUOTED = r"""'[^'\\]*(?:(?:\\.|'')[^'\\]*)*'|"[^"]*"|--[^\n]*|/\*.*?\*/|\$([A-Za-z_]\w*|)\$.*?\$\1\$"""
-_PARAMETER = re.compile(rf"{_QUOTED}|\$(\d+)", re.DOTALL)
+_PARAMETER = re.compile(rf"{_QUOTED}|(?<!\w)\$(\d+)", re.DOTALL)  # a name can contain a dollar sign
 # The manual, "Names and identifiers" (r_names): "Subsequent characters can be … UTF-8 multibyte characters two to four
 # bytes long". So a no-break space belongs to a name; sqlglot takes it for a blank.
 _OTHER_BLANK = re.compile(rf"{_QUOTED}|(\w*[^\S\x00-\x7f]\w*)", re.DOTALL)
