@@ -212,6 +212,22 @@ def _login(call: Call, account: str) -> list[str]:
     return resources or ["*"]
 
 
+def _warehouse(call: Call, account: str) -> list[str]:
+    """Only ExecuteStatement has a resource: a workgroup's ARN contains its id, which its name does not tell."""
+    if workgroup := call.parameters.get("WorkgroupName"):
+        arn = f"arn:aws:redshift-serverless:{call.region}:{account}:workgroup/{workgroup}"
+        return [workgroup if workgroup.startswith("arn:") else arn]
+    if cluster := call.parameters.get("ClusterIdentifier"):
+        return [f"arn:aws:redshift:{call.region}:{account}:cluster:{cluster}"]
+    return ["*"]
+
+
+def _secret_of_statement(call: Call, account: str) -> list[Right]:
+    """The Data API reads the secret with the caller's permissions."""
+    read = Call("secretsmanager", "GetSecretValue", {"SecretId": call.parameters.get("SecretArn", "*")}, call.region)
+    return [right for alternatives in rights(read, account) for right in alternatives]
+
+
 def _further_user(call: Call, account: str) -> list[Right]:
     creates_user = call.parameters.get("AutoCreate", "").lower() == "true"
     return [Right("redshift:CreateClusterUser", _login(call, account)[0])] if creates_user else []
@@ -249,6 +265,7 @@ _RESOURCES: dict[str, Callable[[Call, str], list[str]]] = {
     "sqs": _queue,
     "airflow": _environment,
     "redshift": _login,
+    "redshift-data": _warehouse,
     "iam": _iam,
     "sns": _of("TopicArn"),
     "sts": _of("RoleArn"),
@@ -264,4 +281,5 @@ _FURTHER: dict[str, Callable[[Call, str], list[Right]]] = {
     "airflow:UpdateEnvironment": _files_of_environment,
     "sns:Publish": _encrypted_topic,
     "redshift:GetClusterCredentials": _further_user,
+    "redshift-data:ExecuteStatement": _secret_of_statement,
 }

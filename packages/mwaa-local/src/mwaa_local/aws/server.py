@@ -20,6 +20,7 @@ from werkzeug.wrappers import Request, Response
 from mwaa_local.aws import access, account_api
 from mwaa_local.aws.functions import Functions
 from mwaa_local.aws.mwaa_api import MwaaApi
+from mwaa_local.aws.redshift_data import RedshiftData
 from mwaa_local.settings import CREDENTIALS_PATH, HOST, REGION, Settings
 from mwaa_local.signals import uninterrupted
 
@@ -38,10 +39,11 @@ class _RequestHandler(MotoRequestHandler):
 class Application:
     """WSGI application in front of moto."""
 
-    def __init__(self, functions: Functions, mwaa: MwaaApi) -> None:
-        """`functions` answers Lambda's Invoke, and `mwaa` all calls of MWAA."""
+    def __init__(self, functions: Functions, mwaa: MwaaApi, redshift_data: RedshiftData) -> None:
+        """`functions` answers Lambda's Invoke, `mwaa` and `redshift_data` all calls of their services."""
         self._functions = functions
         self._mwaa = mwaa
+        self._redshift_data = redshift_data
         self._moto = DomainDispatcherApplication(create_backend_app)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -57,6 +59,8 @@ class Application:
                 answer = denied
             elif service == "airflow":
                 answer = self._mwaa.answer(request, region)
+            elif service == "redshift-data":
+                answer = self._redshift_data.answer(request, region)
             else:
                 answer = account_api.answer(request, service, region) or self._functions.answer(request, region)
         except Exception:  # noqa: BLE001 - the caller gets an error of AWS, the log the traceback
@@ -90,7 +94,7 @@ def serve(settings: Settings, parent: int | None) -> None:
         server = make_server(
             HOST,
             settings.aws_port,
-            Application(functions, MwaaApi(settings)),
+            Application(functions, MwaaApi(settings), RedshiftData(settings)),
             threaded=True,
             request_handler=_RequestHandler,
         )

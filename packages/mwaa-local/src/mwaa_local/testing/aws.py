@@ -46,11 +46,12 @@ class Aws:
 
 
 @contextmanager
-def running_aws(state: Path, airflow_port: int = 1) -> Iterator[Aws]:
+def running_aws(state: Path, airflow_port: int = 1, warehouse_port: int = 2) -> Iterator[Aws]:
     """Start a stand-in on a free port with its files under `state`, and stop it at the end."""
     port = free_port()
-    settings = Settings(state=state, warehouse_port=1, aws_port=port, airflow_port=airflow_port)
-    ports = {"LOCAL_AWS_PORT": str(port), "LOCAL_AIRFLOW_PORT": str(airflow_port)}
+    settings = Settings(state=state, warehouse_port=warehouse_port, aws_port=port, airflow_port=airflow_port)
+    numbers = {"LOCAL_AWS_PORT": port, "LOCAL_AIRFLOW_PORT": airflow_port, "LOCAL_WAREHOUSE_PORT": warehouse_port}
+    ports = {name: str(number) for name, number in numbers.items()}
     with open(state / "aws.log", "ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "mwaa_local", "aws", "--with-parent"],
