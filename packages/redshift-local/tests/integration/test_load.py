@@ -132,6 +132,27 @@ def test_load_errors_name_file_line_column_and_reason(run, put):
     assert errors == [["2", "a", "x", "1207", "Invalid digit, Value 'x', Pos 0, Type: Integer"]]
 
 
+def test_load_error_detail_has_the_columns_of_redshift(warehouse, run, put):
+    with pytest.raises(redshift_connector.Error):
+        run(f"copy loaded (a, b) from '{put('1,a', 'x,b')}' iam_role default csv")
+    with warehouse.connect() as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "select * from sys_load_error_detail where file_name like '%test_load_error_detail%'"
+            " and table_id = 'loaded'::regclass::oid::int"
+        )
+        (row,) = cursor.fetchall()
+        error = {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
+    # https://docs.aws.amazon.com/redshift/latest/dg/SYS_LOAD_ERROR_DETAIL.html
+    assert list(error) == [
+        *("user_id", "query_id", "transaction_id", "session_id", "database_name", "table_id", "start_time"),
+        *("file_name", "line_number", "column_name", "column_type", "column_length", "position"),
+        *("error_code", "error_message"),
+    ]
+    assert error["file_name"].rstrip().endswith("/1")
+    assert (error["line_number"], error["column_name"].rstrip(), error["error_code"]) == (1, "a", 1207)
+    assert error["error_message"].rstrip() == "Invalid digit, Value 'x', Pos 0, Type: Integer"
+
+
 def test_maxerror_skips_bad_rows(run, put):
     where = put("1,a", "x,b\n3,toolong\n4,d")
     run(f"copy loaded (a, b) from '{where}' iam_role default csv maxerror 2")

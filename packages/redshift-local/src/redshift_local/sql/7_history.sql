@@ -46,12 +46,13 @@ SELECT user_id AS userid, query_id AS query, query_id AS xid, session_id AS pid,
        start_time AT TIME ZONE 'UTC' AS starttime, end_time AT TIME ZONE 'UTC' AS endtime, elapsed,
        (error_code = '57014')::integer AS aborted, query_label::char(30) AS label, left(query_text, 60)::char(60) AS substring
 FROM pg_redshift.seen_queries;
+-- It has no values of fields, unlike stl_load_errors. https://docs.aws.amazon.com/redshift/latest/dg/SYS_LOAD_ERROR_DETAIL.html
 CREATE VIEW pg_catalog.sys_load_error_detail AS
 SELECT r.oid::integer AS user_id, e.query_id, e.query_id AS transaction_id, e.session_id,
-       current_database()::varchar AS database_name, e.start_time AT TIME ZONE 'UTC' AS start_time,
-       pg_redshift.full_text(e.table_name)::varchar AS table_name, e.file_name::varchar(256), e.line_number, pg_redshift.long_name(e.column_name)::varchar(127) AS column_name,
-       e.type::varchar AS column_type, e.length::varchar(10) AS column_length, 0 AS position, e.error_code,
-       e.error_message::varchar(512)
+       current_database()::char(64) AS database_name, to_regclass(e.table_name)::oid::integer AS table_id,
+       e.start_time AT TIME ZONE 'UTC' AS start_time, e.file_name::char(256), e.line_number,
+       pg_redshift.long_name(e.column_name)::char(127) AS column_name, e.type::char(10) AS column_type,
+       e.length::char(10) AS column_length, 0 AS position, e.error_code, e.error_message::char(512)
 FROM pg_redshift.load_errors e LEFT JOIN pg_roles r ON r.rolname = e.user_name
 WHERE pg_redshift.is_admin() OR e.user_name = current_user;
 CREATE VIEW pg_catalog.stl_load_errors AS
