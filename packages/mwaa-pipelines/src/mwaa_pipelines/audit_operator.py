@@ -8,6 +8,7 @@ from typing import Any
 from cosmos.operators.local import DbtBuildLocalOperator
 
 from mwaa_pipelines.node_task import NodeTask
+from mwaa_pipelines.sql import quote_identifier
 
 # The task's XCom: the release that built the audit table and its views, and when.
 BUILT_KEY = "audit_built"
@@ -53,26 +54,11 @@ class AuditOperator(NodeTask, DbtBuildLocalOperator):
         import redshift_connector
 
         mapping = self.profile_config.profile_mapping
-        extra = mapping.conn.extra_dejson
-        if extra.get("iam"):
+        if mapping.conn.extra_dejson.get("iam"):
             return False
-        sslmode = extra.get("sslmode")
-        table = ".".join(f'"{name.replace('"', '""')}"' for name in (mapping.profile_args["schema"], "audit_table"))
+        table = f"{quote_identifier(mapping.profile_args['schema'])}.{quote_identifier('audit_table')}"
         try:
-            with (
-                redshift_connector.connect(
-                    host=mapping.conn.host,
-                    port=mapping.conn.port or 5439,
-                    database=mapping.profile_args["dbname"],
-                    user=mapping.conn.login,
-                    password=mapping.conn.password,
-                    # As dbt-redshift does it: redshift_connector has no other modes.
-                    ssl=sslmode != "disable",
-                    sslmode="verify-full" if sslmode == "verify-full" else "verify-ca",
-                    timeout=30,
-                ) as connection,
-                connection.cursor() as cursor,
-            ):
+            with mapping.connect() as connection, connection.cursor() as cursor:
                 cursor.execute(f"select 1 from {table} limit 0")  # noqa: S608 - quoted above
         except (redshift_connector.Error, OSError) as error:
             log.warning("The audit table cannot be queried, so dbt runs and reports why: %s", error)
