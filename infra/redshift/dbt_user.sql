@@ -2,9 +2,9 @@
 -- Run it as a superuser, with autocommit. Running it again changes only the password.
 --
 --   python -m mwaa_release warehouse-user            runs all files, with the password from Secrets Manager
---   psql -v dbt_user=… -v dbt_password=… -v readers=… -v target_schema=… -v database=… -f dbt_user.sql
+--   psql -v dbt_user=… -v dbt_password=… -v readers=… -v consumers=… -v target_schema=… -v database=… -f dbt_user.sql
 --
--- Redshift has no "if not exists" for groups and users, so ignore "already exists" (SQLSTATE 42710) from the two create
+-- Redshift has no "if not exists" for groups and users, so ignore "already exists" (SQLSTATE 42710) from these create
 -- statements. dbt_password is 'sha256|<digest of password and salt>|<salt>': the clear text is neither sent nor logged.
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_USER.html
 
@@ -20,6 +20,11 @@ create schema if not exists :"target_schema" authorization :"dbt_user";
 
 -- An existing schema keeps its owner in the statement above. dbt drops and renames tables, which needs the owner.
 alter schema :"target_schema" owner to :"dbt_user";
+
+-- Users of other pipelines that read the public models of this one. dbt grants each public model to the group.
+create group :"consumers";
+
+grant usage on schema :"target_schema" to group :"consumers";
 
 -- dbt's incremental models and snapshots stage rows in temporary tables. dbt never needs to create a schema.
 grant temporary on database :"database" to group :"readers";

@@ -241,10 +241,12 @@ class Stack:
         ):
             for pipeline in others:
                 sources, built = (names - {pipeline.target_schema} for names in self._schemas[pipeline.project_name])
+                public = sorted(sources & {other.target_schema for other in all_pipelines()})
                 user = seed.database_user(pipeline)
                 owner = quote_identifier(user)
-                readable = sorted(sources - built) or ["landing"]
-                apply_grants(connection, user, passwords.dbt_user, readable, pipeline.target_schema)
+                readable = sorted(sources - built - set(public)) or ["landing"]
+                login = (user, passwords.dbt_user)
+                apply_grants(connection, *login, readable, pipeline.target_schema, public_schemas=public)
                 connection.autocommit = True
                 for schema in sorted(built):
                     rows(connection, f"create schema if not exists {quote_identifier(schema)} authorization {owner}")

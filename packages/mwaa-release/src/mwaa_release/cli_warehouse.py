@@ -39,6 +39,7 @@ def _warehouse() -> Iterator[redshift_connector.Connection]:
 
 
 _SOURCES = ["landing"]
+_NONE: list[str] = []
 
 
 def warehouse_user(
@@ -57,6 +58,10 @@ def warehouse_user(
         str | None,
         typer.Option(help="Schema to build in. The user becomes its owner. Default: the pipeline's target_schema."),
     ] = None,
+    public_schema: Annotated[
+        list[str],
+        typer.Option(help="Schema of another pipeline, to read its public models; repeatable."),
+    ] = _NONE,
     loading_user: Annotated[
         str | None, typer.Option(help="User that creates tables in the source schemas; default: the connected user.")
     ] = None,
@@ -79,10 +84,12 @@ def warehouse_user(
             password,
             source_schema,
             target_schema,
+            public_schemas=public_schema,
             loading_user=loading_user,
             close_public=not keep_public_schema,
         )
-    typer.echo(f"{user}: reads {', '.join(source_schema)}, builds in {target_schema}")
+    public = [f"the public models of {schema}" for schema in public_schema]
+    typer.echo(f"{user}: reads {', '.join([*source_schema, *public])}, builds in {target_schema}")
 
 
 def sample_data(

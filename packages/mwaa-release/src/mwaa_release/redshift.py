@@ -6,6 +6,7 @@ Variables are written `:'name'` (a string), `:"name"` (an identifier) or `:name`
 import hashlib
 import re
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,11 @@ def password_hash(password: str, salt: str | None = None) -> str:
     return f"sha256|{hashlib.sha256((password + salt).encode()).hexdigest()}|{salt}"
 
 
+def consumers(schema: str) -> str:
+    """Return the group that can read the public models of a schema."""
+    return f"{schema}_consumers"
+
+
 def _value(connection: redshift_connector.Connection, query: str) -> Any:
     with connection.cursor() as cursor:
         cursor.execute(query)
@@ -129,13 +135,15 @@ def apply_grants(
     target_schema: str = "analytics",
     *,
     readers: str | None = None,
+    public_schemas: Sequence[str] = (),
     loading_user: str | None = None,
     close_public: bool = True,
 ) -> None:
     """Create or update the database user of a pipeline. A second call changes only the password.
 
-    The user can read the tables of the source schemas, including tables that `loading_user` creates later. It owns
-    `target_schema`, can create temporary tables, and can do nothing else. Missing schemas are created.
+    The user can read the tables of the source schemas, including tables that `loading_user` creates later, and the
+    public models of other pipelines. It owns `target_schema`, can create temporary tables, and can do nothing else.
+    Missing schemas are created.
 
     Args:
         connection: a superuser's connection to the database in which the pipeline builds. Autocommit is on meanwhile.
@@ -144,6 +152,7 @@ def apply_grants(
         source_schema: schemas to read.
         target_schema: schema to build in; the user becomes its owner.
         readers: group that holds the grants; default `<dbt_user>_readers`.
+        public_schemas: schemas of other pipelines. The user can read their public models.
         loading_user: user that creates the tables in the source schemas; default: the connection's user.
         close_public: revoke `create` on schema public from all users of the database.
 
@@ -167,6 +176,7 @@ def apply_grants(
             "dbt_user": dbt_user,
             "dbt_password": password_hash(dbt_password),
             "readers": readers or f"{dbt_user}_readers",
+            "consumers": consumers(target_schema),
             "target_schema": target_schema,
             "database": _value(connection, "select current_database()"),
             "loading_user": loading_user or _value(connection, "select current_user"),
@@ -174,6 +184,8 @@ def apply_grants(
         run_file(connection, INFRASTRUCTURE / "dbt_user.sql", values)
         for schema in sources:
             run_file(connection, INFRASTRUCTURE / "source_schema.sql", {**values, "source_schema": schema})
+        for schema in public_schemas:
+            run_file(connection, INFRASTRUCTURE / "consumer.sql", {**values, "consumers": consumers(schema)})
         if close_public:
             run_file(connection, INFRASTRUCTURE / "public_schema.sql", values)
     finally:

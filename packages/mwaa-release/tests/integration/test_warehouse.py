@@ -8,7 +8,7 @@ import redshift_connector
 
 from mwaa_release import sample_data
 from mwaa_release.errors import DeployError, SetupError
-from mwaa_release.redshift import apply_grants, error_code
+from mwaa_release.redshift import apply_grants, consumers, error_code
 from mwaa_release.sample_data import load_sample, upload_sample
 
 ROWS = {"airlines": 16, "airports": 1458, "planes": 3322, "weather": 26115, "flights": 336776}
@@ -92,6 +92,30 @@ def test_database_user_can_read_sources_and_build_in_its_schema(pipeline):
     run(user, f"create temporary table staged as select a from {pipeline.target}.built")
     run(user, f"alter table {pipeline.target}.built rename to renamed")
     run(user, f"drop table {pipeline.target}.renamed")
+
+
+def test_consumer_reads_public_models_and_nothing_else_of_the_schema(pipeline, warehouse, admin):
+    pipeline.grant()
+    consumer = Pipeline(warehouse, admin)
+    consumer.grant(public_schemas=[pipeline.target])
+    builder = pipeline.connect()
+    for name in ("public_mart", "private_mart"):
+        run(builder, f"create table {pipeline.target}.{name} as select 1 as a")
+    # As dbt grants a public model.
+    run(builder, f"grant select on {pipeline.target}.public_mart to group {consumers(pipeline.target)}")
+    user = consumer.connect()
+    assert run(user, f"select a from {pipeline.target}.public_mart") == ([1],)
+    for statement in (
+        f"select a from {pipeline.target}.private_mart",
+        f"delete from {pipeline.target}.public_mart",
+        f"create table {pipeline.target}.own (a integer)",
+    ):
+        with pytest.raises(redshift_connector.Error, match="permission denied"):
+            run(user, statement)
+    # The builder reads nothing of the consumer.
+    run(user, f"create table {consumer.target}.mart as select 1 as a")
+    with pytest.raises(redshift_connector.Error, match="permission denied"):
+        run(builder, f"select a from {consumer.target}.mart")
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ VALUES = {
     "dbt_user": "dbt_user",
     "dbt_password": password_hash("Abcdefg1"),
     "readers": "dbt_user_readers",
+    "consumers": "analytics_consumers",
     "target_schema": "analytics",
     "source_schema": "landing",
     "loading_user": "awsuser",
