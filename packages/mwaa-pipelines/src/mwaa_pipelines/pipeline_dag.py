@@ -234,9 +234,12 @@ class PipelineDag:
     def dbt_check(self) -> Any:
         """Create the task that fails if anything before it failed, naming what failed.
 
-        It is a branch, so that a run without failures skips the alert without using a worker slot for it.
+        It is a branch, so that a run without failures skips the alert without using a worker slot for it. It updates
+        the assets of public models, because Airflow ignores the outlets of tasks that end in the triggerer, as the
+        sensors do.
         """
-        return task.branch(check_dbt, task_id=CHECK_TASK, trigger_rule="all_done", retries=0)(
+        outlets = [Asset(name) for name in self.selection.public_models]
+        return task.branch(check_dbt, task_id=CHECK_TASK, trigger_rule="all_done", retries=0, outlets=outlets)(
             release_id=self.release.release_id,
             alerts=bool(self.settings.sns_lambda_function_name),
             warnings=self.settings.warnings,

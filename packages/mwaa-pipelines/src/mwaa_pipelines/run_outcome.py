@@ -11,6 +11,7 @@ from mwaa_pipelines.compatibility import AirflowFailException
 from mwaa_pipelines.lost_worker import store_lost_results
 from mwaa_pipelines.results import ERROR_KEY, LAST_WORDS_KEY, RESULTS_KEY
 from mwaa_pipelines.run_history import update_history
+from mwaa_pipelines.selection import model_asset
 from mwaa_pipelines.task_ids import ALERT_TASK, AUDIT_GROUP, SUCCESS_TASK
 
 FAILED = {"error", "fail", "runtime error", "partial success"}
@@ -31,7 +32,8 @@ log = logging.getLogger(__name__)
 def check_dbt(release_id: str, alerts: bool, warnings: str) -> list[str]:
     """Raise if any task before this one failed, naming what failed. Push the alert's payload as XCom `alert` first.
 
-    The latest result of a node counts, so a node that succeeded on a retry is not a failure.
+    The latest result of a node counts, so a node that succeeded on a retry is not a failure. When the task succeeds,
+    Airflow updates the assets of the public models that this run built.
 
     Args:
         release_id: the release that ran.
@@ -55,7 +57,10 @@ def check_dbt(release_id: str, alerts: bool, warnings: str) -> list[str]:
             "To get one, list the package audit_trail in the project's packages.yml."
         )
     store_lost_results(context, release_id, tasks, states)
-    failed, warned = nodes_to_report(ti, tasks, states)
+    failed, warned, built = nodes_to_report(ti, tasks, states)
+    # The task's outlets are all public models of the pipeline. The parameter `select` can leave some out of a run.
+    updated = {model_asset(node) for node in built}
+    context["task"].outlets = [asset for asset in context["task"].outlets if asset.name in updated]
     alert = Alert(
         dag_name=ti.dag_id,
         run_id=dag_run.run_id,
@@ -90,8 +95,10 @@ def _lines(nodes: list[dict[str, Any]]) -> list[str]:
     return lines[:ALERT_NODES] + more
 
 
-def nodes_to_report(ti: Any, tasks: dict[str, Any], states: dict[str, str]) -> tuple[list[dict[str, Any]], ...]:
-    """Return the failures and the warnings, as entries of the alert.
+def nodes_to_report(
+    ti: Any, tasks: dict[str, Any], states: dict[str, str]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], set[str]]:
+    """Return the failures and the warnings, as entries of the alert, and the ids of the nodes that were built.
 
     Failures are failed nodes, nodes that dbt skipped because of them, and tasks that failed without a failed node.
 
@@ -144,7 +151,8 @@ def nodes_to_report(ti: Any, tasks: dict[str, Any], states: dict[str, str]) -> t
     # Skipped tests of a skipped node add no information.
     missing = [result for result in skipped if result["unique_id"].startswith(_BUILT)]
     warned = [result for result in latest if result["status"] in WARNED]
-    return _entries(failed + (missing or skipped)), _entries(warned)
+    built = {result["unique_id"] for result in latest if result["status"] == "success"}
+    return _entries(failed + (missing or skipped)), _entries(warned), built
 
 
 def _table(results: list[dict[str, Any]]) -> str:

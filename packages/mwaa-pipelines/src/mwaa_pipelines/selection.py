@@ -26,12 +26,16 @@ EVERYTHING_FILE = f"{_FOLDER}/everything.json"
 
 @dataclass(frozen=True)
 class Selection:
-    """The manifest of a pipeline's nodes, and the arguments with which dbt builds the same nodes."""
+    """The manifest of a pipeline's nodes, and the arguments with which dbt builds the same nodes.
+
+    Each of the public models is an asset with the model's name, such as shop.orders.
+    """
 
     manifest_path: Path
     select: tuple[str, ...]
     exclude: tuple[str, ...]
     selector: str | None
+    public_models: tuple[str, ...]
 
 
 def pipeline_file(pipeline: Pipeline) -> str:
@@ -65,8 +69,21 @@ def find_selection(release: Release, pipeline: Pipeline) -> Selection:
             "of this pipeline. dbt resolves its selectors when a release is built: python -m mwaa_release build, then "
             "apply"
         )
-    arguments = json.loads(path.read_text(encoding="utf-8"))["selection"]
-    return Selection(path, tuple(arguments["select"]), tuple(arguments["exclude"]), arguments["selector"])
+    content = json.loads(path.read_text(encoding="utf-8"))
+    arguments = content["selection"]
+    return Selection(
+        path,
+        tuple(arguments["select"]),
+        tuple(arguments["exclude"]),
+        arguments["selector"],
+        # Earlier releases have none.
+        tuple(content.get("public_models", ())),
+    )
+
+
+def model_asset(unique_id: str) -> str:
+    """Return the name of a model's asset: project and model, such as shop.orders."""
+    return unique_id.removeprefix("model.")
 
 
 def exact_selector(node: Any) -> str:

@@ -99,7 +99,8 @@ class Pipeline(BaseModel):
     schedule: Schedule = Field(
         None,
         description="Cron expression; or a list of assets, which starts a run when all are updated; or null. An asset "
-        "is the name of a pipeline, or external:NAME for an asset of other DAGs.",
+        "is the name of a pipeline; or a public model, such as shop.orders; or external:NAME for an "
+        "asset of other DAGs.",
     )
     timezone: Annotated[str, AfterValidator(_timezone)] = Field(
         "UTC", description="Time zone of schedule and start_date."

@@ -264,6 +264,40 @@ def test_asset_that_nothing_updates_is_rejected(tmp_path: Path) -> None:
     ]
 
 
+def test_pipeline_can_wait_for_a_public_model(tmp_path: Path) -> None:
+    waits = {"two": "schedule: [flights.daily_performance]"}
+    _, two = load(tmp_path, entries("one", "two", **waits))
+    assert two.assets == ("flights.daily_performance",)
+
+
+def test_model_that_is_not_public_is_a_problem_and_the_pipeline_waits(tmp_path: Path) -> None:
+    waits = {"two": "schedule: [flights.daily_performanse, flights.departures]"}
+    messages = problems(tmp_path, entries("one", "two", **waits), good=("one", "two"))
+    advice = "is not a public model that a pipeline of the dbt project 'flights' builds. Set `access: public` in the "
+    assert messages == [
+        f"pipeline two: schedule: 'flights.daily_performanse' {advice}config of the model. "
+        "Did you mean 'flights.daily_performance'?",
+        f"pipeline two: schedule: 'flights.departures' {advice}config of the model",
+    ]
+
+
+def test_unknown_project_of_a_model_is_rejected(tmp_path: Path) -> None:
+    text = entries("one", "two", two="schedule: [flight.daily_performance]")
+    (message,) = problems(tmp_path, text, good=("one",))
+    assert message.endswith("write external:flight.daily_performance. Did you mean 'flights'?")
+
+
+def test_cycle_through_a_public_model_is_rejected(tmp_path: Path) -> None:
+    waits = {"one": "schedule: [trains.delays]", "two": "schedule: [one]"}
+    text = entries("one", "two", **waits)
+    text = "project_name: trains".join(text.rsplit("project_name: flights", 1))
+    messages = problems(tmp_path, text)
+    assert messages == [
+        "pipeline one: schedule: the assets form a cycle: one waits for two waits for one",
+        "pipeline two: schedule: the assets form a cycle: two waits for one waits for two",
+    ]
+
+
 def test_invalid_pipeline_can_be_waited_for(tmp_path: Path) -> None:
     text = entries("one", "two", one="threads: 0", two="schedule: [one]")
     assert len(problems(tmp_path, text, good=("two",))) == 1

@@ -25,6 +25,7 @@ class Reports:
 
     def __init__(self, dag: Any) -> None:
         self.dag, self.ti = dag, TaskInstance()
+        self.check_task = SimpleNamespace(outlets=list(dag.get_task("dbt_check").outlets))
         self.tasks = {task.task_id: task for task in dag.tasks if "." in task.task_id}
         self.ti.states = dict.fromkeys(self.tasks, "success")
         self._invocations = 0
@@ -48,7 +49,7 @@ class Reports:
             self.ti.xcoms[task_id, ERROR_KEY] = {"message": message, "try_number": try_number}
 
     def failures(self) -> list[tuple[str, str, str, int]]:
-        nodes, _ = nodes_to_report(self.ti, self.tasks, self.ti.states)
+        nodes, *_ = nodes_to_report(self.ti, self.tasks, self.ti.states)
         return [(node["unique_id"], node["status"], node["message"], node["try_number"]) for node in nodes]
 
 
@@ -150,7 +151,7 @@ def test_failed_audit_task_is_reported_without_downstream_tasks(reports: Reports
 
 def check(reports: Reports, *, alerts: bool = True, warnings: str = "ignore") -> list[str]:
     dag_run = SimpleNamespace(run_id="run", logical_date=None, run_after=datetime(2026, 1, 1, tzinfo=UTC))
-    context: Any = {"ti": reports.ti, "dag_run": dag_run, "dag": reports.dag}
+    context: Any = {"ti": reports.ti, "dag_run": dag_run, "dag": reports.dag, "task": reports.check_task}
     with set_current_context(context):
         return check_dbt("20260101T000000Z-aaaaaaa", alerts, warnings)
 
@@ -176,6 +177,18 @@ def test_successful_run_sends_no_alert(reports: Reports) -> None:
     reports.dbt(PRODUCER, {DEPARTURES: "success"})
     assert check(reports) == [SUCCESS_TASK]
     assert ("dbt_check", "alert") not in reports.ti.xcoms
+
+
+def test_run_updates_the_asset_of_a_public_model_only_if_it_built_the_model(reports: Reports) -> None:
+    reports.dbt(PRODUCER, {DEPARTURES: "success"})
+    outlets = reports.check_task.outlets
+    assert [asset.name for asset in outlets] == ["flights.daily_performance"]
+    check(reports)
+    assert reports.check_task.outlets == []
+    reports.check_task.outlets = outlets
+    reports.dbt(PRODUCER, {DEPARTURES: "success", "model.flights.daily_performance": "success"})
+    check(reports)
+    assert reports.check_task.outlets == outlets
 
 
 def test_missing_audit_trail_is_logged_once(reports: Reports, caplog: pytest.LogCaptureFixture) -> None:

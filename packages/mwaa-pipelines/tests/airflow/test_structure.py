@@ -54,6 +54,12 @@ def test_failed_run_stays_failed_even_if_the_alert_succeeds(dag: Any) -> None:
     assert (check.trigger_rule, check.retries) == ("all_done", 0)
 
 
+def test_only_dbt_check_updates_the_assets_of_public_models(dag: Any) -> None:
+    # Airflow ignores the outlets of sensors, which end in the triggerer. https://github.com/apache/airflow/issues/49347
+    outlets = {task.task_id: [asset.name for asset in task.outlets] for task in dag.tasks if task.outlets}
+    assert outlets == {"dbt_check": ["flights.daily_performance"], "pipeline_succeeded": [dag.dag_id]}
+
+
 def test_tasks_in_groups_use_the_default_trigger_rule(dag: Any) -> None:
     rules = {task.task_id: task.trigger_rule for task in dag.tasks if "." in task.task_id}
     # Cosmos adds this task after the producer.

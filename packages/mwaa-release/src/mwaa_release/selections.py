@@ -2,11 +2,18 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mwaa_pipelines.selection import AUDIT_FILE, AUDIT_SELECTOR, EVERYTHING_FILE, dbt_selection, pipeline_file
+from mwaa_pipelines.selection import (
+    AUDIT_FILE,
+    AUDIT_SELECTOR,
+    EVERYTHING_FILE,
+    dbt_selection,
+    model_asset,
+    pipeline_file,
+)
 from mwaa_pipelines.settings import Pipeline, did_you_mean
 from mwaa_release.errors import BuildError
 from mwaa_release.manifest import to_json
@@ -61,9 +68,20 @@ def write_selections(
     nodes = _with_tasks(listings)
     written = {AUDIT_FILE: None, EVERYTHING_FILE: None} | {pipeline_file(entry): entry for entry in pipelines}
     for file, pipeline in written.items():
-        content = _reduced(manifest, nodes[file]) | {"selection": dbt_selection(pipeline)}
+        content = _reduced(manifest, nodes[file])
+        content |= {"selection": dbt_selection(pipeline), "public_models": public_models(manifest, nodes[file])}
         (release / file).parent.mkdir(parents=True, exist_ok=True)
         (release / file).write_bytes(to_json(content))
+
+
+def public_models(manifest: Mapping[str, Any], nodes: Iterable[str]) -> list[str]:
+    """Return the assets of those nodes that are public models of the project itself, not of its packages."""
+    project = manifest["metadata"]["project_name"]
+    return [
+        model_asset(node)
+        for node in nodes
+        if node.startswith(f"model.{project}.") and manifest["nodes"][node].get("access") == "public"
+    ]
 
 
 def find_problems(

@@ -73,6 +73,15 @@ def test_each_environment_has_its_selection(tmp_path: Path, monkeypatch: pytest.
         assert list(json.loads((tmp_path / file).read_text())["nodes"]) == [node_id]
 
 
+def test_public_models_of_the_project_itself_are_assets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("model.shop.orders", "model.lib.orders", "model.shop.stg_items"):
+        monkeypatch.setitem(MANIFEST["nodes"][name], "access", "protected" if "stg" in name else "public")
+    assert written(tmp_path, pipeline(), "model.shop.orders", "model.shop.stg_items")["public_models"] == [
+        "shop.orders"
+    ]
+    assert written(tmp_path, pipeline(), "model.lib.orders", "model.shop.stg_items")["public_models"] == []
+
+
 def test_dbt_lists_what_the_dbt_process_builds() -> None:
     assert list_arguments([pipeline(select=["a+", "b"], exclude=["c"])])[FILE] == [
         *("--select", "a+", "b", "--exclude", "tag:audit", "tag:audit_view", "c")
