@@ -21,6 +21,7 @@ from mwaa_release.manifest import (
     to_json,
 )
 from mwaa_release.pipelines import dbt_environment, pipelines_by_project
+from mwaa_release.products import ParsedProject, find_product_problems
 from mwaa_release.progress import Progress, no_progress
 from mwaa_release.release import (
     DAGS,
@@ -85,8 +86,8 @@ def build(
         wheels: also download the packages that MWAA's containers install.
 
     Raises:
-        BuildError: a dbt project does not parse; the message is dbt's. Or pipelines.yml has a mistake, or a wheel
-            cannot be downloaded.
+        BuildError: a dbt project does not parse; the message is dbt's. Or pipelines.yml has a mistake, a project reads
+            a private model of another one, or a wheel cannot be downloaded.
         SetupError: a file or package is missing.
     """
     projects = [path.resolve() for path in (project_dirs or find_projects(repository))]
@@ -121,6 +122,7 @@ def build(
         if wheels:
             progress("downloading wheels", 0, len(named))
             download_wheels(partial / "startup.sh", partial / "requirements.txt", partial / WHEELS)
+        parsed = []
         for number, (name, project) in enumerate(named.items()):
             progress(f"dbt parse: {name}", number, len(named))
             folder = partial / PROJECTS / name / release_id
@@ -131,6 +133,7 @@ def build(
             )
             (folder / MANIFEST_FILE).write_bytes(to_json(manifest))
             write_selections(folder, pipelines[name], manifest, listings, repository / PIPELINES_FILE)
+            parsed.append(ParsedProject(manifest, pipelines[name], listings))
             release = Release(
                 release_id=release_id,
                 project_name=name,
@@ -140,6 +143,8 @@ def build(
                 files=list_files(folder),
             )
             (folder / RELEASE_FILE).write_bytes(release.to_json())
+        if problems := find_product_problems(parsed, repository / PIPELINES_FILE):
+            raise BuildError("\n".join(problems))
         shutil.rmtree(output, ignore_errors=True)
         partial.rename(output)
     finally:

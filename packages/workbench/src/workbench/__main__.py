@@ -102,16 +102,17 @@ def scan() -> None:
 def slim_ci(
     base: Annotated[str, typer.Option(help="Commit that the change starts from.")] = "origin/main",
 ) -> None:
-    """Show the release plan of a change, and build its models with their children."""
+    """Show the release plan of a change, check public contracts, and build its models with their children."""
     with checkout_settings() as settings:
         from mwaa_release.errors import DeployError
-        from workbench.slim_ci import DbtFailedError, check
+        from workbench.slim_ci import BrokenContractError, DbtFailedError, check
 
         try:
             check(settings, base)
-        except (DbtFailedError, DeployError, SetupError) as error:
+        except (BrokenContractError, DbtFailedError, DeployError, SetupError) as error:
             errors.print(f"Error: {error}", markup=False, soft_wrap=True)
-            code = RUN_FAILED if isinstance(error, DbtFailedError) else getattr(error, "exit_code", SETUP_FAILED)
+            failed = isinstance(error, BrokenContractError | DbtFailedError)
+            code = RUN_FAILED if failed else getattr(error, "exit_code", SETUP_FAILED)
             raise typer.Exit(code) from None
 
 

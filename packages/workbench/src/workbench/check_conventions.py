@@ -1,10 +1,12 @@
-"""Check a dbt project's conventions without a warehouse: `python -m workbench conventions`.
+"""Check the conventions of the dbt projects without a warehouse: `python -m workbench conventions`.
 
-dbt parses the project and treats warnings as errors, then dbt-score applies the rules of `conventions.py`.
+dbt parses a project and treats warnings as errors, then dbt-score applies the rules of `conventions.py`. Projects that
+`make bring` added have conventions of their own. dbt only parses them, because pipelines and other projects read them.
 """
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,16 @@ from dbt_score.models import Evaluable, ManifestLoader
 from dbt_score.rule_registry import RuleRegistry
 from dbt_score.scoring import Score, Scorer
 
-from mwaa_local.settings import REPOSITORY, Settings
+from mwaa_local.settings import Settings
 from mwaa_release.build import find_projects
 from mwaa_release.errors import DeployError
 from mwaa_release.list_nodes import list_nodes
 from mwaa_release.manifest import install_packages, project_name
-from mwaa_release.pipelines import PIPELINES, pipelines_by_project, project_environment
+from mwaa_release.pipelines import PIPELINES, dbt_environment, pipelines_by_project, project_environment
+from mwaa_release.products import ParsedProject, find_product_problems
 from mwaa_release.run_dbt import Listing
 from mwaa_release.selections import find_problems, list_arguments
+from workbench.lint import has_conventions
 
 RULES = "workbench.conventions"
 # dbt_project.yml can configure a folder that has no model yet.
@@ -59,8 +63,8 @@ def parse(project: Path, target: Path) -> Path | None:
     return target / "manifest.json" if _parse(project, target) else None
 
 
-def _parse(project: Path, target: Path) -> Any:
-    flags = ["--quiet", "--no-version-check", f"--warn-error-options={_WARNINGS}"]
+def _parse(project: Path, target: Path, has_conventions: bool = True) -> Any:
+    flags = ["--quiet", "--no-version-check", *([f"--warn-error-options={_WARNINGS}"] if has_conventions else [])]
     return dbtRunner().invoke([*flags, "parse", *_options(project, target)]).result
 
 
@@ -89,39 +93,54 @@ def problems(manifest: Path) -> list[str]:
 
 
 def check(settings: Settings) -> int:
-    """Print each broken convention of the project, and return how many there are.
+    """Print each broken convention and each problem of a pipeline, and return how many there are.
 
     A project that dbt cannot parse counts as one. dbt prints the reason.
     """
-    project = REPOSITORY / "dbt_project"
-    install_packages(project)
-    target = settings.state / "lint"
-    os.environ.update(project_environment(project))
-    manifest = parse(project, target)
-    if manifest is None:
-        return 1
-    lines = [f"{project.name}/{line}" for line in problems(manifest)]
-    lines += find_pipeline_problems(PIPELINES, project, target)
+    lines: list[str] = []
+    projects = find_projects()
+    unusable = 0
+    for project in (path for path in projects if has_conventions(path)):
+        install_packages(project)
+        os.environ.update(project_environment(project))
+        manifest = parse(project, settings.state / "lint" / project.name)
+        unusable += manifest is None
+        lines += [f"{project.name}/{line}" for line in (problems(manifest) if manifest else [])]
+    if not unusable:
+        lines += find_pipeline_problems(PIPELINES, projects, settings.state / "lint")
     for line in lines:
         print(line)
-    return len(lines)
+    return len(lines) + unusable
 
 
-def find_pipeline_problems(pipelines_file: Path, project: Path, target: Path) -> list[str]:
-    """Return one line for each problem that would fail `mwaa_release build`: settings, names, and selectors.
+def find_pipeline_problems(pipelines_file: Path, projects: Sequence[Path], target: Path) -> list[str]:
+    """Return one line for each problem that would fail `mwaa_release build`: settings, names, selectors and access.
 
     Args:
-        pipelines_file: dags/pipelines.yml of the project's repository.
-        project: folder of a project that dbt can parse. Selectors for other projects are not checked.
-        target: folder for dbt's output, with that of `parse`.
+        pipelines_file: dags/pipelines.yml of the projects' repository.
+        projects: folders of all its projects.
+        target: folder for dbt's output, with that of `parse` for each project.
     """
-    projects = [project_name(path) for path in find_projects(pipelines_file.parent.parent)]
+    named = {project_name(path): path for path in projects}
     try:
-        by_project = pipelines_by_project(pipelines_file, projects, complete=True)
+        by_project = pipelines_by_project(pipelines_file, named, complete=True)
     except DeployError as error:
         return str(error).splitlines()
-    pipelines = by_project[project_name(project)]
-    listed = list_nodes(_parse(project, target), list_arguments(pipelines), _options(project, target))
-    listings = {name: Listing(**listing) for name, listing in listed.items()}
-    manifest = json.loads((target / "manifest.json").read_bytes())
-    return find_problems(pipelines, manifest, listings, pipelines_file.relative_to(pipelines_file.parent.parent))
+    file = pipelines_file.relative_to(pipelines_file.parent.parent)
+    lines, parsed = [], []
+    for name, project in named.items():
+        install_packages(project)
+        os.environ.update(dbt_environment(by_project[name]))
+        folder = target / project.name
+        manifest = _parse(project, folder, has_conventions=False)
+        if manifest is None:
+            lines.append(f"{project.name}: dbt cannot parse the project")
+            continue
+        listed = list_nodes(manifest, list_arguments(by_project[name]), _options(project, folder))
+        listings = {name_in_release: Listing(**listing) for name_in_release, listing in listed.items()}
+        content = json.loads((folder / "manifest.json").read_text())
+        selection_problems = find_problems(by_project[name], content, listings, file)
+        lines += selection_problems
+        if not selection_problems:
+            parsed.append(ParsedProject(content, by_project[name], listings))
+    return lines + find_product_problems(parsed, file)

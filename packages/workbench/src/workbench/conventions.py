@@ -124,6 +124,24 @@ def mart_has_an_enforced_contract(model: Model) -> RuleViolation | None:
 
 
 @rule
+def model_is_granted_to_consumers_if_it_is_public(model: Model) -> RuleViolation | None:
+    """A public model, and no other, is granted to the group of its consumers, and has an enforced contract."""
+    granted = [name for name in model.config.get("grants", {}).get("select", []) if name.endswith("_consumers")]
+    if model.access != "public":
+        if not granted:
+            return None
+        return RuleViolation(f"is granted to {', '.join(granted)}, but it is not public; add `access: public`")
+    if not granted:
+        return RuleViolation(
+            "is public, but nobody is allowed to read it; add to its `config:` "
+            "`grants: {select: ['group:<schema of the pipeline>_consumers']}`"
+        )
+    if not model.config.get("contract", {}).get("enforced"):
+        return RuleViolation("is public and has no enforced contract; move it to models/marts/")
+    return None
+
+
+@rule
 def model_is_owned(model: Model) -> RuleViolation | None:
     """A model has an owner."""
     return _owned(model)
@@ -149,13 +167,16 @@ def source_is_owned(source: Source) -> RuleViolation | None:
 
 @rule
 def source_has_freshness(source: Source) -> RuleViolation | None:
-    """A source has freshness limits."""
+    """A source has freshness limits, unless it is a public model of another project, for which a pipeline can wait."""
+    if source.config.get("meta", {}).get("product"):
+        return None
     freshness = source.config.get("freshness") or {}
     if any((freshness.get(limit) or {}).get("count") for limit in ("warn_after", "error_after")):
         return None
     return RuleViolation(
         f"has no freshness; add to `config:` of {source.source_name} in {source.original_file_path}: "
-        "`loaded_at_field: <column>` and `freshness: {warn_after: {count: 36, period: hour}}`"
+        "`loaded_at_field: <column>` and `freshness: {warn_after: {count: 36, period: hour}}`; "
+        "or, for a public model of another project, `meta: {product: <project>.<model>}`"
     )
 
 

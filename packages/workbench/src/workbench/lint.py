@@ -11,6 +11,7 @@ import yaml
 from rich.markup import escape
 
 from mwaa_local.settings import REPOSITORY
+from mwaa_release.build import find_projects
 from mwaa_release.contracts import outdated
 from mwaa_release.progress import console
 
@@ -18,15 +19,24 @@ from mwaa_release.progress import console
 _PACKAGES = [str(path.parent.relative_to(REPOSITORY)) for path in REPOSITORY.glob("packages/*/src/*/dbt_project.yml")]
 
 
+def _excluded() -> str:
+    return yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text()).get("exclude", "^$")
+
+
+def has_conventions(project: Path) -> bool:
+    """Whether the conventions apply to a dbt project. `make bring` excludes it in .pre-commit-config.yaml."""
+    return not re.search(_excluded(), f"{project.name}/dbt_project.yml")
+
+
 def _tracked(*patterns: str) -> list[str]:
     """Return the files that git tracks or would track, by pattern.
 
     Third-party files are excluded by .pre-commit-config.yaml.
     """
-    hooks = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())
+    excluded = _excluded()
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns]
     listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.split("\n")
-    names = {name for name in listed if name and not re.search(hooks.get("exclude", "^$"), name)}
+    names = {name for name in listed if name and not re.search(excluded, name)}
     return sorted(name for name in names if (REPOSITORY / name).is_file())
 
 
@@ -41,10 +51,11 @@ def lint(binaries: Path) -> int:
     # Files such as .checkov.yml are settings of a tool.
     templates = [name for name in _tracked("infra/*.yml", "infra/*.yaml") if not Path(name).name.startswith(".")]
     python = ["pyproject.toml", *_tracked("*.py")]
+    projects = [project.name for project in find_projects() if has_conventions(project)]
     commands = {
         # The slowest first.
         "conventions": ["python", "-m", "workbench", "conventions"],
-        "sqlfluff": ["sqlfluff", "lint", "--disable-progress-bar", "dbt_project", *_PACKAGES],
+        "sqlfluff": ["sqlfluff", "lint", "--disable-progress-bar", *projects, *_PACKAGES],
         "cfn-lint": ["cfn-lint", *templates] if templates else [],
         "zizmor": ["zizmor", "--offline", "--persona=pedantic", "--no-progress", "--quiet", ".github"],
         "yamllint": ["yamllint", "--strict", *_tracked("*.yml", "*.yaml")],

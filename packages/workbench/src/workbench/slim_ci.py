@@ -1,4 +1,4 @@
-"""Show the release plan of a change, and build its changed nodes and their children.
+"""Show the release plan of a change, check the contracts of public models, and build the change and its children.
 
 `python -m workbench slim-ci --base HEAD^1` needs git but no credentials. It builds the artifact of the base commit; its
 manifest is dbt's state. The parents of the changed nodes are first built from the base, in the production schema of
@@ -9,19 +9,20 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mwaa_local.processes import base_environment
 from mwaa_local.settings import HOST, REPOSITORY, Passwords, Settings, SetupError
-from mwaa_release.build import build
+from mwaa_release.build import PIPELINES_FILE, build
 from mwaa_release.cli_options import print_plan
 from mwaa_release.manifest import install_packages, project_name
-from mwaa_release.pipelines import first_pipeline
+from mwaa_release.pipelines import first_pipeline, pipelines_by_project
 from mwaa_release.plan import AppliedArtifact, make_plan
-from mwaa_release.release import Artifact
+from mwaa_release.products import ParsedProject, find_breaking_changes
+from mwaa_release.release import MANIFEST_FILE, Artifact
 from mwaa_release.run_dbt import run_dbt
 from workbench.warehouse import make_schema, warehouse
 
@@ -33,6 +34,10 @@ _UNAUDITED = ("--vars", '{"audit_enabled": false}')
 
 class DbtFailedError(Exception):
     """dbt failed and printed the reason (exit code 1)."""
+
+
+class BrokenContractError(Exception):
+    """The change breaks the contract of a public model. The message names the model and its consumers (exit code 1)."""
 
 
 @contextmanager
@@ -114,6 +119,7 @@ def check(settings: Settings, commit: str) -> None:
 
     Raises:
         SetupError, DeployError, DbtFailedError: the set-up, the release plan or dbt failed.
+        BrokenContractError: the change breaks the contract of a public model.
     """
     scratch = settings.state / "change"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -123,8 +129,33 @@ def check(settings: Settings, commit: str) -> None:
         print("A merge releases:", flush=True)
         print_plan(make_plan(after, AppliedArtifact(base)))
         sys.stdout.flush()
+        check_contracts(parsed_projects(base, base_checkout), parsed_projects(after, REPOSITORY))
         with warehouse(settings):
             _build(settings, base, base_checkout)
+
+
+def parsed_projects(artifact: Artifact, repository: Path) -> list[ParsedProject]:
+    """Return the projects of an artifact, with the pipelines of the repository that it was built from."""
+    names = [release.project_name for release in artifact.releases]
+    pipelines = pipelines_by_project(repository / PIPELINES_FILE, names, complete=True)
+    return [
+        ParsedProject(
+            json.loads((artifact.folder / release.prefix / MANIFEST_FILE).read_bytes()),
+            pipelines[release.project_name],
+            {},
+        )
+        for release in artifact.releases
+    ]
+
+
+def check_contracts(before: Sequence[ParsedProject], after: Sequence[ParsedProject]) -> None:
+    """Check that the public models keep their contracts.
+
+    Raises:
+        BrokenContractError: a public model breaks its contract.
+    """
+    if problems := find_breaking_changes(before, after):
+        raise BrokenContractError("\n".join(["this change breaks the contracts of public models:", *problems]))
 
 
 def _build(settings: Settings, base: Artifact, base_checkout: Path) -> None:

@@ -69,6 +69,18 @@ FILES = {
     "models/marts/no_contract.yml": model("no_contract", "description: D.", OWNED, GOOD_COLUMN),
     "models/marts/no_primary_key.sql": "select id from {{ ref('stg_sales') }}",
     "models/marts/no_primary_key.yml": model("no_primary_key", "description: D.", OWNED, GOOD_COLUMN),
+    "models/marts/public_without_grant.sql": "select id from {{ ref('good') }}",
+    "models/marts/public_without_grant.yml": model(
+        "public_without_grant", "description: D.", OWNED[:-1] + ", access: public}", PRIMARY_KEY, GOOD_COLUMN
+    ),
+    "models/marts/granted.sql": "select id from {{ ref('good') }}",
+    "models/marts/granted.yml": model(
+        "granted",
+        "description: D.",
+        OWNED[:-1] + ", grants: {select: ['group:s_consumers']}}",
+        PRIMARY_KEY,
+        GOOD_COLUMN,
+    ),
     "models/marts/reads_source.sql": "select id from {{ source('till', 'sales') }}",
     "models/marts/reads_source.yml": model("reads_source", "description: D.", OWNED, PRIMARY_KEY, GOOD_COLUMN),
     "models/marts/reads_by_name.sql": "select id from {{ ref('good') }} join analytics.orders using (id)",
@@ -108,6 +120,16 @@ EXPECTED = [
     ("models/marts/undescribed_column.sql", "model_is_described", "columns without description: shop; add"),
     ("models/marts/no_contract.sql", "mart_has_an_enforced_contract", "remove `contract` from its config"),
     ("models/marts/no_primary_key.sql", "mart_has_an_enforced_contract", "add `constraints: [{type: primary_key"),
+    (
+        "models/marts/public_without_grant.sql",
+        "model_is_granted_to_consumers_if_it_is_public",
+        "`grants: {select: ['group:<schema of the pipeline>_consumers']}`",
+    ),
+    (
+        "models/marts/granted.sql",
+        "model_is_granted_to_consumers_if_it_is_public",
+        "is granted to group:s_consumers, but it is not public",
+    ),
     (
         "models/marts/reads_source.sql",
         "model_reads_the_layer_below",
@@ -218,6 +240,7 @@ pipelines:
     [
         ("project", "shpo", "project_name: the repository has no dbt project 'shpo'. Did you mean 'shop'?"),
         ("asset", "weekly", "schedule: 'weekly' is not a pipeline of this file."),
+        ("asset", "shpo.good", "write external:shpo.good. Did you mean 'shop'?"),
         ("selector", "stg_sale+", "Correct or remove it. Did you mean 'stg_sales'?"),
         ("selector", "state:modified", "select.0: dbt refuses 'state:modified': "),
         ("selector", "marts.*", None),
@@ -228,10 +251,37 @@ def test_lint_reports_the_pipelines_that_the_build_refuses(tmp_path, capfd, sett
     write(tmp_path / "dbt_shop", {"models/stg_sales.sql": "select 1 as id", "models/marts/good.sql": "select 1 as id"})
     values = {"project": "shop", "selector": "good", "asset": "external:landed", setting: value}
     write(tmp_path, {"dags/pipelines.yml": PIPELINES.format(**values)})
-    lines = find_pipeline_problems(tmp_path / "dags" / "pipelines.yml", tmp_path / "dbt_shop", tmp_path / "target")
+    lines = find_pipeline_problems(tmp_path / "dags" / "pipelines.yml", [tmp_path / "dbt_shop"], tmp_path / "target")
     assert len(lines) == (1 if message else 0), lines
     if message:
         assert "pipelines.yml: pipeline daily: " in lines[0]
         assert message in lines[0]
     # dbt prints nothing of its own.
     assert capfd.readouterr().out == ""
+
+
+READING_PIPELINE = """
+  - {dag_name: reading, project_name: reader, redshift_connection_id: r, target_database: dev, target_schema: r,
+     schedule: [shop.good, shop.hidden]}
+"""
+SOURCES_OF_READER = """
+sources: [{name: shop, schema: shop_marts, tables: [{name: good}, {name: hidden}]}]
+"""
+
+
+def test_lint_reports_uses_of_private_models_of_other_projects(tmp_path):
+    settings = {name: FILES[name] for name in ("dbt_project.yml", "profiles.yml")}
+    public = "models: [{name: good, config: {access: public}}]"
+    models = {"models/good.sql": "select 1 as id", "models/good.yml": public, "models/hidden.sql": "select 2 as id"}
+    write(tmp_path / "shop", {**settings, **models})
+    other = {name: text.replace("shop", "reader") for name, text in settings.items()}
+    write(tmp_path / "reader", {**other, "models/sources.yml": SOURCES_OF_READER, "models/a.sql": "select 1 as id"})
+    pipeline = PIPELINES.format(project="shop", selector="good", asset="external:landed").rstrip("\n")
+    entries = pipeline.replace("target_schema: s", "target_schema: shop_marts") + READING_PIPELINE
+    write(tmp_path, {"dags/pipelines.yml": entries})
+    projects = [tmp_path / "shop", tmp_path / "reader"]
+    read, schedule = find_pipeline_problems(tmp_path / "dags" / "pipelines.yml", projects, tmp_path / "target")
+    assert read.startswith(
+        "project reader: models/sources.yml: the source shop.hidden is shop.hidden, which is not public"
+    )
+    assert schedule.startswith("dags/pipelines.yml: pipeline reading: schedule: 'shop.hidden' is not a public model")
