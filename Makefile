@@ -6,7 +6,7 @@ LOCAL := $(BIN)/python -m mwaa_local
 WORKBENCH := $(BIN)/python -m workbench
 PYTEST := $(BIN)/python -m pytest
 .DEFAULT_GOAL := help
-.PHONY: help dev build test-models show compile diff docs hooks new-model bring start-fresh upgrade site packages screenshots deps run drill up down clean warehouse sql test test-fast test-slow lint scan format bench report lock
+.PHONY: help dev build test-models show compile diff docs hooks new-model new-domain bring start-fresh upgrade site packages screenshots deps run drill up down clean warehouse sql test test-fast test-slow lint scan format bench report lock
 
 # Prints the targets named in $(1); without names, all.
 define list
@@ -93,6 +93,9 @@ docs: deps ## dbt's documentation as one HTML file
 
 new-model: deps ## SQL and YAML of a new model (NAME=late_carriers LAYER=marts)
 	@$(BIN)/python -m workbench new-model "$$NAME" "$$LAYER"
+
+new-domain: deps ## A dbt project for another team, with its pipeline (NAME=sales)
+	@$(WORKBENCH) new-domain -- "$$NAME"
 
 # copier: if in_template
 bring: deps ## Add a copy of a dbt project, with its pipeline and profile (P=../shop SCHEMA=shop)

@@ -3,7 +3,7 @@
 import gc
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 # Imported first, because it handles signals during the other imports.
 from mwaa_local.command import RUN_FAILED, SETUP_FAILED, checkout_settings  # isort: skip
@@ -14,6 +14,9 @@ from rich.markup import escape
 from mwaa_local.settings import REPOSITORY, Settings, SetupError
 from mwaa_release.progress import Steps, console, errors
 from workbench.cli import add_commands
+
+if TYPE_CHECKING:
+    from workbench.bring import BroughtProject
 
 app = typer.Typer(
     add_completion=False,
@@ -184,11 +187,27 @@ def bring(
 
         with Steps() as steps, steps.step("Copy, install packages, dbt parse"):
             brought = bring(REPOSITORY, project, schema)
-        console.print(f"Added {brought.name}/ ({brought.files} files) and pipeline {brought.dag_name}; all staged.")
-        for warning in brought.warnings:
-            console.print(f"[yellow]![/] {escape(warning)}", soft_wrap=True)
-        console.print("In the account, as a superuser of the warehouse:", *brought.grants, sep="\n  ", markup=False)
-        console.print(f"Next: make run PIPELINE={brought.dag_name}. To undo: git reset --hard", markup=False)
+        _show_added(brought)
+
+
+@app.command("new-domain")
+def new_domain(name: Annotated[str, typer.Argument(help="Name of the domain, such as sales.")] = "") -> None:
+    """Add a dbt project for another team, with its pipeline, profile and audit trail."""
+    with checkout_settings():
+        from workbench.new_domain import new_domain as create
+
+        with Steps() as steps, steps.step("Install packages, dbt parse"):
+            created = create(REPOSITORY, name)
+        _show_added(created)
+
+
+def _show_added(project: "BroughtProject") -> None:
+    console.print(f"Added {project.name}/ ({project.files} files) and pipeline {project.dag_name}; all staged.")
+    for warning in project.warnings:
+        console.print(f"[yellow]![/] {escape(warning)}", soft_wrap=True)
+    console.print("In the account:", project.stack, sep="\n  ", markup=False, soft_wrap=True)
+    console.print("As a superuser of the warehouse:", *project.grants, sep="\n  ", markup=False, soft_wrap=True)
+    console.print(f"Next: make run PIPELINE={project.dag_name}. To undo: git reset --hard", markup=False)
 
 
 def _confirm(yes: bool, target: str) -> None:

@@ -16,7 +16,7 @@ from audit_report.redshift import quote_identifier
 from mwaa_local.settings import SetupError
 from mwaa_local.signals import uninterrupted
 from mwaa_pipelines.config_file import PipelinesFile, read_pipelines_everywhere
-from mwaa_pipelines.settings import PipelineError
+from mwaa_pipelines.settings import Pipeline, PipelineError
 from mwaa_release.build import PIPELINES_FILE, copy_project, find_projects
 from mwaa_release.errors import BuildError
 from mwaa_release.manifest import (
@@ -32,7 +32,7 @@ from mwaa_release.manifest import (
 from workbench.template import check_clean, stage
 
 HOOKS = ".pre-commit-config.yaml"
-# Settings of sqlfluff, which a release does not contain.
+OWNERS = ".github/CODEOWNERS"
 _LINTER_FILES = (".sqlfluff", ".sqlfluffignore")
 _AUDIT_PACKAGE = "audit_trail"
 
@@ -45,6 +45,7 @@ class BroughtProject:
         name: of the project, and of its folder.
         dag_name: of its pipeline.
         files: the number of its files.
+        stack: command that creates its secret and connection in the account.
         grants: commands and SQL for a superuser of the warehouse, in order.
         warnings: things to check before the first run.
     """
@@ -52,12 +53,15 @@ class BroughtProject:
     name: str
     dag_name: str
     files: int
+    stack: str
     grants: list[str]
     warnings: list[str]
 
 
 def bring(repository: Path, source: Path, schema: str = "") -> BroughtProject:
     """Copy a dbt project into the repository, add its pipeline to dags/pipelines.yml, and stage the changes.
+
+    The linters and conventions of this repository do not apply to the project.
 
     Args:
         repository: without uncommitted changes, so that git can undo this.
@@ -73,36 +77,60 @@ def bring(repository: Path, source: Path, schema: str = "") -> BroughtProject:
     if source.is_relative_to(repository.resolve()):
         raise SetupError(f"{source} is in this repository already. Add a pipeline for it to {PIPELINES_FILE}")
     name = project_name(source)
-    _check_new(repository, name)
+    check_new(repository, name, schema or name)
     _check_packages(source)
+    if not yaml.safe_load((source / "dbt_project.yml").read_text(encoding="utf-8")).get("profile"):
+        raise SetupError(f"{source / 'dbt_project.yml'} has no `profile:`, which dbt needs. Nothing was changed")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / name
         copy_project(source, folder)
-        for file in _LINTER_FILES:
-            if (source / file).is_file():
-                shutil.copy(source / file, folder)
-        settings = yaml.safe_load((folder / "dbt_project.yml").read_text(encoding="utf-8"))
-        if not settings.get("profile"):
-            raise SetupError(f"{source / 'dbt_project.yml'} has no `profile:`, which dbt needs. Nothing was changed")
-        variables = sorted(required_variables(folder))
-        entry = _entry(name, schema or name, variables)
-        pipelines = _with_entry(repository / PIPELINES_FILE, entry)
-        _check_pipelines(pipelines, Path(temporary) / "pipelines.yml")
-        (folder / "profiles.yml").write_text(_profile(settings["profile"], entry))
-        _add_audit_trail(folder)
-        install_packages(folder)
-        manifest, _ = build_manifest(folder, folder / "profiles.yml", {}, entry.get("env", {}))
-        for generated in (settings.get("packages-install-path") or "dbt_packages", "package-lock.yml"):
-            path = folder / generated
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        texts = {PIPELINES_FILE: pipelines, HOOKS: _with_exclusion((repository / HOOKS).read_text(), name)}
-        with uninterrupted():
-            shutil.copytree(folder, repository / name)
-            for file, text in texts.items():
-                (repository / file).write_text(text)
-            stage(repository)
-        files = sum(path.is_file() for path in folder.rglob("*"))
-    return BroughtProject(name, entry["dag_name"], files, _grants(manifest, entry), _warnings(manifest, entry))
+        copy_linter_files(source, folder)
+        hooks = _with_exclusion((repository / HOOKS).read_text(), name)
+        return add_project(repository, folder, schema or name, {HOOKS: hooks})
+
+
+def add_project(repository: Path, folder: Path, schema: str, texts: Mapping[str, str]) -> BroughtProject:
+    """Add all that a pipeline needs to a new dbt project, move it into the repository, and stage the changes.
+
+    Args:
+        repository: for which `check_new` raised nothing.
+        folder: the project, alone in a temporary folder.
+        schema: the pipeline's target_schema.
+        texts: the new content of further files of the repository.
+
+    Raises:
+        SetupError: pipelines.yml cannot be extended. Nothing was changed.
+        BuildError: dbt cannot parse the project, or install its packages. Nothing was changed.
+    """
+    name = project_name(folder)
+    settings = yaml.safe_load((folder / "dbt_project.yml").read_text(encoding="utf-8"))
+    entry = _entry(name, schema, sorted(required_variables(folder)))
+    others = _read(repository / PIPELINES_FILE).pipelines
+    pipelines = _with_entry(repository / PIPELINES_FILE, entry)
+    _check_pipelines(pipelines, folder.parent / "pipelines.yml")
+    (folder / "profiles.yml").write_text(_profile(settings["profile"], entry))
+    _add_audit_trail(folder)
+    install_packages(folder)
+    manifest, _ = build_manifest(folder, folder / "profiles.yml", {}, entry.get("env", {}))
+    for generated in (settings.get("packages-install-path") or "dbt_packages", "package-lock.yml"):
+        path = folder / generated
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    texts = {PIPELINES_FILE: pipelines, **_owners(repository, name), **texts}
+    with uninterrupted():
+        shutil.copytree(folder, repository / name)
+        for file, text in texts.items():
+            (repository / file).write_text(text)
+        stage(repository)
+    files = sum(path.is_file() for path in folder.rglob("*"))
+    grants = _grants(manifest, entry, others)
+    return BroughtProject(name, entry["dag_name"], files, _stack(entry), grants, _warnings(manifest, entry))
+
+
+def copy_linter_files(source: Path, folder: Path) -> None:
+    """Copy the settings of sqlfluff, which a release does not contain."""
+    for file in _LINTER_FILES:
+        if (source / file).is_file():
+            shutil.copy(source / file, folder)
 
 
 def _project_folder(path: Path) -> Path:
@@ -121,7 +149,12 @@ def _project_folder(path: Path) -> Path:
     raise SetupError(f"{path} is not one dbt project: {hint}. Name its folder: make bring P=<folder>")
 
 
-def _check_new(repository: Path, name: str) -> None:
+def check_new(repository: Path, name: str, schema: str) -> None:
+    """Check that a repository has neither the project nor its folder, its pipeline or its schema.
+
+    Raises:
+        SetupError: it has one of them; the text says which.
+    """
     pipelines = _read(repository / PIPELINES_FILE).pipelines
     projects = {project_name(folder): folder for folder in find_projects(repository)}
     if name in projects:
@@ -131,6 +164,11 @@ def _check_new(repository: Path, name: str) -> None:
     if taken := [pipeline.dag_name for pipeline in pipelines if pipeline.project_name == name]:
         raise SetupError(
             f"pipeline {taken[0]} in {PIPELINES_FILE} is for a project {name!r} already. Remove that entry"
+        )
+    if taken := [pipeline.dag_name for pipeline in pipelines if pipeline.target_schema == schema]:
+        raise SetupError(
+            f"pipeline {taken[0]} in {PIPELINES_FILE} builds in the schema {schema!r}, which can have one owner only. "
+            "Choose another schema"
         )
 
 
@@ -249,11 +287,32 @@ def _warnings(manifest: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str
     return warnings
 
 
-def _grants(manifest: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]:
+def _owners(repository: Path, name: str) -> dict[str, str]:
+    """Return CODEOWNERS with a line for the project, whose team has the same name; nothing if there are no teams."""
+    path = repository / OWNERS
+    text = path.read_text() if path.is_file() else ""
+    organization = re.search(r"^[^#\n]*\s@([\w-]+)/", text, re.M)
+    return {OWNERS: f"{text.rstrip()}\n/{name}/ @{organization[1]}/{name}\n"} if organization else {}
+
+
+def _stack(entry: Mapping[str, Any]) -> str:
+    """Return the command that creates the secret and the connection of a pipeline."""
+    parameters = {"DbtUser": f"{entry['project_name']}_user", "SecretName": entry["secret_name"]}
+    parameters |= {"ConnectionId": entry["redshift_connection_id"], "Database": entry["target_database"]}
+    stack = f'"$NAME-{entry["project_name"]}-credentials"'
+    return (
+        f"aws cloudformation deploy --stack-name {stack} --template-file infra/credentials.yml --parameter-overrides "
+        f"KeyArn=… Host=… {' '.join(f'{name}={shlex.quote(value)}' for name, value in parameters.items())}"
+    )
+
+
+def _grants(manifest: Mapping[str, Any], entry: Mapping[str, Any], others: Iterable[Pipeline]) -> list[str]:
     """Return the command that creates the database user, and the SQL for schemas that it cannot create."""
     sources, built = (sorted(names - {entry["target_schema"]}) for names in schemas(manifest))
+    public = {pipeline.target_schema for pipeline in others}
     command = ["deploy", "warehouse-user", "--secret-name", entry["secret_name"]]
-    command += [argument for schema in sources for argument in ("--source-schema", schema)]
+    for schema in sources:
+        command += ["--public-schema" if schema in public else "--source-schema", schema]
     command += ["--target-schema", entry["target_schema"]]
     user = f"<username of {entry['secret_name']}>"
     return [

@@ -81,16 +81,29 @@ def new_model(project: Path, name: str, layer: str) -> list[Path]:
     return written
 
 
-def _check(project: Path, name: str, layer: str) -> None:
-    if layer not in {"staging", "marts"}:
-        raise SetupError(f"LAYER={layer!r} must be staging or marts; type: {_TYPE}")
+def check_name(name: str, usage: str) -> None:
+    """Check that Redshift allows a name without quotes.
+
+    Args:
+        name: of a model or a schema.
+        usage: the command to type, for messages.
+
+    Raises:
+        SetupError: Redshift does not allow it; the text says why.
+    """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or len(name) > _LONGEST:
         raise SetupError(
             f"NAME={name!r} must have only lower-case letters, digits and underscores, start with a letter, "
-            f"and be no longer than {_LONGEST}; type: {_TYPE}"
+            f"and be no longer than {_LONGEST}; type: {usage}"
         )
     if name in _RESERVED:
         raise SetupError(f"NAME={name} is a reserved word of Redshift; choose another, such as {name}_facts")
+
+
+def _check(project: Path, name: str, layer: str) -> None:
+    if layer not in {"staging", "marts"}:
+        raise SetupError(f"LAYER={layer!r} must be staging or marts; type: {_TYPE}")
+    check_name(name, _TYPE)
     if layer == "staging" and not name.startswith("stg_"):
         raise SetupError(f"NAME={name}: the name of a staging model must start with stg_; type: NAME=stg_{name}")
     if layer == "marts" and name.startswith(("stg_", "audit_")):

@@ -39,7 +39,8 @@ on-run-end: "select 1"
     "target/manifest.json": "{}\n",
     "seeds/countries.csv": "id\n1\n",
     "models/orders.sql": "select * from {{ source('web', 'orders') }} where region = '{{ env_var('SHOP_REGION') }}'\n",
-    "models/sources.yml": "sources: [{name: web, schema: landing, tables: [{name: orders}]}]\n",
+    "models/sources.yml": "sources: [{name: web, schema: landing, tables: [{name: orders}]}, "
+    "{name: flights, schema: marts, tables: [{name: daily}]}]\n",
 }
 
 PLAIN = {"dbt_project.yml": "name: plain\nversion: '1.0'\nprofile: default\n"}
@@ -100,12 +101,13 @@ def test_project_gets_all_that_a_pipeline_needs(repository: Path, shop: Path) ->
     )
     assert (repository / HOOKS).read_text() == "# Checks.\nexclude: ^shop/\nrepos: []\n"
     assert brought.grants == [
-        "deploy warehouse-user --secret-name shop/dbt_user --source-schema landing --target-schema shop",
+        "deploy warehouse-user --secret-name shop/dbt_user --source-schema landing --public-schema marts "
+        "--target-schema shop",
         'create schema "shop_raw" authorization <username of shop/dbt_user>;',
     ]
     variables, sources, hooks = brought.warnings
     assert "set SHOP_REGION in `env:`" in variables
-    assert sources.endswith("landing.orders")
+    assert sources.endswith("landing.orders, marts.daily")
     assert hooks.endswith("shop-on-run-end-0")
 
 
