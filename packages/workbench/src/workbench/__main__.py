@@ -86,9 +86,11 @@ def new_model(
 @app.command()
 def site() -> None:
     """Build the documentation as a site, with a reference generated from the code."""
-    from workbench.reference import build_site
+    with checkout_settings() as settings:
+        from workbench.catalog import catalog
+        from workbench.reference import build_site
 
-    raise typer.Exit(build_site())
+        raise typer.Exit(build_site(catalog(settings)))
 
 
 @app.command()

@@ -21,7 +21,8 @@ PAGES = REPOSITORY / "docs" / "reference"
 _NOTE = "<!-- Written by make site; change {source}, not this page. -->\n\n"
 
 
-def _table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def markdown_table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Return a table in Markdown."""
     lines = [headings, tuple("---" for _ in headings), *rows]
     return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
@@ -52,7 +53,7 @@ def settings() -> str:
         _NOTE.format(source="mwaa_pipelines/settings.py")
         + "# Pipeline settings\n\nAn entry of `dags/pipelines.yml`. Settings under `defaults` apply to "
         "every entry that does not say otherwise; a key that is not listed here is refused.\n\n"
-        + _table(("setting", "type", "default", "meaning"), rows)
+        + markdown_table(("setting", "type", "default", "meaning"), rows)
     )
 
 
@@ -61,18 +62,20 @@ def audit_columns() -> str:
     types = dict(re.findall(r"'(\w+)': '([^']+)',", (DBT_PACKAGE / "macros" / "audit_columns.sql").read_text()))
     models = {path.stem: _model(path) for path in sorted((DBT_PACKAGE / "models").glob("*.yml"))}
     table = models.pop("audit_table")
-    rows = [(f"`{column['name']}`", types[column["name"]], _line(column["description"])) for column in table["columns"]]
+    rows = [
+        (f"`{column['name']}`", types[column["name"]], one_line(column["description"])) for column in table["columns"]
+    ]
     text = _NOTE.format(source="the dbt package audit_trail")
-    text += f"# Audit tables and views\n\n## audit_table\n\n{_line(table['description'])}\n\n"
-    text += _table(("column", "type", "meaning"), rows)
+    text += f"# Audit tables and views\n\n## audit_table\n\n{one_line(table['description'])}\n\n"
+    text += markdown_table(("column", "type", "meaning"), rows)
     for name, model in models.items():
-        rows = [(f"`{column['name']}`", _line(column["description"])) for column in model["columns"]]
-        text += f"\n## {name}\n\n{_line(model['description'])}\n\n" + _table(("column", "meaning"), rows)
+        rows = [(f"`{column['name']}`", one_line(column["description"])) for column in model["columns"]]
+        text += f"\n## {name}\n\n{one_line(model['description'])}\n\n" + markdown_table(("column", "meaning"), rows)
     variables = (DBT_PACKAGE / "dbt_project.yml").read_text()
     commented = re.findall(r"((?:^  # .+\n)+)  (audit_\w+): (.+)$", variables, re.MULTILINE)
-    rows = [(f"`{name}`", f"`{value}`", _line(comment.replace("  # ", " "))) for comment, name, value in commented]
+    rows = [(f"`{name}`", f"`{value}`", one_line(comment.replace("  # ", " "))) for comment, name, value in commented]
     text += "\n## Variables\n\nSet other values under `vars:` in your project's `dbt_project.yml`.\n\n"
-    return text + _table(("variable", "default", "meaning"), rows)
+    return text + markdown_table(("variable", "default", "meaning"), rows)
 
 
 def commands() -> str:
@@ -82,13 +85,13 @@ def commands() -> str:
     deploys = []
     for command in app.registered_commands:
         name = command.name or command.callback.__name__.replace("_", "-")
-        deploys.append((f"`python -m mwaa_release {name}`", _line(command.callback.__doc__.split("\n\n")[0])))
+        deploys.append((f"`python -m mwaa_release {name}`", one_line(command.callback.__doc__.split("\n\n")[0])))
     return (
         _NOTE.format(source="the Makefile and mwaa_release/cli.py")
         + "# Commands\n\n"
-        + _table(("command", "does"), makes)
+        + markdown_table(("command", "does"), makes)
         + "\n`python` of the release tool is `.local/venvs/tools/bin/python`; each command has `--help`.\n\n"
-        + _table(("command", "does"), deploys)
+        + markdown_table(("command", "does"), deploys)
     )
 
 
@@ -98,11 +101,11 @@ def conventions() -> str:
     config.rule_namespaces = [RULES]
     registry = RuleRegistry(config)
     registry.load_all()
-    rows = [(f"`{name.rsplit('.', 1)[1]}`", _line(rule.description)) for name, rule in registry.rules.items()]
+    rows = [(f"`{name.rsplit('.', 1)[1]}`", one_line(rule.description)) for name, rule in registry.rules.items()]
     return (
         _NOTE.format(source="workbench/conventions.py")
         + "# Conventions\n\n`make lint` checks them, `git commit` too after `make hooks`. A broken one is reported "
-        "with its file and the command to type.\n\n" + _table(("rule", "says"), rows)
+        "with its file and the command to type.\n\n" + markdown_table(("rule", "says"), rows)
     )
 
 
@@ -110,21 +113,28 @@ def _model(path: Path) -> dict[str, Any]:
     return yaml.safe_load(path.read_text())["models"][0]
 
 
-def _line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Return a text without line breaks."""
     return " ".join(text.split())
 
 
-def write(folder: Path) -> None:
-    """Write the four pages into `folder`."""
+def write(folder: Path, catalog: str = "# Data products\n") -> None:
+    """Write the pages into `folder`.
+
+    Args:
+        folder: for the pages.
+        catalog: the page about data products. Only `workbench.catalog` reads the dbt projects.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     pages = {"settings": settings, "audit": audit_columns, "commands": commands, "conventions": conventions}
     for name, page in pages.items():
         (folder / f"{name}.md").write_text(page())
+    (folder / "data-products.md").write_text(catalog)
 
 
-def build_site() -> int:
+def build_site(catalog: str) -> int:
     """Write the reference pages, build the site, and return zensical's exit code. A broken link is an error."""
-    write(PAGES)
+    write(PAGES, catalog)
     zensical = Path(sys.executable).with_name("zensical")
     done = subprocess.run([zensical, "build", "--strict", "--clean"], cwd=REPOSITORY, check=False)
     if done.returncode == 0:
