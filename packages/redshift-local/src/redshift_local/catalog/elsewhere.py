@@ -15,10 +15,12 @@ from typing import Any
 
 import psycopg
 
+from redshift_local.catalog.system_catalog import OF_ALL_DATABASES
 from redshift_local.plan import Plan, Refused, identifier, literal, unsupported
 from redshift_local.protocol import wire
 
 _BOUND = re.compile(r"\$\d")
+_NO_DATABASE = "3D000"
 _CATALOGS = ("", "information_schema", "pg_catalog")
 
 
@@ -32,10 +34,14 @@ async def copy_tables(session: Any, plan: Plan, tables: set[tuple[str, str, str]
     """
     copies = {}
     for database, schema, name in sorted(tables):
-        if schema in _CATALOGS:
+        if schema in _CATALOGS and name not in OF_ALL_DATABASES:
             raise unsupported("catalog tables of another database", f"connect to {database}")
         sql = f"SELECT * FROM {identifier(schema)}.{identifier(name)}"
-        copies[database, schema, name] = await _copy(session, database, sql, name)
+        try:
+            copies[database, schema, name] = await _copy(session, database, sql, name)
+        except Refused as refusal:
+            if refusal.code != _NO_DATABASE or name not in OF_ALL_DATABASES:
+                raise
     text, plan = plan.text, plan.localized(copies)
     plan.text = text
     return plan
@@ -104,7 +110,7 @@ async def _copy(session: Any, database: str, sql: str, name: str) -> str:
             await remote.rollback()
     except psycopg.Error as problem:
         if "does not exist" in str(problem) and problem.sqlstate is None:
-            raise Refused(f'database "{database}" does not exist', "3D000") from problem
+            raise Refused(f'database "{database}" does not exist', _NO_DATABASE) from problem
         text = problem.diag.message_primary or str(problem)
         raise Refused(text, problem.sqlstate or "XX000", f"in database {database}") from problem
     return table

@@ -1,6 +1,7 @@
 """Catalog tables and functions whose content differs between Redshift and PostgreSQL (sql/6_catalog.sql)."""
 
 import re
+from collections.abc import Iterator
 
 from sqlglot import exp
 
@@ -12,6 +13,10 @@ _OURS = (
     *("pg_tables", "pg_user", "pg_views"),
 )
 _TABLES = re.compile(rf"(?<!')\bpg_catalog\.({'|'.join(_OURS)})\b")
+# Views about all databases. They show the current one, unless the statement asks for another one.
+OF_ALL_DATABASES = tuple(
+    f"svv_{scope}_{kind}" for scope in ("redshift", "all") for kind in ("columns", "tables", "schemas")
+)
 _WITH_KEYS = ("pg_attribute", "pg_class")
 _OF_THE_STANDARD = ("columns", "key_column_usage", "schemata", "table_constraints", "tables", "views")
 
@@ -30,6 +35,21 @@ def table(node: exp.Table) -> None:
         if name in _WITH_KEYS and any(table.name.lower() == "pg_index" for table in node.root().find_all(exp.Table)):
             # The view with the indexes of keys is slower, so it is used only together with pg_index.
             node.set("this", exp.to_identifier(f"{name}_and_keys"))
+
+
+def of_named_databases(tree: exp.Expr) -> Iterator[tuple[exp.Table, tuple[str, str, str]]]:
+    """Yield the views that are read with `WHERE database_name = '…'`, and this name, their schema and their name."""
+    if isinstance(tree, exp.Create) and tree.kind == "VIEW":
+        return
+    for select in tree.find_all(exp.Select):
+        sources = [select.args.get("from_"), *(select.args.get("joins") or [])]
+        views = [node.this for node in sources if node and node.this.name.lower() in OF_ALL_DATABASES]
+        where = select.args.get("where")
+        if len(views) != 1 or not where or not isinstance(views[0], exp.Table):
+            continue
+        for part in where.this.flatten() if isinstance(where.this, exp.And) else [where.this]:
+            if isinstance(part, exp.EQ) and part.this.name.lower() == "database_name" and part.expression.is_string:
+                yield views[0], (part.expression.name, "pg_catalog", views[0].name.lower())
 
 
 def raw(text: str) -> str:

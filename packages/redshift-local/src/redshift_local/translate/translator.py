@@ -138,8 +138,9 @@ def _one(own: str, text: str, tokens: list[Token]) -> Plan:
 def _localized(text: str, copies: dict[tuple[str, str, str], str]) -> Plan:
     """Translate a statement that reads temporary tables instead of tables of another database."""
     tree = _parse(_tokenize(text), text)
-    for node in scopes.relations(tree):
-        if copy := copies.get(ddl.full_name(node)):
+    named = [(node, ddl.full_name(node)) for node in scopes.relations(tree)]
+    for node, name in [*named, *system_catalog.of_named_databases(tree)]:
+        if copy := copies.get(name):
             node.set("alias", node.args.get("alias") or exp.TableAlias(this=node.this.copy()))
             node.set("this", exp.to_identifier(copy))
             node.set("db", exp.to_identifier("pg_temp"))
@@ -245,6 +246,8 @@ def _rewritten(tree: exp.Expr) -> Plan:
     reads = frozenset((node.db.lower(), node.name.lower()) for node in read)
     named = (node for node in read if node.catalog and not ddl.is_target(node, tree) and not paths.is_path(node))
     remote = frozenset(ddl.full_name(node) for node in named)
+    if any(name in system_catalog.OF_ALL_DATABASES for _, name in reads):
+        remote |= {name for _, name in system_catalog.of_named_databases(tree)}
     within, has_bare_reads = ddl.database_of(tree), any(not node.catalog for node in read)
     nodes = list(tree.walk())
     refusals.check(nodes, reads)
