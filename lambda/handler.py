@@ -1,8 +1,8 @@
 """The alert function. It publishes the result of a pipeline's run and the next steps to an SNS topic.
 
 The pipeline invokes it when dbt failed and, depending on its settings, when a test warned, a run is late, or a run
-succeeded after a failure. Environment: `TOPIC_ARN`, the standard SNS topic with the recipients' subscriptions.
-Payload: alert.schema.json; only `dag_name` is required.
+succeeded after a failure. The function overdue_runs invokes it when no run succeeded in time. Environment: `TOPIC_ARN`,
+the standard SNS topic with the recipients' subscriptions. Payload: alert.schema.json; only `dag_name` is required.
 
 Email subscribers get a text, SMS subscribers one line, and programs (HTTPS, Lambda) the payload as JSON.
 
@@ -25,7 +25,7 @@ SUBJECT_CHARACTERS = 99
 MESSAGE_BYTES = 256 * 1024 - 1024
 # One SMS. https://docs.aws.amazon.com/sns/latest/dg/sms_sending-overview.html
 SMS_CHARACTERS = 140
-STATUSES = {"failed": "FAILED", "warned": "WARNED", "recovered": "OK AGAIN", "late": "LATE"}
+STATUSES = {"failed": "FAILED", "warned": "WARNED", "recovered": "OK AGAIN", "late": "LATE", "overdue": "OVERDUE"}
 PROGRAMS = ("https", "lambda")
 LINE_CHARACTERS = 500
 URL_CHARACTERS = 2000
@@ -109,7 +109,8 @@ def message(alert: dict[str, Any], shown: int) -> str:
     """Return the text of a validated payload, with `shown` nodes of each list."""
     failed, warned = alert["failed"], alert["warned"]
     head = [f"Pipeline {_line(alert['dag_name'])} {_word(alert)}.", ""]
-    for label, key in (("Run", "run_id"), ("Logical date", "logical_date"), ("Release", "release_id")):
+    date = "Run due" if alert["status"] == "overdue" else "Logical date"
+    for label, key in (("Run", "run_id"), (date, "logical_date"), ("Release", "release_id")):
         if alert[key]:
             head.append(f"{label + ':':<14}{_line(alert[key])}")
     if alert["last_success"] and alert["again"]:
@@ -124,6 +125,18 @@ def message(alert: dict[str, Any], shown: int) -> str:
     if alert["status"] == "late":
         deadline = f" after {alert['deadline_minutes']} minutes" if alert["deadline_minutes"] else ""
         body += ["", f"The run is not finished{deadline}. It continues; if it fails, another alert is sent."]
+    if alert["status"] == "overdue":
+        minutes = f" within {alert['deadline_minutes']} minutes" if alert["deadline_minutes"] else ""
+        body += [
+            f"{'Last success:':<14}{_line(alert['last_success'] or 'none')}",
+            "",
+            f"A run was due, and none has succeeded{minutes}.",
+            "",
+            "What to do:",
+            "1. Open the pipeline in Airflow. Is it paused, or missing because of an import error?",
+            "2. If Airflow does not answer or starts nothing, open the environment's CloudWatch dashboard.",
+            "3. Start a run. When it has succeeded, another message says OK AGAIN.",
+        ]
     if alert["status"] != "failed":
         return "\n".join([*head, *body])
     if not failed:

@@ -35,17 +35,21 @@ class Alert(BaseModel):
 
     dag_name: _Name = Field(description="The pipeline.")
     run_id: str | None = Field(None, description="The run's id in Airflow.")
-    logical_date: str | None = Field(None, description="The run's logical date, in ISO format.")
+    logical_date: str | None = Field(
+        None, description="The run's logical date, or when an overdue run was due, in ISO format."
+    )
     release_id: str | None = Field(None, description="The release that the run used.")
     log_url: str | None = Field(None, description="Address of the log or the run in Airflow.")
-    status: Literal["failed", "warned", "recovered", "late"] | None = Field(None, description="Null means failed.")
+    status: Literal["failed", "warned", "recovered", "late", "overdue"] | None = Field(
+        None, description="Null means failed."
+    )
     failed: list[AlertNode] | None = Field(None, description="Nodes and tasks that failed.")
     warned: list[AlertNode] | None = Field(None, description="Tests that warned.")
     again: bool | None = Field(None, description="Whether a run failed before this one.")
     last_success: str | None = Field(
         None, description="Logical date of the last successful run, or its time if it has none, in ISO format."
     )
-    deadline_minutes: _WholeNumber | None = Field(None, description="The deadline of a late run.")
+    deadline_minutes: _WholeNumber | None = Field(None, description="The deadline of a late or overdue run.")
 
     def payload(self) -> str:
         """Return the payload as JSON, with the keys that were set."""

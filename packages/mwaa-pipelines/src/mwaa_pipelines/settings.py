@@ -164,6 +164,13 @@ class Pipeline(BaseModel):
         description="Send an alert when a run is not finished this long after it was queued. The run continues. "
         "Needs Airflow 3.1 or newer.",
     )
+    overdue_minutes: int = Field(
+        120,
+        ge=1,
+        le=10080,
+        description="Send an alert when no run has succeeded this long after its scheduled time, or after the last of "
+        "its upstream pipelines. Sent from outside of Airflow, by infra/monitoring.yml.",
+    )
 
     # Set by config_file if the entry has settings for environments.
     _environment: str | None = PrivateAttr(None)

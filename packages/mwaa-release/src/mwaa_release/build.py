@@ -11,6 +11,8 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
+from mwaa_pipelines.selection import AUDIT_FILE
+from mwaa_release import overdue_runs
 from mwaa_release.errors import BuildError, SetupError
 from mwaa_release.manifest import (
     PACKAGES_MARKER,
@@ -36,12 +38,15 @@ from mwaa_release.release import (
     list_files,
 )
 from mwaa_release.repository import REPOSITORY
+from mwaa_release.schedules import write_schedules
 from mwaa_release.selections import list_arguments, write_selections
 from mwaa_release.wheels import download_wheels
 
 # The package that DAG files import. Each artifact contains it.
 PIPELINES_PACKAGE = "mwaa_pipelines"
 PIPELINES_FILE = f"{DAGS}pipelines.yml"
+# The function that comes with this package, beside those of the repository.
+_FUNCTION = Path(overdue_runs.__file__)
 
 # Generated files and files of one machine, for folders outside of git. A dbt project's `tests` folder is needed,
 # because dbt runs these tests.
@@ -118,11 +123,11 @@ def build(
             if (repository / file).is_file():
                 shutil.copyfile(repository / file, partial / file)
         if (repository / "lambda").is_dir():
-            _zip(repository / "lambda", partial / LAMBDA_ZIP)
+            zip_functions(repository / "lambda", partial / LAMBDA_ZIP)
         if wheels:
             progress("downloading wheels", 0, len(named))
             download_wheels(partial / "startup.sh", partial / "requirements.txt", partial / WHEELS)
-        parsed = []
+        parsed, without_audit = [], set()
         for number, (name, project) in enumerate(named.items()):
             progress(f"dbt parse: {name}", number, len(named))
             folder = partial / PROJECTS / name / release_id
@@ -134,6 +139,8 @@ def build(
             (folder / MANIFEST_FILE).write_bytes(to_json(manifest))
             write_selections(folder, pipelines[name], manifest, listings, repository / PIPELINES_FILE)
             parsed.append(ParsedProject(manifest, pipelines[name], listings))
+            if not listings[AUDIT_FILE].nodes:
+                without_audit.add(name)
             release = Release(
                 release_id=release_id,
                 project_name=name,
@@ -145,6 +152,8 @@ def build(
             (folder / RELEASE_FILE).write_bytes(release.to_json())
         if problems := find_product_problems(parsed, repository / PIPELINES_FILE):
             raise BuildError("\n".join(problems))
+        if (partial / PIPELINES_FILE).is_file():
+            write_schedules(partial / DAGS, without_audit)
         shutil.rmtree(output, ignore_errors=True)
         partial.rename(output)
     finally:
@@ -222,11 +231,12 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return run.stdout.strip() if run.returncode == 0 else None
 
 
-def _zip(source: Path, target: Path) -> None:
+def zip_functions(source: Path, target: Path) -> None:
+    """Write the code of the repository's folder `lambda/`, and of the function of this package, as a zip."""
+    files = {Path(_FUNCTION.name): _FUNCTION} | {path.relative_to(source): path for path in source.rglob("*")}
     # Fixed date, mode and order: the same sources give the same bytes.
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(source.rglob("*")):
-            inside = path.relative_to(source)
+        for inside, path in sorted(files.items()):
             if path.is_file() and path.suffix != ".pyc" and not _EXCLUDED_NAMES & set(inside.parts):
                 entry = zipfile.ZipInfo(inside.as_posix(), (1980, 1, 1, 0, 0, 0))
                 entry.external_attr = 0o644 << 16

@@ -69,7 +69,7 @@ def test_artifact_contains_only_files_that_run(toy_repository, tmp_path, monkeyp
     assert json.loads(manifest)["nodes"]["model.toy.first"]["schema"] == "analytics"
     for private in (str(tmp_path), str(REPOSITORY), "nobody", "dbt_jane"):
         assert private not in manifest
-    assert zipfile.ZipFile(artifact.folder / "lambda.zip").namelist() == ["handler.py"]
+    assert zipfile.ZipFile(artifact.folder / "lambda.zip").namelist() == ["handler.py", "overdue_runs.py"]
 
     # The same source gives the same content at any time and in any folder.
     again = build(tmp_path / "again", repository=toy_repository)
