@@ -235,6 +235,7 @@ def test_release_role_can_access_only_the_resources_of_a_release(stacks, storage
         f"{bucket}/wheels/*",
         storage["KeyArn"],
         f"arn:aws:lambda:{account}:function:sns_notification",
+        f"arn:aws:lambda:{account}:function:overdue_runs",
         f"arn:aws:airflow:{account}:environment/flights",
     }
 

@@ -16,7 +16,7 @@ from mwaa_release.progress import Progress, no_progress
 # In the order of creation; teardown goes in reverse.
 STACKS = (
     *("network", "storage", "redshift", "notification", "credentials"),
-    *("github", "environment", "warehouse-role", "landing", "rotation"),
+    *("github", "environment", "monitoring", "warehouse-role", "landing", "rotation"),
 )
 # AWS's minimum is 7 days. 30 days leave time to notice that the key is still needed.
 KEY_DAYS = 30

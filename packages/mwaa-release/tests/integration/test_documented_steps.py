@@ -99,7 +99,8 @@ class Account:
         assert completed.returncode == 0, f"deploy {' '.join(words)}\n{completed.stdout}{completed.stderr}"
 
     def _workgroup(self) -> None:
-        self.outputs["redshift"]["Host"] = self.warehouse.host
+        arn = f"arn:aws:redshift-serverless:us-east-1:{ACCOUNT_ID}:workgroup/0f1e2d3c"
+        self.outputs["redshift"] |= {"Host": self.warehouse.host, "WorkgroupArn": arn}
 
     def _bucket(self) -> None:
         s3, bucket = self.aws.client("s3"), self.outputs["storage"]["DagsBucketName"]

@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 from mwaa_local.aws import roles, seed
 from mwaa_local.settings import ENVIRONMENT
 from mwaa_local.templates import Template
+from mwaa_local.testing import monitoring
 from mwaa_local.testing.artifacts import MANIFEST
 from mwaa_local.testing.aws import Aws, running_aws
 from mwaa_local.testing.permissions import denied, without_each_permission
@@ -73,7 +74,8 @@ class Account:
                 )
                 (artifact.folder / LAMBDA_ZIP).write_bytes(seed._zipped_handler() + new.encode())
                 self.aws.client("s3").put_object(Bucket=bucket.name, Key=LOCK, Body=b"{}")
-                apply(artifact, bucket, _no_progress, functions, [seed.FUNCTION], mwaa, ENVIRONMENT, lease_seconds=0.4)
+                names = [seed.FUNCTION, monitoring.FUNCTION]
+                apply(artifact, bucket, _no_progress, functions, names, mwaa, ENVIRONMENT, lease_seconds=0.4)
                 if Bucket(bucket.name, self.aws.client("s3")).read(LOCK) is not None:
                     return "the lock was left"
             rollback(bucket, "flights")
@@ -88,8 +90,10 @@ def _no_progress(*_: Any, **__: Any) -> None: ...
 
 @pytest.fixture(scope="module")
 def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
-    with running_aws(tmp_path_factory.mktemp("guarded")) as aws:
+    folder = tmp_path_factory.mktemp("guarded")
+    with running_aws(folder) as aws:
         seed.seed(aws.settings, SimpleNamespace(dbt_user="Aa1"), "warehouse.example.com", 5439)
+        monitoring.deploy_overdue_runs(aws.settings, folder)
         yield Account(aws)
 
 

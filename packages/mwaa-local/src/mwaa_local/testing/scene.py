@@ -23,6 +23,7 @@ from mwaa_release.bucket import Bucket
 from mwaa_release.build import build
 from mwaa_release.progress import Steps
 from mwaa_release.release import Artifact
+from mwaa_release.schedules import write_schedules
 
 DAG = "flights_pipeline"
 AUDIT, PRODUCER = "audit_dbt_task.audit_table_model_build", "transform_data.dbt_producer_watcher"
@@ -72,12 +73,13 @@ class Scene(Stack):
         self._environments = {child.name: psutil.Process(child.process.pid).environ() for child in self.components}
 
     def release(self, steps: Steps, project: Path) -> str:
-        """Release the project with short waits and no schedule, and return the release_id."""
+        """Release the project with short waits and the scene's settings, and return the release_id."""
         folder = self.settings.state / "artifact"
         build(folder, [project], wheels=self.parameters.get("PackageSource") == "wheels")
         pipelines = folder / "dags" / "pipelines.yml"
         text = pipelines.read_text().replace("retry_delay_seconds: 30", "retry_delay_seconds: 1")
         pipelines.write_text(text.replace(f"dag_name: {DAG}\n", f"dag_name: {DAG}\n    {self.settings_of_pipeline}\n"))
+        write_schedules(pipelines.parent)
         with (folder / "startup.sh").open("a") as startup:
             for name, value in self.options.items():
                 startup.write(f"export AIRFLOW__{name.replace('.', '__').upper()}={value}\n")

@@ -14,6 +14,7 @@ from mwaa_local.testing.aws import Aws
 # Resource types that the stand-in's CloudFormation ignores.
 NOT_MADE = {
     "AWS::CloudWatch::Alarm",
+    "AWS::CloudWatch::Dashboard",
     "AWS::EC2::SecurityGroupEgress",
     "AWS::IAM::OIDCProvider",
     "AWS::MWAA::Environment",
@@ -54,6 +55,9 @@ class Stacks:
         }
         if "Name" in content["Parameters"]:
             parameters = {"Name": self.name, **parameters}
+        # It names the alarms, which the stand-in ignores.
+        resources = content["Resources"].items()
+        content["Resources"] = {key: value for key, value in resources if value["Type"] != "AWS::CloudWatch::Dashboard"}
         stack = f"{self.name}-{Path(file).stem}"
         cloudformation.create_stack(
             StackName=stack,
