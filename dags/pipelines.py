@@ -8,6 +8,7 @@ from mwaa_pipelines.pipeline_dag import requested_pipelines
 
 for pipeline in requested_pipelines(Path(__file__).with_name("pipelines.yml")):
     with pipeline.dag():
+        load_sources = pipeline.load_sources()
         audit_dbt_task = pipeline.audit_dbt_task()
         transform_data = pipeline.transform_data()
         dbt_check = pipeline.dbt_check()
@@ -15,5 +16,6 @@ for pipeline in requested_pipelines(Path(__file__).with_name("pipelines.yml")):
         pipeline_succeeded = EmptyOperator(task_id="pipeline_succeeded", outlets=[pipeline.asset])
         sns_notification_for_failure = pipeline.sns_notification_for_failure()
 
-        # Add your own tasks to this chain, for example: EmptyOperator(task_id="load_sources") >> audit_dbt_task
-        audit_dbt_task >> transform_data >> dbt_check >> [pipeline_succeeded, sns_notification_for_failure]
+        # Add your own tasks to this chain, for example: EmptyOperator(task_id="wait_for_shop") >> load_sources
+        load_sources >> audit_dbt_task >> transform_data >> dbt_check
+        dbt_check >> [pipeline_succeeded, sns_notification_for_failure]

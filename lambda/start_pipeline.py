@@ -3,7 +3,7 @@
 Amazon EventBridge puts "Object Created" of the landing bucket into a queue, which feeds this function one message at a
 time. Environment: `ENVIRONMENT_NAME`, the MWAA environment; `DAG_NAME`, the pipeline; `SUFFIX`, the ending of the keys
 that start a run (empty: all keys). The run id is derived from the file and its version, so Airflow rejects a second
-run. The run's note names the file.
+run. The run's note names the file, and the run parameter `files` hands it to a pipeline that loads files.
 
 Every error is raised: the message returns to the queue, and finally moves to the dead-letter queue.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
@@ -73,7 +73,9 @@ def _start(bucket: str, key: str, version: str) -> dict[str, Any]:
     if key.endswith("/") or not key.endswith(SUFFIX):
         return {"key": key, "run_id": None, "new": False}
     run_id = run_id_of(bucket, key, version)
-    body = {"dag_run_id": run_id, "logical_date": None, "note": f"s3://{bucket}/{key} (version {version})"[:1000]}
+    url = f"s3://{bucket}/{key}"
+    body = {"dag_run_id": run_id, "logical_date": None, "note": f"{url} (version {version})"[:1000]}
+    body["conf"] = {"files": [url]}
     try:
         _mwaa.invoke_rest_api(Name=ENVIRONMENT_NAME, Method="POST", Path=f"/dags/{DAG_NAME}/dagRuns", Body=body)
     except ClientError as error:

@@ -56,6 +56,8 @@ def test_folders_start_no_run_without_a_suffix(module: Any, monkeypatch: pytest.
     assert start(module, "flights/", sequencer="1") == {"key": "flights/", "run_id": None, "new": False}
     assert runs == []
     assert start(module, "flights/readme", sequencer="1")["run_id"] == runs[0]["dag_run_id"]
+    # The pipeline loads this file only.
+    assert runs[0]["conf"] == {"files": ["s3://flights-landing/flights/readme"]}
 
 
 def test_objects_without_a_version_are_identified_by_their_event(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 import signal
 import time
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +12,8 @@ import pytest
 from test_audit import AIRFLOW, assert_same
 
 from mwaa_local.settings import REPOSITORY
+from mwaa_pipelines.audit_rows import run_values, write_audit_rows
+from mwaa_pipelines.load_files import LoadOutcome
 from mwaa_pipelines.unwritten_rows import chunks, unwritten_results
 from redshift_local.server.postgres import Postgres
 
@@ -127,7 +129,9 @@ def test_results_of_a_lost_worker_are_written_with_nulls(built, dbt, database, m
     }
     logical_date = datetime(2026, 1, 1, 6, tzinfo=UTC)
     context = {
-        "ti": SimpleNamespace(dag_id="flights_pipeline", try_number=1, xcom_pull=lambda **_: None),
+        "ti": SimpleNamespace(
+            dag_id="flights_pipeline", task_id="dbt_check", try_number=1, log_url="", xcom_pull=lambda **_: None
+        ),
         "dag_run": SimpleNamespace(run_id="lost_run", logical_date=logical_date),
     }
     states = {"producer": "failed", "run": "success", "test": "success"}
@@ -142,6 +146,43 @@ def test_results_of_a_lost_worker_are_written_with_nulls(built, dbt, database, m
     unknown = ("execution_time", "rows_affected", "started_at", "completed_at", "dbt_version", "airflow_log_url")
     assert [row[name] for name in unknown] == [None] * len(unknown)
     assert (tested["name"], tested["status"]) == ("gone_since", "pass")
+
+
+def test_load_of_files_is_written_at_once_or_recovered(built, dbt, database):
+    start = datetime(2026, 1, 1, 6, tzinfo=UTC)
+    times = (start, start + timedelta(seconds=2))
+    outcome = LoadOutcome("landing.orders", 2, 30, 4_000_000_000, ("s3://b/3.csv: line 2: 'x'",), *times)
+    rows = []
+    for try_number in (1, 2):
+        ti = SimpleNamespace(dag_id="d", task_id="load_sources.copy_files", try_number=try_number, log_url="http://log")
+        context = {"ti": ti, "dag_run": SimpleNamespace(run_id=f"load_{try_number}", logical_date=start)}
+        run = run_values(context, f"invocation-{try_number}", "load", "20260101T000000Z-aaaaaaa")
+        results = [outcome.result("flights", "dev")]
+        if try_number == 1:
+            write_audit_rows(database.connection, "analytics", run, results)
+        else:
+            (chunk,) = chunks(run, results)
+            assert "1 audit rows of invocation invocation-2" in recover(dbt, {"DBT_AUDIT_KEPT_0": chunk})
+        rows += database.audit_rows(f"invocation-{try_number}")
+    at_once, recovered = rows
+    assert at_once["message"] == "s3://b/3.csv: line 2: 'x' (1 not loaded, 2 files loaded)"
+    assert (at_once["resource_type"], at_once["name"], at_once["status"]) == ("load", "orders", "partial success")
+    assert (at_once["rows_affected"], at_once["bytes_loaded"], at_once["failures"]) == (30, 4_000_000_000, 1)
+    assert (at_once["unique_id"], at_once["schema_name"]) == ("load.flights.landing.orders", "landing")
+    assert at_once["completed_at"] == datetime(2026, 1, 1, 6, 0, 2)
+    # dbt's steps are known only to dbt.
+    differing = (
+        "load_id",
+        "invocation_id",
+        "airflow_run_id",
+        "airflow_try_number",
+        "compile_seconds",
+        "execute_seconds",
+    )
+    assert [{name: value for name, value in row.items() if name not in differing} for row in rows] == [
+        {name: value for name, value in at_once.items() if name not in differing}
+    ] * 2
+    assert recovered["airflow_try_number"] == 2
 
 
 def test_results_of_a_killed_dbt_are_recovered(built, dbt, database, chain, stored_results):

@@ -117,7 +117,11 @@ class Stack:
         passwords = Passwords.generate(settings.state)
         workers = roles.worker_session(settings)
         s3 = roles.client_of(workers, settings, "s3")
-        parameters = {"PipelinesEnvironment": first_pipeline().environment or "", **(self._parameters or {})}
+        parameters = {
+            "PipelinesEnvironment": first_pipeline().environment or "",
+            "LandingBucketName": seed.LANDING_BUCKET,
+        }
+        parameters |= self._parameters or {}
         self._mwaa = Mwaa(settings, passwords, s3, seed.DAGS_BUCKET, parameters)
         with ThreadPoolExecutor(max_workers=8) as pool:
 

@@ -93,3 +93,4 @@ def test_new_file_starts_one_run_whose_note_names_the_file(checkout: Checkout, t
         time.sleep(2)
     assert run["state"] == "success"
     assert run["note"] == "s3://landing/flights/2013 05.csv (version v1)"
+    assert run["conf"]["files"] == ["s3://landing/flights/2013 05.csv"]

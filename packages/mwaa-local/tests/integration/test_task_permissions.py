@@ -31,8 +31,11 @@ ROLE = "environment-ExecutionRole"
 WORKER = """
 import io, json, logging, sys
 from types import SimpleNamespace
+import boto3
 from airflow.providers.amazon.aws.operators.lambda_function import LambdaInvokeFunctionOperator
+from mwaa_pipelines.load_files import Loader
 from mwaa_pipelines.profile import RedshiftProfileMapping
+from mwaa_pipelines.settings import LoadedTable
 from mwaa_pipelines.unwritten_rows import delete_stored_results, inject_stored_results, store_results
 
 def log_in():
@@ -46,6 +49,14 @@ def recover():
     assert context["kept_results"], "nothing was handed over"
     delete_stored_results(context)
 
+def load():
+    s3 = boto3.client("s3")
+    loader = Loader(None, s3, "analytics")
+    table = LoadedTable(table="landing.flights", prefix="flights/", format="csv")
+    (file,) = loader._files(table, "local-landing", ())
+    loader._region("local-landing")
+    assert loader._checksum(file) and loader._columns(table, file) == ["id"]
+
 def alert():
     payload = json.dumps({"dag_name": "flights_pipeline"})
     LambdaInvokeFunctionOperator(task_id="a", function_name="sns_notification", payload=payload).execute({})
@@ -55,7 +66,7 @@ for _ in sys.stdin:
     answer = io.StringIO()
     handler = logging.StreamHandler(answer)
     logging.getLogger("mwaa_pipelines.unwritten_rows").addHandler(handler)
-    for work in (log_in, recover, alert):
+    for work in (log_in, recover, load, alert):
         try:
             work()
         except Exception as error:
@@ -106,6 +117,7 @@ def tasks(airflow_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         for name in ("other/dbt_user", "flights/dbt_users"):
             aws.client("secretsmanager").create_secret(Name=name, SecretString="x")
         aws.client("s3").put_object(Bucket=seed.DAGS_BUCKET, Key="dags/x.py", Body=b"1")
+        aws.client("s3").put_object(Bucket=seed.LANDING_BUCKET, Key="flights/1.csv", Body=b"id\n1\n")
         kwargs = {"connections_prefix": "airflow/connections", "connections_lookup_pattern": ".*_redshift$"}
         environment = {
             **base_environment(),
@@ -159,7 +171,7 @@ def test_tasks_need_each_permission_of_their_role(tasks: Tasks, tmp_path: Path) 
         ("s3", "put_object", {"Key": "dags/pipelines.py", "Body": b"x"}, "s3:PutObject on .*/dags/pipelines.py"),
         ("s3", "delete_object", {"Key": "dags/dbt/flights/CURRENT"}, "s3:DeleteObject on .*/CURRENT"),
         ("s3", "put_object", {"Bucket": seed.LANDING_BUCKET, "Key": "x", "Body": b"x"}, "s3:PutObject on .*landing/x"),
-        ("s3", "get_object", {"Bucket": seed.LANDING_BUCKET, "Key": "x"}, "s3:GetObject on .*landing/x"),
+        ("s3", "delete_object", {"Bucket": seed.LANDING_BUCKET, "Key": "x"}, "s3:DeleteObject on .*landing/x"),
         ("secretsmanager", "get_secret_value", {"SecretId": "other/dbt_user"}, ".*GetSecretValue on .*:other/dbt_user"),
         ("secretsmanager", "get_secret_value", {"SecretId": "flights/dbt_users"}, ".*GetSecretValue on .*/dbt_users-"),
         ("secretsmanager", "list_secrets", {}, "secretsmanager:ListSecrets"),

@@ -71,11 +71,12 @@ def test_options_override_startup_and_mwaa_overrides_options() -> None:
 def test_configuration_options_come_from_the_stack() -> None:
     options = configuration_options("the-bucket", {})
     stack = load("environment.yml")["Resources"]["Environment"]["Properties"]["AirflowConfigurationOptions"]
-    # Two options depend on parameters.
-    assert len(options) == len(stack) - 2
-    with_both = configuration_options("the-bucket", {"PackageSource": "wheels", "PipelinesEnvironment": "prod"})
+    # Three options depend on parameters.
+    assert len(options) == len(stack) - 3
+    parameters = {"PackageSource": "wheels", "PipelinesEnvironment": "prod", "LandingBucketName": "landing"}
     more = {"AIRFLOW__DBT__WHEELS": "s3://the-bucket/wheels", "AIRFLOW__DBT__ENVIRONMENT": "prod"}
-    assert with_both == {**options, **more}
+    more |= {"AIRFLOW__DBT__LANDING_BUCKET": "landing"}
+    assert configuration_options("the-bucket", parameters) == {**options, **more}
     assert options["AIRFLOW__DBT__KEPT_RESULTS"] == "s3://the-bucket/kept_results"
     assert options["AIRFLOW__SECRETS__BACKEND"] == stack["secrets.backend"]
     assert json.loads(options["AIRFLOW__SECRETS__BACKEND_KWARGS"])["connections_prefix"] == "airflow/connections"

@@ -2,9 +2,9 @@
 
 import logging
 import uuid
-from datetime import UTC, datetime
 from typing import Any
 
+from mwaa_pipelines.audit_rows import run_values
 from mwaa_pipelines.results import RESULTS_KEY
 from mwaa_pipelines.unwritten_rows import SAFE_KEY, store_results
 
@@ -84,22 +84,6 @@ def lost_results(context: Any, producer: Any, tasks: dict[str, Any], states: dic
 
 def _run(context: Any, task_id: str, release_id: str) -> dict[str, Any]:
     """Return the values that all rows share, as far as Airflow knows them; the same at every call for one run."""
-    ti, dag_run = context["ti"], context["dag_run"]
-    run_uuid = uuid.uuid5(uuid.NAMESPACE_URL, f"{ti.dag_id}/{dag_run.run_id}/{task_id}")
-    logical_date = dag_run.logical_date and dag_run.logical_date.astimezone(UTC).replace(tzinfo=None)
-    return {
-        "invocation_id": f"lost-{run_uuid}",
-        "model_execution_date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "dbt_command": "build",
-        "full_refresh": bool((context.get("params") or {}).get("full_refresh")),
-        "target_name": "prod",
-        "dbt_version": None,
-        "release_id": release_id,
-        "code_version": release_id.split("-", 1)[1] if "-" in release_id else None,
-        "airflow_dag_id": ti.dag_id,
-        "airflow_run_id": dag_run.run_id,
-        "airflow_task_id": task_id,
-        "airflow_try_number": "1",
-        "airflow_logical_date": str(logical_date) if logical_date else None,
-        "airflow_log_url": None,
-    }
+    run_uuid = uuid.uuid5(uuid.NAMESPACE_URL, f"{context['ti'].dag_id}/{context['dag_run'].run_id}/{task_id}")
+    values = run_values(context, f"lost-{run_uuid}", "build", release_id)
+    return {**values, "airflow_task_id": task_id, "airflow_try_number": "1", "airflow_log_url": None}

@@ -38,6 +38,12 @@ def run_parameters() -> dict[str, Param]:
             items={"type": "string", "pattern": SELECTOR},
             description="dbt selectors, one in each line, such as tag:mart or departures+. Only these nodes are built.",
         ),
+        "files": Param(
+            [],
+            type="array",
+            items={"type": "string", "pattern": "^s3://"},
+            description="Files in S3, one in each line. Of the files that the pipeline loads, only these are loaded.",
+        ),
     }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pendulum
 from airflow.providers.amazon.aws.operators.lambda_function import LambdaInvokeFunctionOperator
 from airflow.sdk import DAG, Asset, Label, TaskGroup, get_parsing_context, task
+from airflow.sdk.definitions.edges import EdgeModifier
 from cosmos.airflow.task_group import DbtTaskGroup
 from cosmos.config import ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
 from cosmos.constants import DbtResourceType, ExecutionMode, InvocationMode, LoadMode, TestBehavior
@@ -21,6 +22,7 @@ from cosmos.constants import DbtResourceType, ExecutionMode, InvocationMode, Loa
 from mwaa_pipelines.audit_operator import AuditOperator
 from mwaa_pipelines.config_file import load_pipelines
 from mwaa_pipelines.documentation import documentation
+from mwaa_pipelines.load_operator import LoadOperator
 from mwaa_pipelines.node_task import FUNCTION, FunctionOperator
 from mwaa_pipelines.parameters import prepare, run_parameters
 from mwaa_pipelines.profile import RedshiftProfileMapping
@@ -36,6 +38,7 @@ from mwaa_pipelines.task_ids import (
     ALERT_TASK,
     AUDIT_GROUP,
     CHECK_TASK,
+    LOAD_GROUP,
     PRODUCER_TASK,
     TRANSFORM_GROUP,
     TURN_TASK,
@@ -154,6 +157,23 @@ class PipelineDag:
             except BaseException:
                 dag.auto_register = False
                 raise
+
+    def load_sources(self) -> Any:
+        """Create the task group that copies new files from S3 into the tables of the setting `load`.
+
+        It comes before the audit table exists; `load_operator` says how its rows get there. Without `load` it is only
+        an edge label, not a task group.
+        """
+        if not self.settings.load:
+            return _LabelBeforeLabel("nothing to load")
+        with TaskGroup(LOAD_GROUP) as group:
+            LoadOperator(
+                task_id="copy_files",
+                pipeline=self.settings,
+                release=self.release,
+                profile_mapping=self._profile_config.profile_mapping,
+            )
+        return group
 
     def audit_dbt_task(self) -> Any:
         """Create the task group that creates or migrates the audit table, before anything writes to it.
@@ -331,3 +351,14 @@ class PipelineDag:
                     operator.exclude = None
                 elif operator.base_cmd == ["build"]:
                     operator.exclude = " ".join(filter(None, [operator.exclude, *exclude]))
+
+
+class _LabelBeforeLabel(EdgeModifier):
+    """An edge label that another one can follow, as in a project without audit trail. Airflow's own refuses it."""
+
+    def __rshift__(self, other: Any) -> Any:
+        """Link what comes before this label to what comes after it."""
+        if not isinstance(other, EdgeModifier):
+            return super().__rshift__(other)
+        other.set_upstream(self._upstream)
+        return other

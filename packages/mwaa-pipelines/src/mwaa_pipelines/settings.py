@@ -2,7 +2,9 @@
 
 import difflib
 import json
-from collections.abc import Collection
+import re
+from collections import Counter
+from collections.abc import Callable, Collection
 from datetime import date, timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -68,10 +70,74 @@ def _timezone(text: str) -> str:
     return text
 
 
+def _matches(pattern: str, rule: str) -> Callable[[str], str]:
+    """Return a check with a message in plain words. pydantic's own message shows the pattern."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text, re.ASCII):
+            raise ValueError(rule)
+        return text
+
+    return check
+
+
+# Redshift folds names to lower case.
+_TABLE = r"[a-z_][a-z0-9_$]{0,126}\.[a-z_][a-z0-9_$]{0,126}"
+_PREFIX = r"[^/\x00].{0,999}(?<=/)"
+_BUCKET = r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]"
+_ROLE = r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+?"
+_ROLES = rf"default|{_ROLE}(?:,{_ROLE})*"
+
+Table = Annotated[
+    str, AfterValidator(_matches(_TABLE, "must be a schema and a table in lower case, such as landing.orders"))
+]
+Prefix = Annotated[
+    str, AfterValidator(_matches(_PREFIX, "must be the beginning of keys, and end with a slash, such as shop/orders/"))
+]
+Bucket = Annotated[
+    str, AfterValidator(_matches(_BUCKET, "must be the name of a bucket, without s3:// and without a folder"))
+]
+CopyRole = Annotated[
+    str, AfterValidator(_matches(_ROLES, "must be default, or one or more ARNs of IAM roles, joined by commas"))
+]
+Delimiter = Annotated[str, AfterValidator(_matches(r"[\x20-\x7e\t]", "must be one ASCII character"))]
+
 Schedule = Annotated[
     Annotated[str, AfterValidator(_cron)] | Annotated[tuple[AssetName, ...], Field(min_length=1)] | None,
     BeforeValidator(_schedule),
 ]
+
+
+class LoadedTable(BaseModel):
+    """An entry of `load:`: a table, and the files in S3 that are loaded into it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    table: Table = Field(description="Schema and table, such as landing.orders. The table must exist.")
+    prefix: Prefix = Field(description="Beginning of the keys of the table's files, with a slash at the end.")
+    format: Literal["csv", "json", "parquet"] = Field(
+        description="csv: with a header line; json: one object in each line; parquet: columns in the table's order. "
+        "Files of the first two whose keys end with .gz or .bz2 are compressed."
+    )
+    bucket: Bucket | None = Field(None, description="Default: the bucket of Airflow's option dbt.landing_bucket.")
+    new_columns: Literal["fail", "add"] = Field(
+        "fail",
+        description="What to do with a file that has columns that the table lacks. add: add them, as varchar(65535).",
+    )
+    delimiter: Delimiter | None = Field(None, description="Between the fields of a csv file. Default: a comma.")
+    null_as: Text | None = Field(None, description="Text in a csv file that means null, such as NA.")
+    date_format: Text = Field("auto", description="Format of dates, as in COPY.")
+    time_format: Text = Field("auto", description="Format of timestamps, as in COPY.")
+
+    @model_validator(mode="after")
+    def _options_fit_format(self) -> "LoadedTable":
+        for name in ("delimiter", "null_as"):
+            if self.format != "csv" and getattr(self, name) is not None:
+                raise ValueError(f"{name} needs format: csv. Remove it")
+        # COPY matches the columns of Parquet files by their positions.
+        if self.format == "parquet" and self.new_columns == "add":
+            raise ValueError("new_columns: add needs format: csv or json. Remove it, and add columns to the table")
+        return self
 
 
 class Pipeline(BaseModel):
@@ -132,6 +198,13 @@ class Pipeline(BaseModel):
         {},
         description="Secrets Manager secrets, by the environment variable for dbt's env_var(). A task reads them when "
         "it runs. If a model uses a value, it is in the compiled SQL.",
+    )
+    load: tuple[LoadedTable, ...] = Field(
+        (), description="Tables to load before dbt runs: new files in S3 are copied into them, each file once."
+    )
+    copy_role: CopyRole = Field(
+        "default",
+        description="IAM role of the warehouse that reads the files: its default role, an ARN, or a chain of ARNs.",
     )
     threads: int = Field(4, ge=1, le=32, description="Number of models that dbt builds in parallel.")
     execution_mode: Literal["watcher", "local"] = Field(
@@ -216,6 +289,20 @@ class Pipeline(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _each_table_is_loaded_once(self) -> "Pipeline":
+        counts = Counter(table.table for table in self.load)
+        if several := [name for name, count in counts.items() if count > 1]:
+            raise ValueError(f"load: {several[0]} has {counts[several[0]]} entries. Keep one of them")
+        for outer in self.load:
+            for inner in self.load:
+                if inner is not outer and inner.bucket == outer.bucket and inner.prefix.startswith(outer.prefix):
+                    raise ValueError(
+                        f"load: the files of {inner.table} ({inner.prefix}) would be loaded into {outer.table}, too "
+                        f"({outer.prefix}). Change one prefix"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _deadline_can_be_met(self) -> "Pipeline":
         if self.deadline_minutes and not self.sns_lambda_function_name:
             raise ValueError("deadline_minutes needs sns_lambda_function_name, which sends the alert")
@@ -253,14 +340,18 @@ def describe_error(detail: Any) -> str:
     message = detail["msg"].removeprefix("Value error, ")
     if not key:
         return message
-    # If a key is missing, pydantic's input is the whole entry.
-    return f"{key}: {message}" + ("" if detail["type"] == "missing" else f" (value: {detail['input']!r})")
+    # If a key is missing, or keys contradict each other, pydantic's input is the whole entry.
+    if detail["type"] == "missing" or (detail["type"] == "value_error" and isinstance(detail["input"], dict)):
+        return f"{key}: {message}"
+    choices = re.findall(r"'([^']*)'", detail["ctx"]["expected"]) if detail["type"] == "literal_error" else []
+    return f"{key}: {message} (value: {detail['input']!r}){did_you_mean(str(detail['input']), choices)}"
 
 
 def unknown_setting(name: str) -> str:
-    """Return the message about a key that is not a setting."""
-    names = [*Pipeline.model_fields, ENVIRONMENTS]
-    question = did_you_mean(name, names)
+    """Return the message about a key that is not a setting. Of a key in a table of `load`, `name` is `load.0.key`."""
+    *entry, key = name.split(".")
+    names = list(LoadedTable.model_fields) if entry else [*Pipeline.model_fields, ENVIRONMENTS]
+    question = did_you_mean(key, names)
     return f"{name}: unknown setting{question or f'. Settings: {", ".join(names)}'}"
 
 

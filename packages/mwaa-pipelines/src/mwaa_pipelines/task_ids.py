@@ -2,6 +2,7 @@
 
 # Only in pipelines that share a schema.
 TURN_TASK = "wait_for_turn"
+LOAD_GROUP = "load_sources"
 AUDIT_GROUP = "audit_dbt_task"
 TRANSFORM_GROUP = "transform_data"
 # With execution_mode watcher: Cosmos's name of the task that runs dbt.

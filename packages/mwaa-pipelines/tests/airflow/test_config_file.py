@@ -57,6 +57,8 @@ def test_settings_have_their_documented_defaults(tmp_path: Path) -> None:
         "vars": {},
         "env": {},
         "secret_env": {},
+        "load": (),
+        "copy_role": "default",
         "threads": 4,
         "execution_mode": "watcher",
         "test_behavior": "after_each",
@@ -106,6 +108,17 @@ def test_entry_must_be_a_mapping(tmp_path: Path, entry: str) -> None:
     assert messages.startswith("pipeline number 2: must be a mapping of settings")
 
 
+def tables(*changes: str) -> str:
+    """The setting load with tables that have these settings instead of valid ones."""
+    entries_of_load = []
+    for number, change in enumerate(changes):
+        changed = {part.split(":")[0].strip() for part in change.split(", ")}
+        valid = {"table": f"shop.t{number}", "prefix": f"t{number}/", "format": "csv"}
+        rest = [f"{name}: {value}" for name, value in valid.items() if name not in changed]
+        entries_of_load.append(f"{{{', '.join([change, *rest])}}}")
+    return f"load: [{', '.join(entries_of_load)}]"
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -136,6 +149,26 @@ def test_entry_must_be_a_mapping(tmp_path: Path, entry: str) -> None:
         ("env: {KEY: x}\n    secret_env: {KEY: shop/key}", ("secret_env: KEY is also in env",)),
         ("env: {A-B: x}", ("env.A-B", "match pattern")),
         ("env: {A: 1}", ("env.A", "valid string")),
+        ("load: orders", ("load", "valid tuple", "'orders'")),
+        (tables("table: orders"), ("load.0.table: must be a schema and a table in lower case", "'orders'")),
+        (tables("table: Landing.Orders"), ("load.0.table: must be",)),
+        (tables("prefix: shop"), ("load.0.prefix: must be the beginning of keys, and end with a slash", "'shop'")),
+        (tables("prefix: /shop/"), ("load.0.prefix: must be",)),
+        (tables("prefix: ''"), ("load.0.prefix: must be",)),
+        (tables("bucket: s3://shop"), ("load.0.bucket: must be the name of a bucket, without s3://", "'s3://shop'")),
+        (tables("format: jsn"), ("load.0.format", "'jsn'", "Did you mean 'json'?")),
+        (tables("prefixes: a/"), ("load.0.prefixes: unknown setting. Did you mean 'prefix'?",)),
+        (tables("new_columns: ad"), ("load.0.new_columns", "Did you mean 'add'?")),
+        (tables("delimiter: '||'"), ("load.0.delimiter: must be one ASCII character",)),
+        (tables("format: json, null_as: NA"), ("load.0: null_as needs format: csv. Remove it",)),
+        (tables("format: parquet, new_columns: add"), ("load.0: new_columns: add needs format: csv or json",)),
+        (tables("table: shop.orders", "table: shop.orders"), ("load: shop.orders has 2 entries. Keep one of them",)),
+        (
+            tables("table: shop.all, prefix: shop/", "table: shop.one, prefix: shop/one/"),
+            ("load: the files of shop.one (shop/one/) would be loaded into shop.all, too (shop/). Change one prefix",),
+        ),
+        ("copy_role: copy", ("copy_role: must be default, or one or more ARNs of IAM roles", "'copy'")),
+        ("copy_role: 'arn:aws:iam::1:role/x'", ("copy_role: must be",)),
         ("vars: [a]", ("vars", "valid dictionary")),
         ("vars: {a b: 1}", ("vars.a b", "match pattern")),
         ("execution_mode: kubernetes", ("execution_mode", "'watcher' or 'local'", "'kubernetes'")),
@@ -340,6 +373,17 @@ def test_environment_overrides_the_common_settings(
     assert (one.target_schema, one.schedule, one.retries, one.threads) == expected
     assert (two.target_schema, two.schedule) == ("analytics", None)
     assert (one.environment, two.environment) == (environment, environment)
+
+
+def test_tables_to_load_can_differ_by_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__DBT__ENVIRONMENT", "dev")
+    of_dev = tables("table: shop.orders, bucket: dev-landing")
+    (pipeline,) = load(
+        tmp_path, entries("one", one=f"{tables('new_columns: add')}\n    environments: {{dev: {{{of_dev}}}}}")
+    )
+    assert [(table.table, table.bucket, table.new_columns) for table in pipeline.load] == [
+        ("shop.orders", "dev-landing", "fail")
+    ]
 
 
 def test_environment_does_not_matter_for_pipelines_without_environments(

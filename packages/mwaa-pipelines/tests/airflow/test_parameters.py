@@ -31,6 +31,7 @@ def validate(dag: Any, **values: Any) -> None:
     [
         {},
         {"start": "2013-01-01", "end": "2013-02-01"},
+        {"files": ["s3://landing/flights/it's.csv"]},
         {
             "full_refresh": True,
             "select": ["tag:mart", "+fct_flights+1", "path:models/marts", "a,config.materialized:table"],
@@ -55,6 +56,8 @@ def test_valid_run_parameters_are_accepted(dag: Any, values: dict[str, Any]) -> 
         {"select": ["--vars"]},
         {"select": ["{{ var.value.secret }}"]},
         {"select": "tag:mart"},
+        {"files": ["flights/1.csv"]},
+        {"files": "s3://landing/flights/1.csv"},
     ],
 )
 def test_invalid_parameters_are_rejected_when_a_run_is_triggered(dag: Any, values: dict[str, Any]) -> None:

@@ -56,7 +56,7 @@ def test_side_effects_of_a_dag_file_are_detected(tmp_path: Path) -> None:
 
 
 def test_run_parameters_belong_to_the_dag_and_not_to_tasks(dag: Any) -> None:
-    assert set(dag.params) == {"start", "end", "full_refresh", "select"}
+    assert set(dag.params) == {"start", "end", "full_refresh", "select", "files"}
     assert [task.task_id for task in dag.tasks if task.params] == []
 
 

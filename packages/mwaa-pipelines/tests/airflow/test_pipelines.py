@@ -267,7 +267,10 @@ def test_functions_are_built_before_the_models_that_call_them(
     assert ("function" in types) == ("none" in lines)
 
 
-CHAIN = "        audit_dbt_task >> transform_data >> dbt_check >> [pipeline_succeeded, sns_notification_for_failure]\n"
+CHAIN = (
+    "        load_sources >> audit_dbt_task >> transform_data >> dbt_check\n"
+    "        dbt_check >> [pipeline_succeeded, sns_notification_for_failure]\n"
+)
 
 
 def test_dag_file_is_short_and_reads_like_the_diagram() -> None:
@@ -286,13 +289,13 @@ def test_team_can_add_a_task_by_editing_one_line(tmp_path: Path) -> None:
     audit = set(dag_bag.dags["one"].task_group.get_child_by_label("audit_dbt_task").children)
     path = tmp_path / "pipelines.py"
     text = path.read_text()
-    path.write_text(text.replace(CHAIN, CHAIN.replace("audit_", 'EmptyOperator(task_id="load_sources") >> audit_', 1)))
+    path.write_text(text.replace(CHAIN, CHAIN.replace("load_", 'EmptyOperator(task_id="wait") >> load_', 1)))
     assert sum(map(str.__ne__, text.splitlines(), path.read_text().splitlines())) == 1
     dag_bag = DagBag(str(tmp_path))
     assert dag_bag.import_errors == {}
-    assert dag_bag.dags["one"].get_task("load_sources").downstream_task_ids == audit
+    assert dag_bag.dags["one"].get_task("wait").downstream_task_ids == audit
     # dbt_check also reports a failure of this task.
-    assert "load_sources" in dag_bag.dags["one"].get_task("dbt_check").get_flat_relative_ids(upstream=True)
+    assert "wait" in dag_bag.dags["one"].get_task("dbt_check").get_flat_relative_ids(upstream=True)
 
 
 @pytest.mark.parametrize("function", ["", "sns_lambda_function_name: alert"])
@@ -307,12 +310,12 @@ def test_pipeline_without_audit_trail_starts_with_the_models(tmp_path: Path, mon
     new_release(tmp_path, monkeypatch, audit={"nodes": []})
     roots = {task.task_id for task in bag(tmp_path, entries("one")).dags["one"].roots}
     path = tmp_path / "pipelines.py"
-    chain = CHAIN.replace("audit_", 'EmptyOperator(task_id="load") >> audit_', 1)
+    chain = CHAIN.replace("load_", 'EmptyOperator(task_id="wait") >> load_', 1)
     path.write_text(path.read_text().replace(CHAIN, chain))
     loaded = DagBag(str(tmp_path))
     assert loaded.import_errors == {}
     assert not [task_id for task_id in loaded.dags["one"].task_ids if task_id.startswith("audit_dbt_task")]
-    assert loaded.dags["one"].get_task("load").downstream_task_ids == roots
+    assert loaded.dags["one"].get_task("wait").downstream_task_ids == roots
     serialized(loaded.dags["one"])
 
 

@@ -13,7 +13,7 @@ from mwaa_release.bucket import aws_client
 from mwaa_release.cli_options import AccountOption, DagOption, out
 from mwaa_release.errors import SetupError
 from mwaa_release.freshness import check_freshness
-from mwaa_release.pipelines import find_pipeline, pipeline_with_secret
+from mwaa_release.pipelines import all_pipelines, find_pipeline, pipeline_with_secret
 from mwaa_release.progress import show_progress
 from mwaa_release.publish import publish_report
 from mwaa_release.redshift import apply_grants
@@ -40,6 +40,15 @@ def _warehouse() -> Iterator[redshift_connector.Connection]:
 
 _SOURCES = ["landing"]
 _NONE: list[str] = []
+
+
+def _loaded_tables(secret_name: str) -> list[str]:
+    """Return the tables into which the pipelines with this login load files. There may be no pipeline yet."""
+    try:
+        pipelines = all_pipelines()
+    except SetupError:
+        return []
+    return [table.table for pipeline in pipelines if pipeline.secret_name == secret_name for table in pipeline.load]
 
 
 def warehouse_user(
@@ -76,6 +85,7 @@ def warehouse_user(
     # Reads the file only if a setting is missing, so a user can be prepared before its pipeline has an entry.
     secret_name = secret_name or pipeline_with_secret(dag).secret_name
     target_schema = target_schema or find_pipeline(dag).target_schema
+    loaded_tables = _loaded_tables(secret_name)
     user, password = read_login(aws_client("secretsmanager"), secret_name)
     with _warehouse() as connection:
         apply_grants(
@@ -87,6 +97,7 @@ def warehouse_user(
             public_schemas=public_schema,
             loading_user=loading_user,
             close_public=not keep_public_schema,
+            loaded_tables=loaded_tables,
         )
     public = [f"the public models of {schema}" for schema in public_schema]
     typer.echo(f"{user}: reads {', '.join([*source_schema, *public])}, builds in {target_schema}")

@@ -6,7 +6,7 @@ Variables are written `:'name'` (a string), `:"name"` (an identifier) or `:name`
 import hashlib
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,7 @@ def apply_grants(
     public_schemas: Sequence[str] = (),
     loading_user: str | None = None,
     close_public: bool = True,
+    loaded_tables: Collection[str] = (),
 ) -> None:
     """Create or update the database user of a pipeline. A second call changes only the password.
 
@@ -155,6 +156,7 @@ def apply_grants(
         public_schemas: schemas of other pipelines. The user can read their public models.
         loading_user: user that creates the tables in the source schemas; default: the connection's user.
         close_public: revoke `create` on schema public from all users of the database.
+        loaded_tables: source tables, such as landing.orders, that the user can also insert rows into.
 
     Raises:
         SetupError: a setting is not allowed.
@@ -186,6 +188,12 @@ def apply_grants(
             run_file(connection, INFRASTRUCTURE / "source_schema.sql", {**values, "source_schema": schema})
         for schema in public_schemas:
             run_file(connection, INFRASTRUCTURE / "consumer.sql", {**values, "consumers": consumers(schema)})
+        for schema, _, table in (name.partition(".") for name in loaded_tables):
+            run_file(
+                connection,
+                INFRASTRUCTURE / "loaded_table.sql",
+                {**values, "source_schema": schema, "source_table": table},
+            )
         if close_public:
             run_file(connection, INFRASTRUCTURE / "public_schema.sql", values)
     finally:

@@ -1,5 +1,6 @@
 """Writes the nodes of each pipeline's task groups into a release, as mwaa_pipelines.selection describes."""
 
+import difflib
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -95,7 +96,7 @@ def find_problems(
     problems = (
         f"{pipelines_file}: pipeline {pipeline.dag_name}: {problem}"
         for pipeline in pipelines
-        for problem in _problems(pipeline, manifest, listings, nodes)
+        for problem in _problems(pipeline, manifest, listings, nodes) + _unknown_tables(pipeline, manifest)
     )
     # Environments can have the same problem.
     return list(dict.fromkeys(problems))
@@ -156,6 +157,20 @@ def _problems(
             "Exclude tag:audit and tag:audit_view in selectors.yml"
         ]
     return _impossible_names(nodes[file]) + _same_names(nodes[file])
+
+
+def _unknown_tables(pipeline: Pipeline, manifest: dict[str, Any]) -> list[str]:
+    """Return a problem for each table to load whose name is a mistyped source. Other projects can read it, too."""
+    sources = {f"{source['schema']}.{source['identifier']}".lower() for source in manifest.get("sources", {}).values()}
+    problems = []
+    for number, table in enumerate(pipeline.load):
+        similar = difflib.get_close_matches(table.table, sources, n=1, cutoff=0.85)
+        if similar and table.table not in sources:
+            problems.append(
+                f"load.{number}.table: {table.table!r} is not a source of the dbt project {pipeline.project_name!r}. "
+                f"Did you mean {similar[0]!r}?"
+            )
+    return problems
 
 
 def _impossible_names(nodes: Sequence[str]) -> list[str]:

@@ -27,6 +27,7 @@ VALUES = {
     "source_schema": "landing",
     "loading_user": "awsuser",
     "database": "dev",
+    "source_table": "flights",
     "source_url": "s3://landing/nycflights13/x/",
     "source_region": "eu-central-1",
 }

@@ -149,6 +149,16 @@ def test_selector_that_names_nothing_is_an_error_with_a_suggestion(tmp_path: Pat
     )
 
 
+def test_mistyped_table_to_load_is_an_error_with_a_suggestion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = {"schema": "Landing", "identifier": "orders"}
+    monkeypatch.setitem(MANIFEST, "sources", {"source.shop.raw.orders": source})
+    names = ["landing.orders", "landing.orderz", "landing.visits"]
+    entry = pipeline(load=[{"table": name, "prefix": f"{name}/", "format": "csv"} for name in names])
+    assert problems(tmp_path, entry, "model.shop.orders") == (
+        "load.1.table: 'landing.orderz' is not a source of the dbt project 'shop'. Did you mean 'landing.orders'?"
+    )
+
+
 def test_error_of_dbt_names_the_setting(tmp_path: Path) -> None:
     wrong = Listing(error="Runtime Error\n  Could not find selector")
     assert problems(tmp_path, pipeline(select=["x"]), **{f"{FILE}: select.0": wrong}) == (

@@ -18,6 +18,8 @@ from mwaa_release.cli import app
 from workbench.check_conventions import RULES
 
 PAGES = REPOSITORY / "docs" / "reference"
+# In the schema of pipelines.yml.
+_ENTRIES = ("Pipeline", "LoadedTable")
 _NOTE = "<!-- Written by make site; change {source}, not this page. -->\n\n"
 
 
@@ -39,8 +41,18 @@ def _type(schema: dict[str, Any]) -> str:
 
 def settings() -> str:
     """Return the page about the settings of pipelines.yml, from their JSON schema."""
-    schema = json.loads(json_schema())["$defs"]["Pipeline"]
-    rows = [
+    schemas = json.loads(json_schema())["$defs"]
+    pipeline, table = (markdown_table(("setting", "type", "default", "meaning"), _settings(schemas[name])) for name in _ENTRIES)
+    return (
+        _NOTE.format(source="mwaa_pipelines/settings.py")
+        + "# Pipeline settings\n\nAn entry of `dags/pipelines.yml`. Settings under `defaults` apply to "
+        "every entry that does not say otherwise; a key that is not listed here is refused.\n\n"
+        f"{pipeline}\n## load\n\nAn entry of the setting `load`: [a table](../how-to/load-files.md).\n\n{table}"
+    )
+
+
+def _settings(schema: dict[str, Any]) -> list[tuple[str, ...]]:
+    return [
         (
             f"`{name}`",
             _type(setting),
@@ -49,12 +61,6 @@ def settings() -> str:
         )
         for name, setting in schema["properties"].items()
     ]
-    return (
-        _NOTE.format(source="mwaa_pipelines/settings.py")
-        + "# Pipeline settings\n\nAn entry of `dags/pipelines.yml`. Settings under `defaults` apply to "
-        "every entry that does not say otherwise; a key that is not listed here is refused.\n\n"
-        + markdown_table(("setting", "type", "default", "meaning"), rows)
-    )
 
 
 def audit_columns() -> str:

@@ -43,6 +43,7 @@
         'airflow_try_number': 'integer',
         'airflow_logical_date': 'timestamp',
         'airflow_log_url': 'varchar(2048)',
+        'bytes_loaded': 'bigint',
     }) -%}
 {% endmacro %}
 

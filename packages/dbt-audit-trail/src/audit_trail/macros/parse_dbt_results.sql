@@ -50,6 +50,7 @@
             'tags': tojson(node['tags']) if node['tags'] else none,
             'depends_on': tojson(node['depends_on']['nodes'] or []) if node['depends_on'] else none,
             'source_max_loaded_at': result.max_loaded_at ~ '' if kind == 'source' and result.max_loaded_at else none,
+            'bytes_loaded': response['bytes_loaded'] | default(none),
         } -%}
         {#- JSON writes control characters and characters beyond ASCII as \u. Nearly no row has them, or a text that is too long. -#}
         {%- set text = tojson(row) -%}

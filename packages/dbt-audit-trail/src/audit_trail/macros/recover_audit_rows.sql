@@ -35,9 +35,10 @@
         {%- set present = cursor.fetchall() | map(attribute=0) | list -%}
         {%- set results = [] -%}
         {%- for result in stored.results if result.unique_id not in present -%}
-            {#- Used only if the graph no longer has the node. -#}
+            {#- Used only if the graph does not have the node. A load of files brings its node. -#}
             {%- set words = result.unique_id.split('.') -%}
-            {%- set node = {'unique_id': result.unique_id, 'resource_type': words[0], 'name': words[-1] if words[0] == 'source' else words[2]} -%}
+            {%- set name = words[-1] if words[0] == 'source' else words[2] -%}
+            {%- set node = dict({'unique_id': result.unique_id, 'resource_type': words[0], 'name': name}, **(result.node or {})) -%}
             {%- set timing = [] -%}
             {%- for step in result.timing if step.started_at and step.completed_at -%}
                 {%- do timing.append({

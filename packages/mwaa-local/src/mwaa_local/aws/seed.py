@@ -153,7 +153,12 @@ def let_tasks_read(settings: Settings, secret_name: str) -> None:
 
 def _make_execution_role(settings: Settings, key: str, secret_name: str | None = None) -> str:
     secret_name = secret_name or _pattern([dbt_secret(pipeline) for pipeline in all_pipelines()])
-    values = {"KeyArn": key, "DagsBucketName": DAGS_BUCKET, "SecretName": secret_name}
+    values = {
+        "KeyArn": key,
+        "DagsBucketName": DAGS_BUCKET,
+        "LandingBucketName": LANDING_BUCKET,
+        "SecretName": secret_name,
+    }
     return roles.make(client(settings, "iam"), "environment.yml", **values)["ExecutionRole"]
 
 
@@ -205,8 +210,9 @@ def _make_environment(settings: Settings, key: str, execution_role: str) -> None
     mwaa = client(settings, "mwaa")
     if ENVIRONMENT in mwaa.list_environments()["Environments"]:
         return
-    values = {"KeyArn": key, "DagsBucketName": DAGS_BUCKET, "ExecutionRole.Arn": execution_role}
-    properties = environment_properties({**values, "PipelinesEnvironment": first_pipeline().environment or ""})
+    values = {"KeyArn": key, "DagsBucketName": DAGS_BUCKET, "LandingBucketName": LANDING_BUCKET}
+    values |= {"ExecutionRole.Arn": execution_role, "PipelinesEnvironment": first_pipeline().environment or ""}
+    properties = environment_properties(values)
     # The bucket is empty. The update after the first release sets both files.
     for path in PATH_OF.values():
         del properties[path]

@@ -133,6 +133,7 @@ def _stack(account: Account) -> Template:
         "PipelinesEnvironment": account.pipeline.environment or "",
         "FunctionName": account.pipeline.sns_lambda_function_name or "",
         "SecretName": account.pipeline.secret_name or "",
+        "LandingBucketName": options.get("dbt.landing_bucket", ""),
         "PackageSource": "wheels" if "dbt.wheels" in options else "index",
         "WarehouseRoleArns": account.connection.get("extra", {}).get("role_arn", ""),
     }
