@@ -107,9 +107,10 @@ class _Developer:
 def _load_sources(bench: StandIns) -> None:
     from mwaa_local.aws import seed
     from mwaa_local.stack import connect
+    from mwaa_pipelines.load_files import Loader
     from mwaa_release.pipelines import first_pipeline
     from mwaa_release.redshift import apply_grants
-    from mwaa_release.sample_data import load_sample, upload_sample
+    from mwaa_release.sample_data import create_tables, upload_sample
     from workbench.project import SCHEMA
     from workbench.warehouse import make_schema
 
@@ -118,8 +119,11 @@ def _load_sources(bench: StandIns) -> None:
     s3 = seed.client(settings, "s3")
     upload_sample(s3, seed.LANDING_BUCKET, settings.state / "sample-data")
     with connect(settings, "awsuser", passwords.awsuser) as connection:
-        load_sample(s3, connection, seed.LANDING_BUCKET)
-        apply_grants(connection, "dbt_user", passwords.dbt_user, "landing", first_pipeline().target_schema)
+        pipeline = first_pipeline()
+        create_tables(connection, pipeline.target_schema)
+        apply_grants(connection, "dbt_user", passwords.dbt_user, "landing", pipeline.target_schema)
+        for table in pipeline.load:
+            Loader(connection, s3, pipeline.target_schema).load(table, seed.LANDING_BUCKET)
     make_schema(settings, SCHEMA)
 
 

@@ -34,8 +34,18 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
 
 @pytest.fixture(scope="module")
 def run(checkout: Checkout) -> dict[str, Any]:
+    # copier: if in_template
+    from mwaa_local.aws import seed
+
+    # A file with a header only.
+    key, header = "nycflights13/airlines/later.csv", b"carrier,name\n"
+    seed.client(checkout.settings, "s3").put_object(Bucket=seed.LANDING_BUCKET, Key=key, Body=header)
+    # copier: endif
     completed = checkout.command("run")
     assert completed.returncode == 0, completed.stdout + completed.stderr
+    # copier: if in_template
+    assert "Loaded: 1 new file, 0 rows" in completed.stdout
+    # copier: endif
     for heading in ("Tasks", "Audit rows of this run", "Alerts: none", "success"):
         assert heading in completed.stdout
     return json.loads((checkout.state / "last-run.json").read_text())
@@ -90,6 +100,9 @@ def test_run_uses_one_worker_slot_at_a_time(checkout: Checkout, run: dict[str, A
     # All other tasks ran in the triggerer, or were empty.
     worker_tasks = sorted((task for task in tasks if task["hostname"]), key=lambda task: task["queued_when"])
     assert [task["task_id"] for task in worker_tasks] == [
+        # copier: if in_template
+        "load_sources.copy_files",
+        # copier: endif
         "audit_dbt_task.audit_table_model_build",
         "transform_data.dbt_producer_watcher",
         "dbt_check",
@@ -125,13 +138,23 @@ def test_every_saved_question_runs_on_the_sample_data(checkout: Checkout, run: d
     assert list(answers["what_failed_in_the_last_run"]) == []
     assert len(answers["how_long_do_runs_take"]) == 1
     completed = checkout.command("sql", "what_takes_longest")
-    assert (completed.returncode, len(completed.stdout.splitlines())) == (0, 20), completed.stderr
+    # The first line has the names of the columns.
+    assert (completed.returncode, len(completed.stdout.splitlines())) == (0, 21), completed.stderr
 
 
 # copier: if in_template
 def test_sample_data_is_loaded_completely(checkout: Checkout) -> None:
     completed = checkout.command("sql", "select count(*) from landing.flights")
-    assert (completed.returncode, completed.stdout.strip()) == (0, "336776")
+    assert (completed.returncode, completed.stdout.splitlines()[1:]) == (0, ["336776"])
+
+
+def test_run_loads_only_files_that_up_has_not_loaded(checkout: Checkout, run: dict[str, Any]) -> None:
+    query = "select airflow_run_id, count(*), sum(row_count) from analytics.loaded_files group by 1 order by 2"
+    completed = checkout.command("sql", query)
+    rows = [line.split() for line in completed.stdout.splitlines()[1:]]
+    assert rows == [[run["run_id"], "1", "0"], ["local", "5", "367687"]], completed.stderr
+    query = "select sum(rows_affected), max(bytes_loaded) from analytics.audit_table where resource_type = 'load'"
+    assert checkout.command("sql", query).stdout.splitlines()[1].split()[0] == "0"
 
 
 # copier: endif
@@ -201,6 +224,35 @@ def test_failed_run_is_reported_in_check_alert_and_audit_table(checkout: Checkou
     for alert in last["alerts"]:
         assert "drill_fails" in alert["message"]
         assert "division by zero" in alert["message"].lower() or "divide by zero" in alert["message"].lower()
+
+
+# copier: if in_template
+@pytest.mark.slow
+def test_broken_file_fails_the_run_and_is_named_in_alert_and_audit_table(checkout: Checkout) -> None:
+    from mwaa_local.aws import seed
+
+    s3, key = seed.client(checkout.settings, "s3"), "nycflights13/airlines/broken.csv"
+    s3.put_object(Bucket=seed.LANDING_BUCKET, Key=key, Body=b"carrier,name\nTOO LONG,Airline\n")
+    try:
+        completed = checkout.command("run")
+    finally:
+        s3.delete_object(Bucket=seed.LANDING_BUCKET, Key=key)
+    assert completed.returncode == 1, completed.stdout + completed.stderr
+    last = json.loads((checkout.state / "last-run.json").read_text())
+    assert last["tasks"]["load_sources.copy_files"] == "failed"
+    assert last["tasks"]["transform_data.dbt_producer_watcher"] == "upstream_failed"
+    (alert,) = last["alerts"]
+    assert "load.flights.landing.airlines" in alert["subject"]
+    assert f"s3://{seed.LANDING_BUCKET}/{key}: line 2, column carrier" in alert["message"]
+    query = (
+        "select status, rows_affected, message from analytics.audit_table where name = 'airlines' and status = 'error'"
+    )
+    _, output = checkout.command("sql", query).stdout.split("\n", 1)
+    assert output.startswith("error\t0\ts3://"), output
+    assert "value 'TOO LONG': String length exceeds DDL length" in output
+
+
+# copier: endif
 
 
 def test_down_leaves_no_processes_or_files(checkout: Checkout, run: dict[str, Any]) -> None:

@@ -1,8 +1,7 @@
 -- Sample source landing.flights: every flight out of New York's three airports in 2013.
--- A second load replaces the rows in one transaction, so readers see the old rows until it commits.
+-- The pipeline loads its files (setting load in dags/pipelines.yml).
 --
---   psql --single-transaction -v source_url=s3://…/nycflights13/flights/ -v source_region=us-east-1 \
---     -v iam_role=default -f flights.sql
+--   psql -f flights.sql
 
 create schema if not exists landing;
 
@@ -28,33 +27,3 @@ create table if not exists landing.flights (
     time_hour timestamp,
     loaded_at timestamp default getdate()
 );
-
--- truncate would commit on its own.
--- https://docs.aws.amazon.com/redshift/latest/dg/r_TRUNCATE.html
-delete from landing.flights;
-
-copy landing.flights (
-    year,
-    month,
-    day,
-    dep_time,
-    sched_dep_time,
-    dep_delay,
-    arr_time,
-    sched_arr_time,
-    arr_delay,
-    carrier,
-    flight,
-    tailnum,
-    origin,
-    dest,
-    air_time,
-    distance,
-    hour,
-    minute,
-    time_hour
-)
-from :'source_url'
-iam_role :iam_role
-region :'source_region'
-csv gzip ignoreheader 1 null as 'NA' timeformat 'auto';

@@ -1,8 +1,7 @@
 -- Sample source landing.planes: aircraft by tail number, as registered with the FAA.
--- A second load replaces the rows in one transaction, so readers see the old rows until it commits.
+-- The pipeline loads its files (setting load in dags/pipelines.yml).
 --
---   psql --single-transaction -v source_url=s3://…/nycflights13/planes/ -v source_region=us-east-1 \
---     -v iam_role=default -f planes.sql
+--   psql -f planes.sql
 
 create schema if not exists landing;
 
@@ -18,23 +17,3 @@ create table if not exists landing.planes (
     engine varchar(32),
     loaded_at timestamp default getdate()
 );
-
--- truncate would commit on its own.
--- https://docs.aws.amazon.com/redshift/latest/dg/r_TRUNCATE.html
-delete from landing.planes;
-
-copy landing.planes (
-    tailnum,
-    year,
-    type,
-    manufacturer,
-    model,
-    engines,
-    seats,
-    speed,
-    engine
-)
-from :'source_url'
-iam_role :iam_role
-region :'source_region'
-csv gzip ignoreheader 1 null as 'NA' timeformat 'auto';

@@ -121,12 +121,8 @@ def database(start_redshift) -> Database:
     """A warehouse with a slice of the sample in the schema landing, and the schema analytics of dbt_user."""
     database = Database(start_redshift())
     for table, rows in sample_slice().items():
-        for statement in statements(
-            INFRASTRUCTURE / "sample" / f"{table}.sql", {"source_url": "", "source_region": ""}, {"iam_role": "default"}
-        ):
-            # Insert the slice instead of loading it from S3, which these tests do not need.
-            if not statement.lower().startswith("copy"):
-                database.run(statement)
+        for statement in statements(INFRASTRUCTURE / "sample" / f"{table}.sql", {}):
+            database.run(statement)
         names = list(rows[0])
         for first in range(0, len(rows), 100):
             part = rows[first : first + 100]

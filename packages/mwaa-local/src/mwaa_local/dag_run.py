@@ -18,6 +18,7 @@ from mwaa_local.aws import seed
 from mwaa_local.mwaa.api import FINAL, Airflow, NoAnswerError
 from mwaa_local.settings import Passwords, Settings
 from mwaa_local.stack import connect, rows
+from mwaa_pipelines.load_files import RECORDS
 from mwaa_pipelines.settings import Pipeline
 from mwaa_release.progress import Steps, console
 
@@ -40,6 +41,8 @@ class Outcome:
     audit_columns: list[str]
     audit_rows: list[tuple[Any, ...]]
     alerts: list[dict[str, str]]
+    # Files and rows that the run has loaded; None if the pipeline loads no files.
+    loaded: tuple[int, int] | None = None
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
@@ -89,7 +92,9 @@ def run_pipeline(
             airflow.end_open_runs(dag_id)
             tasks = airflow.tasks(dag_id, run_id)
         columns, audit_rows = audit(settings, pipeline, run_id)
-        return Outcome(dag_id, run_id, state, wall_seconds, tasks, columns, audit_rows, seed.read_alerts(settings))
+        loaded = loaded_files(settings, pipeline, run_id) if pipeline.load else None
+        alerts = seed.read_alerts(settings)
+        return Outcome(dag_id, run_id, state, wall_seconds, tasks, columns, audit_rows, alerts, loaded)
     except (NoAnswerError, redshift_connector.Error):
         # If a stand-in has ended, that is the better error message. Its owner checks every second.
         for _ in range(5):
@@ -122,6 +127,19 @@ def audit(settings: Settings, pipeline: Pipeline, run_id: str) -> tuple[list[str
         return rows(connection, query, (run_id,))
 
 
+def loaded_files(settings: Settings, pipeline: Pipeline, run_id: str) -> tuple[int, int]:
+    """Return how many files and rows a run has loaded."""
+    user = seed.database_user(pipeline)
+    query = f"select count(*), sum(row_count) from {pipeline.target_schema}.{RECORDS} where airflow_run_id = %s"  # noqa: S608
+    with contextlib.closing(connect(settings, user, Passwords.load(settings.state).dbt_user)) as connection:
+        try:
+            ((files, total),) = rows(connection, query, (run_id,))[1]
+        except redshift_connector.ProgrammingError:
+            # The run failed before it loaded anything.
+            return 0, 0
+    return files, int(total or 0)
+
+
 def show(outcome: Outcome, logs: Path, verbose: bool = False) -> None:
     """Print a summary of a run: numbers of tasks and dbt results, the slowest nodes, failures, alerts, state.
 
@@ -135,6 +153,9 @@ def show(outcome: Outcome, logs: Path, verbose: bool = False) -> None:
         console.print(_task_table(outcome.tasks))
         console.print(_result_table(results))
     console.print(f"Tasks: {_numbers(task['state'] for task in outcome.tasks)}")
+    if outcome.loaded:
+        files, total = outcome.loaded
+        console.print(f"Loaded: {files} new {'file' if files == 1 else 'files'}, {total:,} rows", highlight=False)
     console.print(f"Audit rows of this run: {_numbers(result['status'] for result in results)}")
     slowest = sorted(results, key=lambda result: result["execution_time"] or 0, reverse=True)[:_SLOWEST]
     listed = ", ".join(f"{result['name']} {result['execution_time'] or 0:.2f} s" for result in slowest)

@@ -26,8 +26,9 @@ from mwaa_local.processes import (
     take_lock,
     wait_for_line,
 )
-from mwaa_local.settings import ENVIRONMENT, HOST, REPOSITORY, Passwords, Settings, check_port
+from mwaa_local.settings import ENVIRONMENT, HOST, REPOSITORY, Passwords, Settings, SetupError, check_port
 from mwaa_local.signals import uninterrupted
+from mwaa_pipelines.load_files import RECORDS, Loader
 from mwaa_release.apply import apply
 from mwaa_release.bucket import Bucket
 from mwaa_release.build import build, find_projects
@@ -36,7 +37,7 @@ from mwaa_release.pipelines import all_pipelines, first_pipeline
 from mwaa_release.progress import Steps, console
 from mwaa_release.redshift import apply_grants
 from mwaa_release.release import MANIFEST_FILE
-from mwaa_release.sample_data import load_sample, upload_sample
+from mwaa_release.sample_data import create_tables, upload_sample
 
 DATABASE = "dev"
 PROJECT = REPOSITORY / "dbt_project"
@@ -92,12 +93,13 @@ class Stack:
             "another command is running the stand-ins of this checkout; wait for it, or stop it with: make down",
         )
 
-    def start(self, steps: Steps, project: Path = PROJECT) -> dict[str, str]:
-        """Start everything, load the sample data, and release the repository.
+    def start(self, steps: Steps, project: Path = PROJECT, load: bool = False) -> dict[str, str]:
+        """Start everything, upload the sample data, and release the repository.
 
         Args:
             steps: where progress is shown.
             project: released instead of `dbt_project/`.
+            load: also load the sample data, for work on models before the first run of the pipeline.
 
         Returns:
             The release_id of each project.
@@ -137,7 +139,7 @@ class Stack:
             aws = begin(self._aws, passwords)
             warehouse = begin(self._warehouse)
             release = begin(self.release, project, after=(aws,))
-            data = begin(self._data, passwords, project, after=(aws, warehouse))
+            data = begin(self._data, passwords, project, load, after=(aws, warehouse))
             grants = begin(self.grant, after=(release, data))
             airflow = begin(self._airflow, after=(image, release))
             everything = (image, aws, warehouse, release, data, grants, airflow)
@@ -177,12 +179,16 @@ class Stack:
         with contextlib.closing(connect(self.settings, "awsuser", passwords.awsuser)) as connection:
             connection.autocommit = True
             _, tables = rows(connection, "select 1 from svv_tables where table_schema = 'landing'")
-            if tables:
-                apply_grants(connection, "dbt_user", passwords.dbt_user, "landing", first_pipeline().target_schema)
-        if not tables:
+            # Without records, the tables were created for a run that has not loaded anything.
+            records = (first_pipeline().target_schema, RECORDS)
+            query = "select 1 from svv_tables where table_schema = %s and table_name = %s"
+            is_loaded = tables and (not first_pipeline().load or rows(connection, query, records)[1])
+            if is_loaded:
+                _grant_first_pipeline(connection, passwords)
+        if not is_loaded:
             check_port(self.settings.aws_port, "LOCAL_AWS_PORT")
             self._aws(steps, passwords)
-            self._data(steps, passwords)
+            self._data(steps, passwords, load=True)
 
     def check(self) -> None:
         """Raise if a stand-in has ended by itself.
@@ -297,21 +303,32 @@ class Stack:
         with steps.step("Warehouse"):
             self.start_warehouse()
 
-    def _data(self, steps: Steps, passwords: Passwords, project: Path = PROJECT) -> None:
+    def _data(self, steps: Steps, passwords: Passwords, project: Path = PROJECT, load: bool = False) -> None:
+        pipeline, s3 = first_pipeline(), seed.client(self.settings, "s3")
         with contextlib.closing(connect(self.settings, "awsuser", passwords.awsuser)) as connection:
             if _reads_sample(project):
-                with steps.step("Sample data: S3 to schema landing by COPY") as step:
-                    s3 = seed.client(self.settings, "s3")
+                with steps.step("Sample data: files to S3, tables to schema landing") as step:
 
                     def show(what: str, *_: int, **__: int) -> None:
                         step.say(what)
 
                     upload_sample(s3, seed.LANDING_BUCKET, self.settings.state / "sample-data", show)
-                    load_sample(s3, connection, seed.LANDING_BUCKET, progress=show)
+                    create_tables(connection, pipeline.target_schema)
             with steps.step("Grants of dbt_user"):
                 connection.autocommit = True
                 rows(connection, "create schema if not exists landing")
-                apply_grants(connection, "dbt_user", passwords.dbt_user, "landing", first_pipeline().target_schema)
+                _grant_first_pipeline(connection, passwords)
+        if load and pipeline.load:
+            user = seed.database_user(pipeline)
+            with (
+                steps.step("Files of the landing bucket: S3 to Redshift by COPY"),
+                contextlib.closing(connect(self.settings, user, passwords.dbt_user)) as connection,
+            ):
+                # As the first task of a run does it.
+                loader = Loader(connection, s3, pipeline.target_schema, run_id="local")
+                for table in pipeline.load:
+                    if problems := loader.load(table, table.bucket or seed.LANDING_BUCKET).problems:
+                        raise SetupError("\n".join(problems))
 
     def _image(self, steps: Steps) -> None:
         with steps.step("MWAA: image and metadata database"):
@@ -330,6 +347,14 @@ class Stack:
         return contextlib.closing(
             Airflow(self.settings.airflow_port, Passwords.load(self.settings.state).airflow_admin)
         )
+
+
+def _grant_first_pipeline(connection: redshift_connector.Connection, passwords: Passwords) -> None:
+    """Create or update the first pipeline's user, which can load files into the tables that exist."""
+    pipeline = first_pipeline()
+    _, existing = rows(connection, "select table_schema || '.' || table_name from svv_tables")
+    loaded = [table.table for table in pipeline.load if (table.table,) in existing]
+    apply_grants(connection, "dbt_user", passwords.dbt_user, "landing", pipeline.target_schema, loaded_tables=loaded)
 
 
 def _reads_sample(project: Path) -> bool:

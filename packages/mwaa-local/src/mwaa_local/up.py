@@ -94,7 +94,7 @@ def keep(settings: Settings) -> None:
     try:
         stack.take_lock()
         with Steps() as steps:
-            releases = stack.start(steps)
+            releases = stack.start(steps, load=True)
             for pipeline in all_pipelines():
                 if release_id := releases.get(pipeline.project_name):
                     dag_id = pipeline.dag_name

@@ -162,7 +162,7 @@ def test_runs_and_drills_use_the_stand_ins_of_up_and_restore_them(up: Checkout) 
     again = up.command("up")
     assert again.returncode == 0
     assert again.stdout.startswith("Already running.\nAirflow: ")
-    assert up.command("sql", "select count(*) from landing.flights").stdout == "336776\n"
+    assert up.command("sql", "select count(*) from landing.flights").stdout == "count\n336776\n"
 
     live = _live_release(up)
     function = seed.client(up.settings, "lambda").get_function_configuration(FunctionName=seed.FUNCTION)
@@ -238,7 +238,7 @@ def test_two_checkouts_can_run_at_the_same_time(up: Checkout, tmp_path: Path) ->
         assert completed.returncode == 0, completed.stdout + completed.stderr
         assert other.command("sql", "create table analytics.mine as select 1 as a").returncode == 0
         for stand_ins in (up, other):
-            assert stand_ins.command("sql", "select count(*) from landing.flights").stdout == "336776\n"
+            assert stand_ins.command("sql", "select count(*) from landing.flights").stdout == "count\n336776\n"
             with _airflow(stand_ins) as airflow:
                 assert airflow.call("GET", f"/dags/{DAG}")["is_paused"]
         assert "does not exist" in up.command("sql", "select * from analytics.mine").stderr
@@ -246,7 +246,7 @@ def test_two_checkouts_can_run_at_the_same_time(up: Checkout, tmp_path: Path) ->
         completed = other.command("down")
     assert completed.returncode == 0
     assert other.leftovers() == []
-    assert up.command("sql", "select 1").stdout == "1\n"
+    assert up.command("sql", "select 1 as one").stdout == "one\n1\n"
     assert sorted(path.name for path in REPOSITORY.iterdir()) == before
 
 

@@ -35,6 +35,11 @@ def test_summary_has_numbers_and_the_slowest_nodes(capsys: pytest.CaptureFixture
     ]
 
 
+def test_summary_says_what_was_loaded(capsys: pytest.CaptureFixture[str]) -> None:
+    show(replace(OUTCOME, loaded=(5, 367687)), Path("logs"))
+    assert capsys.readouterr().out.splitlines()[1] == "Loaded: 5 new files, 367,687 rows"
+
+
 def test_verbose_output_has_every_task_and_row(capsys: pytest.CaptureFixture[str]) -> None:
     show(OUTCOME, Path("logs"), verbose=True)
     output = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The DAG reads like its diagram: audit, transform, check, then alert or success."""
+"""The DAG reads like its diagram: load, audit, transform, check, then alert or success."""
 
 import itertools
 from typing import Any
@@ -22,17 +22,19 @@ def _sensors(dag: Any) -> list[Any]:
     return [task for task in dag.tasks if hasattr(task, "producer_task_id")]
 
 
-def test_dag_runs_audit_transform_check_and_alert_in_order(dag: Any) -> None:
+def test_dag_runs_load_audit_transform_check_and_alert_in_order(dag: Any) -> None:
     audit = dag.get_task("audit_dbt_task.audit_table_model_build")
     check = dag.get_task("dbt_check")
     transform = {task.task_id for task in dag.tasks if task.task_id.startswith("transform_data.")}
     assert {task.task_id for task in dag.tasks} - transform == {
+        "load_sources.copy_files",
         "audit_dbt_task.audit_table_model_build",
         "dbt_check",
         "pipeline_succeeded",
         "sns_notification_for_failure",
     }
-    assert audit.upstream_task_ids == set()
+    assert dag.get_task("load_sources.copy_files").upstream_task_ids == set()
+    assert audit.upstream_task_ids == {"load_sources.copy_files"}
     roots = {task_id for task_id in transform if not dag.get_task(task_id).upstream_task_ids & transform}
     assert audit.downstream_task_ids == roots
     leaves = {task_id for task_id in transform if not dag.get_task(task_id).downstream_task_ids & transform}
@@ -102,7 +104,7 @@ def test_only_the_last_two_tasks_can_use_worker_slots_in_parallel(dag: Any) -> N
     sensor_ids = {task.task_id for task in _sensors(dag)}
     # Airflow ends empty tasks without a worker, unless they update an asset.
     workers = {task.task_id for task in dag.tasks if not task.inherits_from_empty_operator or task.outlets} - sensor_ids
-    one_by_one = ["audit_dbt_task.audit_table_model_build", PRODUCER, "dbt_check"]
+    one_by_one = ["load_sources.copy_files", "audit_dbt_task.audit_table_model_build", PRODUCER, "dbt_check"]
     last = {"pipeline_succeeded", "sns_notification_for_failure"}
     assert workers == {*one_by_one, *last}
     for before, after in itertools.pairwise(one_by_one):

@@ -18,7 +18,7 @@ from mwaa_release.progress import show_progress
 from mwaa_release.publish import publish_report
 from mwaa_release.redshift import apply_grants
 from mwaa_release.repository import state_folder
-from mwaa_release.sample_data import load_sample, upload_sample
+from mwaa_release.sample_data import TABLES, create_tables, upload_sample
 from mwaa_release.secret import read_login
 
 CACHE = state_folder() / "sample-data"
@@ -105,23 +105,19 @@ def warehouse_user(
 
 def sample_data(
     bucket: Annotated[str, typer.Option(envvar="DEPLOY_LANDING_BUCKET", help="The landing bucket.")],
-    iam_role: Annotated[
-        str, typer.Option(help="ARN of the role with which the warehouse reads the bucket, or `default`.")
-    ] = "default",
+    dag: DagOption = None,
     upload: Annotated[bool, typer.Option(help="Upload the files to the bucket.")] = True,
-    load: Annotated[bool, typer.Option(help="Load the files into schema landing.")] = True,
+    create: Annotated[bool, typer.Option(help="Create the tables in schema landing.")] = True,
 ) -> None:
-    """Upload the sample data to the landing bucket and load it into schema landing."""
-    s3 = aws_client("s3")
-    with show_progress() as progress:
-        if upload:
-            uploaded = upload_sample(s3, bucket, CACHE, progress)
-            typer.echo(f"s3://{bucket}: {len(uploaded)} files uploaded")
-        if load:
-            with _warehouse() as connection:
-                rows = load_sample(s3, connection, bucket, iam_role, progress)
-            for table, count in rows.items():
-                typer.echo(f"landing.{table}: {count} rows")
+    """Upload the sample data to the landing bucket, and create its tables. The pipeline loads the files."""
+    if upload:
+        with show_progress() as progress:
+            uploaded = upload_sample(aws_client("s3"), bucket, CACHE, progress)
+        typer.echo(f"s3://{bucket}: {len(uploaded)} files uploaded")
+    if create:
+        with _warehouse() as connection:
+            create_tables(connection, find_pipeline(dag).target_schema)
+        typer.echo(f"schema landing: {', '.join(TABLES)}")
 
 
 def freshness(

@@ -1,6 +1,6 @@
 """Run the SQL files of `infra/redshift/` on Redshift. psql can run the same files with the same variables.
 
-Variables are written `:'name'` (a string), `:"name"` (an identifier) or `:name` (a keyword).
+Variables are written `:'name'` (a string) or `:"name"` (an identifier).
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from mwaa_release.repository import REPOSITORY
 
 INFRASTRUCTURE = REPOSITORY / "infra" / "redshift"
 
-_VARIABLE = re.compile(r""":(?:'(?P<literal>\w+)'|"(?P<identifier>\w+)"|(?P<keyword>[a-z_]\w*))""")
+_VARIABLE = re.compile(r""":(?:'(?P<literal>\w+)'|"(?P<identifier>\w+)")""")
 _QUOTED = re.compile(r"""('(?:[^'\\]|''|\\.)*'|"(?:[^"]|"")*")""", re.DOTALL)
 _ALREADY_EXISTS = "42710"
 _RESERVED_SCHEMAS = {"public", "information_schema", "pg_catalog"}
@@ -36,35 +36,30 @@ def quote_literal(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
-def statements(path: Path, values: dict[str, str], keywords: dict[str, str] | None = None) -> list[str]:
+def statements(path: Path, values: dict[str, str]) -> list[str]:
     """Return the statements of a SQL file with its variables replaced.
 
     The file is split into statements first, so no value can end a statement.
 
     Args:
         path: the SQL file.
-        values: for `:'name'` and `:"name"`; any text, which is quoted.
-        keywords: for `:name`; SQL that is not quoted, so never untrusted text.
+        values: by name; any text, which is quoted.
 
     Raises:
         SetupError: a variable of the file has no value.
     """
 
     def fill(match: re.Match[str]) -> str:
-        for kind, source, quote in (
-            ("literal", values, quote_literal),
-            ("identifier", values, quote_identifier),
-            ("keyword", keywords or {}, str),
-        ):
+        for kind, quote in (("literal", quote_literal), ("identifier", quote_identifier)):
             name = match[kind]
             if name is not None:
-                if name not in source:
+                if name not in values:
                     raise SetupError(f"{path.name} needs the variable {name}, which has no value")
-                return quote(source[name])
+                return quote(values[name])
         raise AssertionError(match)
 
     def fill_statement(statement: str) -> str:
-        # `:name` inside a string or a quoted identifier is text. `:'name'` starts outside of one, so it matches first.
+        # Strings and quoted identifiers match, too, so a variable inside of one is text.
         position, done = 0, []
         for match in re.finditer(f"{_VARIABLE.pattern}|{_QUOTED.pattern}|::", statement, re.DOTALL):
             done.append(statement[position : match.start()])
@@ -76,12 +71,7 @@ def statements(path: Path, values: dict[str, str], keywords: dict[str, str] | No
     return [fill_statement(part.rstrip().removesuffix(";")) for part in sqlparse.split(text) if part.strip(" \n;")]
 
 
-def run_file(
-    connection: redshift_connector.Connection,
-    path: Path,
-    values: dict[str, str],
-    keywords: dict[str, str] | None = None,
-) -> None:
+def run_file(connection: redshift_connector.Connection, path: Path, values: dict[str, str]) -> None:
     """Run the statements of a SQL file on `connection`, without starting or ending a transaction.
 
     "Already exists" is not an error for `create user` and `create group`, which have no `if not exists`.
@@ -93,7 +83,7 @@ def run_file(
     with connection.cursor() as cursor:
         # The default style treats every % outside of a string as a parameter.
         cursor.paramstyle = "qmark"
-        for statement in statements(path, values, keywords):
+        for statement in statements(path, values):
             try:
                 cursor.execute(statement)
             except redshift_connector.Error as error:

@@ -1,12 +1,12 @@
-"""Upload the sample data, nycflights13 (CC0), to an S3 landing bucket, and load it into Redshift with COPY.
+"""Upload the sample data, nycflights13 (CC0), to an S3 landing bucket, and create its tables in Redshift.
 
-The files and statements are the same on a laptop and on a cluster. Only the IAM role differs.
+The pipeline loads the files (setting load in dags/pipelines.yml). Files and tables are the same on a laptop and on a
+cluster.
 """
 
 import base64
 import hashlib
 import importlib.util
-import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -16,14 +16,13 @@ from typing import IO, Any
 import redshift_connector
 from botocore.exceptions import BotoCoreError, ClientError
 
+from mwaa_pipelines.load_files import RECORDS
 from mwaa_release.errors import SetupError, from_aws
 from mwaa_release.progress import Progress, no_progress
-from mwaa_release.redshift import INFRASTRUCTURE, quote_literal, run_file
+from mwaa_release.redshift import INFRASTRUCTURE, run_file
 
 TABLES = ("airlines", "airports", "planes", "weather", "flights")
 PREFIX = "nycflights13"
-
-_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+")
 
 
 def _source(table: str) -> Path:
@@ -121,83 +120,35 @@ def _stored_checksum(s3_client: Any, bucket: str, key: str) -> str | None:
         raise
 
 
-def _role_keyword(iam_role: str) -> str:
-    if iam_role == "default":
-        return "default"
-    if all(_ROLE.fullmatch(role) for role in iam_role.split(",")):
-        return quote_literal(iam_role)
-    raise SetupError(
-        f"IAM role {iam_role!r} (--iam-role) is neither `default` nor one or more role ARNs, joined by commas"
-    )
+def create_tables(connection: redshift_connector.Connection, target_schema: str) -> None:
+    """Create the tables of schema landing, in one transaction. Existing tables stay as they are.
 
-
-def load_sample(
-    s3_client: Any,
-    connection: redshift_connector.Connection,
-    bucket: str,
-    iam_role: str = "default",
-    progress: Progress = no_progress,
-) -> dict[str, int]:
-    """Create the tables of schema landing and load them with COPY from the landing bucket, in one transaction.
-
-    A second load replaces the rows.
+    If the pipeline has never loaded files, rows of existing tables are deleted: an earlier version of this function has
+    loaded them, and the pipeline would load them again.
 
     Args:
-        s3_client: boto3 client for S3, to check that the files exist.
         connection: of a user that can create schema landing or owns it. Uncommitted changes are rolled back.
-        bucket: the landing bucket, filled by `upload_sample`.
-        iam_role: `default` (the cluster's default role) or the ARN of a role that can read the bucket. Join the ARNs of
-            a chain with commas, such as a role of the warehouse's account and a role of the bucket's account.
-        progress: receives the current action, the number of finished tables and the total.
-
-    Returns:
-        The number of rows of each table.
+        target_schema: the pipeline's schema, which has the records of the files that it has loaded.
 
     Raises:
-        SetupError: the bucket is missing or has no sample data, or the role is not valid.
         DeployError: Redshift refused a statement; nothing was changed.
     """
-    keywords = {"iam_role": _role_keyword(iam_role)}
-    for table in TABLES:
-        _check_landed(s3_client, bucket, f"{PREFIX}/{table}/")
-    region = _region(s3_client, bucket)
-    rows = {}
     before = connection.autocommit
     connection.rollback()
     connection.autocommit = False
     try:
-        for number, table in enumerate(TABLES):
-            progress(f"loading landing.{table}", number, len(TABLES))
-            values = {"source_url": f"s3://{bucket}/{PREFIX}/{table}/", "source_region": region}
-            run_file(connection, INFRASTRUCTURE / "sample" / f"{table}.sql", values, keywords)
-            with connection.cursor() as cursor:
-                cursor.execute(f'select count(*) from landing."{table}"')  # noqa: S608 - a name from TABLES
-                rows[table] = cursor.fetchone()[0]
+        with connection.cursor() as cursor:
+            query = "select count(*) from svv_tables where table_schema = %s and table_name = %s"
+            cursor.execute(query, (target_schema.lower(), RECORDS))
+            ((has_records,),) = cursor.fetchall()
+        for table in TABLES:
+            run_file(connection, INFRASTRUCTURE / "sample" / f"{table}.sql", {})
+            if not has_records:
+                with connection.cursor() as cursor:
+                    cursor.execute(f'delete from landing."{table}"')  # noqa: S608 - a name from TABLES
         connection.commit()
     except BaseException:
         connection.rollback()
         raise
     finally:
         connection.autocommit = before
-    progress("sample data: loaded", len(TABLES), len(TABLES))
-    return rows
-
-
-def _region(s3_client: Any, bucket: str) -> str:
-    """Return the bucket's Region. COPY needs it if the warehouse is in another Region."""
-    try:
-        return s3_client.head_bucket(Bucket=bucket).get("BucketRegion") or s3_client.meta.region_name
-    except (BotoCoreError, ClientError) as error:
-        raise from_aws(error, f"reading s3://{bucket}/") from error
-
-
-def _check_landed(s3_client: Any, bucket: str, prefix: str) -> None:
-    try:
-        file_count = s3_client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1).get("KeyCount", 0)
-    except (BotoCoreError, ClientError) as error:
-        raise from_aws(error, f"reading s3://{bucket}/{prefix}") from error
-    if not file_count:
-        raise SetupError(
-            f"s3://{bucket}/{prefix} is empty, so there is nothing to load; "
-            f"upload the files with: python -m mwaa_release sample-data --bucket {bucket} --no-load"
-        )

@@ -21,6 +21,7 @@ from mwaa_local.settings import ACCOUNT_ID, REPOSITORY
 from mwaa_local.templates import load
 from mwaa_local.testing.aws import Aws, running_aws
 from mwaa_local.testing.stacks import Stacks
+from mwaa_pipelines.load_files import Loader
 from mwaa_release.pipelines import find_pipeline
 from redshift_local.pytest_plugin import Warehouse
 
@@ -139,7 +140,11 @@ def test_documented_steps_work_in_their_order(start_redshift, tmp_path):
         pipeline, name = find_pipeline(), account.outputs["storage"]["DagsBucketName"]
         current = aws.client("s3").get_object(Bucket=name, Key=f"dags/dbt/{pipeline.project_name}/CURRENT")
         assert current["Body"].read()
+        landing = account.outputs["storage"]["LandingBucketName"]
         with contextlib.closing(account.warehouse.connect("dbt_user", PASSWORD)) as connection:
+            # As the first task of the pipeline.
+            loader = Loader(connection, aws.client("s3"), pipeline.target_schema)
+            assert [loader.load(table, landing).problems for table in pipeline.load] == [()] * 5
             cursor = connection.cursor()
             cursor.execute("select count(*) from landing.flights")
             assert cursor.fetchone()[0] == 336776

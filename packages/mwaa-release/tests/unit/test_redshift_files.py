@@ -28,8 +28,6 @@ VALUES = {
     "loading_user": "awsuser",
     "database": "dev",
     "source_table": "flights",
-    "source_url": "s3://landing/nycflights13/x/",
-    "source_region": "eu-central-1",
 }
 FILES = sorted(INFRASTRUCTURE.rglob("*.sql"))
 
@@ -79,26 +77,26 @@ def test_variables_are_replaced_outside_of_strings_and_comments(tmp_path):
     path = tmp_path / "x.sql"
     path.write_text(
         "-- it's :'a' in a comment; no statement\n"
-        "select ':b', ':''b', \":c\", x::date, :'a', :\"a\", /* :d */ :k;\n\n;select 2"
+        "select ':b', ':''b', \":c\", x::date, :'a', :\"a\" /* :d */;\n\n;select 2"
     )
-    actual = statements(path, {"a": "v;"}, {"k": "default"})
+    actual = statements(path, {"a": "v;"})
     # A removed comment leaves spaces.
     assert [" ".join(statement.split()) for statement in actual] == [
-        "select ':b', ':''b', \":c\", x::date, 'v;', \"v;\", default",
+        "select ':b', ':''b', \":c\", x::date, 'v;', \"v;\"",
         "select 2",
     ]
     with pytest.raises(SetupError, match=r"x\.sql needs the variable a"):
-        statements(path, {}, {"k": "default"})
+        statements(path, {})
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_sql_files_are_redshift_sql_with_known_variables(path):
-    actual = statements(path, VALUES, {"iam_role": "default"})
+    actual = statements(path, VALUES)
     assert actual
     for statement in actual:
-        # sqlglot does not parse `copy` and some grants, but it still tokenizes their strings and quotes.
+        # sqlglot does not parse some grants, but it still tokenizes their strings and quotes.
         assert sqlglot.parse_one(statement, read="redshift")
-        assert ":" not in statement.replace("s3://", "")
+        assert ":" not in statement
 
 
 def test_password_is_sent_as_a_salted_hash():

@@ -42,7 +42,9 @@ def _type(schema: dict[str, Any]) -> str:
 def settings() -> str:
     """Return the page about the settings of pipelines.yml, from their JSON schema."""
     schemas = json.loads(json_schema())["$defs"]
-    pipeline, table = (markdown_table(("setting", "type", "default", "meaning"), _settings(schemas[name])) for name in _ENTRIES)
+    pipeline, table = (
+        markdown_table(("setting", "type", "default", "meaning"), _settings(schemas[name])) for name in _ENTRIES
+    )
     return (
         _NOTE.format(source="mwaa_pipelines/settings.py")
         + "# Pipeline settings\n\nAn entry of `dags/pipelines.yml`. Settings under `defaults` apply to "

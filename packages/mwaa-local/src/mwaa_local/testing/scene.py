@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -78,6 +79,8 @@ class Scene(Stack):
         build(folder, [project], wheels=self.parameters.get("PackageSource") == "wheels")
         pipelines = folder / "dags" / "pipelines.yml"
         text = pipelines.read_text().replace("retry_delay_seconds: 30", "retry_delay_seconds: 1")
+        # There are no files to load.
+        text = re.sub(r"^    load:.*\n(?:      .*\n)+", "", text, flags=re.MULTILINE)
         pipelines.write_text(text.replace(f"dag_name: {DAG}\n", f"dag_name: {DAG}\n    {self.settings_of_pipeline}\n"))
         write_schedules(pipelines.parent)
         with (folder / "startup.sh").open("a") as startup:
