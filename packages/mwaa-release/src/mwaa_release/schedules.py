@@ -58,7 +58,7 @@ def _upstream(pipeline: Pipeline, readable: Sequence[Pipeline]) -> list[str]:
     upstream = []
     for asset in pipeline.schedule if pipeline.scheduled_on_assets else ():
         project = asset.partition(".")[0]
-        # The asset of a public model, such as flights.departures. With several pipelines, it is not known which one.
+        # The asset of a public model, such as shop.orders. With several pipelines, it is not known which one.
         builders = [entry.dag_name for entry in readable if entry.project_name == project and by_project[project] == 1]
         upstream += [asset] if asset in names else builders or [""]
     return [] if "" in upstream else list(dict.fromkeys(upstream))

@@ -1,7 +1,7 @@
 """Runs the tests of dbt-redshift, unmodified, against a new local warehouse.
 
-    python packages/redshift-local/tests/dbt_redshift_suite.py <folder>
-    python packages/redshift-local/tests/dbt_redshift_suite.py <folder> tests/functional/adapter/test_basic.py
+    python packages/redshift-local/tests/public_dbt_redshift_suite.py <folder>
+    python packages/redshift-local/tests/public_dbt_redshift_suite.py <folder> tests/functional/adapter/test_basic.py
 
 The folder gets dbt-redshift's source from the package index, an environment, and a log for each test file. Everything
 takes about 25 minutes. The tests of redshift_connector and sqlalchemy-redshift, and the packages of the dbt hub, are
