@@ -65,6 +65,7 @@ def test_settings_have_their_documented_defaults(tmp_path: Path) -> None:
         "warnings": "ignore",
         "retries": 1,
         "retry_delay_seconds": 30,
+        "overdue_minutes": 120,
     }
 
 

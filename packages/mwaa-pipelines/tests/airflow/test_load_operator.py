@@ -135,7 +135,7 @@ def test_broken_files_fail_the_task_and_are_reported(task: Any, ti: TaskInstance
         "s3://landing/visits/2: line 3: wrong",
     ]
     assert [row["status"] for row in warehouse.audit_rows] == ["success", "partial success"]
-    failed, _ = nodes_to_report(ti, {TASK: task}, {TASK: "failed"})
+    failed, *_ = nodes_to_report(ti, {TASK: task}, {TASK: "failed"})
     assert [(node["unique_id"], node["status"]) for node in failed] == [
         ("load.flights.landing.visits", "partial success")
     ]
