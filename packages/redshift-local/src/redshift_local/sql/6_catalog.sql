@@ -31,10 +31,12 @@ SELECT coalesce((SELECT format('"%s"(%s, %s, ''%s,%s''::text)', CASE a.attidenti
                 (SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d WHERE d.adrelid = relation AND d.adnum = number)) $$;
 
 -- Whether NOT NULL was written: PostgreSQL adds it to an identity, and CREATE TABLE gives it this name.
+-- Two functions, because PostgreSQL inlines none with a subquery, and most columns are no identity.
+CREATE OR REPLACE FUNCTION pg_redshift.is_required(relation oid, number smallint) RETURNS boolean LANGUAGE sql STABLE AS $$
+SELECT NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = relation AND k.contype = 'n' AND k.conkey = ARRAY[number]
+                   AND k.conname LIKE 'pg\_nullable\_%') $$;
 CREATE OR REPLACE FUNCTION pg_redshift.is_required(relation oid, number smallint, required boolean, identity "char") RETURNS boolean
-LANGUAGE sql STABLE AS $$
-SELECT required AND NOT (identity <> '' AND EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = relation AND k.contype = 'n'
-                                                    AND k.conkey = ARRAY[number] AND k.conname LIKE 'pg\_nullable\_%')) $$;
+LANGUAGE sql STABLE AS $$ SELECT CASE identity WHEN '' THEN required ELSE pg_redshift.is_required(relation, number) END $$;
 
 CREATE OR REPLACE FUNCTION pg_redshift.is_admin() RETURNS boolean LANGUAGE sql STABLE AS
 $$ SELECT rolsuper FROM pg_roles WHERE rolname = current_user $$;
