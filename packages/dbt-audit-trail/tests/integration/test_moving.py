@@ -23,9 +23,11 @@ def test_existing_table_keeps_rows_and_columns(dbt, database):
     for _ in range(2):
         built = dbt("build", "--select", "audit_table", "tag:audit_view", user="mover", schema="moved")
         assert built.code == 0, built.output
-    assert database.run(COLUMNS) == columns
+    # The package has appended columns since then.
+    new_columns = [("bytes_loaded", "bigint", None)]
+    assert database.run(COLUMNS) == [*columns, *new_columns]
     recovered_rows_query = "select * from moved.audit_table where airflow_run_id is not null order by load_id"
-    assert database.dictionaries(recovered_rows_query) == old_rows
+    assert database.dictionaries(recovered_rows_query) == [{**row, "bytes_loaded": None} for row in old_rows]
     new_rows = database.audit_rows(built.invocation_id, "moved")
     assert {row["unique_id"] for row in new_rows} == set(built.nodes)
     assert "model.audit_trail.audit_table" in built.nodes

@@ -19,7 +19,7 @@ def test_error_is_in_the_log_before_the_clean_up(
 
         def take_lock(self) -> None: ...
 
-        def start(self, _steps: Any) -> dict[str, str]:
+        def start(self, _steps: Any, *, load: bool) -> dict[str, str]:
             return {}
 
         def check(self) -> None:

@@ -74,10 +74,14 @@ def test_show_describes_the_other_database(here):
 
 
 def test_views_about_all_databases_show_the_named_one(here):
-    columns = "select column_name from svv_redshift_columns where database_name = '{}' and table_name = '{}'"
-    assert [row[0] for row in here.run(columns.format(OTHER, "orders"))] == ["id", "amount", "note", "details"]
-    assert [row[0] for row in here.run(columns.format("dev", "customers"))] == ["order_id", "name"]
-    assert here.run(columns.format("nowhere", "orders")) == ()
+    # Other tests have tables of these names in other schemas.
+    columns = (
+        "select column_name from svv_redshift_columns "
+        "where database_name = '{}' and schema_name = '{}' and table_name = '{}'"
+    )
+    assert [row[0] for row in here.run(columns.format(OTHER, "sales", "orders"))] == ["id", "amount", "note", "details"]
+    assert [row[0] for row in here.run(columns.format("dev", "shop", "customers"))] == ["order_id", "name"]
+    assert here.run(columns.format("nowhere", "sales", "orders")) == ()
     tables = f"select t.table_name from svv_all_tables t where t.schema_name = 'sales' and t.database_name = '{OTHER}'"
     assert sorted(here.run(f"select * from ({tables}) s")) == [["late"], ["orders"]]
 
