@@ -77,7 +77,7 @@ def test_views_about_all_databases_show_the_named_one(here):
     # Other tests have tables of these names in other schemas.
     columns = (
         "select column_name from svv_redshift_columns "
-        "where database_name = '{}' and schema_name = '{}' and table_name = '{}'"
+        "where database_name = '{}' and schema_name = '{}' and table_name = '{}' order by ordinal_position"
     )
     assert [row[0] for row in here.run(columns.format(OTHER, "sales", "orders"))] == ["id", "amount", "note", "details"]
     assert [row[0] for row in here.run(columns.format("dev", "shop", "customers"))] == ["order_id", "name"]
