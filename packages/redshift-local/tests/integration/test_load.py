@@ -211,6 +211,20 @@ def test_unloaded_files_can_be_loaded(run, s3):
         run("drop table back")
 
 
+def test_super_values_are_loaded_and_unloaded_as_they_are(run, put, s3):
+    documents = ['{"b":{"z":1,"a":[]},"a":"é"}', '"text"', "1.50", '["a b",null]']
+    where = put("".join(f'{{"n": {n}, "doc": {document}}}\n' for n, document in enumerate(documents)))
+    run("create table documents (n int, doc super)")
+    run(f"copy documents from '{where}' iam_role default json 'auto'")
+    assert run("select doc from documents order by n") == [[document.replace("1.50", "1.5")] for document in documents]
+    run("""insert into documents values (4, json_parse('{"b" :
+        [1, {"\\\\u00e9": "a: b"} ]}'))""")
+    run(f"unload ('select doc from documents where n = 4') to 's3://{BUCKET}/documents/' iam_role default json")
+    body = s3.get_object(Bucket=BUCKET, Key="documents/0000_part_00")["Body"].read().decode()
+    run("drop table documents")
+    assert body == '{"doc":{"b":[1,{"é":"a: b"}]}}\n'
+
+
 def test_unload_refuses_existing_files(run, s3):
     where = f"s3://{BUCKET}/occupied/"
     run(f"unload ('select 1') to '{where}' iam_role default")

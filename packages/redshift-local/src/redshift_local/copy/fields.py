@@ -30,6 +30,11 @@ class Column:
         return self.kind in ("varchar", "bpchar", "text")
 
     @property
+    def is_super(self) -> bool:
+        """Whether the values are JSON. CREATE TABLE AS names SUPER's base type."""
+        return self.kind in ("super", "json")
+
+    @property
     def limit(self) -> int | None:
         """The maximum size of a value in bytes."""
         return self.modifier - 4 if self.kind in ("varchar", "bpchar") and self.modifier > 4 else None
@@ -117,7 +122,7 @@ def converted(column: Column, value: str, options: Any) -> str | None:
         )
         moment = _moment(moment, options, 1206, "Invalid timestamp format or value [YYYY-MM-DD HH24:MI:SS]")
         return moment and moment.isoformat(" ")
-    if kind == "jsonb":
+    if column.is_super:
         try:
             json.loads(value)
         except ValueError as problem:

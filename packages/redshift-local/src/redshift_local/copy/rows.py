@@ -94,10 +94,10 @@ class Reader:
         values = []
         for column in self.columns:
             value = record.get(longnames.restore(column.name))
-            if value is None or isinstance(value, str):
+            if value is not None and (column.is_super or isinstance(value, (dict, list))):
+                values.append(json.dumps(value, default=float, ensure_ascii=False))
+            elif value is None or isinstance(value, str):
                 values.append(value)
-            elif column.kind == "jsonb" or isinstance(value, (dict, list)):
-                values.append(json.dumps(value, default=float))
             else:
                 values.append(str(value).lower() if isinstance(value, bool) else str(value))
         return values

@@ -19,6 +19,7 @@ from redshift_local.copy import objects
 from redshift_local.parse import longnames
 from redshift_local.parse.words import Words
 from redshift_local.plan import HELPERS, Plan, Refused, literal, unsupported
+from redshift_local.protocol.retype import compact
 
 _NOT_HERE = ("parquet", "fixedwidth", "encrypted", "partition", "zstd", "kms_key_id", "master_symmetric_key")
 _FLAGS = ("header", "addquotes", "escape", "allowoverwrite", "cleanpath", "manifest", "verbose", "gzip", "bzip2")
@@ -168,7 +169,9 @@ class Unload:
 
     def _row(self, row: bytes) -> bytes:
         """Unescape PostgreSQL's text format; Redshift writes a backslash only with ESCAPE."""
+        if self.format == "json":
+            return compact(_ESCAPED.sub(lambda match: _LETTERS.get(match[1], match[1]), row)) + b"\n"
         if self.format == "csv" or "addquotes" in self.flags or b"\\" not in row:
             return row
-        mark = b"\\" if "escape" in self.flags and self.format != "json" else b""
+        mark = b"\\" if "escape" in self.flags else b""
         return _ESCAPED.sub(lambda match: mark + _LETTERS.get(match[1], match[1]), row)

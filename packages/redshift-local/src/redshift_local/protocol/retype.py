@@ -9,6 +9,7 @@ Redshift has two interval types, of 4 and of 8 bytes, where PostgreSQL has one o
 https://docs.aws.amazon.com/redshift/latest/dg/r_interval_data_types.html
 """
 
+import json
 import re
 import struct
 from dataclasses import dataclass
@@ -17,14 +18,15 @@ from redshift_local.parse import longnames
 
 TEXT, EXTENDED, BINARY = 0, 1, 2  # protocol versions
 _INTERVAL, _YEAR_TO_MONTH, _DAY_TO_SECOND = 1186, 1188, 1190
-_JSONB, _SUPER = 3802, 4000
+_JSON, _SUPER = 114, 4000
 _BYTEA, _VARBYTE = 17, 6551
 _NUMERIC, _ACLS = 1700, 1034
-_REWRITTEN = {_JSONB: _SUPER, _BYTEA: _VARBYTE}
+_REWRITTEN = {_JSON: _SUPER, _BYTEA: _VARBYTE}
 # PostgreSQL's type modifier of an interval keeps its fields in the upper half: bit 1 month, bit 2 year.
 _MONTHS = (1 << 1) | (1 << 2)
 _DAY = 86_400_000_000  # microseconds
-_BLANKS = re.compile(rb'("(?:[^"\\]|\\.)*")|[:,] ')
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
+_BETWEEN_BLANKS = re.compile(rb'(?:%b|[^" \t\r\n]++)+' % _STRING.pattern)
 # Schema, table, column and database are unknown. Of the flags, bit 0 is NOT NULL and bit 12 "can be searched".
 # https://github.com/aws/amazon-redshift-jdbc-driver, QueryExecutorImpl.receiveFields
 _ORIGIN = b"\0\0\0\0" + struct.pack("!H", 0x1000)
@@ -112,8 +114,7 @@ class Row:
             data = bytes.fromhex(value[2:].decode()) if value.startswith(b"\\x") else value
             return data if self.protocol == BINARY else data.hex().encode()
         if kind == _SUPER:
-            # Without PostgreSQL's blanks, and without the byte that marks its binary form.
-            return _BLANKS.sub(lambda match: match[1] or match[0][:1], value.removeprefix(b"\x01"))
+            return compact(value)
         if kind == _NUMERIC:
             return _scaled(value, *self.scales[index])
         if len(value) != 16:
@@ -123,6 +124,17 @@ class Row:
             return struct.pack("!i", months)
         # A month counts 30 days, as in PostgreSQL's own comparisons.
         return struct.pack("!q", microseconds + (days + 30 * months) * _DAY)
+
+
+def compact(document: bytes) -> bytes:
+    """Write JSON as JSON_SERIALIZE does: no blanks between tokens, no escapes of characters beyond ASCII."""
+    if b"\\u" in document:
+        document = _STRING.sub(lambda match: _unescaped(match[0]) if b"\\u" in match[0] else match[0], document)
+    return b"".join(_BETWEEN_BLANKS.findall(document))
+
+
+def _unescaped(string: bytes) -> bytes:
+    return json.dumps(json.loads(string), ensure_ascii=False).encode(errors="replace")
 
 
 def _scaled(value: bytes, precision: int, scale: int) -> bytes:

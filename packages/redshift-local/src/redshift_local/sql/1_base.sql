@@ -145,11 +145,30 @@ EXCEPTION
     WHEN OTHERS THEN RETURN false;
 END $$;
 
--- SUPER holds JSON. https://docs.aws.amazon.com/redshift/latest/dg/r_SUPER_type.html
+-- SUPER holds JSON. As json, unlike jsonb, it keeps the order of an object's keys.
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_SUPER_type.html
 DO $$
+DECLARE
+    count_columns text := 'SELECT count(*) FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE NOT attisdropped AND attnum > 0
+        AND relnamespace NOT IN (''pg_catalog''::regnamespace, ''pg_redshift''::regnamespace, ''information_schema''::regnamespace)';
+    columns_before bigint;
+    columns_after bigint;
+    function regprocedure;
 BEGIN
+    -- Earlier versions stored it as jsonb.
+    IF (SELECT typbasetype = 'jsonb'::regtype FROM pg_type WHERE oid = to_regtype('pg_catalog.super')) THEN
+        EXECUTE count_columns INTO columns_before;
+        FOR function IN SELECT oid FROM pg_proc WHERE oid >= 16384 AND 'jsonb'::regtype = ANY (prorettype || proargtypes::oid[]) LOOP
+            EXECUTE format('DROP FUNCTION %s CASCADE', function);
+        END LOOP;
+        DROP DOMAIN pg_catalog.super CASCADE;
+        EXECUTE count_columns || ' AND atttypid <> ''jsonb''::regtype' INTO columns_after;
+        IF columns_after < columns_before THEN
+            RAISE EXCEPTION 'it has tables or views with SUPER values';
+        END IF;
+    END IF;
     IF to_regtype('pg_catalog.super') IS NULL THEN
-        CREATE DOMAIN pg_catalog.super AS jsonb;
+        CREATE DOMAIN pg_catalog.super AS json;
     END IF;
 END $$;
 
@@ -157,7 +176,7 @@ END $$;
 -- is shown as NUMERIC(38,37), which the translation reads as one without limits, so that clients can write it back.
 CREATE OR REPLACE FUNCTION pg_redshift.format_type(type oid, modifier integer) RETURNS text LANGUAGE sql STABLE AS $$
 SELECT CASE WHEN type = 'text'::regtype THEN 'character varying'
-    WHEN type IN ('jsonb'::regtype, 'super'::regtype) THEN 'super'
+    WHEN type IN ('json'::regtype, 'super'::regtype) THEN 'super'
     WHEN type = 'bytea'::regtype THEN 'binary varying'
     WHEN type = 'numeric'::regtype AND modifier = -1 THEN 'numeric(38,37)'
     ELSE pg_catalog.format_type(type, modifier) END $$;

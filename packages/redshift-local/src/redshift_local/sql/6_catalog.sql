@@ -232,7 +232,7 @@ SELECT f.database_name, f.schema_name, f.function_name, a.name::varchar AS param
        NULL::integer AS character_maximum_length, NULL::integer AS numeric_precision, NULL::integer AS numeric_scale, f.function
 FROM pg_redshift.functions f JOIN pg_proc p ON p.oid = f.function
 CROSS JOIN LATERAL (SELECT '' AS name, 0 AS place, 'RETURN' AS kind, p.prorettype AS type
-    UNION ALL SELECT coalesce(obj_description(p.oid, 'pg_proc')::json ->> (u.place - 1)::integer, ''), u.place, 'IN', u.type
+    UNION ALL SELECT coalesce(pg_redshift.parsed(obj_description(p.oid, 'pg_proc')) ->> (u.place - 1)::integer, ''), u.place, 'IN', u.type
     FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY AS u (type, place)) a;
 
 CREATE VIEW pg_catalog.svv_mv_info AS
