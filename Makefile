@@ -70,10 +70,10 @@ bench: deps ## Benchmarks, side by side with an alternative (SUITES="warehouse .
 	@$(BIN)/python -m benchmarks $(SUITES)
 
 # copier: endif
-dev: deps ## Watch the dbt project: build each saved file with its children and tests
+dev: deps ## Watch the dbt projects: build each saved file with its children and tests (P=shop: one project)
 	@$(WORKBENCH) dev
 
-build: deps ## Build models on the local warehouse (M="departures+"; FULL_REFRESH=1)
+build: deps ## Build models on the local warehouse (M="departures+"; P=shop: one project; FULL_REFRESH=1)
 	@$(WORKBENCH) build $(if $(FULL_REFRESH),--full-refresh) -- "$$M"
 
 test-models: deps ## Run the tests and unit tests of models (M=departures)
@@ -91,7 +91,7 @@ diff: deps ## Rows and columns of a model against another commit's (M=departures
 docs: deps ## dbt's documentation as one HTML file
 	@$(WORKBENCH) docs
 
-new-model: deps ## SQL and YAML of a new model (NAME=late_carriers LAYER=marts)
+new-model: deps ## SQL and YAML of a new model (NAME=late_carriers LAYER=marts; P=shop: not the first project)
 	@$(BIN)/python -m workbench new-model "$$NAME" "$$LAYER"
 
 new-domain: deps ## A dbt project for another team, with its pipeline (NAME=sales)
@@ -145,4 +145,4 @@ lock: deps ## Resolve the requirement files: make lock CONSTRAINTS=<path or URL>
 	@$(WORKBENCH) lock "$$CONSTRAINTS"
 
 # copier: endif
-export BASE ENV FORMAT M N Q CONSTRAINTS DAYS NAME LAYER TEMPLATE
+export BASE ENV FORMAT M N P Q CONSTRAINTS DAYS NAME LAYER TEMPLATE

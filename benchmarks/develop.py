@@ -57,7 +57,7 @@ class _Developer:
         say("a saved model")
         model = self.folder / _MODEL
         text = model.read_text()
-        code = f"{_WATCH}; watch(Settings.from_environment(), Path(sys.argv[1]))"
+        code = f"{_WATCH}; watch(Settings.from_environment(), [Path(sys.argv[1])])"
         watching = subprocess.Popen(
             [sys.executable, "-c", code, str(self.folder)],
             cwd=REPOSITORY,
@@ -112,7 +112,7 @@ def _load_sources(bench: StandIns) -> None:
     from mwaa_release.redshift import apply_grants
     from mwaa_release.sample_data import create_tables, upload_sample
     from workbench.project import SCHEMA
-    from workbench.warehouse import make_schema
+    from workbench.warehouse import make_schemas
 
     settings, passwords = bench.settings, Passwords.load(bench.settings.state)
     seed.seed(settings, passwords, HOST, settings.warehouse_port)
@@ -124,7 +124,7 @@ def _load_sources(bench: StandIns) -> None:
         apply_grants(connection, "dbt_user", passwords.dbt_user, "landing", pipeline.target_schema)
         for table in pipeline.load:
             Loader(connection, s3, pipeline.target_schema).load(table, seed.LANDING_BUCKET)
-    make_schema(settings, SCHEMA)
+    make_schemas(settings, [SCHEMA])
 
 
 def _run(command: list[str], folder: Path, environment: dict[str, str]) -> None:

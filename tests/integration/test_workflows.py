@@ -154,7 +154,7 @@ def test_pull_request_is_checked_without_credentials_and_gets_one_comment(tmp_pa
     # Unchanged models are read from production and not built.
     assert "departures, stg_airlines, with their parents" in text
     assert "dbt_change.departures" not in text
-    assert (runner.artifacts["docs"] / "static_index.html").stat().st_size > 100_000
+    assert (runner.artifacts["docs"] / "flights.html").stat().st_size > 100_000
     assert comments == ["gh pr comment 7 --edit-last --create-if-none --body-file comment.md"]
     # The run of a fork has no permission to comment, so its results are in the summary.
     comment = yaml.safe_load((source / ".github/workflows/ci.yml").read_text())["jobs"]["comment"]

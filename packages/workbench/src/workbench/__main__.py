@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from mwaa_local.settings import REPOSITORY, Settings, SetupError
 from mwaa_release.progress import Steps, console, errors
-from workbench.cli import add_commands
+from workbench.cli import ProjectName, add_commands
 
 if TYPE_CHECKING:
     from workbench.bring import BroughtProject
@@ -68,13 +68,14 @@ def conventions() -> None:
 def new_model(
     name: Annotated[str, typer.Argument(help="Name of the model, such as late_carriers.")] = "",
     layer: Annotated[str, typer.Argument(help="staging or marts.")] = "",
+    project: ProjectName = "",
 ) -> None:
     """Write the SQL and YAML of a new model by the conventions."""
-    from workbench.new_model import PROJECT
+    from workbench.choose_project import all_projects, one_project
     from workbench.new_model import new_model as write
 
     try:
-        paths = write(PROJECT, name, layer)
+        paths = write(one_project(project, all_projects()), name, layer)
     except SetupError as error:
         errors.print(str(error), style="red", markup=False)
         raise typer.Exit(SETUP_FAILED) from None

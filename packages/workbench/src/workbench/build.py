@@ -4,13 +4,12 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import redshift_connector
 from dbt.artifacts.schemas.results import NodeResult, NodeStatus
 
 from mwaa_local.settings import Settings
 from workbench.problems import Problem, of_result
 from workbench.project import BUILT, FAILED, Project
-from workbench.relations import Relation, compare, relation_names, snapshot
+from workbench.relations import Relation, compare, existing_relations, snapshot
 from workbench.terminal import (
     Progress,
     show_difference,
@@ -19,9 +18,9 @@ from workbench.terminal import (
     show_rows_that_fail,
     show_summary,
 )
-from workbench.warehouse import make_schema
+from workbench.warehouse import make_schemas, warehouse
 
-BEFORE = "dbt_local_before"
+BEFORE = "dbt_before"
 
 
 class Builder:
@@ -29,7 +28,6 @@ class Builder:
 
     Args:
         project: the parsed project.
-        connection: a connection of dbt_user, in autocommit.
         settings: the settings of the warehouse.
         compares: whether to show how the tables changed.
     """
@@ -37,16 +35,13 @@ class Builder:
     def __init__(
         self,
         project: Project,
-        connection: redshift_connector.Connection,
         settings: Settings,
         *,
         compares: bool = True,
     ) -> None:
         self.project = project
-        self._connection = connection
+        self._settings = settings
         self._compares = compares
-        make_schema(settings, project.schema)
-        make_schema(settings, BEFORE)
 
     def build(self, unique_ids: Iterable[str], full_refresh: bool = False) -> set[str]:
         """Build the missing parents of the nodes, then build or test the nodes; show results and changes.
@@ -56,18 +51,26 @@ class Builder:
 
         Raises:
             ProjectError: dbt could not start.
+            SetupError: the warehouse did not start.
         """
+        # A new connection, because the warehouse can be another one than for the build before.
+        with warehouse(self._settings) as connection:
+            self._connection = connection
+            make_schemas(self._settings, [*self.project.schemas(), BEFORE], self.project.source_schemas())
+            return self._build(unique_ids, full_refresh)
+
+    def _build(self, unique_ids: Iterable[str], full_refresh: bool) -> set[str]:
         started = time.monotonic()
-        existing_names = relation_names(self._connection, self.project.schema)
-        selected = self._testable(set(unique_ids), existing_names)
-        missing = self.project.missing(selected, existing_names)
-        snapshots = self._take_snapshots(selected, existing_names) if self._compares else {}
+        existing = existing_relations(self._connection, self.project.schemas())
+        selected = self._testable(set(unique_ids), existing)
+        missing = self.project.missing(selected, existing)
+        snapshots = self._take_snapshots(selected, existing) if self._compares else {}
         results: list[NodeResult] = []
         with Progress(len(selected) + len(missing)) as progress:
             if missing:
                 results += self.project.build(missing, progress.on_event, full_refresh)
             if not any(result.status in FAILED for result in results):
-                deferred = self._need_their_table(selected, existing_names)
+                deferred = self._need_their_table(selected, existing)
                 if first := selected - deferred:
                     results += self.project.build(first, progress.on_event, full_refresh)
                 if deferred and not any(result.status in FAILED for result in results):
@@ -76,7 +79,7 @@ class Builder:
         show_summary(results, time.monotonic() - started)
         return {result.node.unique_id for result in results if result.status in {*FAILED, NodeStatus.Skipped}}
 
-    def _testable(self, selected: set[str], existing_names: set[str]) -> set[str]:
+    def _testable(self, selected: set[str], existing: set[Relation]) -> set[str]:
         """Return the tests without those that also read a model that is neither selected nor in the warehouse."""
         only_tests = all(self.project.kind(unique_id) not in BUILT for unique_id in selected)
         if only_tests:
@@ -86,26 +89,25 @@ class Builder:
             for unique_id in selected
             if self.project.kind(unique_id) in BUILT
             or all(
-                parent in selected or self.project.exists(parent, existing_names)
-                for parent in self.project.reads(unique_id)
+                parent in selected or self.project.exists(parent, existing) for parent in self.project.reads(unique_id)
             )
         }
 
-    def _need_their_table(self, selected: set[str], existing_names: set[str]) -> set[str]:
+    def _need_their_table(self, selected: set[str], existing: set[Relation]) -> set[str]:
         """Return the unit tests of models without a table, because dbt needs the table of an incremental model."""
         return {
             unique_id
             for unique_id in selected
             if self.project.kind(unique_id) == "unit_test"
-            and any(not self.project.exists(parent, existing_names) for parent in self.project.reads(unique_id))
+            and any(not self.project.exists(parent, existing) for parent in self.project.reads(unique_id))
         }
 
-    def _take_snapshots(self, selected: Iterable[str], existing_names: set[str]) -> dict[str, Relation]:
+    def _take_snapshots(self, selected: Iterable[str], existing: set[Relation]) -> dict[str, Relation]:
         relations = {unique_id: self.project.relation(unique_id) for unique_id in selected}
         return {
             unique_id: relation
             for unique_id, relation in relations.items()
-            if relation and relation.name in existing_names and snapshot(self._connection, relation, BEFORE)
+            if relation and relation in existing and snapshot(self._connection, relation, BEFORE)
         }
 
     def _show(self, results: Sequence[NodeResult], missing: set[str], snapshots: dict[str, Relation]) -> None:

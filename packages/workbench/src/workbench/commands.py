@@ -11,13 +11,14 @@ from rich.syntax import Syntax
 
 from mwaa_local.query import show_rows
 from mwaa_local.settings import Settings
-from mwaa_local.stack import PROJECT
+from mwaa_release.manifest import project_name
 from mwaa_release.progress import console
 from workbench.build import Builder
+from workbench.choose_project import NoModelError, all_projects
 from workbench.problems import Problem, ProjectError, near
-from workbench.project import BUILT, Project
-from workbench.relations import relation_names
-from workbench.warehouse import make_schema, warehouse
+from workbench.project import BUILT, SCHEMA, Project
+from workbench.relations import existing_relations
+from workbench.warehouse import make_schemas, warehouse
 
 PROJECT_FAILED = 1
 # All nodes of the project, without those of its packages.
@@ -25,25 +26,32 @@ _OWN_NODES = "package:this"
 
 
 @contextlib.contextmanager
-def project(settings: Settings, folder: Path = PROJECT) -> Iterator[tuple[Project, redshift_connector.Connection]]:
+def project(settings: Settings, folder: Path) -> Iterator[tuple[Project, redshift_connector.Connection]]:
     """Yield the parsed project and a connection to the local warehouse."""
     with warehouse(settings) as connection:
-        dbt_project = Project(folder, settings, settings.state / "develop")
-        with console.status("Reading the project ..."):
-            dbt_project.parse()
-        yield dbt_project, connection
+        yield open_project(settings, folder), connection
 
 
-def build(settings: Settings, models: str, full_refresh: bool = False, folder: Path = PROJECT) -> int:
+def open_project(settings: Settings, folder: Path) -> Project:
+    """Return the parsed project, which builds in a schema of its own."""
+    is_another = folder in all_projects()[1:]
+    schema = f"{SCHEMA}_{project_name(folder)}" if is_another else SCHEMA
+    dbt_project = Project(folder, settings, settings.state / "develop" / folder.name, schema)
+    with console.status(f"Reading {folder.name} ..."):
+        dbt_project.parse()
+    return dbt_project
+
+
+def build(settings: Settings, models: str, folder: Path, full_refresh: bool = False) -> int:
     """Build models with their tests, show the changed rows, and return the exit code."""
-    with project(settings, folder) as (dbt_project, connection):
+    with project(settings, folder) as (dbt_project, _):
         ids = selected(dbt_project, models or _OWN_NODES)
-        return PROJECT_FAILED if Builder(dbt_project, connection, settings).build(ids, full_refresh) else 0
+        return PROJECT_FAILED if Builder(dbt_project, settings).build(ids, full_refresh) else 0
 
 
-def check(settings: Settings, models: str, folder: Path = PROJECT) -> int:
+def check(settings: Settings, models: str, folder: Path) -> int:
     """Run the tests and unit tests of models, and return the exit code."""
-    with project(settings, folder) as (dbt_project, connection):
+    with project(settings, folder) as (dbt_project, _):
         ids = [
             unique_id
             for unique_id in selected(dbt_project, models or _OWN_NODES)
@@ -51,10 +59,10 @@ def check(settings: Settings, models: str, folder: Path = PROJECT) -> int:
         ]
         if not ids:
             raise ProjectError(Problem(f"{models} has no tests", hint="add some under data_tests in its YAML"))
-        return PROJECT_FAILED if Builder(dbt_project, connection, settings).build(ids) else 0
+        return PROJECT_FAILED if Builder(dbt_project, settings).build(ids) else 0
 
 
-def show(settings: Settings, model: str, rows: int, folder: Path = PROJECT) -> int:
+def show(settings: Settings, model: str, rows: int, folder: Path) -> int:
     """Print the first rows of a model's current SQL, and return the exit code."""
     with project(settings, folder) as (dbt_project, connection):
         _build_missing_parents(dbt_project, connection, settings, model)
@@ -63,7 +71,7 @@ def show(settings: Settings, model: str, rows: int, folder: Path = PROJECT) -> i
         return 0
 
 
-def compile_model(settings: Settings, model: str, folder: Path = PROJECT) -> int:
+def compile_model(settings: Settings, model: str, folder: Path) -> int:
     """Print the compiled SQL of a model, and return the exit code."""
     with project(settings, folder) as (dbt_project, connection):
         _build_missing_parents(dbt_project, connection, settings, model)
@@ -75,10 +83,10 @@ def compile_model(settings: Settings, model: str, folder: Path = PROJECT) -> int
         return 0
 
 
-def docs(settings: Settings, output: Path, folder: Path = PROJECT) -> int:
+def docs(settings: Settings, output: Path, folder: Path) -> int:
     """Write dbt's documentation as one HTML file, print its path, and return the exit code."""
     with project(settings, folder) as (dbt_project, _), console.status("Writing the documentation ..."):
-        make_schema(settings, dbt_project.schema)
+        make_schemas(settings, dbt_project.schemas(), dbt_project.source_schemas())
         shutil.copyfile(dbt_project.docs(), output)
     print(output)
     if console.is_terminal:
@@ -92,9 +100,8 @@ def _build_missing_parents(
     ids = [unique_id for unique_id in selected(dbt_project, model) if dbt_project.kind(unique_id) == "model"]
     if len(ids) != 1:
         raise ProjectError(Problem(f"{model} matches {len(ids)} models", hint="give the name of one model"))
-    builder = Builder(dbt_project, connection, settings)
-    if missing := dbt_project.missing(ids, relation_names(connection, dbt_project.schema)):
-        builder.build(missing)
+    if missing := dbt_project.missing(ids, existing_relations(connection, dbt_project.schemas())):
+        Builder(dbt_project, settings).build(missing)
 
 
 def selected(dbt_project: Project, models: str) -> list[str]:
@@ -105,5 +112,5 @@ def selected(dbt_project: Project, models: str) -> list[str]:
     """
     ids = [unique_id for unique_id in dbt_project.select(*models.split()) if dbt_project.can_run(unique_id)]
     if not ids:
-        raise ProjectError(Problem(f"there is no model {models}", hint=near(models.strip("+@"), dbt_project.names())))
+        raise NoModelError(Problem(f"there is no model {models}", hint=near(models.strip("+@"), dbt_project.names())))
     return ids

@@ -9,20 +9,19 @@ from pathlib import Path
 import redshift_connector
 
 from mwaa_local.settings import Settings, SetupError
-from mwaa_local.stack import PROJECT
 from mwaa_release.progress import console
 from workbench.build import Builder
 from workbench.commands import project, selected
 from workbench.problems import Problem, ProjectError
-from workbench.project import Project
-from workbench.relations import Relation, compare, relation_names
+from workbench.project import SCHEMA, Project
+from workbench.relations import compare, existing_relations
 from workbench.terminal import show_difference
 from workbench.warehouse import drop_schemas
 
 _SCHEMA = "dbt_base_"
 
 
-def diff(settings: Settings, model: str, base: str, folder: Path = PROJECT) -> int:
+def diff(settings: Settings, model: str, base: str, folder: Path) -> int:
     """Build a model and its parents, here and as of `base`, print the differences, and return the exit code.
 
     Args:
@@ -38,7 +37,7 @@ def diff(settings: Settings, model: str, base: str, folder: Path = PROJECT) -> i
     commit = _commit(folder, [base] if base else ["origin/main", "main"])
     with project(settings, folder) as (head, connection):
         names = [head.node_name(unique_id) for unique_id in selected(head, model) if head.relation(unique_id)]
-        base_project = _project_of(settings, folder, commit)
+        base_project = _project_of(settings, head, commit)
         for name in names:
             if not _build(
                 settings, base_project, connection, name, f"as of {base or 'main'} ({commit[:7]})", full_refresh=False
@@ -52,12 +51,12 @@ def diff(settings: Settings, model: str, base: str, folder: Path = PROJECT) -> i
 
 def _compare(head: Project, base_project: Project, connection: redshift_connector.Connection, name: str) -> None:
     console.print(f"[bold]{name}[/]")
-    if name not in relation_names(connection, base_project.schema):
+    unique_id = next(unique_id for unique_id in head.select(name) if head.relation(unique_id))
+    before, now = base_project.relation(unique_id), head.relation(unique_id)
+    if before is None:
         console.print("    [cyan]new: the other commit does not have this model[/]")
         return
-    unique_id = next(unique_id for unique_id in head.select(name) if head.relation(unique_id))
-    now = head.relation(unique_id)
-    difference = compare(connection, Relation(base_project.schema, now.name), now, head.key(unique_id))
+    difference = compare(connection, before, now, head.key(unique_id))
     if difference is None:
         raise ProjectError(Problem(f"{name} cannot be read", hint=f"find out why: make build M={name}"))
     show_difference(difference, f"same {difference.rows_after:,} rows, same columns")
@@ -76,19 +75,20 @@ def _build(
         return True
     nodes = {unique_id for unique_id in dbt_project.select(f"+{name}") if dbt_project.relation(unique_id)}
     if not full_refresh:
-        existing_names = relation_names(connection, dbt_project.schema)
-        nodes = {unique_id for unique_id in nodes if dbt_project.relation(unique_id).name not in existing_names}
+        existing = existing_relations(connection, dbt_project.schemas())
+        nodes = {unique_id for unique_id in nodes if dbt_project.relation(unique_id) not in existing}
     if not nodes:
         return True
     console.rule(f"{name} {revision}", align="left", style="bright_black")
-    return not Builder(dbt_project, connection, settings, compares=False).build(nodes, full_refresh)
+    return not Builder(dbt_project, settings, compares=False).build(nodes, full_refresh)
 
 
-def _project_of(settings: Settings, folder: Path, commit: str) -> Project:
+def _project_of(settings: Settings, head: Project, commit: str) -> Project:
     """Return the project of a commit, with a schema that only this commit uses."""
-    state = settings.state / "develop" / "other_commit"
+    folder, state = head.folder, head.state / "other_commit"
     schema = f"{_SCHEMA}{commit[:12]}"
     drop_schemas(settings, _SCHEMA, but=schema)
+    schema += head.schema.removeprefix(SCHEMA)
     shutil.rmtree(state, ignore_errors=True)
     # git archives only the folder that it is called in.
     packed = subprocess.run(["git", "archive", commit, "."], cwd=folder, capture_output=True, check=False)

@@ -8,9 +8,8 @@ from typing import Any
 import yaml
 from sqlfluff.dialects.dialect_redshift_keywords import redshift_reserved_keywords
 
-from mwaa_local.settings import REPOSITORY, SetupError
+from mwaa_local.settings import SetupError
 
-PROJECT = REPOSITORY / "dbt_project"
 _TYPE = "make new-model NAME=<name> LAYER=staging|marts, such as NAME=late_carriers LAYER=marts"
 # Redshift allows 127 bytes, the local warehouse 63, and dbt appends suffixes while it builds.
 _LONGEST = 50

@@ -10,15 +10,17 @@ from dbt.artifacts.schemas.results import NodeResult, NodeStatus
 from dbt.cli.main import dbtRunner
 from dbt.contracts.graph.manifest import Manifest
 
-from mwaa_local.settings import HOST, Passwords, Settings
-from mwaa_local.stack import DATABASE
+from mwaa_local.settings import Settings
 from mwaa_pipelines.selection import exact_selector
 from mwaa_release.manifest import install_packages
 from mwaa_release.pipelines import project_environment
+from workbench.choose_project import file_names
 from workbench.problems import ProjectError, of_exception, of_result
 from workbench.relations import Relation
+from workbench.warehouse import dbt_variables, write_profile
 
 SCHEMA = "dbt_local"
+TARGET = "local"
 # Resource types that other nodes read. They must exist before their children are built.
 BUILT = {"model", "seed", "snapshot"}
 FAILED = {NodeStatus.Error, NodeStatus.Fail, NodeStatus.RuntimeErr, NodeStatus.PartialSuccess}
@@ -51,6 +53,7 @@ class Project:
         """
         self.manifest = None
         install_packages(self.folder)
+        write_profile(self.folder, self.state, self._settings, TARGET, self.schema)
         self.manifest = self._dbt("parse")
 
     def select(self, *selectors: str, base: Path | None = None) -> list[str]:
@@ -145,10 +148,19 @@ class Project:
             return None
         return Relation(node.schema, node.identifier)
 
-    def exists(self, unique_id: str, existing_names: set[str]) -> bool:
-        """Whether the relation of a node is in the schema. True for a node without a relation."""
+    def schemas(self) -> list[str]:
+        """Return the schemas that dbt builds in."""
+        nodes: Any = self.manifest.nodes.values()
+        return sorted({node.schema for node in nodes if node.config.store_failures or self.relation(node.unique_id)})
+
+    def source_schemas(self) -> list[str]:
+        """Return the schemas of the sources."""
+        return sorted({source.schema for source in self.manifest.sources.values()})
+
+    def exists(self, unique_id: str, existing: set[Relation]) -> bool:
+        """Whether the relation of a node is in the warehouse. True for a node without a relation."""
         relation = self.relation(unique_id)
-        return relation is None or relation.name in existing_names
+        return relation is None or relation in existing
 
     def key(self, unique_id: str) -> list[str]:
         """Return the key columns of a model by its constraints or tests; empty if there are none."""
@@ -165,19 +177,19 @@ class Project:
                 return [metadata.kwargs["column_name"]]
         return []
 
-    def missing(self, unique_ids: Iterable[str], existing_names: set[str]) -> list[str]:
-        """Return the direct and indirect parents of nodes that are not in the schema yet.
+    def missing(self, unique_ids: Iterable[str], existing: set[Relation]) -> list[str]:
+        """Return the direct and indirect parents of nodes that are not in the warehouse yet.
 
         Args:
             unique_ids: nodes to build; they are not part of the result.
-            existing_names: names of the relations in the schema.
+            existing: the relations in the project's schemas.
         """
         seen, missing_ids = set(unique_ids), set()
         # The parents of an existing table are not needed.
         todo = list(seen)
         while todo:
             for parent in self.reads(todo.pop()):
-                if parent not in seen and not (self.relation(parent) and self.exists(parent, existing_names)):
+                if parent not in seen and not (self.relation(parent) and self.exists(parent, existing)):
                     seen.add(parent)
                     todo.append(parent)
                     missing_ids.add(parent)
@@ -185,10 +197,7 @@ class Project:
 
     def names(self) -> list[str]:
         """Return the names of models, seeds and snapshots from the file names, which also works if dbt cannot parse."""
-        folders = {"models": ".sql", "seeds": ".csv", "snapshots": ".sql"}
-        return sorted(
-            path.stem for folder, suffix in folders.items() for path in (self.folder / folder).rglob(f"*{suffix}")
-        )
+        return file_names(self.folder)
 
     def _selectors(self, unique_ids: Iterable[str]) -> list[str]:
         nodes = [self.manifest.nodes.get(unique_id) or self.manifest.unit_tests[unique_id] for unique_id in unique_ids]
@@ -204,10 +213,11 @@ class Project:
 
     def _dbt(self, *command: str, on_event: OnEvent | None = None) -> Any:
         runner = dbtRunner(manifest=self.manifest, callbacks=[on_event] if on_event else [])
-        folder, state = str(self.folder), self.state
+        state = self.state
         places = {
-            "project-dir": folder,
-            "profiles-dir": folder,
+            "project-dir": self.folder,
+            "profiles-dir": state,
+            "target": TARGET,
             "target-path": state / "target",
             "log-path": state / "logs",
         }
@@ -215,7 +225,7 @@ class Project:
         # The audit trail records pipeline runs. Its table does not exist before the first one.
         quiet = ["--log-level=none", "--no-version-check", "--vars={audit_enabled: false}"]
         before = dict(os.environ)
-        os.environ.update(self._environment())
+        os.environ.update({**project_environment(self.folder), **dbt_variables(self._settings)})
         try:
             ended = runner.invoke([*command, *flags, *quiet])
         finally:
@@ -226,16 +236,3 @@ class Project:
         if ended.exception:
             raise ProjectError(of_exception(ended.exception, self.folder, self.names()))
         return ended.result
-
-    def _environment(self) -> dict[str, str]:
-        return {
-            **project_environment(self.folder),
-            "DBT_TARGET": "local",
-            "REDSHIFT_HOST": HOST,
-            "REDSHIFT_PORT": str(self._settings.warehouse_port),
-            "REDSHIFT_USER": "dbt_user",
-            "REDSHIFT_PASSWORD": Passwords.load(self._settings.state).dbt_user,
-            "REDSHIFT_DATABASE": DATABASE,
-            "REDSHIFT_SCHEMA": self.schema,
-            "REDSHIFT_SSLMODE": "disable",
-        }

@@ -1,7 +1,7 @@
 """Compare two states of a relation: columns, rows, values."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,10 +52,10 @@ class Difference:
         return not (columns or self.added or self.removed or self.changed) and self.rows_before == self.rows_after
 
 
-def relation_names(connection: redshift_connector.Connection, schema: str) -> set[str]:
-    """Return the names of the tables and views in a schema."""
-    query = "select table_name from svv_tables where table_schema = %s"
-    return {name for (name,) in rows(connection, query, (schema,))[1]}
+def existing_relations(connection: redshift_connector.Connection, schemas: Collection[str]) -> set[Relation]:
+    """Return the tables and views in some schemas."""
+    query = "select table_schema, table_name from svv_tables"
+    return {Relation(schema, name) for schema, name in rows(connection, query)[1] if schema in schemas}
 
 
 def columns(connection: redshift_connector.Connection, relation: Relation) -> dict[str, str]:

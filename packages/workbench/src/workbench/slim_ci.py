@@ -1,32 +1,36 @@
 """Show the release plan of a change, check the contracts of public models, and build the change and its children.
 
-`python -m workbench slim-ci --base HEAD^1` needs git but no credentials. It builds the artifact of the base commit; its
-manifest is dbt's state. The parents of the changed nodes are first built from the base, in the production schema of
-the local warehouse.
+`python -m workbench slim-ci --base HEAD^1` needs git but no credentials. It builds the artifact of the base commit; the
+manifest of each project in it is dbt's state. The parents of the changed nodes are first built from the base, in the
+production schemas of the local warehouse, and so are the models of other projects that the changed nodes read.
 """
 
 import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import redshift_connector
+
 from mwaa_local.processes import base_environment
-from mwaa_local.settings import HOST, REPOSITORY, Passwords, Settings, SetupError
-from mwaa_release.build import PIPELINES_FILE, build
+from mwaa_local.settings import REPOSITORY, Settings, SetupError
+from mwaa_release.build import PIPELINES_FILE, build, find_projects
 from mwaa_release.cli_options import print_plan
-from mwaa_release.manifest import install_packages, project_name
-from mwaa_release.pipelines import first_pipeline, pipelines_by_project
+from mwaa_release.manifest import install_packages, project_name, schemas
+from mwaa_release.pipelines import dbt_environment, pipelines_by_project
 from mwaa_release.plan import AppliedArtifact, make_plan
-from mwaa_release.products import ParsedProject, find_breaking_changes
+from mwaa_release.products import ParsedProject, find_breaking_changes, find_reads
 from mwaa_release.release import MANIFEST_FILE, Artifact
 from mwaa_release.run_dbt import run_dbt
-from workbench.warehouse import make_schema, warehouse
+from workbench.choose_project import all_projects
+from workbench.relations import Relation, existing_relations
+from workbench.warehouse import dbt_variables, make_schemas, warehouse, write_profile
 
-PROJECT_FOLDER = "dbt_project"
 SCHEMA = "dbt_change"
 # Only pipelines write to the audit table.
 _UNAUDITED = ("--vars", '{"audit_enabled": false}')
@@ -63,45 +67,59 @@ def _git(*arguments: str) -> str:
     return done.stdout
 
 
+@dataclass(frozen=True)
+class Project:
+    """A dbt project, before or after the change.
+
+    Args:
+        folder: the project.
+        state: folder of its manifest.json, in an artifact.
+        parsed: its manifest and pipelines.
+    """
+
+    folder: Path
+    state: Path
+    parsed: ParsedProject
+
+    @property
+    def name(self) -> str:
+        """The name of the project."""
+        return self.parsed.name
+
+    @property
+    def production_schema(self) -> str:
+        """The target_schema of its first pipeline."""
+        return next((pipeline.target_schema for pipeline in self.parsed.pipelines), self.name)
+
+
 class Dbt:
     """dbt on the local warehouse."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._environment = base_environment() | {
-            "REDSHIFT_HOST": HOST,
-            "REDSHIFT_PORT": str(settings.warehouse_port),
-            "REDSHIFT_USER": "dbt_user",
-            "REDSHIFT_PASSWORD": Passwords.load(settings.state).dbt_user,
-            "REDSHIFT_SSLMODE": "disable",
-        }
+        self._environment = base_environment() | dbt_variables(settings)
 
-    def run(self, project: Path, target: str, schema: str, *arguments: str, shown: bool = True) -> str:
+    def run(self, project: Project, target: str, schema: str, *arguments: str, shown: bool = True) -> str:
         """Run dbt on a project, and return its output.
 
         Raises:
             DbtFailedError: dbt failed and printed the reason.
         """
-        install_packages(project)
+        install_packages(project.folder)
         scratch = self._settings.state / "change" / schema
-        environment = self._environment | {"DBT_TARGET": target, "REDSHIFT_SCHEMA": schema}
-        done = run_dbt(*arguments, project=project, scratch=scratch, environment=environment, shown=shown)
+        write_profile(project.folder, scratch, self._settings, target, schema)
+        done = run_dbt(
+            *arguments,
+            project=project.folder,
+            profiles=scratch,
+            scratch=scratch,
+            environment=self._environment | dbt_environment(project.parsed.pipelines),
+            shown=shown,
+        )
         if done.returncode:
             print(done.stdout or "", end="", flush=True)
-            raise DbtFailedError(f"dbt {arguments[0]} failed")
+            raise DbtFailedError(f"dbt {arguments[0]} failed for project {project.name!r}")
         return done.stdout or ""
-
-
-def changed(dbt: Dbt, state: Path) -> dict[str, dict[str, Any]]:
-    """Return the nodes that differ from `state`, and their children, by unique_id."""
-    keys = ("unique_id", "name", "resource_type", "depends_on")
-    listing = dbt.run(
-        *(REPOSITORY / PROJECT_FOLDER, "local", SCHEMA, "ls", "--quiet", "--select", "state:modified+"),
-        *(f"--state={state}", "--output", "json", "--output-keys", *keys),
-        shown=False,
-    )
-    nodes = [json.loads(line) for line in listing.splitlines() if line.startswith("{")]
-    return {node["unique_id"]: node for node in nodes}
 
 
 def read_from_base(nodes: dict[str, dict[str, Any]], base: dict[str, Any]) -> list[str]:
@@ -129,23 +147,25 @@ def check(settings: Settings, commit: str) -> None:
         print("A merge releases:", flush=True)
         print_plan(make_plan(after, AppliedArtifact(base)))
         sys.stdout.flush()
-        check_contracts(parsed_projects(base, base_checkout), parsed_projects(after, REPOSITORY))
-        with warehouse(settings):
-            _build(settings, base, base_checkout)
+        before, projects = parsed_projects(base, base_checkout), parsed_projects(after, REPOSITORY)
+        check_contracts([project.parsed for project in before], [project.parsed for project in projects])
+        with warehouse(settings) as connection:
+            order = [project_name(folder) for folder in all_projects()]
+            for project in sorted(projects, key=lambda project: order.index(project.name)):
+                schema = SCHEMA if project.name == order[0] else f"{SCHEMA}_{project.name}"
+                _Change(settings, connection, project, schema, before).build()
 
 
-def parsed_projects(artifact: Artifact, repository: Path) -> list[ParsedProject]:
+def parsed_projects(artifact: Artifact, repository: Path) -> list[Project]:
     """Return the projects of an artifact, with the pipelines of the repository that it was built from."""
-    names = [release.project_name for release in artifact.releases]
-    pipelines = pipelines_by_project(repository / PIPELINES_FILE, names, complete=True)
-    return [
-        ParsedProject(
-            json.loads((artifact.folder / release.prefix / MANIFEST_FILE).read_bytes()),
-            pipelines[release.project_name],
-            {},
-        )
-        for release in artifact.releases
-    ]
+    folders = {project_name(folder): folder for folder in find_projects(repository)}
+    pipelines = pipelines_by_project(repository / PIPELINES_FILE, folders, complete=True)
+    projects = []
+    for release in artifact.releases:
+        state, name = artifact.folder / release.prefix, release.project_name
+        parsed = ParsedProject(json.loads((state / MANIFEST_FILE).read_bytes()), pipelines[name], {})
+        projects.append(Project(folders[name], state, parsed))
+    return projects
 
 
 def check_contracts(before: Sequence[ParsedProject], after: Sequence[ParsedProject]) -> None:
@@ -158,28 +178,93 @@ def check_contracts(before: Sequence[ParsedProject], after: Sequence[ParsedProje
         raise BrokenContractError("\n".join(["this change breaks the contracts of public models:", *problems]))
 
 
-def _build(settings: Settings, base: Artifact, base_checkout: Path) -> None:
-    dbt = Dbt(settings)
-    project = REPOSITORY / PROJECT_FOLDER
-    name = project_name(base_checkout / PROJECT_FOLDER)
-    (state,) = (base.folder / release.prefix for release in base.releases if release.project_name == name)
-    nodes = changed(dbt, state)
-    print(f"{len(nodes)} nodes changed or depend on a change:", flush=True)
-    for node in nodes.values():
-        print(f"  {node['resource_type']} {node['name']}", flush=True)
-    if nodes:
-        make_schema(settings, SCHEMA)
-        parents = read_from_base(nodes, json.loads((state / "manifest.json").read_bytes())["nodes"])
-        if parents:
-            print(f"Built from the base for the change: {', '.join(parents)}, with their parents", flush=True)
-            names = [f"+{name}" for name in parents]
-            only = ("--exclude-resource-type", "test", "unit_test", "--quiet", *_UNAUDITED)
-            production = first_pipeline().target_schema
-            dbt.run(base_checkout / PROJECT_FOLDER, "prod", production, "build", "--select", *names, *only)
-        # Unchanged models are read from the production schema.
-        deferred = ("--select", "state:modified+", f"--state={state}", "--defer", *_UNAUDITED)
-        dbt.run(project, "local", SCHEMA, "build", *deferred)
-    make_schema(settings, SCHEMA)
-    dbt.run(project, "local", SCHEMA, "docs", "generate", "--static", "--quiet", shown=False)
-    page = settings.state / "change" / SCHEMA / "target" / "static_index.html"
-    print(f"dbt's documentation: {page}", flush=True)
+class _Change:
+    """The change of one project."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        connection: redshift_connector.Connection,
+        project: Project,
+        schema: str,
+        before: Sequence[Project],
+    ) -> None:
+        self._settings = settings
+        self._connection = connection
+        self._project = project
+        self._schema = schema
+        self._before = {other.name: other for other in before}
+        self._dbt = Dbt(settings)
+
+    def build(self) -> None:
+        """Build the changed nodes and their children in a schema of their own, and write the documentation."""
+        base = self._before.get(self._project.name)
+        # A project that the base does not have is new as a whole.
+        selection = ["--select", "state:modified+", f"--state={base.state}"] if base else ["--select", "package:this"]
+        nodes = self._list(*selection)
+        if nodes:
+            self._build_public_models(nodes)
+            if missing := self._missing_sources(nodes):
+                selection += ["--exclude", *(f"source:{name}+" for name in missing)]
+                built = self._list(*selection)
+                print(f"{self._project.name}: this warehouse has no source table {', '.join(missing)}. Not built:")
+                print("\n".join(f"  {node['name']}" for name, node in nodes.items() if name not in built), flush=True)
+                nodes = built
+        print(f"{self._project.name}: {len(nodes)} nodes changed or depend on a change", flush=True)
+        for node in nodes.values():
+            print(f"  {node['resource_type']} {node['name']}", flush=True)
+        make_schemas(self._settings, {self._schema, *(node["schema"] for node in nodes.values() if node.get("schema"))})
+        if nodes:
+            parents = read_from_base(nodes, base.parsed.manifest["nodes"]) if base else []
+            if parents:
+                self._build_base(base, parents)
+            # Unchanged models are read from the production schema.
+            deferred = ["--defer"] if base else []
+            self._dbt.run(self._project, "local", self._schema, "build", *selection, *deferred, *_UNAUDITED)
+        self._dbt.run(self._project, "local", self._schema, *("docs", "generate", "--static", "--quiet"), shown=False)
+        page = self._settings.state / "change" / "docs" / f"{self._project.name}.html"
+        page.parent.mkdir(exist_ok=True)
+        shutil.copyfile(self._settings.state / "change" / self._schema / "target" / "static_index.html", page)
+        print(f"dbt's documentation: {page}", flush=True)
+
+    def _list(self, *selection: str) -> dict[str, dict[str, Any]]:
+        """Return nodes by unique_id."""
+        keys = ("unique_id", "name", "resource_type", "depends_on", "schema")
+        options = ("--quiet", *selection, "--output", "json", "--output-keys", *keys)
+        listing = self._dbt.run(self._project, "local", self._schema, "ls", *options, shown=False)
+        nodes = [json.loads(line) for line in listing.splitlines() if line.startswith("{")]
+        return {node["unique_id"]: node for node in nodes if node["resource_type"] != "source"}
+
+    def _build_public_models(self, nodes: Mapping[str, Mapping[str, Any]]) -> None:
+        """Build the models of other projects that nodes read as sources, from the base."""
+        sources = {parent for node in nodes.values() for parent in node["depends_on"].get("nodes", [])}
+        models: dict[str, set[str]] = {}
+        for read in find_reads([self._project.parsed], [project.parsed for project in self._before.values()]):
+            if read.source["unique_id"] in sources:
+                models.setdefault(read.node["package_name"], set()).add(read.node["name"])
+        for name in sorted(models):
+            self._build_base(self._before[name], sorted(models[name]))
+
+    def _build_base(self, base: Project, names: Sequence[str]) -> None:
+        print(f"Built from the base for the change: {', '.join(names)}, with their parents", flush=True)
+        sources, built = schemas(base.parsed.manifest)
+        make_schemas(self._settings, built, sources)
+        selection = ["--select", *(f"+{name}" for name in names), "--exclude-resource-type", "test", "unit_test"]
+        self._dbt.run(base, "prod", base.production_schema, "build", *selection, "--quiet", *_UNAUDITED)
+
+    def _missing_sources(self, nodes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Return the source tables that nodes or their parents read and the warehouse does not have."""
+        manifest = self._project.parsed.manifest
+        used, todo = set(), list(nodes)
+        while todo:
+            parents = set(manifest["parent_map"].get(todo.pop(), ())) - used
+            used |= parents
+            todo += parents
+        sources = [source for name, source in manifest["sources"].items() if name in used]
+        existing = existing_relations(self._connection, {source["schema"] for source in sources})
+        make_schemas(self._settings, [], {source["schema"] for source in sources})
+        return sorted(
+            f"{source['source_name']}.{source['name']}"
+            for source in sources
+            if Relation(source["schema"], source["identifier"]) not in existing
+        )

@@ -1,52 +1,64 @@
 """`make dev`: build each saved file at once, with its children and tests."""
 
 import contextlib
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+import redshift_connector
 import watchfiles
 from rich.markup import escape
 
-from mwaa_local.settings import Settings
-from mwaa_local.stack import PROJECT
+from mwaa_local.settings import Settings, SetupError
 from mwaa_release.build import find_projects
 from mwaa_release.errors import DeployError
 from mwaa_release.manifest import project_name
 from mwaa_release.pipelines import PIPELINES, pipelines_by_project
 from mwaa_release.progress import console
 from workbench.build import Builder
-from workbench.commands import project
-from workbench.problems import ProjectError
+from workbench.commands import open_project
+from workbench.problems import Problem, ProjectError
 from workbench.project import Project
 from workbench.terminal import show_problem
+from workbench.warehouse import warehouse
 
-_WATCHED = ("dbt_project.yml", "models", "macros", "seeds", "snapshots", "tests", "analyses")
+# Generated files in a project.
+_GENERATED = {"dbt_packages", "logs", "package-lock.yml", "target"}
 _SUFFIXES = {".sql", ".yml", ".yaml", ".csv", ".py", ".md"}
 # Editors save a file in several writes.
 _QUIET_MILLISECONDS = 60
 
 
-def watch(settings: Settings, folder: Path = PROJECT) -> None:
-    """Build the changes of the project, until Ctrl-C.
+def watch(settings: Settings, folders: Sequence[Path]) -> None:
+    """Build the changes of projects, until Ctrl-C.
 
     Args:
         settings: the settings of the warehouse.
-        folder: the project.
+        folders: the projects.
     """
-    with project(settings, folder) as (dbt_project, connection):
-        loop = Loop(dbt_project, Builder(dbt_project, connection, settings))
-        console.print(f"Watching {folder.name}: save a file to build it with its children and tests. Stop with Ctrl-C.")
-        watched = [path for name in _WATCHED if (path := folder / name).exists()] + [PIPELINES]
+    with warehouse(settings):
+        loops = {}
+        for folder in folders:
+            dbt_project = open_project(settings, folder)
+            loops[folder] = Loop(dbt_project, Builder(dbt_project, settings))
+        names = ", ".join(folder.name for folder in folders)
+        console.print(f"Watching {names}: save a file to build it with its children and tests. Stop with Ctrl-C.")
         show_pipeline_problems()
         with contextlib.suppress(KeyboardInterrupt):
             for changes in watchfiles.watch(
-                *watched, watch_filter=_is_ours, debounce=2000, step=_QUIET_MILLISECONDS, raise_interrupt=True
+                *folders,
+                PIPELINES,
+                watch_filter=_has_known_suffix,
+                debounce=2000,
+                step=_QUIET_MILLISECONDS,
+                raise_interrupt=True,
             ):
                 paths = {Path(path) for _, path in changes}
                 if PIPELINES in paths:
                     show_pipeline_problems()
-                if paths - {PIPELINES}:
-                    loop.saved(paths - {PIPELINES})
+                for folder, loop in loops.items():
+                    if saved := {path for path in paths if is_source(path, folder)}:
+                        loop.saved(saved)
 
 
 def show_pipeline_problems(path: Path = PIPELINES) -> None:
@@ -58,8 +70,13 @@ def show_pipeline_problems(path: Path = PIPELINES) -> None:
         console.print(f"[red]✗[/] {escape(str(error))}", soft_wrap=True)
 
 
-def _is_ours(_: watchfiles.Change, path: str) -> bool:
+def _has_known_suffix(_: watchfiles.Change, path: str) -> bool:
     return Path(path).suffix in _SUFFIXES and not Path(path).name.startswith(".")
+
+
+def is_source(path: Path, folder: Path) -> bool:
+    """Whether a file belongs to a dbt project and was not generated."""
+    return path.is_relative_to(folder) and path.relative_to(folder).parts[0] not in _GENERATED
 
 
 class Loop:
@@ -98,6 +115,9 @@ class Loop:
             else:
                 self._failed_nodes = self._builder.build(selected)
             self._project.keep_manifest(self._base)
+        # The base manifest is unchanged, so the next save builds these changes too.
         except ProjectError as error:
-            # The base manifest is unchanged, so the next save builds these changes too.
             show_problem(error.problem)
+        except (SetupError, redshift_connector.Error, redshift_connector.InterfaceError, OSError) as error:
+            hint = "if it was stopped, start it again with: make up. The next save builds these changes too"
+            show_problem(Problem(f"the warehouse did not answer: {error}", hint=hint))

@@ -1,13 +1,16 @@
 """A small project, and a warehouse for it."""
 
+import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dbt_common.behavior_flags import BehaviorFlagRendered
 
 from mwaa_local.settings import REPOSITORY, Passwords, Settings
+from mwaa_local.stack import connect, rows
 from mwaa_release.redshift import apply_grants
 from workbench.warehouse import drop_schemas
 
@@ -94,6 +97,19 @@ def warehouse_settings(start_redshift, tmp_path_factory) -> Settings:
         connection.run("create schema landing")
         apply_grants(connection, "dbt_user", Passwords.load(warehouse.state).dbt_user)
     return Settings(warehouse.state, warehouse.port, 1, 2)
+
+
+@pytest.fixture
+def superuser(warehouse_settings: Settings) -> Callable[..., list[tuple[Any, ...]]]:
+    """A function that runs statements as the warehouse's superuser, and returns the rows of the last one."""
+
+    def run(*statements: str) -> list[tuple[Any, ...]]:
+        password = Passwords.load(warehouse_settings.state).awsuser
+        with contextlib.closing(connect(warehouse_settings, "awsuser", password)) as connection:
+            connection.autocommit = True
+            return [rows(connection, statement)[1] for statement in statements][-1]
+
+    return run
 
 
 @pytest.fixture

@@ -1,14 +1,14 @@
 """`make dev` builds saved files."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mwaa_local.settings import Settings
 from workbench.build import Builder
-from workbench.commands import build, project
+from workbench.commands import build, open_project
 from workbench.warehouse import drop_schemas
 from workbench.watch import Loop
 
@@ -22,12 +22,12 @@ def folder(template: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def loop(warehouse_settings: Settings, folder: Path) -> Iterator[Loop]:
+def loop(warehouse_settings: Settings, folder: Path) -> Loop:
     """The watch loop of a project that is already built."""
     drop_schemas(warehouse_settings, "dbt_", but="")
     assert build(warehouse_settings, "", folder=folder) == 0
-    with project(warehouse_settings, folder) as (dbt_project, connection):
-        yield Loop(dbt_project, Builder(dbt_project, connection, warehouse_settings))
+    dbt_project = open_project(warehouse_settings, folder)
+    return Loop(dbt_project, Builder(dbt_project, warehouse_settings))
 
 
 @pytest.fixture

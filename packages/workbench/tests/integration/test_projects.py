@@ -1,0 +1,168 @@
+"""Commands on models find the project of a model among several projects."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mwaa_local.settings import REPOSITORY, Settings, SetupError
+from workbench import commands
+from workbench.build import Builder
+from workbench.choose_project import NoModelError, all_projects, in_projects, one_project, projects_with
+from workbench.commands import open_project
+from workbench.watch import Loop, is_source
+
+PIPELINES = """
+pipelines:
+  - dag_name: zoo_pipeline
+    project_name: zoo
+    redshift_connection_id: zoo
+    secret_name: zoo/dbt_user
+    target_database: dev
+    target_schema: zoo
+    sns_lambda_function_name: sns_notification
+    start_date: 2026-01-01
+"""
+
+
+@pytest.fixture
+def projects(tmp_path: Path) -> list[Path]:
+    """A repository with three projects. The pipelines file names only the last of them."""
+    for name, files in {
+        "bar": ["models/drinks.sql", "models/staging/stg_orders.sql"],
+        "shop": ["models/orders.sql", "models/staging/stg_orders.sql", "snapshots/prices.yml"],
+        "zoo": ["animals/cats.py", "seeds/food.csv", "models/not_configured.sql"],
+    }.items():
+        for file in files:
+            (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / file).touch()
+        paths = "\nmodel-paths: [animals]" if name == "zoo" else ""
+        (tmp_path / name / "dbt_project.yml").write_text(f"name: {name}\nprofile: {name}{paths}\n")
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "pipelines.yml").write_text(PIPELINES)
+    return all_projects(tmp_path)
+
+
+def test_project_of_the_first_pipeline_is_first(projects: list[Path]):
+    assert [folder.name for folder in projects] == ["zoo", "bar", "shop"]
+    assert one_project("", projects).name == "zoo"
+
+
+@pytest.mark.parametrize(
+    ("models", "name", "expected"),
+    [
+        ("orders", "", ["shop"]),
+        ("orders+", "", ["shop"]),
+        ("2+orders+1 tag:mart", "", ["shop"]),
+        ("@prices", "", ["shop"]),
+        ("food cats", "", ["zoo"]),
+        ("orders,tag:mart drinks", "", ["shop", "bar"]),
+        # Every project can have these.
+        ("", "", ["zoo", "bar", "shop"]),
+        ("tag:mart", "", ["zoo", "bar", "shop"]),
+        ("not_configured", "", ["zoo", "bar", "shop"]),
+        ("stg_orders", "bar", ["bar"]),
+        ("", "shop/", ["shop"]),
+    ],
+)
+def test_project_is_found_by_the_name_of_a_model(projects: list[Path], models: str, name: str, expected: list[str]):
+    assert [folder.name for folder in projects_with(models, name, projects)] == expected
+
+
+def test_model_of_two_projects_is_refused(projects: list[Path]):
+    with pytest.raises(SetupError, match=r"stg_orders is in bar and shop. Name the project, .* P=bar M='stg_orders\+'"):
+        projects_with("stg_orders+", "", projects)
+
+
+def test_unknown_project_gets_a_suggestion(projects: list[Path]):
+    with pytest.raises(SetupError, match=r"P=shpo: there is no dbt project 'shpo'. Did you mean 'shop'\?.* zoo, bar"):
+        projects_with("orders", "shpo", projects)
+
+
+def test_projects_without_a_match_do_not_count(projects: list[Path]):
+    def run(folder: Path) -> int:
+        commands_of = {"bar": 0, "shop": 1}
+        if folder.name not in commands_of:
+            raise NoModelError(commands.Problem("no model here"))
+        return commands_of[folder.name]
+
+    assert in_projects(run, "tag:mart", projects) == 1
+    assert in_projects(run, "tag:mart", projects[:2]) == 0
+    with pytest.raises(NoModelError, match="no model here"):
+        in_projects(run, "food", projects[:1])
+    with pytest.raises(NoModelError, match="there is no model fodo") as raised:
+        in_projects(run, "fodo", [projects[0], projects[0]])
+    assert raised.value.problem.hint == "did you mean food?"
+
+
+@pytest.fixture
+def second(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project like the first one, with a schema of its own, a source, and a profile for production only."""
+    folder = shutil.copytree(template, tmp_path / "cafe")
+    for path in folder.rglob("*.yml"):
+        path.write_text(path.read_text().replace("shop", "cafe"))
+    (folder / "profiles.yml").write_text("cafe: {target: prod, outputs: {prod: {type: redshift, host: none}}}\n")
+    sources = "sources: [{name: till, schema: till, tables: [{name: tips}]}]\n"
+    (folder / "models/staging/sources.yml").write_text(sources)
+    (folder / "models/marts/tips.sql").write_text(
+        "{{ config(schema='bar', contract={'enforced': false}) }}select * from {{ source('till', 'tips') }}\n"
+    )
+    monkeypatch.setattr("workbench.commands.all_projects", lambda: [template, folder])
+    return folder
+
+
+def test_second_project_builds_in_its_own_schemas(settings: Settings, second: Path, superuser, capsys):
+    superuser(
+        "create schema if not exists till",
+        "drop table if exists till.tips",
+        "create table till.tips as select 5 as tip",
+    )
+    assert commands.build(settings, "dear_items", folder=second) == 0
+    assert commands.build(settings, "tips", folder=second) == 0
+    assert commands.show(settings, "tips", 10, folder=second) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "5"
+    assert commands.compile_model(settings, "dear_items", folder=second) == 0
+    assert '"dev"."dbt_local_cafe"."items"' in capsys.readouterr().out
+    schemas = {schema for (schema,) in superuser("select distinct table_schema from svv_tables")}
+    assert {name for name in schemas if name.startswith("dbt_local")} == {"dbt_local_cafe", "dbt_local_cafe_bar"}
+
+
+def test_saved_files_belong_to_their_project(tmp_path: Path):
+    shop = tmp_path / "shop"
+    assert is_source(shop / "models/a.sql", shop)
+    assert is_source(shop / "animals/target/a.sql", shop)
+    for generated in ("target/a.sql", "dbt_packages/x/models/a.sql", "package-lock.yml"):
+        assert not is_source(shop / generated, shop)
+    assert not is_source(tmp_path / "shop_too/models/a.sql", shop)
+
+
+def test_saved_file_survives_a_stopped_warehouse(settings: Settings, folder: Path, tmp_path: Path, capsys):
+    dbt_project = open_project(settings, folder)
+    loop = Loop(dbt_project, Builder(dbt_project, settings))
+    loop.saved({folder / "seeds/sales.csv"})
+    model = folder / "models/marts/dear_items.sql"
+    model.write_text("select item, amount from {{ ref('items') }}\n")
+    passwords = settings.state / "passwords.json"
+    stopped = passwords.rename(tmp_path / "passwords.json")
+    try:
+        loop.saved({model})
+    finally:
+        stopped.rename(passwords)
+    output = capsys.readouterr().out
+    assert "the warehouse did not answer: no stand-ins are running" in output
+    assert "start it again with: make up. The next save builds these changes too" in output
+    loop.saved({model})
+    assert "dear_items table, 3 rows" in capsys.readouterr().out
+
+
+def test_make_passes_the_project():
+    command = ["make", "--dry-run", "--no-print-directory", "build", "M=a", "P=$(id); x"]
+    printed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert "id" not in printed.splitlines()[-1].partition("workbench")[2].partition("build")[0]
+    # The option reads it from the environment.
+    shown = [sys.executable, "-m", "workbench", "new-model", "late", "marts"]
+    refused = subprocess.run(shown, env={"P": "nowhere"}, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "P=nowhere: there is no dbt project 'nowhere'" in refused.stderr
