@@ -1,6 +1,7 @@
 """Signals, settings, expected errors and exit codes of all commands."""
 
 import contextlib
+import errno
 import os
 import signal
 from collections.abc import Iterator
@@ -71,5 +72,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
 def _words(error: Exception) -> str:
     from mwaa_release.redshift import error_text
 
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"the disk is full{f': {error.filename}' if error.filename else ''}. Free some space, and try again"
     text = error_text(error) if error.args and isinstance(error.args[0], dict) else str(error)
     return text or type(error).__name__

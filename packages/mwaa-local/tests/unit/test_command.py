@@ -26,3 +26,21 @@ def test_ctrl_c_during_an_import_stops_the_command():
     completed = subprocess.run(command, capture_output=True, text=True, check=False)
     assert completed.stderr == "Stopped.\n"
     assert completed.returncode == 130
+
+
+FULL_DISK = """
+import errno, typer
+from mwaa_local.command import checkout_settings
+
+def command():
+    with checkout_settings():
+        raise OSError(errno.ENOSPC, "No space left on device", "/data/x")
+
+typer.run(command)
+"""
+
+
+def test_full_disk_is_one_message():
+    completed = subprocess.run([sys.executable, "-c", FULL_DISK], capture_output=True, text=True, check=False)
+    assert completed.stderr == "Set-up failed: the disk is full: /data/x. Free some space, and try again\n"
+    assert completed.returncode == 2

@@ -19,6 +19,7 @@ LAST_WORDS_KEY = "dbt_last_words"
 MESSAGE_CHARACTERS = 500
 # "Database Error in model x (models/x.sql)", "Compilation Error", "shop.on-run-end.0 failed, error:".
 _HEADING = re.compile(r"[\w ]+ Error( in .*)?|.* failed, error:")
+_CREATE_SCHEMA = re.compile(r'create schema if not exists (?:(?:"[^"]+"|\w+)\.)?("[^"]+"|\w+)')
 
 log = logging.getLogger(__name__)
 
@@ -81,11 +82,25 @@ def _rows(result: dict[str, Any]) -> int | None:
 def _last_words(path: Path) -> str | None:
     """Return the last error in dbt's log, which has one JSON event in each line."""
     try:
-        errors = [line for line in path.read_text(errors="replace").splitlines() if '"level": "error"' in line]
+        lines = path.read_text(errors="replace").splitlines()
+        errors = [line for line in lines if '"level": "error"' in line]
         message = json.loads(errors[-1])["info"]["msg"].removeprefix("Encountered an error:")
+        if "permission denied for database" in message and (schema := _schema_to_create(lines)):
+            message += (
+                f". dbt tried to create the schema {schema}. As a superuser: "
+                f"create schema {schema} authorization <database user of this pipeline>"
+            )
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
     return " ".join(message.split())[:MESSAGE_CHARACTERS]
+
+
+def _schema_to_create(lines: list[str]) -> str | None:
+    """Return the schema of the last statement in dbt's log that creates one."""
+    for line in reversed(lines):
+        if "create schema" in line and (match := _CREATE_SCHEMA.search(json.loads(line)["info"]["msg"])):
+            return match[1]
+    return None
 
 
 def push_error(context: Any) -> None:

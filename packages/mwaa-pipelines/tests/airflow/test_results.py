@@ -75,6 +75,21 @@ def test_last_error_in_dbts_log_is_pushed_if_there_are_no_results(tmp_path: Path
     }
 
 
+def test_schema_that_dbt_cannot_create_is_named(tmp_path: Path, ti: TaskInstance) -> None:
+    (tmp_path / "logs").mkdir()
+    lines = [
+        event("debug", 'On create_dev_a: create schema if not exists "a"'),
+        event("debug", 'On create_dev_raw: /* {"app": "dbt"} */\ncreate schema if not exists "dev"."shop_raw"'),
+        event("error", "Encountered an error:\nDatabase Error\n  permission denied for database dev"),
+    ]
+    (tmp_path / "logs" / "dbt.log").write_text("\n".join(lines))
+    push_results(str(tmp_path), {"ti": ti})
+    assert ti.xcoms[("dbt_check", LAST_WORDS_KEY)] == (
+        'Database Error permission denied for database dev. dbt tried to create the schema "shop_raw". '
+        'As a superuser: create schema "shop_raw" authorization <database user of this pipeline>'
+    )
+
+
 @pytest.mark.parametrize("content", [None, "", "words", '{"level": "error"}', event("info", "fine")])
 def test_empty_error_is_pushed_if_dbts_log_has_no_error(tmp_path: Path, ti: TaskInstance, content: str | None) -> None:
     if content is not None:

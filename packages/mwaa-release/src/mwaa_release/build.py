@@ -133,6 +133,10 @@ def build(
             folder = partial / PROJECTS / name / release_id
             install_packages(project)
             copy_project(project, folder)
+            for package in local_packages(project):
+                # dbt reads the copy in dbt_packages/.
+                if package.is_relative_to(project):
+                    shutil.rmtree(folder / package.relative_to(project), ignore_errors=True)
             manifest, listings = build_manifest(
                 folder, project / "profiles.yml", list_arguments(pipelines[name]), dbt_environment(pipelines[name])
             )
@@ -204,6 +208,8 @@ def copy_project(project: Path, target: Path) -> None:
     packages = project / (settings.get("packages-install-path") or "dbt_packages")
     generated = {settings.get("target-path") or "target", settings.get("log-path") or "logs"}
     excluded = {project / name for name in _EXCLUDED_IN_PROJECT | generated} | {packages / PACKAGES_MARKER}
+    # Of a package that somebody develops in its folder.
+    excluded |= {package / name for package in packages.glob("*") for name in ("target", "logs", "dbt_packages")}
     ignored = _ignored_by_git(project) - {packages}
     for name in settings.get("model-paths") or ["models"]:
         for path in sorted(ignored):

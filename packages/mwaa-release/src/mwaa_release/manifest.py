@@ -135,7 +135,7 @@ def to_json(content: dict[str, Any]) -> bytes:
 
 
 def install_packages(project: Path) -> None:
-    """Install the packages that a dbt project lists into its dbt_packages/, unless it has them already.
+    """Install the packages that a dbt project and its local packages list into its dbt_packages/, unless it has them.
 
     Git ignores the files that this writes.
 
@@ -151,10 +151,16 @@ def install_packages(project: Path) -> None:
     with listings[0].open() as lock:
         # Two commands can need the packages at the same time.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        package_lists = "\n".join(path.read_text(encoding="utf-8") for path in listings)
+        folders = [project, *local_packages(project)]
+        lists = (folder / name for folder in folders for name in PACKAGE_LISTS)
+        package_lists = "\n".join(path.read_text(encoding="utf-8") for path in lists if path.is_file())
         if AUDIT_TRAIL in package_lists:
             _link_audit_trail(project / AUDIT_TRAIL)
-        if not marker.is_file() or marker.read_text(encoding="utf-8") != package_lists:
+        installed = marker.read_text(encoding="utf-8") if marker.is_file() else None
+        if installed != package_lists:
+            if installed and installed.startswith(listings[0].read_text(encoding="utf-8")):
+                # dbt installs what this file lists, because the project's own list has not changed.
+                (project / "package-lock.yml").unlink(missing_ok=True)
             with tempfile.TemporaryDirectory(prefix="dbt-deps-") as scratch:
                 _dbt_deps(project, Path(scratch))
             marker.write_text(package_lists, encoding="utf-8")

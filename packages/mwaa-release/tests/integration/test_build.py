@@ -233,6 +233,7 @@ def test_local_dbt_packages_are_part_of_the_release(toy_repository, tmp_path):
         "packages.yml": "packages:\n  - local: own/money\n",
         "own/money/dbt_project.yml": "name: money\nversion: '1.0'\n",
         "own/money/macros/dollars.sql": "{% macro dollars(cents) %}{{ cents }} / 100.0{% endmacro %}\n",
+        "own/money/target/manifest.json": "{}",
         "models/paid.sql": "select {{ money.dollars(250) }} as paid\n",
     }.items():
         (project / name).parent.mkdir(parents=True, exist_ok=True)
@@ -240,13 +241,19 @@ def test_local_dbt_packages_are_part_of_the_release(toy_repository, tmp_path):
     (release,) = build(tmp_path / "out", repository=toy_repository).releases
     files = {file.path for file in release.files}
     assert {"dbt_packages/money/dbt_project.yml", "dbt_packages/money/macros/dollars.sql"} <= files
+    # Only once, and without the files that dbt generates in the package's folder.
+    assert not [file for file in files if file.startswith("own/") or "target/" in file]
     assert not any(file.startswith("dbt_packages/.") or file == "package-lock.yml" for file in files)
     # dbt packages are installed again only if packages.yml has changed.
     installed = (project / "dbt_packages" / "money").lstat().st_mtime_ns
     build(tmp_path / "out", repository=toy_repository)
     assert (project / "dbt_packages" / "money").lstat().st_mtime_ns == installed
-    (project / "packages.yml").write_text("packages:\n  - {local: own/money}\n")
-    build(tmp_path / "out", repository=toy_repository)
+    # A package can have packages.
+    (project / "own" / "coins").mkdir()
+    (project / "own" / "coins" / "dbt_project.yml").write_text("name: coins\nversion: '1.0'\n")
+    (project / "own" / "money" / "packages.yml").write_text("packages:\n  - local: own/coins\n")
+    (release,) = build(tmp_path / "out", repository=toy_repository).releases
+    assert "dbt_packages/coins/dbt_project.yml" in {file.path for file in release.files}
     assert (project / "dbt_packages" / "money").lstat().st_mtime_ns != installed
 
 

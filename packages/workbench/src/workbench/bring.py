@@ -274,6 +274,14 @@ def _warnings(manifest: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str
     if tables := sorted({f"{source['schema']}.{source['identifier']}" for source in manifest["sources"].values()}):
         listed = ", ".join(tables[:5]) + (f" and {len(tables) - 5} more" if len(tables) > 5 else "")
         warnings.append(f"sources must exist before the first run, on this machine as well: {listed}")
+    seeds = {(node["schema"], node["alias"]): node["name"] for node in own if node["resource_type"] == "seed"}
+    for source in manifest["sources"].values():
+        if seed := seeds.get((source["schema"], source["identifier"])):
+            name = f"{source['source_name']}.{source['name']}"
+            warnings.append(
+                f"the source {name} is the seed {seed}. dbt does not build the seed before the models that read the "
+                f"source: replace the source in them by ref('{seed}')"
+            )
     databases = {source["database"] for source in manifest["sources"].values()} - {entry["target_database"]}
     if databases:
         warnings.append(

@@ -1,13 +1,15 @@
 """Build nodes of the project on the local warehouse, then show the results and the changed rows."""
 
+import contextlib
+import json
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import replace
 
 from dbt.artifacts.schemas.results import NodeResult, NodeStatus
 
 from mwaa_local.settings import Settings
-from workbench.problems import Problem, of_result
+from workbench.problems import Problem
 from workbench.project import BUILT, FAILED, Project
 from workbench.relations import Relation, compare, existing_relations, snapshot
 from workbench.terminal import (
@@ -42,6 +44,10 @@ class Builder:
         self.project = project
         self._settings = settings
         self._compares = compares
+        self._failures_file = project.state / "failing_tests.json"
+        self._failures: dict[str, int] = {}
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            self._failures = json.loads(self._failures_file.read_text())
 
     def build(self, unique_ids: Iterable[str], full_refresh: bool = False) -> set[str]:
         """Build the missing parents of the nodes, then build or test the nodes; show results and changes.
@@ -76,6 +82,7 @@ class Builder:
                 if deferred and not any(result.status in FAILED for result in results):
                     results += self.project.build(deferred, progress.on_event)
         self._show(results, set(missing), snapshots)
+        self._keep_failures(results)
         show_summary(results, time.monotonic() - started)
         return {result.node.unique_id for result in results if result.status in {*FAILED, NodeStatus.Skipped}}
 
@@ -102,6 +109,19 @@ class Builder:
             and any(not self.project.exists(parent, existing) for parent in self.project.reads(unique_id))
         }
 
+    def _problem(self, result: NodeResult) -> Problem:
+        problem = self.project.problem(result)
+        before = self._failures.get(result.node.unique_id)
+        return replace(problem, message=f"{problem.message}, still failing ({before} before)") if before else problem
+
+    def _keep_failures(self, results: Sequence[NodeResult]) -> None:
+        """Keep the number of failing rows of each failed test, for the next build."""
+        for result in results:
+            self._failures.pop(result.node.unique_id, None)
+            if result.status == NodeStatus.Fail and result.failures:
+                self._failures[result.node.unique_id] = result.failures
+        self._failures_file.write_text(json.dumps(self._failures))
+
     def _take_snapshots(self, selected: Iterable[str], existing: set[Relation]) -> dict[str, Relation]:
         relations = {unique_id: self.project.relation(unique_id) for unique_id in selected}
         return {
@@ -116,18 +136,9 @@ class Builder:
             if result.status in FAILED:
                 show_problem(self._problem(result))
                 if result.node.resource_type == "test" and result.status == NodeStatus.Fail:
-                    show_rows_that_fail(self._connection, result.node.compiled_code)
+                    show_rows_that_fail(self._connection, self.project.failing_rows(result.node))
             elif relation := snapshots.get(result.node.unique_id):
                 key = self.project.key(result.node.unique_id)
                 difference = compare(self._connection, Relation(BEFORE, relation.name), relation, key)
                 if difference:
                     show_difference(difference)
-
-    def _problem(self, result: NodeResult) -> Problem:
-        names: list[Any] = []
-        if "does not exist" in (result.message or ""):
-            query = "select column_name from svv_columns where table_schema in (%s, 'landing')"
-            with self._connection.cursor() as cursor:
-                cursor.execute(query, (self.project.schema,))
-                names = [name for (name,) in cursor.fetchall()]
-        return of_result(result, self.project.folder, [*self.project.names(), *names])

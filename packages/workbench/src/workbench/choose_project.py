@@ -98,7 +98,7 @@ def in_projects(run: Callable[[Path], int], models: str, folders: list[Path]) ->
             if len(folders) == 1:
                 raise
     if not codes:
-        names = [name for folder in folders for name in file_names(folder)]
+        names = sorted({name for folder in folders for name in file_names(folder)})
         raise NoModelError(Problem(f"there is no model {models}", hint=near(models.strip("+@"), names)))
     return max(codes)
 

@@ -2,20 +2,23 @@
 
 import difflib
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
 from dbt.artifacts.schemas.results import NodeResult
 
+from workbench import locate
+from workbench.locate import ErrorOf
+
+_OWN_FILES = ("dbt_project.yml", "packages.yml", "dependencies.yml", "selectors.yml", "profiles.yml")
 _FILE = re.compile(r"\(((?:models|seeds|snapshots|macros|tests|analyses)/[^()]+?\.\w+)\)")
 _YAML = re.compile(r"Error reading \w+: (\S+) - ")
 _SCHEMA_FILE = re.compile(r"schema file at (\S+) is invalid")
 _LINE = re.compile(r"^\s*(?:Syntax error near )?line (\d+)\s*$", re.MULTILINE)
-# PostgreSQL quotes a name only if it has no qualifier.
-_NAMED = re.compile(r"[\"']([^\"']+)[\"']|column ([\w.]+) does not exist")
-_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/|\{#.*?#\}", re.DOTALL)
+_QUOTED = re.compile(r"[\"']([^\"']+)[\"']")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # Lines that describe dbt's position, not the mistake.
 _NOISE = re.compile(
@@ -67,28 +70,39 @@ def of_exception(error: BaseException, folder: Path, names: Iterable[str] = ()) 
     return _problem(str(error), folder, names, _file(str(error), folder))
 
 
-def of_result(result: NodeResult, folder: Path, names: Iterable[str] = ()) -> Problem:
+def of_result(result: NodeResult, folder: Path, names: Iterable[str], error_of: ErrorOf) -> Problem:
     """Return the reason why a node failed.
 
     Args:
         result: dbt's result.
         folder: the project.
         names: of the existing models and columns, to suggest a similar name.
+        error_of: returns the error of a query on the warehouse; empty if there is none.
     """
     node: Any = result.node
+    file = node.original_file_path
     text = _COLOUR.sub("", result.message or f"{node.name} failed")
     if node.resource_type == "test" and result.status == "fail":
-        words = (node.column_name,) if getattr(node, "column_name", None) else ()
-        place = _line_of(folder, node.original_file_path, node.name, *words)
-        return Problem(f"{_test(node)}: {result.failures} rows fail", node.original_file_path, place)
+        line, _ = locate.words_in_order(_read(folder, file), *_test_words(node)) or (None, None)
+        return Problem(f"{_test(node)}: {result.failures} rows fail", file, line)
     if node.resource_type == "unit_test" and result.status == "fail":
-        return Problem(text.strip(), node.original_file_path, _line_of(folder, node.original_file_path, node.name))
-    return _problem(text, folder, names, _file(text, folder) or node.original_file_path)
+        line, _ = locate.words_in_order(_read(folder, file), node.name) or (None, None)
+        return Problem(text.strip(), file, line)
+    if node.resource_type == "seed" and (problem := _seed(node, text, folder)):
+        return problem
+    if "enforced contract that failed" in text:
+        return _contract(node, text, folder)
+    problem = _problem(text, folder, names, _file(text, folder) or file)
+    compiled = getattr(node, "compiled_code", None)
+    if "Database Error" in text and compiled and problem.file == file and file.endswith(".sql"):
+        source = _read(folder, file)
+        line, column = locate.in_sql(_words(text)[0], compiled, source, error_of) or (None, None)
+        return replace(problem, line=line, excerpt=locate.excerpt(source, line, column) if line else None)
+    return problem
 
 
 def _problem(text: str, folder: Path, names: Iterable[str], file: str | None) -> Problem:
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not _NOISE.match(line)]
-    words = [line for line in lines if not _HEADING.match(line)] or lines
+    words = _words(text)
     line_match = _LINE.search(text)
     line = int(line_match[1]) if line_match else None
     message = words[0] if words else text
@@ -99,11 +113,26 @@ def _problem(text: str, folder: Path, names: Iterable[str], file: str | None) ->
     else:
         hint = None
     column = None
-    named = [quoted or bare for quoted, bare in _NAMED.findall(words[0])] if words else []
-    if line is None and file and (place := _find(folder, file, *named)):
-        line, column = place
-    excerpt = _excerpt(folder, file, line, column) if line and file else None
-    return Problem(message, file, line, hint, excerpt)
+    if file:
+        source = _read(folder, file)
+        if line is None and words:
+            named = [name for quoted in _QUOTED.findall(words[0]) for name in (quoted, quoted.removeprefix("test_"))]
+            line, column = locate.word_in_code(source, file.endswith(".sql"), *named) or (None, None)
+        return Problem(message, file, line, hint, locate.excerpt(source, line, column) if line else None)
+    return Problem(message, file, line, hint)
+
+
+def _words(text: str) -> list[str]:
+    """Return the lines of dbt's message that describe the mistake."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not _NOISE.match(line)]
+    return [line for line in lines if not _HEADING.match(line)] or lines
+
+
+def _read(folder: Path, file: str) -> str:
+    try:
+        return (folder / file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _file(text: str, folder: Path) -> str | None:
@@ -113,50 +142,88 @@ def _file(text: str, folder: Path) -> str | None:
         # dbt omits the first folder of the path.
         matching = [path for path in folder.glob(f"*/{match[1]}") if path.is_file()]
         return str(matching[0].relative_to(folder)) if matching else match[1]
+    if "Syntax error near line" in text:
+        # dbt does not name its own files.
+        return next((file for file in _OWN_FILES if not _is_yaml(folder / file)), None)
     return None
 
 
-def _line_of(folder: Path, file: str, *words: str) -> int | None:
-    """Return the number of the first line that contains one of the words; None if there is none."""
-    place = _find(folder, file, *words)
-    return place[0] if place else None
-
-
-def _find(folder: Path, file: str, *words: str) -> tuple[int, int] | None:
-    """Return line and column, from 1, of the first of the words that the file contains outside of comments.
-
-    A name with a qualifier is searched as it is written, then without its qualifier.
-    """
+def _is_yaml(path: Path) -> bool:
     try:
-        text = (folder / file).read_text()
-    except (OSError, UnicodeDecodeError):
-        return None
-    if file.endswith(".sql"):
-        text = _COMMENT.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
-    for word in words:
-        for name, before in ((word, r"(?<![\w.])"), (word.split(".")[-1], r"(?<!\w)")):
-            if match := re.search(rf"{before}{re.escape(name)}(?!\w)", text, re.IGNORECASE):
-                start = text.rfind("\n", 0, match.start()) + 1
-                return text.count("\n", 0, start) + 1, match.start() - start + 1
-    return None
-
-
-def _excerpt(folder: Path, file: str, line: int, column: int | None) -> str | None:
-    """Return a line of a file, and below it a caret at the column."""
-    try:
-        text = (folder / file).read_text().splitlines()[line - 1]
-    except (OSError, UnicodeDecodeError, IndexError):
-        return None
-    if column is None:
-        return text
-    # Tabs stay, so that the caret is below its character on a terminal.
-    return f"{text}\n{re.sub(r'[^\t]', ' ', text[: column - 1])}^"
+        yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _test(node: Any) -> str:
     metadata = getattr(node, "test_metadata", None)
     column = getattr(node, "column_name", None)
     return f"{metadata.name} of {column}" if metadata and column else node.name
+
+
+def _test_words(node: Any) -> list[str]:
+    """Return the words that lead to a test in its YAML file: model, column, test."""
+    metadata = getattr(node, "test_metadata", None)
+    attached = getattr(node, "attached_node", None) or ""
+    words = [attached.split(".")[2]] if attached.count(".") >= 2 else []
+    return [*words, *filter(None, [getattr(node, "column_name", None)]), metadata.name if metadata else node.name]
+
+
+def _seed(node: Any, text: str, folder: Path) -> Problem | None:
+    """Return the problem of a value that its column cannot store; None if it is another problem."""
+    wrong_type = re.search(r'invalid input syntax for type ([\w ]+): "([^"]*)"', text)
+    too_long = re.search(r"value too long for type [\w ]+\((\d+)\)", text)
+    file, delimiter = node.original_file_path, node.config.delimiter or ","
+    if match := re.search(r"Row (\d+) has (\d+) values, but Table only has (\d+) columns", text):
+        line, source = locate.line_of_row(folder / file, delimiter, int(match[1])), _read(folder, file)
+        hint = "quote a value that contains the separator, or correct the row"
+        message = f"the row has {match[2]} values, and there are {match[3]} columns"
+        return Problem(message, file, line, hint, locate.excerpt(source, line, None) if line else None)
+    if not wrong_type and not too_long:
+        return None
+    types = {name.lower(): kind.lower() for name, kind in (node.config.column_types or {}).items()}
+
+    def is_wrong(column: str, value: str) -> bool:
+        kind = types.get(column.lower(), "")
+        if wrong_type:
+            return value == wrong_type[2] and not kind.startswith(("varchar", "character", "text"))
+        return len(value.encode()) > int(too_long[1]) and (f"({too_long[1]})" in kind or not types)
+
+    line, column, value = locate.in_csv(folder / file, delimiter, is_wrong) or (None, "", "")
+    of_column = f"column {column}: " if column else ""
+    if wrong_type:
+        message = f"{of_column}value {wrong_type[2]!r} is not of type {wrong_type[1]}"
+        hint = "correct the CSV, or set the column's type under column_types in the seed's YAML"
+    else:
+        message = f"{of_column}value {value!r} is longer than {too_long[1]} bytes, the width of the column"
+        hint = (
+            "set a wider type under column_types in the seed's YAML. Without one, the first build of the seed decided: "
+            "make build FULL_REFRESH=1 M=<seed>+"
+        )
+    source = _read(folder, file)
+    position = source.splitlines()[line - 1].find(value) + 1 if line else None
+    return Problem(message, file, line, hint, locate.excerpt(source, line, position or None) if line else None)
+
+
+def _contract(node: Any, text: str, folder: Path) -> Problem:
+    """Return the columns that break a contract, and the place of the first of them."""
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.count("|") == 5]
+    message = "breaks its contract: " + "; ".join(f"{row[0]}: {_mismatch(row)}" for row in rows[2:])
+    hint = "change the SELECT or the model's YAML"
+    file = node.original_file_path
+    if not rows[2:]:
+        return Problem(message, file, hint=hint)
+    column, source = rows[2][0], _read(folder, file)
+    place = locate.of_projection(column, node.compiled_code or "", source)
+    if not place and node.patch_path:
+        file = node.patch_path.split("://")[1]
+        source = _read(folder, file)
+        place = locate.words_in_order(source, node.name, column)
+    line, position = place or (None, None)
+    return Problem(message, file, line, hint, locate.excerpt(source, line, position) if line else None)
 
 
 def near(name: str, names: list[str]) -> str:
@@ -172,6 +239,11 @@ def _not_found(match: re.Match[str], _: str, names: list[str]) -> tuple[str, str
     return f"ref('{match[2]}') does not match a model", near(name, names)
 
 
+def _no_relation(match: re.Match[str], _: str, names: list[str]) -> tuple[str, str]:
+    similar = near(match[1].split(".")[-1], names)
+    return match[0], f"{similar}; read models with ref(), and other tables with source()"
+
+
 def _no_column(match: re.Match[str], _: str, names: list[str]) -> tuple[str, str]:
     message, name = f'column "{match[1]}" does not exist', match[1].split(".")[-1]
     if name in names:
@@ -180,12 +252,6 @@ def _no_column(match: re.Match[str], _: str, names: list[str]) -> tuple[str, str
             f"other tables have a column {name}; if a parent of this model changed, build it first: M=+<model>",
         )
     return message, near(name, names)
-
-
-def _contract(_: re.Match[str], text: str, __: list[str]) -> tuple[str, str]:
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.count("|") == 5]
-    mismatches = [f"{row[0]}: {_mismatch(row)}" for row in rows[2:]]
-    return "breaks its contract: " + "; ".join(mismatches), "change the SELECT or the model's YAML"
 
 
 def _mismatch(row: list[str]) -> str:
@@ -205,8 +271,11 @@ def _twice(match: re.Match[str], text: str, _: list[str]) -> tuple[str, str]:
     return f"{match[1]} exists twice: {', '.join(sorted(_FILE.findall(text)))}", "rename or remove one of them"
 
 
-def _no_macro(match: re.Match[str], _: str, __: list[str]) -> tuple[str, str]:
-    return f"{match[1]} is not a macro or variable of this project", "correct its name; macros are in macros/"
+def _no_macro(match: re.Match[str], _: str, names: list[str]) -> tuple[str, str]:
+    name = match[1].removeprefix("test_")
+    if name != match[1]:
+        return f"there is no test {name}", near(name, sorted({*_TESTS, *names}))
+    return f"{name} is not a macro or variable of this project", "correct its name; macros are in macros/"
 
 
 def _no_var(match: re.Match[str], _: str, __: list[str]) -> tuple[str, str]:
@@ -223,30 +292,44 @@ def _cycle(match: re.Match[str], _: str, __: list[str]) -> tuple[str, str]:
     return f"models read each other in a circle: {' → '.join([*path, path[0]])}", "remove one of these ref() calls"
 
 
-def _seed_width(*_: Any) -> tuple[str, str]:
-    return (
-        "a value is longer than the column, which got its width from the first build of the seed",
-        "rebuild it: make build FULL_REFRESH=1 M=<seed>+",
-    )
+def _denied(match: re.Match[str], text: str, _: list[str]) -> tuple[str, str]:
+    kind, name = match.groups()
+    if kind == "schema":
+        hint = (
+            f"run as a superuser: grant usage on schema {name} to <user>; grant select on all tables in schema {name} "
+            "to <user>. Better, declare a source in this schema, which also grants it"
+        )
+    else:
+        hint = "run as a superuser: grant select on it to <user>"
+    return match[0], hint
 
 
-def _seed_value(match: re.Match[str], _: str, __: list[str]) -> tuple[str, str]:
-    return (
-        f"value {match[2]!r} is not of type {match[1]}",
-        "correct the CSV, or set the column's type under column_types in the seed's YAML",
-    )
+def _add_hint(hint: str) -> Callable[[re.Match[str], str, list[str]], tuple[str, str]]:
+    return lambda match, _, __: (match[0], hint)
 
 
+_TESTS = ("accepted_values", "not_null", "relationships", "unique")
 _EXPLAINED = (
+    (re.compile(r"the disk is full|No space left on device"), _add_hint("free some space, and build again")),
+    (
+        re.compile(r"Syntax error near line \d+"),
+        _add_hint("correct the indentation or quotes of this line or the line before"),
+    ),
+    (re.compile(r"permission denied for (schema|relation) (\S+)"), _denied),
+    (
+        re.compile(r"syntax error at .*"),
+        _add_hint("check the commas, parentheses and keywords here and in the line before"),
+    ),
+    (re.compile(r"function \S+\(.*\) does not exist"), _add_hint("correct its name, or cast its arguments")),
+    (re.compile(r"column .* must appear in the GROUP BY .*"), _add_hint("add it to GROUP BY, or aggregate it")),
+    (re.compile(r"column reference .* is ambiguous"), _add_hint("write the alias of its table before it")),
+    (re.compile(r'relation "([^"]+)" does not exist'), _no_relation),
     (re.compile(r"depends on a (node|source) named '([^']+)'"), _not_found),
-    (re.compile(r"enforced contract that failed"), _contract),
     (re.compile(r"'columns' specification is missing"), _no_contract),
     (re.compile(r'found two \w+ with the name "([^"]+)"'), _twice),
     (re.compile(r"'(\w+)' is undefined"), _no_macro),
     (re.compile(r"Required var '(\w+)' not found"), _no_var),
     (re.compile(r"names cannot contain spaces:\s+\* '\w+\.\w+\.([^']+)'"), _spaces),
     (re.compile(r"Found a cycle: (.+)"), _cycle),
-    (re.compile(r"Error in seed .*value too long for type", re.DOTALL), _seed_width),
-    (re.compile(r'Error in seed .*invalid input syntax for type ([\w ]+): "([^"]*)"', re.DOTALL), _seed_value),
     (re.compile(r'column "?([\w.]+)"? does not exist'), _no_column),
 )

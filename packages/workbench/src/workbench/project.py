@@ -6,24 +6,30 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import redshift_connector
 from dbt.artifacts.schemas.results import NodeResult, NodeStatus
 from dbt.cli.main import dbtRunner
 from dbt.contracts.graph.manifest import Manifest
 
+from audit_report.redshift import error_text
 from mwaa_local.settings import Settings
 from mwaa_pipelines.selection import exact_selector
 from mwaa_release.manifest import install_packages
 from mwaa_release.pipelines import project_environment
+from mwaa_release.redshift import quote_identifier
 from workbench.choose_project import file_names
-from workbench.problems import ProjectError, of_exception, of_result
-from workbench.relations import Relation
-from workbench.warehouse import dbt_variables, write_profile
+from workbench.problems import Problem, ProjectError, of_exception, of_result
+from workbench.relations import Relation, column_names
+from workbench.warehouse import dbt_variables, warehouse, write_profile
 
 SCHEMA = "dbt_local"
 TARGET = "local"
 # Resource types that other nodes read. They must exist before their children are built.
 BUILT = {"model", "seed", "snapshot"}
 FAILED = {NodeStatus.Error, NodeStatus.Fail, NodeStatus.RuntimeErr, NodeStatus.PartialSuccess}
+
+# The column with the tested value in the queries of dbt's own tests.
+_VALUE_COLUMNS = {"unique": "unique_field", "accepted_values": "value_field", "relationships": "from_field"}
 
 OnEvent = Callable[[Any], None]
 
@@ -151,7 +157,13 @@ class Project:
     def schemas(self) -> list[str]:
         """Return the schemas that dbt builds in."""
         nodes: Any = self.manifest.nodes.values()
-        return sorted({node.schema for node in nodes if node.config.store_failures or self.relation(node.unique_id)})
+        return sorted(
+            {
+                node.schema
+                for node in nodes
+                if self.relation(node.unique_id) or getattr(node.config, "store_failures", False)
+            }
+        )
 
     def source_schemas(self) -> list[str]:
         """Return the schemas of the sources."""
@@ -177,6 +189,25 @@ class Project:
                 return [metadata.kwargs["column_name"]]
         return []
 
+    def failing_rows(self, test: Any) -> str:
+        """Return a query of the rows that fail a test: their key and the tested column, if the model has a key."""
+        query, metadata = test.compiled_code, getattr(test, "test_metadata", None)
+        model, column = getattr(test, "attached_node", None), getattr(test, "column_name", None)
+        relation = self.relation(model) if model else None
+        key = [name for name in self.key(model) if name != column] if relation and column else []
+        if not key or metadata.namespace:
+            return query
+        tested = quote_identifier(column.strip('"'))
+        if metadata.name in _VALUE_COLUMNS:
+            values = f"select {_VALUE_COLUMNS[metadata.name]} from (\n{query}\n) as failing"  # noqa: S608 - dbt's own
+            condition = f"{tested} in ({values})"
+        elif metadata.name == "not_null" and not test.config.where:
+            condition = f"{tested} is null"
+        else:
+            return query
+        columns = ", ".join([*map(quote_identifier, key), tested])
+        return f"select {columns} from {relation} where {condition} order by {columns}"  # noqa: S608 - quoted
+
     def missing(self, unique_ids: Iterable[str], existing: set[Relation]) -> list[str]:
         """Return the direct and indirect parents of nodes that are not in the warehouse yet.
 
@@ -199,6 +230,30 @@ class Project:
         """Return the names of models, seeds and snapshots from the file names, which also works if dbt cannot parse."""
         return file_names(self.folder)
 
+    def problem(self, result: NodeResult) -> Problem:
+        """Return the reason why a node failed."""
+        with warehouse(self._settings) as connection:
+
+            def error_of(query: str) -> str:
+                with connection.cursor() as cursor:
+                    cursor.paramstyle = "qmark"
+                    try:
+                        cursor.execute(f"select * from (\n{query}\n) as failing limit 0")  # noqa: S608 - dbt's own SQL
+                    except redshift_connector.Error as error:
+                        return error_text(error)
+                return ""
+
+            names = self.names()
+            names += [
+                macro.name.removeprefix("test_")
+                for macro in self.manifest.macros.values()
+                if macro.name.startswith("test_")
+            ]
+            if "does not exist" in (result.message or ""):
+                schemas = [*self.schemas(), *self.source_schemas()]
+                names += sorted({column for relation, column in column_names(connection) if relation.schema in schemas})
+            return of_result(result, self.folder, names, error_of)
+
     def _selectors(self, unique_ids: Iterable[str]) -> list[str]:
         nodes = [self.manifest.nodes.get(unique_id) or self.manifest.unit_tests[unique_id] for unique_id in unique_ids]
         return [exact_selector(node) for node in nodes]
@@ -208,7 +263,7 @@ class Project:
             command, "--select", f"{name},resource_type:model", "--indirect-selection", "empty", *arguments
         ).results
         if results[0].status in FAILED:
-            raise ProjectError(of_result(results[0], self.folder, self.names()))
+            raise ProjectError(self.problem(results[0]))
         return results[0]
 
     def _dbt(self, *command: str, on_event: OnEvent | None = None) -> Any:

@@ -58,6 +58,12 @@ def existing_relations(connection: redshift_connector.Connection, schemas: Colle
     return {Relation(schema, name) for schema, name in rows(connection, query)[1] if schema in schemas}
 
 
+def column_names(connection: redshift_connector.Connection) -> list[tuple[Relation, str]]:
+    """Return each column of each table and view."""
+    query = "select table_schema, table_name, column_name from svv_columns"
+    return [(Relation(schema, name), column) for schema, name, column in rows(connection, query)[1]]
+
+
 def columns(connection: redshift_connector.Connection, relation: Relation) -> dict[str, str]:
     """Return the type of each column by name; empty if the relation does not exist or is a broken view."""
     cursor = connection.cursor()

@@ -194,6 +194,19 @@ def test_read_of_a_private_mart_is_refused(checkout: Checkout) -> None:
     assert "the source flights.departures is flights.departures, which is not public" in built.stderr
 
 
+def test_changed_domain_is_built_with_the_public_mart_that_it_reads(checkout: Checkout) -> None:
+    model = checkout.repository / "trips" / "models" / "marts" / "airlines_flown.sql"
+    text = model.read_text()
+    model.write_text(f"-- changed\n{text}")
+    checked = workbench(checkout, "slim-ci", "--base", "HEAD")
+    model.write_text(text)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "flights: 0 nodes changed" in checked.stdout
+    assert "Built from the base for the change: daily_performance, with their parents" in checked.stdout
+    assert "table model dbt_change_trips.airlines_flown" in checked.stdout
+    assert (checkout.state / "change" / "docs" / "trips.html").is_file()
+
+
 def test_domain_runs_after_the_public_mart_that_it_waits_for(scene: Scene) -> None:
     (run,) = wait(lambda: [run for run in runs(scene.airflow, TRIPS) if run["state"] in FINAL])
     assert (run["run_type"], run["state"]) == ("asset_triggered", "success")

@@ -99,7 +99,7 @@ def warehouse_settings(start_redshift, tmp_path_factory) -> Settings:
     return Settings(warehouse.state, warehouse.port, 1, 2)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def superuser(warehouse_settings: Settings) -> Callable[..., list[tuple[Any, ...]]]:
     """A function that runs statements as the warehouse's superuser, and returns the rows of the last one."""
 

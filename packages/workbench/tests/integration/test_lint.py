@@ -40,7 +40,9 @@ def test_ctrl_c_stops_running_linters_and_starts_no_others(tmp_path: Path) -> No
         while len(list(tmp_path.glob("*.started"))) < cores:
             assert process.poll() is None
             time.sleep(0.05)
+        interrupted = time.monotonic()
         os.killpg(process.pid, signal.SIGINT)
         _, error = process.communicate()
+    assert time.monotonic() - interrupted < 3
     assert "KeyboardInterrupt" in error.decode()
     assert len(list(tmp_path.glob("*.started"))) == cores

@@ -1,0 +1,282 @@
+"""Mistakes in a dbt project: each message has the file, the line and the cure."""
+
+import contextlib
+import io
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mwaa_local.settings import Settings
+from workbench import commands
+from workbench.problems import ProjectError
+from workbench.terminal import show_problem
+from workbench.warehouse import drop_schemas
+
+MODEL = "models/marts/dear_items.sql"
+# Without a contract.
+STAGING = "models/staging"
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """Files that replace or extend those of the project, and the expected lines of the output."""
+
+    files: Mapping[str, str]
+    lines: tuple[str, ...]
+
+
+# dbt cannot parse the project, so each needs a command of its own.
+UNPARSED = {
+    "unclosed Jinja": Mistake(
+        {MODEL: "select 1\nfrom {{ ref('items' }}"}, (f"{MODEL}:2: unexpected '}}', expected ')'",)
+    ),
+    "misspelled ref": Mistake(
+        {MODEL: "select 1\nfrom {{ ref('itmes') }}"},
+        (
+            f"{MODEL}:2: ref('itmes') does not match a model\n    from {{{{ ref('itmes') }}}}\n                 ^\n",
+            "→ did you mean items?",
+        ),
+    ),
+    "unknown source": Mistake(
+        {MODEL: "select 1\nfrom {{ source('shop', 'x') }}"},
+        (
+            f"{MODEL}:2: source shop.x is not declared",
+            "→ declare it in models/staging/sources.yml, or correct the name",
+        ),
+    ),
+    "model of the same name": Mistake(
+        {"models/staging/items.sql": "select 1 as a"},
+        (
+            "items exists twice: models/marts/items.sql, models/staging/items.sql",
+            "→ rename or remove one of them",
+        ),
+    ),
+    "space in a name": Mistake(
+        {"models/marts/Dear Ones.sql": "select 1 as a"},
+        ("models/marts/Dear Ones.sql: 'Dear Ones' has a space in its name", "→ rename it: dear_ones"),
+    ),
+    "invalid YAML": Mistake(
+        {"models/marts/items.yml": "models:\n  - name: a\n   description: x\n"},
+        ("models/marts/items.yml:3: ", "→ "),
+    ),
+    "invalid project file": Mistake(
+        {"dbt_project.yml": "name: shop\nprofile: shop\n  version: '1.0'\n"}, ("dbt_project.yml:3: ", "→ ")
+    ),
+    "circle": Mistake(
+        {MODEL: "select 1\nfrom {{ ref('items') }}", "models/marts/items.sql": "select 1 from {{ ref('dear_items') }}"},
+        ("models read each other in a circle", "→ remove one of these ref() calls"),
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", UNPARSED.values(), ids=UNPARSED)
+def test_project_that_dbt_cannot_parse(settings: Settings, folder: Path, capsys, mistake: Mistake):
+    for file, text in mistake.files.items():
+        (folder / file).write_text(text)
+    with pytest.raises(ProjectError) as raised:
+        commands.build(settings, "dear_items", folder)
+    show_problem(raised.value.problem)
+    output = capsys.readouterr().out
+    for line in mistake.lines:
+        assert line in output
+
+
+# One command builds all of them.
+BUILT = {
+    "column that another SELECT has as an alias": Mistake(
+        {
+            f"{STAGING}/b1.sql": (
+                "with paid as (\n    select item, amount as amuont\n    from {{ ref('stg_sales') }}\n)\n\n"
+                "select\n    item,\n    amuont as amount\n"
+                "from {{ ref('stg_sales') }}\nwhere item in (select item from paid)\n"
+            )
+        },
+        (
+            f'{STAGING}/b1.sql:8: column "amuont" does not exist\n        amuont as amount\n        ^\n',
+            "→ did you mean amount",
+        ),
+    ),
+    "qualified column": Mistake(
+        {
+            f"{STAGING}/b2.sql": (
+                "-- items.amuont\nwith paid as (select item, amount as amuont from {{ ref('stg_sales') }})\n"
+                "select paid.item,\n\t items.amuont as amount\n"
+                "from paid inner join {{ ref('stg_sales') }} as items on true\n"
+            )
+        },
+        (f"{STAGING}/b2.sql:4: column", "\n         items.amuont as amount\n         ^\n"),
+    ),
+    "column after a macro of several lines": Mistake(
+        {
+            "macros/many.sql": "{% macro many() %}\n1 as one,\n2 as two,\n3 as three\n{% endmacro %}",
+            f"{STAGING}/b3.sql": "select\n    {{ many() }},\n    amuont\nfrom {{ ref('stg_sales') }}\n",
+        },
+        (f'{STAGING}/b3.sql:3: column "amuont" does not exist\n        amuont\n        ^\n',),
+    ),
+    "contract": Mistake(
+        {
+            "models/marts/b4.sql": (
+                "select\n    item,\n    cast(amount as varchar) as amount,\n    1 as extra\nfrom {{ ref('items') }}\n"
+                "where amount > 0\n"
+            ),
+            "models/marts/b4.yml": (
+                "models:\n  - name: b4\n    columns:\n      - {name: item, data_type: varchar}\n"
+                "      - {name: amount, data_type: bigint}\n"
+            ),
+        },
+        (
+            "models/marts/b4.sql:3: breaks its contract: amount: is TEXT, the contract says BIGINT; "
+            "extra: is not in the contract\n        cast(amount as varchar) as amount,\n",
+            "→ change the SELECT or the model's YAML",
+        ),
+    ),
+    "contract with another column": Mistake(
+        {
+            "models/marts/b5.sql": "select item from {{ ref('items') }}\n",
+            "models/marts/b5.yml": (
+                "models:\n  - name: b5\n    columns:\n      - {name: item, data_type: varchar}\n"
+                "      - name: amount\n        data_type: bigint\n"
+            ),
+        },
+        (
+            "models/marts/b5.yml:5: breaks its contract: amount: is not in the SELECT\n",
+            "→ change the SELECT or the model's YAML",
+        ),
+    ),
+    "mart without YAML": Mistake(
+        {"models/marts/b6.sql": "select 1 as a"},
+        ("models/marts/b6.sql: has a contract from its folder, but no columns", "→ write its YAML beside it"),
+    ),
+    "unknown macro": Mistake(
+        {f"{STAGING}/b7.sql": "select item, amount from {{ ref('stg_sales') }}\nwhere {{ cheap() }}"},
+        (f"{STAGING}/b7.sql:2: cheap is not a macro or variable of this project", "→ correct its name"),
+    ),
+    "variable without a value": Mistake(
+        {f"{STAGING}/b8.sql": "select item from {{ ref('stg_sales') }}\nwhere amount > {{ var('dearest') }}"},
+        (f"{STAGING}/b8.sql:2: var('dearest') has no value", "→ give it one under vars in dbt_project.yml"),
+    ),
+    "seed with a value of another type": Mistake(
+        {
+            "seeds/b9.csv": "name,amount\nmany,1\npen,many\n",
+            "seeds/b9.yml": "seeds: [{name: b9, config: {column_types: {name: varchar(8), amount: integer}}}]\n",
+        },
+        (
+            "seeds/b9.csv:3: column amount: value 'many' is not of type integer\n    pen,many\n        ^\n",
+            "→ correct the CSV, or set the column's type under column_types",
+        ),
+    ),
+    "seed with a long value": Mistake(
+        {
+            "seeds/b10.csv": 'name,note\n"a\nb",xxxxxxxxx\npen,y\nwardrobe,z\n',
+            "seeds/b10.yml": "seeds: [{name: b10, config: {column_types: {name: varchar(5)}}}]\n",
+        },
+        (
+            "seeds/b10.csv:5: column name: value 'wardrobe' is longer than 5 bytes",
+            "→ set a wider type under column_types",
+        ),
+    ),
+    "seed with too many values": Mistake(
+        {"seeds/b11.csv": "name,amount\npen,1\ndesk,big,2\n"},
+        (
+            "seeds/b11.csv:3: the row has 3 values, and there are 2 columns\n    desk,big,2\n",
+            "→ quote a value that contains the separator",
+        ),
+    ),
+    "syntax error": Mistake(
+        {
+            f"{STAGING}/b12.sql": (
+                "select\n    item,\n    amount\nfrom {{ ref('stg_sales') }}\nwhere item in (select item from\n"
+            )
+        },
+        (f"{STAGING}/b12.sql:5: syntax error", "\n    where item in (select item from\n"),
+    ),
+    "misplaced word": Mistake(
+        {f"{STAGING}/b13.sql": "select item\nfrom {{ ref('stg_sales') }}\norder amount by item where\n"},
+        (f"{STAGING}/b13.sql:3: syntax error", "\n    order amount by item where\n"),
+    ),
+    "unknown function": Mistake(
+        {f"{STAGING}/b14.sql": "select\n    item,\n    half(amount) as half\nfrom {{ ref('stg_sales') }}\n"},
+        (
+            f"{STAGING}/b14.sql:3: function half(integer) does not exist\n        half(amount) as half\n        ^\n",
+            "→ ",
+        ),
+    ),
+    "unknown table": Mistake(
+        {f"{STAGING}/b15.sql": "select *\nfrom landing.nowhere\n"},
+        (f'{STAGING}/b15.sql:2: relation "landing.nowhere" does not exist\n', "→ "),
+    ),
+    "column that is not grouped": Mistake(
+        {f"{STAGING}/b16.sql": "select\n    item,\n    sum(amount) as amount\nfrom {{ ref('stg_sales') }}\n"},
+        (f"{STAGING}/b16.sql:2: column", "\n        item,\n        ^\n", "→ "),
+    ),
+    "ambiguous column": Mistake(
+        {
+            f"{STAGING}/b17.sql": (
+                "select\n    amount\nfrom {{ ref('stg_sales') }} as a\ninner join {{ ref('stg_sales') }} as b on true\n"
+            )
+        },
+        (f"{STAGING}/b17.sql:2: column reference", "\n        amount\n        ^\n", "→ "),
+    ),
+    "schema without permission": Mistake(
+        {f"{STAGING}/b18.sql": "select *\nfrom secret.salaries\n"},
+        (
+            f"{STAGING}/b18.sql:2: permission denied for schema secret\n    from secret.salaries\n",
+            "→ run as a superuser: grant usage on schema secret to",
+        ),
+    ),
+    "failing test of a column": Mistake(
+        {
+            f"{STAGING}/b19.sql": "select 1 as id, 'x' as kind union all select 2, 'y' union all select 3, null",
+            f"{STAGING}/b19.yml": (
+                "models:\n  - name: b1\n    columns:\n      - name: kind\n  - name: b19\n    columns:\n"
+                "      - {name: id, data_tests: [unique]}\n      - name: kind\n        data_tests:\n"
+                "          - not_null\n          - accepted_values: {arguments: {values: [x]}}\n"
+            ),
+        },
+        (
+            f"{STAGING}/b19.yml:10: not_null of kind: 1 rows fail\nid\tkind\n3\t",
+            f"{STAGING}/b19.yml:11: accepted_values of kind: 1 rows fail\nid\tkind\n2\ty\n",
+        ),
+    ),
+    "unknown test": Mistake(
+        {
+            f"{STAGING}/b21.sql": "select 1 as item",
+            f"{STAGING}/b21.yml": (
+                "models:\n  - name: b21\n    columns:\n      - name: item\n        data_tests: [uniqeu]\n"
+            ),
+        },
+        (
+            f"{STAGING}/b21.yml:5: there is no test uniqeu\n"
+            "            data_tests: [uniqeu]\n                         ^\n  → did you mean unique?",
+        ),
+    ),
+    "failing test in SQL": Mistake(
+        {"tests/b20.sql": "select id from {{ ref('b19') }} where id > 2"},
+        ("tests/b20.sql: b20: 1 rows fail\nid\n3\n",),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def built(warehouse_settings: Settings, template: Path, superuser, tmp_path_factory) -> str:
+    """The output of a build of the project with all mistakes."""
+    superuser("create schema if not exists secret", "create table if not exists secret.salaries (salary integer)")
+    drop_schemas(warehouse_settings, "dbt_", but="")
+    folder = shutil.copytree(template, tmp_path_factory.mktemp("mistakes") / "shop")
+    for mistake in BUILT.values():
+        for file, text in mistake.files.items():
+            (folder / file).parent.mkdir(exist_ok=True)
+            (folder / file).write_text(text)
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        assert commands.build(warehouse_settings, "", folder) == 1
+    return output.getvalue()
+
+
+@pytest.mark.parametrize("mistake", BUILT.values(), ids=BUILT)
+def test_project_that_does_not_build(built: str, mistake: Mistake):
+    for line in mistake.lines:
+        assert line in built
+    assert "Traceback" not in built
