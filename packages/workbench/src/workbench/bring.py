@@ -1,10 +1,8 @@
 """`make bring`: add a copy of a dbt project to this repository, with everything that a pipeline needs."""
 
 import re
-import shlex
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +10,10 @@ from typing import Any
 
 import yaml
 
-from audit_report.redshift import quote_identifier
 from mwaa_local.settings import SetupError
 from mwaa_local.signals import uninterrupted
 from mwaa_pipelines.config_file import PipelinesFile, read_pipelines_everywhere
-from mwaa_pipelines.settings import Pipeline, PipelineError
+from mwaa_pipelines.settings import PipelineError
 from mwaa_release.build import PIPELINES_FILE, copy_project, find_projects
 from mwaa_release.errors import BuildError
 from mwaa_release.manifest import (
@@ -27,14 +24,13 @@ from mwaa_release.manifest import (
     local_packages,
     project_name,
     required_variables,
-    schemas,
 )
+from workbench.project_needs import grants_for, stack_command, warnings_of
 from workbench.template import check_clean, stage
 
 HOOKS = ".pre-commit-config.yaml"
 OWNERS = ".github/CODEOWNERS"
 _LINTER_FILES = (".sqlfluff", ".sqlfluffignore")
-_AUDIT_PACKAGE = "audit_trail"
 
 
 @dataclass(frozen=True)
@@ -122,8 +118,8 @@ def add_project(repository: Path, folder: Path, schema: str, texts: Mapping[str,
             (repository / file).write_text(text)
         stage(repository)
     files = sum(path.is_file() for path in folder.rglob("*"))
-    grants = _grants(manifest, entry, others)
-    return BroughtProject(name, entry["dag_name"], files, _stack(entry), grants, _warnings(manifest, entry))
+    grants = grants_for(manifest, entry, others)
+    return BroughtProject(name, entry["dag_name"], files, stack_command(entry), grants, warnings_of(manifest, entry))
 
 
 def copy_linter_files(source: Path, folder: Path) -> None:
@@ -263,67 +259,9 @@ def _check_pipelines(text: str, path: Path) -> None:
         raise SetupError("\n".join([*problems, "Nothing was changed"]).replace(str(path), PIPELINES_FILE))
 
 
-def _warnings(manifest: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]:
-    own = [node for node in manifest["nodes"].values() if node["package_name"] != _AUDIT_PACKAGE]
-    warnings = []
-    if variables := entry.get("env"):
-        warnings.append(
-            f"env_var() without a default: set {', '.join(variables)} in `env:` of the pipeline, and secrets in "
-            "`secret_env:`"
-        )
-    if tables := sorted({f"{source['schema']}.{source['identifier']}" for source in manifest["sources"].values()}):
-        listed = ", ".join(tables[:5]) + (f" and {len(tables) - 5} more" if len(tables) > 5 else "")
-        warnings.append(f"sources must exist before the first run, on this machine as well: {listed}")
-    seeds = {(node["schema"], node["alias"]): node["name"] for node in own if node["resource_type"] == "seed"}
-    for source in manifest["sources"].values():
-        if seed := seeds.get((source["schema"], source["identifier"])):
-            name = f"{source['source_name']}.{source['name']}"
-            warnings.append(
-                f"the source {name} is the seed {seed}. dbt does not build the seed before the models that read the "
-                f"source: replace the source in them by ref('{seed}')"
-            )
-    databases = {source["database"] for source in manifest["sources"].values()} - {entry["target_database"]}
-    if databases:
-        warnings.append(
-            f"sources in other databases: {', '.join(sorted(databases))}. Redshift must be able to read them"
-        )
-    if hooks := sorted({node["name"] for node in own if node["resource_type"] == "operation"}):
-        warnings.append(f"each dbt process of the pipeline runs these hooks, also a retry: {', '.join(hooks)}")
-    names = Counter(node["name"] for node in own if node["resource_type"] in {"model", "seed", "snapshot"})
-    if twice := sorted(name for name, count in names.items() if count > 1):
-        warnings.append(f"several packages have a model of this name, and tasks need unique names: {', '.join(twice)}")
-    return warnings
-
-
 def _owners(repository: Path, name: str) -> dict[str, str]:
     """Return CODEOWNERS with a line for the project, whose team has the same name; nothing if there are no teams."""
     path = repository / OWNERS
     text = path.read_text() if path.is_file() else ""
     organization = re.search(r"^[^#\n]*\s@([\w-]+)/", text, re.M)
     return {OWNERS: f"{text.rstrip()}\n/{name}/ @{organization[1]}/{name}\n"} if organization else {}
-
-
-def _stack(entry: Mapping[str, Any]) -> str:
-    """Return the command that creates the secret and the connection of a pipeline."""
-    parameters = {"DbtUser": f"{entry['project_name']}_user", "SecretName": entry["secret_name"]}
-    parameters |= {"ConnectionId": entry["redshift_connection_id"], "Database": entry["target_database"]}
-    stack = f'"$NAME-{entry["project_name"]}-credentials"'
-    return (
-        f"aws cloudformation deploy --stack-name {stack} --template-file infra/credentials.yml --parameter-overrides "
-        f"KeyArn=… Host=… {' '.join(f'{name}={shlex.quote(value)}' for name, value in parameters.items())}"
-    )
-
-
-def _grants(manifest: Mapping[str, Any], entry: Mapping[str, Any], others: Iterable[Pipeline]) -> list[str]:
-    """Return the command that creates the database user, and the SQL for schemas that it cannot create."""
-    sources, built = (sorted(names - {entry["target_schema"]}) for names in schemas(manifest))
-    public = {pipeline.target_schema for pipeline in others}
-    command = ["deploy", "warehouse-user", "--secret-name", entry["secret_name"]]
-    for schema in sources:
-        command += ["--public-schema" if schema in public else "--source-schema", schema]
-    command += ["--target-schema", entry["target_schema"]]
-    user = f"<username of {entry['secret_name']}>"
-    return [
-        shlex.join(command),
-        *(f"create schema {quote_identifier(schema)} authorization {user};" for schema in built),
-    ]

@@ -12,7 +12,8 @@ from mwaa_pipelines.settings import did_you_mean
 from mwaa_release.build import find_projects
 from mwaa_release.manifest import project_name
 from mwaa_release.pipelines import first_pipeline
-from workbench.problems import Problem, ProjectError, near
+from workbench.explain import near
+from workbench.problems import Problem, ProjectError
 
 # The name of a node, with graph operators. Selectors of other methods, such as tag:mart, have a colon.
 _NAME = re.compile(r"@?(?:\d*\+)?(\w+)(?:\+\d*)?")

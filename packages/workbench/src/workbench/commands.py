@@ -15,7 +15,8 @@ from mwaa_release.manifest import project_name
 from mwaa_release.progress import console
 from workbench.build import Builder
 from workbench.choose_project import NoModelError, all_projects
-from workbench.problems import Problem, ProjectError, near
+from workbench.explain import near
+from workbench.problems import Problem, ProjectError
 from workbench.project import BUILT, SCHEMA, Project
 from workbench.relations import existing_relations
 from workbench.warehouse import make_schemas, warehouse

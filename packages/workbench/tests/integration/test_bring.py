@@ -40,7 +40,8 @@ on-run-end: "select 1"
     "seeds/countries.csv": "id\n1\n",
     "models/orders.sql": "select * from {{ source('web', 'orders') }} where region = '{{ env_var('SHOP_REGION') }}'\n",
     "models/sources.yml": "sources: [{name: web, schema: landing, tables: [{name: orders}]}, "
-    "{name: flights, schema: marts, tables: [{name: daily}]}]\n",
+    "{name: flights, schema: marts, tables: [{name: daily}]}, "
+    "{name: world, schema: shop_raw, tables: [{name: countries}]}]\n",
 }
 
 PLAIN = {"dbt_project.yml": "name: plain\nversion: '1.0'\nprofile: default\n"}
@@ -105,9 +106,11 @@ def test_project_gets_all_that_a_pipeline_needs(repository: Path, shop: Path) ->
         "--target-schema shop",
         'create schema "shop_raw" authorization <username of shop/dbt_user>;',
     ]
-    variables, sources, hooks = brought.warnings
+    variables, sources, seeds, hooks = brought.warnings
     assert "set SHOP_REGION in `env:`" in variables
     assert sources.endswith("landing.orders, marts.daily")
+    assert seeds.startswith("the source world.countries is the seed countries. dbt does not build the seed before")
+    assert seeds.endswith("replace the source in them by ref('countries')")
     assert hooks.endswith("shop-on-run-end-0")
 
 
