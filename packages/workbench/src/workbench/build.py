@@ -5,10 +5,12 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from dbt.artifacts.schemas.results import NodeResult, NodeStatus
 
 from mwaa_local.settings import Settings
+from mwaa_release.redshift import quote_identifier
 from workbench.problems import Problem
 from workbench.project import BUILT, FAILED, Project
 from workbench.relations import Relation, compare, existing_relations, snapshot
@@ -23,6 +25,8 @@ from workbench.terminal import (
 from workbench.warehouse import make_schemas, warehouse
 
 BEFORE = "dbt_before"
+# The column with the tested value in the queries of dbt's own tests.
+_VALUE_COLUMNS = {"unique": "unique_field", "accepted_values": "value_field", "relationships": "from_field"}
 
 
 class Builder:
@@ -136,9 +140,29 @@ class Builder:
             if result.status in FAILED:
                 show_problem(self._problem(result))
                 if result.node.resource_type == "test" and result.status == NodeStatus.Fail:
-                    show_rows_that_fail(self._connection, self.project.failing_rows(result.node))
+                    show_rows_that_fail(self._connection, _failing_rows(self.project, result.node))
             elif relation := snapshots.get(result.node.unique_id):
                 key = self.project.key(result.node.unique_id)
                 difference = compare(self._connection, Relation(BEFORE, relation.name), relation, key)
                 if difference:
                     show_difference(difference)
+
+
+def _failing_rows(project: Project, test: Any) -> str:
+    """Return a query of the rows that fail a test: their key and the tested column, if the model has a key."""
+    query, metadata = test.compiled_code, getattr(test, "test_metadata", None)
+    model, column = getattr(test, "attached_node", None), getattr(test, "column_name", None)
+    relation = project.relation(model) if model else None
+    key = [name for name in project.key(model) if name != column] if relation and column else []
+    if not key or metadata.namespace:
+        return query
+    tested = quote_identifier(column.strip('"'))
+    if metadata.name in _VALUE_COLUMNS:
+        values = f"select {_VALUE_COLUMNS[metadata.name]} from (\n{query}\n) as failing"  # noqa: S608 - dbt's own
+        condition = f"{tested} in ({values})"
+    elif metadata.name == "not_null" and not test.config.where:
+        condition = f"{tested} is null"
+    else:
+        return query
+    columns = ", ".join([*map(quote_identifier, key), tested])
+    return f"select {columns} from {relation} where {condition} order by {columns}"  # noqa: S608 - quoted

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import redshift_connector
 
+from audit_report import DBT_PACKAGE
 from mwaa_local.settings import Settings, SetupError
+from mwaa_release.manifest import local_packages
 from mwaa_release.progress import console
 from workbench.build import Builder
 from workbench.commands import project, selected
@@ -36,12 +38,19 @@ def diff(settings: Settings, model: str, base: str, folder: Path) -> int:
     """
     commit = _commit(folder, [base] if base else ["origin/main", "main"])
     with project(settings, folder) as (head, connection):
-        names = [head.node_name(unique_id) for unique_id in selected(head, model) if head.relation(unique_id)]
+        ids = [unique_id for unique_id in selected(head, model) if head.relation(unique_id)]
+        revision = f"{base or 'main'} ({commit[:7]})"
+        changed = _changed_files(folder, commit)
+        for unique_id in [unique_id for unique_id in ids if not head.depends_on(unique_id, changed)]:
+            console.print(f"[bold]{head.node_name(unique_id)}[/]")
+            console.print(f"    [bright_black]same code and same inputs as of {revision}[/]")
+            ids.remove(unique_id)
+        if not ids:
+            return 0
+        names = [head.node_name(unique_id) for unique_id in ids]
         base_project = _project_of(settings, head, commit)
         for name in names:
-            if not _build(
-                settings, base_project, connection, name, f"as of {base or 'main'} ({commit[:7]})", full_refresh=False
-            ):
+            if not _build(settings, base_project, connection, name, f"as of {revision}", full_refresh=False):
                 return 1
             if not _build(settings, head, connection, name, "as of now", full_refresh=True):
                 return 1
@@ -99,6 +108,18 @@ def _project_of(settings: Settings, head: Project, commit: str) -> Project:
     dbt_project = Project(state / "project", settings, state, schema)
     dbt_project.parse()
     return dbt_project
+
+
+def _changed_files(folder: Path, commit: str) -> set[str]:
+    """Return the files of a project that differ from a commit."""
+    changed: set[str] = set()
+    for command in (["diff", "--name-only", "--relative", commit], ["ls-files", "--others", "--exclude-standard"]):
+        listed = subprocess.run(["git", *command, "-z"], cwd=folder, capture_output=True, text=True, check=True)
+        changed.update(filter(None, listed.stdout.split("\0")))
+    if any(not path.is_relative_to(folder.resolve()) for path in local_packages(folder) if path != DBT_PACKAGE):
+        # A package beside the project can have changed, too.
+        changed.add("packages.yml")
+    return changed
 
 
 def _commit(folder: Path, names: list[str]) -> str:

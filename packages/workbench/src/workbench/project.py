@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from mwaa_local.settings import Settings
 from mwaa_pipelines.selection import exact_selector
 from mwaa_release.manifest import install_packages
 from mwaa_release.pipelines import project_environment
-from mwaa_release.redshift import quote_identifier
 from workbench.choose_project import file_names
 from workbench.problems import Problem, ProjectError, of_exception, of_result
 from workbench.relations import Relation, column_names
@@ -27,9 +26,6 @@ TARGET = "local"
 # Resource types that other nodes read. They must exist before their children are built.
 BUILT = {"model", "seed", "snapshot"}
 FAILED = {NodeStatus.Error, NodeStatus.Fail, NodeStatus.RuntimeErr, NodeStatus.PartialSuccess}
-
-# The column with the tested value in the queries of dbt's own tests.
-_VALUE_COLUMNS = {"unique": "unique_field", "accepted_values": "value_field", "relationships": "from_field"}
 
 OnEvent = Callable[[Any], None]
 
@@ -169,6 +165,26 @@ class Project:
         """Return the schemas of the sources."""
         return sorted({source.schema for source in self.manifest.sources.values()})
 
+    def depends_on(self, unique_id: str, files: Collection[str]) -> bool:
+        """Return whether a model can depend on one of some files. It does not on the files of other nodes.
+
+        Args:
+            unique_id: of the model.
+            files: paths in the project.
+        """
+        upstream, todo = {unique_id}, [unique_id]
+        while todo:
+            parents = set(self.reads(todo.pop())) - upstream
+            upstream |= parents
+            todo += parents
+        nodes_of: dict[str, set[str]] = {}
+        for node in (*self.manifest.nodes.values(), *self.manifest.unit_tests.values()):
+            properties = getattr(node, "patch_path", None) or ""
+            for file in {node.original_file_path, properties.split("://")[-1]}:
+                nodes_of.setdefault(file, set()).add(node.unique_id)
+        # A macro, the project's settings or a deleted file can change any model.
+        return any(file not in nodes_of or nodes_of[file] & upstream for file in files)
+
     def exists(self, unique_id: str, existing: set[Relation]) -> bool:
         """Whether the relation of a node is in the warehouse. True for a node without a relation."""
         relation = self.relation(unique_id)
@@ -188,25 +204,6 @@ class Project:
             if metadata and metadata.name == "unique" and getattr(test, "attached_node", None) == unique_id:
                 return [metadata.kwargs["column_name"]]
         return []
-
-    def failing_rows(self, test: Any) -> str:
-        """Return a query of the rows that fail a test: their key and the tested column, if the model has a key."""
-        query, metadata = test.compiled_code, getattr(test, "test_metadata", None)
-        model, column = getattr(test, "attached_node", None), getattr(test, "column_name", None)
-        relation = self.relation(model) if model else None
-        key = [name for name in self.key(model) if name != column] if relation and column else []
-        if not key or metadata.namespace:
-            return query
-        tested = quote_identifier(column.strip('"'))
-        if metadata.name in _VALUE_COLUMNS:
-            values = f"select {_VALUE_COLUMNS[metadata.name]} from (\n{query}\n) as failing"  # noqa: S608 - dbt's own
-            condition = f"{tested} in ({values})"
-        elif metadata.name == "not_null" and not test.config.where:
-            condition = f"{tested} is null"
-        else:
-            return query
-        columns = ", ".join([*map(quote_identifier, key), tested])
-        return f"select {columns} from {relation} where {condition} order by {columns}"  # noqa: S608 - quoted
 
     def missing(self, unique_ids: Iterable[str], existing: set[Relation]) -> list[str]:
         """Return the direct and indirect parents of nodes that are not in the warehouse yet.

@@ -111,6 +111,13 @@ def committed(folder: Path) -> Path:
 
 def test_diff_compares_with_main(settings: Settings, committed: Path, capsys):
     assert diff(settings, "dear_items", "", committed) == 0
+    assert "same code and same inputs as of main" in (output := capsys.readouterr().out)
+    assert "built" not in output
+    with (committed / "models/marts/dear_items.sql").open("a") as file:
+        file.write("-- a comment\n")
+    assert diff(settings, "items", "", committed) == 0
+    assert "same code and same inputs as of main" in capsys.readouterr().out
+    assert diff(settings, "dear_items", "", committed) == 0
     assert "same 2 rows, same columns" in capsys.readouterr().out
 
     (committed / "dbt_project.yml").write_text(
