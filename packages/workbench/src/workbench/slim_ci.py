@@ -9,7 +9,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,8 +203,9 @@ class _Change:
         selection = ["--select", "state:modified+", f"--state={base.state}"] if base else ["--select", "package:this"]
         nodes = self._list(*selection)
         if nodes:
-            self._build_public_models(nodes)
-            if missing := self._missing_sources(nodes):
+            sources = self._sources_of(nodes)
+            self._build_public_models(sources)
+            if missing := self._missing(sources):
                 selection += ["--exclude", *(f"source:{name}+" for name in missing)]
                 built = self._list(*selection)
                 print(f"{self._project.name}: this warehouse has no source table {', '.join(missing)}. Not built:")
@@ -235,9 +236,19 @@ class _Change:
         nodes = [json.loads(line) for line in listing.splitlines() if line.startswith("{")]
         return {node["unique_id"]: node for node in nodes if node["resource_type"] != "source"}
 
-    def _build_public_models(self, nodes: Mapping[str, Mapping[str, Any]]) -> None:
-        """Build the models of other projects that nodes read as sources, from the base."""
-        sources = {parent for node in nodes.values() for parent in node["depends_on"].get("nodes", [])}
+    def _sources_of(self, nodes: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+        """Return the sources that nodes or their parents read, by unique_id."""
+        manifest = self._project.parsed.manifest
+        used: set[str] = set()
+        todo = list(nodes)
+        while todo:
+            parents = set(manifest["parent_map"].get(todo.pop(), ())) - used
+            used |= parents
+            todo += parents
+        return {unique_id: source for unique_id, source in manifest["sources"].items() if unique_id in used}
+
+    def _build_public_models(self, sources: Collection[str]) -> None:
+        """Build the models of other projects that are sources here, from the base."""
         models: dict[str, set[str]] = {}
         for read in find_reads([self._project.parsed], [project.parsed for project in self._before.values()]):
             if read.source["unique_id"] in sources:
@@ -252,19 +263,13 @@ class _Change:
         selection = ["--select", *(f"+{name}" for name in names), "--exclude-resource-type", "test", "unit_test"]
         self._dbt.run(base, "prod", base.production_schema, "build", *selection, "--quiet", *_UNAUDITED)
 
-    def _missing_sources(self, nodes: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """Return the source tables that nodes or their parents read and the warehouse does not have."""
-        manifest = self._project.parsed.manifest
-        used, todo = set(), list(nodes)
-        while todo:
-            parents = set(manifest["parent_map"].get(todo.pop(), ())) - used
-            used |= parents
-            todo += parents
-        sources = [source for name, source in manifest["sources"].items() if name in used]
-        existing = existing_relations(self._connection, {source["schema"] for source in sources})
-        make_schemas(self._settings, [], {source["schema"] for source in sources})
+    def _missing(self, sources: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Return the sources that the warehouse does not have, and let dbt's user read the others."""
+        schemas_of_sources = {source["schema"] for source in sources.values()}
+        make_schemas(self._settings, [], schemas_of_sources)
+        existing = existing_relations(self._connection, schemas_of_sources)
         return sorted(
             f"{source['source_name']}.{source['name']}"
-            for source in sources
+            for source in sources.values()
             if Relation(source["schema"], source["identifier"]) not in existing
         )
