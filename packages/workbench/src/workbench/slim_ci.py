@@ -74,11 +74,13 @@ class Project:
     Args:
         folder: the project.
         state: folder of its manifest.json, in an artifact.
+        content: one hash of all its files.
         parsed: its manifest and pipelines.
     """
 
     folder: Path
     state: Path
+    content: str
     parsed: ParsedProject
 
     @property
@@ -151,7 +153,9 @@ def check(settings: Settings, commit: str) -> None:
         check_contracts([project.parsed for project in before], [project.parsed for project in projects])
         with warehouse(settings) as connection:
             order = [project_name(folder) for folder in all_projects()]
-            for project in sorted(projects, key=lambda project: order.index(project.name)):
+            unchanged = {project.content for project in before}
+            changed = [project for project in projects if project.content not in unchanged]
+            for project in sorted(changed, key=lambda project: order.index(project.name)):
                 schema = SCHEMA if project.name == order[0] else f"{SCHEMA}_{project.name}"
                 _Change(settings, connection, project, schema, before).build()
 
@@ -164,7 +168,7 @@ def parsed_projects(artifact: Artifact, repository: Path) -> list[Project]:
     for release in artifact.releases:
         state, name = artifact.folder / release.prefix, release.project_name
         parsed = ParsedProject(json.loads((state / MANIFEST_FILE).read_bytes()), pipelines[name], {})
-        projects.append(Project(folders[name], state, parsed))
+        projects.append(Project(folders[name], state, release.content_sha256, parsed))
     return projects
 
 
