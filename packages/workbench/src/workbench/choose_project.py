@@ -54,7 +54,7 @@ def one_project(name: str, folders: list[Path]) -> Path:
     names = {key: folder for folder in folders for key in (folder.name, project_name(folder))}
     if name and name.strip("/") not in names:
         known = ", ".join(folder.name for folder in folders)
-        raise SetupError(f"P={name}: there is no dbt project {name!r}{did_you_mean(name, names)}. Choose from: {known}")
+        raise SetupError(f"P={name}: the dbt projects are {known}{did_you_mean(name, names)}")
     return names[name.strip("/")] if name else folders[0]
 
 
