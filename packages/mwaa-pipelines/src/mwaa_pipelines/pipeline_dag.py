@@ -13,8 +13,8 @@ from typing import Any
 
 import pendulum
 from airflow.providers.amazon.aws.operators.lambda_function import LambdaInvokeFunctionOperator
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Asset, Label, TaskGroup, get_parsing_context, task
-from airflow.sdk.definitions.edges import EdgeModifier
 from cosmos.airflow.task_group import DbtTaskGroup
 from cosmos.config import ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
 from cosmos.constants import DbtResourceType, ExecutionMode, InvocationMode, LoadMode, TestBehavior
@@ -39,6 +39,7 @@ from mwaa_pipelines.task_ids import (
     AUDIT_GROUP,
     CHECK_TASK,
     LOAD_GROUP,
+    NO_AUDIT_TASK,
     PRODUCER_TASK,
     TRANSFORM_GROUP,
     TURN_TASK,
@@ -165,7 +166,7 @@ class PipelineDag:
         an edge label, not a task group.
         """
         if not self.settings.load:
-            return _LabelBeforeLabel("nothing to load")
+            return Label("nothing to load")
         with TaskGroup(LOAD_GROUP) as group:
             LoadOperator(
                 task_id="copy_files",
@@ -175,13 +176,11 @@ class PipelineDag:
             )
         return group
 
-    def audit_dbt_task(self) -> Any:
+    def audit_dbt_task(self) -> DbtTaskGroup:
         """Create the task group that creates or migrates the audit table, before anything writes to it.
 
-        Most runs find it up to date and start no dbt process.
-
-        If the dbt project has no audit trail, the group is empty. Airflow reports a cycle when an empty group is
-        linked, so this returns an edge label, which can take the group's place in a chain of tasks.
+        Most runs find it up to date and start no dbt process. If the dbt project has no audit trail, the group has a
+        task that does nothing, because Airflow reports a cycle when an empty group is linked.
         """
         group = DbtTaskGroup(
             group_id=AUDIT_GROUP,
@@ -207,7 +206,9 @@ class PipelineDag:
             },
         )
         self._run_exactly(group)
-        return group if group.children else Label("no audit trail")
+        if not group.children:
+            EmptyOperator(task_id=NO_AUDIT_TASK, task_group=group)
+        return group
 
     def transform_data(self) -> DbtTaskGroup:
         """Create the task group that builds and tests the pipeline's models.
@@ -351,14 +352,3 @@ class PipelineDag:
                     operator.exclude = None
                 elif operator.base_cmd == ["build"]:
                     operator.exclude = " ".join(filter(None, [operator.exclude, *exclude]))
-
-
-class _LabelBeforeLabel(EdgeModifier):
-    """An edge label that another one can follow, as in a project without audit trail. Airflow's own refuses it."""
-
-    def __rshift__(self, other: Any) -> Any:
-        """Link what comes before this label to what comes after it."""
-        if not isinstance(other, EdgeModifier):
-            return super().__rshift__(other)
-        other.set_upstream(self._upstream)
-        return other

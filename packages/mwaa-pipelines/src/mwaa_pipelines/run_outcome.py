@@ -12,7 +12,7 @@ from mwaa_pipelines.lost_worker import store_lost_results
 from mwaa_pipelines.results import ERROR_KEY, LAST_WORDS_KEY, RESULTS_KEY
 from mwaa_pipelines.run_history import update_history
 from mwaa_pipelines.selection import model_asset
-from mwaa_pipelines.task_ids import ALERT_TASK, AUDIT_GROUP, SUCCESS_TASK
+from mwaa_pipelines.task_ids import ALERT_TASK, AUDIT_GROUP, NO_AUDIT_TASK, SUCCESS_TASK
 
 FAILED = {"error", "fail", "runtime error", "partial success"}
 WARNED = {"warn"}
@@ -51,7 +51,7 @@ def check_dbt(release_id: str, alerts: bool, warnings: str) -> list[str]:
     states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[dag_run.run_id]).get(dag_run.run_id, {})
     upstream = context["dag"].get_task(ti.task_id).get_flat_relative_ids(upstream=True)
     tasks = {task_id: context["dag"].get_task(task_id) for task_id in sorted(upstream)}
-    if not any(task_id.startswith(f"{AUDIT_GROUP}.") for task_id in tasks):
+    if f"{AUDIT_GROUP}.{NO_AUDIT_TASK}" in tasks:
         log.warning(
             "This run wrote no audit rows: its dbt project has no audit trail. "
             "To get one, list the package audit_trail in the project's packages.yml."

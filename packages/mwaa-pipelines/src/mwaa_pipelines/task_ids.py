@@ -4,6 +4,8 @@
 TURN_TASK = "wait_for_turn"
 LOAD_GROUP = "load_sources"
 AUDIT_GROUP = "audit_dbt_task"
+# The only task of the audit group in a project without audit trail.
+NO_AUDIT_TASK = "no_audit_trail"
 TRANSFORM_GROUP = "transform_data"
 # With execution_mode watcher: Cosmos's name of the task that runs dbt.
 PRODUCER_TASK = f"{TRANSFORM_GROUP}.dbt_producer_watcher"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from airflow.providers.standard.operators.empty import EmptyOperator
 from conftest import DagBag, entries, new_release, serialized, write
 
 from mwaa_pipelines import settings
@@ -306,17 +307,15 @@ def test_alert_task_exists_only_with_an_alert_function(tmp_path: Path, function:
     )
 
 
-def test_pipeline_without_audit_trail_starts_with_the_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_audit_group_does_nothing_without_audit_trail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     new_release(tmp_path, monkeypatch, audit={"nodes": []})
-    roots = {task.task_id for task in bag(tmp_path, entries("one")).dags["one"].roots}
-    path = tmp_path / "pipelines.py"
-    chain = CHAIN.replace("load_", 'EmptyOperator(task_id="wait") >> load_', 1)
-    path.write_text(path.read_text().replace(CHAIN, chain))
-    loaded = DagBag(str(tmp_path))
-    assert loaded.import_errors == {}
-    assert not [task_id for task_id in loaded.dags["one"].task_ids if task_id.startswith("audit_dbt_task")]
-    assert loaded.dags["one"].get_task("wait").downstream_task_ids == roots
-    serialized(loaded.dags["one"])
+    dag = bag(tmp_path, entries("one")).dags["one"]
+    (task,) = dag.roots
+    assert task.task_id == "audit_dbt_task.no_audit_trail"
+    assert isinstance(task, EmptyOperator)
+    transform = dag.task_group.get_child_by_label("transform_data")
+    assert task.downstream_task_ids == {root.task_id for root in transform.roots}
+    serialized(dag)
 
 
 # --- JSON schema for editors --------------------------------------------------------------------------------------
