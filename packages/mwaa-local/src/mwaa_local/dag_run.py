@@ -36,6 +36,7 @@ class Outcome:
     dag_id: str
     run_id: str
     state: str
+    # As Airflow shows it. The time between the tasks is part of it.
     wall_seconds: float
     tasks: list[dict[str, Any]]
     audit_columns: list[str]
@@ -43,6 +44,8 @@ class Outcome:
     alerts: list[dict[str, str]]
     # Files and rows that the run has loaded; None if the pipeline loads no files.
     loaded: tuple[int, int] | None = None
+    # From the start of the first node to the end of the last one; None without audit trail.
+    dbt_seconds: float | None = None
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
@@ -80,21 +83,20 @@ def run_pipeline(
                 airflow.wait_for_dag(dag_id, release_id, 120)
                 airflow.end_open_runs(dag_id)
                 seed.read_alerts(settings)
-            started = time.monotonic()
             with steps.step("Run") as step:
                 run_id = airflow.trigger(dag_id)
                 while (state := airflow.run_state(dag_id, run_id)) not in FINAL:
                     step.say(_progress(airflow.tasks(dag_id, run_id)))
                     time.sleep(1)
                     check()
-            wall_seconds = time.monotonic() - started
             # Pause the DAG, or its schedule starts more runs.
             airflow.end_open_runs(dag_id)
-            tasks = airflow.tasks(dag_id, run_id)
+            tasks, seconds = airflow.tasks(dag_id, run_id), airflow.run_seconds(dag_id, run_id)
         columns, audit_rows = audit(settings, pipeline, run_id)
+        dbt_seconds = audited_seconds(settings, pipeline, run_id) if audit_rows else None
         loaded = loaded_files(settings, pipeline, run_id) if pipeline.load else None
         alerts = seed.read_alerts(settings)
-        return Outcome(dag_id, run_id, state, wall_seconds, tasks, columns, audit_rows, alerts, loaded)
+        return Outcome(dag_id, run_id, state, seconds, tasks, columns, audit_rows, alerts, loaded, dbt_seconds)
     except (NoAnswerError, redshift_connector.Error):
         # If a stand-in has ended, that is the better error message. Its owner checks every second.
         for _ in range(5):
@@ -125,6 +127,18 @@ def audit(settings: Settings, pipeline: Pipeline, run_id: str) -> tuple[list[str
         columns += ", airflow_task_id, airflow_try_number"
         query = f"select {columns} from {schema}.audit_table where airflow_run_id = %s order by started_at"  # noqa: S608
         return rows(connection, query, (run_id,))
+
+
+def audited_seconds(settings: Settings, pipeline: Pipeline, run_id: str) -> float | None:
+    """Return the duration of a run in the audit views; None if the view is missing."""
+    user = seed.database_user(pipeline)
+    query = f"select duration_seconds from {pipeline.target_schema}.audit_runs where airflow_run_id = %s"  # noqa: S608
+    with contextlib.closing(connect(settings, user, Passwords.load(settings.state).dbt_user)) as connection:
+        try:
+            found = rows(connection, query, (run_id,))[1]
+        except redshift_connector.ProgrammingError:
+            return None
+    return float(found[0][0]) if found else None
 
 
 def loaded_files(settings: Settings, pipeline: Pipeline, run_id: str) -> tuple[int, int]:
@@ -173,7 +187,10 @@ def show(outcome: Outcome, logs: Path, verbose: bool = False) -> None:
     if failed := [task["task_id"] for task in outcome.tasks if task["state"] == "failed"]:
         folder = logs / "tasks" / f"dag_id={outcome.dag_id}" / f"run_id={outcome.run_id}"
         console.print(f"Failed: {', '.join(failed)}\nLogs: {folder}", markup=False, soft_wrap=True)
-    console.print(f"Run {outcome.run_id}: {_coloured(outcome.state)} in {outcome.wall_seconds:.0f} s", soft_wrap=True)
+    dbt = "" if outcome.dbt_seconds is None else f", dbt's nodes in {outcome.dbt_seconds:.0f} s"
+    console.print(
+        f"Run {outcome.run_id}: {_coloured(outcome.state)} in {outcome.wall_seconds:.0f} s{dbt}", soft_wrap=True
+    )
 
 
 def _task_table(tasks: list[dict[str, Any]]) -> Table:

@@ -35,6 +35,11 @@ def test_summary_has_numbers_and_the_slowest_nodes(capsys: pytest.CaptureFixture
     ]
 
 
+def test_summary_has_the_duration_of_the_audit_trail(capsys: pytest.CaptureFixture[str]) -> None:
+    show(replace(OUTCOME, dbt_seconds=30.6), Path("logs"))
+    assert capsys.readouterr().out.splitlines()[-1] == "Run manual__1: success in 42 s, dbt's nodes in 31 s"
+
+
 def test_summary_says_what_was_loaded(capsys: pytest.CaptureFixture[str]) -> None:
     show(replace(OUTCOME, loaded=(5, 367687)), Path("logs"))
     assert capsys.readouterr().out.splitlines()[1] == "Loaded: 5 new files, 367,687 rows"

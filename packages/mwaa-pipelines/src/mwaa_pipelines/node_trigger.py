@@ -10,7 +10,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
+from airflow.configuration import conf
 from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
@@ -81,7 +83,9 @@ class NodeTrigger(BaseTrigger):
         node, dbt_task = self._arguments["model_unique_id"], self._arguments["producer_task_id"]
         nodes = f"the tests of {node}" if self._arguments["is_test_sensor"] else node
         reported = f"dbt reported {status} for {nodes}" if status else f"dbt ended without a report about {nodes}"
-        log.info("%s. The output of dbt is in the log of %s.", reported, dbt_task)
+        ti, pages = self.task_instance, conf.get("api", "base_url", fallback="http://localhost:8080").rstrip("/")
+        url = f"{pages}/dags/{ti.dag_id}/runs/{quote(ti.run_id)}/tasks/{dbt_task}"
+        log.info("%s. The output of dbt is in the log of %s: %s", reported, dbt_task, url)
 
     def _drop_dag_reference(self) -> None:
         """Release the DAG's other tasks. Airflow loads the whole DAG for each trigger: 4 MB for 1,000 models."""

@@ -20,6 +20,8 @@ from mwaa_pipelines.node_trigger import NodeTrigger
 
 PRODUCER = "transform_data.dbt_producer_watcher"
 MODEL = "model.flights.departures"
+RUN = "manual__2026-01-01T00:00"
+PAGES = "https://airflow.example.com"
 # A poll to which Airflow's API answers with an error.
 FAILS = ("running", "API error")
 
@@ -50,7 +52,7 @@ class FakePolls:
         self.outcomes: dict[str, list[str]] = {}
 
         async def state(trigger: WatcherTrigger) -> str | None:
-            assert (trigger.dag_id, trigger.run_id, trigger.producer_task_id) == ("flights_pipeline", "run", PRODUCER)
+            assert (trigger.dag_id, trigger.run_id, trigger.producer_task_id) == ("flights_pipeline", RUN, PRODUCER)
             return self.polls[0][0]
 
         async def value(_: WatcherTrigger, key: str) -> Any:
@@ -73,7 +75,7 @@ def first_event(is_test_sensor: bool = False, **more: Any) -> TriggerEvent:
     async def first() -> TriggerEvent:
         trigger = NodeTrigger(MODEL, PRODUCER, is_test_sensor)
         trigger.task_instance = SimpleNamespace(
-            dag_id="flights_pipeline", run_id="run", map_index=-1, task_id="transform_data.departures.run", **more
+            dag_id="flights_pipeline", run_id=RUN, map_index=-1, task_id="transform_data.departures.run", **more
         )
         return await anext(trigger.run())
 
@@ -125,9 +127,11 @@ def test_sensor_logs_one_line_about_its_node(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_test_sensor: bool, poll: Any, line: str
 ) -> None:
     caplog.set_level("INFO")
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", f"{PAGES}/")
     FakePolls(monkeypatch, ("running", None), poll)
     first_event(is_test_sensor)
-    assert caplog.messages == [f"{line} The output of dbt is in the log of {PRODUCER}."]
+    url = f"{PAGES}/dags/flights_pipeline/runs/manual__2026-01-01T00%3A00/tasks/{PRODUCER}"
+    assert caplog.messages == [f"{line} The output of dbt is in the log of {PRODUCER}: {url}"]
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,10 @@ class Airflow:
         """Return the state of a run."""
         return self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"]
 
+    def run_seconds(self, dag_id: str, run_id: str) -> float:
+        """Return the duration of a run that has ended, as Airflow's pages show it."""
+        return self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["duration"]
+
     def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Return the task instances of a run in the order of their start."""
         instances: list[dict[str, Any]] = []
