@@ -9,7 +9,8 @@ from sqlfluff.core import Linter
 
 from audit_report import DBT_PACKAGE, source
 from mwaa_local.query import statement
-from mwaa_pipelines.load_files import S3File, copy_statement
+from mwaa_pipelines.bucket_files import S3File
+from mwaa_pipelines.load_statements import copy_statement
 from mwaa_pipelines.settings import LoadedTable
 from redshift_local.translate.translator import translate
 

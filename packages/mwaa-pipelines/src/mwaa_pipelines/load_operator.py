@@ -62,7 +62,8 @@ class LoadOperator(BaseOperator):
         import boto3
         import redshift_connector
 
-        from mwaa_pipelines.load_files import Loader, is_file_of
+        from mwaa_pipelines.bucket_files import is_file_of
+        from mwaa_pipelines.load_files import Loader
 
         check_parameters(context["params"])
         buckets = {table.table: table.bucket or _landing_bucket(table.table) for table in self.pipeline.load}

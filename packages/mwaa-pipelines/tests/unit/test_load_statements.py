@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from mwaa_pipelines.load_files import FileError, S3File, copy_statement, is_file_of, match_columns
+from mwaa_pipelines.bucket_files import FileError, S3File, is_file_of
+from mwaa_pipelines.load_statements import copy_statement, match_columns
 from mwaa_pipelines.settings import LoadedTable
 
 COLUMNS = {"id": False, "name": False, "loaded_at": True}
