@@ -6,7 +6,7 @@ from airflow.sdk import Param
 
 from mwaa_pipelines.compatibility import AirflowFailException
 from mwaa_pipelines.cosmos_internals import report_outcomes
-from mwaa_pipelines.settings import SELECTOR
+from mwaa_pipelines.setting_types import SELECTOR
 from mwaa_pipelines.task_ids import AUDIT_GROUP
 from mwaa_pipelines.unwritten_rows import finish_callbacks
 from mwaa_pipelines.worker import check_worker, share_parsed

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mwaa_pipelines.config_file import find_unknown_models
+from mwaa_pipelines.schedule_assets import find_unknown_models
 from mwaa_pipelines.selection import model_asset, pipeline_file
 from mwaa_pipelines.settings import Pipeline
 from mwaa_release.run_dbt import Listing
