@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from mwaa_release.manifest import install_packages
+from redshift_local.preloaded_dbt import run_dbt
 
 REPOSITORY = Path(__file__).parents[3]
 PROJECT = REPOSITORY / "dbt_project"
-DBT = Path(sys.executable).with_name("dbt")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -24,14 +24,8 @@ def dbt(target: Path, *arguments: str, project: Path = PROJECT, **variables: str
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("DBT_", "REDSHIFT_", "AIRFLOW_"))
     }
-    return subprocess.run(
-        [DBT, "--no-use-colors", *arguments],
-        cwd=project,
-        env={**inherited, "DBT_TARGET_PATH": str(target), "DBT_LOG_PATH": str(target), **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {**inherited, "DBT_TARGET_PATH": str(target), "DBT_LOG_PATH": str(target), **variables}
+    return run_dbt(*arguments, cwd=project, env=environment)
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,11 @@ import pytest
 
 from mwaa_local.testing.project import sample_project
 from mwaa_release.redshift import INFRASTRUCTURE, apply_grants, statements
+from redshift_local.preloaded_dbt import run_dbt
 
 OVERLAY = Path(__file__).parent / "overlay"
 PASSWORD = "Analytics1"
+PARSED = "partial_parse.msgpack"
 # Two days in winter and one in summer.
 DAYS = {("1", "1"), ("1", "2"), ("7", "4")}
 ROWS_A_DAY = 60
@@ -142,35 +144,38 @@ def dbt(database, tmp_path_factory) -> Callable[..., DbtRun]:
     shutil.copytree(OVERLAY, copy, dirs_exist_ok=True)
     parsed = tmp_path_factory.mktemp("parsed")
 
-    def go(
-        *arguments: str,
-        user: str = "dbt_user",
-        schema: str = "analytics",
-        target: str = "prod",
-        environment: dict[str, str] | None = None,
-    ) -> DbtRun:
-        return begin(*arguments, user=user, schema=schema, target=target, environment=environment)()
-
-    def begin(*arguments, user="dbt_user", schema="analytics", target="prod", environment=None) -> Callable[[], DbtRun]:
+    def folder_and_environment(user, schema, environment) -> tuple[Path, dict[str, str]]:
         folder = tmp_path_factory.mktemp("run")
-        if (parsed / "partial_parse.msgpack").exists():
-            shutil.copy(parsed / "partial_parse.msgpack", folder)
+        if (parsed / PARSED).exists():
+            shutil.copy(parsed / PARSED, folder)
         variables = {name: value for name, value in os.environ.items() if not name.startswith(("DBT_", "AIRFLOW_"))}
+        return folder, {
+            **variables,
+            "REDSHIFT_HOST": database.warehouse.host,
+            "REDSHIFT_PORT": str(database.warehouse.port),
+            "REDSHIFT_USER": user,
+            "REDSHIFT_PASSWORD": PASSWORD,
+            "REDSHIFT_SCHEMA": schema,
+            "REDSHIFT_SSLMODE": "disable",
+            "DBT_TARGET_PATH": str(folder),
+            "DBT_LOG_PATH": str(folder),
+            **(environment or {}),
+        }
+
+    def go(*arguments, user="dbt_user", schema="analytics", target="prod", environment=None) -> DbtRun:
+        folder, variables = folder_and_environment(user, schema, environment)
+        finished = run_dbt(*arguments, "--target", target, cwd=copy, env=variables)
+        if (folder / PARSED).exists() and not (parsed / PARSED).exists():
+            shutil.copy(folder / PARSED, parsed)
+        return DbtRun(finished.returncode, finished.stdout, folder)
+
+    def begin(*arguments, environment=None) -> Callable[[], DbtRun]:
+        """Start dbt as a process that the test can kill, and return a function that waits for its end."""
+        folder, variables = folder_and_environment("dbt_user", "analytics", environment)
         process = subprocess.Popen(
-            [Path(sys.executable).with_name("dbt"), "--no-use-colors", *arguments, "--target", target],
+            [Path(sys.executable).with_name("dbt"), "--no-use-colors", *arguments, "--target", "prod"],
             cwd=copy,
-            env={
-                **variables,
-                "REDSHIFT_HOST": database.warehouse.host,
-                "REDSHIFT_PORT": str(database.warehouse.port),
-                "REDSHIFT_USER": user,
-                "REDSHIFT_PASSWORD": PASSWORD,
-                "REDSHIFT_SCHEMA": schema,
-                "REDSHIFT_SSLMODE": "disable",
-                "DBT_TARGET_PATH": str(folder),
-                "DBT_LOG_PATH": str(folder),
-                **(environment or {}),
-            },
+            env=variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -178,9 +183,6 @@ def dbt(database, tmp_path_factory) -> Callable[..., DbtRun]:
 
         def end() -> DbtRun:
             output, _ = process.communicate(timeout=600)
-            created = folder / "partial_parse.msgpack"
-            if created.exists() and not (parsed / created.name).exists():
-                shutil.copy(created, parsed)
             return DbtRun(process.returncode, output, folder)
 
         end.process, end.folder = process, folder

@@ -1,15 +1,13 @@
 """A dbt project outside this repository gets the audit trail with one entry in packages.yml."""
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
 from audit_database import PASSWORD
 
 from audit_report import DBT_PACKAGE
+from redshift_local.preloaded_dbt import run_dbt
 
 PROJECT = {
     "dbt_project.yml": {
@@ -37,14 +35,8 @@ def dbt_in_shop(database, tmp_path_factory):
     (folder / "models" / "orders.sql").write_text("select 1 as id\n")
 
     def run(*arguments: str, code: int = 0) -> str:
-        completed = subprocess.run(
-            [Path(sys.executable).with_name("dbt"), "--no-use-colors", *arguments],
-            cwd=folder,
-            env={name: value for name, value in os.environ.items() if not name.startswith("DBT_")},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("DBT_")}
+        completed = run_dbt(*arguments, cwd=folder, env=environment)
         assert completed.returncode == code, completed.stdout
         return completed.stdout
 

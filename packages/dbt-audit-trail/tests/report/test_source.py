@@ -15,6 +15,7 @@ from mwaa_local.testing.permissions import warehouse_session
 from mwaa_local.testing.project import sample_project
 from mwaa_release.errors import DeployError, SetupError
 from mwaa_release.publish import publish_report
+from redshift_local.preloaded_dbt import run_dbt
 
 REPOSITORY = Path(__file__).parents[4]
 SCHEMA = "report"
@@ -50,14 +51,8 @@ def audited(redshift, tmp_path_factory):
     """A warehouse with the audit table and views, and the audit rows of the invocations that built them."""
     project = sample_project(tmp_path_factory.mktemp("project") / "dbt_project")
     for chosen in ("tag:audit", "tag:audit_view"):
-        completed = subprocess.run(
-            [Path(sys.executable).with_name("dbt"), "--no-use-colors", "run", "--target", "prod", "--select", chosen],
-            cwd=project,
-            env={**os.environ, **address(redshift)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        environment = {**os.environ, **address(redshift)}
+        completed = run_dbt("run", "--target", "prod", "--select", chosen, cwd=project, env=environment)
         assert completed.returncode == 0, completed.stdout
     return redshift
 

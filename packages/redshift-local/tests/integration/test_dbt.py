@@ -3,15 +3,13 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-DBT = Path(sys.executable).with_name("dbt")
+from redshift_local.preloaded_dbt import run_dbt
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +34,7 @@ def dbt(warehouse, project):
             "WAREHOUSE_PASSWORD": warehouse.password,
             "DBT_PROFILES_DIR": str(project),
         }
-        completed = subprocess.run(
-            [DBT, "--no-use-colors", *arguments],
-            cwd=project,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
+        completed = run_dbt(*arguments, cwd=project, env=environment)
         assert completed.returncode == (1 if fails else 0), completed.stdout[-6000:]
         return completed.stdout
 

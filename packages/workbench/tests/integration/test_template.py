@@ -233,14 +233,17 @@ def test_copier_makes_the_same_copy(template, first_copy, tmp_path):
     ]
 
 
-def test_upgrade_replaces_machinery_and_keeps_the_teams_files(newer_template, copy):
-    # The new version does not change this file, so there is no conflict.
-    upgrade_output = workbench(copy, "upgrade")
-    assert upgrade_output.returncode == 2
-    assert "+# version 2" in upgrade_output.stdout
-    assert "To confirm without one: make upgrade YES=1" in upgrade_output.stderr
+@pytest.mark.slow
+@pytest.mark.usefixtures("newer_template")
+def test_upgrade_shows_its_changes_and_needs_confirmation(copy):
+    completed = workbench(copy, "upgrade")
+    assert completed.returncode == 2
+    assert "+# version 2" in completed.stdout
+    assert "To confirm without one: make upgrade YES=1" in completed.stderr
     assert changed(copy) == ""
 
+
+def test_upgrade_replaces_machinery_and_keeps_the_teams_files(newer_template, copy):
     completed = workbench(copy, "upgrade", "--yes")
     assert completed.returncode == 0, completed.stdout + completed.stderr
     for name in ("startup.sh", "requirements.txt", ".github/workflows/release.yml", "docs/how-to/backfill.md"):
