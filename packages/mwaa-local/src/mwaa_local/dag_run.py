@@ -135,10 +135,10 @@ def audited_seconds(settings: Settings, pipeline: Pipeline, run_id: str) -> floa
     query = f"select duration_seconds from {pipeline.target_schema}.audit_runs where airflow_run_id = %s"  # noqa: S608
     with contextlib.closing(connect(settings, user, Passwords.load(settings.state).dbt_user)) as connection:
         try:
-            found = rows(connection, query, (run_id,))[1]
+            runs = rows(connection, query, (run_id,))[1]
         except redshift_connector.ProgrammingError:
             return None
-    return float(found[0][0]) if found else None
+    return float(runs[0][0]) if runs else None
 
 
 def loaded_files(settings: Settings, pipeline: Pipeline, run_id: str) -> tuple[int, int]:

@@ -192,7 +192,7 @@ class Loader:
         if file.url not in known:
             return False
         etag, checksum, loaded_at = known[file.url]
-        if etag == file.etag or (checksum and checksum == self.checksum(file)):
+        if etag == file.etag or (checksum and checksum == self._files.checksum(file)):
             return True
         raise FileError(
             f"was loaded at {loaded_at[:19]}, and has other content now. Deliver new rows under a new key. To load it "

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk.execution_time.context import set_current_context
 from conftest import TaskInstance
 
@@ -195,6 +196,7 @@ def test_missing_audit_trail_is_logged_once(reports: Reports, caplog: pytest.Log
     check(reports)
     assert "audit trail" not in caplog.text
     tasks = {task_id: task for task_id, task in reports.dag.task_dict.items() if task_id != AUDIT}
+    tasks["audit_dbt_task.no_audit_trail"] = EmptyOperator(task_id="no_audit_trail")
     check_task = SimpleNamespace(get_flat_relative_ids=lambda upstream: set(tasks))
     reports.dag = SimpleNamespace(get_task=lambda task_id: {**tasks, "dbt_check": check_task}[task_id])
     assert check(reports) == [SUCCESS_TASK]
