@@ -5,11 +5,13 @@ Importing it with another version of Cosmos raises an error, because private par
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cosmos
 
 from mwaa_pipelines.node_outcomes import NodeOutcomes, outcome_key
+from mwaa_pipelines.reporting import LOG
 from mwaa_pipelines.settings import PipelineError
 
 # Pinned in requirements.txt.
@@ -81,10 +83,15 @@ def report_outcomes(producer: Any) -> None:
     Args:
         producer: Cosmos's operator.
     """
-    make_reader = producer._make_parse_callable
+    make_reader, run_dbt = producer._make_parse_callable, producer.run_subprocess
+    outcomes = NodeOutcomes(producer.tests_per_model)
+
+    def run_in(command: list[str], env: dict[str, str], cwd: str, **more: Any) -> Any:
+        outcomes.log_file = Path(cwd) / LOG
+        return run_dbt(command, env, cwd, **more)
 
     def make_both() -> Callable[[str, Any], None]:
-        report_status, outcomes = make_reader(), NodeOutcomes(producer.tests_per_model)
+        report_status = make_reader()
 
         def read_line(line: str, arguments: dict[str, Any]) -> None:
             # First, because a sensor ends when it sees the status.
@@ -95,6 +102,7 @@ def report_outcomes(producer: Any) -> None:
         return read_line
 
     producer._make_parse_callable = make_both
+    producer.run_subprocess = run_in
 
 
 # It logs each XCom that it reads, every two seconds. A task's log would show nothing else.

@@ -1,6 +1,7 @@
 """The task that runs dbt hands status, rows and seconds of each node to the node's own task."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,6 +42,24 @@ def outcomes() -> NodeOutcomes:
 def test_outcome_of_a_node_is_pushed(outcomes: NodeOutcomes, ti: TaskInstance, line: str, outcome: str) -> None:
     outcomes.read(line, ti)
     assert ti.xcom_pull(key=outcome_key(outcome.split(":")[0], of_tests=False)) == [outcome]
+
+
+def test_outcome_of_a_failed_node_has_the_error_of_dbts_log(
+    outcomes: NodeOutcomes, ti: TaskInstance, tmp_path: Path
+) -> None:
+    outcomes.log_file = tmp_path / "dbt.log"
+    failed = [result("Model", node, "error", status="ERROR") for node in (ORDERS, ITEMS)]
+
+    def error(node: str, text: str) -> str:
+        return json.dumps(
+            {"info": {"name": "CatchableExceptionOnRun"}, "data": {"exc": text, "node_info": {"unique_id": node}}}
+        )
+
+    outcomes.log_file.write_text(f"not JSON\n{error(ITEMS, 'no items')}\n{error(ORDERS, 'division by zero')}\n{{")
+    outcomes.read(failed[0], ti)
+    assert ti.xcom_pull(key=outcome_key(ORDERS, of_tests=False)) == [f"{ORDERS}: error, 0.45 s\n  division by zero"]
+    outcomes.read(failed[1], ti)
+    assert ti.xcom_pull(key=outcome_key(ITEMS, of_tests=False)) == [f"{ITEMS}: error, 0.45 s\n  no items"]
 
 
 def test_outcomes_of_a_nodes_tests_are_pushed_together(outcomes: NodeOutcomes, ti: TaskInstance) -> None:

@@ -123,17 +123,20 @@ def test_report_has_every_node_and_the_cause_of_a_failed_hook(shop: Shop) -> Non
     assert results[HOOK]["message"] == 'relation "no_such_table" does not exist'
 
 
-def test_sensors_get_status_and_seconds_from_dbts_output(shop: Shop) -> None:
+def test_sensors_get_status_seconds_and_error_from_dbt(shop: Shop) -> None:
     xcoms: dict[str, list[str]] = {}
     ti = SimpleNamespace(xcom_push=lambda key, value: xcoms.update({key: value}))
     outcomes = NodeOutcomes({})
+    outcomes.log_file = shop.folder / LOG
     for line in shop.output.splitlines():
         outcomes.read(line, ti)
-    lines = [re.sub(r"[\d.]+ s$", "", line) for pushed in xcoms.values() for line in pushed]
+    lines = [re.sub(r"[\d.]+ s$", "", line, flags=re.MULTILINE) for pushed in xcoms.values() for line in pushed]
     assert sorted(lines) == [
         "function.shop.area: success, ",
         "model.audit_trail.audit_table: success, ",
-        "model.shop.broken: error, ",
+        "model.shop.broken: error, \n  Database Error in model broken (models/broken.sql)\n"
+        '  relation "no_such_source" does not exist\n'
+        "  compiled code at target/run/shop/models/broken.sql",
         "model.shop.orders: success, ",
     ]
 
