@@ -114,7 +114,8 @@ def history(built, dbt, database):
         database.run(
             f"insert into history.audit_table ({names}) values ({', '.join(['%s'] * len(row))})", list(row.values())
         )
-    compiled = dbt("compile", "--select", "resource_type:analysis", user="historian", schema="history")
+    day = ["--vars", "audit_day: 2026-01-03"]
+    compiled = dbt("compile", "--select", "resource_type:analysis", *day, user="historian", schema="history")
     assert compiled.code == 0, compiled.output
     folder = compiled.target / "compiled" / "audit_trail" / "analyses"
 
@@ -226,12 +227,13 @@ def test_invocations_join_airflow_to_dbt(history):
 
 
 def test_saved_questions_return_the_expected_rows(history):
-    assert len(history.questions) == 10
+    assert len(history.questions) == 12
     failed = history("what_failed_in_the_last_run")
     assert pick(failed, "name", "message", "owner") == [
         ("u", "u says fail", "somebody"),
         ("v", "v says fail", "somebody"),
     ]
+    assert pick(history("what_failed_on_a_day"), "run_key", "name") == [("i4", "b")]
     assert pick(history("how_long_do_runs_take"), "run_key") == [("d/r4",), ("i4",), ("d/r2",), ("d/r1",)]
     (decided,) = history("what_decided_how_long_the_last_run_took")
     assert decided["critical_path"] == "s > a > b > t"
@@ -272,6 +274,8 @@ def test_queries_join_to_nodes_and_airflow_runs(built, database):
     assert {"SELECT", "DDL"} <= kinds
     assert "DELETE" not in kinds
     assert all(float(row["elapsed_seconds"]) >= 0 for row in actual)
+    # The stand-in counts no scanned bytes.
+    assert {row["scanned_bytes"] for row in actual} == {None}
 
 
 def test_views_still_work_if_the_clock_jumps_back(history, database):

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import datetime
 import json
 import re
 import sys
@@ -29,6 +30,7 @@ _READABLE = 12
 # Three decimals say nothing about smaller numbers.
 _ROUNDED = 0.1
 _REF = re.compile(r"\{\{\s*ref\('(\w+)'\)\s*\}\}")
+_DAY = re.compile(r"\{\{\s*var\('audit_day',[^}]*\}\}")
 
 
 # Folders of saved questions: the project's and the audit trail's.
@@ -38,15 +40,17 @@ _ANALYSES = (PROJECT / "analyses", DBT_PACKAGE / "analyses")
 def statement(text: str, folders: Sequence[Path] = _ANALYSES) -> str:
     """Return the SQL that `make sql` runs: the statement itself, or the saved question with this name.
 
-    A saved question reads the pipeline's schema, where the audit trail is.
+    A saved question reads the pipeline's schema, where the audit trail is. A day can follow the name of a question
+    about a day; the default is today (UTC).
 
     Raises:
-        SetupError: there is no statement, or no question of that name.
+        SetupError: there is no statement, or no question of that name, or the day is not a date.
     """
     saved = {path.stem: path for folder in folders for path in sorted(folder.glob("*.sql"))}
-    name = text.strip()
+    name, _, day = text.strip().partition(" ")
     if name in saved:
-        return _REF.sub(rf"{first_pipeline().target_schema}.\1", saved[name].read_text())
+        return _question(name, saved[name].read_text(), day.strip())
+    name = text.strip()
     # No SQL statement is a single word with underscores, so this must be the name of a question.
     if not name or re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)+", name):
         wrong = f"there is no saved question {name}{did_you_mean(name, saved)}" if name else "there is no statement"
@@ -56,6 +60,17 @@ def statement(text: str, folders: Sequence[Path] = _ANALYSES) -> str:
             f"{questions or ' (none)'}"
         )
     return text
+
+
+def _question(name: str, sql: str, day: str) -> str:
+    today = datetime.datetime.now(datetime.UTC).date()
+    if day and not _DAY.search(sql):
+        raise SetupError(f"the saved question {name} takes no day, but {day!r} follows it. Remove that")
+    try:
+        date = datetime.date.fromisoformat(day) if day else today
+    except ValueError:
+        raise SetupError(f'{day!r} is not a day. Write it like {today}: make sql Q="{name} {today}"') from None
+    return _DAY.sub(date.isoformat(), _REF.sub(rf"{first_pipeline().target_schema}.\1", sql))
 
 
 def run_query(settings: Settings, user: str, password: str, query: str, output_format: str = "") -> int:

@@ -1,7 +1,9 @@
 """`make sql` accepts a SQL statement or the name of a saved question, and prints rows that people can read."""
 
+import datetime
 import io
 import json
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,25 @@ def test_saved_question_reads_the_pipelines_schema(analyses: Path) -> None:
     assert statement(" what_failed\n", [analyses]) == expected_sql
 
 
+def test_question_about_a_day_takes_a_date() -> None:
+    assert "run_date = cast('2026-11-29' as date)" in statement("what_failed_on_a_day 2026-11-29")
+    today = datetime.datetime.now(datetime.UTC).date()
+    assert f"cast('{today}' as date)" in statement("what_failed_on_a_day")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("what_failed_on_a_day 29.11.", "'29.11.' is not a day. Write it like 2"),
+        ("what_failed_on_a_day 2026-11-29'; drop table x", "is not a day"),
+        ("what_takes_longest 2026-11-29", "what_takes_longest takes no day, but '2026-11-29' follows it"),
+    ],
+)
+def test_wrong_day_is_an_error(text: str, message: str) -> None:
+    with pytest.raises(SetupError, match=re.escape(message)):
+        statement(text)
+
+
 @pytest.mark.parametrize("text", ["select 1", "  select '{{ ref(''x'') }}'", "vacuum", "SELECT what_failed FROM x"])
 def test_sql_statement_is_unchanged(analyses: Path, text: str) -> None:
     assert statement(text, [analyses]) == text
@@ -42,9 +63,9 @@ def test_unknown_question_error_lists_the_saved_questions(analyses: Path, text: 
     assert "what_failed" in str(raised.value)
 
 
-def test_saved_questions_use_only_ref_in_jinja() -> None:
+def test_saved_questions_use_only_ref_and_the_day_in_jinja() -> None:
     questions = list((DBT_PACKAGE / "analyses").glob("*.sql"))
-    assert len(questions) == 10
+    assert len(questions) == 12
     for path in questions:
         assert "{" not in statement(path.stem), path.name
 

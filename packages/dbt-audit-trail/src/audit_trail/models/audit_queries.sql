@@ -6,6 +6,8 @@
 -- belong to the node.
 -- sys_query_history shows users their own queries of about the last seven days, and superusers all queries.
 -- https://docs.aws.amazon.com/redshift/latest/dg/SYS_QUERY_HISTORY.html
+-- It has no scanned bytes. sys_query_detail has those of each step of a query, with the same visibility.
+-- https://docs.aws.amazon.com/redshift/latest/dg/SYS_QUERY_DETAIL.html
 with queries as (
     select
         *,
@@ -31,6 +33,15 @@ sessions as (
         on
             queries.node_id = audit_table.unique_id
             and queries.start_time between audit_table.started_at and audit_table.completed_at
+),
+
+scans as (
+    select
+        query_id,
+        sum(input_bytes) as scanned_bytes
+    from pg_catalog.sys_query_detail
+    where step_name = 'scan' and lower(metrics_level) = 'step'
+    group by query_id
 )
 
 select
@@ -42,6 +53,7 @@ select
     queries.queue_time / 1000000.0 as queue_seconds,
     queries.execution_time / 1000000.0 as execution_seconds,
     queries.returned_rows,
+    scans.scanned_bytes,
     sessions.unique_id,
     sessions.name,
     sessions.invocation_id,
@@ -55,3 +67,4 @@ inner join queries
     on
         sessions.session_id = queries.session_id
         and queries.start_time between sessions.started_at and sessions.completed_at
+left join scans on queries.query_id = scans.query_id

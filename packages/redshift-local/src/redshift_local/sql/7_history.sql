@@ -33,7 +33,8 @@ FROM pg_redshift.seen_queries, generate_series(0, (greatest(length(query_text), 
 CREATE VIEW pg_catalog.sys_query_detail AS
 SELECT user_id, query_id, to_regclass(target)::oid::integer AS table_id, 'insert'::varchar AS step_name,
        start_time AT TIME ZONE 'UTC' AS start_time, end_time AT TIME ZONE 'UTC' AS end_time, elapsed AS duration,
-       CASE WHEN tag <> 'DO' THEN returned_rows END AS output_rows -- a CREATE TABLE AS is not counted
+       CASE WHEN tag <> 'DO' THEN returned_rows END AS output_rows, -- a CREATE TABLE AS is not counted
+       'step'::varchar AS metrics_level, NULL::bigint AS input_bytes
 FROM pg_redshift.seen_queries WHERE target <> '' AND error_code IS NULL;
 CREATE VIEW pg_catalog.stl_query AS
 SELECT user_id AS userid, query_id AS query, query_label::char(320) AS label, query_id AS xid, session_id AS pid,
