@@ -24,6 +24,7 @@ RUN = (
     "retried",
     "path",
     "pathSeconds",
+    "airflow",
 )
 RESULT = (
     "run",
@@ -106,7 +107,11 @@ def compact(history: dict[str, list[Row]]) -> dict[str, Any]:
         while result[-1] is None:
             result.pop()
         results.append(result)
-    runs = [_run(row, names, paths) for row in history["runs"]]
+    logs = {row["run_key"]: row["airflow_log_url"] for row in history["nodes"] if row["airflow_log_url"]}
+    runs = [
+        [*_run(row, names, paths), names.index(_airflow_address(logs.get(row["run_key"]), row["run_key"]))]
+        for row in history["runs"]
+    ]
     return {
         "runColumns": RUN,
         "runs": runs,
@@ -116,7 +121,7 @@ def compact(history: dict[str, list[Row]]) -> dict[str, Any]:
         "texts": texts.all,
         "names": names.all,
         "paths": paths.all,
-        **{name: [_plain(row) for row in history[name]] for name in ("statistics", "tests", "marts")},
+        **{name: [_plain(row) for row in history[name]] for name in ("statistics", "tests", "marts", "sources")},
     }
 
 
@@ -141,6 +146,13 @@ def _run(row: Row, names: _Texts, paths: _Texts) -> list[Any]:
         paths.index(row["critical_path"]),
         _number(row["critical_path_seconds"]),
     ]
+
+
+def _airflow_address(log_url: str | None, run_key: str) -> str | None:
+    """Return the address of Airflow's UI, which the addresses of its logs start with."""
+    dag_id, has_run, _ = run_key.partition("/")
+    address, is_airflow, _ = (log_url or "").partition(f"/dags/{dag_id}/runs/")
+    return address if has_run and is_airflow else None
 
 
 def _plain(row: Row) -> Row:

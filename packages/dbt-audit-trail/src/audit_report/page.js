@@ -7,8 +7,8 @@ const DAY = 86400;
 const named = (names, values) => Object.fromEntries(names.map((name, place) => [name, values[place]]));
 const RUNS = DATA.runs.map((values, place) => {
   const run = named(DATA.runColumns, values);
-  const [pipeline, release, date] = [run.pipeline, run.release, run.date].map(name => DATA.names[name]);
-  return {...run, place, pipeline: pipeline || 'by hand', release, date, outcome: OUTCOMES[run.outcome], path: given(run.path) ? DATA.paths[run.path].split(' > ') : [], results: []};
+  const [pipeline, release, date, airflow] = [run.pipeline, run.release, run.date, run.airflow].map(name => DATA.names[name]);
+  return {...run, place, pipeline: pipeline || 'by hand', release, date, airflow, outcome: OUTCOMES[run.outcome], path: given(run.path) ? DATA.paths[run.path].split(' > ') : [], results: []};
 });
 const NODES = DATA.nodes.map(([id, name, type, owner]) => ({id, name, type, owner, results: []}));
 const RESULTS = DATA.results.map(values => {
@@ -22,11 +22,21 @@ for (const result of RESULTS) {
 
 const PIPELINES_OF = new Map(NODES.map(node => [node.id, new Set(node.results.map(result => result.run.pipeline))]));
 
-const chosen = {pipeline: '', status: '', text: '', run: null, node: null};
+const chosen = {pipeline: '', status: '', type: '', text: '', run: null, node: null};
 const hasStatus = outcome => !chosen.status || outcome === chosen.status;
+const hasType = type => !chosen.type || type === chosen.type;
 const hasText = (...texts) => !chosen.text || texts.some(text => text && text.toLowerCase().includes(chosen.text));
 const ofPipeline = id => !chosen.pipeline || (PIPELINES_OF.get(id) || new Set()).has(chosen.pipeline);
 const runsShown = () => RUNS.filter(run => (!chosen.pipeline || run.pipeline === chosen.pipeline) && hasStatus(run.outcome));
+// The address of a release's commit. A run knows the address of Airflow; from here on, its own address there.
+const commitOf = release => {
+  const commit = /^\w+-([0-9a-f]{7,40})(-dirty)?$/.exec(release || '');
+  return commit && DATA.repository ? `${DATA.repository}/commit/${commit[1]}` : '';
+};
+for (const run of RUNS) {
+  const [dag, ...id] = run.key.split('/');
+  run.airflow = run.airflow ? `${run.airflow}/dags/${dag}/runs/${encodeURIComponent(id.join('/'))}` : '';
+}
 const nameOf = run => `${time(run.started) || run.date} ${SIGNS[run.outcome]} ${run.pipeline}`;
 const median = numbers => numbers.length ? [...numbers].sort((a, b) => a - b)[Math.floor((numbers.length - 1) / 2)] : null;
 
@@ -50,7 +60,10 @@ function drawDays() {
   forgetCharts($('days-body'));
   if (!runs.length) return show('days-body', empty(RUNS.length ? 'No run matches the filters.' : 'No runs on these days.'));
   const today = Math.floor(DATA.madeAt / 1000 / DAY) * DAY;
-  const days = Array.from({length: DATA.days}, (_, place) => ({at: today - (DATA.days - 1 - place) * DAY, passed: 0, warned: 0, failed: 0}));
+  // The empty days before the first run say nothing.
+  const first = RUNS.reduce((day, run) => run.date < day ? run.date : day, RUNS[0].date);
+  const count = Math.min(DATA.days, Math.max(1, (today - Date.parse(first) / 1000) / DAY + 1));
+  const days = Array.from({length: count}, (_, place) => ({at: today - (count - 1 - place) * DAY, passed: 0, warned: 0, failed: 0}));
   const byDate = new Map(days.map(day => [new Date(day.at * 1000).toISOString().slice(0, 10), day]));
   for (const run of runs) if (byDate.has(run.date)) byDate.get(run.date)[run.outcome] += 1;
   const holder = el('div', {class: 'chart'});
@@ -66,7 +79,7 @@ function drawDays() {
   });
   chart(holder, 'Bar chart of runs by day and outcome', ['failed', 'warned', 'passed'].map(bars), [
     days.map(day => day.at), days.map(day => day.passed + day.warned + day.failed), days.map(day => day.passed + day.warned), days.map(day => day.passed),
-  ], {range: () => [days[0].at - DAY * 0.6, today + DAY * 0.6], axis: count => Number.isInteger(count) ? whole(count) : ''});
+  ], {range: () => [days[0].at - DAY * 0.6, today + DAY * 0.6], days: true, axis: count => Number.isInteger(count) ? whole(count) : ''});
 }
 
 function drawRuns() {
@@ -79,7 +92,8 @@ function drawRuns() {
     {title: 'Duration', number: true, value: run => run.seconds, show: run => duration(run.seconds)},
     ...OUTCOMES.map(outcome => ({title: outcome, number: true, value: run => run[outcome], show: run => whole(run[outcome])})),
     {title: 'retried', number: true, value: run => run.retried, show: run => whole(run.retried)},
-    {title: 'Release', value: run => run.release, show: run => run.release || ''},
+    {title: 'Release', value: run => run.release, show: run => link(commitOf(run.release), run.release, run.release || '')},
+    {title: 'Airflow', value: run => run.airflow, show: run => link(run.airflow, ['open', el('span', {class: 'unseen'}, ` the run of ${nameOf(run)}`)])},
   ], runsShown(), {step: 15, none: RUNS.length ? undefined : 'No runs on these days.'}));
 }
 
@@ -96,7 +110,7 @@ function drawTimeline() {
   options($('run'), runs.map(run => el('option', {value: run.place}, nameOf(run))), chosen.run ? chosen.run.place : '', 'no run');
   const run = chosen.run;
   if (!run) return show('timeline-body', empty(RUNS.length ? 'No run matches the filters.' : 'No runs on these days.'));
-  const results = run.results.filter(result => hasText(result.node.name, result.node.owner, result.message));
+  const results = run.results.filter(result => hasType(result.node.type) && hasText(result.node.name, result.node.owner, result.message));
   const drawn = results.filter(result => given(result.start)).sort((a, b) => a.start - b.start || a.node.name.localeCompare(b.node.name));
   const idle = results.length - drawn.length;
   const all = Math.max(...run.results.map(result => (result.start || 0) + (result.length || 0)), 1);
@@ -120,7 +134,8 @@ function drawTimeline() {
   }, body);
   const caption = `${run.key}: ${whole(drawn.length)} nodes by start${idle ? `, without ${whole(idle)} that never started` : ''}. `
     + (path.size ? `◆ critical path: ${run.path.length} nodes, ${duration(run.pathSeconds)}.` : '');
-  show('timeline-body', drawn.length ? el('div', null, el('table', {class: 'gantt'},
+  const links = [link(run.airflow, 'Open the run in Airflow'), run.release && (run.airflow ? ' · release ' : 'Release '), link(commitOf(run.release), run.release, run.release)];
+  show('timeline-body', el('p', null, links), drawn.length ? el('div', null, el('table', {class: 'gantt'},
     el('caption', null, caption),
     el('colgroup', null, ['name', 'outcome', 'span', 'seconds'].map(name => el('col', {class: name}))),
     el('thead', null, el('tr', null, el('th', {scope: 'col'}, 'Node'), el('th', {scope: 'col'}, el('span', {class: 'word'}, 'Outcome')),
@@ -129,7 +144,7 @@ function drawTimeline() {
 }
 
 function drawFailures() {
-  const found = RESULTS.filter(({outcome, node, run, message}) => (outcome === 'failed' || outcome === 'warned') && hasStatus(outcome)
+  const found = RESULTS.filter(({outcome, node, run, message}) => (outcome === 'failed' || outcome === 'warned') && hasStatus(outcome) && hasType(node.type)
     && (!chosen.pipeline || run.pipeline === chosen.pipeline) && hasText(node.name, node.owner, message));
   if (!found.length) return show('failures-body', empty('No failure or warning matches the filters.'));
   const list = el('div');
@@ -142,7 +157,7 @@ function drawFailures() {
 }
 
 function drawTrends() {
-  const ran = NODES.filter(node => ofPipeline(node.id) && hasText(node.name, node.owner) && node.results.some(result => result.outcome !== 'skipped'));
+  const ran = NODES.filter(node => ofPipeline(node.id) && hasType(node.type) && hasText(node.name, node.owner) && node.results.some(result => result.outcome !== 'skipped'));
   if (!ran.includes(chosen.node)) {
     const slowest = DATA.statistics.find(row => row.resource_type === 'model' && ran.some(node => node.id === row.unique_id));
     chosen.node = ran.find(node => slowest && node.id === slowest.unique_id) || ran[0] || null;
@@ -184,7 +199,7 @@ function drawTrends() {
 }
 
 function drawNodes() {
-  const rows = DATA.statistics.filter(row => ofPipeline(row.unique_id) && hasText(row.name, row.owner));
+  const rows = DATA.statistics.filter(row => ofPipeline(row.unique_id) && hasType(row.resource_type) && hasText(row.name, row.owner));
   const span = (title, name) => ({title, number: true, value: row => row[name], show: row => duration(row[name])});
   const known = new Map(NODES.map(node => [node.id, node]));
   show('nodes-body', table('Nodes by total time, over all stored runs', [
@@ -201,7 +216,7 @@ function drawNodes() {
 }
 
 function drawTests() {
-  const rows = DATA.tests.filter(row => ofPipeline(row.unique_id) && hasText(row.name) && hasStatus(row.last_outcome));
+  const rows = DATA.tests.filter(row => ofPipeline(row.unique_id) && hasType(row.unique_id.split('.')[0]) && hasText(row.name) && hasStatus(row.last_outcome));
   const looks = {healthy: 'passed', flaky: 'warned', 'always warning': 'warned', 'always failing': 'failed'};
   const rank = row => ['always failing', 'failed', 'flaky', 'always warning', 'warned'].indexOf(row.health) + 1 || 9;
   show('tests-body', table('Tests that need attention first', [
@@ -216,7 +231,7 @@ function drawTests() {
 }
 
 function drawMarts() {
-  const rows = DATA.marts.filter(row => ofPipeline(row.unique_id) && hasText(row.name, row.owner) && hasStatus(row.last_outcome));
+  const rows = DATA.marts.filter(row => ofPipeline(row.unique_id) && hasType('model') && hasText(row.name, row.owner) && hasStatus(row.last_outcome));
   show('marts-body', table('Marts, the oldest first', [
     {title: 'Mart', value: row => row.name, show: row => wrapping(row.name)},
     {title: 'Last build', value: row => row.last_outcome, show: row => badge(row.last_outcome)},
@@ -226,6 +241,19 @@ function drawMarts() {
     {title: 'Age of source', number: true, value: row => row.hours_since_source_loaded, show: row => age(row.hours_since_source_loaded)},
     {title: 'Owner', value: row => row.owner, show: row => row.owner || ''},
   ], rows));
+}
+
+function drawSources() {
+  const rows = DATA.sources.filter(row => hasType('source') && hasText(row.unique_id, row.owner, row.message) && hasStatus(row.outcome));
+  const ageAt = (row, at) => given(row.source_max_loaded_at) && given(at) ? (at - row.source_max_loaded_at) / 3600000 : null;
+  show('sources-body', table('Sources at their last measurement, the oldest first', [
+    {title: 'Source', value: row => row.unique_id, show: row => wrapping(row.unique_id.split('.').slice(2).join('.'))},
+    {title: 'Freshness', value: row => row.outcome, show: row => badge(row.outcome, {pass: 'fresh', warn: 'late', error: 'stale'}[row.status])},
+    {title: 'Newest row loaded', time: true, value: row => row.source_max_loaded_at, show: row => time(row.source_max_loaded_at) || 'unknown'},
+    {title: 'Age when measured', number: true, value: row => ageAt(row, row.completed_at), show: row => age(ageAt(row, row.completed_at))},
+    {title: 'Measured', time: true, value: row => row.completed_at, show: row => time(row.completed_at)},
+    {title: 'Owner', value: row => row.owner, show: row => row.owner || ''},
+  ], rows, {none: DATA.sources.length ? undefined : 'No source was measured. Set source_freshness: measure in pipelines.yml, or run dbt source freshness.'}));
 }
 
 function chooseRun(run, go) {
@@ -246,11 +274,11 @@ function goTo(section) {
 }
 
 function drawAll() {
-  for (const draw of [drawSummary, drawDays, drawRuns, drawTimeline, drawFailures, drawTrends, drawNodes, drawTests, drawMarts]) draw();
+  for (const draw of [drawSummary, drawDays, drawRuns, drawTimeline, drawFailures, drawTrends, drawNodes, drawTests, drawMarts, drawSources]) draw();
 }
 
 function filter() {
-  Object.assign(chosen, {pipeline: $('pipeline').value, status: $('status').value, text: $('text').value.trim().toLowerCase()});
+  Object.assign(chosen, {pipeline: $('pipeline').value, status: $('status').value, type: $('type').value, text: $('text').value.trim().toLowerCase()});
   drawAll();
   say(`${runsShown().length} runs shown`);
 }
@@ -263,22 +291,24 @@ function setTheme(dark) {
 }
 
 function showTheme(dark) {
-  $('theme').setAttribute('aria-pressed', dark);
+  $('theme').textContent = dark ? 'Light mode' : 'Dark mode';
 }
 
 const every = words => el('option', {value: ''}, words);
 $('pipeline').append(every('all'), ...[...new Set(RUNS.map(run => run.pipeline))].sort().map(name => el('option', {value: name}, name)));
 $('status').append(every('all'), ...OUTCOMES.map(outcome => el('option', {value: outcome}, outcome)));
+$('type').append(every('all'), ...[...new Set(NODES.map(node => node.type))].filter(Boolean).sort().map(type => el('option', {value: type}, type.replace('_', ' '))));
 $('filters').addEventListener('submit', event => event.preventDefault());
 $('filters').addEventListener('reset', () => setTimeout(filter));
-for (const id of ['pipeline', 'status']) $(id).addEventListener('change', filter);
+for (const id of ['pipeline', 'status', 'type']) $(id).addEventListener('change', filter);
 let typing;
 $('text').addEventListener('input', () => { clearTimeout(typing); typing = setTimeout(filter, 150); });
 $('run').addEventListener('change', event => chooseRun(RUNS[event.target.value]));
 $('node').addEventListener('change', event => { chosen.node = NODES.find(node => node.id === event.target.value); drawTrends(); });
 const system = matchMedia('(prefers-color-scheme: dark)');
 showTheme(system.matches);
-$('theme').addEventListener('click', () => setTheme($('theme').getAttribute('aria-pressed') !== 'true'));
+const isDark = () => (document.documentElement.dataset.theme || (system.matches ? 'dark' : 'light')) === 'dark';
+$('theme').addEventListener('click', () => setTheme(!isDark()));
 system.addEventListener('change', () => { if (!document.documentElement.dataset.theme) { showTheme(system.matches); drawAll(); } });
 addEventListener('keydown', event => {
   if (event.key === '/' && !/^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement.tagName)) { event.preventDefault(); $('text').focus(); }

@@ -16,7 +16,13 @@ STYLES = ("uplot/uPlot.min.css", "page.css")
 SCRIPTS = ("uplot/uPlot.iife.min.js", "parts.js", "page.js")
 
 
-def render(history: dict[str, list[dict[str, Any]]], warehouse: str, days: int, made_at: datetime.datetime) -> str:
+def render(
+    history: dict[str, list[dict[str, Any]]],
+    warehouse: str,
+    days: int,
+    made_at: datetime.datetime,
+    repository: str = "",
+) -> str:
     """Return the HTML page.
 
     Args:
@@ -24,13 +30,14 @@ def render(history: dict[str, list[dict[str, Any]]], warehouse: str, days: int, 
         warehouse: database and schema, for the heading.
         days: the number of days whose runs are shown.
         made_at: when the warehouse was read (UTC).
+        repository: web address of the repository on GitHub, for links to the commits of releases; empty: no links.
     """
     styles = [_text(name) for name in STYLES]
     scripts = [_text(name) for name in SCRIPTS]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    data = {**compact(history), "days": days, "madeAt": round(made_at.timestamp() * 1000)}
+    data = {**compact(history), "days": days, "madeAt": round(made_at.timestamp() * 1000), "repository": repository}
     return environment.get_template("page.html.j2").render(
         data=_embedded(data),
         days=days,

@@ -37,8 +37,8 @@ function duration(seconds) {
 
 const age = hours => !given(hours) ? '' : hours < 48 ? `${hours.toFixed(1)} h` : `${(hours / 24).toFixed(1)} days`;
 
-// A long name may break after an underscore.
-const wrapping = name => name.split(/(?<=_)/).flatMap(part => [part, el('wbr')]);
+// A long name may break after underscores.
+const wrapping = name => name.split(/(?<=_)(?!_)/).flatMap(part => [part, el('wbr')]);
 
 function badge(outcome, word) {
   if (!outcome) return '';
@@ -46,8 +46,8 @@ function badge(outcome, word) {
 }
 
 // Only web addresses become links.
-function link(address, words) {
-  return /^https?:\/\//i.test(address) ? el('a', {href: address, rel: 'noreferrer noopener'}, words) : address;
+function link(address, words, otherwise = address) {
+  return /^https?:\/\//i.test(address) ? el('a', {href: address, rel: 'noreferrer noopener'}, words) : otherwise;
 }
 
 const empty = words => el('p', {class: 'empty'}, words);
@@ -122,7 +122,8 @@ function moments(_, marks, __, ___, apart) {
     const changed = day !== before;
     before = day;
     if (apart >= 86400) return day;
-    return changed ? `${clock}\n${day}` : clock;
+    const precise = apart < 60 ? `${clock}:${two(Math.round(seconds % 60))}` : clock;
+    return changed ? `${precise}\n${day}` : precise;
   });
 }
 
@@ -136,14 +137,19 @@ function colour(name) {
 }
 
 // A chart over time in the element `holder`. series: {label, colour, value, ...uPlot's}; data: x in seconds, then each series.
-function chart(holder, label, series, data, {height = 220, axis, range, floor = 1} = {}) {
+// With `days`, each x is the start of a day, and the axis has no marks within days.
+function chart(holder, label, series, data, {height = 220, axis, range, floor = 1, days = false} = {}) {
   const [text, line] = [colour('quiet'), colour('line')];
   const common = {stroke: text, grid: {stroke: line, width: 1}, ticks: {stroke: line, width: 1}};
+  const everyDay = {
+    splits: chart => data[0].filter((_, place) => (data[0].length - 1 - place) % Math.ceil(data[0].length * 48 / chart.width) === 0),
+    values: (_, marks) => marks.map(seconds => time(seconds * 1000).slice(5, 10)),
+  };
   const options = {
     width: Math.max(holder.clientWidth, 240),
     height,
-    series: [{label: 'Time', value: '{YYYY}-{MM}-{DD} {HH}:{mm}'}, ...series.map(one => ({...one, stroke: colour(one.colour), fill: one.filled ? colour(one.colour) : undefined}))],
-    axes: [{...common, values: moments}, {...common, size: 64, values: axis && ((_, ticks) => ticks.map(axis))}],
+    series: [{label: days ? 'Day' : 'Time', value: days ? '{YYYY}-{MM}-{DD}' : '{YYYY}-{MM}-{DD} {HH}:{mm}'}, ...series.map(one => ({...one, stroke: colour(one.colour), fill: one.filled ? colour(one.colour) : undefined}))],
+    axes: [{...common, values: moments, ...(days && everyDay)}, {...common, size: 64, values: axis && ((_, ticks) => ticks.map(axis))}],
     scales: {x: range ? {range} : {}, y: {range: (_, low, high) => [0, Math.max(high * 1.1 || 0, floor)]}},
     tzDate: seconds => uPlot.tzDate(new Date(seconds * 1000), 'Etc/UTC'),
     cursor: {drag: {x: false, y: false}},

@@ -39,6 +39,9 @@ _QUERIES = {
         select unique_id, name, owner, last_outcome, built_at, hours_since_built, oldest_source_loaded_at,
             hours_since_source_loaded
         from {}.audit_mart_freshness order by built_at nulls first""",
+    "sources": """
+        select unique_id, owner, outcome, status, message, completed_at, source_max_loaded_at
+        from {}.audit_latest_state where resource_type = 'source' order by source_max_loaded_at nulls first""",
 }
 
 
@@ -51,7 +54,7 @@ def read(connection: redshift_connector.Connection, schema: str, days: int) -> d
         days: the number of days (UTC) whose runs are read, today included.
 
     Returns:
-        Rows by column name: `runs` and `nodes` (newest first), `statistics`, `tests` and `marts`
+        Rows by column name: `runs` and `nodes` (newest first), `statistics`, `tests`, `marts` and `sources`
         (of the whole history).
 
     Raises:

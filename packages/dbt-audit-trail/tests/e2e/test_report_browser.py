@@ -14,7 +14,8 @@ pytestmark = pytest.mark.slow
 
 def saved(folder: Path, views: dict) -> Path:
     path = folder / "report.html"
-    path.write_text(render(views, "dev.analytics", 30, REPORT_TIME), encoding="utf-8")
+    page = render(views, "dev.analytics", 30, REPORT_TIME, "https://github.com/acme/data")
+    path.write_text(page, encoding="utf-8")
     return path
 
 
@@ -64,6 +65,33 @@ def test_filters_change_the_page(browser, large):
     assert_no_requests_or_scripts(browser, large)
 
 
+def test_type_filter_keeps_nodes_of_one_type(browser, large):
+    browser.open(large)
+    assert browser.run("[...$('type').options].map(option => option.value)") == ["", "model"]
+    browser.run("$('type').value = 'model'; $('type').dispatchEvent(new Event('change'))")
+    empty = "[...document.querySelectorAll('main section')].filter(s => s.querySelector('.empty')).map(s => s.id)"
+    assert browser.run(empty) == ["tests", "sources"]
+
+
+def test_runs_link_to_airflow_and_to_the_commit_of_their_release(browser, large):
+    browser.open(large)
+    links = browser.run("[...document.querySelectorAll('#runs-body tr:nth-child(2) a')].map(link => link.href)")
+    assert links == [
+        "https://github.com/acme/data/commit/0123abc",
+        "http://127.0.0.1:8080/dags/flights_pipeline/runs/scheduled__2026-03-31T10%3A00%3A00",
+    ]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_single_day_has_one_mark_on_the_axis_of_days(browser, tmp_path, width):
+    path = saved(tmp_path, history(3, 2))
+    browser.open(path, width)
+    axes = browser.run("[...charts.values()].map(chart => chart.axes[0]._values)")
+    assert axes[0] == ["03-31"]
+    assert all(len(set(marks)) == len(marks) > 1 for marks in axes[1:])
+    assert browser.run("document.documentElement.scrollWidth") <= width
+
+
 def test_page_can_be_used_with_the_keyboard_only(browser, large):
     browser.open(large)
     browser.press("/", "Slash", 191)
@@ -80,10 +108,7 @@ def test_page_can_be_used_with_the_keyboard_only(browser, large):
     assert browser.run("document.activeElement.closest('th').getAttribute('aria-sort')") == "descending"
     browser.run("$('theme').focus()")
     browser.press("Enter", "Enter", 13)
-    assert browser.run("[document.documentElement.dataset.theme, $('theme').getAttribute('aria-pressed')]") == [
-        "dark",
-        "true",
-    ]
+    assert browser.run("[document.documentElement.dataset.theme, $('theme').textContent]") == ["dark", "Light mode"]
     assert_no_requests_or_scripts(browser, large)
 
 

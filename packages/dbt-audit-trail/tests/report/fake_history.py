@@ -10,7 +10,7 @@ REPORT_TIME = datetime.datetime(2026, 3, 31, 12, 0, tzinfo=datetime.UTC)
 
 def history(runs: int, nodes: int, message: str = NASTY, fails: int = 7) -> dict[str, list[dict]]:
     """Return hourly runs, newest first. In every `fails`-th run the last node fails."""
-    views = {"runs": [], "nodes": [], "statistics": [], "tests": [], "marts": []}
+    views = {"runs": [], "nodes": [], "statistics": [], "tests": [], "marts": [], "sources": []}
     for place in range(runs):
         started = datetime.datetime(2026, 3, 31, 11, 0) - datetime.timedelta(hours=place)
         key = f"flights_pipeline/scheduled__{started.isoformat()}"
@@ -104,6 +104,17 @@ def history(runs: int, nodes: int, message: str = NASTY, fails: int = 7) -> dict
                 "hours_since_built": Decimal("1.0"),
                 "oldest_source_loaded_at": None,
                 "hours_since_source_loaded": None,
+            }
+        )
+        views["sources"].append(
+            {
+                "unique_id": "source.flights.landing.flights",
+                "owner": None,
+                "outcome": "warned",
+                "status": "error",
+                "message": None,
+                "completed_at": views["runs"][0]["started_at"],
+                "source_max_loaded_at": views["runs"][0]["started_at"] - datetime.timedelta(days=9),
             }
         )
     return views

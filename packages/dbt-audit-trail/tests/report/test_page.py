@@ -131,6 +131,17 @@ def test_numbers_and_times_become_json():
     assert datetime.datetime.fromtimestamp(started / 1000, datetime.UTC).isoformat() == "2026-03-31T11:00:00+00:00"
 
 
+def test_runs_know_where_airflow_is_and_others_do_not():
+    views = history(3, 2)
+    # A result that was recovered has no log.
+    views["nodes"][-1]["airflow_log_url"] = None
+    views["runs"][1]["run_key"] = views["nodes"][2]["run_key"] = views["nodes"][3]["run_key"] = "by hand"
+    data = compact(views)
+    place = data["runColumns"].index("airflow")
+    addresses = [None if run[place] is None else data["names"][run[place]] for run in data["runs"]]
+    assert addresses == ["http://127.0.0.1:8080", None, "http://127.0.0.1:8080"]
+
+
 def test_results_of_older_runs_are_left_out():
     views = history(2, 3)
     del views["runs"][1]

@@ -15,6 +15,7 @@ from mwaa_local.settings import Passwords, Settings, SetupError
 from mwaa_local.stack import DATABASE, connect
 from mwaa_release.pipelines import first_pipeline
 from mwaa_release.redshift import error_text
+from mwaa_release.repository import github_address
 
 
 def write(settings: Settings, path: Path, days: int) -> Path:
@@ -31,7 +32,8 @@ def write(settings: Settings, path: Path, days: int) -> Path:
         database, schema, connection = DATABASE, first_pipeline().target_schema, _connect(settings)
     with contextlib.closing(connection):
         history = source.read(connection, schema, days)
-    page = render(history, f"{database}.{schema}", days, datetime.datetime.now(datetime.UTC))
+    made_at = datetime.datetime.now(datetime.UTC)
+    page = render(history, f"{database}.{schema}", days, made_at, github_address())
     partial = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

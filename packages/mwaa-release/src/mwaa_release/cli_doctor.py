@@ -14,10 +14,10 @@ from mwaa_release.cli_options import AccountOption, DagOption, out
 from mwaa_release.doctor import CHECKS, SMOKE_CHECKS, SQL
 from mwaa_release.doctor.check import Account, Check, Outcome, run_checks
 from mwaa_release.doctor.explain import require_superuser
-from mwaa_release.doctor.github import repository_name
 from mwaa_release.errors import DeployError, SetupError
 from mwaa_release.pipelines import find_pipeline
 from mwaa_release.progress import Steps, errors
+from mwaa_release.repository import github_name
 
 _SIGNS = {"ok": "[green]✓[/]", "failed": "[red]✗[/]", "not checked": "[yellow]-[/]"}
 
@@ -60,7 +60,7 @@ def doctor(
         find_pipeline(dag),
         account,
         bucket,
-        repository or repository_name(),
+        repository or github_name(),
         github_environment,
         release_role.rpartition("/")[2] or f"{environment}-release-{github_environment}",
     )

@@ -11,6 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mwaa_release.errors import SetupError, from_aws
 from mwaa_release.freshness import warehouse_environment
 from mwaa_release.pipelines import PIPELINES
+from mwaa_release.repository import github_address
 
 
 def publish_report(
@@ -44,7 +45,7 @@ def publish_report(
     with contextlib.closing(connect(environment)) as connection:
         audit = source.read(connection, environment["REDSHIFT_SCHEMA"], days)
     warehouse = f"{environment['REDSHIFT_DATABASE']}.{environment['REDSHIFT_SCHEMA']}"
-    page = render(audit, warehouse, days, datetime.datetime.now(datetime.UTC))
+    page = render(audit, warehouse, days, datetime.datetime.now(datetime.UTC), github_address())
     try:
         s3.put_object(
             Bucket=address[1],

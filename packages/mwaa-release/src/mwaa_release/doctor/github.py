@@ -1,30 +1,17 @@
 """Checks of the login of GitHub's jobs: the OIDC provider and the trust policy of the release role."""
 
 import json
-import os
 import re
 import subprocess
 
 from mwaa_release.contracts import contract
 from mwaa_release.doctor.check import Account, Check, Finding, NotCheckedError, Result
 from mwaa_release.policies import Principal, Right, statements, why_denied
-from mwaa_release.repository import REPOSITORY
 
 _ISSUER: str = contract("github_oidc")["issuer"]
 _AUDIENCE: str = contract("github_oidc")["audience"]
-_REMOTE = re.compile(r"github\.com[:/](?P<name>[\w.-]+/[\w.-]+?)(?:\.git)?/?")
 # GitHub answers with the prefix of the subject since this version of its API.
 _API_VERSION = "X-GitHub-Api-Version: 2026-03-10"
-
-
-def repository_name() -> str:
-    """Return this repository's `owner/name` from a job's variables or the remote `origin`, or an empty string."""
-    if name := os.environ.get("GITHUB_REPOSITORY"):
-        return name
-    git = ["git", "-C", str(REPOSITORY), "remote", "get-url", "origin"]
-    address = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    match = _REMOTE.search(address)
-    return match["name"] if match and match.end() == len(address) else ""
 
 
 def _provider(account: Account) -> Result:
