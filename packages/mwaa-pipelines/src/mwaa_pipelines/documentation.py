@@ -3,6 +3,9 @@
 from mwaa_pipelines.release import Release
 from mwaa_pipelines.settings import Pipeline
 
+# In the repository.
+RUNBOOK = "docs/runbooks/pipeline-failed.md"
+
 
 def documentation(pipeline: Pipeline, release: Release) -> str:
     """Return the DAG's documentation in Markdown: what it builds, and what to do after a failure."""
@@ -14,6 +17,13 @@ def documentation(pipeline: Pipeline, release: Release) -> str:
     )
     if pipeline.deadline_minutes:
         alert += f", and so does one that is not over after {pipeline.deadline_minutes} minutes"
+    links = dict(pipeline.links)
+    if release.repository:
+        commit = release.git_sha
+        links |= {
+            "Runbook for a failed run": f"{release.repository}/blob/{commit}/{RUNBOOK}",
+            "Commit of this release": f"{release.repository}/commit/{commit}",
+        }
     tables = ", ".join(f"`{table.table}`" for table in pipeline.load)
     load = f"First, new files in S3 are loaded into {tables}.\n" if tables else ""
     return f"""{what} dbt project `{pipeline.project_name}`, release `{release.release_id}`, built into schema
@@ -21,6 +31,9 @@ def documentation(pipeline: Pipeline, release: Release) -> str:
 (connection `{pipeline.redshift_connection_id}`{environment}).
 {load}
 A failed run tells {alert}; `dbt_check` names what failed. To run it again, clear its failed tasks.
+The runbook is `{RUNBOOK}` in the repository.
 A successful run updates the asset `{pipeline.dag_name}`.
 If the project has the audit trail, every result is in `{pipeline.target_schema}.audit_table`.
+
+{"\n".join(f"- [{text}]({address})" for text, address in links.items())}
 """

@@ -68,7 +68,9 @@ class LoadOperator(BaseOperator):
         check_parameters(context["params"])
         buckets = {table.table: table.bucket or _landing_bucket(table.table) for table in self.pipeline.load}
         requested = {
-            table.table: {url for url in context["params"]["files"] if is_file_of(table, buckets[table.table], url)}
+            table.table: {
+                url for url in context["params"]["files"] or () if is_file_of(table, buckets[table.table], url)
+            }
             for table in self.pipeline.load
         }
         tables = [table for table in self.pipeline.load if requested[table.table]] or self.pipeline.load

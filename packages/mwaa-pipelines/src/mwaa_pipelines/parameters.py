@@ -16,7 +16,10 @@ _BATCHING = {"build", "run"}
 
 
 def run_parameters() -> dict[str, Param]:
-    """Return the parameters that Airflow shows and validates when somebody starts a run."""
+    """Return the parameters that Airflow shows and validates when somebody starts a run.
+
+    All of them can be null, because Airflow's form marks the others as required.
+    """
     day = {"type": ["null", "string"], "format": "date"}
     return {
         "start": Param(
@@ -30,17 +33,19 @@ def run_parameters() -> dict[str, Param]:
             description="Day after the last one: variable backfill_end, and --event-time-end.",
         ),
         "full_refresh": Param(
-            False, type="boolean", description="Rebuild incremental models from scratch. The audit table is kept."
+            False,
+            type=["null", "boolean"],
+            description="Rebuild incremental models from scratch. The audit table is kept.",
         ),
         "select": Param(
             [],
-            type="array",
+            type=["null", "array"],
             items={"type": "string", "pattern": SELECTOR},
             description="dbt selectors, one in each line, such as tag:mart or departures+. Only these nodes are built.",
         ),
         "files": Param(
             [],
-            type="array",
+            type=["null", "array"],
             items={"type": "string", "pattern": "^s3://"},
             description="Files in S3, one in each line. Of the files that the pipeline loads, only these are loaded.",
         ),
@@ -90,7 +95,7 @@ def hand_over(task: Any, params: Any) -> None:
         return
     command = task.base_cmd[0]
     if command in _REBUILDING:
-        task.full_refresh = params["full_refresh"]
+        task.full_refresh = bool(params["full_refresh"])
     if params["start"] is not None:
         task.vars = {**(task.vars or {}), "backfill_start": params["start"], "backfill_end": params["end"]}
         span = ["--event-time-start", params["start"], "--event-time-end", params["end"]]

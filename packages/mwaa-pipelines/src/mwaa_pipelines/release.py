@@ -24,6 +24,8 @@ class Release:
     release_id: str
     path: Path
     git_sha: str
+    # Web address of the repository on GitHub; empty if it has none.
+    repository: str = ""
 
     @property
     def manifest_path(self) -> Path:
@@ -96,7 +98,7 @@ def _read(project: Path, release_id: str) -> tuple[Release | None, str]:
                 return None, f"{name} is missing"
             if file.stat().st_size != size:
                 return None, f"the size of {name} differs from release.json"
-        return Release(release_id, path, content["git_sha"]), ""
+        return Release(release_id, path, content["git_sha"], content.get("repository", "")), ""
     except FileNotFoundError:
         return None, "release.json is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -77,6 +77,9 @@ Bucket = Annotated[
 CopyRole = Annotated[
     str, AfterValidator(_matches(_ROLES, "must be default, or one or more ARNs of IAM roles, joined by commas"))
 ]
+WebAddress = Annotated[
+    str, AfterValidator(_matches(r"https?://[^\s()<>]+", "must be a web address, such as https://example.com/report"))
+]
 Delimiter = Annotated[str, AfterValidator(_matches(r"[\x20-\x7e\t]", "must be one ASCII character"))]
 
 Schedule = Annotated[

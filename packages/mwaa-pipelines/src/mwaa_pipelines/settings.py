@@ -31,6 +31,7 @@ from mwaa_pipelines.setting_types import (
     Table,
     Text,
     TimeZone,
+    WebAddress,
 )
 
 # The key of an entry, or of the defaults, with settings by environment.
@@ -109,6 +110,10 @@ class Pipeline(BaseModel):
     catchup: bool = Field(False, description="Start a run for each scheduled time since start_date that was missed.")
     owner: Text = Field("airflow", description="Owner shown in Airflow.")
     tags: tuple[Text, ...] = Field((), description="Tags shown in Airflow, in addition to dbt.")
+
+    links: dict[Text, WebAddress] = Field(
+        {}, description="Links in the DAG's documentation by their text, such as the address of the audit report."
+    )
 
     select: tuple[Selector, ...] = Field(
         (), description="dbt selectors of the nodes to build. An empty list builds all nodes."

@@ -52,6 +52,7 @@ def test_settings_have_their_documented_defaults(tmp_path: Path) -> None:
         "catchup": False,
         "owner": "airflow",
         "tags": (),
+        "links": {},
         "select": (),
         "exclude": (),
         "vars": {},

@@ -42,6 +42,13 @@ def test_valid_run_parameters_are_accepted(dag: Any, values: dict[str, Any]) -> 
     validate(dag, **values)
 
 
+def test_no_parameter_is_required_in_airflows_form(dag: Any) -> None:
+    # Airflow 3's form marks a parameter as required unless its schema allows null.
+    for name in dag.params:
+        assert "null" in dag.params.get_param(name).schema["type"], name
+    validate(dag, full_refresh=None, select=None, files=None)
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -95,8 +102,9 @@ def test_valid_date_range_is_passed_to_dbt_as_vars(dag: Any) -> None:
 def test_run_without_parameters_leaves_the_producer_unchanged(dag: Any) -> None:
     producer = dag.get_task(PRODUCER)
     before = (producer.select, producer.vars, producer.full_refresh, producer.dbt_cmd_flags)
-    hand_over(producer, DEFAULTS)
-    assert (producer.select, producer.vars, producer.full_refresh, producer.dbt_cmd_flags) == before
+    for params in (DEFAULTS, {**DEFAULTS, "full_refresh": None, "select": None}):
+        hand_over(producer, params)
+        assert (producer.select, producer.vars, producer.full_refresh, producer.dbt_cmd_flags) == before
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from conftest import DagBag, entries, new_release, serialized, write
 
 from mwaa_pipelines import settings
+from mwaa_pipelines.config_file import read_pipelines
+from mwaa_pipelines.documentation import documentation
+from mwaa_pipelines.release import Release
 
 DAGS = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
 
@@ -185,6 +189,18 @@ def test_one_release_serves_environments_with_other_settings(
     mapping = dag.get_task("transform_data.dbt_producer_watcher").profile_config.profile_mapping
     assert (mapping.profile_args["schema"], mapping.secret_name) == (schema, f"{environment}/dbt_user")
     assert f", environment `{environment}`" in dag.doc_md
+
+
+def test_documentation_links_to_runbook_commit_and_own_pages(tmp_path: Path) -> None:
+    links = "links: {Audit report: https://reports.example/audit}"
+    (pipeline,) = read_pipelines(write(tmp_path, entries("one", one=links))).pipelines
+    release = Release("20260101T000000Z-0123abc", tmp_path, "0123abcd", "https://github.com/acme/data")
+    assert documentation(pipeline, release).splitlines()[-3:] == [
+        "- [Audit report](https://reports.example/audit)",
+        "- [Runbook for a failed run](https://github.com/acme/data/blob/0123abcd/docs/runbooks/pipeline-failed.md)",
+        "- [Commit of this release](https://github.com/acme/data/commit/0123abcd)",
+    ]
+    assert "](" not in documentation(pipeline.model_copy(update={"links": {}}), replace(release, repository=""))
 
 
 def test_unknown_environment_is_an_import_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

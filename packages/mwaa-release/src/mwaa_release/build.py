@@ -37,7 +37,7 @@ from mwaa_release.release import (
     Release,
     list_files,
 )
-from mwaa_release.repository import REPOSITORY
+from mwaa_release.repository import REPOSITORY, github_address
 from mwaa_release.schedules import write_schedules
 from mwaa_release.selections import list_arguments, write_selections
 from mwaa_release.wheels import download_wheels
@@ -152,6 +152,7 @@ def build(
                 built_at=now.isoformat(timespec="seconds"),
                 dbt_version=importlib.metadata.version("dbt-core"),
                 files=list_files(folder),
+                repository=github_address(repository),
             )
             (folder / RELEASE_FILE).write_bytes(release.to_json())
         if problems := find_product_problems(parsed, repository / PIPELINES_FILE):

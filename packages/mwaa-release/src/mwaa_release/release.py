@@ -52,6 +52,8 @@ class Release:
     built_at: str
     dbt_version: str
     files: tuple[File, ...]
+    # Web address of the repository on GitHub; empty if it has none.
+    repository: str = ""
 
     @property
     def content_sha256(self) -> str:
@@ -87,6 +89,8 @@ class Release:
                 built_at=content["built_at"],
                 dbt_version=content["dbt_version"],
                 files=tuple(File(file["path"], file["size"], file["sha256"]) for file in content["files"]),
+                # Earlier releases have none.
+                repository=content.get("repository", ""),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise DeployError(
