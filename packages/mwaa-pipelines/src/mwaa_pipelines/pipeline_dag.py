@@ -264,6 +264,7 @@ class PipelineDag:
             release_id=self.release.release_id,
             alerts=bool(self.settings.sns_lambda_function_name),
             warnings=self.settings.warnings,
+            rows_change_percent=self.settings.rows_change_percent,
         )
 
     def sns_notification_for_failure(self) -> Any:

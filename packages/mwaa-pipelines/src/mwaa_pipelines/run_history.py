@@ -26,8 +26,7 @@ def update_history(ti: Any, dag_run: Any) -> dict[str, Any]:
         Nothing if Airflow does not answer.
     """
     try:
-        pulled = [ti.xcom_pull(key=key, map_indexes=-1, include_prior_dates=True) for key in _KEYS]
-        last = max(filter(None, pulled), key=lambda record: record["date"], default=None)
+        last = latest_record(ti, _KEYS)
         # The count also includes runs that failed before their dbt_check, such as one that took too long.
         failed_runs = ti.get_dr_count(dag_id=ti.dag_id, states=["failed"])
         again, last_success = ti.try_number > 1, None
@@ -37,7 +36,7 @@ def update_history(ti: Any, dag_run: Any) -> dict[str, Any]:
             again = again or state == "failed" or failed_runs > last["failed_runs"]
         record = {
             "run_id": dag_run.run_id,
-            "date": (dag_run.logical_date or dag_run.run_after).isoformat(),
+            "date": date_of(dag_run),
             "failed_runs": failed_runs,
             "last_success": last_success,
         }
@@ -46,3 +45,14 @@ def update_history(ti: Any, dag_run: Any) -> dict[str, Any]:
         log.exception("Earlier runs could not be read from Airflow; the alert has no history")
         return {}
     return {"again": again, "last_success": last_success}
+
+
+def latest_record(ti: Any, keys: tuple[str, str]) -> dict[str, Any] | None:
+    """Return what the latest run pushed with one of two keys, for runs with and without a logical date."""
+    pulled = [ti.xcom_pull(key=key, map_indexes=-1, include_prior_dates=True) for key in keys]
+    return max(filter(None, pulled), key=lambda record: record["date"], default=None)
+
+
+def date_of(dag_run: Any) -> str:
+    """Return the date that orders the records of runs."""
+    return (dag_run.logical_date or dag_run.run_after).isoformat()

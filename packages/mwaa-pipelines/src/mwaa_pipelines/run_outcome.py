@@ -10,6 +10,7 @@ from mwaa_pipelines.alert import Alert, AlertNode
 from mwaa_pipelines.compatibility import AirflowFailException
 from mwaa_pipelines.lost_worker import store_lost_results
 from mwaa_pipelines.results import ERROR_KEY, LAST_WORDS_KEY, RESULTS_KEY
+from mwaa_pipelines.row_changes import row_changes
 from mwaa_pipelines.run_history import update_history
 from mwaa_pipelines.selection import model_asset
 from mwaa_pipelines.task_ids import ALERT_TASK, AUDIT_GROUP, NO_AUDIT_TASK, SUCCESS_TASK
@@ -29,7 +30,7 @@ ALERT = "{{ ti.xcom_pull('dbt_check', key='alert') or {'dag_name': ti.dag_id, 'r
 log = logging.getLogger(__name__)
 
 
-def check_dbt(release_id: str, alerts: bool, warnings: str) -> list[str]:
+def check_dbt(release_id: str, alerts: bool, warnings: str, rows_change_percent: int | None = None) -> list[str]:
     """Raise if any task before this one failed, naming what failed. Push the alert's payload as XCom `alert` first.
 
     The latest result of a node counts, so a node that succeeded on a retry is not a failure. When the task succeeds,
@@ -39,6 +40,7 @@ def check_dbt(release_id: str, alerts: bool, warnings: str) -> list[str]:
         release_id: the release that ran.
         alerts: whether the DAG has a task that sends alerts.
         warnings: `alert` sends an alert if a test warned; `ignore` does not.
+        rows_change_percent: send an alert if the rows of a node changed by more than this; None: do not compare them.
 
     Returns:
         The next tasks of a run without failures. The alert is one of them if a test warned or a run failed before it.
@@ -58,6 +60,8 @@ def check_dbt(release_id: str, alerts: bool, warnings: str) -> list[str]:
         )
     store_lost_results(context, release_id, tasks, states)
     failed, warned, built = nodes_to_report(ti, tasks, states)
+    changed = row_changes(context, built, rows_change_percent) if rows_change_percent else []
+    warned += changed
     # The task's outlets are all public models of the pipeline. The parameter `select` can leave some out of a run.
     updated = {model_asset(node) for node in built}
     context["task"].outlets = [asset for asset in context["task"].outlets if asset.name in updated]
@@ -81,7 +85,7 @@ def check_dbt(release_id: str, alerts: bool, warnings: str) -> list[str]:
     history = update_history(ti, dag_run) if alerts else {}
     if history.get("again"):
         alert = alert.model_copy(update={**history, "status": "recovered"})
-    elif not (warned and warnings == "alert"):
+    elif not (changed or (warned and warnings == "alert")):
         return [SUCCESS_TASK]
     if not alerts:
         return [SUCCESS_TASK]
@@ -97,8 +101,8 @@ def _lines(nodes: list[dict[str, Any]]) -> list[str]:
 
 def nodes_to_report(
     ti: Any, tasks: dict[str, Any], states: dict[str, str]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]], set[str]]:
-    """Return the failures and the warnings, as entries of the alert, and the ids of the nodes that were built.
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, int | None]]:
+    """Return the failures and the warnings, as entries of the alert, and the nodes that were built, with their rows.
 
     Failures are failed nodes, nodes that dbt skipped because of them, and tasks that failed without a failed node.
 
@@ -151,7 +155,7 @@ def nodes_to_report(
     # Skipped tests of a skipped node add no information.
     missing = [result for result in skipped if result["unique_id"].startswith(_BUILT)]
     warned = [result for result in latest if result["status"] in WARNED]
-    built = {result["unique_id"] for result in latest if result["status"] == "success"}
+    built = {result["unique_id"]: result.get("rows") for result in latest if result["status"] == "success"}
     return _entries(failed + (missing or skipped)), _entries(warned), built
 
 

@@ -158,6 +158,12 @@ class Pipeline(BaseModel):
     warnings: Literal["ignore", "alert"] = Field(
         "ignore", description="alert: send an alert when a test warns. The run still succeeds."
     )
+    rows_change_percent: int | None = Field(
+        None,
+        ge=1,
+        description="Send an alert when an incremental model, a snapshot, a seed or a loaded table got this many "
+        "percent more or fewer rows than the last time. Backfills and full refreshes are not compared.",
+    )
     retries: int = Field(1, ge=0, le=10, description="Number of retries of a failed model or test.")
     retry_delay_seconds: int = Field(30, ge=0, le=3600, description="Seconds to wait before a retry.")
     task_timeout_minutes: int | None = Field(
