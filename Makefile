@@ -6,7 +6,7 @@ LOCAL := $(BIN)/python -m mwaa_local
 WORKBENCH := $(BIN)/python -m workbench
 PYTEST := $(BIN)/python -m pytest
 .DEFAULT_GOAL := help
-.PHONY: help dev build test-models show compile diff docs hooks new-model new-domain bring start-fresh upgrade site packages screenshots deps run drill up down clean warehouse sql test test-fast test-slow lint scan format bench report lock
+.PHONY: help dev build test-models show compile diff freshness docs hooks new-model new-domain bring start-fresh upgrade site packages screenshots deps run drill up down clean warehouse sql test test-fast test-slow lint scan format bench report lock
 
 # Prints the targets named in $(1); without names, all.
 define list
@@ -87,6 +87,9 @@ compile: deps ## The SQL that dbt makes of a model (M=departures)
 
 diff: deps ## Rows and columns of a model against another commit's (M=departures BASE=main)
 	@$(WORKBENCH) diff $(if $(BASE),--base "$$BASE") -- "$$M"
+
+freshness: deps ## How old the newest row of each source is
+	@$(WORKBENCH) freshness
 
 docs: deps ## dbt's documentation as one HTML file
 	@$(WORKBENCH) docs

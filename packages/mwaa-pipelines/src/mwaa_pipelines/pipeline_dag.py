@@ -22,6 +22,7 @@ from cosmos.constants import DbtResourceType, ExecutionMode, InvocationMode, Loa
 from mwaa_pipelines.audit_operator import AuditOperator
 from mwaa_pipelines.config_file import load_pipelines
 from mwaa_pipelines.documentation import documentation
+from mwaa_pipelines.freshness_operator import FreshnessOperator
 from mwaa_pipelines.load_operator import LoadOperator
 from mwaa_pipelines.node_task import FUNCTION, FunctionOperator
 from mwaa_pipelines.parameters import prepare, run_parameters
@@ -38,6 +39,7 @@ from mwaa_pipelines.task_ids import (
     ALERT_TASK,
     AUDIT_GROUP,
     CHECK_TASK,
+    FRESHNESS_TASK,
     LOAD_GROUP,
     NO_AUDIT_TASK,
     PRODUCER_TASK,
@@ -250,6 +252,8 @@ class PipelineDag:
                 producer.dbt_cmd_flags = [*producer.dbt_cmd_flags, "--resource-type", FUNCTION.value]
             # Cosmos's own callback would leave a Variable behind for a retry, and the producer has no retries.
             producer.on_failure_callback = [push_error]
+        if self.settings.source_freshness != "ignore" and self.selection.sources:
+            self._measure_sources_before(group)
         return group
 
     def dbt_check(self) -> Any:
@@ -277,6 +281,24 @@ class PipelineDag:
             payload=ALERT,
             trigger_rule="all_done",
         )
+
+    def _measure_sources_before(self, group: DbtTaskGroup) -> None:
+        roots = list(group.get_roots())
+        with group:
+            freshness = FreshnessOperator(
+                task_id=FRESHNESS_TASK,
+                is_required=self.settings.source_freshness == "require",
+                select=" ".join(self.selection.sources),
+                project_dir=self.release.path,
+                profile_config=self._profile_config,
+                invocation_mode=InvocationMode.SUBPROCESS,
+                dbt_executable_path=dbt_executable(),
+                install_deps=False,
+                should_store_compiled_sql=False,
+                env=self._environment,
+                vars=self.settings.vars or None,
+            )
+        freshness >> roots
 
     def _wait_for_turn(self, dag: DAG) -> None:
         """If other pipelines build in the same schema, start the DAG with a task that waits until they do not run."""
@@ -308,17 +330,21 @@ class PipelineDag:
             project_name=self.settings.project_name,
             install_dbt_deps=False,
             dbt_vars=self.settings.vars or None,
-            env_vars={
-                **self.settings.env,
-                "DBT_RELEASE_ID": self.release.release_id,
-                # Airflow sets the other AIRFLOW_CTX_ variables.
-                "AIRFLOW_CTX_LOG_URL": "{{ ti.log_url }}",
-                **ENVIRONMENT,
-                # CI ran the unit tests, which test code and not data. Those of an incremental model also need its
-                # table, which does not exist before the first run.
-                "DBT_EXCLUDE_RESOURCE_TYPES": "unit_test",
-            },
+            env_vars=self._environment,
         )
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {
+            **self.settings.env,
+            "DBT_RELEASE_ID": self.release.release_id,
+            # Airflow sets the other AIRFLOW_CTX_ variables.
+            "AIRFLOW_CTX_LOG_URL": "{{ ti.log_url }}",
+            **ENVIRONMENT,
+            # CI ran the unit tests, which test code and not data. Those of an incremental model also need its
+            # table, which does not exist before the first run.
+            "DBT_EXCLUDE_RESOURCE_TYPES": "unit_test",
+        }
 
     @property
     def _operator_args(self) -> dict[str, Any]:

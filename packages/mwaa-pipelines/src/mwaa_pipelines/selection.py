@@ -28,7 +28,8 @@ EVERYTHING_FILE = f"{_FOLDER}/everything.json"
 class Selection:
     """The manifest of a pipeline's nodes, and the arguments with which dbt builds the same nodes.
 
-    Each of the public models is an asset with the model's name, such as shop.orders.
+    Each of the public models is an asset with the model's name, such as shop.orders. `sources` are dbt selectors of
+    the sources that the nodes read and that have a freshness.
     """
 
     manifest_path: Path
@@ -36,6 +37,7 @@ class Selection:
     exclude: tuple[str, ...]
     selector: str | None
     public_models: tuple[str, ...]
+    sources: tuple[str, ...] = ()
 
 
 def pipeline_file(pipeline: Pipeline) -> str:
@@ -78,6 +80,7 @@ def find_selection(release: Release, pipeline: Pipeline) -> Selection:
         arguments["selector"],
         # Earlier releases have none.
         tuple(content.get("public_models", ())),
+        tuple(content.get("measured_sources", ())),
     )
 
 

@@ -145,6 +145,11 @@ class Pipeline(BaseModel):
         "default",
         description="IAM role of the warehouse that reads the files: its default role, an ARN, or a chain of ARNs.",
     )
+    source_freshness: Literal["ignore", "measure", "require"] = Field(
+        "ignore",
+        description="measure: a task measures the sources with a freshness before the models; a stale source is a "
+        "warning. require: a source that is older than its error_after ends the run. The task is one more dbt process.",
+    )
     threads: int = Field(4, ge=1, le=32, description="Number of models that dbt builds in parallel.")
     execution_mode: Literal["watcher", "local"] = Field(
         "watcher",

@@ -7,6 +7,7 @@ AUDIT_GROUP = "audit_dbt_task"
 # The only task of the audit group in a project without audit trail.
 NO_AUDIT_TASK = "no_audit_trail"
 TRANSFORM_GROUP = "transform_data"
+FRESHNESS_TASK = "source_freshness"
 # With execution_mode watcher: Cosmos's name of the task that runs dbt.
 PRODUCER_TASK = f"{TRANSFORM_GROUP}.dbt_producer_watcher"
 CHECK_TASK = "dbt_check"

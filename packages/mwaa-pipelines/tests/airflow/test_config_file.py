@@ -60,6 +60,7 @@ def test_settings_have_their_documented_defaults(tmp_path: Path) -> None:
         "secret_env": {},
         "load": (),
         "copy_role": "default",
+        "source_freshness": "ignore",
         "threads": 4,
         "execution_mode": "watcher",
         "test_behavior": "after_each",

@@ -70,7 +70,11 @@ def write_selections(
     written = {AUDIT_FILE: None, EVERYTHING_FILE: None} | {pipeline_file(entry): entry for entry in pipelines}
     for file, pipeline in written.items():
         content = _reduced(manifest, nodes[file])
-        content |= {"selection": dbt_selection(pipeline), "public_models": public_models(manifest, nodes[file])}
+        content |= {
+            "selection": dbt_selection(pipeline),
+            "public_models": public_models(manifest, nodes[file]),
+            "measured_sources": measured_sources(manifest, nodes[file]),
+        }
         (release / file).parent.mkdir(parents=True, exist_ok=True)
         (release / file).write_bytes(to_json(content))
 
@@ -83,6 +87,22 @@ def public_models(manifest: Mapping[str, Any], nodes: Iterable[str]) -> list[str
         for node in nodes
         if node.startswith(f"model.{project}.") and manifest["nodes"][node].get("access") == "public"
     ]
+
+
+def measured_sources(manifest: Mapping[str, Any], nodes: Iterable[str]) -> list[str]:
+    """Return dbt selectors of the sources that those nodes read and whose freshness dbt can measure."""
+    all_nodes = _nodes(manifest)
+    read = {parent for node in nodes for parent in all_nodes[node]["depends_on"].get("nodes", [])}
+    return [
+        f"source:{source['package_name']}.{source['source_name']}.{source['name']}"
+        for unique_id, source in sorted(manifest.get("sources", {}).items())
+        if unique_id in read and any((limit or {}).get("count") for limit in _limits(source))
+    ]
+
+
+def _limits(source: Mapping[str, Any]) -> list[dict[str, Any] | None]:
+    freshness = source.get("freshness") or {}
+    return [freshness.get("warn_after"), freshness.get("error_after")]
 
 
 def find_problems(

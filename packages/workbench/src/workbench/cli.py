@@ -116,6 +116,15 @@ def add_commands(app: typer.Typer, settings_of_checkout: Callable[[], AbstractCo
         on_models(lambda settings, folder: compare(settings, model, base, folder), model, name)
 
     @app.command()
+    def freshness(name: ProjectName = "") -> None:
+        """Measure the freshness of a project's sources on the local warehouse, by default of the first pipeline's."""
+        with project() as settings:
+            from workbench import commands
+            from workbench.choose_project import all_projects, one_project
+
+            raise typer.Exit(commands.freshness(settings, one_project(name, all_projects())))
+
+    @app.command()
     def docs(
         output: Annotated[Path | None, typer.Option(help="Default: docs.html in the state folder.")] = None,
         name: ProjectName = "",

@@ -17,13 +17,15 @@ from workbench.build import Builder
 from workbench.choose_project import NoModelError, all_projects
 from workbench.explain import near
 from workbench.problems import Problem, ProjectError
-from workbench.project import BUILT, SCHEMA, Project
+from workbench.project import BUILT, FAILED, SCHEMA, Project
 from workbench.relations import existing_relations
 from workbench.warehouse import make_schemas, warehouse
 
 PROJECT_FAILED = 1
 # All nodes of the project, without those of its packages.
 _OWN_NODES = "package:this"
+# Words for dbt's statuses of a source.
+_FRESHNESS = {"pass": "fresh", "warn": "late", "error": "stale", "runtime error": "not measured"}
 
 
 @contextlib.contextmanager
@@ -93,6 +95,29 @@ def docs(settings: Settings, output: Path, folder: Path) -> int:
     if console.is_terminal:
         webbrowser.open(output.as_uri())
     return 0
+
+
+def freshness(settings: Settings, folder: Path) -> int:
+    """Measure the freshness of the sources on the local warehouse, print it, and return the exit code."""
+    with project(settings, folder) as (dbt_project, _):
+        results = dbt_project.freshness()
+    if not results:
+        raise ProjectError(Problem("no source has a freshness", hint="set freshness and loaded_at_field in its YAML"))
+    loaded = [getattr(result, "max_loaded_at", None) for result in results]
+    show_rows(
+        ["source", "freshness", "newest row (UTC)", "hours old", "message"],
+        [
+            (
+                f"{result.node.source_name}.{result.node.name}",
+                _FRESHNESS.get(result.status, result.status),
+                newest and f"{newest:%Y-%m-%d %H:%M}",
+                newest and round(result.age / 3600, 1),
+                result.message,
+            )
+            for result, newest in zip(results, loaded, strict=True)
+        ],
+    )
+    return PROJECT_FAILED if any(result.status in FAILED for result in results) else 0
 
 
 def _build_missing_parents(

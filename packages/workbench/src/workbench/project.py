@@ -108,6 +108,15 @@ class Project:
         """
         return self._one("compile", name).node.compiled_code
 
+    def freshness(self) -> list[Any]:
+        """Return dbt's result for each source that has a freshness.
+
+        Raises:
+            ProjectError: dbt could not start.
+        """
+        results = self._dbt("source", "freshness").results
+        return [result for result in results if self.kind(result.node.unique_id) == "source"]
+
     def docs(self) -> Path:
         """Write dbt's documentation as one HTML file, and return its path.
 

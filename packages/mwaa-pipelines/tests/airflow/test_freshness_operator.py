@@ -1,0 +1,81 @@
+"""A task measures the sources before the models. A stale source ends the run only if the pipeline requires it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TaskInstance, entries, serialized
+from cosmos.operators.local import DbtSourceLocalOperator
+from test_pipelines import bag
+
+from mwaa_pipelines.compatibility import AirflowException
+from mwaa_pipelines.freshness_operator import SOURCES, push_freshness
+from mwaa_pipelines.results import RESULTS_KEY
+
+TASK = "transform_data.source_freshness"
+STALE = {"unique_id": "source.flights.landing.flights", "status": "error", "max_loaded_at_time_ago_in_s": 90_000}
+BROKEN = {
+    "unique_id": "source.flights.landing.planes",
+    "status": "runtime error",
+    "error": "Database Error\n  no table",
+}
+FRESH = {"unique_id": "source.flights.landing.weather", "status": "pass", "max_loaded_at_time_ago_in_s": 60}
+
+
+def dag_with(setting: str, folder: Path) -> Any:
+    return bag(folder, entries("one", one=f"source_freshness: {setting}")).dags["one"]
+
+
+def test_no_task_measures_sources_by_default(dag: Any) -> None:
+    assert TASK not in dag.task_ids
+
+
+@pytest.mark.parametrize("setting", ["measure", "require"])
+def test_sources_are_measured_before_all_models(tmp_path: Path, setting: str) -> None:
+    dag = dag_with(setting, tmp_path)
+    task = dag.get_task(TASK)
+    assert task.select.split() == [
+        f"source:flights.landing.{name}" for name in ("airlines", "airports", "flights", "planes", "weather")
+    ]
+    assert task.upstream_task_ids == {"audit_dbt_task.audit_table_model_build"}
+    later = {name for name in dag.task_ids if name.startswith("transform_data.")} - {TASK}
+    assert later <= task.get_flat_relative_ids(upstream=False)
+    assert task.env == dag.get_task("transform_data.dbt_producer_watcher").env
+    serialized(dag)
+
+
+@pytest.mark.parametrize(("setting", "status"), [("measure", "warn"), ("require", None)])
+def test_stale_source_ends_the_run_only_if_required(
+    ti: TaskInstance, tmp_path: Path, setting: str, status: str | None
+) -> None:
+    task = dag_with(setting, tmp_path).get_task(TASK)
+    (tmp_path / SOURCES).parent.mkdir()
+    content = {"metadata": {"invocation_id": "i", "generated_at": "2026-01-01T00:00:00Z"}}
+    (tmp_path / SOURCES).write_text(json.dumps({**content, "results": [STALE, BROKEN, FRESH]}))
+    push_freshness(str(tmp_path), {"ti": ti, "task": task})
+    results = ti.xcoms["dbt_check", RESULTS_KEY]["results"]
+    assert [result["status"] for result in results] == [status or "error", status or "runtime error", "pass"]
+    assert [result["message"] for result in results] == [
+        "newest row 25.0 hours old",
+        "no table",
+        "newest row 0.0 hours old",
+    ]
+
+
+@pytest.mark.usefixtures("installed_dbt")
+@pytest.mark.parametrize("setting", ["measure", "require"])
+def test_failed_dbt_fails_the_task_only_if_required(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise AirflowException("dbt command failed")
+
+    monkeypatch.setattr(DbtSourceLocalOperator, "execute", fail)
+    task = dag_with(setting, tmp_path).get_task(TASK)
+    if setting == "require":
+        with pytest.raises(AirflowException, match="dbt command failed"):
+            task.execute({"ti": None})
+    else:
+        task.execute({"ti": None})
+        assert "built all the same" in caplog.text
