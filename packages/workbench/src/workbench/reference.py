@@ -147,4 +147,6 @@ def build_site(catalog: str) -> int:
     done = subprocess.run([zensical, "build", "--strict", "--clean"], cwd=REPOSITORY, check=False)
     if done.returncode == 0:
         print(f"file://{REPOSITORY / '.local' / 'site' / 'index.html'}")
+        # Browsers refuse its script in a file.
+        print("Search needs a web server: python3 -m http.server --directory .local/site")
     return done.returncode
