@@ -224,6 +224,10 @@ def test_failed_run_is_reported_in_check_alert_and_audit_table(checkout: Checkou
     for alert in last["alerts"]:
         assert "drill_fails" in alert["message"]
         assert "division by zero" in alert["message"].lower() or "divide by zero" in alert["message"].lower()
+    # The node's own log has dbt's error, from before dbt ended.
+    folder = f"*/run_id={last['run_id']}/task_id=transform_data.drill_fails_run"
+    (log,) = (checkout.state / "mwaa" / "logs" / "tasks").glob(f"{folder}/attempt=1.log.trigger*")
+    assert "division by zero" in log.read_text()
 
 
 # copier: if in_template
