@@ -1,4 +1,4 @@
-"""Two pipelines on two databases from one pipelines.yml, two invalid entries, and runs with parameters."""
+"""Four pipelines on two databases from one pipelines.yml, two invalid entries, and runs with parameters."""
 
 import contextlib
 import json
@@ -17,16 +17,18 @@ import redshift_connector
 
 from mwaa_local.aws import seed
 from mwaa_local.mwaa.api import FINAL, Airflow
-from mwaa_local.settings import REPOSITORY, Passwords
+from mwaa_local.settings import Passwords
 from mwaa_local.stack import connect, rows
 from mwaa_local.testing.audit import audited, reported
-from mwaa_local.testing.checkout import Checkout, new_checkout
+from mwaa_local.testing.checkout import Checkout, copy_repository, new_checkout
 from mwaa_local.testing.project import sample_project
 from mwaa_release.apply import apply
 from mwaa_release.bucket import Bucket
 from mwaa_release.build import build
 from mwaa_release.redshift import apply_grants
 from mwaa_release.release import Artifact
+from mwaa_release.run_dbt import clean_environment
+from redshift_local.preloaded_dbt import run_dbt
 from redshift_local.pytest_plugin import Warehouse, start_warehouse, stop_warehouse
 
 # Time for the stand-ins, a second warehouse and several runs on a busy machine.
@@ -62,7 +64,11 @@ ENTRIES = """
     secret_name: flights/dbt_user
     target_database: dev
     target_schema: analytics
-    schedule: null
+    schedule: "0 6 * * *"
+    select: [stg_airlines+]
+    environments: {local: {schedule: null}}
+"""
+INVALID_ENTRIES = """
   - dag_name: wrong_pipeline
     project_name: flights
     redshift_connection_id: flights_redshift
@@ -75,7 +81,7 @@ ENTRIES = """
     target_schema: small_marts
     tags: [TOO_LONG]
 """
-ENTRIES = ENTRIES.replace("TOO_LONG", "x" * 101)
+INVALID_ENTRIES = INVALID_ENTRIES.replace("TOO_LONG", "x" * 101)
 MODEL = "{{ config(materialized='table') }} select {{ var('answer', 0) }} as id"
 PROPERTIES = "models: [{name: one, columns: [{name: id, data_tests: [not_null]}]}]\n"
 
@@ -122,16 +128,18 @@ class Scene:
         connection = json.dumps({**address, "extra": {"sslmode": "disable"}})
         for name in ("small_redshift", "hasty_redshift"):
             manager.create_secret(Name=f"airflow/connections/{name}", SecretString=connection)
-        projects = [REPOSITORY / "dbt_project", small_project(self.checkout.state / "small")]
-        folder = self.checkout.state / "artifact"
-        build(folder, projects)
-        pipelines = folder / "dags" / "pipelines.yml"
+        repository = copy_repository(self.checkout.state / "repository")
+        pipelines = repository / "dags" / "pipelines.yml"
         # A scheduled run would start before the runs of these tests.
         text = pipelines.read_text().replace(
             f"dag_name: {FLIGHTS}\n", f"dag_name: {FLIGHTS}\n    schedule: null\n    deadline_minutes: 2\n"
         )
         assert "schedule: null" in text
         pipelines.write_text(text + ENTRIES)
+        folder = self.checkout.state / "artifact"
+        build(folder, [repository / "dbt_project", small_project(self.checkout.state / "small")], repository)
+        # A build refuses them.
+        (folder / "dags" / "pipelines.yml").write_text(text + ENTRIES + INVALID_ENTRIES)
         apply(Artifact.read(folder), Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3")))
 
     def wait(self, condition: Callable[[], Any], seconds: float = 1200) -> Any:
@@ -249,7 +257,7 @@ def test_successful_run_triggers_the_pipeline_that_waits_for_its_asset(
 
 
 def test_pipelines_of_one_schema_take_turns(scene: Scene) -> None:
-    started = {dag_id: scene.start(dag_id, select=["stg_airlines"]) for dag_id in (AIRLINES, FLIGHTS)}
+    started = {AIRLINES: scene.start(AIRLINES), FLIGHTS: scene.start(FLIGHTS, select=["stg_airlines"])}
     tasks = {}
     for dag_id, run_id in started.items():
         assert scene.end(dag_id, run_id)["state"] == "success"
@@ -259,6 +267,20 @@ def test_pipelines_of_one_schema_take_turns(scene: Scene) -> None:
     path = f"/dags/{second}/dagRuns/{started[second]}/taskInstances/wait_for_turn/logs/1"
     log = json.dumps(scene.airflow.call("GET", path, full_content="true"))
     assert f"Waiting for {first}, which builds in the same schema" in log
+
+
+def test_entry_builds_what_its_selector_means_and_follows_its_environment(scene: Scene) -> None:
+    assert scene.dag(AIRLINES)["timetable_summary"] is None
+    (run,) = scene.airflow.call("GET", f"/dags/{AIRLINES}/dagRuns")["dag_runs"]
+    with contextlib.closing(connect(scene.checkout.settings, "awsuser", scene.passwords.awsuser)) as connection:
+        query = "select name from analytics.audit_table where airflow_run_id = %s and resource_type = 'model'"
+        built = {name for (name,) in rows(connection, query, (run["dag_run_id"],))[1] if not name.startswith("audit_")}
+    project = scene.checkout.state / "repository" / "dbt_project"
+    places = ["--profiles-dir", str(project)]
+    arguments = ["ls", "--quiet", "--select", "stg_airlines+", "--resource-type", "model", "--output", "name"]
+    listed = run_dbt(*arguments, *places, cwd=project, env=clean_environment())
+    assert built == set(listed.stdout.split())
+    assert "stg_airlines" in built
 
 
 def test_database_user_can_write_only_to_its_own_schema(scene: Scene) -> None:
