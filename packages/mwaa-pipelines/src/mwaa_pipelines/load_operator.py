@@ -22,7 +22,7 @@ from mwaa_pipelines.parameters import check_parameters
 from mwaa_pipelines.results import MESSAGE_CHARACTERS, RESULTS_KEY
 from mwaa_pipelines.selection import AUDIT_FILE
 from mwaa_pipelines.settings import PipelineError
-from mwaa_pipelines.sql import error_text
+from mwaa_pipelines.sql import error_text, remove_time_limit
 from mwaa_pipelines.unwritten_rows import store_results
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ class LoadOperator(BaseOperator):
         schema = self.pipeline.target_schema
         try:
             with contextlib.closing(self.profile_mapping.connect()) as connection:
-                # Only connecting has a time limit, because COPY can take long.
-                connection._usock.settimeout(None)
+                # COPY can take long.
+                remove_time_limit(connection)
                 loader = Loader(
                     connection,
                     boto3.client("s3"),

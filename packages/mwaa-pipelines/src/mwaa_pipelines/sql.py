@@ -1,4 +1,4 @@
-"""Names and values in SQL statements, and errors of Redshift.
+"""Names and values in SQL statements, and connections and errors of redshift_connector.
 
 Values of queries are bound. COPY and DDL take no bound values, so their names and values are quoted here.
 """
@@ -19,6 +19,14 @@ def quote_table(table: str) -> str:
 def quote_literal(value: str) -> str:
     """Return a value as a Redshift string. Redshift treats a backslash as an escape character."""
     return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def remove_time_limit(connection: Any) -> None:
+    """Let statements take as long as they need. The `timeout` of redshift_connector.connect also ends them.
+
+    The only way is a private attribute; checked with redshift_connector 2.1.16 and 2.1.17.
+    """
+    connection._usock.settimeout(None)
 
 
 def error_code(error: Exception) -> str:

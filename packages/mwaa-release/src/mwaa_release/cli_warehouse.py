@@ -8,6 +8,7 @@ import redshift_connector
 import typer
 
 from audit_report.redshift import connect, named_warehouse
+from mwaa_pipelines.sql import remove_time_limit
 from mwaa_release.account import check_account
 from mwaa_release.bucket import aws_client
 from mwaa_release.cli_options import AccountOption, DagOption, out
@@ -30,8 +31,8 @@ def _warehouse() -> Iterator[redshift_connector.Connection]:
     if not named_warehouse():
         raise SetupError("set REDSHIFT_HOST, REDSHIFT_USER and REDSHIFT_PASSWORD to connect as a superuser")
     connection = connect()
-    # Only connecting has a time limit, because COPY and GRANT can take long.
-    connection._usock.settimeout(None)
+    # COPY and GRANT can take long.
+    remove_time_limit(connection)
     try:
         yield connection
     finally:
