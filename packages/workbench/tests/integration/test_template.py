@@ -14,7 +14,7 @@ import yaml
 
 from mwaa_local.mwaa.image import find_uv
 from mwaa_local.settings import REPOSITORY, SetupError
-from mwaa_local.testing.repository import committed_copy, git
+from mwaa_local.testing.repository import clone, commit, committed_copy, git
 from mwaa_release.manifest import install_packages
 from workbench import template as template_module
 from workbench.check_conventions import parse, problems
@@ -29,21 +29,6 @@ MOST_LINES = 6500
 def workbench(folder: Path, *arguments: str, answer: str = "") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "workbench", *arguments]
     return subprocess.run(command, cwd=folder, input=answer, capture_output=True, text=True, check=False)
-
-
-def commit(folder: Path, message: str = "change") -> None:
-    for arguments in (("add", "--all"), ("commit", "--quiet", "--message", message)):
-        completed = git(folder, *arguments)
-        assert completed.returncode == 0, completed.stdout + completed.stderr
-
-
-def clone(source: Path, target: Path) -> Path:
-    assert git(source, "clone", "--quiet", str(source), str(target)).returncode == 0
-    (target / ".local").mkdir()
-    (target / ".local" / "venvs").symlink_to(REPOSITORY / ".local" / "venvs")
-    for name, value in (("user.name", "test"), ("user.email", "test@example.com")):
-        git(target, "config", name, value)
-    return target
 
 
 def changed(folder: Path) -> str:
