@@ -9,8 +9,6 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-import yaml
-
 from mwaa_pipelines.selection import AUDIT_FILE
 from mwaa_release import overdue_runs
 from mwaa_release.errors import BuildError, SetupError
@@ -20,6 +18,7 @@ from mwaa_release.manifest import (
     install_packages,
     local_packages,
     project_name,
+    project_settings,
     to_json,
 )
 from mwaa_release.pipelines import dbt_environment, pipelines_by_project
@@ -205,7 +204,7 @@ def copy_project(project: Path, target: Path) -> None:
     Raises:
         BuildError: git ignores a model.
     """
-    settings = yaml.safe_load((project / "dbt_project.yml").read_text(encoding="utf-8")) or {}
+    settings = project_settings(project)
     packages = project / (settings.get("packages-install-path") or "dbt_packages")
     generated = {settings.get("target-path") or "target", settings.get("log-path") or "logs"}
     excluded = {project / name for name in _EXCLUDED_IN_PROJECT | generated} | {packages / PACKAGES_MARKER}

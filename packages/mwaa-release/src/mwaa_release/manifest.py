@@ -39,6 +39,20 @@ def project_name(project: Path) -> str:
     Raises:
         BuildError: the name is missing, or dbt does not allow it.
     """
+    name = project_settings(project).get("name")
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w*", name):
+        path = project / "dbt_project.yml"
+        raise BuildError(f"{path}: `name` must be letters, digits and underscores, not {name!r}")
+    return name
+
+
+def project_settings(project: Path) -> dict[str, Any]:
+    """Return the content of a project's dbt_project.yml.
+
+    Raises:
+        BuildError: it is not valid YAML.
+        SetupError: it is missing.
+    """
     path = project / "dbt_project.yml"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -46,10 +60,7 @@ def project_name(project: Path) -> str:
         raise SetupError(f"{project} is not a dbt project: it has no dbt_project.yml") from error
     except yaml.YAMLError as error:
         raise BuildError(f"{path} is not valid YAML: {error}") from error
-    name = content.get("name") if isinstance(content, dict) else None
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w*", name):
-        raise BuildError(f"{path}: `name` must be letters, digits and underscores, not {name!r}")
-    return name
+    return content if isinstance(content, dict) else {}
 
 
 def build_manifest(
@@ -146,8 +157,7 @@ def install_packages(project: Path) -> None:
     listings = [path for name in PACKAGE_LISTS if _packages(path := project / name)]
     if not listings:
         return
-    settings = yaml.safe_load((project / "dbt_project.yml").read_text(encoding="utf-8")) or {}
-    marker = project / (settings.get("packages-install-path") or "dbt_packages") / PACKAGES_MARKER
+    marker = project / (project_settings(project).get("packages-install-path") or "dbt_packages") / PACKAGES_MARKER
     with listings[0].open() as lock:
         # Two commands can need the packages at the same time.
         fcntl.flock(lock, fcntl.LOCK_EX)

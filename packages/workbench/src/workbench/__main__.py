@@ -71,12 +71,13 @@ def new_model(
     project: ProjectName = "",
 ) -> None:
     """Write the SQL and YAML of a new model by the conventions."""
+    from mwaa_release.errors import DeployError
     from workbench.choose_project import all_projects, one_project
     from workbench.new_model import new_model as write
 
     try:
         paths = write(one_project(project, all_projects()), name, layer)
-    except SetupError as error:
+    except (DeployError, SetupError) as error:
         errors.print(str(error), style="red", markup=False)
         raise typer.Exit(SETUP_FAILED) from None
     for path in paths:

@@ -10,6 +10,7 @@ import yaml
 from mwaa_local.settings import REPOSITORY, SetupError
 from mwaa_pipelines.settings import did_you_mean
 from mwaa_release.build import find_projects
+from mwaa_release.errors import DeployError
 from mwaa_release.manifest import project_name
 from mwaa_release.pipelines import first_pipeline
 from workbench.explain import near
@@ -39,7 +40,7 @@ def all_projects(repository: Path = REPOSITORY) -> list[Path]:
         raise SetupError(f"{repository} has no dbt project. Create one with: make new-domain NAME=<name>")
     try:
         first = first_pipeline(repository / "dags" / "pipelines.yml").project_name
-    except SetupError:
+    except DeployError:
         # `make dev` and `make lint` report this mistake.
         first = ""
     return sorted(folders, key=lambda folder: project_name(folder) != first)

@@ -61,7 +61,7 @@ def check(settings: Settings, models: str, folder: Path) -> int:
             if dbt_project.kind(unique_id) not in BUILT
         ]
         if not ids:
-            raise ProjectError(Problem(f"{models} has no tests", hint="add some under data_tests in its YAML"))
+            raise NoModelError(Problem(f"{models} has no tests", hint="add some under data_tests in its YAML"))
         return PROJECT_FAILED if Builder(dbt_project, settings).build(ids) else 0
 
 

@@ -118,6 +118,8 @@ class Loop:
         # The base manifest is unchanged, so the next save builds these changes too.
         except ProjectError as error:
             show_problem(error.problem)
+        except DeployError as error:
+            show_problem(Problem(str(error)))
         except (SetupError, redshift_connector.Error, redshift_connector.InterfaceError, OSError) as error:
             hint = "if it was stopped, start it again with: make up. The next save builds these changes too"
             show_problem(Problem(f"the warehouse did not answer: {error}", hint=hint))

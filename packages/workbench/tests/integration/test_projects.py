@@ -48,6 +48,8 @@ def projects(tmp_path: Path) -> list[Path]:
 def test_project_of_the_first_pipeline_is_first(projects: list[Path]):
     assert [folder.name for folder in projects] == ["zoo", "bar", "shop"]
     assert one_project("", projects).name == "zoo"
+    (projects[0].parent / "dags" / "pipelines.yml").write_text("pipelines: [\n")
+    assert [folder.name for folder in all_projects(projects[0].parent)] == ["bar", "shop", "zoo"]
 
 
 @pytest.mark.parametrize(

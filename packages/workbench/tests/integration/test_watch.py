@@ -65,6 +65,16 @@ def test_failed_nodes_are_retried_with_the_next_save(save: Save):
     assert "+1 rows" in output
 
 
+def test_invalid_list_of_packages_does_not_end_the_loop(save: Save, folder: Path):
+    output = save("packages.yml", "packages: [\n")
+    assert f"{folder / 'packages.yml'} is not valid YAML" in output
+    assert "line 2" in output
+    (folder / "packages.yml").unlink()
+    settings = (folder / "dbt_project.yml").read_text()
+    assert "dbt_project.yml:" in save("dbt_project.yml", f"{settings}: [\n")
+    assert "Nothing to build" in save("dbt_project.yml", settings)
+
+
 def test_new_models_macros_tests_and_descriptions_are_built(save: Save):
     assert "1 built" in save("models/staging/stg_new.sql", "select 1 as a\n")
     assert "1 tests passed" in save(
