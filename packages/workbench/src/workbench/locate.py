@@ -162,7 +162,7 @@ def _first_unknown(compiled: str, spots: list[tuple[int, int]], name: str, error
 def _in_source(compiled: str, offset: int, source: str) -> Place:
     """Return the place in a file of a place in its compiled code. Lines without Jinja are equal in both."""
     row, column = (number - 1 for number in _line_and_column(compiled, offset))
-    compiled_lines, lines = compiled.splitlines(), source.splitlines()
+    compiled_lines, lines = compiled.split("\n"), source.split("\n")
     line = 0
     for tag, start, end, first, last in difflib.SequenceMatcher(None, compiled_lines, lines, False).get_opcodes():
         if start <= row < end:
