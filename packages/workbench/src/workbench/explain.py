@@ -81,7 +81,11 @@ def _cycle(match: re.Match[str], _: str, __: list[str]) -> tuple[str, str]:
     return f"models read each other in a circle: {' → '.join([*path, path[0]])}", "remove one of these ref() calls"
 
 
-def _denied(match: re.Match[str], text: str, _: list[str]) -> tuple[str, str]:
+def _full_disk(*_: Any) -> tuple[str, str]:
+    return "the disk is full", "free some space, and build again"
+
+
+def _denied(match: re.Match[str], _: str, __: list[str]) -> tuple[str, str]:
     kind, name = match.groups()
     if kind == "schema":
         hint = (
@@ -99,7 +103,7 @@ def _add_hint(hint: str) -> Callable[[re.Match[str], str, list[str]], tuple[str,
 
 _TESTS = ("accepted_values", "not_null", "relationships", "unique")
 _EXPLAINED = (
-    (re.compile(r"the disk is full|No space left on device"), _add_hint("free some space, and build again")),
+    (re.compile(r"the disk is full|No space left on device"), _full_disk),
     (
         re.compile(r"Syntax error near line \d+"),
         _add_hint("correct the indentation or quotes of this line or the line before"),

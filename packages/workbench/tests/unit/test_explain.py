@@ -1,0 +1,12 @@
+"""Short messages for dbt's errors."""
+
+from workbench.explain import explain
+
+
+def test_full_disk_is_named():
+    text = 'Database Error in model a\n  could not extend file "base/5/16": No space left on device'
+    assert explain(text, []) == ("the disk is full", "free some space, and build again")
+
+
+def test_unknown_message_is_not_explained():
+    assert explain("Database Error\n  division by zero", []) is None
