@@ -34,8 +34,6 @@ _MORE_EVENTS = ("run", "--vars", "{snowplow__enable_cwv: false}")
 _VITALS = "snowplow_unified_web_vital"
 _NO_VITALS = (f"{_VITALS}_measurements", f"{_VITALS}_measurements_actual", f"{_VITALS}_events_this_run")
 _NO_SCREENS = ("snowplow_unified_views_mobile_screen_engagement_actual", "test_name:not_null")
-# The data of Tuva's seeds is in a public bucket. Without it the models are built on empty tables.
-_NO_DATA = "{% macro redshift__load_seed(uri, pattern, compression, headers, null_marker) %}{% endmacro %}"
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,6 @@ class Project:
         schema: the schema in which the integration tests expect their seeds.
         folder: the project of the integration tests; "" builds the package's own models.
         commands: dbt's commands, in order.
-        macro: a macro to add to the integration tests.
     """
 
     package: str
@@ -56,7 +53,6 @@ class Project:
     schema: str = "public_project"
     folder: str = "integration_tests"
     commands: tuple[tuple[str, ...], ...] = (_SEED, _BUILD)
-    macro: str = ""
 
     @property
     def name(self) -> str:
@@ -82,7 +78,6 @@ _PROJECTS = (
             ("test", "--exclude", *_NO_VITALS, *_NO_SCREENS),
         ),
     ),
-    Project("tuva-health/the_tuva_project", "0.18.0", macro=_NO_DATA),
     Project("elementary-data/elementary", "0.25.1", folder="", commands=(_BUILD,)),
     Project("dbt-labs/redshift", "0.9.0", folder="", commands=(_BUILD,)),
 )
@@ -153,8 +148,6 @@ def _build(project: Project, folder: Path, clones: Path | None, warehouse: Wareh
     problems = _dbt(root, root, ("deps",), warehouse, results)
     directory = root / "dbt_packages" / project.name / project.folder if project.folder else root
     if project.folder and not problems:
-        if project.macro:
-            (directory / "macros" / "public_project.sql").write_text(project.macro)
         problems = _dbt(root, directory, ("deps",), warehouse, results)
     if not problems:
         problems = [line for command in project.commands for line in _dbt(root, directory, command, warehouse, results)]
