@@ -66,9 +66,13 @@ def test_report_breaks_no_accessibility_rule(browser: Browser, axe: str, tmp_pat
 
 
 @pytest.mark.parametrize("page", ["index", "tutorial", "reference/settings", "runbooks/pipeline-failed"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_site_breaks_no_accessibility_rule(browser: Browser, axe: str, site: Path, page: str, width: int):
-    browser.open(site / f"{page}.html", width)
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "light"), (1280, "dark")])
+def test_site_breaks_no_accessibility_rule(browser: Browser, axe: str, site: Path, page: str, width: int, scheme: str):
+    # The site keeps the scheme of the first visit.
+    browser.open(site / f"{page}.html")
+    browser.run("localStorage.clear()")
+    browser.open(site / f"{page}.html", width, scheme)
+    browser.wait_for(f"document.body.dataset.mdColorScheme === '{'slate' if scheme == 'dark' else 'default'}'")
     assert violations(browser, axe) == []
 
 
