@@ -1,8 +1,9 @@
 """The dbt project, run in this process: dbt is imported once and rereads only changed files."""
 
+import functools
 import json
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mwaa_local.settings import Settings
 from mwaa_pipelines.selection import exact_selector
 from mwaa_release.manifest import install_packages
 from mwaa_release.pipelines import project_environment
+from mwaa_release.run_dbt import Listing
 from workbench.choose_project import file_names
 from workbench.problems import Problem, ProjectError, of_exception, of_result
 from workbench.relations import Relation, column_names
@@ -71,6 +73,23 @@ class Project:
         state = ["--state", str(base)] if base else []
         listed = self._dbt("ls", "--select", *selectors, *state, "--output", "json", "--output-keys", "unique_id")
         return [json.loads(line)["unique_id"] for line in listed]
+
+    def listings(self, selections: Mapping[str, Sequence[str]]) -> dict[str, Listing]:
+        """Return the nodes of selections, or dbt's error.
+
+        Args:
+            selections: arguments of `dbt ls` by a name.
+        """
+
+        @functools.cache
+        def listing(*arguments: str) -> Listing:
+            try:
+                listed = self._dbt("ls", *arguments, "--output", "json", "--output-keys", "unique_id")
+            except ProjectError as error:
+                return Listing(error=error.problem.message)
+            return Listing(sorted(json.loads(line)["unique_id"] for line in listed))
+
+        return {name: listing(*arguments) for name, arguments in selections.items()}
 
     def build(self, unique_ids: Iterable[str], on_event: OnEvent, full_refresh: bool = False) -> list[NodeResult]:
         """Build or test nodes in the order of the graph.

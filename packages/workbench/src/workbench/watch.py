@@ -1,7 +1,8 @@
 """`make dev`: build each saved file at once, with its children and tests."""
 
 import contextlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import watchfiles
 from rich.markup import escape
 
 from mwaa_local.settings import Settings, SetupError
+from mwaa_pipelines.settings import Pipeline
 from mwaa_release.build import find_projects
 from mwaa_release.errors import DeployError
 from mwaa_release.manifest import project_name
 from mwaa_release.pipelines import PIPELINES, pipelines_by_project
 from mwaa_release.progress import console
+from mwaa_release.selections import find_problems, list_arguments
 from workbench.build import Builder
 from workbench.commands import open_project
 from workbench.problems import Problem, ProjectError
@@ -43,7 +46,7 @@ def watch(settings: Settings, folders: Sequence[Path]) -> None:
             loops[folder] = Loop(dbt_project, Builder(dbt_project, settings))
         names = ", ".join(folder.name for folder in folders)
         console.print(f"Watching {names}: save a file to build it with its children and tests. Stop with Ctrl-C.")
-        show_pipeline_problems()
+        show_pipeline_problems(loops)
         with contextlib.suppress(KeyboardInterrupt):
             for changes in watchfiles.watch(
                 *folders,
@@ -55,19 +58,33 @@ def watch(settings: Settings, folders: Sequence[Path]) -> None:
             ):
                 paths = {Path(path) for _, path in changes}
                 if PIPELINES in paths:
-                    show_pipeline_problems()
+                    show_pipeline_problems(loops)
                 for folder, loop in loops.items():
                     if saved := {path for path in paths if is_source(path, folder)}:
                         loop.saved(saved)
 
 
-def show_pipeline_problems(path: Path = PIPELINES) -> None:
-    """Show the problems of the pipelines file. `make lint` also checks its selectors."""
+def show_pipeline_problems(loops: Mapping[Path, "Loop"], path: Path = PIPELINES) -> None:
+    """Show the problems of the pipelines file, with its selectors for the watched projects.
+
+    Args:
+        loops: those of the watched projects, by their folders.
+        path: the pipelines file.
+    """
     try:
-        projects = [project_name(project) for project in find_projects(path.parent.parent)]
-        pipelines_by_project(path, projects, complete=True)
+        names = {project_name(folder): folder for folder in find_projects(path.parent.parent)}
+        by_project = pipelines_by_project(path, names, complete=True)
     except DeployError as error:
-        console.print(f"[red]✗[/] {escape(str(error))}", soft_wrap=True)
+        problems = [str(error)]
+    else:
+        problems = [
+            problem
+            for name, folder in names.items()
+            if folder in loops
+            for problem in loops[folder].pipeline_problems(by_project[name], path)
+        ]
+    for problem in problems:
+        console.print(f"[red]✗[/] {escape(problem)}", soft_wrap=True)
 
 
 def _has_known_suffix(_: watchfiles.Change, path: str) -> bool:
@@ -94,6 +111,19 @@ class Loop:
         # Nodes that failed or were skipped. The next save builds them again.
         self._failed_nodes: set[str] = set()
         project.keep_manifest(self._base)
+
+    def pipeline_problems(self, pipelines: Sequence[Pipeline], path: Path) -> list[str]:
+        """Return the problems of the selectors of the project's pipelines, for the files of the last successful parse.
+
+        Args:
+            pipelines: those of the project.
+            path: the pipelines file.
+        """
+        if self._project.manifest is None:
+            return []
+        file = path.relative_to(path.parent.parent)
+        manifest = json.loads((self._base / "manifest.json").read_text())
+        return find_problems(pipelines, manifest, self._project.listings(list_arguments(pipelines)), file)
 
     def saved(self, paths: set[Path]) -> None:
         """Build the nodes that changed since the last call and those that failed in it; show the results.

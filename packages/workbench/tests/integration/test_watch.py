@@ -10,7 +10,7 @@ from mwaa_local.settings import Settings
 from workbench.build import Builder
 from workbench.commands import build, open_project
 from workbench.warehouse import drop_schemas
-from workbench.watch import Loop
+from workbench.watch import Loop, show_pipeline_problems
 
 Save = Callable[[str, str], str]
 
@@ -41,6 +41,25 @@ def save(loop: Loop, folder: Path, capsys) -> Save:
         return capsys.readouterr().out
 
     return go
+
+
+def test_pipelines_file_is_checked_with_its_selectors(loop: Loop, folder: Path, capsys):
+    path = folder.parent / "dags" / "pipelines.yml"
+    path.parent.mkdir()
+    entry = "pipelines: [{dag_name: nightly, project_name: PROJECT, redshift_connection_id: shop_redshift, "
+    entry += "target_database: dev, target_schema: shop, select: [SELECTOR]}]\n"
+
+    def problems(project: str, selector: str) -> str:
+        path.write_text(entry.replace("PROJECT", project).replace("SELECTOR", selector))
+        show_pipeline_problems({folder: loop}, path)
+        return " ".join(capsys.readouterr().out.split())
+
+    assert problems("shop", "stg_sales+") == ""
+    assert "pipeline nightly: select.0: 'stg_sale+' selects nothing to build in the dbt project 'shop'" in problems(
+        "shop", "stg_sale+"
+    )
+    assert "dags/pipelines.yml: pipeline nightly: select.0: dbt refuses 'mart:x': " in problems("shop", "'mart:x'")
+    assert "the repository has no dbt project 'shopp'. Did you mean 'shop'?" in problems("shopp", "stg_sales+")
 
 
 def test_saved_model_is_built_with_children_and_tests(save: Save):
