@@ -164,7 +164,7 @@ class Scene:
         return self.wait(lambda: (run := self.airflow.call("GET", path))["state"] in FINAL and run)
 
     def audited(self, connection: redshift_connector.Connection, schema: str, run_id: str) -> list[str]:
-        query = f"select distinct name from {schema}.audit_table where airflow_run_id = %s order by 1"
+        query = f"select distinct name from {schema}.audit_table where airflow_run_id = %s and resource_type <> 'load'"
         return [name for (name,) in rows(connection, query, (run_id,))[1]]
 
 

@@ -37,8 +37,11 @@ def killing(work):
             die()
         if request["moment"] == "during":
             threading.Timer(request["seconds"], die).start()
-        result = work(*arguments, **named)
-        die()
+        # The first statement fails as long as there are no records.
+        try:
+            work(*arguments, **named)
+        finally:
+            die()
     return killed
 
 connection = redshift_connector.connect(**request["login"])
