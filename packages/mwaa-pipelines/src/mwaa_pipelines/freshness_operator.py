@@ -9,7 +9,7 @@ from cosmos.operators.local import DbtSourceLocalOperator
 
 from mwaa_pipelines.compatibility import AirflowException
 from mwaa_pipelines.reporting import RUN_RESULTS
-from mwaa_pipelines.results import RESULTS_KEY, first_error_line
+from mwaa_pipelines.results import first_error_line, push_entries
 from mwaa_pipelines.unwritten_rows import finish_callbacks, store_unwritten_results
 from mwaa_pipelines.worker import check_worker, share_parsed
 
@@ -58,15 +58,8 @@ def push_freshness(project_dir: str, context: Any) -> None:
     # An exception here would hide dbt's own error.
     try:
         content = json.loads((Path(project_dir) / SOURCES).read_text())
-        context["ti"].xcom_push(
-            key=RESULTS_KEY,
-            value={
-                "invocation_id": content["metadata"]["invocation_id"],
-                "generated_at": content["metadata"]["generated_at"],
-                "try_number": context["ti"].try_number,
-                "results": [_result(source, context["task"].is_required) for source in content["results"]],
-            },
-        )
+        entries = [_result(source, context["task"].is_required) for source in content["results"]]
+        push_entries(entries, content["metadata"], context)
     except Exception:
         log.exception("The freshness of the sources could not be stored; the failure report will name only the task")
 

@@ -19,7 +19,7 @@ from airflow.sdk import BaseOperator
 from mwaa_pipelines.audit_rows import run_values, write_audit_rows
 from mwaa_pipelines.compatibility import AirflowException, AirflowFailException
 from mwaa_pipelines.parameters import check_parameters
-from mwaa_pipelines.results import MESSAGE_CHARACTERS, RESULTS_KEY
+from mwaa_pipelines.results import MESSAGE_CHARACTERS, push_entries
 from mwaa_pipelines.selection import AUDIT_FILE
 from mwaa_pipelines.settings import PipelineError
 from mwaa_pipelines.sql import error_text, remove_time_limit
@@ -102,22 +102,15 @@ class LoadOperator(BaseOperator):
         """Push the results for dbt_check and the alert, and write them to the audit table."""
         run = run_values(context, str(uuid.uuid4()), "load", self.release.release_id)
         results = [outcome.result(self.pipeline.project_name, self.pipeline.target_database) for outcome in outcomes]
-        context["ti"].xcom_push(
-            key=RESULTS_KEY,
-            value={
-                "invocation_id": run["invocation_id"],
-                "generated_at": datetime.now(UTC).isoformat(),
-                "try_number": context["ti"].try_number,
-                "results": [
-                    {
-                        **{name: result[name] for name in ("unique_id", "status", "execution_time")},
-                        "message": result["message"][:MESSAGE_CHARACTERS],
-                        "rows": result["adapter_response"]["rows_affected"],
-                    }
-                    for result in results
-                ],
-            },
-        )
+        entries = [
+            {
+                **{name: result[name] for name in ("unique_id", "status", "execution_time")},
+                "message": result["message"][:MESSAGE_CHARACTERS],
+                "rows": result["adapter_response"]["rows_affected"],
+            }
+            for result in results
+        ]
+        push_entries(entries, {**run, "generated_at": datetime.now(UTC).isoformat()}, context)
         if not self._is_audited():
             return
         try:

@@ -51,26 +51,32 @@ def push_results(project_dir: str, context: Any) -> None:
             context["ti"].xcom_push(key=LAST_WORDS_KEY, value=error or "")
             return
         content = json.loads(results.read_text())
-        context["ti"].xcom_push(
-            key=RESULTS_KEY,
-            value={
-                "invocation_id": content["metadata"]["invocation_id"],
-                "generated_at": content["metadata"]["generated_at"],
-                "try_number": context["ti"].try_number,
-                "results": [
-                    {
-                        "unique_id": result["unique_id"],
-                        "status": result["status"],
-                        "message": first_error_line(result["message"]),
-                        "execution_time": result["execution_time"],
-                        "rows": _rows(result),
-                    }
-                    for result in content["results"]
-                ],
-            },
-        )
+        entries = [
+            {
+                "unique_id": result["unique_id"],
+                "status": result["status"],
+                "message": first_error_line(result["message"]),
+                "execution_time": result["execution_time"],
+                "rows": _rows(result),
+            }
+            for result in content["results"]
+        ]
+        push_entries(entries, content["metadata"], context)
     except Exception:
         log.exception("dbt's results could not be stored; the failure report will name only the task")
+
+
+def push_entries(entries: list[dict[str, Any]], metadata: dict[str, Any], context: Any) -> None:
+    """Push an entry for each node, for dbt_check.
+
+    Args:
+        entries: unique_id, status, message, execution_time (seconds) and, if known, rows of each node.
+        metadata: with the invocation_id and generated_at of the process.
+        context: Airflow's task context.
+    """
+    process = {name: metadata[name] for name in ("invocation_id", "generated_at")}
+    process |= {"try_number": context["ti"].try_number, "results": entries}
+    context["ti"].xcom_push(key=RESULTS_KEY, value=process)
 
 
 def _rows(result: dict[str, Any]) -> int | None:
