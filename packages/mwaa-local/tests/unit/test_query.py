@@ -29,9 +29,9 @@ def test_saved_question_reads_the_pipelines_schema(analyses: Path) -> None:
 
 
 def test_question_about_a_day_takes_a_date() -> None:
-    assert "run_date = cast('2026-11-29' as date)" in statement("what_failed_on_a_day 2026-11-29")
+    assert "nullif('2026-11-29', '')" in statement("what_failed_on_a_day 2026-11-29")
     today = datetime.datetime.now(datetime.UTC).date()
-    assert f"cast('{today}' as date)" in statement("what_failed_on_a_day")
+    assert f"nullif('{today}', '')" in statement("what_failed_on_a_day")
 
 
 @pytest.mark.parametrize(

@@ -9,5 +9,5 @@ select
 from {{ ref('audit_node_history') }}
 where
     outcome = 'failed'
-    and run_date = cast('{{ var('audit_day', run_started_at.strftime('%Y-%m-%d')) }}' as date)
+    and run_date = cast(coalesce(nullif('{{ var('audit_day', '') }}', ''), to_char(getdate(), 'YYYY-MM-DD')) as date)
 order by run_started_at, started_at
