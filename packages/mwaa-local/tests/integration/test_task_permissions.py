@@ -33,7 +33,7 @@ import io, json, logging, sys
 from types import SimpleNamespace
 import boto3
 from airflow.providers.amazon.aws.operators.lambda_function import LambdaInvokeFunctionOperator
-from mwaa_pipelines.load_files import Loader
+from mwaa_pipelines.bucket_files import BucketFiles
 from mwaa_pipelines.profile import RedshiftProfileMapping
 from mwaa_pipelines.settings import LoadedTable
 from mwaa_pipelines.unwritten_rows import delete_stored_results, inject_stored_results, store_results
@@ -50,12 +50,11 @@ def recover():
     delete_stored_results(context)
 
 def load():
-    s3 = boto3.client("s3")
-    loader = Loader(None, s3, "analytics")
+    files = BucketFiles(boto3.client("s3"))
     table = LoadedTable(table="landing.flights", prefix="flights/", format="csv")
-    (file,) = loader._files(table, "local-landing", ())
-    loader._region("local-landing")
-    assert loader._checksum(file) and loader._columns(table, file) == ["id"]
+    (file,) = files.find(table, "local-landing")
+    files.region("local-landing")
+    assert files.checksum(file) and files.columns(table, file) == ["id"]
 
 def alert():
     payload = json.dumps({"dag_name": "flights_pipeline"})

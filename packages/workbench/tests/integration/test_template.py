@@ -228,6 +228,7 @@ def test_upgrade_shows_its_changes_and_needs_confirmation(copy):
     assert changed(copy) == ""
 
 
+@pytest.mark.slow
 def test_upgrade_replaces_machinery_and_keeps_the_teams_files(newer_template, copy):
     completed = workbench(copy, "upgrade", "--yes")
     assert completed.returncode == 0, completed.stdout + completed.stderr
