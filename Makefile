@@ -56,7 +56,7 @@ sql: deps ## Run a query or a saved question: make sql Q="select ..." (FORMAT=cs
 	@$(LOCAL) sql $(if $(DB_USER),--user $(DB_USER)) $(if $(FORMAT),--format "$$FORMAT") -- "$$Q"
 
 test: deps ## Unit and integration tests, and one run on a real scheduler
-	@$(PYTEST) -n 3 --dist loadfile -m "not slow"
+	@$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-fast: deps ## Unit tests
 	@$(PYTEST) -q $(wildcard tests/unit */*/tests/unit benchmarks/tests)

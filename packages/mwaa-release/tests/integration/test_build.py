@@ -201,6 +201,7 @@ def test_this_repository_can_be_released(bucket, tmp_path, live_release):
     assert "handler.py" in names
 
 
+@pytest.mark.slow
 def test_second_project_is_released_and_its_manifest_works_as_dbt_state(toy_repository, tmp_path, bucket, live_release):
     second = toy_repository / "dbt_second"
     second.mkdir()
@@ -288,6 +289,7 @@ def test_packages_can_come_from_a_private_hub_with_a_token(toy_repository, tmp_p
     assert "t0ken" not in str(raised.value)
 
 
+@pytest.mark.slow
 def test_dbt_package_download_error_is_a_few_lines(toy_repository, tmp_path):
     packages = toy_repository / "dbt_project" / "packages.yml"
     packages.write_text("packages:\n  - {name: money, tarball: 'http://127.0.0.1:1/money.tar.gz'}\n")

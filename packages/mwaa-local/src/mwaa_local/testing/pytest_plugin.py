@@ -18,6 +18,16 @@ __all__ = ["airflow_python", "aws", "browser", "contents", "default_hangup", "li
 NodeManager.EXIT_TIMEOUT = 1
 
 
+# The longest kinds first. Unit tests at the end keep all processes of xdist busy.
+_KINDS = ["e2e", "integration"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the tests by the folders of their kinds. Each kind keeps its order."""
+    places = {kind: place for place, kind in enumerate(_KINDS)}
+    items.sort(key=lambda item: min((places[part] for part in item.path.parts if part in places), default=len(places)))
+
+
 @pytest.fixture
 def default_hangup() -> Iterator[None]:
     """Let SIGHUP stop the commands that tests start, also when nohup started the tests, which then ignore it."""
