@@ -102,7 +102,7 @@ def rows() -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def history(built, dbt, database):
+def history(dbt, database):
     """A function that queries an audit view or a saved question over HISTORY and returns dictionaries."""
     database.add_user("historian", "history")
     selection = ["--select", "tag:audit", "tag:audit_view"]
@@ -124,6 +124,7 @@ def history(built, dbt, database):
         return database.dictionaries(path.read_text() if path.exists() else f"select * from history.{question}")
 
     ask.views = {path.stem for path in (DBT_PACKAGE / "models").glob("*.sql")} - {"audit_table"}
+    ask.target = finished.target
     ask.questions = {path.stem for path in Path(folder).glob("*.sql")}
     return ask
 
@@ -252,23 +253,24 @@ def test_saved_questions_return_the_expected_rows(history):
     ]
 
 
-def test_queries_join_to_nodes_and_airflow_runs(built, database):
+def test_queries_join_to_nodes_and_airflow_runs(history, database):
     node = "model.p.queried"
     dbt_session, other_session = Database(database.warehouse), Database(database.warehouse)
     ((started,),) = dbt_session.run("select cast(getdate() as varchar)")
     # dbt names the node in a comment. Later queries of the session belong to the node even without a comment.
     dbt_session.run(f'select /* {{"app": "dbt", "node_id": "{node}"}} */ 1')
     dbt_session.run("create temporary table made (one integer)")
-    other_session.run("delete from analytics.audit_table where load_id = 'no such row'")
+    other_session.run("delete from history.audit_table where load_id = 'no such row'")
     database.run(
-        "insert into analytics.audit_table"
+        "insert into history.audit_table"
         " (load_id, invocation_id, unique_id, name, started_at, completed_at, airflow_dag_id, airflow_run_id)"
         f" values ('queries', 'queries', '{node}', 'queried', cast('{started}' as timestamp),"
         " dateadd(second, 1, getdate()), 'd', 'queries')"
     )
     # The query history is written with a delay. A query on the system view itself updates it.
     database.run("select count(*) from sys_query_history")
-    actual = database.dictionaries("select * from analytics.audit_queries where run_key = 'd/queries'")
+    actual = [row for row in history("audit_queries") if row["run_key"] == "d/queries"]
+    database.run("delete from history.audit_table where load_id = 'queries'")
     assert {row["name"] for row in actual} == {"queried"}
     kinds = {row["query_type"] for row in actual}
     assert {"SELECT", "DDL"} <= kinds
@@ -301,12 +303,12 @@ def insert(database: Database, row: dict) -> None:
     )
 
 
-def test_views_are_late_binding_without_recursion(built):
+def test_views_are_late_binding_without_recursion(history):
     # Redshift allows no recursive query in a late-binding view.
     statements = {
         path.stem: path.read_text().lower()
         for kind in ("compiled", "run")
-        for path in (built.target / kind / "audit_trail").rglob("*.sql")
+        for path in (history.target / kind / "audit_trail").rglob("*.sql")
     }
     views = [text for name, text in statements.items() if "create view" in text and name.startswith("audit_")]
     assert len(views) == 9
