@@ -18,14 +18,14 @@ __all__ = ["airflow_python", "aws", "browser", "contents", "default_hangup", "li
 NodeManager.EXIT_TIMEOUT = 1
 
 
-# The longest kinds first. Unit tests at the end keep all processes of xdist busy.
-_KINDS = ["e2e", "integration"]
+# Parts of paths. The longest file first and unit tests last, so that all processes of xdist end at the same time. Other
+# end-to-end tests wait until the first one has installed dbt for all of them.
+_ORDER = ["tests/e2e/test_pipeline.py", "/integration/", "/e2e/"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the tests by the folders of their kinds. Each kind keeps its order."""
-    places = {kind: place for place, kind in enumerate(_KINDS)}
-    items.sort(key=lambda item: min((places[part] for part in item.path.parts if part in places), default=len(places)))
+    """Order the tests by the parts of their paths. Otherwise, they keep their order."""
+    items.sort(key=lambda item: next((n for n, part in enumerate(_ORDER) if part in item.nodeid), len(_ORDER)))
 
 
 @pytest.fixture
