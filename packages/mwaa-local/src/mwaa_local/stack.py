@@ -4,7 +4,7 @@ import contextlib
 import json
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
 from typing import IO, Any
@@ -29,6 +29,7 @@ from mwaa_local.processes import (
 from mwaa_local.settings import ENVIRONMENT, HOST, REPOSITORY, Passwords, Settings, SetupError, check_port
 from mwaa_local.signals import uninterrupted
 from mwaa_pipelines.load_files import RECORDS, Loader
+from mwaa_pipelines.settings import Pipeline
 from mwaa_release.apply import apply
 from mwaa_release.bucket import Bucket
 from mwaa_release.build import build, find_projects
@@ -250,16 +251,7 @@ class Stack:
             contextlib.closing(connect(self.settings, "awsuser", passwords.awsuser)) as connection,
         ):
             for pipeline in others:
-                sources, built = (names - {pipeline.target_schema} for names in self._schemas[pipeline.project_name])
-                public = sorted(sources & {other.target_schema for other in all_pipelines()})
-                user = seed.database_user(pipeline)
-                owner = quote_identifier(user)
-                readable = sorted(sources - built - set(public)) or ["landing"]
-                login = (user, passwords.dbt_user)
-                apply_grants(connection, *login, readable, pipeline.target_schema, public_schemas=public)
-                connection.autocommit = True
-                for schema in sorted(built):
-                    rows(connection, f"create schema if not exists {quote_identifier(schema)} authorization {owner}")
+                make_user(connection, passwords, pipeline, *self._schemas[pipeline.project_name])
 
     def stop(self) -> None:
         """Stop everything, and ignore Ctrl-C until the end. Without the lock, stop nothing."""
@@ -347,6 +339,33 @@ class Stack:
         return contextlib.closing(
             Airflow(self.settings.airflow_port, Passwords.load(self.settings.state).airflow_admin)
         )
+
+
+def make_user(
+    connection: redshift_connector.Connection,
+    passwords: Passwords,
+    pipeline: Pipeline,
+    sources: Collection[str],
+    built: Collection[str],
+) -> None:
+    """Create or update the database user of a pipeline that is not the first, and the schemas that it builds in.
+
+    Args:
+        connection: a superuser's.
+        passwords: the current ones.
+        pipeline: of the user.
+        sources: schemas of the sources of its project.
+        built: schemas that its project builds in.
+    """
+    own = {*built, pipeline.target_schema}
+    public = sorted({other.target_schema for other in all_pipelines()}.intersection(sources) - {pipeline.target_schema})
+    readable = sorted(set(sources) - own - set(public)) or ["landing"]
+    user = seed.database_user(pipeline)
+    apply_grants(connection, user, passwords.dbt_user, readable, pipeline.target_schema, public_schemas=public)
+    connection.autocommit = True
+    for schema in sorted(own - {pipeline.target_schema}):
+        owner = quote_identifier(user)
+        rows(connection, f"create schema if not exists {quote_identifier(schema)} authorization {owner}")
 
 
 def _grant_first_pipeline(connection: redshift_connector.Connection, passwords: Passwords) -> None:

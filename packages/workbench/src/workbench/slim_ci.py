@@ -2,7 +2,8 @@
 
 `python -m workbench slim-ci --base HEAD^1` needs git but no credentials. It builds the artifact of the base commit; the
 manifest of each project in it is dbt's state. The parents of the changed nodes are first built from the base, in the
-production schemas of the local warehouse, and so are the models of other projects that the changed nodes read.
+production schemas of the local warehouse, and so are the models of other projects that the changed nodes read. Each
+project is built by the database user of its pipeline, as in production: a later run can replace what is built here.
 """
 
 import json
@@ -15,21 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import redshift_connector
-
+from mwaa_local.aws.seed import database_user
 from mwaa_local.processes import base_environment
-from mwaa_local.settings import REPOSITORY, Settings, SetupError
+from mwaa_local.settings import REPOSITORY, Passwords, Settings, SetupError
+from mwaa_local.stack import make_user, rows
 from mwaa_release.build import PIPELINES_FILE, build, find_projects
 from mwaa_release.cli_options import print_plan
 from mwaa_release.manifest import install_packages, project_name, schemas
 from mwaa_release.pipelines import dbt_environment, pipelines_by_project
 from mwaa_release.plan import AppliedArtifact, make_plan
 from mwaa_release.products import ParsedProject, find_breaking_changes, find_reads
+from mwaa_release.redshift import quote_identifier
 from mwaa_release.release import MANIFEST_FILE, Artifact
 from mwaa_release.run_dbt import run_dbt
 from workbench.choose_project import all_projects
 from workbench.relations import Relation, existing_relations
-from workbench.warehouse import dbt_variables, make_schemas, warehouse, write_profile
+from workbench.warehouse import dbt_variables, make_schemas, superuser, warehouse, write_profile
 
 SCHEMA = "dbt_change"
 # Only pipelines write to the audit table.
@@ -93,6 +95,11 @@ class Project:
         """The target_schema of its first pipeline."""
         return next((pipeline.target_schema for pipeline in self.parsed.pipelines), self.name)
 
+    @property
+    def user(self) -> str:
+        """The database user of its first pipeline."""
+        return next((database_user(pipeline) for pipeline in self.parsed.pipelines), "dbt_user")
+
 
 class Dbt:
     """dbt on the local warehouse."""
@@ -109,7 +116,7 @@ class Dbt:
         """
         install_packages(project.folder)
         scratch = self._settings.state / "change" / schema
-        write_profile(project.folder, scratch, self._settings, target, schema)
+        write_profile(project.folder, scratch, self._settings, target, schema, project.user)
         done = run_dbt(
             *arguments,
             project=project.folder,
@@ -151,13 +158,13 @@ def check(settings: Settings, commit: str) -> None:
         sys.stdout.flush()
         before, projects = parsed_projects(base, base_checkout), parsed_projects(after, REPOSITORY)
         check_contracts([project.parsed for project in before], [project.parsed for project in projects])
-        with warehouse(settings) as connection:
+        with warehouse(settings):
             order = [project_name(folder) for folder in all_projects()]
             unchanged = {project.content for project in before}
             changed = [project for project in projects if project.content not in unchanged]
             for project in sorted(changed, key=lambda project: order.index(project.name)):
                 schema = SCHEMA if project.name == order[0] else f"{SCHEMA}_{project.name}"
-                _Change(settings, connection, project, schema, before).build()
+                _Change(settings, project, schema, before).build()
 
 
 def parsed_projects(artifact: Artifact, repository: Path) -> list[Project]:
@@ -188,13 +195,11 @@ class _Change:
     def __init__(
         self,
         settings: Settings,
-        connection: redshift_connector.Connection,
         project: Project,
         schema: str,
         before: Sequence[Project],
     ) -> None:
         self._settings = settings
-        self._connection = connection
         self._project = project
         self._schema = schema
         self._before = {other.name: other for other in before}
@@ -206,6 +211,7 @@ class _Change:
         # A project that the base does not have is new as a whole.
         selection = ["--select", "state:modified+", f"--state={base.state}"] if base else ["--select", "package:this"]
         nodes = self._list(*selection)
+        self._make_user(self._project)
         if nodes:
             sources = self._sources_of(nodes)
             self._build_public_models(sources)
@@ -218,7 +224,7 @@ class _Change:
         print(f"{self._project.name}: {len(nodes)} nodes changed or depend on a change", flush=True)
         for node in nodes.values():
             print(f"  {node['resource_type']} {node['name']}", flush=True)
-        make_schemas(self._settings, {self._schema, *(node["schema"] for node in nodes.values() if node.get("schema"))})
+        self._make_own_schemas({self._schema, *(node["schema"] for node in nodes.values() if node.get("schema"))})
         if nodes:
             parents = read_from_base(nodes, base.parsed.manifest["nodes"]) if base else []
             if parents:
@@ -262,18 +268,34 @@ class _Change:
 
     def _build_base(self, base: Project, names: Sequence[str]) -> None:
         print(f"Built from the base for the change: {', '.join(names)}, with their parents", flush=True)
-        sources, built = schemas(base.parsed.manifest)
-        make_schemas(self._settings, built, sources)
+        self._make_user(base)
         selection = ["--select", *(f"+{name}" for name in names), "--exclude-resource-type", "test", "unit_test"]
         self._dbt.run(base, "prod", base.production_schema, "build", *selection, "--quiet", *_UNAUDITED)
 
     def _missing(self, sources: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """Return the sources that the warehouse does not have, and let dbt's user read the others."""
-        schemas_of_sources = {source["schema"] for source in sources.values()}
-        make_schemas(self._settings, [], schemas_of_sources)
-        existing = existing_relations(self._connection, schemas_of_sources)
+        """Return the sources that the warehouse does not have."""
+        with superuser(self._settings) as connection:
+            existing = existing_relations(connection, {source["schema"] for source in sources.values()})
         return sorted(
             f"{source['source_name']}.{source['name']}"
             for source in sources.values()
             if Relation(source["schema"], source["identifier"]) not in existing
         )
+
+    def _make_user(self, project: Project) -> None:
+        """Create the user of a project, which can read its sources, and the schemas that the project builds in."""
+        sources, built = schemas(project.parsed.manifest)
+        if project.user == "dbt_user":
+            make_schemas(self._settings, built, sources)
+            return
+        passwords = Passwords.load(self._settings.state)
+        with superuser(self._settings) as connection:
+            make_user(connection, passwords, project.parsed.pipelines[0], sources, built)
+
+    def _make_own_schemas(self, names: Collection[str]) -> None:
+        """Create the schemas of the change. A change that was built before leaves nothing in them."""
+        with superuser(self._settings) as connection:
+            for name in names:
+                if name.startswith(SCHEMA):
+                    rows(connection, f"drop schema if exists {quote_identifier(name)} cascade")
+        make_schemas(self._settings, names, user=self._project.user)

@@ -41,32 +41,38 @@ def warehouse(settings: Settings) -> Iterator[redshift_connector.Connection]:
         yield connection
 
 
-def make_schemas(settings: Settings, names: Collection[str], sources: Collection[str] = ()) -> None:
-    """Create schemas owned by dbt_user, which cannot create schemas itself.
+def make_schemas(
+    settings: Settings, names: Collection[str], sources: Collection[str] = (), user: str = "dbt_user"
+) -> None:
+    """Create schemas owned by a pipeline's user, which cannot create schemas itself.
 
     Args:
         settings: where the warehouse is.
         names: of the schemas. Those that exist do not change.
-        sources: schemas that dbt_user gets to read, if they exist.
+        sources: schemas that the user gets to read, if they exist.
+        user: the owner.
     """
-    with _superuser(settings) as connection:
+    owner = quote_identifier(user)
+    with superuser(settings) as connection:
         existing = {name for (name,) in rows(connection, "select nspname from pg_namespace")[1]}
         for name in names:
-            rows(connection, f"create schema if not exists {quote_identifier(name)} authorization dbt_user")
+            rows(connection, f"create schema if not exists {quote_identifier(name)} authorization {owner}")
         for schema in (quote_identifier(name) for name in sources if name in existing):
-            rows(connection, f"grant usage on schema {schema} to dbt_user")
-            rows(connection, f"grant select on all tables in schema {schema} to dbt_user")
+            rows(connection, f"grant usage on schema {schema} to {owner}")
+            rows(connection, f"grant select on all tables in schema {schema} to {owner}")
 
 
 def drop_schemas(settings: Settings, prefix: str, but: str) -> None:
     """Drop the schemas whose name starts with `prefix`, except for those that start with `but`, if it is not empty."""
-    with _superuser(settings) as connection:
+    with superuser(settings) as connection:
         for (name,) in rows(connection, "select nspname from pg_namespace")[1]:
             if name.startswith(prefix) and not (but and name.startswith(but)):
                 rows(connection, f"drop schema {quote_identifier(name)} cascade")
 
 
-def write_profile(project: Path, folder: Path, settings: Settings, target: str, schema: str) -> None:
+def write_profile(
+    project: Path, folder: Path, settings: Settings, target: str, schema: str, user: str = "dbt_user"
+) -> None:
     """Write a profiles.yml that connects a dbt project to the local warehouse. `dbt_variables` has its password.
 
     Args:
@@ -75,13 +81,14 @@ def write_profile(project: Path, folder: Path, settings: Settings, target: str, 
         settings: where the warehouse is.
         target: name of the target.
         schema: the target schema.
+        user: database user of a pipeline.
     """
     profile = project_settings(project).get("profile") or project.name
     output = {
         "type": "redshift",
         "host": HOST,
         "port": settings.warehouse_port,
-        "user": "dbt_user",
+        "user": user,
         "password": f"{{{{ env_var('{_PASSWORD}') }}}}",
         "dbname": DATABASE,
         "schema": schema,
@@ -100,7 +107,8 @@ def dbt_variables(settings: Settings) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _superuser(settings: Settings) -> Iterator[redshift_connector.Connection]:
+def superuser(settings: Settings) -> Iterator[redshift_connector.Connection]:
+    """Yield a superuser's connection to the running warehouse, in autocommit."""
     with contextlib.closing(connect(settings, "awsuser", Passwords.load(settings.state).awsuser)) as connection:
         connection.autocommit = True
         yield connection
