@@ -112,13 +112,13 @@ def slim_ci(
     """Show the release plan of a change, check public contracts, and build its models with their children."""
     with checkout_settings() as settings:
         from mwaa_release.errors import DeployError
-        from workbench.slim_ci import BrokenContractError, DbtFailedError, check
+        from workbench.slim_ci import DbtFailedError, RefusedChangeError, check
 
         try:
             check(settings, base)
-        except (BrokenContractError, DbtFailedError, DeployError, SetupError) as error:
+        except (DbtFailedError, DeployError, RefusedChangeError, SetupError) as error:
             errors.print(f"Error: {error}", markup=False, soft_wrap=True)
-            failed = isinstance(error, BrokenContractError | DbtFailedError)
+            failed = isinstance(error, DbtFailedError | RefusedChangeError)
             code = RUN_FAILED if failed else getattr(error, "exit_code", SETUP_FAILED)
             raise typer.Exit(code) from None
 

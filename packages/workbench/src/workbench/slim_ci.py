@@ -42,8 +42,8 @@ class DbtFailedError(Exception):
     """dbt failed and printed the reason (exit code 1)."""
 
 
-class BrokenContractError(Exception):
-    """The change breaks the contract of a public model. The message names the model and its consumers (exit code 1)."""
+class RefusedChangeError(Exception):
+    """The change breaks the contract of a public model, or the table of a source is lost (exit code 1)."""
 
 
 @contextmanager
@@ -70,19 +70,19 @@ def _git(*arguments: str) -> str:
 
 
 @dataclass(frozen=True)
-class Project:
+class ReleasedProject:
     """A dbt project, before or after the change.
 
     Args:
         folder: the project.
         state: folder of its manifest.json, in an artifact.
-        content: one hash of all its files.
+        content_sha256: one hash of all its files.
         parsed: its manifest and pipelines.
     """
 
     folder: Path
     state: Path
-    content: str
+    content_sha256: str
     parsed: ParsedProject
 
     @property
@@ -108,7 +108,7 @@ class Dbt:
         self._settings = settings
         self._environment = base_environment() | dbt_variables(settings)
 
-    def run(self, project: Project, target: str, schema: str, *arguments: str, shown: bool = True) -> str:
+    def run(self, project: ReleasedProject, target: str, schema: str, *arguments: str, shown: bool = True) -> str:
         """Run dbt on a project, and return its output.
 
         Raises:
@@ -141,12 +141,45 @@ def read_from_base(nodes: dict[str, dict[str, Any]], base: dict[str, Any]) -> li
     )
 
 
+def missing_sources(
+    sources: Mapping[str, Mapping[str, Any]], base: Mapping[str, Mapping[str, Any]], existing: Collection[Relation]
+) -> list[str]:
+    """Return the names of the sources that the warehouse does not have.
+
+    Args:
+        sources: the sources of the change, by unique_id.
+        base: the sources before the change.
+        existing: the relations of the warehouse.
+
+    Raises:
+        RefusedChangeError: the warehouse has the table that the base names for one of them.
+    """
+    missing = []
+    for unique_id, source in sources.items():
+        if _table(source) in existing:
+            continue
+        name = f"{source['source_name']}.{source['name']}"
+        if unique_id in base and _table(base[unique_id]) in existing:
+            raise RefusedChangeError(
+                f"{source['original_file_path']}: source {name} was {_table(base[unique_id])}, which this warehouse "
+                f"has, and is {_table(source)} now, which it does not have. Correct the schema or identifier of the "
+                "source, or create that table"
+            )
+        missing.append(name)
+    return sorted(missing)
+
+
+def _table(source: Mapping[str, Any]) -> Relation:
+    # Redshift folds names to lower case.
+    return Relation(source["schema"].lower(), source["identifier"].lower())
+
+
 def check(settings: Settings, commit: str) -> None:
     """Show the plan, build the changed nodes, and write dbt's documentation into the state folder.
 
     Raises:
         SetupError, DeployError, DbtFailedError: the set-up, the release plan or dbt failed.
-        BrokenContractError: the change breaks the contract of a public model.
+        RefusedChangeError: the change breaks the contract of a public model, or the table of a source is lost.
     """
     scratch = settings.state / "change"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -160,14 +193,14 @@ def check(settings: Settings, commit: str) -> None:
         check_contracts([project.parsed for project in before], [project.parsed for project in projects])
         with warehouse(settings):
             order = [project_name(folder) for folder in all_projects()]
-            unchanged = {project.content for project in before}
-            changed = [project for project in projects if project.content not in unchanged]
+            unchanged = {project.content_sha256 for project in before}
+            changed = [project for project in projects if project.content_sha256 not in unchanged]
             for project in sorted(changed, key=lambda project: order.index(project.name)):
                 schema = SCHEMA if project.name == order[0] else f"{SCHEMA}_{project.name}"
                 _Change(settings, project, schema, before).build()
 
 
-def parsed_projects(artifact: Artifact, repository: Path) -> list[Project]:
+def parsed_projects(artifact: Artifact, repository: Path) -> list[ReleasedProject]:
     """Return the projects of an artifact, with the pipelines of the repository that it was built from."""
     folders = {project_name(folder): folder for folder in find_projects(repository)}
     pipelines = pipelines_by_project(repository / PIPELINES_FILE, folders, complete=True)
@@ -175,7 +208,7 @@ def parsed_projects(artifact: Artifact, repository: Path) -> list[Project]:
     for release in artifact.releases:
         state, name = artifact.folder / release.prefix, release.project_name
         parsed = ParsedProject(json.loads((state / MANIFEST_FILE).read_bytes()), pipelines[name], {})
-        projects.append(Project(folders[name], state, release.content_sha256, parsed))
+        projects.append(ReleasedProject(folders[name], state, release.content_sha256, parsed))
     return projects
 
 
@@ -183,10 +216,10 @@ def check_contracts(before: Sequence[ParsedProject], after: Sequence[ParsedProje
     """Check that the public models keep their contracts.
 
     Raises:
-        BrokenContractError: a public model breaks its contract.
+        RefusedChangeError: a public model breaks its contract.
     """
     if problems := find_breaking_changes(before, after):
-        raise BrokenContractError("\n".join(["this change breaks the contracts of public models:", *problems]))
+        raise RefusedChangeError("\n".join(["this change breaks the contracts of public models:", *problems]))
 
 
 class _Change:
@@ -195,9 +228,9 @@ class _Change:
     def __init__(
         self,
         settings: Settings,
-        project: Project,
+        project: ReleasedProject,
         schema: str,
-        before: Sequence[Project],
+        before: Sequence[ReleasedProject],
     ) -> None:
         self._settings = settings
         self._project = project
@@ -215,7 +248,7 @@ class _Change:
         if nodes:
             sources = self._sources_of(nodes)
             self._build_public_models(sources)
-            if missing := self._missing(sources):
+            if missing := self._missing(sources, base):
                 selection += ["--exclude", *(f"source:{name}+" for name in missing)]
                 built = self._list(*selection)
                 print(f"{self._project.name}: this warehouse has no source table {', '.join(missing)}. Not built:")
@@ -266,23 +299,25 @@ class _Change:
         for name in sorted(models):
             self._build_base(self._before[name], sorted(models[name]))
 
-    def _build_base(self, base: Project, names: Sequence[str]) -> None:
+    def _build_base(self, base: ReleasedProject, names: Sequence[str]) -> None:
         print(f"Built from the base for the change: {', '.join(names)}, with their parents", flush=True)
         self._make_user(base)
         selection = ["--select", *(f"+{name}" for name in names), "--exclude-resource-type", "test", "unit_test"]
         self._dbt.run(base, "prod", base.production_schema, "build", *selection, "--quiet", *_UNAUDITED)
 
-    def _missing(self, sources: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """Return the sources that the warehouse does not have."""
-        with superuser(self._settings) as connection:
-            existing = existing_relations(connection, {source["schema"] for source in sources.values()})
-        return sorted(
-            f"{source['source_name']}.{source['name']}"
-            for source in sources.values()
-            if Relation(source["schema"], source["identifier"]) not in existing
-        )
+    def _missing(self, sources: Mapping[str, Mapping[str, Any]], base: ReleasedProject | None) -> list[str]:
+        """Return the sources that the warehouse does not have.
 
-    def _make_user(self, project: Project) -> None:
+        Raises:
+            RefusedChangeError: the warehouse has the table that the base names for one of them.
+        """
+        with superuser(self._settings) as connection:
+            before = base.parsed.manifest["sources"] if base else {}
+            tables = [_table(source) for source in (*sources.values(), *before.values())]
+            existing = existing_relations(connection, {table.schema for table in tables})
+        return missing_sources(sources, before, existing)
+
+    def _make_user(self, project: ReleasedProject) -> None:
         """Create the user of a project, which can read its sources, and the schemas that the project builds in."""
         sources, built = schemas(project.parsed.manifest)
         if project.user == "dbt_user":

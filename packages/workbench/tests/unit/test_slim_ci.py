@@ -3,7 +3,10 @@
 import subprocess
 import sys
 
-from workbench.slim_ci import read_from_base
+import pytest
+
+from workbench.relations import Relation
+from workbench.slim_ci import RefusedChangeError, missing_sources, read_from_base
 from workbench.summary import markdown
 
 
@@ -48,3 +51,31 @@ def test_only_unchanged_parents_come_from_the_base() -> None:
         for key in ("model.p.old", "model.p.new", "model.p.far", "seed.p.codes")
     }
     assert read_from_base(nodes, base) == ["codes", "old"]
+
+
+def source(name: str, schema: str, identifier: str) -> dict:
+    file = "models/sources.yml"
+    return {
+        "source_name": "shop",
+        "name": name,
+        "schema": schema,
+        "identifier": identifier,
+        "original_file_path": file,
+    }
+
+
+def test_sources_that_the_warehouse_never_had_are_missing() -> None:
+    orders, old = source("orders", "raw", "orders"), source("items", "landing", "ITEMS")
+    existing = {Relation("landing", "items")}
+    assert missing_sources({"orders": orders, "items": old}, {"items": old}, existing) == ["shop.orders"]
+    assert missing_sources({"orders": orders}, {"orders": orders}, existing) == ["shop.orders"]
+
+
+def test_source_with_a_table_that_is_lost_is_an_error() -> None:
+    before, after = source("items", "landing", "items"), source("items", "landing", "itmes")
+    with pytest.raises(RefusedChangeError) as error:
+        missing_sources({"items": after}, {"items": before}, {Relation("landing", "items")})
+    assert str(error.value).startswith(
+        'models/sources.yml: source shop.items was "landing"."items", which this warehouse has, '
+        'and is "landing"."itmes" now, which it does not have.'
+    )

@@ -18,8 +18,8 @@ __all__ = ["airflow_python", "aws", "browser", "contents", "default_hangup", "li
 NodeManager.EXIT_TIMEOUT = 1
 
 
-# Parts of paths. The longest files first and unit tests last, so that all processes of xdist end at the same time. Other
-# end-to-end tests wait until the first one has installed dbt for all of them.
+# Parts of paths. The longest files first and unit tests last, so that all processes of xdist end at the same time.
+# Other end-to-end tests wait until the first one has installed dbt for all of them.
 _ORDER = [
     "tests/e2e/test_pipeline.py",
     *("test_leftovers.py", "test_documentation.py", "test_kills.py", "test_domains.py", "test_copy.py"),
