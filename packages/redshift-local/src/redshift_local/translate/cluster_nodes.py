@@ -20,14 +20,16 @@ _CLOCK = "use GETDATE(), SYSDATE or CURRENT_DATE"
 _SCHEMA = "query it on its own first, then write the value"
 # Functions of the leader node, and what to write instead.
 _LEADER_ONLY = {
-    # "Leader node-only functions" (c_SQL_functions_leader_node_only).
+    # "Leader node-only functions" (c_SQL_functions_leader_node_only). It also lists CURRENT_TIMESTAMP, as deprecated, but
+    # that works with tables: dbt-utils used it on Redshift until 2019 (dbt-utils 109), node-pg-migrate 766 (2021) inserts
+    # it where NOW() fails, amazon-redshift-utils joins it with stv_recents (v_get_blocking_locks), and the tests of
+    # snowplow_unified 1.0.0 (2026) select it. AWS told a user in 2019 that NOW() does not (liquibase-redshift 9).
     "current_schema": _SCHEMA,
     "current_schemas": _SCHEMA,
     "has_database_privilege": _SCHEMA,
     "has_schema_privilege": _SCHEMA,
     "has_table_privilege": _SCHEMA,
     "current_time": _CLOCK,
-    "current_timestamp": _CLOCK,
     "localtime": _CLOCK,
     "now": _CLOCK,
     "isfinite": "compare with a date",
@@ -54,7 +56,6 @@ _LEADER_ONLY = {
 }
 _WITHOUT_PARENTHESES = {
     exp.CurrentTime: "current_time",
-    exp.CurrentTimestamp: "current_timestamp",
     exp.Localtime: "localtime",
     exp.Localtimestamp: "localtimestamp",
 }
@@ -98,9 +99,6 @@ def check(nodes: list[exp.Expr], reads: Reads) -> None:
     )
     calls = list(_calls(nodes))
     for name, node in calls:
-        if name == "current_timestamp" and stores and not reads:
-            # dbt-tests-adapter's incremental_not_schema_change, which dbt-redshift runs, creates a table like this.
-            continue
         # Unverified: that a default is computed on the compute nodes, too.
         if name in _LEADER_ONLY and (user_tables or stores or node.find_ancestor(exp.DefaultColumnConstraint)):
             hint = f"{name.upper()} runs on the leader node only, not beside a table; {_LEADER_ONLY[name]}"
