@@ -40,6 +40,8 @@ class Plan:
         label: the query group that it sets.
         alias_fallback: the plan to run if a name is an alias of the same select list, and no column.
         alias_checks: queries that decide this: the statement as written, then with all aliases but one inlined.
+        set_operations: the query, if it has UNION, INTERSECT or EXCEPT with named columns.
+        with_super: returns the plan in which VARCHAR columns of set operations become SUPER where they meet SUPER.
         needs_columns: tables whose columns must be known before the statement can be translated.
         complete: returns the plan for these columns.
         remote: database, schema and name of the tables that it reads, if it names their database.
@@ -64,6 +66,8 @@ class Plan:
     label: str | None = None
     alias_fallback: "Plan | None" = None
     alias_checks: tuple[str, ...] = ()
+    set_operations: str = ""
+    with_super: "Callable[[], Plan] | None" = field(default=None, compare=False)
     needs_columns: list[str] = field(default_factory=list)
     complete: "Callable[[dict[str, list[str]]], Plan] | None" = field(default=None, compare=False)
     remote: frozenset[tuple[str, str, str]] = frozenset()

@@ -61,6 +61,34 @@ def test_a_table_is_filled_from_another_database_inside_a_transaction(here, ware
         other.commit()
 
 
+def test_late_binding_view_reads_the_other_database(here, warehouse):
+    query = f'select id, amount from "{OTHER}".sales.orders o'
+    here.run(f"create view shop.sold_there as {query} with no schema binding")
+    joined = "select v.id, c.name from shop.sold_there v join shop.customers c on c.order_id = v.id"
+    assert here.run(joined) == ([1, "Ann"],)
+    here.run("create table shop.from_view as select * from dev.shop.sold_there")
+    assert here.run("select sum(amount) from dev.shop.from_view") == ([2.5],)
+    with warehouse.connect(database=OTHER) as other:
+        other.run("insert into sales.orders (id) values (3)")
+        other.commit()
+        assert here.run("select count(*) from shop.sold_there") == ([3],)
+        other.run("delete from sales.orders where id = 3")
+        other.commit()
+    [[definition]] = here.run("select pg_get_viewdef('shop.sold_there'::regclass)")
+    assert f'"{OTHER}".sales.orders' in definition
+    here.run("create view shop.outer_view as select id from shop.sold_there with no schema binding")
+    for sql in ("select * from shop.outer_view", "create view shop.bound_view as select * from shop.sold_there"):
+        with pytest.raises(redshift_connector.Error, match="not supported by the local warehouse: a view over a late"):
+            here.run(sql)
+
+
+def test_long_statement_reads_the_other_database(here):
+    text = "x" * 40_000
+    assert here.run(f"select id, len('{text}') from \"{OTHER}\".sales.orders where note <> '{text}' and id = 1") == (
+        [1, 40_000],
+    )
+
+
 def test_show_describes_the_other_database(here):
     assert [row[1] for row in here.run(f"show schemas from database \"{OTHER}\" like 'sal%'")] == ["sales"]
     assert [row[2] for row in here.run(f'show tables from schema "{OTHER}".sales')] == ["late", "orders"]

@@ -1,5 +1,5 @@
 # ruff: noqa: S608 - names are quoted, literals escaped; translating SQL is what this package does
-"""Resolves at run time what depends on existing tables: aliases, star lists and late-binding views."""
+"""Resolves at run time what depends on existing tables: aliases, star lists, types and late-binding views."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,9 +42,10 @@ async def resolve(session: Any, plan: Plan) -> Plan:
         if plan.complete:
             text, plan = plan.text, plan.complete(await _columns(session, plan.needs_columns))
             plan.text = text
-        await _bind_views(session, plan)
+        plan = await _bind_views(session, plan)
         await _check_recursive_views(session, plan)
-        return await _with_aliases(session, plan) if plan.alias_fallback else plan
+        plan = await _with_aliases(session, plan) if plan.alias_fallback else plan
+        return await _with_super(session, plan) if plan.with_super else plan
     except Refused as refusal:
         failing = raising(refusal)
         failing.text = plan.text
@@ -64,17 +65,34 @@ async def _columns(session: Any, tables: list[str]) -> dict[str, list[str]]:
     return columns
 
 
-async def _bind_views(session: Any, plan: Plan) -> None:
-    """Bind the late-binding views that a statement reads to the current relations of these names."""
+async def _bind_views(session: Any, plan: Plan) -> Plan:
+    """Bind the late-binding views that a statement reads to the current relations of these names.
+
+    Returns:
+        The plan to run: it reads copies of the views on tables of another database.
+    """
     names = {name for _, name in plan.reads if name in session.views.late}
     if not names:
-        return
+        return plan
+    copies: dict[tuple[str, str, str], str] = {}
     names_array = ", ".join(literal(name) for name in names)
-    for schema, name, problem in await session.query_between(
+    for schema, name, problem, definition, columns in await session.query_between(
         f"SELECT * FROM {HELPERS}.bind_views(ARRAY[{names_array}])"
     ):
-        if problem and ({(schema, name), ("", name)} & plan.reads):
-            raise Refused(problem, "42P01", f"late-binding view {schema}.{name} reads it")
+        if not {(schema, name), ("", name)} & plan.reads:
+            continue
+        if definition and not plan.makes_late_view:
+            copy = await elsewhere.copy_view(session, definition, columns)
+            for database, within in (("", ""), ("", schema), (session.who.database, schema)):
+                copies[database, within, name] = copy
+        elif problem and not definition:
+            code = "0A000" if problem.startswith("not supported") else "42P01"
+            raise Refused(problem, code, f"late-binding view {schema}.{name} reads it")
+    if not copies:
+        return plan
+    text, plan = plan.text, plan.localized(copies)
+    plan.text = text
+    return plan
 
 
 async def _check_recursive_views(session: Any, plan: Plan) -> None:
@@ -101,3 +119,13 @@ async def _with_aliases(session: Any, plan: Plan) -> Plan:
         hint = "give the alias another name, or write <table>.<column>"
         raise unsupported("an alias beside a column of the same name", hint)
     return plan.alias_fallback
+
+
+async def _with_super(session: Any, plan: Plan) -> Plan:
+    """Decide whether a set operation has SUPER and VARCHAR in the same column."""
+    query = f"SELECT {HELPERS}.mixes_super({literal(plan.set_operations)})"
+    if await session.query_between(query) == [["f"]]:
+        return plan
+    text, plan = plan.text, plan.with_super()
+    plan.text = text
+    return plan

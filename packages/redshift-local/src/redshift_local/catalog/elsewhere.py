@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+import sqlglot
+from sqlglot import exp
 
 from redshift_local.catalog.system_catalog import OF_ALL_DATABASES
 from redshift_local.plan import Plan, Refused, identifier, literal, unsupported
@@ -45,6 +47,22 @@ async def copy_tables(session: Any, plan: Plan, tables: set[tuple[str, str, str]
     text, plan = plan.text, plan.localized(copies)
     plan.text = text
     return plan
+
+
+async def copy_view(session: Any, definition: str, columns: str) -> str:
+    """Copy the rows of a late-binding view on tables of another database; returns the name of the temporary table."""
+    tree = sqlglot.parse_one(definition, read="postgres")
+    for table in list(tree.find_all(exp.Table)):
+        database = table.catalog
+        if database not in ("", session.who.database):
+            sql = f"SELECT * FROM {identifier(table.db)}.{identifier(table.name)}"
+            copy = await _copy(session, database, sql, table.name)
+            alias = table.args.get("alias") or exp.TableAlias(this=table.this.copy())
+            table.replace(exp.Table(this=exp.to_identifier(copy), db=exp.to_identifier("pg_temp"), alias=alias))
+    name = f"pg_remote_{hashlib.sha256(f'{definition} {columns}'.encode()).hexdigest()[:16]}"
+    await session.query_between(f"DROP TABLE IF EXISTS pg_temp.{name}")
+    await session.query_internal(f"CREATE TEMPORARY TABLE {name} {columns} AS {tree.sql('postgres')}")
+    return name
 
 
 @dataclass

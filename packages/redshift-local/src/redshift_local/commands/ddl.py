@@ -73,7 +73,7 @@ def late_binding_view(tree: exp.Create) -> Plan:
         if not table.db:
             text = "All the relation names inside should be qualified when creating VIEW WITH NO SCHEMA BINDING."
             raise Refused(text, "42601", f"write <schema>.{table.name}")
-        reads.append(".".join(generate(exp.to_identifier(part.name.lower(), quoted=True)) for part in table.parts[-2:]))
+        reads.append(".".join(generate(exp.to_identifier(part.name.lower(), quoted=True)) for part in table.parts))
     columns = ""
     if isinstance(tree.this, exp.Schema):
         columns = f"({', '.join(generate(node) for node in tree.this.expressions)})"

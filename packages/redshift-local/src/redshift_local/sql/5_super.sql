@@ -213,3 +213,24 @@ BEGIN
         END LOOP;
     END LOOP;
 END $$;
+
+-- SUPER and VARCHAR in one column of a set operation become SUPER; all other types are PostgreSQL's choice.
+CREATE OR REPLACE FUNCTION pg_redshift.of_both(json, text) RETURNS json LANGUAGE sql IMMUTABLE AS $$ SELECT $1 $$;
+CREATE OR REPLACE FUNCTION pg_redshift.of_both(text, json) RETURNS json LANGUAGE sql IMMUTABLE AS $$ SELECT to_json($1) $$;
+CREATE OR REPLACE FUNCTION pg_redshift.of_both(json, json) RETURNS json LANGUAGE sql IMMUTABLE AS $$ SELECT $1 $$;
+CREATE OR REPLACE FUNCTION pg_redshift.of_both(anycompatible, anycompatible) RETURNS anycompatible LANGUAGE sql IMMUTABLE AS
+$$ SELECT $1 $$;
+-- Whether a query fails because a set operation needs that; does not look where no relation has a SUPER column.
+CREATE OR REPLACE FUNCTION pg_redshift.mixes_super(query text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_attribute WHERE atttypid IN ('json'::regtype, 'super'::regtype) AND attnum > 0) THEN
+        RETURN false;
+    END IF;
+    EXECUTE 'PREPARE pg_redshift_check AS ' || query;
+    DEALLOCATE pg_redshift_check;
+    RETURN false;
+EXCEPTION
+    WHEN datatype_mismatch THEN RETURN SQLERRM ~ '^(UNION|INTERSECT|EXCEPT) types .*\m(json|super)\M';
+    WHEN invalid_text_representation THEN RETURN SQLERRM = 'invalid input syntax for type json'; -- a string beside a SUPER
+    WHEN OTHERS THEN RETURN false;
+END $$;

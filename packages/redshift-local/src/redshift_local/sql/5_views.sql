@@ -14,6 +14,10 @@ SELECT string_agg(n.name || '=' || coalesce(to_regclass(n.name)::oid::text, '') 
      WHERE a.attrelid = to_regclass(n.name) AND a.attnum > 0 AND NOT a.attisdropped), ''), ';')
 FROM unnest(names) AS n (name) $$;
 
+-- Whether a relation is in another database, which only a late-binding view can read.
+CREATE OR REPLACE FUNCTION pg_redshift.is_elsewhere(name text) RETURNS boolean LANGUAGE sql STABLE AS $$
+SELECT array_length(parse_ident(name), 1) = 3 AND (parse_ident(name))[1] <> current_database() $$;
+
 CREATE OR REPLACE FUNCTION pg_redshift.unbind(relation oid) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET allow_system_table_mods = on AS $$
 DELETE FROM pg_catalog.pg_depend d USING pg_catalog.pg_rewrite r
@@ -31,7 +35,8 @@ CREATE OR REPLACE FUNCTION pg_redshift.create_late_binding_view(
     name text, columns text, definition text, reads text[], replace boolean
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    bound text := pg_redshift.state_of(reads);
+    elsewhere boolean := EXISTS (SELECT FROM unnest(reads) AS r (name) WHERE pg_redshift.is_elsewhere(r.name));
+    bound text;
     existing oid := to_regclass(name);
 BEGIN
     IF existing IS NOT NULL AND NOT replace THEN
@@ -41,6 +46,10 @@ BEGIN
         RAISE wrong_object_type USING MESSAGE = format('"%s" is not a view', name);
     END IF;
     BEGIN
+        IF elsewhere THEN
+            RAISE undefined_table;
+        END IF;
+        bound := pg_redshift.state_of(reads);
         EXECUTE format('CREATE OR REPLACE VIEW %s %s AS %s', name, columns, definition);
     EXCEPTION
         WHEN undefined_table OR invalid_schema_name OR undefined_column THEN
@@ -73,6 +82,9 @@ BEGIN
     INTO v FROM pg_redshift.late_binding_views l JOIN pg_class c ON c.oid = l.view
     JOIN pg_namespace n ON n.oid = c.relnamespace WHERE l.view = relation;
     FOREACH name IN ARRAY v.reads LOOP
+        IF pg_redshift.is_elsewhere(name) THEN
+            RETURN 'not supported by the local warehouse: a view over a late-binding view on a table of another database';
+        END IF;
         IF to_regclass(name) IS NULL THEN
             RETURN format('relation "%s" does not exist', replace(name, '"', ''));
         END IF;
@@ -106,10 +118,12 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- Binds every late-binding view of one of these names; returns the errors.
-CREATE OR REPLACE FUNCTION pg_redshift.bind_views(names text[])
-RETURNS TABLE (schema_name text, view_name text, problem text) LANGUAGE sql AS $$
-SELECT n.nspname, c.relname, pg_redshift.bind_view(v.view)
+-- Binds every late-binding view of one of these names; returns the errors, and the query of one on another database.
+DROP FUNCTION IF EXISTS pg_redshift.bind_views(text[]);
+CREATE FUNCTION pg_redshift.bind_views(names text[])
+RETURNS TABLE (schema_name text, view_name text, problem text, elsewhere text, columns text) LANGUAGE sql AS $$
+SELECT n.nspname, c.relname, pg_redshift.bind_view(v.view),
+    CASE WHEN EXISTS (SELECT FROM unnest(v.reads) AS r (name) WHERE pg_redshift.is_elsewhere(r.name)) THEN v.definition END, v.columns
 FROM pg_redshift.late_binding_views v JOIN pg_class c ON c.oid = v.view JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relname = ANY (names) $$;
 GRANT SELECT ON pg_redshift.late_binding_views TO PUBLIC;

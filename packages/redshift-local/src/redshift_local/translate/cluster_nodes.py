@@ -20,10 +20,10 @@ _CLOCK = "use GETDATE(), SYSDATE or CURRENT_DATE"
 _SCHEMA = "query it on its own first, then write the value"
 # Functions of the leader node, and what to write instead.
 _LEADER_ONLY = {
-    # "Leader node-only functions" (c_SQL_functions_leader_node_only). It also lists CURRENT_TIMESTAMP, as deprecated, but
-    # that works with tables: dbt-utils used it on Redshift until 2019 (dbt-utils 109), node-pg-migrate 766 (2021) inserts
-    # it where NOW() fails, amazon-redshift-utils joins it with stv_recents (v_get_blocking_locks), and the tests of
-    # snowplow_unified 1.0.0 (2026) select it. AWS told a user in 2019 that NOW() does not (liquibase-redshift 9).
+    # "Leader node-only functions" (c_SQL_functions_leader_node_only). It also lists CURRENT_TIMESTAMP, as deprecated,
+    # but that works with tables: dbt-utils used it on Redshift until 2019 (dbt-utils 109), node-pg-migrate 766 (2021)
+    # inserts it where NOW() fails, amazon-redshift-utils joins it with stv_recents (v_get_blocking_locks), and the
+    # tests of snowplow_unified 1.0.0 (2026) select it. NOW() does not work: AWS said so in 2019 (liquibase-redshift 9).
     "current_schema": _SCHEMA,
     "current_schemas": _SCHEMA,
     "has_database_privilege": _SCHEMA,

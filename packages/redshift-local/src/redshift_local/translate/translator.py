@@ -30,6 +30,7 @@ from redshift_local.translate import (
     pivot,
     qualify,
     refusals,
+    set_operations,
     stars,
     subqueries,
 )
@@ -72,13 +73,22 @@ def translate_long(text: str) -> tuple[Plan, ...]:
             plan.sql, plan.text = plan.sql.removesuffix(" (NULL)") + rows[1], text
             return (plan,)
     short, values = longtext.extract_literals(text)
-    plans = translate.__wrapped__(short)
-    for plan in plans:
-        plan.alias_checks = tuple(longtext.restore_literals(check, values) for check in plan.alias_checks)
-        for variant in (plan, plan.alias_fallback) if plan.alias_fallback else (plan,):
-            variant.sql = longtext.restore_literals(variant.sql, values)
-            variant.text = longtext.restore_literals(variant.text, values)
-    return plans
+    return tuple(_restored(plan, values) for plan in translate.__wrapped__(short))
+
+
+def _restored(plan: Plan, values: list[str]) -> Plan:
+    """Put the literals back that `translate_long` has taken out."""
+    plan.alias_checks = tuple(longtext.restore_literals(check, values) for check in plan.alias_checks)
+    plan.set_operations = longtext.restore_literals(plan.set_operations, values)
+    for variant in (plan, plan.alias_fallback) if plan.alias_fallback else (plan,):
+        variant.sql = longtext.restore_literals(variant.sql, values)
+        variant.text = longtext.restore_literals(variant.text, values)
+    localized, with_super = plan.localized, plan.with_super
+    if localized:
+        plan.localized = lambda copies: _restored(localized(copies), values)
+    if with_super:
+        plan.with_super = lambda: _restored(with_super(), values)
+    return plan
 
 
 @functools.lru_cache(maxsize=4096)
@@ -130,14 +140,18 @@ def _one(own: str, text: str, tokens: list[Token]) -> Plan:
     plan.text = own
     if plan.alias_fallback:
         plan.alias_fallback.text = own
-    if plan.remote:
+    if plan.reads:
         plan.localized = lambda copies: _localized(own, copies)
+    if plan.set_operations:
+        plan.with_super = lambda: _with_super(own)
     return plan
 
 
 def _localized(text: str, copies: dict[tuple[str, str, str], str]) -> Plan:
     """Translate a statement that reads temporary tables instead of tables of another database."""
     tree = _parse(_tokenize(text), text)
+    if isinstance(tree, exp.Create) and tree.kind == "VIEW":
+        raise unsupported("a view over a late-binding view on a table of another database", "create a table")
     named = [(node, ddl.full_name(node)) for node in scopes.relations(tree)]
     for node, name in [*named, *system_catalog.of_named_databases(tree)]:
         if copy := copies.get(name):
@@ -145,6 +159,13 @@ def _localized(text: str, copies: dict[tuple[str, str, str], str]) -> Plan:
             node.set("this", exp.to_identifier(copy))
             node.set("db", exp.to_identifier("pg_temp"))
             node.set("catalog", None)
+    return _planned(tree)
+
+
+def _with_super(text: str) -> Plan:
+    """Translate a statement whose set operations can have SUPER and VARCHAR in the same column."""
+    tree = _parse(_tokenize(text), text)
+    set_operations.rewrite(tree)
     return _planned(tree)
 
 
@@ -263,7 +284,9 @@ def _rewritten(tree: exp.Expr) -> Plan:
         if rewrite and (other := rewrite(node)) is not None:
             node.replace(other)
             tree = other if node is tree else tree
-    writes = ddl.written_by(tree)
+    writes, query = ddl.written_by(tree), ""
+    if set_operations.listed(nodes):
+        query = generate(tree.expression if isinstance(tree, exp.Create) else tree)
     if isinstance(tree, exp.Create):
         recursive_view = tree.kind == "VIEW" and bool(subqueries.recursive_ctes(tree))
         plan = ddl.create(tree)
@@ -271,7 +294,8 @@ def _rewritten(tree: exp.Expr) -> Plan:
     elif isinstance(tree, exp.Alter):
         plan = ddl.alter(tree)
     else:
-        plan = Plan(generate(tree))
+        plan = Plan(query or generate(tree))
+    plan.set_operations = query
     plan.reads, plan.writes, plan.remote = reads, writes, remote
     plan.within, plan.has_bare_reads = within, has_bare_reads
     return plan
