@@ -176,13 +176,18 @@ def test_sixteen_parallel_invocations_write_all_rows(built, dbt, database):
     assert len(rows) == len({row["load_id"] for row in rows}) == 800
 
 
-def test_source_freshness_is_recorded(built, dbt, database):
+@pytest.mark.parametrize("severity", ["error", "warn"])
+def test_source_freshness_is_recorded(built, dbt, database, severity):
     database.run("update landing.airlines set loaded_at = dateadd(day, -30, getdate())")
-    finished = dbt("source", "freshness", "--select", "source:landing.airlines", "source:landing.planes")
+    # With the run's parameter `select`, a pipeline selects sources in this way.
+    selection = ["--select", "source:landing.airlines,+stg_airlines", "source:landing.planes"]
+    selection += ["source:landing.weather,+stg_airlines"]
+    finished = dbt("source", "freshness", *selection, environment={"DBT_SOURCE_SEVERITY": severity})
     assert finished.code == 1, finished.output
     reported = json.loads((finished.target / "sources.json").read_text())
     rows = {row["name"]: row for row in database.audit_rows(reported["metadata"]["invocation_id"])}
     assert {name: row["status"] for name, row in rows.items()} == {"airlines": "error", "planes": "pass"}
+    assert {row["severity"] for row in rows.values()} == {severity}
     assert rows["planes"]["resource_type"] == "source"
     assert rows["planes"]["dbt_command"] == "freshness"
     loaded = {result["unique_id"].rsplit(".", 1)[1]: result["max_loaded_at"] for result in reported["results"]}

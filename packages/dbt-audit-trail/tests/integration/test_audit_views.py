@@ -280,6 +280,20 @@ def test_queries_join_to_nodes_and_airflow_runs(history, database):
     assert {row["scanned_bytes"] for row in actual} == {None}
 
 
+@pytest.mark.parametrize(("severity", "outcome"), [("error", "failed"), ("warn", "warned")])
+def test_stale_source_fails_a_run_that_requires_it(history, database, severity, outcome):
+    (fresh,) = [row for row in rows() if row["name"] == "s"]
+    stale = {"load_id": "stale", "invocation_id": "stale", "airflow_run_id": "stale", "status": "error"}
+    insert(database, {**fresh, **stale, "severity": severity, "started_at": moment(7, 0), "completed_at": moment(7, 1)})
+    try:
+        (run,) = [run for run in history("audit_runs") if run["run_key"] == "d/stale"]
+        (state,) = [state for state in history("audit_latest_state") if state["name"] == "s"]
+    finally:
+        database.run("delete from history.audit_table where load_id = 'stale'")
+    assert run["outcome"] == outcome
+    assert (state["outcome"], state["last_passed_at"]) == (outcome, moment(4, 1))
+
+
 def test_views_still_work_if_the_clock_jumps_back(history, database):
     row = {**rows()[0], "load_id": "jump", "invocation_id": "jump", "airflow_dag_id": None, "airflow_run_id": None}
     row |= {"started_at": moment(5, 60), "completed_at": moment(5, 0), "execution_time": -60}

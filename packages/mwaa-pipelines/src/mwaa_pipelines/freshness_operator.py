@@ -8,10 +8,10 @@ from typing import Any
 from cosmos.operators.local import DbtSourceLocalOperator
 
 from mwaa_pipelines.compatibility import AirflowException
+from mwaa_pipelines.parameters import prepare
 from mwaa_pipelines.reporting import RUN_RESULTS
-from mwaa_pipelines.results import first_error_line, push_entries
-from mwaa_pipelines.unwritten_rows import finish_callbacks, store_unwritten_results
-from mwaa_pipelines.worker import check_worker, share_parsed
+from mwaa_pipelines.results import first_error_line, push_entries, push_last_words
+from mwaa_pipelines.unwritten_rows import store_unwritten_results
 
 SOURCES = RUN_RESULTS.with_name("sources.json")
 
@@ -30,20 +30,21 @@ class FreshnessOperator(DbtSourceLocalOperator):
         """
         super().__init__(**arguments, callback=[store_unwritten_results, push_freshness])
         self.is_required = is_required
+        self.has_measured = False
 
     def execute(self, context: Any, **kwargs: Any) -> None:
         """Run dbt.
 
         Raises:
-            AirflowException: a source is too old or cannot be measured, and it is required.
+            AirflowException: dbt failed before it measured the sources; or one of them is too old or cannot be
+                measured, and it is required.
+            AirflowFailException: the run's parameters contradict each other, or the pipeline's selector.
         """
-        check_worker(context)
-        share_parsed(self)
-        finish_callbacks(self)
+        prepare(context)
         try:
             super().execute(context, **kwargs)
         except AirflowException:
-            if self.is_required:
+            if self.is_required or not self.has_measured:
                 raise
             log.warning("A source is stale or cannot be measured (see above). The models are built all the same.")
 
@@ -57,6 +58,10 @@ def push_freshness(project_dir: str, context: Any) -> None:
     """
     # An exception here would hide dbt's own error.
     try:
+        if not (Path(project_dir) / SOURCES).is_file():
+            push_last_words(project_dir, context)
+            return
+        context["task"].has_measured = True
         content = json.loads((Path(project_dir) / SOURCES).read_text())
         entries = [_result(source, context["task"].is_required) for source in content["results"]]
         push_entries(entries, content["metadata"], context)

@@ -1,5 +1,7 @@
 """The parameters of a run, for backfills. They are checked first, and then passed to each dbt process."""
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from airflow.sdk import Param
@@ -107,11 +109,19 @@ def hand_over(task: Any, params: Any) -> None:
                 f"the run parameter select={params['select']} cannot be combined with the setting selector: "
                 f"{task.selector} of this pipeline, because dbt ignores it. Start the run without select"
             )
-        task.select = _both(task.select, params["select"])
+        chosen = params["select"]
+        task.select = _both(task.select, map(_with_sources, chosen) if command == "source" else chosen)
 
 
-def _both(own: str | None, chosen: list[str]) -> str:
+def _with_sources(selector: str) -> str:
+    """Return a selector that also matches the sources upstream, such as +orders+ for orders+ and 1+orders+."""
+    parts = (re.sub(r"^(?!@)(\d*\+)?", "+", part) for part in selector.split(","))
+    return ",".join(parts)
+
+
+def _both(own: str | None, chosen: Iterable[str]) -> str:
     """Return the intersection of two selections. In dbt, a space is a union and a comma is an intersection."""
+    chosen = list(chosen)
     if not own:
         return " ".join(chosen)
     return " ".join(f"{selector},{other}" for selector in own.split() for other in chosen)

@@ -283,11 +283,11 @@ class PipelineDag:
         )
 
     def _measure_sources_before(self, group: DbtTaskGroup) -> None:
-        roots = list(group.get_roots())
+        roots, is_required = list(group.get_roots()), self.settings.source_freshness == "require"
         with group:
             freshness = FreshnessOperator(
                 task_id=FRESHNESS_TASK,
-                is_required=self.settings.source_freshness == "require",
+                is_required=is_required,
                 select=" ".join(self.selection.sources),
                 project_dir=self.release.path,
                 profile_config=self._profile_config,
@@ -295,7 +295,8 @@ class PipelineDag:
                 dbt_executable_path=dbt_executable(),
                 install_deps=False,
                 should_store_compiled_sql=False,
-                env=self._environment,
+                # The audit rows say it, because dbt's status does not.
+                env={**self._environment, "DBT_SOURCE_SEVERITY": "error" if is_required else "warn"},
                 vars=self.settings.vars or None,
             )
         freshness >> roots

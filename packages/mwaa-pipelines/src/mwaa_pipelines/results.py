@@ -3,6 +3,7 @@
 dbt_check reads them, so it needs no database query and no file that workers share.
 """
 
+import contextlib
 import json
 import logging
 import re
@@ -46,9 +47,7 @@ def push_results(project_dir: str, context: Any) -> None:
         results = Path(project_dir) / RUN_RESULTS
         if not results.is_file():
             log.warning("dbt ended before it ran a node; its error message is above")
-            # Pushed even if it is empty: it shows that dbt ended before its task did.
-            error = _last_words(Path(project_dir) / LOG)
-            context["ti"].xcom_push(key=LAST_WORDS_KEY, value=error or "")
+            push_last_words(project_dir, context)
             return
         content = json.loads(results.read_text())
         entries = [
@@ -64,6 +63,17 @@ def push_results(project_dir: str, context: Any) -> None:
         push_entries(entries, content["metadata"], context)
     except Exception:
         log.exception("dbt's results could not be stored; the failure report will name only the task")
+
+
+def push_last_words(project_dir: str, context: Any) -> None:
+    """Push the last error of a dbt process that ended before it wrote results.
+
+    Args:
+        project_dir: the folder that dbt ran in.
+        context: Airflow's task context.
+    """
+    # Pushed even if it is empty: it shows that dbt ended before its task did.
+    context["ti"].xcom_push(key=LAST_WORDS_KEY, value=_last_words(Path(project_dir) / LOG) or "")
 
 
 def push_entries(entries: list[dict[str, Any]], metadata: dict[str, Any], context: Any) -> None:
@@ -104,8 +114,10 @@ def _last_words(path: Path) -> str | None:
 def _schema_to_create(lines: list[str]) -> str | None:
     """Return the schema of the last statement in dbt's log that creates one."""
     for line in reversed(lines):
-        if "create schema" in line and (match := _CREATE_SCHEMA.search(json.loads(line)["info"]["msg"])):
-            return match[1]
+        # A hint is not worth an error: the last line can be incomplete.
+        with contextlib.suppress(ValueError, LookupError, TypeError):
+            if "create schema" in line and (match := _CREATE_SCHEMA.search(json.loads(line)["info"]["msg"])):
+                return match[1]
     return None
 
 

@@ -17,7 +17,8 @@ log = logging.getLogger(__name__)
 def row_changes(context: Any, rows: Mapping[str, int | None], percent: int) -> list[dict[str, Any]]:
     """Return the nodes whose number of rows changed by more than `percent`, as entries of the alert.
 
-    Backfills and full refreshes write other numbers of rows, so they are not compared.
+    Backfills, full refreshes and runs that load chosen files write other numbers of rows, so they are not compared.
+    Neither are loads that found no new file.
 
     Args:
         context: Airflow's task context.
@@ -27,11 +28,13 @@ def row_changes(context: Any, rows: Mapping[str, int | None], percent: int) -> l
     # An exception here would prevent the report.
     try:
         ti, dag_run, params = context["ti"], context["dag_run"], context["params"]
-        if params["full_refresh"] or params["start"] is not None:
+        if params["full_refresh"] or params["start"] is not None or params["files"]:
             return []
         last = latest_record(ti, _KEYS)
         before = last["rows"] if last else {}
-        now = {node: count for node, count in rows.items() if count is not None}
+        now = {
+            node: count for node, count in rows.items() if count is not None and (count or not node.startswith("load."))
+        }
         record = {"date": date_of(dag_run), "rows": {**before, **now}}
         ti.xcom_push(key=_KEYS[dag_run.logical_date is None], value=record)
     except Exception:

@@ -161,13 +161,15 @@ class Pipeline(BaseModel):
         "(execution_mode local only); none: no tests.",
     )
     warnings: Literal["ignore", "alert"] = Field(
-        "ignore", description="alert: send an alert when a test warns. The run still succeeds."
+        "ignore",
+        description="alert: send an alert when a test warns or a source is stale. The run still succeeds.",
     )
     rows_change_percent: int | None = Field(
         None,
         ge=1,
         description="Send an alert when an incremental model, a snapshot, a seed or a loaded table got this many "
-        "percent more or fewer rows than the last time. Backfills and full refreshes are not compared.",
+        "percent more or fewer rows than the last time. Not compared: backfills, full refreshes, runs that load chosen "
+        "files, loads without new files.",
     )
     retries: int = Field(1, ge=0, le=10, description="Number of retries of a failed model or test.")
     retry_delay_seconds: int = Field(30, ge=0, le=3600, description="Seconds to wait before a retry.")
@@ -253,9 +255,14 @@ class Pipeline(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _alerts_can_be_sent(self) -> "Pipeline":
+        for name in ("deadline_minutes", "rows_change_percent"):
+            if getattr(self, name) and not self.sns_lambda_function_name:
+                raise ValueError(f"{name} needs sns_lambda_function_name, which sends the alert")
+        return self
+
+    @model_validator(mode="after")
     def _deadline_can_be_met(self) -> "Pipeline":
-        if self.deadline_minutes and not self.sns_lambda_function_name:
-            raise ValueError("deadline_minutes needs sns_lambda_function_name, which sends the alert")
         if self.deadline_minutes and self.run_timeout_minutes and self.deadline_minutes >= self.run_timeout_minutes:
             raise ValueError("deadline_minutes must be less than run_timeout_minutes, which ends the run")
         return self

@@ -11,9 +11,11 @@ from test_pipelines import bag
 
 from mwaa_pipelines.compatibility import AirflowException
 from mwaa_pipelines.freshness_operator import SOURCES, push_freshness
-from mwaa_pipelines.results import RESULTS_KEY
+from mwaa_pipelines.reporting import LOG
+from mwaa_pipelines.results import LAST_WORDS_KEY, RESULTS_KEY
 
 TASK = "transform_data.source_freshness"
+PARAMETERS = {"start": None, "end": None, "full_refresh": False, "select": []}
 STALE = {"unique_id": "source.flights.landing.flights", "status": "error", "max_loaded_at_time_ago_in_s": 90_000}
 BROKEN = {
     "unique_id": "source.flights.landing.planes",
@@ -41,7 +43,8 @@ def test_sources_are_measured_before_all_models(tmp_path: Path, setting: str) ->
     assert task.upstream_task_ids == {"audit_dbt_task.audit_table_model_build"}
     later = {name for name in dag.task_ids if name.startswith("transform_data.")} - {TASK}
     assert later <= task.get_flat_relative_ids(upstream=False)
-    assert task.env == dag.get_task("transform_data.dbt_producer_watcher").env
+    severity = {"DBT_SOURCE_SEVERITY": "error" if setting == "require" else "warn"}
+    assert task.env == {**dag.get_task("transform_data.dbt_producer_watcher").env, **severity}
     serialized(dag)
 
 
@@ -68,14 +71,36 @@ def test_stale_source_ends_the_run_only_if_required(
 def test_failed_dbt_fails_the_task_only_if_required(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*_: Any, **__: Any) -> None:
+    def fail(task: Any, context: Any) -> None:
+        (tmp_path / SOURCES).parent.mkdir()
+        (tmp_path / SOURCES).write_text(json.dumps({"metadata": {}, "results": []}))
+        push_freshness(str(tmp_path), context)
         raise AirflowException("dbt command failed")
 
     monkeypatch.setattr(DbtSourceLocalOperator, "execute", fail)
     task = dag_with(setting, tmp_path).get_task(TASK)
+    context = {"ti": None, "task": task, "params": PARAMETERS}
     if setting == "require":
         with pytest.raises(AirflowException, match="dbt command failed"):
-            task.execute({"ti": None})
+            task.execute(context)
     else:
-        task.execute({"ti": None})
+        task.execute(context)
         assert "built all the same" in caplog.text
+
+
+@pytest.mark.usefixtures("installed_dbt")
+@pytest.mark.parametrize("setting", ["measure", "require"])
+def test_dbt_that_measures_nothing_fails_the_task_with_its_error(
+    ti: TaskInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    def fail(task: Any, context: Any) -> None:
+        (tmp_path / LOG).parent.mkdir()
+        (tmp_path / LOG).write_text(json.dumps({"info": {"level": "error", "msg": "password authentication failed"}}))
+        push_freshness(str(tmp_path), context)
+        raise AirflowException("dbt command failed")
+
+    monkeypatch.setattr(DbtSourceLocalOperator, "execute", fail)
+    task = dag_with(setting, tmp_path).get_task(TASK)
+    with pytest.raises(AirflowException, match="dbt command failed"):
+        task.execute({"ti": ti, "task": task, "params": PARAMETERS})
+    assert ti.xcoms["dbt_check", LAST_WORDS_KEY] == "password authentication failed"

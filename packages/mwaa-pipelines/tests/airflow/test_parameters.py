@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DagSerialization, serialized
+from conftest import DagSerialization, entries, serialized
+from test_pipelines import bag
 
 from mwaa_pipelines.compatibility import AirflowFailException
 from mwaa_pipelines.parameters import hand_over, prepare
 
 PRODUCER = "transform_data.dbt_producer_watcher"
+FRESHNESS = "transform_data.source_freshness"
 AUDIT = "audit_dbt_task.audit_table_model_build"
 DEFAULTS = {"start": None, "end": None, "full_refresh": False, "select": []}
 SQL = "1; drop table analytics.audit_table; --"
@@ -122,6 +124,21 @@ def test_run_parameters_become_arguments_of_the_producers_dbt(
     assert producer.vars == {"backfill_start": "2013-01-01", "backfill_end": "2013-02-01"}
     assert producer.add_cmd_flags()[0] == "--full-refresh"
     assert producer.dbt_cmd_flags == ["--event-time-start", "2013-01-01", "--event-time-end", "2013-02-01"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "select"),
+    [
+        (["orders"], "source:a.b,+orders source:c.d,+orders"),
+        (["2+orders+1"], "source:a.b,+orders+1 source:c.d,+orders+1"),
+        (["@orders", "tag:x,+y"], "source:a.b,@orders source:a.b,+tag:x,+y source:c.d,@orders source:c.d,+tag:x,+y"),
+    ],
+)
+def test_only_sources_of_chosen_nodes_are_measured(tmp_path: Path, chosen: list[str], select: str) -> None:
+    task = copy.copy(bag(tmp_path, entries("one", one="source_freshness: require")).dags["one"].get_task(FRESHNESS))
+    task.select = "source:a.b source:c.d"
+    hand_over(task, {**DEFAULTS, "select": chosen})
+    assert task.select == select
 
 
 def test_parameter_that_dbt_would_ignore_fails_the_run(dag: Any) -> None:

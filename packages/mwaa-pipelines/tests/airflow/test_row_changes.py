@@ -16,7 +16,7 @@ def changes(ti: TaskInstance, hour: int, rows: dict[str, int | None], **params: 
     """Return what a run reports; every second run has no logical date."""
     time = datetime(2026, 1, 1, hour, tzinfo=UTC)
     dag_run = SimpleNamespace(run_id=f"run {hour}", logical_date=time if hour % 2 else None, run_after=time)
-    context = {"ti": ti, "dag_run": dag_run, "params": {"full_refresh": None, "start": None, **params}}
+    context = {"ti": ti, "dag_run": dag_run, "params": {"full_refresh": None, "start": None, "files": None, **params}}
     return [(node["unique_id"], node["message"]) for node in row_changes(context, rows, 50)]
 
 
@@ -37,11 +37,18 @@ def test_node_is_compared_with_its_own_last_run(ti: TaskInstance) -> None:
     assert [node for node, _ in changes(ti, 3, {DAILY: 10})] == [DAILY]
 
 
-@pytest.mark.parametrize("params", [{"full_refresh": True}, {"start": "2026-01-01"}])
+@pytest.mark.parametrize("params", [{"full_refresh": True}, {"start": "2026-01-01"}, {"files": ["s3://b/f"]}])
 def test_backfills_and_full_refreshes_are_not_compared(ti: TaskInstance, params: dict[str, Any]) -> None:
     changes(ti, 1, {DAILY: 1000})
     assert changes(ti, 2, {DAILY: 9000}, **params) == []
     assert changes(ti, 3, {DAILY: 1000}) == []
+
+
+def test_load_without_new_files_is_not_compared(ti: TaskInstance) -> None:
+    changes(ti, 1, {LOADED: 10, DAILY: 10})
+    assert changes(ti, 2, {LOADED: 0, DAILY: 10}) == []
+    assert changes(ti, 3, {LOADED: 9, DAILY: 10}) == []
+    assert [node for node, _ in changes(ti, 4, {LOADED: 1, DAILY: 10})] == [LOADED]
 
 
 def test_missing_history_does_not_prevent_the_report(ti: TaskInstance, caplog: pytest.LogCaptureFixture) -> None:

@@ -131,6 +131,7 @@ def test_deadline_is_set_on_the_dag_or_rejected_by_airflow_3_0(tmp_path: Path) -
     ("lines", "words"),
     [
         ("deadline_minutes: 90", "deadline_minutes needs sns_lambda_function_name, which sends the alert"),
+        ("rows_change_percent: 9", "rows_change_percent needs sns_lambda_function_name, which sends the alert"),
         (
             "sns_lambda_function_name: alert\n    deadline_minutes: 90\n    run_timeout_minutes: 90",
             "deadline_minutes must be less than run_timeout_minutes, which ends the run",

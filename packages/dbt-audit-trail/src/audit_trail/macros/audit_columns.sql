@@ -76,5 +76,6 @@
         'airflow_try_number': env_var('AIRFLOW_CTX_TRY_NUMBER', '') or none,
         'airflow_logical_date': logical_date | string or none,
         'airflow_log_url': env_var('AIRFLOW_CTX_LOG_URL', '') or none,
+        'source_severity': env_var('DBT_SOURCE_SEVERITY', 'error'),
     }) -%}
 {% endmacro %}

@@ -6,11 +6,14 @@
 {%- endmacro %}
 
 
-{# The outcome of a node in one of four words: passed, warned, failed, skipped. A stale source does not fail a run. #}
+{#
+  The outcome of a node in one of four words: passed, warned, failed, skipped. A source of severity warn never fails a run: dbt's
+  status says only how old it is.
+#}
 {% macro audit_outcome() -%}
     case
         when status in ('success', 'pass', 'no-op') then 'passed'
-        when status = 'warn' or (resource_type = 'source' and status = 'error') then 'warned'
+        when status = 'warn' or (resource_type = 'source' and severity = 'warn') then 'warned'
         when status = 'skipped' then 'skipped'
         else 'failed'
     end

@@ -10,6 +10,8 @@
 {% macro parse_dbt_results(results, run, widths) %}
     {%- set nodes, sources, exposures = graph['nodes'], graph['sources'], graph['exposures'] -%}
     {%- set second = modules.datetime.timedelta(seconds=1) -%}
+    {#- Only invocations since this version have it. -#}
+    {%- set source_severity = run['source_severity'] or 'error' -%}
     {%- set rows = [] -%}
     {%- set add = rows.append -%}
     {%- for result in results -%}
@@ -24,6 +26,7 @@
         {%- set timing = result.timing or [{}] -%}
         {%- set began, compiled = timing[0].started_at or none, timing[0].completed_at or none -%}
         {%- set ran, ended = (timing[1].started_at, timing[1].completed_at) if timing[1] else (none, compiled) -%}
+        {%- set severity = (config['severity'] or '') | lower if kind in ('test', 'unit_test') else source_severity if kind == 'source' -%}
         {%- set row = {
             'load_id': run['invocation_id'] ~ '.' ~ unique_id,
             'database_name': node['database'] or none,
@@ -38,7 +41,7 @@
             'relation_name': node['relation_name'] or none,
             'message': result.message | default(none),
             'failures': result.failures | default(none),
-            'severity': config['severity'] | lower if kind in ('test', 'unit_test') and config['severity'] else none,
+            'severity': severity ~ '' if severity else none,
             'started_at': began ~ '' if began else none,
             'completed_at': ended ~ '' if ended else none,
             'compile_seconds': (compiled - began) / second if compiled else none,

@@ -5,7 +5,7 @@ with numbered as (
     select
         *,
         row_number() over (partition by unique_id order by run_started_at desc nulls last, run_key desc) as runs_ago,
-        max(case when outcome in ('passed', 'warned') then completed_at end) over (partition by unique_id) as last_passed_at
+        max(case when outcome = 'passed' or status = 'warn' then completed_at end) over (partition by unique_id) as last_passed_at
     from {{ ref('audit_node_history') }}
 )
 
