@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ AUDIT_TRAIL = "../.local/audit_trail"
 PACKAGE_LISTS = ("packages.yml", "dependencies.yml")
 # A file beside the installed packages with the text of their package lists.
 PACKAGES_MARKER = ".installed"
+# Between those of the project and those of its local packages.
+_OF_PACKAGES = "\n# packages of local packages\n"
 # env_var("NAME") without a default.
 _ENV_VAR = re.compile(r"env_var\(\s*['\"](\w+)['\"]\s*\)")
 _DEPS_HINT = (
@@ -151,7 +153,8 @@ def install_packages(project: Path) -> None:
     Git ignores the files that this writes.
 
     Raises:
-        BuildError: a package cannot be installed; the text is dbt's own.
+        BuildError: a package cannot be installed; the text is dbt's own. Or git tracks a package-lock.yml that is out
+            of date.
         SetupError: dbt is not installed.
     """
     listings = [path for name in PACKAGE_LISTS if _packages(path := project / name)]
@@ -161,33 +164,56 @@ def install_packages(project: Path) -> None:
     with listings[0].open() as lock:
         # Two commands can need the packages at the same time.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        folders = [project, *local_packages(project)]
-        lists = (folder / name for folder in folders for name in PACKAGE_LISTS)
-        package_lists = "\n".join(path.read_text(encoding="utf-8") for path in lists if path.is_file())
+        own, of_packages = _lists([project]), _lists(local_packages(project))
+        package_lists = f"{own}{_OF_PACKAGES}{of_packages}"
         if AUDIT_TRAIL in package_lists:
             _link_audit_trail(project / AUDIT_TRAIL)
         installed = marker.read_text(encoding="utf-8") if marker.is_file() else None
         if installed != package_lists:
-            if installed and installed.startswith(listings[0].read_text(encoding="utf-8")):
-                # dbt installs what this file lists, because the project's own list has not changed.
-                (project / "package-lock.yml").unlink(missing_ok=True)
+            if installed and installed.partition(_OF_PACKAGES)[0] == own:
+                # dbt compares only the project's own list with its lock file, so it would install what it did before.
+                _delete_lock(project)
             with tempfile.TemporaryDirectory(prefix="dbt-deps-") as scratch:
                 _dbt_deps(project, Path(scratch))
             marker.write_text(package_lists, encoding="utf-8")
 
 
 def local_packages(project: Path) -> list[Path]:
-    """Return the folders that a project lists as packages with `local:`.
+    """Return the folders that a project lists as packages with `local:`, and those that these packages list.
 
     Raises:
         BuildError: a list of packages is not valid YAML.
     """
-    return [
-        (project / entry["local"]).resolve()
-        for name in PACKAGE_LISTS
-        for entry in _packages(project / name)
-        if isinstance(entry, dict) and isinstance(entry.get("local"), str)
-    ]
+    found: list[Path] = []
+    _add_local_packages(project, project, found)
+    return found
+
+
+def _add_local_packages(project: Path, folder: Path, found: list[Path]) -> None:
+    for entry in (entry for name in PACKAGE_LISTS for entry in _packages(folder / name)):
+        if isinstance(entry, dict) and isinstance(entry.get("local"), str):
+            # dbt reads the paths in lists of packages from the project's folder, too (dbt/deps/local.py, dbt 1.11).
+            package = (project / entry["local"]).resolve()
+            if package not in found:
+                found.append(package)
+                _add_local_packages(project, package, found)
+
+
+def _lists(folders: Iterable[Path]) -> str:
+    paths = (folder / name for folder in folders for name in PACKAGE_LISTS)
+    return "\n".join(path.read_text(encoding="utf-8") for path in paths if path.is_file())
+
+
+def _delete_lock(project: Path) -> None:
+    lock = project / "package-lock.yml"
+    listing = ["git", "ls-files", "--error-unmatch", lock.name]
+    tracked = subprocess.run(listing, cwd=project, capture_output=True, check=False)
+    if lock.exists() and tracked.returncode == 0:
+        raise BuildError(
+            f"{lock} is older than the packages that a local package lists, and git tracks it. "
+            "Update it in that folder, and commit it: dbt deps --upgrade"
+        )
+    lock.unlink(missing_ok=True)
 
 
 def _link_audit_trail(link: Path) -> None:

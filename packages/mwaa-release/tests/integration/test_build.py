@@ -254,8 +254,24 @@ def test_local_dbt_packages_are_part_of_the_release(toy_repository, tmp_path):
     (project / "own" / "coins" / "dbt_project.yml").write_text("name: coins\nversion: '1.0'\n")
     (project / "own" / "money" / "packages.yml").write_text("packages:\n  - local: own/coins\n")
     (release,) = build(tmp_path / "out", repository=toy_repository).releases
-    assert "dbt_packages/coins/dbt_project.yml" in {file.path for file in release.files}
+    files = {file.path for file in release.files}
+    assert "dbt_packages/coins/dbt_project.yml" in files
+    assert not [file for file in files if file.startswith("own/")]
+    # And these can have packages, too.
+    (project / "own" / "banks").mkdir()
+    (project / "own" / "banks" / "dbt_project.yml").write_text("name: banks\nversion: '1.0'\n")
+    (project / "own" / "coins" / "packages.yml").write_text("packages:\n  - local: own/banks\n")
+    (release,) = build(tmp_path / "out", repository=toy_repository).releases
+    assert "dbt_packages/banks/dbt_project.yml" in {file.path for file in release.files}
     assert (project / "dbt_packages" / "money").lstat().st_mtime_ns != installed
+    # A lock file that a team keeps in git is not replaced.
+    subprocess.run(["git", "init", "--quiet"], cwd=toy_repository, check=True)
+    subprocess.run(["git", "add", "--force", "dbt_project/package-lock.yml"], cwd=toy_repository, check=True)
+    lock = (project / "package-lock.yml").read_text()
+    (project / "own" / "banks" / "packages.yml").write_text("packages:\n  - local: own/money\n")
+    with pytest.raises(BuildError, match=r"package-lock\.yml is older than .* git tracks it.* dbt deps --upgrade"):
+        build(tmp_path / "out", repository=toy_repository)
+    assert (project / "package-lock.yml").read_text() == lock
 
 
 @pytest.mark.slow
