@@ -18,8 +18,9 @@ from mwaa_local.aws import seed
 from mwaa_local.mwaa.api import FINAL, Airflow, NoAnswerError
 from mwaa_local.settings import Passwords, Settings
 from mwaa_local.stack import connect, rows
-from mwaa_pipelines.load_files import RECORDS
+from mwaa_pipelines.load_files import RECORDS, UNDEFINED_TABLE
 from mwaa_pipelines.settings import Pipeline
+from mwaa_pipelines.sql import error_code
 from mwaa_release.progress import Steps, console
 
 _COLOURS = {"success": "green", "failed": "red", "upstream_failed": "dark_orange", "skipped": "bright_black"}
@@ -130,15 +131,17 @@ def audit(settings: Settings, pipeline: Pipeline, run_id: str) -> tuple[list[str
 
 
 def audited_seconds(settings: Settings, pipeline: Pipeline, run_id: str) -> float | None:
-    """Return the duration of a run in the audit views; None if the view is missing."""
+    """Return the duration of a run in the audit views, in seconds; None without the view, or if no node started."""
     user = seed.database_user(pipeline)
     query = f"select duration_seconds from {pipeline.target_schema}.audit_runs where airflow_run_id = %s"  # noqa: S608
     with contextlib.closing(connect(settings, user, Passwords.load(settings.state).dbt_user)) as connection:
         try:
             runs = rows(connection, query, (run_id,))[1]
-        except redshift_connector.ProgrammingError:
+        except redshift_connector.ProgrammingError as error:
+            if error_code(error) != UNDEFINED_TABLE:
+                raise
             return None
-    return float(runs[0][0]) if runs else None
+    return float(runs[0][0]) if runs and runs[0][0] is not None else None
 
 
 def loaded_files(settings: Settings, pipeline: Pipeline, run_id: str) -> tuple[int, int]:
@@ -148,7 +151,9 @@ def loaded_files(settings: Settings, pipeline: Pipeline, run_id: str) -> tuple[i
     with contextlib.closing(connect(settings, user, Passwords.load(settings.state).dbt_user)) as connection:
         try:
             ((files, total),) = rows(connection, query, (run_id,))[1]
-        except redshift_connector.ProgrammingError:
+        except redshift_connector.ProgrammingError as error:
+            if error_code(error) != UNDEFINED_TABLE:
+                raise
             # The run failed before it loaded anything.
             return 0, 0
     return files, int(total or 0)

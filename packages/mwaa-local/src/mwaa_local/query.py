@@ -50,8 +50,7 @@ def statement(text: str, folders: Sequence[Path] = _ANALYSES) -> str:
     name, _, day = text.strip().partition(" ")
     if name in saved:
         return _question(name, saved[name].read_text(), day.strip())
-    name = text.strip()
-    # No SQL statement is a single word with underscores, so this must be the name of a question.
+    # No SQL statement begins with a word with underscores, so this must be the name of a question.
     if not name or re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)+", name):
         wrong = f"there is no saved question {name}{did_you_mean(name, saved)}" if name else "there is no statement"
         questions = "".join(f"\n  {question}" for question in saved)

@@ -54,7 +54,11 @@ def test_sql_statement_is_unchanged(analyses: Path, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "there is no statement"), ("what_fails", "saved question what_fails. Did you mean 'what_failed'?")],
+    [
+        ("", "there is no statement"),
+        ("what_fails", "saved question what_fails. Did you mean 'what_failed'?"),
+        ("what_fails 2026-11-29", "saved question what_fails. Did you mean"),
+    ],
 )
 def test_unknown_question_error_lists_the_saved_questions(analyses: Path, text: str, message: str) -> None:
     with pytest.raises(SetupError) as raised:

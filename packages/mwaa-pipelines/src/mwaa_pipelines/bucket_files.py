@@ -88,6 +88,7 @@ class BucketFiles:
 
         Raises:
             FileError: the file has changed, or there are others.
+            BotoCoreError, ClientError: the files cannot be listed.
         """
         listed = self.s3_client.list_objects_v2(Bucket=file.bucket, Prefix=file.key, MaxKeys=20).get("Contents", [])
         others = [entry["Key"] for entry in listed if entry["Key"] != file.key and entry["Size"]]
@@ -152,7 +153,11 @@ class BucketFiles:
         return None
 
     def region(self, bucket: str) -> str:
-        """Return the bucket's Region. COPY needs it if the warehouse is in another Region."""
+        """Return the bucket's Region. COPY needs it if the warehouse is in another Region.
+
+        Raises:
+            BotoCoreError, ClientError: S3 does not tell.
+        """
         if bucket not in self._regions:
             region = self.s3_client.head_bucket(Bucket=bucket).get("BucketRegion")
             self._regions[bucket] = region or self.s3_client.meta.region_name

@@ -59,7 +59,7 @@ _RECORD_COLUMNS = {
 }
 # Redshift writes its log of errors with a delay.
 _ERROR_SECONDS = 20
-_UNDEFINED_TABLE = "42P01"
+UNDEFINED_TABLE = "42P01"
 
 log = logging.getLogger(__name__)
 
@@ -212,7 +212,7 @@ class Loader:
             self._query(f"select 1 from {self._records} limit 0")  # noqa: S608 - quoted
         except redshift_connector.Error as error:
             self.connection.rollback()
-            if error_code(error) != _UNDEFINED_TABLE:
+            if error_code(error) != UNDEFINED_TABLE:
                 raise
             columns = ", ".join(f"{name} {kind}" for name, kind in _RECORD_COLUMNS.items())
             self._query(f"create table if not exists {self._records} ({columns}, loaded_at timestamp)")
