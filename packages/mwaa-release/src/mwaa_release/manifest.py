@@ -184,19 +184,19 @@ def local_packages(project: Path) -> list[Path]:
     Raises:
         BuildError: a list of packages is not valid YAML.
     """
-    found: list[Path] = []
-    _add_local_packages(project, project, found)
-    return found
+    folders: list[Path] = []
+    _add_local_packages(project, project, folders)
+    return folders
 
 
-def _add_local_packages(project: Path, folder: Path, found: list[Path]) -> None:
+def _add_local_packages(project: Path, folder: Path, folders: list[Path]) -> None:
     for entry in (entry for name in PACKAGE_LISTS for entry in _packages(folder / name)):
         if isinstance(entry, dict) and isinstance(entry.get("local"), str):
             # dbt reads the paths in lists of packages from the project's folder, too (dbt/deps/local.py, dbt 1.11).
             package = (project / entry["local"]).resolve()
-            if package not in found:
-                found.append(package)
-                _add_local_packages(project, package, found)
+            if package not in folders:
+                folders.append(package)
+                _add_local_packages(project, package, folders)
 
 
 def _lists(folders: Iterable[Path]) -> str:
