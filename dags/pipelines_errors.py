@@ -6,7 +6,7 @@ belongs to this file, and the DAGs of the other pipelines belong to pipelines.py
 
 from pathlib import Path
 
-from mwaa_pipelines.pipeline_dag import find_problems
+from mwaa_pipelines.dag_problems import find_problems
 from mwaa_pipelines.settings import PipelineError
 
 if problems := find_problems(Path(__file__).with_name("pipelines.py")):

@@ -1,10 +1,7 @@
 """The parts of a pipeline's DAG, which dags/pipelines.py puts together."""
 
-import logging
-import runpy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -21,7 +18,9 @@ from cosmos.constants import DbtResourceType, ExecutionMode, InvocationMode, Loa
 
 from mwaa_pipelines.audit_operator import AuditOperator
 from mwaa_pipelines.config_file import load_pipelines
+from mwaa_pipelines.dag_problems import is_dag_file, isolated, report
 from mwaa_pipelines.documentation import documentation
+from mwaa_pipelines.exact_nodes import run_exactly
 from mwaa_pipelines.freshness_operator import FreshnessOperator
 from mwaa_pipelines.load_operator import LoadOperator
 from mwaa_pipelines.node_task import FUNCTION, FunctionOperator
@@ -32,9 +31,9 @@ from mwaa_pipelines.reporting import ENVIRONMENT
 from mwaa_pipelines.results import push_error, push_results
 from mwaa_pipelines.run_alerts import alert_of_timeout, deadline
 from mwaa_pipelines.run_outcome import ALERT, check_dbt
-from mwaa_pipelines.selection import AUDIT_FILE, Selection, exact_selector
-from mwaa_pipelines.sensors import NODE_CONVERTERS, TestSensor
-from mwaa_pipelines.settings import Pipeline, PipelineError
+from mwaa_pipelines.selection import AUDIT_FILE, Selection
+from mwaa_pipelines.sensors import NODE_CONVERTERS
+from mwaa_pipelines.settings import Pipeline
 from mwaa_pipelines.task_ids import (
     ALERT_TASK,
     AUDIT_GROUP,
@@ -50,11 +49,6 @@ from mwaa_pipelines.turns import TurnSensor
 from mwaa_pipelines.unwritten_rows import delete_stored_results, inject_stored_results, store_unwritten_results
 from mwaa_pipelines.worker import dbt_executable
 
-log = logging.getLogger(__name__)
-
-# The messages that find_problems collects; None if Airflow itself parses pipelines.py.
-_problems: ContextVar[list[str] | None] = ContextVar("problems", default=None)
-
 
 def requested_pipelines(path: Path) -> "Iterator[PipelineDag]":
     """Yield the pipelines of a file whose DAGs Airflow asks for: all of them, or, in a task, only the task's own.
@@ -65,46 +59,13 @@ def requested_pipelines(path: Path) -> "Iterator[PipelineDag]":
         PipelineError: the whole file is unusable.
     """
     loaded = load_pipelines(path, get_parsing_context().dag_id)
-    if (problems := _problems.get()) is not None:
-        problems += loaded.problems
+    report(loaded.problems)
     for pipeline, release, selection in loaded.pipelines:
         pipeline_dag = None
-        with _isolated(pipeline):
+        with isolated(pipeline):
             pipeline_dag = PipelineDag(pipeline, release, selection, _dag(pipeline, release))
         if pipeline_dag:
             yield pipeline_dag
-
-
-def find_problems(dag_file: Path) -> list[str]:
-    """Run pipelines.py without registering its DAGs, and return a message for each pipeline that has no DAG.
-
-    Airflow disables all DAGs of a file with an import error, so pipelines.py cannot report them itself. Each file is
-    parsed in its own process, so this creates the DAGs a second time.
-    """
-    problems: list[str] = []
-    token = _problems.set(problems)
-    try:
-        runpy.run_path(str(dag_file))
-    except PipelineError:
-        # The whole of pipelines.yml is unusable. pipelines.py raises the same error, and there is no DAG to protect.
-        return []
-    finally:
-        _problems.reset(token)
-    return problems
-
-
-@contextmanager
-def _isolated(pipeline: Pipeline) -> Iterator[None]:
-    """Turn an exception into a problem of this pipeline, so that the other pipelines of the file keep their DAGs."""
-    try:
-        yield
-    except Exception as error:
-        message = str(error) if isinstance(error, PipelineError) else f"{type(error).__name__}: {error}"
-        problem = f"pipeline {pipeline.dag_name}: its DAG cannot be created: {message}"
-        if (problems := _problems.get()) is None:
-            log.exception(problem)
-        else:
-            problems.append(problem)
 
 
 def _dag(settings: Pipeline, release: Release) -> DAG:
@@ -119,7 +80,7 @@ def _dag(settings: Pipeline, release: Release) -> DAG:
         **deadline(settings, release),
         tags=["dbt", release_tag(release.release_id), *settings.tags],
         doc_md=documentation(settings, release),
-        auto_register=_problems.get() is None,
+        auto_register=is_dag_file(),
         default_args={
             "owner": settings.owner,
             "on_failure_callback": push_error,
@@ -151,7 +112,7 @@ class PipelineDag:
         An exception in the block leaves only this DAG out. The block gets no DAG object, because Airflow also takes
         an unfinished DAG from a variable of the file.
         """
-        with _isolated(self.settings), self._empty_dag as dag:
+        with isolated(self.settings), self._empty_dag as dag:
             try:
                 yield
                 self._wait_for_turn(dag)
@@ -207,7 +168,7 @@ class PipelineDag:
                 "on_success_callback": delete_stored_results,
             },
         )
-        self._run_exactly(group)
+        run_exactly(group, self.release.manifest_path)
         if not group.children:
             EmptyOperator(task_id=NO_AUDIT_TASK, task_group=group)
         return group
@@ -241,7 +202,7 @@ class PipelineDag:
             ),
             operator_args=self._operator_args if watched else {**self._operator_args, "pre_execute": prepare},
         )
-        self._run_exactly(group, self.selection.exclude)
+        run_exactly(group, self.release.manifest_path, self.selection.exclude)
         if watched:
             producer = group.dag.get_task(PRODUCER_TASK)
             producer.select = " ".join(self.selection.select) or None
@@ -351,32 +312,3 @@ class PipelineDag:
     def _operator_args(self) -> dict[str, Any]:
         # Results are stored first, because Airflow kills a task that does not end within 5 seconds of a SIGTERM.
         return {"callback": [store_unwritten_results, push_results], "should_store_compiled_sql": False}
-
-    def _run_exactly(self, group: DbtTaskGroup, exclude: Iterable[str] = ()) -> None:
-        """Let each task run its own node or tests only. Cosmos selects them by names that can match other nodes, too.
-
-        Args:
-            group: a task group of Cosmos.
-            exclude: dbt selectors, for tasks that run a node and its tests in one process.
-        """
-        nodes = group.dbt_graph.filtered_nodes
-        for node_id, item in group.tasks_map.items():
-            for operator in item.children.values() if isinstance(item, TaskGroup) else [item]:
-                # An ephemeral model has an empty task.
-                if not hasattr(operator, "base_cmd"):
-                    continue
-                # OpenLineage reads it after dbt, and the selection's is too short for that.
-                operator.manifest_filepath = self.release.manifest_path
-                # The producer builds all nodes.
-                if node_id not in nodes or isinstance(operator, AuditOperator):
-                    continue
-                operator.select = exact_selector(nodes[node_id])
-                tests = [nodes[test] for test in group.dbt_graph.tests_per_model.get(node_id, [])]
-                if isinstance(operator, TestSensor):
-                    operator.test_selectors = {test.unique_id: exact_selector(test) for test in tests}
-                elif operator.base_cmd == ["test"] and nodes[node_id].resource_type != DbtResourceType.TEST:
-                    # A test of several models has its own task.
-                    operator.select = " ".join(exact_selector(test) for test in tests if len(test.depends_on) == 1)
-                    operator.exclude = None
-                elif operator.base_cmd == ["build"]:
-                    operator.exclude = " ".join(filter(None, [operator.exclude, *exclude]))
