@@ -112,7 +112,8 @@ def slim_ci(
     """Show the release plan of a change, check public contracts, and build its models with their children."""
     with checkout_settings() as settings:
         from mwaa_release.errors import DeployError
-        from workbench.slim_ci import DbtFailedError, RefusedChangeError, check
+        from workbench.released_project import DbtFailedError
+        from workbench.slim_ci import RefusedChangeError, check
 
         try:
             check(settings, base)

@@ -12,34 +12,25 @@ import subprocess
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mwaa_local.aws.seed import database_user
-from mwaa_local.processes import base_environment
 from mwaa_local.settings import REPOSITORY, Passwords, Settings, SetupError
 from mwaa_local.stack import make_user, rows
-from mwaa_release.build import PIPELINES_FILE, build, find_projects
+from mwaa_release.build import build
 from mwaa_release.cli_options import print_plan
-from mwaa_release.manifest import install_packages, project_name, schemas
-from mwaa_release.pipelines import dbt_environment, pipelines_by_project
+from mwaa_release.manifest import project_name, schemas
 from mwaa_release.plan import AppliedArtifact, make_plan
 from mwaa_release.products import ParsedProject, find_breaking_changes, find_reads
 from mwaa_release.redshift import quote_identifier
-from mwaa_release.release import MANIFEST_FILE, Artifact
-from mwaa_release.run_dbt import run_dbt
 from workbench.choose_project import all_projects
 from workbench.relations import Relation, existing_relations
-from workbench.warehouse import dbt_variables, make_schemas, superuser, warehouse, write_profile
+from workbench.released_project import Dbt, ReleasedProject, parsed_projects
+from workbench.warehouse import make_schemas, superuser, warehouse
 
 SCHEMA = "dbt_change"
 # Only pipelines write to the audit table.
 _UNAUDITED = ("--vars", '{"audit_enabled": false}')
-
-
-class DbtFailedError(Exception):
-    """dbt failed and printed the reason (exit code 1)."""
 
 
 class RefusedChangeError(Exception):
@@ -67,68 +58,6 @@ def _git(*arguments: str) -> str:
     if done.returncode:
         raise SetupError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout
-
-
-@dataclass(frozen=True)
-class ReleasedProject:
-    """A dbt project, before or after the change.
-
-    Args:
-        folder: the project.
-        state: folder of its manifest.json, in an artifact.
-        content_sha256: one hash of all its files.
-        parsed: its manifest and pipelines.
-    """
-
-    folder: Path
-    state: Path
-    content_sha256: str
-    parsed: ParsedProject
-
-    @property
-    def name(self) -> str:
-        """The name of the project."""
-        return self.parsed.name
-
-    @property
-    def production_schema(self) -> str:
-        """The target_schema of its first pipeline."""
-        return next((pipeline.target_schema for pipeline in self.parsed.pipelines), self.name)
-
-    @property
-    def user(self) -> str:
-        """The database user of its first pipeline."""
-        return next((database_user(pipeline) for pipeline in self.parsed.pipelines), "dbt_user")
-
-
-class Dbt:
-    """dbt on the local warehouse."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._environment = base_environment() | dbt_variables(settings)
-
-    def run(self, project: ReleasedProject, target: str, schema: str, *arguments: str, shown: bool = True) -> str:
-        """Run dbt on a project, and return its output.
-
-        Raises:
-            DbtFailedError: dbt failed and printed the reason.
-        """
-        install_packages(project.folder)
-        scratch = self._settings.state / "change" / schema
-        write_profile(project.folder, scratch, self._settings, target, schema, project.user)
-        done = run_dbt(
-            *arguments,
-            project=project.folder,
-            profiles=scratch,
-            scratch=scratch,
-            environment=self._environment | dbt_environment(project.parsed.pipelines),
-            shown=shown,
-        )
-        if done.returncode:
-            print(done.stdout or "", end="", flush=True)
-            raise DbtFailedError(f"dbt {arguments[0]} failed for project {project.name!r}")
-        return done.stdout or ""
 
 
 def read_from_base(nodes: dict[str, dict[str, Any]], base: dict[str, Any]) -> list[str]:
@@ -198,18 +127,6 @@ def check(settings: Settings, commit: str) -> None:
             for project in sorted(changed, key=lambda project: order.index(project.name)):
                 schema = SCHEMA if project.name == order[0] else f"{SCHEMA}_{project.name}"
                 _Change(settings, project, schema, before).build()
-
-
-def parsed_projects(artifact: Artifact, repository: Path) -> list[ReleasedProject]:
-    """Return the projects of an artifact, with the pipelines of the repository that it was built from."""
-    folders = {project_name(folder): folder for folder in find_projects(repository)}
-    pipelines = pipelines_by_project(repository / PIPELINES_FILE, folders, complete=True)
-    projects = []
-    for release in artifact.releases:
-        state, name = artifact.folder / release.prefix, release.project_name
-        parsed = ParsedProject(json.loads((state / MANIFEST_FILE).read_bytes()), pipelines[name], {})
-        projects.append(ReleasedProject(folders[name], state, release.content_sha256, parsed))
-    return projects
 
 
 def check_contracts(before: Sequence[ParsedProject], after: Sequence[ParsedProject]) -> None:
