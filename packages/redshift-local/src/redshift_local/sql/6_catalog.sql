@@ -247,7 +247,8 @@ SELECT database_name AS db_name, schema_name AS "schema", name, NULL::bigint AS 
 FROM pg_catalog.svv_mv_info;
 
 -- Replacements for pg_class, pg_attribute and pg_views. A materialized view is a view to Redshift's clients,
--- beside a table mv_tbl__<name>__0 with its storage; a late-binding view has no columns.
+-- beside a table mv_tbl__<name>__0 with its storage and two more columns (https://github.com/PostHog/posthog/issues/83952);
+-- a late-binding view has no columns.
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_PG_TABLE_DEF.html
 DROP VIEW IF EXISTS pg_redshift.pg_class, pg_redshift.pg_attribute, pg_redshift.pg_views CASCADE;
 CREATE OR REPLACE FUNCTION pg_redshift.stored_as(relation oid) RETURNS oid LANGUAGE sql IMMUTABLE AS
@@ -281,7 +282,10 @@ BEGIN
         LEFT JOIN pg_redshift.storage s ON s.relation = c.attrelid
         WHERE NOT EXISTS (SELECT FROM pg_redshift.late_binding_views l WHERE l.view = c.attrelid) UNION ALL
         SELECT %3$s, %2$s FROM pg_catalog.pg_class v JOIN pg_catalog.pg_attribute c ON c.attrelid = v.oid AND c.attnum > 0
-        LEFT JOIN pg_redshift.storage s ON s.relation = v.oid WHERE v.relkind = ''m''',
+        LEFT JOIN pg_redshift.storage s ON s.relation = v.oid WHERE v.relkind = ''m'' UNION ALL
+        SELECT %4$s, 0, false, 0::smallint FROM pg_catalog.pg_class v JOIN pg_catalog.pg_attribute c ON c.attrelid = v.oid AND c.attnum = 1,
+        (VALUES (''padb_internal_txn_id_col''::name, 1::smallint), (''padb_internal_txn_seq_col'', 2::smallint)) AS own (name, place)
+        WHERE v.relkind = ''m''',
         pg_redshift.columns_of('pg_catalog.pg_attribute', 'attname', 'pg_redshift.full_name(c.attname)',
             'attnotnull', 'pg_redshift.is_required(c.attrelid, c.attnum, c.attnotnull, c.attidentity)'),
         'pg_redshift.encoding_number(pg_redshift.encoding(s.encodings ->> c.attnum::text, c.atttypid, c.attnum = ANY (s.sort_keys)))
@@ -290,7 +294,10 @@ BEGIN
             THEN (-1) ^ array_position(s.sort_keys, c.attnum) ELSE 1 END * array_position(s.sort_keys, c.attnum), 0)::smallint
             AS attsortkeyord',
         pg_redshift.columns_of('pg_catalog.pg_attribute', 'attrelid', 'pg_redshift.stored_as(c.attrelid)',
-            'attname', 'pg_redshift.full_name(c.attname)'));
+            'attname', 'pg_redshift.full_name(c.attname)'),
+        pg_redshift.columns_of('pg_catalog.pg_attribute', 'attrelid', 'pg_redshift.stored_as(c.attrelid)',
+            'attname', 'own.name', 'attnum', 'v.relnatts + own.place', 'atttypid', '''int8''::regtype::oid', 'attlen', '8::int2',
+            'atttypmod', '-1', 'attnotnull', 'false', 'atthasdef', 'false'));
 END $$;
 CREATE VIEW pg_redshift.pg_views AS
 SELECT pg_redshift.full_name(n.nspname) AS schemaname, pg_redshift.full_name(c.relname) AS viewname, pg_get_userbyid(c.relowner) AS viewowner,
