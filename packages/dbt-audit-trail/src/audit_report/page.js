@@ -7,8 +7,8 @@ const DAY = 86400;
 const named = (names, values) => Object.fromEntries(names.map((name, place) => [name, values[place]]));
 const RUNS = DATA.runs.map((values, place) => {
   const run = named(DATA.runColumns, values);
-  const [pipeline, release, date, airflow] = [run.pipeline, run.release, run.date, run.airflow].map(name => DATA.names[name]);
-  return {...run, place, pipeline: pipeline || 'by hand', release, date, airflow, outcome: OUTCOMES[run.outcome], path: given(run.path) ? DATA.paths[run.path].split(' > ') : [], results: []};
+  const [pipeline, release, date, airflowAddress] = [run.pipeline, run.release, run.date, run.airflow].map(name => DATA.names[name]);
+  return {...run, place, pipeline: pipeline || 'by hand', release, date, airflowAddress, outcome: OUTCOMES[run.outcome], path: given(run.path) ? DATA.paths[run.path].split(' > ') : [], results: []};
 });
 const NODES = DATA.nodes.map(([id, name, type, owner]) => ({id, name, type, owner, results: []}));
 const RESULTS = DATA.results.map(values => {
@@ -28,14 +28,14 @@ const hasType = type => !chosen.type || type === chosen.type;
 const hasText = (...texts) => !chosen.text || texts.some(text => text && text.toLowerCase().includes(chosen.text));
 const ofPipeline = id => !chosen.pipeline || (PIPELINES_OF.get(id) || new Set()).has(chosen.pipeline);
 const runsShown = () => RUNS.filter(run => (!chosen.pipeline || run.pipeline === chosen.pipeline) && hasStatus(run.outcome));
-// The address of a release's commit. A run knows the address of Airflow; from here on, its own address there.
+// The address of a release's commit.
 const commitOf = release => {
   const commit = /^\w+-([0-9a-f]{7,40})(-dirty)?$/.exec(release || '');
   return commit && DATA.repository ? `${DATA.repository}/commit/${commit[1]}` : '';
 };
 for (const run of RUNS) {
   const [dag, ...id] = run.key.split('/');
-  run.airflow = run.airflow ? `${run.airflow}/dags/${dag}/runs/${encodeURIComponent(id.join('/'))}` : '';
+  run.url = run.airflowAddress ? `${run.airflowAddress}/dags/${dag}/runs/${encodeURIComponent(id.join('/'))}` : '';
 }
 const nameOf = run => `${time(run.started) || run.date} ${SIGNS[run.outcome]} ${run.pipeline}`;
 const median = numbers => numbers.length ? [...numbers].sort((a, b) => a - b)[Math.floor((numbers.length - 1) / 2)] : null;
@@ -93,7 +93,7 @@ function drawRuns() {
     ...OUTCOMES.map(outcome => ({title: outcome, number: true, value: run => run[outcome], show: run => whole(run[outcome])})),
     {title: 'retried', number: true, value: run => run.retried, show: run => whole(run.retried)},
     {title: 'Release', value: run => run.release, show: run => link(commitOf(run.release), run.release, run.release || '')},
-    {title: 'Airflow', value: run => run.airflow, show: run => link(run.airflow, ['open', el('span', {class: 'unseen'}, ` the run of ${nameOf(run)}`)])},
+    {title: 'Airflow', value: run => run.url, show: run => link(run.url, ['open', el('span', {class: 'unseen'}, ` the run of ${nameOf(run)}`)])},
   ], runsShown(), {step: 15, none: RUNS.length ? undefined : 'No runs on these days.'}));
 }
 
@@ -134,7 +134,7 @@ function drawTimeline() {
   }, body);
   const caption = `${run.key}: ${whole(drawn.length)} nodes by start${idle ? `, without ${whole(idle)} that never started` : ''}. `
     + (path.size ? `◆ critical path: ${run.path.length} nodes, ${duration(run.pathSeconds)}.` : '');
-  const links = [link(run.airflow, 'Open the run in Airflow'), run.release && (run.airflow ? ' · release ' : 'Release '), link(commitOf(run.release), run.release, run.release)];
+  const links = [link(run.url, 'Open the run in Airflow'), run.release && (run.url ? ' · release ' : 'Release '), link(commitOf(run.release), run.release, run.release)];
   show('timeline-body', el('p', null, links), drawn.length ? el('div', null, el('table', {class: 'gantt'},
     el('caption', null, caption),
     el('colgroup', null, ['name', 'outcome', 'span', 'seconds'].map(name => el('col', {class: name}))),
@@ -244,7 +244,7 @@ function drawMarts() {
 }
 
 function drawSources() {
-  const rows = DATA.sources.filter(row => hasType('source') && hasText(row.unique_id, row.owner, row.message) && hasStatus(row.outcome));
+  const rows = DATA.sources.filter(row => ofPipeline(row.unique_id) && hasType('source') && hasText(row.unique_id, row.owner, row.message) && hasStatus(row.outcome));
   const ageAt = (row, at) => given(row.source_max_loaded_at) && given(at) ? (at - row.source_max_loaded_at) / 3600000 : null;
   show('sources-body', table('Sources at their last measurement, the oldest first', [
     {title: 'Source', value: row => row.unique_id, show: row => wrapping(row.unique_id.split('.').slice(2).join('.'))},
