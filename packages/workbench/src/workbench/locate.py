@@ -162,13 +162,16 @@ def _first_unknown(compiled: str, spots: list[tuple[int, int]], name: str, error
 def _in_source(compiled: str, offset: int, source: str) -> Place:
     """Return the place in a file of a place in its compiled code. Lines without Jinja are equal in both."""
     row, column = (number - 1 for number in _line_and_column(compiled, offset))
-    compiled_lines, lines = compiled.split("\n"), source.split("\n")
+    compiled_lines, lines = compiled.split("\n"), source.rstrip().split("\n")
     line = 0
-    for tag, start, end, first, last in difflib.SequenceMatcher(None, compiled_lines, lines, False).get_opcodes():
+    # Empty lines tell nothing: those of a macro's SQL are not those of the file.
+    matcher = difflib.SequenceMatcher(lambda text: not text.strip(), compiled_lines, lines, autojunk=False)
+    for tag, start, end, first, last in matcher.get_opcodes():
         if start <= row < end:
             if tag == "equal":
                 return first + row - start + 1, column + 1
-            line = min(first + (row - start), max(last - 1, first))
+            # Compiled code can have more lines after the last line of the file.
+            line = min(first + (row - start), max(last - 1, first), len(lines) - 1)
     word = match[0] if (match := re.compile(r"\w+").match(compiled_lines[row], column)) else ""
     # Jinja before the word can have another length than what it became.
     spots = [match.start() for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", lines[line])] if word else []

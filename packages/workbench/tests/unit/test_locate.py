@@ -22,6 +22,11 @@ def no_error(_: str) -> str:
         # The warehouse answers nothing useful: the first place.
         ('column "b" does not exist', COMPILED, COMPILED, (2, 3)),
         ('column "b" does not exist', COMPILED, "select {{ columns() }}\nfrom x\n", (1, None)),
+        # Only a macro, whose SQL starts with an empty line; and more lines than the file after the last equal one.
+        ('column "b" does not exist', "\nselect b from x", "{{ rows() }}\n", (1, None)),
+        ('column "b" does not exist', "\n\nselect b\nfrom x\n", "\n{{ rows() }}\n\n", (2, None)),
+        ('column "b" does not exist', "-- x\n\nselect b\n", "-- x\n\n", (1, None)),
+        ('column "b" does not exist', "a\nc\nselect b\nc", "{{ rows() }}\nc\n", (2, None)),
         # A literal, and a name that only a comment and a literal have.
         ('invalid input syntax for type integer: "one"', "select 1,\n'one'::int", "select 1,\n'one'::int", (2, 1)),
         ('relation "orders" does not exist', "-- orders\nselect 'orders'", "-- orders\nselect 'orders'", (2, 8)),
