@@ -78,9 +78,9 @@ def word_in_code(text: str, is_sql: bool, *words: str) -> Place | None:
 
 def in_csv(path: Path, delimiter: str, is_wrong: Callable[[str, str], bool]) -> tuple[int, str, str] | None:
     """Return line, column and value of the first value of a CSV file for which `is_wrong(column, value)` is true."""
-    (_, header), *rows = _csv_rows(path, delimiter)
-    for line, row in rows:
-        for column, value in zip(header, row, strict=False):
+    rows = _csv_rows(path, delimiter)
+    for line, row in rows[1:]:
+        for column, value in zip(rows[0][1], row, strict=False):
             if is_wrong(column, value):
                 return line, column, value
     return None
@@ -93,14 +93,20 @@ def line_of_row(path: Path, delimiter: str, index: int) -> int | None:
 
 
 def _csv_rows(path: Path, delimiter: str) -> list[tuple[int, list[str]]]:
-    """Return the rows of a CSV file that are not empty, each with its first line."""
+    """Return the rows of a CSV file that are not empty, each with its first line; no rows if it cannot be read.
+
+    dbt reads some files that this cannot read: those of packages, which have a path in the package, and long values.
+    """
     rows, line = [], 1
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter)
-        for row in reader:
-            if row:
-                rows.append((line, row))
-            line = reader.line_num + 1
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=delimiter)
+            for row in reader:
+                if row:
+                    rows.append((line, row))
+                line = reader.line_num + 1
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
     return rows
 
 

@@ -1,8 +1,10 @@
 """The place of an error in a model's file."""
 
+from pathlib import Path
+
 import pytest
 
-from workbench.locate import in_sql
+from workbench.locate import in_csv, in_sql, line_of_row
 
 COMPILED = "select a,\n  b,\n  b as c\nfrom x\n"
 
@@ -45,3 +47,12 @@ def test_place_is_the_column_that_the_warehouse_does_not_know():
         return f'column "{unknown}" does not exist' if unknown != "null" else ""
 
     assert in_sql('column "b" does not exist', sql, sql, error_of) == (4, 8)
+
+
+@pytest.mark.parametrize("content", [None, b"", "name\nJosé".encode("latin-1"), b"name\n" + b"x" * 200_000])
+def test_seed_that_cannot_be_read_has_no_place(tmp_path: Path, content: bytes | None):
+    seed = tmp_path / "seed.csv"
+    if content is not None:
+        seed.write_bytes(content)
+    assert in_csv(seed, ",", lambda column, value: True) is None
+    assert line_of_row(seed, ",", 0) is None
