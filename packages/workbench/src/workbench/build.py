@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import redshift_connector
 from dbt.artifacts.schemas.results import NodeResult, NodeStatus
 
 from mwaa_local.settings import Settings
 from mwaa_release.redshift import quote_identifier
 from workbench.problems import Problem
-from workbench.project import BUILT, FAILED, Project
-from workbench.relations import Relation, compare, existing_relations, snapshot
+from workbench.project import BUILT, FAILED, Project, column_of
+from workbench.relations import Relation, columns, compare, existing_relations, snapshot
 from workbench.terminal import (
     Progress,
     show_difference,
@@ -140,7 +141,7 @@ class Builder:
             if result.status in FAILED:
                 show_problem(self._problem(result))
                 if result.node.resource_type == "test" and result.status == NodeStatus.Fail:
-                    show_rows_that_fail(self._connection, _failing_rows(self.project, result.node))
+                    show_rows_that_fail(self._connection, _failing_rows(self._connection, self.project, result.node))
             elif relation := snapshots.get(result.node.unique_id):
                 key = self.project.key(result.node.unique_id)
                 difference = compare(self._connection, Relation(BEFORE, relation.name), relation, key)
@@ -148,21 +149,29 @@ class Builder:
                     show_difference(difference)
 
 
-def _failing_rows(project: Project, test: Any) -> str:
-    """Return a query of the rows that fail a test: their key and the tested column, if the model has a key."""
+def _failing_rows(connection: redshift_connector.Connection, project: Project, test: Any) -> str:
+    """Return a query of the rows that fail a test: their key and the tested column, if the model has a key.
+
+    Otherwise, dbt's query. Also if the test has a `where`, because the model has other rows with these values.
+    """
     query, metadata = test.compiled_code, getattr(test, "test_metadata", None)
     model, column = getattr(test, "attached_node", None), getattr(test, "column_name", None)
     relation = project.relation(model) if model else None
-    key = [name for name in project.key(model) if name != column] if relation and column else []
-    if not key or metadata.namespace:
+    if not relation or not column or metadata.namespace or test.config.where:
         return query
-    tested = quote_identifier(column.strip('"'))
+    name = column_of(column)
+    key = [key_column for key_column in project.key(model) if key_column != name]
+    # The `column_name` of a test can be an expression.
+    if not key or not {*key, name} <= set(columns(connection, relation)):
+        return query
+    tested = quote_identifier(name)
     if metadata.name in _VALUE_COLUMNS:
         values = f"select {_VALUE_COLUMNS[metadata.name]} from (\n{query}\n) as failing"  # noqa: S608 - dbt's own
         condition = f"{tested} in ({values})"
-    elif metadata.name == "not_null" and not test.config.where:
+    elif metadata.name == "not_null":
         condition = f"{tested} is null"
     else:
         return query
-    columns = ", ".join([*map(quote_identifier, key), tested])
-    return f"select {columns} from {relation} where {condition} order by {columns}"  # noqa: S608 - quoted
+    keys = ", ".join(map(quote_identifier, key))
+    # SUPER cannot be sorted.
+    return f"select {keys}, {tested} from {relation} where {condition} order by {keys}"  # noqa: S608 - quoted

@@ -32,6 +32,11 @@ FAILED = {NodeStatus.Error, NodeStatus.Fail, NodeStatus.RuntimeErr, NodeStatus.P
 OnEvent = Callable[[Any], None]
 
 
+def column_of(name: str) -> str:
+    """Return the name that the warehouse has for a column of a YAML file, which can be quoted."""
+    return name.strip('"').lower()
+
+
 class Project:
     """A dbt project and the schema of the local warehouse that it is built in.
 
@@ -219,18 +224,21 @@ class Project:
         return relation is None or relation in existing
 
     def key(self, unique_id: str) -> list[str]:
-        """Return the key columns of a model by its constraints or tests; empty if there are none."""
+        """Return the key columns of a model by its constraints or tests; empty if there are none.
+
+        The `column_name` of a test can be an expression, which is no column of the relation.
+        """
         node: Any = self.manifest.nodes[unique_id]
         for constraint in getattr(node, "constraints", ()):
             if constraint.type == "primary_key" and constraint.columns:
-                return list(constraint.columns)
+                return [column_of(name) for name in constraint.columns]
         for column in node.columns.values():
             if any(constraint.type == "primary_key" for constraint in column.constraints):
-                return [column.name]
+                return [column_of(column.name)]
         for test in self.manifest.nodes.values():
             metadata: Any = getattr(test, "test_metadata", None)
             if metadata and metadata.name == "unique" and getattr(test, "attached_node", None) == unique_id:
-                return [metadata.kwargs["column_name"]]
+                return [column_of(metadata.kwargs["column_name"])]
         return []
 
     def missing(self, unique_ids: Iterable[str], existing: set[Relation]) -> list[str]:

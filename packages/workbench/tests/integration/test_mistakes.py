@@ -241,6 +241,35 @@ BUILT = {
             f"{STAGING}/b19.yml:11: accepted_values of kind: 1 rows fail\nid\tkind\n2\ty\n",
         ),
     ),
+    "failing test of a model whose key is an expression": Mistake(
+        {
+            f"{STAGING}/b22.sql": "select 1 as id, 'x' as kind",
+            f"{STAGING}/b22.yml": (
+                "models:\n  - name: b22\n    data_tests:\n"
+                "      - unique: {arguments: {column_name: \"id || '-' || kind\"}}\n"
+                "    columns:\n      - name: kind\n        data_tests:\n"
+                "          - accepted_values: {arguments: {values: [y]}}\n"
+            ),
+        },
+        (f"{STAGING}/b22.yml:8: accepted_values of kind: 1 rows fail\nvalue_field\tn_records\nx\t1\n",),
+    ),
+    "failing tests of a model with a quoted key": Mistake(
+        {
+            f"{STAGING}/b23.sql": (
+                "select 1 as id, 'x' as kind, cast(null as super) as note\nunion all select 2, 'x', json_parse('[]')\n"
+            ),
+            f"{STAGING}/b23.yml": (
+                "models:\n  - name: b23\n    columns:\n      - {name: ID, quote: true, data_tests: [unique]}\n"
+                "      - {name: note, data_tests: [not_null]}\n      - name: kind\n        data_tests:\n"
+                "          - accepted_values: {arguments: {values: [y]}, config: {where: id = 1}}\n"
+            ),
+        },
+        (
+            f"{STAGING}/b23.yml:5: not_null of note: 1 rows fail\nid\tnote\n1\t",
+            # The other row has the value too, but the test does not read it.
+            f"{STAGING}/b23.yml:8: accepted_values of kind: 1 rows fail\nvalue_field\tn_records\nx\t1\n",
+        ),
+    ),
     "unknown test": Mistake(
         {
             f"{STAGING}/b21.sql": "select 1 as item",
