@@ -199,7 +199,7 @@ class Project:
         return sorted({source.schema for source in self.manifest.sources.values()})
 
     def depends_on(self, unique_id: str, files: Collection[str]) -> bool:
-        """Return whether a model can depend on one of some files. It does not on the files of other nodes.
+        """Return whether a model can depend on one of some files. It does not on the code of other nodes.
 
         Args:
             unique_id: of the model.
@@ -211,12 +211,12 @@ class Project:
             upstream |= parents
             todo += parents
         nodes_of: dict[str, set[str]] = {}
-        for node in (*self.manifest.nodes.values(), *self.manifest.unit_tests.values()):
-            properties = getattr(node, "patch_path", None) or ""
-            for file in {node.original_file_path, properties.split("://")[-1]}:
-                nodes_of.setdefault(file, set()).add(node.unique_id)
-        # A macro, the project's settings or a deleted file can change any model.
-        return any(file not in nodes_of or nodes_of[file] & upstream for file in files)
+        for node in self.manifest.nodes.values():
+            nodes_of.setdefault(node.original_file_path, set()).add(node.unique_id)
+        # A macro, a YAML file or a deleted file can change any model: a source, or a setting that was removed.
+        return any(
+            file.endswith((".yml", ".yaml")) or file not in nodes_of or nodes_of[file] & upstream for file in files
+        )
 
     def exists(self, unique_id: str, existing: set[Relation]) -> bool:
         """Whether the relation of a node is in the warehouse. True for a node without a relation."""

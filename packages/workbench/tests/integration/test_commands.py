@@ -136,6 +136,16 @@ def test_diff_compares_with_main(settings: Settings, committed: Path, capsys):
         diff(settings, "items", "nowhere", committed)
 
 
+def test_changed_yaml_can_change_any_model(settings: Settings, folder: Path):
+    (folder / "models/sources.yml").write_text(
+        "sources: [{name: till, tables: [{name: tips, columns: [{name: tip, data_tests: [not_null]}]}]}]\n"
+    )
+    dbt_project = commands.open_project(settings, folder)
+    for file in ("models/sources.yml", "models/marts/dear_items.yml", "seeds/sales.csv", "macros/deleted.sql"):
+        assert dbt_project.depends_on("model.shop.items", [file])
+    assert not dbt_project.depends_on("model.shop.items", ["models/marts/dear_items.sql"])
+
+
 def test_unknown_model_gets_a_suggestion(settings: Settings, folder: Path):
     with pytest.raises(ProjectError, match="there is no model Items") as raised:
         commands.build(settings, "Items", folder=folder)
