@@ -129,11 +129,12 @@ class Builder:
 
     def _take_snapshots(self, selected: Iterable[str], existing: set[Relation]) -> dict[str, Relation]:
         relations = {unique_id: self.project.relation(unique_id) for unique_id in selected}
-        return {
-            unique_id: relation
+        copies = {
+            unique_id: snapshot(self._connection, relation, BEFORE)
             for unique_id, relation in relations.items()
-            if relation and relation in existing and snapshot(self._connection, relation, BEFORE)
+            if relation and relation in existing
         }
+        return {unique_id: copy for unique_id, copy in copies.items() if copy}
 
     def _show(self, results: Sequence[NodeResult], missing: set[str], snapshots: dict[str, Relation]) -> None:
         for result in results:
@@ -142,9 +143,9 @@ class Builder:
                 show_problem(self._problem(result))
                 if result.node.resource_type == "test" and result.status == NodeStatus.Fail:
                     show_rows_that_fail(self._connection, _failing_rows(self._connection, self.project, result.node))
-            elif relation := snapshots.get(result.node.unique_id):
-                key = self.project.key(result.node.unique_id)
-                difference = compare(self._connection, Relation(BEFORE, relation.name), relation, key)
+            elif before := snapshots.get(unique_id := result.node.unique_id):
+                after, key = self.project.relation(unique_id), self.project.key(unique_id)
+                difference = compare(self._connection, before, after, key)
                 if difference:
                     show_difference(difference)
 

@@ -1,6 +1,7 @@
 """Compare two states of a relation: columns, rows, values."""
 
 import contextlib
+import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,18 +80,19 @@ def count(connection: redshift_connector.Connection, relation: Relation) -> int:
     return rows(connection, f"select count(*) from {relation}")[1][0][0]  # noqa: S608 - quoted
 
 
-def snapshot(connection: redshift_connector.Connection, relation: Relation, schema: str) -> bool:
+def snapshot(connection: redshift_connector.Connection, relation: Relation, schema: str) -> Relation | None:
     """Copy a relation into `schema`, to compare it with the rebuilt one.
 
     Returns:
-        False if the relation does not exist, is a broken view, or is too large.
+        The copy; None if the relation does not exist, is a broken view, or is too large.
     """
     if not columns(connection, relation) or count(connection, relation) > MOST_ROWS:
-        return False
-    copy = Relation(schema, relation.name)
+        return None
+    # Schema and name together can be longer than an identifier.
+    copy = Relation(schema, hashlib.sha256(str(relation).encode()).hexdigest())
     rows(connection, f"drop table if exists {copy}")
     rows(connection, f"create table {copy} as select * from {relation}")  # noqa: S608 - quoted
-    return True
+    return copy
 
 
 def compare(

@@ -136,6 +136,16 @@ def test_diff_compares_with_main(settings: Settings, committed: Path, capsys):
         diff(settings, "items", "nowhere", committed)
 
 
+def test_models_of_one_name_in_two_schemas_are_compared_with_themselves(settings: Settings, folder: Path, capsys):
+    for number in (1, 2):
+        (folder / f"models/staging/same_{number}.sql").write_text(
+            f"{{{{ config(schema='same_{number}', alias='same') }}}}select {number} as number\n"
+        )
+    assert commands.build(settings, "same_1 same_2", folder=folder) == 0
+    assert commands.build(settings, "same_1 same_2", folder=folder) == 0
+    assert capsys.readouterr().out.count("same rows as before") == 2
+
+
 def test_changed_yaml_can_change_any_model(settings: Settings, folder: Path):
     (folder / "models/sources.yml").write_text(
         "sources: [{name: till, tables: [{name: tips, columns: [{name: tip, data_tests: [not_null]}]}]}]\n"
