@@ -93,7 +93,7 @@ def _denied(match: re.Match[str], _: str, __: list[str]) -> tuple[str, str]:
             "to <user>. Better, declare a source in this schema, which also grants it"
         )
     else:
-        hint = "run as a superuser: grant select on it to <user>"
+        hint = f"run as a superuser: grant select on {name} to <user>"
     return match[0], hint
 
 

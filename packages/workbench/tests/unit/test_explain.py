@@ -10,3 +10,11 @@ def test_full_disk_is_named():
 
 def test_unknown_message_is_not_explained():
     assert explain("Database Error\n  division by zero", []) is None
+
+
+def test_denied_table_is_named_in_the_grant():
+    explained = explain("Database Error\n  permission denied for relation salaries", [])
+    assert explained == (
+        "permission denied for relation salaries",
+        "run as a superuser: grant select on salaries to <user>",
+    )
