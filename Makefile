@@ -70,31 +70,31 @@ bench: deps ## Benchmarks, side by side with an alternative (SUITES="warehouse .
 
 # copier: endif
 dev: deps ## Watch the dbt projects: build each saved file with its children and tests (P=shop: one project)
-	@$(WORKBENCH) dev
+	@$(WORKBENCH) dev $(if $(P),--project "$$P")
 
 build: deps ## Build models on the local warehouse (M="departures+"; P=shop: one project; FULL_REFRESH=1)
-	@$(WORKBENCH) build $(if $(FULL_REFRESH),--full-refresh) -- "$$M"
+	@$(WORKBENCH) build $(if $(FULL_REFRESH),--full-refresh) $(if $(P),--project "$$P") -- "$$M"
 
 test-models: deps ## Run the tests and unit tests of models (M=departures)
-	@$(WORKBENCH) test-models -- "$$M"
+	@$(WORKBENCH) test-models $(if $(P),--project "$$P") -- "$$M"
 
 show: deps ## The first rows of a model (M=departures N=10)
-	@$(WORKBENCH) show $(if $(N),--rows "$$N") -- "$$M"
+	@$(WORKBENCH) show $(if $(N),--rows "$$N") $(if $(P),--project "$$P") -- "$$M"
 
 compile: deps ## The SQL that dbt makes of a model (M=departures)
-	@$(WORKBENCH) compile -- "$$M"
+	@$(WORKBENCH) compile $(if $(P),--project "$$P") -- "$$M"
 
 diff: deps ## Rows and columns of a model against another commit's (M=departures BASE=main)
-	@$(WORKBENCH) diff $(if $(BASE),--base "$$BASE") -- "$$M"
+	@$(WORKBENCH) diff $(if $(BASE),--base "$$BASE") $(if $(P),--project "$$P") -- "$$M"
 
-freshness: deps ## How old the newest row of each source is
-	@$(WORKBENCH) freshness
+freshness: deps ## How old the newest row of each source is (P=shop: not the first project)
+	@$(WORKBENCH) freshness $(if $(P),--project "$$P")
 
-docs: deps ## dbt's documentation as one HTML file
-	@$(WORKBENCH) docs
+docs: deps ## dbt's documentation as one HTML file (P=shop: not the first project)
+	@$(WORKBENCH) docs $(if $(P),--project "$$P")
 
 new-model: deps ## SQL and YAML of a new model (NAME=late_carriers LAYER=marts; P=shop: not the first project)
-	@$(BIN)/python -m workbench new-model "$$NAME" "$$LAYER"
+	@$(BIN)/python -m workbench new-model $(if $(P),--project "$$P") -- "$$NAME" "$$LAYER"
 
 new-domain: deps ## A dbt project for another team, with its pipeline (NAME=sales)
 	@$(WORKBENCH) new-domain -- "$$NAME"
@@ -129,8 +129,8 @@ lint: deps ## All linters
 
 # copier: if in_template
 .PHONY: test-package
-test-package: deps ## All tests of one package (P=redshift-local)
-	@$(PYTEST) "packages/$(P)"
+test-package: deps ## All tests of one package (PACKAGE=redshift-local)
+	@$(PYTEST) "packages/$(PACKAGE)"
 
 # copier: endif
 hooks: deps ## Check staged files at each git commit, in seconds

@@ -14,7 +14,7 @@ PROJECT_FAILED = 1
 
 _Models = Annotated[str, typer.Argument(help="Names or dbt selectors, such as `departures+`. Default: all.")]
 _Model = Annotated[str, typer.Argument(help="Name of a model.")]
-ProjectName = Annotated[str, typer.Option("--project", envvar="P", help="The dbt project, if the models do not tell.")]
+ProjectName = Annotated[str, typer.Option("--project", help="The dbt project, if the selectors match several.")]
 
 
 def add_commands(app: typer.Typer, settings_of_checkout: Callable[[], AbstractContextManager[Settings]]) -> None:

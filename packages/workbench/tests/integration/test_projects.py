@@ -160,9 +160,13 @@ def test_saved_file_survives_a_stopped_warehouse(settings: Settings, folder: Pat
 
 
 def test_make_passes_the_project():
-    exported = next(line for line in (REPOSITORY / "Makefile").read_text().splitlines() if line.startswith("export "))
-    assert "P" in exported.split()
-    command = [sys.executable, "-m", "workbench", "new-model", "late", "marts"]
-    refused = subprocess.run(command, env={"P": "nowhere"}, capture_output=True, text=True, check=False)
+    targets = ("dev", "build", "test-models", "show", "compile", "diff", "freshness", "docs", "new-model")
+    dry_run = subprocess.run(["make", "-n", *targets, "P=shop"], cwd=REPOSITORY, capture_output=True, text=True)
+    for target in targets:
+        line = next(line for line in dry_run.stdout.splitlines() if f"-m workbench {target}" in line)
+        assert '--project "$P"' in line
+    # The variable of another program does not select a project.
+    command = [sys.executable, "-m", "workbench", "new-model", "late", "nowhere"]
+    refused = subprocess.run(command, env={"P": "elsewhere"}, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
-    assert "P=nowhere: the dbt projects are dbt_project" in refused.stderr
+    assert "LAYER=" in refused.stderr
