@@ -1,7 +1,6 @@
 """Signals, settings, expected errors and exit codes of all commands."""
 
 import contextlib
-import errno
 import os
 import signal
 from collections.abc import Iterator
@@ -16,7 +15,8 @@ for _number in SIGNALS:
 
 import typer  # noqa: E402
 
-from mwaa_local.settings import Settings, SetupError  # noqa: E402
+from mwaa_local.expected_errors import error_words, expected_errors  # noqa: E402
+from mwaa_local.settings import Settings  # noqa: E402
 from mwaa_release.progress import errors  # noqa: E402
 
 RUN_FAILED = 1
@@ -38,8 +38,8 @@ def checkout_settings() -> Iterator[Settings]:
         # Before the expected errors: a module whose import was interrupted cannot be imported again.
         errors.print("Stopped.")
         raise typer.Exit(INTERRUPTED) from None
-    except _expected_errors() as error:
-        errors.print(f"Set-up failed: {_words(error)}", style="red", markup=False)
+    except expected_errors() as error:
+        errors.print(f"Set-up failed: {error_words(error)}", style="red", markup=False)
         raise typer.Exit(SETUP_FAILED) from None
 
 
@@ -53,26 +53,3 @@ def _interrupt(received: int, _: Any) -> None:
         for descriptor in (0, 1, 2):
             os.dup2(nothing, descriptor)
     raise KeyboardInterrupt
-
-
-def _expected_errors() -> tuple[type[Exception], ...]:
-    """Expected environment errors. Their imports are slow, so this is called only after an error."""
-    import httpx
-    import psycopg
-    import redshift_connector
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    from audit_report.redshift import WarehouseError
-    from mwaa_release.errors import DeployError
-
-    drivers = (psycopg.Error, redshift_connector.Error, redshift_connector.InterfaceError)
-    return (SetupError, DeployError, WarehouseError, BotoCoreError, ClientError, httpx.HTTPError, OSError, *drivers)
-
-
-def _words(error: Exception) -> str:
-    from mwaa_release.redshift import error_text
-
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"the disk is full{f': {error.filename}' if error.filename else ''}. Free some space, and try again"
-    text = error_text(error) if error.args and isinstance(error.args[0], dict) else str(error)
-    return text or type(error).__name__

@@ -10,6 +10,7 @@ import redshift_connector
 import watchfiles
 from rich.markup import escape
 
+from mwaa_local.expected_errors import error_words, expected_errors
 from mwaa_local.settings import Settings, SetupError
 from mwaa_pipelines.settings import Pipeline
 from mwaa_release.build import find_projects
@@ -30,6 +31,10 @@ _GENERATED = {"dbt_packages", "logs", "package-lock.yml", "target"}
 _SUFFIXES = {".sql", ".yml", ".yaml", ".csv", ".py", ".md"}
 # Editors save a file in several writes.
 _QUIET_MILLISECONDS = 60
+_NO_ANSWER = (
+    *(SetupError, redshift_connector.InterfaceError, redshift_connector.OperationalError),
+    *(ConnectionError, TimeoutError),
+)
 
 
 def watch(settings: Settings, folders: Sequence[Path]) -> None:
@@ -148,8 +153,8 @@ class Loop:
         # The base manifest is unchanged, so the next save builds these changes too.
         except ProjectError as error:
             show_problem(error.problem)
-        except DeployError as error:
-            show_problem(Problem(str(error)))
-        except (SetupError, redshift_connector.Error, redshift_connector.InterfaceError, OSError) as error:
+        except _NO_ANSWER as error:
             hint = "if it was stopped, start it again with: make up. The next save builds these changes too"
-            show_problem(Problem(f"the warehouse did not answer: {error}", hint=hint))
+            show_problem(Problem(f"the warehouse did not answer: {error_words(error)}", hint=hint))
+        except expected_errors() as error:
+            show_problem(Problem(error_words(error)))

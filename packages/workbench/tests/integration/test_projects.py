@@ -159,6 +159,22 @@ def test_saved_file_survives_a_stopped_warehouse(settings: Settings, folder: Pat
     assert "dear_items table, 3 rows" in capsys.readouterr().out
 
 
+def test_saved_file_survives_an_error_of_this_machine(settings: Settings, folder: Path, capsys):
+    dbt_project = open_project(settings, folder)
+    loop = Loop(dbt_project, Builder(dbt_project, settings))
+    (folder / "models/staging/stg_new.sql").write_text("select 1 as a\n")
+    failures = dbt_project.state / "failing_tests.json"
+    failures.unlink(missing_ok=True)
+    failures.mkdir()
+    try:
+        loop.saved({folder / "models/staging/stg_new.sql"})
+    finally:
+        failures.rmdir()
+    output = capsys.readouterr().out
+    assert f"Is a directory: '{failures}'" in output
+    assert "the warehouse did not answer" not in output
+
+
 def test_make_passes_the_project():
     targets = ("dev", "build", "test-models", "show", "compile", "diff", "freshness", "docs", "new-model")
     dry_run = subprocess.run(["make", "-n", *targets, "P=shop"], cwd=REPOSITORY, capture_output=True, text=True)
