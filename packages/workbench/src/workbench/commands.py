@@ -100,6 +100,7 @@ def docs(settings: Settings, output: Path, folder: Path) -> int:
 def freshness(settings: Settings, folder: Path) -> int:
     """Measure the freshness of the sources on the local warehouse, print it, and return the exit code."""
     with project(settings, folder) as (dbt_project, _):
+        make_schemas(settings, [], dbt_project.source_schemas())
         results = dbt_project.freshness()
     if not results:
         raise ProjectError(Problem("no source has a freshness", hint="set freshness and loaded_at_field in its YAML"))

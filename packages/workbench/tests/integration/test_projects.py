@@ -106,7 +106,8 @@ def second(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     for path in folder.rglob("*.yml"):
         path.write_text(path.read_text().replace("shop", "cafe"))
     (folder / "profiles.yml").write_text("cafe: {target: prod, outputs: {prod: {type: redshift, host: none}}}\n")
-    sources = "sources: [{name: till, schema: till, tables: [{name: tips}]}]\n"
+    freshness = "{loaded_at_field: paid_at, freshness: {warn_after: {count: 1, period: day}}}"
+    sources = f"sources: [{{name: till, schema: till, config: {freshness}, tables: [{{name: tips}}]}}]\n"
     (folder / "models/staging/sources.yml").write_text(sources)
     (folder / "models/marts/tips.sql").write_text(
         "{{ config(schema='bar', contract={'enforced': false}) }}select * from {{ source('till', 'tips') }}\n"
