@@ -29,6 +29,10 @@ class NoModelError(ProjectError):
     """No node of the project matches."""
 
 
+class NoTestError(NoModelError):
+    """Nodes of the project match, but they have no tests."""
+
+
 def all_projects(repository: Path = REPOSITORY) -> list[Path]:
     """Return the folders of the dbt projects: first that of the first pipeline, then by name.
 
@@ -93,12 +97,17 @@ def in_projects(run: Callable[[Path], int], models: str, folders: list[Path]) ->
         ProjectError: no project has a matching node, or dbt cannot parse one.
     """
     codes = []
+    without_test = None
     for folder in folders:
         try:
             codes.append(run(folder))
-        except NoModelError:
+        except NoModelError as error:
             if len(folders) == 1:
                 raise
+            if isinstance(error, NoTestError):
+                without_test = error
+    if not codes and without_test:
+        raise without_test
     if not codes:
         names = sorted({name for folder in folders for name in file_names(folder)})
         raise NoModelError(Problem(f"there is no model {models}", hint=near(models.strip("+@"), names)))

@@ -14,7 +14,7 @@ from mwaa_local.settings import Settings
 from mwaa_release.manifest import project_name
 from mwaa_release.progress import console
 from workbench.build import Builder
-from workbench.choose_project import NoModelError, all_projects
+from workbench.choose_project import NoModelError, NoTestError, all_projects
 from workbench.explain import near
 from workbench.problems import Problem, ProjectError
 from workbench.project import BUILT, FAILED, SCHEMA, Project
@@ -61,7 +61,7 @@ def check(settings: Settings, models: str, folder: Path) -> int:
             if dbt_project.kind(unique_id) not in BUILT
         ]
         if not ids:
-            raise NoModelError(Problem(f"{models} has no tests", hint="add some under data_tests in its YAML"))
+            raise NoTestError(Problem(f"{models} has no tests", hint="add some under data_tests in its YAML"))
         return PROJECT_FAILED if Builder(dbt_project, settings).build(ids) else 0
 
 

@@ -10,7 +10,7 @@ import pytest
 from mwaa_local.settings import REPOSITORY, Settings, SetupError
 from workbench import commands
 from workbench.build import Builder
-from workbench.choose_project import NoModelError, all_projects, in_projects, one_project, projects_with
+from workbench.choose_project import NoModelError, NoTestError, all_projects, in_projects, one_project, projects_with
 from workbench.commands import open_project
 from workbench.watch import Loop, is_source
 
@@ -97,6 +97,15 @@ def test_projects_without_a_match_do_not_count(projects: list[Path]):
     with pytest.raises(NoModelError, match="there is no model fodo") as raised:
         in_projects(run, "fodo", [projects[0], projects[0]])
     assert raised.value.problem.hint == "did you mean food?"
+
+
+def test_models_without_tests_are_not_called_missing(projects: list[Path]):
+    def run(folder: Path) -> int:
+        problem = commands.Problem(f"{folder.name} says so")
+        raise NoTestError(problem) if folder.name == "bar" else NoModelError(problem)
+
+    with pytest.raises(NoTestError, match="bar says so"):
+        in_projects(run, "tag:mart", projects)
 
 
 @pytest.fixture
