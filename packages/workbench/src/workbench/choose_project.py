@@ -5,13 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mwaa_local.settings import REPOSITORY, SetupError
 from mwaa_pipelines.settings import did_you_mean
 from mwaa_release.build import find_projects
 from mwaa_release.errors import DeployError
-from mwaa_release.manifest import project_name
+from mwaa_release.manifest import project_name, project_settings
 from mwaa_release.pipelines import first_pipeline
 from workbench.explain import near
 from workbench.problems import Problem, ProjectError
@@ -47,7 +45,7 @@ def all_projects(repository: Path = REPOSITORY) -> list[Path]:
     except DeployError:
         # `make dev` and `make lint` report this mistake.
         first = ""
-    return sorted(folders, key=lambda folder: project_name(folder) != first)
+    return sorted(folders, key=lambda folder: name_of(folder) != first)
 
 
 def one_project(name: str, folders: list[Path]) -> Path:
@@ -56,7 +54,7 @@ def one_project(name: str, folders: list[Path]) -> Path:
     Raises:
         SetupError: there is no such project.
     """
-    names = {key: folder for folder in folders for key in (folder.name, project_name(folder))}
+    names = {key: folder for folder in folders for key in (folder.name, name_of(folder))}
     if name and name.strip("/") not in names:
         known = ", ".join(folder.name for folder in folders)
         raise SetupError(f"P={name}: the dbt projects are {known}{did_you_mean(name, names)}")
@@ -114,18 +112,25 @@ def in_projects(run: Callable[[Path], int], models: str, folders: list[Path]) ->
     return max(codes)
 
 
-def project_settings(folder: Path) -> dict[str, Any]:
+def name_of(folder: Path) -> str:
+    """Return the name of a project; that of its folder if dbt_project.yml has a mistake, which dbt reports."""
+    try:
+        return project_name(folder)
+    except DeployError:
+        return folder.name
+
+
+def valid_settings(folder: Path) -> dict[str, Any]:
     """Return the content of a dbt_project.yml; nothing if it is not valid YAML, which dbt reports."""
     try:
-        settings = yaml.safe_load((folder / "dbt_project.yml").read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+        return project_settings(folder)
+    except DeployError:
         return {}
-    return settings if isinstance(settings, dict) else {}
 
 
 def file_names(folder: Path) -> list[str]:
     """Return the names of models, seeds and snapshots from the file names, which also works if dbt cannot parse."""
-    settings = project_settings(folder)
+    settings = valid_settings(folder)
     return sorted(
         path.stem
         for setting, (default, suffixes) in _PATHS.items()

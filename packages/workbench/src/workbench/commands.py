@@ -11,10 +11,9 @@ from rich.syntax import Syntax
 
 from mwaa_local.query import show_rows
 from mwaa_local.settings import Settings
-from mwaa_release.manifest import project_name
 from mwaa_release.progress import console
 from workbench.build import Builder
-from workbench.choose_project import NoModelError, NoTestError, all_projects
+from workbench.choose_project import NoModelError, NoTestError, all_projects, name_of
 from workbench.explain import near
 from workbench.problems import Problem, ProjectError
 from workbench.project import BUILT, FAILED, SCHEMA, Project
@@ -38,7 +37,7 @@ def project(settings: Settings, folder: Path) -> Iterator[tuple[Project, redshif
 def open_project(settings: Settings, folder: Path) -> Project:
     """Return the parsed project, which builds in a schema of its own."""
     is_another = folder in all_projects()[1:]
-    schema = f"{SCHEMA}_{project_name(folder)}" if is_another else SCHEMA
+    schema = f"{SCHEMA}_{name_of(folder)}" if is_another else SCHEMA
     dbt_project = Project(folder, settings, settings.state / "develop" / folder.name, schema)
     with console.status(f"Reading {folder.name} ..."):
         dbt_project.parse()

@@ -18,7 +18,7 @@ from mwaa_pipelines.selection import exact_selector
 from mwaa_release.manifest import install_packages
 from mwaa_release.pipelines import project_environment
 from mwaa_release.run_dbt import Listing
-from workbench.choose_project import file_names
+from workbench.choose_project import file_names, valid_settings
 from workbench.problems import Problem, ProjectError, of_exception, of_result
 from workbench.relations import Relation, column_names
 from workbench.warehouse import dbt_variables, warehouse, write_profile
@@ -61,7 +61,9 @@ class Project:
             ProjectError: dbt cannot parse a file.
         """
         self.manifest = None
-        install_packages(self.folder)
+        # dbt reports a mistake in dbt_project.yml with its line.
+        if valid_settings(self.folder):
+            install_packages(self.folder)
         write_profile(self.folder, self.state, self._settings, TARGET, self.schema)
         self.manifest = self._dbt("parse")
 

@@ -12,7 +12,7 @@ from mwaa_local.settings import HOST, Passwords, Settings, SetupError
 from mwaa_local.stack import DATABASE, Stack, connect, rows
 from mwaa_release.progress import Steps
 from mwaa_release.redshift import quote_identifier
-from workbench.choose_project import project_settings
+from workbench.choose_project import valid_settings
 
 # dbt parses a project again if another variable of its profile changes, and each start has a new password.
 _PASSWORD = "DBT_ENV_SECRET_PASSWORD"  # noqa: S105 - the variable's name
@@ -83,7 +83,7 @@ def write_profile(
         schema: the target schema.
         user: database user of a pipeline.
     """
-    profile = project_settings(project).get("profile") or project.name
+    profile = valid_settings(project).get("profile") or project.name
     output = {
         "type": "redshift",
         "host": HOST,

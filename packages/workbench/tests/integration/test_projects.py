@@ -1,16 +1,20 @@
 """Commands on models find the project of a model among several projects."""
 
+import contextlib
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from mwaa_local.settings import REPOSITORY, Settings, SetupError
 from workbench import commands
 from workbench.build import Builder
 from workbench.choose_project import NoModelError, NoTestError, all_projects, in_projects, one_project, projects_with
+from workbench.cli import add_commands
 from workbench.commands import open_project
 from workbench.watch import Loop, is_source
 
@@ -139,6 +143,33 @@ def test_second_project_builds_in_its_own_schemas(settings: Settings, second: Pa
     assert '"dev"."dbt_local_cafe"."items"' in capsys.readouterr().out
     schemas = {schema for (schema,) in superuser("select distinct table_schema from svv_tables")}
     assert {name for name in schemas if name.startswith("dbt_local")} == {"dbt_local_cafe", "dbt_local_cafe_bar"}
+
+
+def test_freshness_reads_sources_that_were_not_read_before(settings: Settings, second: Path, superuser, capsys):
+    superuser(
+        "drop schema if exists till cascade",
+        "create schema till",
+        "create table till.tips as select getdate() as paid_at",
+    )
+    assert commands.freshness(settings, second) == 0
+    assert "till.tips\tfresh" in capsys.readouterr().out
+
+
+def test_invalid_project_file_is_reported_with_its_line(
+    settings: Settings, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    (broken / "models/staging/only_here.sql").write_text("select 1 as a\n")
+    (broken / "dbt_project.yml").write_text("name: shop\nprofile: shop\n  version: '1.0'\n")
+    (broken / "packages.yml").write_text("packages: [{local: ../package}]\n")
+    monkeypatch.setattr("workbench.choose_project.find_projects", lambda repository: [broken, folder])
+    app = typer.Typer()
+    add_commands(app, lambda: contextlib.nullcontext(settings))
+    failed = CliRunner().invoke(app, ["build", "only_here"])
+    assert failed.exit_code == 1
+    assert "  dbt_project.yml:3: " in failed.output
+    # The other project builds.
+    assert CliRunner().invoke(app, ["build", "sales", "--project", "shop"]).exit_code == 0
 
 
 def test_saved_files_belong_to_their_project(tmp_path: Path):
