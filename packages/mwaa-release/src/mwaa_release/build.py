@@ -17,6 +17,8 @@ from mwaa_release.manifest import (
     build_manifest,
     install_packages,
     local_packages,
+    output_folders,
+    packages_folder,
     project_name,
     project_settings,
     to_json,
@@ -205,9 +207,9 @@ def copy_project(project: Path, target: Path) -> None:
         BuildError: git ignores a model.
     """
     settings = project_settings(project)
-    packages = project / (settings.get("packages-install-path") or "dbt_packages")
-    generated = {settings.get("target-path") or "target", settings.get("log-path") or "logs"}
-    excluded = {project / name for name in _EXCLUDED_IN_PROJECT | generated} | {packages / PACKAGES_MARKER}
+    packages = packages_folder(project, settings)
+    excluded = {project / name for name in _EXCLUDED_IN_PROJECT} | output_folders(project, settings)
+    excluded.add(packages / PACKAGES_MARKER)
     # Of a package that somebody develops in its folder.
     excluded |= {package / name for package in packages.glob("*") for name in ("target", "logs", "dbt_packages")}
     ignored = _ignored_by_git(project) - {packages}

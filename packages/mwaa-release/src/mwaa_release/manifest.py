@@ -60,9 +60,19 @@ def project_settings(project: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise SetupError(f"{project} is not a dbt project: it has no dbt_project.yml") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BuildError(f"{path} is not valid YAML: {error}") from error
     return content if isinstance(content, dict) else {}
+
+
+def packages_folder(project: Path, settings: Mapping[str, Any]) -> Path:
+    """Return the folder that dbt installs a project's packages into, by the settings in its dbt_project.yml."""
+    return project / (settings.get("packages-install-path") or "dbt_packages")
+
+
+def output_folders(project: Path, settings: Mapping[str, Any]) -> set[Path]:
+    """Return the folders that dbt writes its artifacts and its log into, by the settings in a dbt_project.yml."""
+    return {project / (settings.get("target-path") or "target"), project / (settings.get("log-path") or "logs")}
 
 
 def build_manifest(
@@ -160,7 +170,7 @@ def install_packages(project: Path) -> None:
     listings = [path for name in PACKAGE_LISTS if _packages(path := project / name)]
     if not listings:
         return
-    marker = project / (project_settings(project).get("packages-install-path") or "dbt_packages") / PACKAGES_MARKER
+    marker = packages_folder(project, project_settings(project)) / PACKAGES_MARKER
     with listings[0].open() as lock:
         # Two commands can need the packages at the same time.
         fcntl.flock(lock, fcntl.LOCK_EX)

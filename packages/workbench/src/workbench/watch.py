@@ -15,19 +15,18 @@ from mwaa_local.settings import Settings, SetupError
 from mwaa_pipelines.settings import Pipeline
 from mwaa_release.build import find_projects
 from mwaa_release.errors import DeployError
-from mwaa_release.manifest import project_name
+from mwaa_release.manifest import output_folders, packages_folder, project_name
 from mwaa_release.pipelines import PIPELINES, pipelines_by_project
 from mwaa_release.progress import console
 from mwaa_release.selections import find_problems, list_arguments
 from workbench.build import Builder
+from workbench.choose_project import valid_settings
 from workbench.commands import open_project
 from workbench.problems import Problem, ProjectError
 from workbench.project import Project
 from workbench.terminal import show_problem
 from workbench.warehouse import warehouse
 
-# Generated files in a project.
-_GENERATED = {"dbt_packages", "logs", "package-lock.yml", "target"}
 _SUFFIXES = {".sql", ".yml", ".yaml", ".csv", ".py", ".md"}
 # Editors save a file in several writes.
 _QUIET_MILLISECONDS = 60
@@ -98,7 +97,9 @@ def _has_known_suffix(_: watchfiles.Change, path: str) -> bool:
 
 def is_source(path: Path, folder: Path) -> bool:
     """Whether a file belongs to a dbt project and was not generated."""
-    return path.is_relative_to(folder) and path.relative_to(folder).parts[0] not in _GENERATED
+    settings = valid_settings(folder)
+    generated = [folder / "package-lock.yml", packages_folder(folder, settings), *output_folders(folder, settings)]
+    return path.is_relative_to(folder) and not any(path.is_relative_to(output) for output in generated)
 
 
 class Loop:

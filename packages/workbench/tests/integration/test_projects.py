@@ -179,6 +179,11 @@ def test_saved_files_belong_to_their_project(tmp_path: Path):
     for generated in ("target/a.sql", "dbt_packages/x/models/a.sql", "package-lock.yml"):
         assert not is_source(shop / generated, shop)
     assert not is_source(tmp_path / "shop_too/models/a.sql", shop)
+    shop.mkdir()
+    (shop / "dbt_project.yml").write_text("packages-install-path: deps\ntarget-path: out\nlog-path: out/logs\n")
+    for generated in ("out/a.sql", "deps/x/models/a.sql"):
+        assert not is_source(shop / generated, shop)
+    assert is_source(shop / "target/a.sql", shop)
 
 
 def test_saved_file_survives_a_stopped_warehouse(settings: Settings, folder: Path, tmp_path: Path, capsys):
