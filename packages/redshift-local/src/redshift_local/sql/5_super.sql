@@ -91,10 +91,12 @@ CREATE OR REPLACE FUNCTION pg_redshift.object_of(VARIADIC "any") RETURNS json LA
 CREATE OR REPLACE FUNCTION pg_redshift.object_of() RETURNS json LANGUAGE sql IMMUTABLE AS $$ SELECT '{}'::json $$;
 CREATE OR REPLACE FUNCTION pg_catalog.get_array_length(json) RETURNS integer LANGUAGE sql IMMUTABLE AS
 $$ SELECT CASE WHEN json_typeof($1) = 'array' THEN json_array_length($1) END $$;
+-- Unverified: like GET_ARRAY_LENGTH, ARRAY_CONCAT returns null for a value that is not an array.
 CREATE OR REPLACE FUNCTION pg_catalog.array_concat(json, json) RETURNS json LANGUAGE sql IMMUTABLE AS $$
-SELECT coalesce(json_agg(value ORDER BY part, place), '[]') FROM (
-    SELECT 1 AS part, e.* FROM json_array_elements($1) WITH ORDINALITY AS e (value, place)
-    UNION ALL SELECT 2, e.* FROM json_array_elements($2) WITH ORDINALITY AS e (value, place)) AS items $$;
+SELECT CASE WHEN json_typeof($1) = 'array' AND json_typeof($2) = 'array' THEN (
+    SELECT coalesce(json_agg(value ORDER BY part, place), '[]') FROM (
+        SELECT 1 AS part, e.* FROM json_array_elements($1) WITH ORDINALITY AS e (value, place)
+        UNION ALL SELECT 2, e.* FROM json_array_elements($2) WITH ORDINALITY AS e (value, place)) AS items) END $$;
 CREATE OR REPLACE FUNCTION pg_catalog.subarray(json, integer, integer DEFAULT NULL) RETURNS json
 LANGUAGE sql IMMUTABLE AS $$
 SELECT coalesce(json_agg(value ORDER BY place), '[]') FROM json_array_elements($1) WITH ORDINALITY AS e (value, place)
