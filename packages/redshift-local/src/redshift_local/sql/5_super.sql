@@ -117,6 +117,9 @@ CREATE OR REPLACE FUNCTION pg_catalog.array_flatten(json) RETURNS json LANGUAGE 
 $$ SELECT coalesce(json_agg(leaf), '[]') FROM pg_redshift.leaves($1) AS leaf $$;
 CREATE OR REPLACE FUNCTION pg_catalog.split_to_array(text, text DEFAULT ',') RETURNS json LANGUAGE sql IMMUTABLE AS
 $$ SELECT to_json(string_to_array($1, $2)) $$;
+-- json keeps the text of a number, such as 1e2.
+CREATE OR REPLACE FUNCTION pg_redshift.number(json) RETURNS numeric LANGUAGE sql IMMUTABLE AS
+$$ SELECT CASE WHEN json_typeof($1) = 'number' THEN ($1 #>> '{}')::numeric END $$;
 -- Each returns false for null.
 DO $$
 DECLARE
@@ -127,17 +130,17 @@ BEGIN
             ('is_scalar', 'json_typeof($1) NOT IN (''object'', ''array'', ''null'')'), ('is_varchar', 'json_typeof($1) = ''string'''),
             ('is_char', 'json_typeof($1) = ''string'' AND $1 #>> ''{}'' ~ ''^[\x01-\x7f]*$'''),
             ('is_boolean', 'json_typeof($1) = ''boolean'''),
-            ('is_smallint', 'json_typeof($1) = ''number'' AND pg_input_is_valid($1 #>> ''{}'', ''int2'')'),
-            ('is_integer', 'json_typeof($1) = ''number'' AND pg_input_is_valid($1 #>> ''{}'', ''int4'')'),
-            ('is_bigint', 'json_typeof($1) = ''number'' AND pg_input_is_valid($1 #>> ''{}'', ''int8'')') LOOP
+            ('is_smallint', 'pg_input_is_valid(pg_redshift.number($1)::text, ''int2'')'),
+            ('is_integer', 'pg_input_is_valid(pg_redshift.number($1)::text, ''int4'')'),
+            ('is_bigint', 'pg_input_is_valid(pg_redshift.number($1)::text, ''int8'')') LOOP
         EXECUTE format('CREATE OR REPLACE FUNCTION pg_catalog.%s(json) RETURNS boolean LANGUAGE sql IMMUTABLE AS %L', name,
                        format('SELECT coalesce(%s, false)', body));
     END LOOP;
 END $$;
 CREATE OR REPLACE FUNCTION pg_catalog.decimal_precision(json) RETURNS integer LANGUAGE sql IMMUTABLE AS
-$$ SELECT CASE WHEN json_typeof($1) = 'number' THEN length(ltrim(translate($1 #>> '{}', '-.', ''), '0')) END $$;
+$$ SELECT length(ltrim(translate(pg_redshift.number($1)::text, '-.', ''), '0')) $$;
 CREATE OR REPLACE FUNCTION pg_catalog.decimal_scale(json) RETURNS integer LANGUAGE sql IMMUTABLE AS
-$$ SELECT CASE WHEN json_typeof($1) = 'number' THEN scale(($1 #>> '{}')::numeric) END $$;
+$$ SELECT scale(pg_redshift.number($1)) $$;
 CREATE OR REPLACE FUNCTION pg_catalog.json_serialize_to_varbyte(json) RETURNS bytea LANGUAGE sql IMMUTABLE AS
 $$ SELECT convert_to(pg_redshift.json_serialize($1), 'UTF8') $$;
 CREATE OR REPLACE FUNCTION pg_redshift.super_of(anyelement) RETURNS json LANGUAGE sql IMMUTABLE AS
