@@ -16,6 +16,7 @@ import pytest
 import redshift_connector
 
 from redshift_local.pytest_plugin import free_port, start_warehouse, stop_warehouse
+from redshift_local.server.install import install
 from redshift_local.server.postgres import AS_NOBODY, BINARIES, Postgres
 from redshift_local.settings import SetupError
 
@@ -97,6 +98,24 @@ def test_data_survives_a_kill_of_all_processes(state):
     assert query(again, "select a from t") == ([9],)
     stop_warehouse(again)
     assert wait_until_gone(state) == []
+
+
+def test_update_does_not_drop_functions_of_users(warehouse):
+    postgres = Postgres(warehouse.state / "warehouse")
+    with psycopg.connect(postgres.conninfo("postgres"), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE earlier TEMPLATE template0")
+        try:
+            with psycopg.connect(postgres.conninfo("earlier"), autocommit=True) as earlier:
+                earlier.execute("SET allow_system_table_mods = on")
+                earlier.execute("CREATE DOMAIN pg_catalog.super AS jsonb")
+                earlier.execute("CREATE FUNCTION mine(super) RETURNS integer LANGUAGE sql AS 'SELECT 1'")
+            with pytest.raises(SetupError, match="its tables, views or functions use SUPER"):
+                install(postgres, warehouse.database, warehouse.user, warehouse.password)
+            with psycopg.connect(postgres.conninfo("earlier"), autocommit=True) as earlier:
+                earlier.execute("DROP FUNCTION mine")
+            install(postgres, warehouse.database, warehouse.user, warehouse.password)
+        finally:
+            connection.execute("DROP DATABASE earlier")
 
 
 @pytest.mark.parametrize("user", USERS)

@@ -151,20 +151,26 @@ DO $$
 DECLARE
     count_columns text := 'SELECT count(*) FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE NOT attisdropped AND attnum > 0
         AND relnamespace NOT IN (''pg_catalog''::regnamespace, ''pg_redshift''::regnamespace, ''information_schema''::regnamespace)';
+    count_functions text := 'SELECT count(*) FROM pg_proc
+        WHERE pronamespace NOT IN (''pg_catalog''::regnamespace, ''pg_redshift''::regnamespace, ''information_schema''::regnamespace)';
     columns_before bigint;
     columns_after bigint;
+    functions_before bigint;
+    functions_after bigint;
     function regprocedure;
 BEGIN
     -- Earlier versions stored it as jsonb.
     IF (SELECT typbasetype = 'jsonb'::regtype FROM pg_type WHERE oid = to_regtype('pg_catalog.super')) THEN
         EXECUTE count_columns INTO columns_before;
+        EXECUTE count_functions INTO functions_before;
         FOR function IN SELECT oid FROM pg_proc WHERE oid >= 16384 AND 'jsonb'::regtype = ANY (prorettype || proargtypes::oid[]) LOOP
             EXECUTE format('DROP FUNCTION %s CASCADE', function);
         END LOOP;
         DROP DOMAIN pg_catalog.super CASCADE;
         EXECUTE count_columns || ' AND atttypid <> ''jsonb''::regtype' INTO columns_after;
-        IF columns_after < columns_before THEN
-            RAISE EXCEPTION 'it has tables or views with SUPER values';
+        EXECUTE count_functions INTO functions_after;
+        IF columns_after < columns_before OR functions_after < functions_before THEN
+            RAISE EXCEPTION 'its tables, views or functions use SUPER';
         END IF;
     END IF;
     IF to_regtype('pg_catalog.super') IS NULL THEN
