@@ -24,6 +24,7 @@ import yaml
 
 from redshift_local.pytest_plugin import Warehouse, start_warehouse, stop_warehouse
 
+_OUTCOMES = {"success": "passed", "pass": "passed", "warn": "passed", "no-op": "passed", "skipped": "skipped"}
 _SHOWN = 12  # problems of a project
 _SEED = ("seed", "--full-refresh")
 _BUILD = ("build", "--exclude", "resource_type:seed")
@@ -178,14 +179,15 @@ def _dbt(root: Path, directory: Path, command: tuple[str, ...], warehouse: Wareh
     if not file.exists():
         if code:
             results["failed"] += 1
-        return [f"dbt {command[0]}: {log.read_text().strip().splitlines()[-1]} ({log})"] if code else []
+        last_line = (log.read_text().splitlines() or [f"exit code {code}, no output"])[-1]
+        return [f"dbt {command[0]}: {last_line} ({log})"] if code else []
     problems = []
     for node in json.loads(file.read_text())["results"]:
         message = " ".join((node["message"] or "").split())
         refused = "not supported by the local warehouse" in message
-        status = {"error": "failed", "fail": "failed", "skipped": "skipped"}.get(node["status"], "passed")
-        results["refused" if refused else status] += 1
-        if refused or status == "failed":
+        outcome = "refused" if refused else _OUTCOMES.get(node["status"], "failed")
+        results[outcome] += 1
+        if outcome in ("refused", "failed"):
             problems.append(f"{node['unique_id']}: {message[:300]}")
     return problems
 
