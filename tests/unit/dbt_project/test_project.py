@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mwaa_release.manifest import install_packages
-from redshift_local.preloaded_dbt import run_dbt
+from redshift_local.preloaded_dbt import run_preloaded_dbt
 
 REPOSITORY = Path(__file__).parents[3]
 PROJECT = REPOSITORY / "dbt_project"
@@ -25,7 +25,7 @@ def dbt(target: Path, *arguments: str, project: Path = PROJECT, **variables: str
         name: value for name, value in os.environ.items() if not name.startswith(("DBT_", "REDSHIFT_", "AIRFLOW_"))
     }
     environment = {**inherited, "DBT_TARGET_PATH": str(target), "DBT_LOG_PATH": str(target), **variables}
-    return run_dbt(*arguments, cwd=project, env=environment)
+    return run_preloaded_dbt(*arguments, cwd=project, env=environment)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import pytest
 
 from mwaa_local.testing.project import sample_project
 from mwaa_release.redshift import INFRASTRUCTURE, apply_grants, statements
-from redshift_local.preloaded_dbt import run_dbt
+from redshift_local.preloaded_dbt import run_preloaded_dbt
 
 OVERLAY = Path(__file__).parent / "overlay"
 PASSWORD = "Analytics1"
@@ -164,7 +164,7 @@ def dbt(database, tmp_path_factory) -> Callable[..., DbtRun]:
 
     def go(*arguments, user="dbt_user", schema="analytics", target="prod", environment=None) -> DbtRun:
         folder, variables = folder_and_environment(user, schema, environment)
-        finished = run_dbt(*arguments, "--target", target, cwd=copy, env=variables)
+        finished = run_preloaded_dbt(*arguments, "--target", target, cwd=copy, env=variables)
         if (folder / PARSED).exists() and not (parsed / PARSED).exists():
             shutil.copy(folder / PARSED, parsed)
         return DbtRun(finished.returncode, finished.stdout, folder)

@@ -7,7 +7,7 @@ import yaml
 from audit_database import PASSWORD
 
 from audit_report import DBT_PACKAGE
-from redshift_local.preloaded_dbt import run_dbt
+from redshift_local.preloaded_dbt import run_preloaded_dbt
 
 PROJECT = {
     "dbt_project.yml": {
@@ -36,7 +36,7 @@ def dbt_in_shop(database, tmp_path_factory):
 
     def run(*arguments: str, code: int = 0) -> str:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DBT_")}
-        completed = run_dbt(*arguments, cwd=folder, env=environment)
+        completed = run_preloaded_dbt(*arguments, cwd=folder, env=environment)
         assert completed.returncode == code, completed.stdout
         return completed.stdout
 

@@ -15,7 +15,7 @@ from mwaa_local.testing.permissions import warehouse_session
 from mwaa_local.testing.project import sample_project
 from mwaa_release.errors import DeployError, SetupError
 from mwaa_release.publish import publish_report
-from redshift_local.preloaded_dbt import run_dbt
+from redshift_local.preloaded_dbt import run_preloaded_dbt
 
 REPOSITORY = Path(__file__).parents[4]
 SCHEMA = "report"
@@ -52,7 +52,7 @@ def audited(redshift, tmp_path_factory):
     project = sample_project(tmp_path_factory.mktemp("project") / "dbt_project")
     for chosen in ("tag:audit", "tag:audit_view"):
         environment = {**os.environ, **address(redshift)}
-        completed = run_dbt("run", "--target", "prod", "--select", chosen, cwd=project, env=environment)
+        completed = run_preloaded_dbt("run", "--target", "prod", "--select", chosen, cwd=project, env=environment)
         assert completed.returncode == 0, completed.stdout
     return redshift
 

@@ -28,7 +28,7 @@ from mwaa_release.build import build
 from mwaa_release.redshift import apply_grants
 from mwaa_release.release import Artifact
 from mwaa_release.run_dbt import clean_environment
-from redshift_local.preloaded_dbt import run_dbt
+from redshift_local.preloaded_dbt import run_preloaded_dbt
 from redshift_local.pytest_plugin import Warehouse, start_warehouse, stop_warehouse
 
 # Time for the stand-ins, a second warehouse and several runs on a busy machine.
@@ -277,7 +277,7 @@ def test_entry_builds_what_its_selector_means(scene: Scene) -> None:
     project = scene.checkout.state / "repository" / "dbt_project"
     places = ["--profiles-dir", str(project)]
     arguments = ["ls", "--quiet", "--select", "stg_air*", "--resource-type", "model", "--output", "name"]
-    listed = run_dbt(*arguments, *places, cwd=project, env=clean_environment())
+    listed = run_preloaded_dbt(*arguments, *places, cwd=project, env=clean_environment())
     assert built == set(listed.stdout.split())
     assert built == {"stg_airlines", "stg_airports"}
 

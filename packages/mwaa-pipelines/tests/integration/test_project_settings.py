@@ -17,7 +17,7 @@ from mwaa_pipelines.node_outcomes import NodeOutcomes
 from mwaa_pipelines.reporting import ENVIRONMENT, LOG
 from mwaa_pipelines.results import RESULTS_KEY, push_results
 from mwaa_pipelines.unwritten_rows import unwritten_results
-from redshift_local.preloaded_dbt import run_dbt
+from redshift_local.preloaded_dbt import run_preloaded_dbt
 
 # Four dbt commands.
 pytestmark = pytest.mark.slow
@@ -82,7 +82,7 @@ class Shop:
         """Run dbt as a task of a pipeline does, which has its own log."""
         (self.folder / LOG).unlink(missing_ok=True)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("DBT_")}
-        return run_dbt(*arguments, cwd=self.folder, env={**inherited, **ENVIRONMENT, **environment})
+        return run_preloaded_dbt(*arguments, cwd=self.folder, env={**inherited, **ENVIRONMENT, **environment})
 
     def audit_rows(self) -> list[tuple[str, str]]:
         """Return the project's nodes in the audit table of the target schema, and their statuses."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from redshift_local.preloaded_dbt import run_dbt
+from redshift_local.preloaded_dbt import run_preloaded_dbt
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def dbt(warehouse, project):
             "WAREHOUSE_PASSWORD": warehouse.password,
             "DBT_PROFILES_DIR": str(project),
         }
-        completed = run_dbt(*arguments, cwd=project, env=environment)
+        completed = run_preloaded_dbt(*arguments, cwd=project, env=environment)
         assert completed.returncode == (1 if fails else 0), completed.stdout[-6000:]
         return completed.stdout
 
