@@ -95,7 +95,7 @@ def line_of_row(path: Path, delimiter: str, index: int) -> int | None:
 def _csv_rows(path: Path, delimiter: str) -> list[tuple[int, list[str]]]:
     """Return the rows of a CSV file that are not empty, each with its first line; no rows if it cannot be read.
 
-    dbt reads some files that this cannot read: those of packages, which have a path in the package, and long values.
+    The seeds of an installed package have paths in the package.
     """
     rows, line = [], 1
     try:
@@ -105,7 +105,7 @@ def _csv_rows(path: Path, delimiter: str) -> list[tuple[int, list[str]]]:
                 if row:
                     rows.append((line, row))
                 line = reader.line_num + 1
-    except (OSError, UnicodeDecodeError, csv.Error):
+    except (OSError, UnicodeDecodeError):
         return []
     return rows
 

@@ -49,7 +49,7 @@ def test_place_is_the_column_that_the_warehouse_does_not_know():
     assert in_sql('column "b" does not exist', sql, sql, error_of) == (4, 8)
 
 
-@pytest.mark.parametrize("content", [None, b"", "name\nJosé".encode("latin-1"), b"name\n" + b"x" * 200_000])
+@pytest.mark.parametrize("content", [None, b"", "name\nJosé".encode("latin-1")])
 def test_seed_that_cannot_be_read_has_no_place(tmp_path: Path, content: bytes | None):
     seed = tmp_path / "seed.csv"
     if content is not None:
