@@ -27,6 +27,11 @@ _ROWS = 10_000  # few rows, so that the gateway's share of the time is visible
 class _Untranslated(Gateway):
     """A gateway that drops Redshift's start-up parameters and forwards everything else unchanged."""
 
+    async def _startup(self, reader, writer) -> dict[str, str] | None:
+        """Read the parameters without the one that asks for Redshift's protocol, which PostgreSQL does not speak."""
+        parameters = await super()._startup(reader, writer)
+        return parameters and {key: parameters[key] for key in parameters if key != "client_protocol_version"}
+
     async def converse(self, client, server, parameters) -> None:
         """Forward bytes in both directions until one side disconnects."""
 
@@ -44,7 +49,7 @@ class _Untranslated(Gateway):
 
 
 @contextlib.contextmanager
-def _untranslated(postgres: Postgres) -> Iterator[int]:
+def untranslated(postgres: Postgres) -> Iterator[int]:
     """Run a gateway without translation in front of a running server, and yield its port."""
     with socket.create_server((HOST, 0)) as probe:
         port = probe.getsockname()[1]
@@ -73,7 +78,7 @@ def dbt_build(bench: StandIns, say: Callable[[str], None]) -> Figure:
     project = bench.settings.state / "project"
     _write_project(project)
     password = Passwords.load(bench.settings.state).awsuser
-    with _untranslated(bench.postgres) as other:
+    with untranslated(bench.postgres) as other:
         ports = {"translated": bench.settings.warehouse_port, "untranslated": other}
 
         def dbt(command: str, way: str) -> None:

@@ -23,9 +23,11 @@ from pathlib import Path
 import yaml
 
 from redshift_local.pytest_plugin import Warehouse, start_warehouse, stop_warehouse
+from redshift_local.settings import ADMIN, DATABASE
 
 _OUTCOMES = {"success": "passed", "pass": "passed", "warn": "passed", "no-op": "passed", "skipped": "skipped"}
 _SHOWN = 12  # problems of a project
+_DEPS = ("deps",)
 _SEED = ("seed", "--full-refresh")
 _BUILD = ("build", "--exclude", "resource_type:seed")
 _BY_SCRIPT = ("--exclude", "tag:requires_script")
@@ -61,7 +63,7 @@ class Project:
         return self.package.split("/")[1]
 
 
-_PROJECTS = (
+PROJECTS = (
     Project("fivetran/shopify", "1.8.0", "shopify_integration_tests"),
     Project("fivetran/hubspot", "1.7.2", "hubspot_integration_tests"),
     Project("fivetran/stripe", "1.7.0", "stripe_integrations_tests"),
@@ -91,26 +93,26 @@ def main() -> int:
     parser.add_argument("projects", nargs="*", help="names of packages; without, all")
     parser.add_argument("--packages", type=Path, help="a folder with clones of the packages, to use instead of the hub")
     arguments = parser.parse_intermixed_args()
-    names = [project.name for project in _PROJECTS]
+    names = [project.name for project in PROJECTS]
     if unknown := set(arguments.projects) - set(names):
         parser.error(f"no project is called {', '.join(sorted(unknown))}; the projects are {', '.join(names)}")
     folder = arguments.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    clones = _with_local_packages(arguments.packages, folder / "packages") if arguments.packages else None
+    clones = with_local_packages(arguments.packages, folder / "packages") if arguments.packages else None
     print(f"{'project':24}{'passed':>8}{'failed':>8}{'refused':>8}{'skipped':>8}", flush=True)
     with tempfile.TemporaryDirectory(dir=folder) as state:
         warehouse = start_warehouse(Path(state))
         try:
             return sum(
                 _build(project, folder, clones, warehouse)
-                for project in _PROJECTS
+                for project in PROJECTS
                 if project.name in (arguments.projects or names)
             )
         finally:
             stop_warehouse(warehouse)
 
 
-def _with_local_packages(clones: Path, target: Path) -> Path:
+def with_local_packages(clones: Path, target: Path) -> Path:
     """Copy the clones, and let each require the other clones instead of packages of the hub."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(clones, target, ignore=shutil.ignore_patterns(".git"))
@@ -124,34 +126,13 @@ def _with_local_packages(clones: Path, target: Path) -> Path:
 
 def _build(project: Project, folder: Path, clones: Path | None, warehouse: Warehouse) -> bool:
     """Build a project; returns whether it failed."""
-    root = folder / project.name
-    shutil.rmtree(root, ignore_errors=True)
-    root.mkdir()
-    source = (
-        {"local": str(clones / project.name)} if clones else {"package": project.package, "version": project.version}
-    )
-    settings = {"name": "public_project", "version": "1.0", "profile": "local"}
-    output = {
-        "type": "redshift",
-        "host": warehouse.host,
-        "port": warehouse.port,
-        "dbname": warehouse.database,
-        "user": warehouse.user,
-        "password": "{{ env_var('PUBLIC_PASSWORD') }}",
-        "schema": project.schema,
-        "sslmode": "disable",
-        "threads": 4,
-    }
-    (root / "profiles.yml").write_text(json.dumps({"local": {"target": "redshift", "outputs": {"redshift": output}}}))
-    (root / "dbt_project.yml").write_text(json.dumps(settings))
-    (root / "packages.yml").write_text(json.dumps({"packages": [source]}))
+    root = prepare(project, folder, clones, {"redshift": output(project, warehouse.host, warehouse.port)})
     results: Counter[str] = Counter()
-    problems = _dbt(root, root, ("deps",), warehouse, results)
-    directory = root / "dbt_packages" / project.name / project.folder if project.folder else root
-    if project.folder and not problems:
-        problems = _dbt(root, directory, ("deps",), warehouse, results)
-    if not problems:
-        problems = [line for command in project.commands for line in _dbt(root, directory, command, warehouse, results)]
+    problems = []
+    for directory, command in commands(project, root):
+        problems += _counted(*dbt(root, directory, command, warehouse.password), results)
+        if problems and command == _DEPS:
+            break
     counts = "".join(f"{results[status]:>8}" for status in ("passed", "failed", "refused", "skipped"))
     if len(problems) > _SHOWN:
         problems[_SHOWN:] = [f"and {len(problems) - _SHOWN} more; {root} has the logs"]
@@ -159,8 +140,41 @@ def _build(project: Project, folder: Path, clones: Path | None, warehouse: Wareh
     return results["failed"] > 0
 
 
-def _dbt(root: Path, directory: Path, command: tuple[str, ...], warehouse: Warehouse, results: Counter) -> list[str]:
-    """Run a command of dbt and count its results; returns a line for each node that failed or was refused."""
+def output(project: Project, host: str, port: int) -> dict:
+    """Return an output of the profile of a project, for the admin of a local warehouse."""
+    address = {"host": host, "port": port, "dbname": DATABASE, "user": ADMIN, "sslmode": "disable"}
+    password = "{{ env_var('PUBLIC_PASSWORD') }}"
+    return {"type": "redshift", "password": password, "schema": project.schema, "threads": 4, **address}
+
+
+def prepare(project: Project, folder: Path, clones: Path | None, outputs: dict[str, dict]) -> Path:
+    """Write a dbt project that requires the package; returns its folder. The first output is the target."""
+    root = folder / project.name
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir()
+    source = (
+        {"local": str(clones / project.name)} if clones else {"package": project.package, "version": project.version}
+    )
+    settings = {"name": "public_project", "version": "1.0", "profile": "local"}
+    profile = {"target": next(iter(outputs)), "outputs": outputs}
+    for name, content in (
+        ("profiles.yml", {"local": profile}),
+        ("dbt_project.yml", settings),
+        ("packages.yml", {"packages": [source]}),
+    ):
+        (root / name).write_text(json.dumps(content))  # JSON is valid YAML
+    return root
+
+
+def commands(project: Project, root: Path) -> list[tuple[Path, tuple[str, ...]]]:
+    """Return dbt's commands that build a prepared project, each with the folder to run it in."""
+    directory = root / "dbt_packages" / project.name / project.folder if project.folder else root
+    before = [(root, _DEPS), (directory, _DEPS)] if project.folder else [(root, _DEPS)]
+    return [*before, *((directory, command) for command in project.commands)]
+
+
+def dbt(root: Path, directory: Path, command: tuple[str, ...], password: str) -> tuple[list[dict], str]:
+    """Run a command of dbt; returns the results of its nodes, and the last line of its log if it has none."""
     number = len(list(root.glob("*.log"))) + 1
     log, target = root / f"{number}-{command[0]}.log", root / f"target-{number}"
     environment = {
@@ -169,20 +183,24 @@ def _dbt(root: Path, directory: Path, command: tuple[str, ...], warehouse: Wareh
         "DBT_TARGET_PATH": str(target),
         "DBT_LOG_PATH": str(root / "logs"),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
-        "PUBLIC_PASSWORD": warehouse.password,
+        "PUBLIC_PASSWORD": password,
     }
-    profile = () if command[0] == "deps" else ("--profile", "local")
-    dbt = [sys.executable, "-c", "from dbt.cli.main import cli; cli()", "--no-use-colors", *command, *profile]
-    with log.open("w") as output:
-        code = subprocess.run(dbt, cwd=directory, env=environment, stdout=output, stderr=output).returncode
+    profile = () if command == _DEPS else ("--profile", "local")
+    arguments = [sys.executable, "-c", "from dbt.cli.main import cli; cli()", "--no-use-colors", *command, *profile]
+    with log.open("w") as text:
+        code = subprocess.run(arguments, cwd=directory, env=environment, stdout=text, stderr=text).returncode
     file = target / "run_results.json"
     if not file.exists():
-        if code:
-            results["failed"] += 1
         last_line = (log.read_text().splitlines() or [f"exit code {code}, no output"])[-1]
-        return [f"dbt {command[0]}: {last_line} ({log})"] if code else []
-    problems = []
-    for node in json.loads(file.read_text())["results"]:
+        return [], f"dbt {command[0]}: {last_line} ({log})" if code else ""
+    return json.loads(file.read_text())["results"], ""
+
+
+def _counted(nodes: list[dict], problem: str, results: Counter) -> list[str]:
+    """Count the results of a command; returns a line for each node that failed or was refused."""
+    problems = [problem] if problem else []
+    results["failed"] += len(problems)
+    for node in nodes:
         message = " ".join((node["message"] or "").split())
         refused = "not supported by the local warehouse" in message
         outcome = "refused" if refused else _OUTCOMES.get(node["status"], "failed")

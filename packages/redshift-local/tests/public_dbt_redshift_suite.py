@@ -26,6 +26,8 @@ _SETUP = (
     "create group dbt_test_group_1",
     "create database crossdb",
     'create database "my-hyphen-db"',
+    # test_autocommit.py creates it and expects an error, as it exists on dbt Labs' cluster.
+    "create database db_for_test__do_delete_if_you_see_this",
 )
 # The local warehouse has no TLS, and the tests have no setting for that.
 _PYTEST = """

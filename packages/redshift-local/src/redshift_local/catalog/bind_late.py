@@ -1,19 +1,30 @@
 # ruff: noqa: S608 - names are quoted, literals escaped; translating SQL is what this package does
 """Resolves at run time what depends on existing tables: aliases, star lists, types and late-binding views."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from redshift_local.catalog import elsewhere
 from redshift_local.plan import HELPERS, Plan, Refused, identifier, literal, raising, unsupported
 
+# In every statement that can create a SUPER column, unless it copies one.
+_MAKES_SUPER = re.compile("super|json_parse|array|object", re.IGNORECASE)
+
 
 @dataclass
-class ViewNames:
-    """Names of views that need attention when they are read; other relations can have them, too."""
+class Known:
+    """What the gateway knows of a database; its sessions share it.
+
+    Attributes:
+        late: names of late-binding views; other relations can have these names, too.
+        recursive: names of views over recursive CTEs; other relations can have these names, too.
+        has_super: whether a relation can have a SUPER column.
+    """
 
     late: set[str] = field(default_factory=set)
     recursive: set[str] = field(default_factory=set)
+    has_super: bool = False
 
 
 async def resolve(session: Any, plan: Plan) -> Plan:
@@ -23,11 +34,13 @@ async def resolve(session: Any, plan: Plan) -> Plan:
         session: the client's, which asks PostgreSQL.
         plan: a translated statement.
     """
+    if not session.known.has_super and _MAKES_SUPER.search(plan.text):
+        session.known.has_super = True
     if plan.makes_late_view:
-        session.views.late.add(plan.makes_late_view)
+        session.known.late.add(plan.makes_late_view)
     if plan.makes_recursive_view:
-        session.views.recursive.add(plan.makes_recursive_view)
-    for names in (session.views.late, session.views.recursive):
+        session.known.recursive.add(plan.makes_recursive_view)
+    for names in (session.known.late, session.known.recursive):
         if plan.renames and plan.renames[0] in names:
             names.add(plan.renames[1])
     if session.failed:
@@ -45,7 +58,7 @@ async def resolve(session: Any, plan: Plan) -> Plan:
         plan = await _bind_views(session, plan)
         await _check_recursive_views(session, plan)
         plan = await _with_aliases(session, plan) if plan.alias_fallback else plan
-        return await _with_super(session, plan) if plan.with_super else plan
+        return await _with_super(session, plan) if plan.with_super and session.known.has_super else plan
     except Refused as refusal:
         failing = raising(refusal)
         failing.text = plan.text
@@ -71,7 +84,7 @@ async def _bind_views(session: Any, plan: Plan) -> Plan:
     Returns:
         The plan to run: it reads copies of the views on tables of another database.
     """
-    names = {name for _, name in plan.reads if name in session.views.late}
+    names = {name for _, name in plan.reads if name in session.known.late}
     if not names:
         return plan
     copies: dict[tuple[str, str, str], str] = {}
@@ -100,7 +113,7 @@ async def _check_recursive_views(session: Any, plan: Plan) -> None:
 
     https://github.com/dbt-labs/dbt-redshift/issues/803. Unverified: that such a view can be read alone.
     """
-    views = [(schema, name) for schema, name in sorted(plan.reads) if name in session.views.recursive]
+    views = [(schema, name) for schema, name in sorted(plan.reads) if name in session.known.recursive]
     if len(plan.reads) < 2 or not views:
         return
     names = ", ".join(literal(".".join(identifier(part) for part in view if part)) for view in views)

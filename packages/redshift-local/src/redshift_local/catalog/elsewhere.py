@@ -135,6 +135,7 @@ async def _copy(session: Any, database: str, sql: str, name: str) -> str:
 
 
 async def _fill(session: Any, table: str, columns: str, remote: psycopg.AsyncConnection) -> None:
+    session.known.has_super |= "super" in columns or "json" in columns
     [[existing]] = await session.query_between(f"SELECT to_regclass({literal(f'pg_temp.{table}')})")
     drop = f"DROP TABLE pg_temp.{table}; " if existing else ""
     await session.query_internal(f"{drop}CREATE TEMPORARY TABLE {table} ({columns})")

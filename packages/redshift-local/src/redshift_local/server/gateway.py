@@ -8,7 +8,7 @@ import struct
 
 import psycopg
 
-from redshift_local.catalog.bind_late import ViewNames
+from redshift_local.catalog.bind_late import Known
 from redshift_local.parse import longnames
 from redshift_local.plan import Refused
 from redshift_local.protocol import login, wire
@@ -26,6 +26,8 @@ SERVER_VERSION = "8.0.2"
 _STATUSES = {"show_discovery": "4", "datashare_enabled": "on"}
 _LOGIN_SECONDS = 60
 _LOGINS_AT_A_TIME = 4
+_SUPER_COLUMN = """select from pg_attribute where atttypid in ('json'::regtype, 'pg_catalog.super'::regtype)
+and attrelid >= 16384 limit 1"""
 # Start-up parameters that are passed on. PostgreSQL refuses Redshift's, such as client_protocol_version.
 _PASSED_ON = ("application_name", "datestyle", "extra_float_digits", "options")
 # Redshift uses nested loops mainly for cross joins, and hash or merge joins for equality. PostgreSQL expects few rows
@@ -46,7 +48,7 @@ class Gateway:
         self._writing: asyncio.Task | None = None
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task] = set()
-        self._views: dict[str, ViewNames] = {}
+        self._known: dict[str, Known] = {}
         self._open: dict[bytes, Session] = {}  # by the key for cancel requests that the client has
         self._logins = asyncio.Semaphore(_LOGINS_AT_A_TIME)
         self._sessions = 0
@@ -137,7 +139,7 @@ class Gateway:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: bytes, parameters: dict[str, str]
     ) -> Connection:
         who = Who(parameters["user"], parameters["database"], struct.unpack_from("!I", key)[0])
-        return Connection(reader, writer, key, who, await self._views_of(who.database))
+        return Connection(reader, writer, key, who, await self._known_of(who.database))
 
     async def _enter(self, parameters: dict[str, str]) -> Connection:
         """Open another connection to PostgreSQL for a session.
@@ -217,17 +219,19 @@ class Gateway:
         server[1].close()
         return None
 
-    async def _views_of(self, database: str) -> ViewNames:
-        if database not in self._views:
+    async def _known_of(self, database: str) -> Known:
+        if database not in self._known:
             question = "select v.late, c.relname from pg_redshift.special_views() v join pg_class c on c.oid = v.view"
             async with await psycopg.AsyncConnection.connect(self.postgres.conninfo(database)) as connection:
                 rows = [row async for row in await connection.execute(question)]
                 for short, name in await (await connection.execute("select * from pg_redshift.long_names")).fetchall():
                     longnames.remember(short, name)
-            names = self._views.setdefault(database, ViewNames())
-            names.late.update(name for late, name in rows if late)
-            names.recursive.update(name for late, name in rows if not late)
-        return self._views[database]
+                super_column = await (await connection.execute(_SUPER_COLUMN)).fetchone()
+            known = self._known.setdefault(database, Known())
+            known.late.update(name for late, name in rows if late)
+            known.recursive.update(name for late, name in rows if not late)
+            known.has_super |= super_column is not None
+        return self._known[database]
 
     async def _verifier(self, user: str) -> str | None:
         database = self.postgres.conninfo("postgres")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-from redshift_local.catalog.bind_late import ViewNames, resolve
+from redshift_local.catalog.bind_late import Known, resolve
 from redshift_local.copy.rows import BadField
 from redshift_local.parse import longnames
 from redshift_local.plan import HELPERS, Plan, Refused, literal, raising, unsupported
@@ -36,7 +36,7 @@ class Connection:
         writer: to it.
         key: its process id and secret for cancel requests.
         who: its user and database.
-        views: names of views of the database; shared by its sessions.
+        known: what the gateway knows of the database.
         prepared: names of the statements that were sent to be prepared.
     """
 
@@ -44,7 +44,7 @@ class Connection:
     writer: asyncio.StreamWriter
     key: bytes
     who: Who
-    views: ViewNames
+    known: Known
     prepared: set[str] = field(default_factory=set)
 
 
@@ -116,9 +116,9 @@ class Session:
         return "" if self.server is self._home else self.who.database
 
     @property
-    def views(self) -> ViewNames:
-        """Names of views of the current database."""
-        return self.server.views
+    def known(self) -> Known:
+        """What the gateway knows of the current database."""
+        return self.server.known
 
     @property
     def server_writer(self) -> asyncio.StreamWriter:

@@ -225,12 +225,9 @@ CREATE OR REPLACE FUNCTION pg_redshift.of_both(text, json) RETURNS json LANGUAGE
 CREATE OR REPLACE FUNCTION pg_redshift.of_both(json, json) RETURNS json LANGUAGE sql IMMUTABLE AS $$ SELECT $1 $$;
 CREATE OR REPLACE FUNCTION pg_redshift.of_both(anycompatible, anycompatible) RETURNS anycompatible LANGUAGE sql IMMUTABLE AS
 $$ SELECT $1 $$;
--- Whether a query fails because a set operation needs that; does not look where no relation has a SUPER column.
+-- Whether a query fails because a set operation needs that.
 CREATE OR REPLACE FUNCTION pg_redshift.mixes_super(query text) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_attribute WHERE atttypid IN ('json'::regtype, 'super'::regtype) AND attnum > 0) THEN
-        RETURN false;
-    END IF;
     EXECUTE 'PREPARE pg_redshift_check AS ' || query;
     DEALLOCATE pg_redshift_check;
     RETURN false;
