@@ -6,7 +6,7 @@ dbt parses a project and treats warnings as errors, then dbt-score applies the r
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,16 +54,17 @@ class _Problems(Formatter):
         self.lines.sort()
 
 
-def parse(project: Path, target: Path) -> Path | None:
-    """Let dbt parse the changed files of a project, and return the manifest's path.
+def parse(project: Path, target: Path, has_conventions: bool = True) -> Any:
+    """Let dbt parse the changed files of a project, and return its manifest, which is also `target`/manifest.json.
+
+    Args:
+        project: folder of the project.
+        target: folder for dbt's output.
+        has_conventions: whether a warning is a mistake.
 
     Returns:
         None if dbt found a mistake. dbt prints it with its file.
     """
-    return target / "manifest.json" if _parse(project, target) else None
-
-
-def _parse(project: Path, target: Path, has_conventions: bool = True) -> Any:
     flags = ["--quiet", "--no-version-check", *([f"--warn-error-options={_WARNINGS}"] if has_conventions else [])]
     return dbtRunner().invoke([*flags, "parse", *_options(project, target)]).result
 
@@ -98,30 +99,31 @@ def check(settings: Settings) -> int:
     A project that dbt cannot parse counts as one. dbt prints the reason.
     """
     lines: list[str] = []
-    projects = find_projects()
-    unusable = 0
-    for project in (path for path in projects if has_conventions(path)):
+    manifests: dict[Path, Any] = {}
+    for project in find_projects():
         install_packages(project)
         os.environ.update(project_environment(project))
-        manifest = parse(project, settings.state / "lint" / project.name)
-        unusable += manifest is None
-        lines += [f"{project.name}/{line}" for line in (problems(manifest) if manifest else [])]
+        target = settings.state / "lint" / project.name
+        manifests[project] = parse(project, target, has_conventions(project))
+        if manifests[project] is not None and has_conventions(project):
+            lines += [f"{project.name}/{line}" for line in problems(target / "manifest.json")]
+    unusable = sum(manifest is None for manifest in manifests.values())
     if not unusable:
-        lines += find_pipeline_problems(PIPELINES, projects, settings.state / "lint")
+        lines += find_pipeline_problems(PIPELINES, manifests, settings.state / "lint")
     for line in lines:
         print(line)
     return len(lines) + unusable
 
 
-def find_pipeline_problems(pipelines_file: Path, projects: Sequence[Path], target: Path) -> list[str]:
+def find_pipeline_problems(pipelines_file: Path, manifests: Mapping[Path, Any], target: Path) -> list[str]:
     """Return one line for each problem that would fail `mwaa_release build`: settings, names, selectors and access.
 
     Args:
         pipelines_file: dags/pipelines.yml of the projects' repository.
-        projects: folders of all its projects.
-        target: folder for dbt's output, with that of `parse` for each project.
+        manifests: those of all its projects, by folder.
+        target: folder with dbt's output for each project.
     """
-    named = {project_name(path): path for path in projects}
+    named = {project_name(project): project for project in manifests}
     try:
         by_project = pipelines_by_project(pipelines_file, named, complete=True)
     except DeployError as error:
@@ -129,14 +131,9 @@ def find_pipeline_problems(pipelines_file: Path, projects: Sequence[Path], targe
     file = pipelines_file.relative_to(pipelines_file.parent.parent)
     lines, parsed = [], []
     for name, project in named.items():
-        install_packages(project)
         os.environ.update(dbt_environment(by_project[name]))
         folder = target / project.name
-        manifest = _parse(project, folder, has_conventions=False)
-        if manifest is None:
-            lines.append(f"{project.name}: dbt cannot parse the project")
-            continue
-        listed = list_nodes(manifest, list_arguments(by_project[name]), _options(project, folder))
+        listed = list_nodes(manifests[project], list_arguments(by_project[name]), _options(project, folder))
         listings = {name_in_release: Listing(**listing) for name_in_release, listing in listed.items()}
         content = json.loads((folder / "manifest.json").read_text())
         selection_problems = find_problems(by_project[name], content, listings, file)

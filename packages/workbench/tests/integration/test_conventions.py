@@ -178,9 +178,8 @@ def write(folder: Path, files: dict[str, str]) -> Path:
 @pytest.fixture(scope="module")
 def broken_rules(tmp_path_factory) -> list[str]:
     folder = write(tmp_path_factory.mktemp("project"), FILES)
-    manifest = parse(folder, folder / "target")
-    assert manifest
-    return problems(manifest)
+    assert parse(folder, folder / "target")
+    return problems(folder / "target" / "manifest.json")
 
 
 @pytest.mark.parametrize(("file", "rule", "message"), EXPECTED)
@@ -251,7 +250,8 @@ def test_lint_reports_the_pipelines_that_the_build_refuses(tmp_path, capfd, sett
     write(tmp_path / "dbt_shop", {"models/stg_sales.sql": "select 1 as id", "models/marts/good.sql": "select 1 as id"})
     values = {"project": "shop", "selector": "good", "asset": "external:landed", setting: value}
     write(tmp_path, {"dags/pipelines.yml": PIPELINES.format(**values)})
-    lines = find_pipeline_problems(tmp_path / "dags" / "pipelines.yml", [tmp_path / "dbt_shop"], tmp_path / "target")
+    manifests = {tmp_path / "dbt_shop": parse(tmp_path / "dbt_shop", tmp_path / "target" / "dbt_shop", False)}
+    lines = find_pipeline_problems(tmp_path / "dags" / "pipelines.yml", manifests, tmp_path / "target")
     assert len(lines) == (1 if message else 0), lines
     if message:
         assert "pipelines.yml: pipeline daily: " in lines[0]
@@ -279,8 +279,10 @@ def test_lint_reports_uses_of_private_models_of_other_projects(tmp_path):
     pipeline = PIPELINES.format(project="shop", selector="good", asset="external:landed").rstrip("\n")
     entries = pipeline.replace("target_schema: s", "target_schema: shop_marts") + READING_PIPELINE
     write(tmp_path, {"dags/pipelines.yml": entries})
-    projects = [tmp_path / "shop", tmp_path / "reader"]
-    read, schedule = find_pipeline_problems(tmp_path / "dags" / "pipelines.yml", projects, tmp_path / "target")
+    manifests = {
+        tmp_path / name: parse(tmp_path / name, tmp_path / "target" / name, False) for name in ("shop", "reader")
+    }
+    read, schedule = find_pipeline_problems(tmp_path / "dags" / "pipelines.yml", manifests, tmp_path / "target")
     assert read.startswith(
         "project reader: models/sources.yml: the source shop.hidden is shop.hidden, which is not public"
     )

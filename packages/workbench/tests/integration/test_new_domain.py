@@ -65,9 +65,8 @@ def test_domain_has_a_project_an_entry_and_an_owner(repository: Path) -> None:
     assert created.stack.startswith('aws cloudformation deploy --stack-name "$NAME-sales-credentials" --template-file')
     assert created.stack.endswith(parameters)
     install_packages(repository / "sales")
-    manifest = parse(repository / "sales", repository / ".local" / "target")
-    assert manifest
-    assert problems(manifest) == []
+    assert parse(repository / "sales", repository / ".local" / "target")
+    assert problems(repository / ".local" / "target" / "manifest.json") == []
 
 
 @pytest.mark.parametrize(

@@ -187,9 +187,8 @@ def test_copy_is_a_valid_project_without_the_sample(first_copy, tmp_path):
     assert {path.parent.name for path in project.rglob(".gitkeep")} == {"staging", "marts", "seeds", "snapshots"}
     assert not list(project.glob("models/marts/*.sql"))
     install_packages(project)
-    manifest = parse(project, tmp_path)
-    assert manifest
-    assert problems(manifest) == []
+    assert parse(project, tmp_path)
+    assert problems(tmp_path / "manifest.json") == []
 
 
 def test_copy_cannot_start_fresh_again(copy):
