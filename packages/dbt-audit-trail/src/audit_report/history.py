@@ -26,6 +26,7 @@ RUN = (
     "pathSeconds",
     "airflow",
 )
+COST = ("execution_seconds", "queue_seconds", "scanned_bytes")
 RESULT = (
     "run",
     "node",
@@ -112,9 +113,16 @@ def compact(history: dict[str, list[Row]]) -> dict[str, Any]:
         [*_run(row, names, paths), names.index(_airflow_address(logs.get(row["run_key"]), row["run_key"]))]
         for row in history["runs"]
     ]
+    # Most runs of a long history have no cost any more.
+    costs = [
+        [run_indexes[row["run_key"]], *(_number(row[name]) for name in COST)]
+        for row in history["costs"]
+        if row["run_key"] in run_indexes
+    ]
     return {
         "runColumns": RUN,
         "runs": runs,
+        "costs": costs,
         "resultColumns": RESULT,
         "results": results,
         "nodes": nodes,

@@ -10,6 +10,7 @@ const RUNS = DATA.runs.map((values, place) => {
   const [pipeline, release, date, airflowAddress] = [run.pipeline, run.release, run.date, run.airflow].map(name => DATA.names[name]);
   return {...run, place, pipeline: pipeline || 'by hand', release, date, airflowAddress, outcome: OUTCOMES[run.outcome], path: given(run.path) ? DATA.paths[run.path].split(' > ') : [], results: []};
 });
+for (const [place, queries, queued, scanned] of DATA.costs) Object.assign(RUNS[place], {queries, queued, scanned});
 const NODES = DATA.nodes.map(([id, name, type, owner]) => ({id, name, type, owner, results: []}));
 const RESULTS = DATA.results.map(values => {
   const result = named(DATA.resultColumns, values);
@@ -83,6 +84,12 @@ function drawDays() {
 }
 
 function drawRuns() {
+  // Redshift has the queries of about seven days, and shows users only their own.
+  const costs = [
+    {title: 'Queries ran', number: true, value: run => run.queries, show: run => duration(run.queries)},
+    {title: 'Queued', number: true, value: run => run.queued, show: run => duration(run.queued)},
+    {title: 'Scanned', number: true, value: run => run.scanned, show: run => bytes(run.scanned)},
+  ].filter(column => RUNS.some(run => given(column.value(run))));
   show('runs-body', table('Runs, newest first', [
     {title: 'Started', time: true, value: run => run.started, show: run => run.results.length
       ? el('button', {type: 'button', class: 'link', 'aria-label': `Timeline of ${nameOf(run)}`, onclick: () => chooseRun(run, true)}, time(run.started) || run.date)
@@ -90,8 +97,10 @@ function drawRuns() {
     {title: 'Outcome', value: run => run.outcome, show: run => badge(run.outcome)},
     {title: 'Pipeline', value: run => run.pipeline},
     {title: 'Duration', number: true, value: run => run.seconds, show: run => duration(run.seconds)},
-    ...OUTCOMES.map(outcome => ({title: outcome, number: true, value: run => run[outcome], show: run => whole(run[outcome])})),
-    {title: 'retried', number: true, value: run => run.retried, show: run => whole(run.retried)},
+    ...costs,
+    // A column of zeros would push the last columns off the screen.
+    ...[...OUTCOMES, 'retried'].filter(name => name === 'passed' || RUNS.some(run => run[name]))
+      .map(name => ({title: name, number: true, value: run => run[name], show: run => whole(run[name])})),
     {title: 'Release', value: run => run.release, show: run => link(commitOf(run.release), run.release, run.release || '')},
     {title: 'Airflow', value: run => run.url, show: run => link(run.url, ['open', el('span', {class: 'unseen'}, ` the run of ${nameOf(run)}`)])},
   ], runsShown(), {step: 15, none: RUNS.length ? undefined : 'No runs on these days.'}));
@@ -133,7 +142,8 @@ function drawTimeline() {
       el('td', {class: 'number'}, duration((result.length || 0) / 1000)));
   }, body);
   const caption = `${run.key}: ${whole(drawn.length)} nodes by start${idle ? `, without ${whole(idle)} that never started` : ''}. `
-    + (path.size ? `◆ critical path: ${run.path.length} nodes, ${duration(run.pathSeconds)}.` : '');
+    + (path.size ? `◆ critical path: ${run.path.length} nodes, ${duration(run.pathSeconds)}. ` : '')
+    + (given(run.queries) ? `Queries ran ${duration(run.queries)}, queued ${duration(run.queued)}${given(run.scanned) ? `, scanned ${bytes(run.scanned)}` : ''}.` : '');
   const links = [link(run.url, 'Open the run in Airflow'), run.release && (run.url ? ' · release ' : 'Release '), link(commitOf(run.release), run.release, run.release)];
   show('timeline-body', el('p', null, links), drawn.length ? el('div', null, el('table', {class: 'gantt'},
     el('caption', null, caption),

@@ -35,6 +35,13 @@ function duration(seconds) {
   return `${Math.floor(all / 3600)} h ${two(Math.floor(all % 3600 / 60))} min`;
 }
 
+// 812 B, 3.1 MB, 1.2 TB: decimal units.
+function bytes(count) {
+  if (!given(count)) return '';
+  const power = Math.min(Math.floor(Math.log10(Math.max(count, 1)) / 3), 4);
+  return `${power ? (count / 1000 ** power).toFixed(1) : count} ${['B', 'kB', 'MB', 'GB', 'TB'][power]}`;
+}
+
 const age = hours => !given(hours) ? '' : hours < 48 ? `${hours.toFixed(1)} h` : `${(hours / 24).toFixed(1)} days`;
 
 // A long name may break after underscores.

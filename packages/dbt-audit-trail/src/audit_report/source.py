@@ -21,6 +21,10 @@ _QUERIES = {
             passed_nodes, warned_nodes, failed_nodes, skipped_nodes, retried_nodes, critical_path, critical_path_seconds
         from {}.audit_runs where run_date >= cast(? as date)
         order by started_at desc nulls last, run_key desc""",
+    "costs": """
+        select run_key, sum(execution_seconds) as execution_seconds, sum(queue_seconds) as queue_seconds,
+            sum(scanned_bytes) as scanned_bytes
+        from {}.audit_queries where start_time >= cast(? as date) group by run_key""",
     "nodes": """
         select run_key, unique_id, name, resource_type, owner, outcome, message, failures, tries, started_at,
             completed_at, execution_time, usual_execution_time, rows_affected, airflow_log_url
@@ -54,14 +58,19 @@ def read(connection: redshift_connector.Connection, schema: str, days: int) -> d
         days: the number of days (UTC) whose runs are read, today included.
 
     Returns:
-        Rows by column name: `runs` and `nodes` (newest first), `statistics`, `tests`, `marts` and `sources`
+        Rows by column name: `runs` and `nodes` (newest first), `costs` (of the queries that this user may see
+        and Redshift still has), `statistics`, `tests`, `marts` and `sources`
         (of the whole history).
 
     Raises:
         WarehouseError: the views do not exist, or the user cannot read them.
     """
     first_day = datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=days - 1)
-    parameters = {"runs": (first_day.isoformat(),), "nodes": (first_day.isoformat(), MAX_NODES)}
+    parameters = {
+        "runs": (first_day.isoformat(),),
+        "costs": (first_day.isoformat(),),
+        "nodes": (first_day.isoformat(), MAX_NODES),
+    }
     history = {}
     with contextlib.closing(connection.cursor()) as cursor:
         cursor.paramstyle = "qmark"

@@ -82,6 +82,16 @@ def test_runs_link_to_airflow_and_to_the_commit_of_their_release(browser, large)
     ]
 
 
+def test_runs_show_the_cost_of_their_queries(browser, large, tmp_path):
+    browser.open(large)
+    cells = "[...document.querySelectorAll('#runs-body tr:nth-child(2) .number')].map(cell => cell.textContent)"
+    assert browser.run(cells)[:4] == ["1 min 31 s", "1 min 01 s", "0.10 s", "3.1 GB"]
+    timeline = browser.run("document.querySelector('#timeline caption').textContent")
+    assert timeline.endswith("Queries ran 1 min 01 s, queued 0 s, scanned 3.1 GB.")
+    browser.open(saved(tmp_path, {**history(3, 2), "costs": []}))
+    assert "Scanned" not in browser.run("$('runs-body').textContent")
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 def test_single_day_has_one_mark_on_the_axis_of_days(browser, tmp_path, width):
     path = saved(tmp_path, history(3, 2))

@@ -67,6 +67,8 @@ def test_report_reads_every_view(audited):
     assert {row["name"] for row in history["nodes"]} >= {"audit_table", "audit_runs"}
     assert len(history["nodes"]) == sum(row["nodes"] for row in history["runs"]) == len(history["statistics"])
     assert history["tests"] == history["marts"] == []
+    assert {row["run_key"] for row in history["costs"]} == {row["run_key"] for row in history["runs"]}
+    assert all(row["execution_seconds"] > 0 for row in history["costs"])
 
 
 def test_runs_over_the_limit_are_only_counted(audited, monkeypatch):
