@@ -3,12 +3,15 @@
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from mwaa_local.signals import SIGNALS
 
 INTERRUPTED = 130
+# When the command started, in seconds of time.monotonic().
+STARTED = time.monotonic()
 # Nothing needs a clean-up before the command starts, and a traceback of its imports helps nobody.
 for _number in SIGNALS:
     signal.signal(_number, lambda *_: os._exit(INTERRUPTED))

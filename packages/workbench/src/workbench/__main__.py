@@ -55,8 +55,6 @@ def lock(
 @app.command()
 def conventions() -> None:
     """Check the conventions of the dbt project. Needs no warehouse."""
-    # Garbage collection of dbt's modules would take half a second and free nothing.
-    gc.disable()
     with checkout_settings() as settings:
         from workbench.check_conventions import check
 
@@ -228,4 +226,6 @@ def _confirm(yes: bool, target: str) -> None:
 
 
 if __name__ == "__main__":
+    # Garbage collection during the imports of dbt takes half a second and frees nothing.
+    gc.disable()
     app()

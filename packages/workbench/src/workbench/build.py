@@ -54,8 +54,13 @@ class Builder:
         with contextlib.suppress(FileNotFoundError, ValueError):
             self._failures = json.loads(self._failures_file.read_text())
 
-    def build(self, unique_ids: Iterable[str], full_refresh: bool = False) -> set[str]:
+    def build(self, unique_ids: Iterable[str], full_refresh: bool = False, started: float | None = None) -> set[str]:
         """Build the missing parents of the nodes, then build or test the nodes; show results and changes.
+
+        Args:
+            unique_ids: of the nodes.
+            full_refresh: rebuild incremental models.
+            started: when the user began to wait, in seconds of time.monotonic(); default: now.
 
         Returns:
             Ids of the nodes that failed or were skipped.
@@ -64,14 +69,14 @@ class Builder:
             ProjectError: dbt could not start.
             SetupError: the warehouse did not start.
         """
+        started = time.monotonic() if started is None else started
         # A new connection, because the warehouse can be another one than for the build before.
         with warehouse(self._settings) as connection:
             self._connection = connection
             make_schemas(self._settings, [*self.project.schemas(), BEFORE], self.project.source_schemas())
-            return self._build(unique_ids, full_refresh)
+            return self._build(unique_ids, full_refresh, started)
 
-    def _build(self, unique_ids: Iterable[str], full_refresh: bool) -> set[str]:
-        started = time.monotonic()
+    def _build(self, unique_ids: Iterable[str], full_refresh: bool, started: float) -> set[str]:
         existing = existing_relations(self._connection, self.project.schemas())
         selected = self._testable(set(unique_ids), existing)
         missing = self.project.missing(selected, existing)

@@ -1,6 +1,7 @@
 """The commands on models: `dev`, `build`, `show` and others. Each imports its code when it is called."""
 
 import contextlib
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -29,9 +30,13 @@ def add_commands(app: typer.Typer, settings_of_checkout: Callable[[], AbstractCo
     def project() -> Iterator[Settings]:
         # Report a mistake in the project as one message.
         with settings_of_checkout() as settings:
+            import workbench.commands  # noqa: F401 - imports dbt
             from workbench.problems import ProjectError
             from workbench.terminal import show_problem
 
+            # The imports ran without garbage collection, see __main__.py.
+            gc.freeze()
+            gc.enable()
             try:
                 yield settings
             except ProjectError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 import redshift_connector
 from rich.syntax import Syntax
 
+from mwaa_local.command import STARTED
 from mwaa_local.query import show_rows
 from mwaa_local.settings import Settings
 from mwaa_release.progress import console
@@ -48,7 +49,7 @@ def build(settings: Settings, models: str, folder: Path, full_refresh: bool = Fa
     """Build models with their tests, show the changed rows, and return the exit code."""
     with project(settings, folder) as (dbt_project, _):
         ids = selected(dbt_project, models or _OWN_NODES)
-        return PROJECT_FAILED if Builder(dbt_project, settings).build(ids, full_refresh) else 0
+        return PROJECT_FAILED if Builder(dbt_project, settings).build(ids, full_refresh, STARTED) else 0
 
 
 def check(settings: Settings, models: str, folder: Path) -> int:
@@ -61,7 +62,7 @@ def check(settings: Settings, models: str, folder: Path) -> int:
         ]
         if not ids:
             raise NoTestError(Problem(f"{models} has no tests", hint="add some under data_tests in its YAML"))
-        return PROJECT_FAILED if Builder(dbt_project, settings).build(ids) else 0
+        return PROJECT_FAILED if Builder(dbt_project, settings).build(ids, started=STARTED) else 0
 
 
 def show(settings: Settings, model: str, rows: int, folder: Path) -> int:

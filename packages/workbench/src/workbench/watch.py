@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -137,6 +138,7 @@ class Loop:
         Args:
             paths: the saved files; only their names are shown.
         """
+        started = time.monotonic()
         names = ", ".join(sorted(path.name for path in paths))
         console.rule(
             f"[bold]{escape(names)}[/] [bright_black]{datetime.now():%H:%M:%S}[/]", align="left", style="bright_black"
@@ -149,7 +151,7 @@ class Loop:
             if not selected:
                 console.print("Nothing to build.", style="bright_black")
             else:
-                self._failed_nodes = self._builder.build(selected)
+                self._failed_nodes = self._builder.build(selected, started=started)
             self._project.keep_manifest(self._base)
         # The base manifest is unchanged, so the next save builds these changes too.
         except ProjectError as error:

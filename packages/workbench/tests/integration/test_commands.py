@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,12 @@ def test_build_shows_changed_columns(settings: Settings, folder: Path, capsys):
     assert "column added: kind" in output
     assert "column removed: item" in output
     assert "type changed: amount (integer → numeric)" in output
+
+
+def test_build_prints_the_time_since_the_command_started(settings: Settings, folder: Path, capsys, monkeypatch):
+    monkeypatch.setattr(commands, "STARTED", time.monotonic() - 1000)
+    assert commands.build(settings, "sales", folder=folder) == 0
+    assert "1 built in 100" in capsys.readouterr().out
 
 
 def test_failed_test_shows_rows(settings: Settings, folder: Path, capsys):
