@@ -5,6 +5,7 @@ import shutil
 import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import redshift_connector
 from rich.syntax import Syntax
@@ -104,21 +105,20 @@ def freshness(settings: Settings, folder: Path) -> int:
         results = dbt_project.freshness()
     if not results:
         raise ProjectError(Problem("no source has a freshness", hint="set freshness and loaded_at_field in its YAML"))
-    loaded = [getattr(result, "max_loaded_at", None) for result in results]
-    show_rows(
-        ["source", "freshness", "newest row (UTC)", "hours old", "message"],
-        [
-            (
-                f"{result.node.source_name}.{result.node.name}",
-                _FRESHNESS.get(result.status, result.status),
-                newest and f"{newest:%Y-%m-%d %H:%M}",
-                newest and round(result.age / 3600, 1),
-                result.message,
-            )
-            for result, newest in zip(results, loaded, strict=True)
-        ],
-    )
+    show_rows(["source", "freshness", "newest row (UTC)", "hours old", "message"], sorted(map(_freshness_row, results)))
     return PROJECT_FAILED if any(result.status in FAILED for result in results) else 0
+
+
+def _freshness_row(result: Any) -> tuple[str, ...]:
+    name, word = f"{result.node.source_name}.{result.node.name}", _FRESHNESS.get(result.status, result.status)
+    newest = getattr(result, "max_loaded_at", None)
+    if newest is None:
+        # The last line of dbt's message is the warehouse's error.
+        return name, word, "", "", (result.message or "").split("\n")[-1].strip()
+    # dbt's value for a table without rows.
+    if newest.year == 1:
+        return name, word, "", "", f"no row has a {result.node.loaded_at_field}"
+    return name, word, f"{newest:%Y-%m-%d %H:%M}", f"{result.age / 3600:.1f}", ""
 
 
 def _build_missing_parents(

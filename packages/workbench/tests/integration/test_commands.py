@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,42 @@ def test_show_prints_rows_of_the_saved_model(settings: Settings, folder: Path, c
 def test_compile_prints_the_sql(settings: Settings, folder: Path, capsys):
     assert commands.compile_model(settings, "dear_items", folder=folder) == 0
     assert 'from "dev"."dbt_local"."items" where amount > 10' in capsys.readouterr().out
+
+
+SOURCES = """
+sources:
+  - name: till
+    schema: landing
+    config:
+      loaded_at_field: loaded_at
+      freshness: {warn_after: {count: 2, period: hour}, error_after: {count: 2, period: day}}
+    tables: [{name: sold}, {name: returned}, {name: lost}, {name: empty}, {name: missing}]
+"""
+
+
+def test_freshness_of_each_source_is_printed(settings: Settings, folder: Path, superuser, capsys):
+    ages = {"sold": "1 hour", "returned": "5 hours", "lost": "3 days"}
+    for name, age in ages.items():
+        superuser(f"create table landing.{name} as select getdate() - interval '{age}' as loaded_at")
+    superuser("create table landing.empty (loaded_at timestamp)")
+    superuser("grant select on all tables in schema landing to dbt_user")
+    (folder / "models/sources.yml").write_text(SOURCES)
+    assert commands.freshness(settings, folder) == 1
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    # Without the time of the newest row.
+    assert [(*line[:2], *line[3:]) for line in lines[1:]] == [
+        ("till.empty", "stale", "", "no row has a loaded_at"),
+        ("till.lost", "stale", "72.0", ""),
+        ("till.missing", "not measured", "", 'relation "landing.missing" does not exist'),
+        ("till.returned", "late", "5.0", ""),
+        ("till.sold", "fresh", "1.0", ""),
+    ]
+    assert datetime.fromisoformat(lines[-1][2]) <= datetime.now(UTC).replace(tzinfo=None)
+
+
+def test_freshness_names_the_settings_that_measure_it(settings: Settings, folder: Path):
+    with pytest.raises(ProjectError, match="no source has a freshness"):
+        commands.freshness(settings, folder)
 
 
 def test_docs_are_one_file(settings: Settings, folder: Path, tmp_path: Path):
