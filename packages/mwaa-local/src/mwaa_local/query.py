@@ -4,6 +4,7 @@ import contextlib
 import csv
 import datetime
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -112,6 +113,15 @@ def show_rows(columns: list[str], rows: Any, output_format: str = "") -> None:
         rows: sequences of values.
         output_format: `csv` with a header, where NULL is empty; `json`, a list of objects; or empty.
     """
+    try:
+        _print_rows(columns, rows, output_format)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # A reader such as `head` has read enough. Without this, Python reports an error when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _print_rows(columns: list[str], rows: Any, output_format: str) -> None:
     if output_format == "json":
         objects = [dict(zip(columns, row, strict=True)) for row in rows]
         print(json.dumps(objects, indent=2, ensure_ascii=False, default=_as_json))

@@ -4,6 +4,8 @@ import datetime
 import io
 import json
 import re
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -106,3 +108,17 @@ def test_json_keeps_all_digits(capsys: pytest.CaptureFixture[str]) -> None:
     values = [Decimal("1.50"), Decimal(10) ** 20, Decimal("0.12345678901234567890"), Decimal("NaN")]
     show_rows(["a"], [(value,) for value in values], "json")
     assert [row["a"] for row in json.loads(capsys.readouterr().out)] == [1.5, 10**20, "0.12345678901234567890", "NaN"]
+
+
+@pytest.mark.parametrize("rows", [1, 100_000])
+def test_reader_can_close_the_pipe_early(rows: int) -> None:
+    code = f"from mwaa_local.query import show_rows; input(); show_rows(['number'], [(1,)] * {rows})"
+    command = [sys.executable, "-c", code]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()
+    process.stdin.write("go\n")
+    process.stdin.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 0
