@@ -5,6 +5,7 @@ try:
         AirflowException,
         AirflowFailException,
         AirflowNotFoundException,
+        AirflowRescheduleException,
         AirflowSkipException,
     )
     from airflow.sdk.log import mask_secret
@@ -14,6 +15,7 @@ except ImportError:
         AirflowException,
         AirflowFailException,
         AirflowNotFoundException,
+        AirflowRescheduleException,
         AirflowSkipException,
     )
     from airflow.sdk.execution_time.secrets_masker import mask_secret
@@ -28,6 +30,7 @@ __all__ = [
     "AirflowException",
     "AirflowFailException",
     "AirflowNotFoundException",
+    "AirflowRescheduleException",
     "AirflowSkipException",
     "AsyncCallback",
     "DeadlineAlert",
