@@ -198,10 +198,15 @@ def _copy(source: Path, target: Path, excluded_paths: Collection[Path] = ()) -> 
     shutil.copytree(source, target, ignore=ignore, dirs_exist_ok=True)
 
 
-def copy_project(project: Path, target: Path) -> None:
+def copy_project(project: Path, target: Path, without: Collection[Path] = ()) -> None:
     """Copy a dbt project with its packages, without files that dbt generates or git ignores.
 
     A package of the repository is a link in dbt_packages/. The copy has its files.
+
+    Args:
+        project: folder with dbt_project.yml.
+        target: folder of the copy.
+        without: files and folders to leave out.
 
     Raises:
         BuildError: git ignores a model.
@@ -219,7 +224,7 @@ def copy_project(project: Path, target: Path) -> None:
                 raise BuildError(
                     f"git ignores {path}, so the release would be without it. Change .gitignore, or rename or move it"
                 )
-    _copy(project, target, excluded | ignored)
+    _copy(project, target, excluded | ignored | set(without))
 
 
 def _ignored_by_git(folder: Path) -> set[Path]:

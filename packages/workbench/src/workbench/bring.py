@@ -15,7 +15,6 @@ from mwaa_local.signals import uninterrupted
 from mwaa_pipelines.config_file import PipelinesFile, read_pipelines_everywhere
 from mwaa_pipelines.settings import PipelineError
 from mwaa_release.build import PIPELINES_FILE, copy_project, find_projects
-from mwaa_release.errors import BuildError
 from mwaa_release.manifest import (
     AUDIT_TRAIL,
     PACKAGE_LISTS,
@@ -23,6 +22,7 @@ from mwaa_release.manifest import (
     install_packages,
     local_packages,
     project_name,
+    project_settings,
     required_variables,
 )
 from workbench.project_needs import grants_for, stack_command, warnings_of
@@ -74,12 +74,11 @@ def bring(repository: Path, source: Path, schema: str = "") -> BroughtProject:
         raise SetupError(f"{source} is in this repository already. Add a pipeline for it to {PIPELINES_FILE}")
     name = project_name(source)
     check_new(repository, name, schema or name)
-    _check_packages(source)
-    if not yaml.safe_load((source / "dbt_project.yml").read_text(encoding="utf-8")).get("profile"):
-        raise SetupError(f"{source / 'dbt_project.yml'} has no `profile:`, which dbt needs. Nothing was changed")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / name
-        copy_project(source, folder)
+        copy_project(source, folder, {_installed_packages(source)})
+        _copy_outer_packages(source, folder)
+        _add_profile_name(folder / "dbt_project.yml", name)
         copy_linter_files(source, folder)
         hooks = _with_exclusion((repository / HOOKS).read_text(), name)
         return add_project(repository, folder, schema or name, {HOOKS: hooks})
@@ -99,7 +98,7 @@ def add_project(repository: Path, folder: Path, schema: str, texts: Mapping[str,
         BuildError: dbt cannot parse the project, or install its packages. Nothing was changed.
     """
     name = project_name(folder)
-    settings = yaml.safe_load((folder / "dbt_project.yml").read_text(encoding="utf-8"))
+    settings = project_settings(folder)
     entry = _entry(name, schema, sorted(required_variables(folder)))
     others = _read(repository / PIPELINES_FILE).pipelines
     pipelines = _with_entry(repository / PIPELINES_FILE, entry)
@@ -108,8 +107,7 @@ def add_project(repository: Path, folder: Path, schema: str, texts: Mapping[str,
     _add_audit_trail(folder)
     install_packages(folder)
     manifest, _ = build_manifest(folder, folder / "profiles.yml", {}, entry.get("env", {}))
-    for generated in (settings.get("packages-install-path") or "dbt_packages", "package-lock.yml"):
-        path = folder / generated
+    for path in (_installed_packages(folder), folder / "package-lock.yml"):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     texts = {PIPELINES_FILE: pipelines, **_owners(repository, name), **texts}
     with uninterrupted():
@@ -238,12 +236,34 @@ def _with_exclusion(hooks: str, name: str) -> str:
     return re.sub(r"^repos:", f"exclude: {pattern}\nrepos:", hooks, count=1, flags=re.M)
 
 
-def _check_packages(source: Path) -> None:
-    if outside := [str(path) for path in local_packages(source) if not path.is_relative_to(source)]:
-        raise BuildError(
-            f"{source} lists packages outside of its folder: {', '.join(outside)}. Copy them into the project, and "
-            "change `local:` in its packages.yml. Nothing was changed"
-        )
+def _installed_packages(project: Path) -> Path:
+    return project / (project_settings(project).get("packages-install-path") or "dbt_packages")
+
+
+def _copy_outer_packages(source: Path, folder: Path) -> None:
+    """Copy the packages that a project lists as `local: ../…`, such as the package that it tests, into the copy."""
+    installed = (source / AUDIT_TRAIL).resolve()
+    outer = [path for path in local_packages(source) if path != installed and not path.is_relative_to(source)]
+    copies = {path: f"packages/{project_name(path)}" for path in outer}
+    for package, copy in copies.items():
+        if (folder / copy).exists():
+            raise SetupError(f"{source} lists the package {package} and has a folder {copy}, too. Rename the folder")
+        copy_project(package, folder / copy, {source, _installed_packages(package)})
+    for path in (folder / name for name in PACKAGE_LISTS if (folder / name).is_file() and copies):
+        text = path.read_text()
+        content = yaml.safe_load(text) or {}
+        for entry in content.get("packages") or []:
+            local = entry.get("local")
+            if copy := copies.get((source / local).resolve()) if local else None:
+                entry["local"] = copy
+                text = re.sub(rf"(local: *)(['\"]?){re.escape(local)}\2(?=\s|$|[,}}])", rf"\g<1>{copy}", text)
+        path.write_text(text if yaml.safe_load(text) == content else yaml.safe_dump(content, sort_keys=False))
+
+
+def _add_profile_name(path: Path, name: str) -> None:
+    """Name a profile in the dbt_project.yml of a package, which has none."""
+    if not project_settings(path.parent).get("profile"):
+        path.write_text(f"{path.read_text().rstrip()}\n\nprofile: {name}\n")
 
 
 def _read(path: Path) -> PipelinesFile:

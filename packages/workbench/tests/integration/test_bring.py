@@ -9,7 +9,7 @@ import yaml
 from mwaa_local.settings import SetupError
 from mwaa_local.testing.repository import git
 from mwaa_pipelines.config_file import read_pipelines
-from mwaa_release.errors import BuildError
+from mwaa_release.errors import DeployError
 from workbench.bring import HOOKS, bring
 
 PIPELINES = """
@@ -126,6 +126,35 @@ def test_schema_of_the_pipeline_can_be_chosen(repository: Path, tmp_path: Path) 
     ] == ("plain_marts")
 
 
+@pytest.mark.slow
+def test_tests_of_a_package_bring_the_package_and_get_a_profile(repository: Path, tmp_path: Path) -> None:
+    # As in packages of the hub: the tests are a project in the package's folder.
+    package = write(
+        tmp_path / "package",
+        {
+            "dbt_project.yml": "name: money\nversion: '1.0'\n",
+            "models/prices.sql": "select 1 as price\n",
+            "tests/dbt_project.yml": "name: money_tests\nversion: '1.0'\nmodels: {}",
+            "tests/packages.yml": "packages:\n  # The package.\n  - local: ../\n",
+            "tests/models/spent.sql": "select * from {{ ref('prices') }}\n",
+        },
+    )
+    # What `dbt deps` leaves.
+    (package / "tests" / "dbt_packages").mkdir()
+    (package / "tests" / "dbt_packages" / "money").symlink_to(package)
+    bring(repository, package / "tests")
+    copied = contents(repository / "money_tests")
+    assert copied["packages/money/models/prices.sql"] == b"select 1 as price\n"
+    assert not [file for file in copied if "packages/money/tests" in file]
+    assert copied["packages.yml"].decode() == (
+        "packages:\n  - local: ../.local/audit_trail\n  # The package.\n  - local: packages/money\n"
+    )
+    assert (
+        copied["dbt_project.yml"].decode() == "name: money_tests\nversion: '1.0'\nmodels: {}\n\nprofile: money_tests\n"
+    )
+    assert list(yaml.safe_load(copied["profiles.yml"])) == ["money_tests"]
+
+
 @pytest.mark.parametrize(
     ("file", "before", "after"),
     [
@@ -164,14 +193,9 @@ def test_every_form_of_a_package_list_gets_the_audit_trail(
         ({"dbt_project.yml": "name: flights"}, {}, "pipeline flights_pipeline in dags/pipelines.yml is for a project"),
         (PLAIN, {"plain/notes.txt": "ours"}, "plain exists already, and the project needs this folder. Rename it"),
         (PLAIN, {"other/dbt_project.yml": "name: plain"}, "other has the name 'plain' too"),
-        ({"dbt_project.yml": "name: plain"}, {}, "has no `profile:`, which dbt needs"),
         (PLAIN, {"dags/pipelines.yml": REVERSED}, "does not end with its list of pipelines"),
         (PLAIN, {"dags/pipelines.yml": "pipelines: 1\n"}, "must contain a list under the key 'pipelines'"),
-        (
-            {**PLAIN, "packages.yml": "packages: [{local: ../money}]\n"},
-            {},
-            "money. Copy them into the project, and change `local:`",
-        ),
+        ({**PLAIN, "packages.yml": "packages: [{local: ../money}]\n"}, {}, "money is not a dbt project"),
         ({**PLAIN, "models/a.sql": "select * from {{ ref('missing') }}"}, {}, "'missing' which was not found"),
     ],
 )
@@ -184,7 +208,7 @@ def test_refusal_names_the_cause_and_changes_nothing(
         git(repository, "add", "--all")
         git(repository, "-c", "user.name=test", "-c", "user.email=test@example.com", "commit", "--quiet", "-m=own")
     before = contents(repository)
-    with pytest.raises((SetupError, BuildError), match=r".") as raised:
+    with pytest.raises((SetupError, DeployError), match=r".") as raised:
         bring(repository, source)
     assert message in str(raised.value)
     assert contents(repository) == before
