@@ -289,6 +289,8 @@ class PipelineDag:
     def _project_config(self, manifest_path: Path) -> ProjectConfig:
         return ProjectConfig(
             dbt_project_path=self.release.path,
+            # Cosmos only checks that the folder exists. A project has no models/ if all its models are in packages.
+            models_relative_path=".",
             manifest_path=manifest_path,
             project_name=self.settings.project_name,
             install_dbt_deps=False,

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -321,6 +322,17 @@ def test_alert_task_exists_only_with_an_alert_function(tmp_path: Path, function:
     assert dag.get_task("dbt_check").downstream_task_ids == {"pipeline_succeeded"} | (
         {"sns_notification_for_failure"} if function else set()
     )
+
+
+def test_project_with_all_its_models_in_packages_has_a_dag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    new_release(tmp_path, monkeypatch)
+    (release,) = (tmp_path / "dbt" / "flights").iterdir()
+    shutil.rmtree(release / "models")
+    details = json.loads((release / "release.json").read_text())
+    details["files"] = [file for file in details["files"] if not file["path"].startswith("models/")]
+    (release / "release.json").write_text(json.dumps(details))
+    dag_bag = bag(tmp_path, entries("one"))
+    assert (list(dag_bag.dags), dag_bag.import_errors) == (["one"], {})
 
 
 def test_audit_group_does_nothing_without_audit_trail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,7 +134,9 @@ def required_variables(project: Path) -> dict[str, list[Path]]:
     """Return the variables that a project reads by env_var() without a default, and the files that read them."""
     files: dict[str, list[Path]] = {}
     for path in project.rglob("*"):
-        if path.suffix in {".sql", ".yml", ".yaml"} and path.is_file():
+        # Packages of the hub have samples such as ci/sample.profiles.yml, which dbt does not read.
+        sample = path.name.endswith("profiles.yml") and path.parent != project
+        if path.suffix in {".sql", ".yml", ".yaml"} and not sample and path.is_file():
             for name in set(_ENV_VAR.findall(path.read_text(encoding="utf-8", errors="replace"))):
                 files.setdefault(name, []).append(path)
     return files

@@ -26,13 +26,24 @@ def warnings_of(manifest: Mapping[str, Any], entry: Mapping[str, Any]) -> list[s
     if tables := sorted(".".join(relation) for relation in relations - set(seeds)):
         listed = ", ".join(tables[:5]) + (f" and {len(tables) - 5} more" if len(tables) > 5 else "")
         warnings.append(f"sources must exist before the first run, on this machine as well: {listed}")
-    for source in manifest["sources"].values():
-        if seed := seeds.get((source["schema"], source["identifier"])):
-            name = f"{source['source_name']}.{source['name']}"
-            warnings.append(
-                f"the source {name} is the seed {seed}. dbt does not build the seed before the models that read the "
-                f"source: replace the source in them by ref('{seed}')"
-            )
+    schema = entry["target_schema"]
+    if any(name == schema for name, _ in relations - set(seeds)):
+        warnings.append(
+            f"the pipeline would build in the schema of its sources, {schema}. To choose another, undo this and add "
+            f"SCHEMA=<name> to the command"
+        )
+    ordered = {
+        f"{source['source_name']}.{source['name']}": seeds[relation]
+        for source in manifest["sources"].values()
+        if (relation := (source["schema"], source["identifier"])) in seeds
+    }
+    if ordered:
+        source, seed = min(ordered.items())
+        others = f", and {len(ordered) - 1} more" if len(ordered) > 1 else ""
+        warnings.append(
+            f"the source {source} is the seed {seed}{others}. dbt does not build the seed before the models that read "
+            f"the source: replace the source in them by ref('{seed}')"
+        )
     databases = {source["database"] for source in manifest["sources"].values()} - {entry["target_database"]}
     if databases:
         warnings.append(

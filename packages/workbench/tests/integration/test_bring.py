@@ -35,13 +35,15 @@ on-run-end: "select 1"
     "packages/money/dbt_project.yml": "name: money\nversion: '1.0'\n",
     "profiles.yml": "store: {outputs: {prod: {password: \"{{ env_var('STORE_PASSWORD') }}\"}}}\n",
     ".gitignore": "profiles.yml\n",
+    "ci/sample.profiles.yml": "{{ env_var('CI_PASSWORD') }}\n",
     ".sqlfluff": "[sqlfluff]\n",
     "target/manifest.json": "{}\n",
     "seeds/countries.csv": "id\n1\n",
     "models/orders.sql": "select * from {{ source('web', 'orders') }} where region = '{{ env_var('SHOP_REGION') }}'\n",
     "models/sources.yml": "sources: [{name: web, schema: landing, tables: [{name: orders}]}, "
     "{name: flights, schema: marts, tables: [{name: daily}]}, "
-    "{name: world, schema: shop_raw, tables: [{name: countries}]}]\n",
+    "{name: world, schema: shop_raw, tables: [{name: countries}]}, "
+    "{name: own, schema: shop, tables: [{name: carts}]}]\n",
 }
 
 PLAIN = {"dbt_project.yml": "name: plain\nversion: '1.0'\nprofile: default\n"}
@@ -106,9 +108,10 @@ def test_project_gets_all_that_a_pipeline_needs(repository: Path, shop: Path) ->
         "--target-schema shop",
         'create schema "shop_raw" authorization <username of shop/dbt_user>;',
     ]
-    variables, sources, seeds, hooks = brought.warnings
+    variables, sources, own_schema, seeds, hooks = brought.warnings
     assert "set SHOP_REGION in `env:`" in variables
-    assert sources.endswith("landing.orders, marts.daily")
+    assert sources.endswith("landing.orders, marts.daily, shop.carts")
+    assert own_schema.startswith("the pipeline would build in the schema of its sources, shop.")
     assert seeds.startswith("the source world.countries is the seed countries. dbt does not build the seed before")
     assert seeds.endswith("replace the source in them by ref('countries')")
     assert hooks.endswith("shop-on-run-end-0")
