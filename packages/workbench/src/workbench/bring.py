@@ -249,7 +249,8 @@ def _copy_outer_packages(source: Path, folder: Path) -> None:
         if (folder / copy).exists():
             raise SetupError(f"{source} lists the package {package} and has a folder {copy}, too. Rename the folder")
         copy_project(package, folder / copy, {source, _installed_packages(package)})
-    for path in (folder / name for name in PACKAGE_LISTS if (folder / name).is_file() and copies):
+    folders = [folder, *(folder / copy for copy in copies.values())] if copies else []
+    for path in (path for parent in folders for name in PACKAGE_LISTS if (path := parent / name).is_file()):
         text = path.read_text()
         content = yaml.safe_load(text) or {}
         for entry in content.get("packages") or []:

@@ -136,6 +136,8 @@ def test_tests_of_a_package_bring_the_package_and_get_a_profile(repository: Path
         tmp_path / "package",
         {
             "dbt_project.yml": "name: money\nversion: '1.0'\n",
+            "packages.yml": "packages: [{local: ../../dates}]\n",
+            "../dates/dbt_project.yml": "name: dates\nversion: '1.0'\n",
             "models/prices.sql": "select 1 as price\n",
             "tests/dbt_project.yml": "name: money_tests\nversion: '1.0'\nmodels: {}",
             "tests/packages.yml": "packages:\n  # The package.\n  - local: ../\n",
@@ -149,6 +151,7 @@ def test_tests_of_a_package_bring_the_package_and_get_a_profile(repository: Path
     copied = contents(repository / "money_tests")
     assert copied["packages/money/models/prices.sql"] == b"select 1 as price\n"
     assert not [file for file in copied if "packages/money/tests" in file]
+    assert "packages/dates/dbt_project.yml" in copied
     assert copied["packages.yml"].decode() == (
         "packages:\n  - local: ../.local/audit_trail\n  # The package.\n  - local: packages/money\n"
     )
