@@ -21,6 +21,7 @@ from mwaa_release.manifest import (
     build_manifest,
     install_packages,
     local_packages,
+    packages_folder,
     project_name,
     project_settings,
     required_variables,
@@ -237,7 +238,7 @@ def _with_exclusion(hooks: str, name: str) -> str:
 
 
 def _installed_packages(project: Path) -> Path:
-    return project / (project_settings(project).get("packages-install-path") or "dbt_packages")
+    return packages_folder(project, project_settings(project))
 
 
 def _copy_outer_packages(source: Path, folder: Path) -> None:
