@@ -155,7 +155,7 @@ def check_new(repository: Path, name: str, schema: str) -> None:
     if name in projects:
         raise SetupError(f"{projects[name]} has the name {name!r} too. Change `name:` in one of the dbt_project.yml")
     if (repository / name).exists():
-        raise SetupError(f"{repository / name} exists already, and the project needs this folder. Rename it")
+        raise SetupError(f"{repository / name} exists already, and the project needs this folder. Rename or delete it")
     if taken := [pipeline.dag_name for pipeline in pipelines if pipeline.project_name == name]:
         raise SetupError(
             f"pipeline {taken[0]} in {PIPELINES_FILE} is for a project {name!r} already. Remove that entry"
