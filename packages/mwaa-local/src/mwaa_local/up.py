@@ -22,6 +22,7 @@ from mwaa_local.processes import (
 )
 from mwaa_local.settings import HOST, REPOSITORY, Passwords, Settings, SetupError
 from mwaa_local.stack import DATABASE, Stack, clean
+from mwaa_release.manifest import DEPS_VARIABLES
 from mwaa_release.pipelines import all_pipelines
 from mwaa_release.progress import Steps, console, errors
 
@@ -121,11 +122,13 @@ def _start(settings: Settings) -> int:
     log = _log(settings)
     log.parent.mkdir(parents=True, exist_ok=True)
     mark_this_command(settings.state)
+    # The process builds releases, too.
+    for_packages = {name: value for name, value in os.environ.items() if name.startswith(DEPS_VARIABLES)}
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "mwaa_local", "keep-running"],
             cwd=REPOSITORY,
-            env=base_environment(),
+            env=base_environment() | for_packages,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

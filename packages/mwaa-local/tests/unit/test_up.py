@@ -33,3 +33,18 @@ def test_error_is_in_the_log_before_the_clean_up(
         up.keep(Settings(tmp_path, 1, 2, 3))
     assert ended.value.code == 2
     assert printed_before_stop == ["Set-up failed: warehouse was killed by signal 9\n"]
+
+
+def test_build_in_the_background_reaches_the_package_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    environments: list[dict[str, str]] = []
+    monkeypatch.setenv("DBT_PACKAGE_HUB_URL", "https://hub.example/")
+    monkeypatch.setenv("DBT_ENV_SECRET_TOKEN", "t0ken")
+    monkeypatch.setenv("DBT_TARGET", "other")
+    monkeypatch.setattr(up.subprocess, "Popen", lambda *_arguments, env, **_options: environments.append(env))
+    monkeypatch.setattr(up, "_follow", lambda _settings, _process: 0)
+    up._start(Settings(tmp_path, 1, 2, 3))
+    (environment,) = environments
+    assert {name: value for name, value in environment.items() if name.startswith("DBT_")} == {
+        "DBT_PACKAGE_HUB_URL": "https://hub.example/",
+        "DBT_ENV_SECRET_TOKEN": "t0ken",
+    }

@@ -22,6 +22,8 @@ _RUN_METADATA = ("generated_at", "invocation_id", "invocation_started_at", "user
 _PARSE_TIMEOUT_SECONDS = 600
 # What packages.yml names: a link to the installed dbt package, which is source in the template and a wheel in a copy.
 AUDIT_TRAIL = "../.local/audit_trail"
+# Prefixes of the variables with a package hub and with tokens of private packages.
+DEPS_VARIABLES = ("DBT_PACKAGE_HUB_URL", "DBT_ENV_SECRET_")
 PACKAGE_LISTS = ("packages.yml", "dependencies.yml")
 # A file beside the installed packages with the text of their package lists.
 PACKAGES_MARKER = ".installed"
@@ -252,7 +254,7 @@ def _dbt_deps(project: Path, scratch: Path) -> None:
         profiles=scratch,
         scratch=scratch,
         # dbt uses the package hub and its token only here, so they cannot get into a release.
-        environment=_environment("DBT_PACKAGE_HUB_URL", "DBT_ENV_SECRET_"),
+        environment=_environment(*DEPS_VARIABLES),
         timeout=_PARSE_TIMEOUT_SECONDS,
     )
     _check("deps", run, project, _DEPS_HINT)

@@ -197,7 +197,11 @@ def test_every_form_of_a_package_list_gets_the_audit_trail(
         ({"notes.txt": ""}, {}, "it has no dbt_project.yml. Name its folder: make bring P=<folder>"),
         ({"a/dbt_project.yml": "name: a", "b/dbt_project.yml": "name: b"}, {}, "it contains a, b. Name its folder"),
         ({"dbt_project.yml": "name: flights"}, {}, "pipeline flights_pipeline in dags/pipelines.yml is for a project"),
-        (PLAIN, {"plain/notes.txt": "ours"}, "plain exists already, and the project needs this folder. Rename or delete it"),
+        (
+            PLAIN,
+            {"plain/notes.txt": "ours"},
+            "plain exists already, and the project needs this folder. Rename or delete it",
+        ),
         (PLAIN, {"other/dbt_project.yml": "name: plain"}, "other has the name 'plain' too"),
         (PLAIN, {"dags/pipelines.yml": REVERSED}, "does not end with its list of pipelines"),
         (PLAIN, {"dags/pipelines.yml": "pipelines: 1\n"}, "must contain a list under the key 'pipelines'"),
