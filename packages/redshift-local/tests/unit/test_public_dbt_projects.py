@@ -25,7 +25,7 @@ def test_unknown_status_counts_as_failed(tmp_path: Path, monkeypatch: pytest.Mon
     script = runpy.run_path(str(SCRIPT))
     monkeypatch.setattr("subprocess.run", run)
     results: Counter[str] = Counter()
-    problems = script["_dbt"](tmp_path, tmp_path, ("build",), SimpleNamespace(password=""), results)
+    problems = script["_counted"](*script["dbt"](tmp_path, tmp_path, ("build",), ""), results)
     if code:
         assert problems == [f"dbt build: exit code 2, no output ({tmp_path / '1-build.log'})"]
         assert results == {"failed": 1}
