@@ -103,6 +103,8 @@ async def _bind_views(session: Any, plan: Plan) -> Plan:
             raise Refused(problem, code, f"late-binding view {schema}.{name} reads it")
     if not copies:
         return plan
+    if plan.localized is None:
+        raise unsupported("a view on another database with PIVOT or EXCLUDE", "store its rows in a table first")
     text, plan = plan.text, plan.localized(copies)
     plan.text = text
     return plan
