@@ -81,7 +81,7 @@ def rows() -> list[dict]:
                 "model_execution_date": f"2026-01-0{day}",
                 "unique_id": unique_id,
                 "relation_name": f'"dev"."analytics"."{node}"',
-                "message": f"{node} says {status}",
+                "message": None if node == "s" else f"{node} says {status}",
                 "failures": failures,
                 "started_at": moment(day, first),
                 "completed_at": moment(day, last),
@@ -183,6 +183,8 @@ def test_latest_state_has_the_last_outcome_of_each_node(history):
     state = by(history("audit_latest_state"), "name")
     assert set(state) == set(NODES)
     assert (state["b"]["outcome"], state["b"]["completed_at"]) == ("passed", moment(4, 85))
+    assert state["s"]["message"] == "newest row loaded at 2026-01-04 06:00"
+    assert state["t"]["message"] == "t says warn"
     assert (state["t"]["outcome"], state["t"]["last_passed_at"]) == ("warned", moment(4, 86))
     assert (state["v"]["outcome"], state["v"]["last_passed_at"]) == ("failed", None)
     assert (state["u"]["outcome"], state["u"]["last_passed_at"]) == ("failed", moment(3, 32))
@@ -276,6 +278,8 @@ def test_queries_join_to_nodes_and_airflow_runs(history, database):
     assert {"SELECT", "DDL"} <= kinds
     assert "DELETE" not in kinds
     assert all(float(row["elapsed_seconds"]) >= 0 for row in actual)
+    # Division by a decimal has 24 digits.
+    assert {-row["queue_seconds"].as_tuple().exponent for row in actual} == {6}
     # The stand-in counts no scanned bytes.
     assert {row["scanned_bytes"] for row in actual} == {None}
 

@@ -60,7 +60,10 @@ select
     last_tries.relation_name,
     last_tries.outcome,
     last_tries.status,
-    last_tries.message,
+    -- dbt has no message about the freshness of a source.
+    coalesce(
+        last_tries.message, 'newest row loaded at ' || to_char(last_tries.source_max_loaded_at, 'YYYY-MM-DD HH24:MI')
+    ) as message,
     last_tries.failures,
     last_tries.tries,
     last_tries.started_at,
