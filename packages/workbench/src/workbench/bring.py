@@ -26,10 +26,12 @@ from mwaa_release.manifest import (
     project_settings,
     required_variables,
 )
-from workbench.project_needs import grants_for, stack_command, warnings_of
+from workbench.project_needs import grants_for, seeds_read_as_sources, stack_command, warnings_of
 from workbench.template import check_clean, stage
 
 HOOKS = ".pre-commit-config.yaml"
+# In a project that reads seeds as sources.
+SEEDS_MACRO = "macros/read_seeds_as_sources.sql"
 OWNERS = ".github/CODEOWNERS"
 _LINTER_FILES = (".sqlfluff", ".sqlfluffignore")
 
@@ -108,6 +110,10 @@ def add_project(repository: Path, folder: Path, schema: str, texts: Mapping[str,
     _add_audit_trail(folder)
     install_packages(folder)
     manifest, _ = build_manifest(folder, folder / "profiles.yml", {}, entry.get("env", {}))
+    seeds = seeds_read_as_sources(manifest)
+    if seeds and f"macro.{name}.source" not in manifest["macros"]:
+        _read_by_ref(folder / SEEDS_MACRO, seeds)
+        manifest, _ = build_manifest(folder, folder / "profiles.yml", {}, entry.get("env", {}))
     for path in (_installed_packages(folder), folder / "package-lock.yml"):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     texts = {PIPELINES_FILE: pipelines, **_owners(repository, name), **texts}
@@ -119,6 +125,21 @@ def add_project(repository: Path, folder: Path, schema: str, texts: Mapping[str,
     files = sum(path.is_file() for path in folder.rglob("*"))
     grants = grants_for(manifest, entry, others)
     return BroughtProject(name, entry["dag_name"], files, stack_command(entry), grants, warnings_of(manifest, entry))
+
+
+def _read_by_ref(path: Path, seeds: Mapping[str, str]) -> None:
+    """Write a macro that lets source() return ref() of seeds. dbt builds only what ref() names before what reads it."""
+    entries = "".join(f"        {source!r}: {seed!r},\n" for source, seed in sorted(seeds.items()))
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"""\
+{{# Added by make bring: these sources are seeds, and dbt must build them before the models that read them. #}}
+{{% macro source(source_name, table_name) %}}
+    {{%- set seeds = {{
+{entries}    }} -%}}
+    {{%- set seed = seeds[source_name ~ '.' ~ table_name] -%}}
+    {{%- do return(builtins.ref(seed) if seed else builtins.source(source_name, table_name)) -%}}
+{{% endmacro %}}
+""")
 
 
 def copy_linter_files(source: Path, folder: Path) -> None:

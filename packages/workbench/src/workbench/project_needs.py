@@ -32,14 +32,9 @@ def warnings_of(manifest: Mapping[str, Any], entry: Mapping[str, Any]) -> list[s
             f"the pipeline would build in the schema of its sources, {schema}. To choose another, undo this and add "
             f"SCHEMA=<name> to the command"
         )
-    ordered = {
-        f"{source['source_name']}.{source['name']}": seeds[relation]
-        for source in manifest["sources"].values()
-        if (relation := (source["schema"], source["identifier"])) in seeds
-    }
-    if ordered:
-        source, seed = min(ordered.items())
-        others = f", and {len(ordered) - 1} more" if len(ordered) > 1 else ""
+    if read := seeds_read_as_sources(manifest):
+        source, seed = min(read.items())
+        others = f", and {len(read) - 1} more" if len(read) > 1 else ""
         warnings.append(
             f"the source {source} is the seed {seed}{others}. dbt does not build the seed before the models that read "
             f"the source: replace the source in them by ref('{seed}')"
@@ -55,6 +50,18 @@ def warnings_of(manifest: Mapping[str, Any], entry: Mapping[str, Any]) -> list[s
     if twice := sorted(name for name, count in names.items() if count > 1):
         warnings.append(f"several packages have a model of this name, and tasks need unique names: {', '.join(twice)}")
     return warnings
+
+
+def seeds_read_as_sources(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Return the seeds that nodes read as sources, by the names of the source and its table, such as shop.orders."""
+    nodes = manifest["nodes"].values()
+    seeds = {(node["schema"], node["alias"]): node["name"] for node in nodes if node["resource_type"] == "seed"}
+    parents = {parent for node in nodes for parent in node.get("depends_on", {}).get("nodes", ())}
+    return {
+        f"{source['source_name']}.{source['name']}": seeds[relation]
+        for unique_id, source in manifest["sources"].items()
+        if unique_id in parents and (relation := (source["schema"], source["identifier"])) in seeds
+    }
 
 
 def stack_command(entry: Mapping[str, Any]) -> str:

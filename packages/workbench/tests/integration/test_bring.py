@@ -10,7 +10,7 @@ from mwaa_local.settings import SetupError
 from mwaa_local.testing.repository import git
 from mwaa_pipelines.config_file import read_pipelines
 from mwaa_release.errors import DeployError
-from workbench.bring import HOOKS, bring
+from workbench.bring import HOOKS, SEEDS_MACRO, bring
 
 PIPELINES = """
 defaults: {start_date: 2026-01-01, owner: data} # of all
@@ -40,6 +40,7 @@ on-run-end: "select 1"
     "target/manifest.json": "{}\n",
     "seeds/countries.csv": "id\n1\n",
     "models/orders.sql": "select * from {{ source('web', 'orders') }} where region = '{{ env_var('SHOP_REGION') }}'\n",
+    "models/places.sql": "select id from {{ source('world', 'countries') }}\n",
     "models/sources.yml": "sources: [{name: web, schema: landing, tables: [{name: orders}]}, "
     "{name: flights, schema: marts, tables: [{name: daily}]}, "
     "{name: world, schema: shop_raw, tables: [{name: countries}]}, "
@@ -87,7 +88,7 @@ def test_project_gets_all_that_a_pipeline_needs(repository: Path, shop: Path) ->
     status = git(repository, "status", "--porcelain").stdout.splitlines()
     assert [line for line in status if not line.startswith("A  shop/")] == [f"M  {HOOKS}", "M  dags/pipelines.yml"]
     added = {line.removeprefix("A  shop/") for line in status if line.startswith("A  shop/")}
-    assert added == set(SHOP) - {".gitignore", "target/manifest.json"}
+    assert added == set(SHOP) - {".gitignore", "target/manifest.json"} | {SEEDS_MACRO}
     assert len(added) == brought.files
 
     file = read_pipelines(repository / "dags" / "pipelines.yml")
@@ -108,12 +109,12 @@ def test_project_gets_all_that_a_pipeline_needs(repository: Path, shop: Path) ->
         "--target-schema shop",
         'create schema "shop_raw" authorization <username of shop/dbt_user>;',
     ]
-    variables, sources, own_schema, seeds, hooks = brought.warnings
+    # dbt sees the seed as the parent of the model, so it is no warning.
+    assert "'world.countries': 'countries'" in (repository / "shop" / SEEDS_MACRO).read_text()
+    variables, sources, own_schema, hooks = brought.warnings
     assert "set SHOP_REGION in `env:`" in variables
     assert sources.endswith("landing.orders, marts.daily, shop.carts")
     assert own_schema.startswith("the pipeline would build in the schema of its sources, shop.")
-    assert seeds.startswith("the source world.countries is the seed countries. dbt does not build the seed before")
-    assert seeds.endswith("replace the source in them by ref('countries')")
     assert hooks.endswith("shop-on-run-end-0")
 
 
