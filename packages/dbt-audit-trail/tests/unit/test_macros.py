@@ -106,6 +106,8 @@ def test_rows_and_shared_values_fill_every_column():
             re.M,
         )
     )
+    # The rows of sources have it as their severity.
+    shared.remove("source_severity")
     row_columns = set(audit_row())
     assert row_columns | shared == set(audit_columns())
     assert row_columns & shared == set()
