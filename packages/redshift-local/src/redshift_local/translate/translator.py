@@ -33,6 +33,7 @@ from redshift_local.translate import (
     set_operations,
     stars,
     subqueries,
+    untyped,
 )
 
 # sqlglot warns about statements that it cannot parse; they are refused here.
@@ -272,6 +273,7 @@ def _rewritten(tree: exp.Expr) -> Plan:
     within, has_bare_reads = ddl.database_of(tree), any(not node.catalog for node in read)
     nodes = list(tree.walk())
     refusals.check(nodes, reads)
+    untyped.rewrite(nodes)
     narrow.rewrite(tree)
     if any(isinstance(node, (exp.Bracket, exp.Dot, exp.Unnest, exp.Column, exp.AtIndex)) for node in nodes):
         paths.rewrite(tree)
