@@ -20,6 +20,7 @@ from mwaa_local.settings import HOST, REPOSITORY, Passwords, SetupError
 
 _OWNER = "fivetran/"
 _ROUNDS = 2
+_DONE = ("success", "pass")
 _SYSTEM_SCHEMAS = "nspname !~ '^pg_' and nspname not in ('information_schema', 'public')"
 
 
@@ -70,7 +71,8 @@ class _Build:
     def __init__(self, projects: ModuleType, bench: StandIns, root: Path, project: object) -> None:
         self._projects, self._bench, self._root = projects, bench, root
         commands = projects.commands(project, root)
-        self._downloads, self._folder = [item for item in commands if item[1] == ("deps",)], commands[-1][0]
+        self._downloads = [item for item in commands if item[1] == ("deps",)]
+        self._builds = commands[len(self._downloads) :]
 
     def download(self) -> str:
         """Download the packages; returns the error."""
@@ -83,16 +85,31 @@ class _Build:
     def nodes_of(self, way: str) -> tuple[int, list[str]]:
         """Build all nodes; returns how many there are, and the names of those that succeed."""
         self._empty()
-        results, problem = self._dbt(self._folder, ("build", "--target", way))
-        if not results:
-            raise SetupError(f"no node of {self._root.name} was built {way}: {problem}")
-        done = [node["unique_id"].split(".")[2] for node in results if node["status"] in ("success", "pass")]
-        return len(results), done
+        results = self._results(way)
+        return len(results), [_name(node) for node in results if node["status"] in _DONE]
 
     def seconds_of(self, way: str, names: list[str]) -> float:
-        """Build nodes on empty schemas, and return the time."""
+        """Build nodes on empty schemas, and return the time.
+
+        Raises:
+            SetupError: a node failed, or was skipped.
+        """
         self._empty()
-        return seconds(lambda: self._dbt(self._folder, ("build", "--target", way, "--select", *names)))
+        results: list[dict] = []
+        taken = seconds(lambda: results.extend(self._results(way, "--select", *names)))
+        if missing := set(names) - {_name(node) for node in results if node["status"] in _DONE}:
+            raise SetupError(f"{self._root.name} was not built {way}: {', '.join(sorted(missing))} ({self._root})")
+        return taken
+
+    def _results(self, way: str, *selection: str) -> list[dict]:
+        """Load the seeds, then build the rest, as sources are not ordered after seeds; returns the nodes' results."""
+        nodes = []
+        for folder, command in self._builds:
+            built, problem = self._dbt(folder, (*command, "--target", way, *selection))
+            if not built:
+                raise SetupError(f"no node of {self._root.name} was built {way}: {problem}")
+            nodes += built
+        return nodes
 
     def _dbt(self, folder: Path, command: tuple[str, ...]) -> tuple[list[dict], str]:
         return self._projects.dbt(self._root, folder, command, Passwords.load(self._bench.settings.state).awsuser)
@@ -102,6 +119,10 @@ class _Build:
             schemas = connection.execute(f"select quote_ident(nspname) from pg_namespace where {_SYSTEM_SCHEMAS}")  # noqa: S608
             for (schema,) in schemas.fetchall():
                 connection.execute(f"drop schema {schema} cascade")
+
+
+def _name(node: dict) -> str:
+    return node["unique_id"].split(".")[2]
 
 
 def _script() -> ModuleType:
