@@ -5,7 +5,6 @@ try:
         AirflowException,
         AirflowFailException,
         AirflowNotFoundException,
-        AirflowRescheduleException,
         AirflowSkipException,
     )
     from airflow.sdk.log import mask_secret
@@ -15,7 +14,6 @@ except ImportError:
         AirflowException,
         AirflowFailException,
         AirflowNotFoundException,
-        AirflowRescheduleException,
         AirflowSkipException,
     )
     from airflow.sdk.execution_time.secrets_masker import mask_secret
@@ -30,7 +28,6 @@ __all__ = [
     "AirflowException",
     "AirflowFailException",
     "AirflowNotFoundException",
-    "AirflowRescheduleException",
     "AirflowSkipException",
     "AsyncCallback",
     "DeadlineAlert",

@@ -4,13 +4,11 @@ Importing it with another version of Cosmos raises an error, because private par
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cosmos
-from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-from asgiref.sync import sync_to_async
 
 from mwaa_pipelines.node_outcomes import NodeOutcomes, outcome_key
 from mwaa_pipelines.reporting import LOG
@@ -119,16 +117,9 @@ class NodeProgress:
         self._outcome_key = outcome_key(arguments["model_unique_id"], arguments["is_test_sensor"])
         self._trigger = WatcherTrigger(**arguments, dag_id=ti.dag_id, run_id=ti.run_id, map_index=ti.map_index)
 
-    async def producer_state(self) -> str | None:
-        """Return the state of the task that runs dbt."""
-        return await self._trigger._get_producer_task_status()
-
-    async def states(self, task_ids: Sequence[str]) -> dict[str, str | None]:
-        """Return the states of tasks of this run."""
-        trigger = self._trigger
-        query = {"dag_id": trigger.dag_id, "task_ids": list(task_ids), "run_ids": [trigger.run_id]}
-        states = await sync_to_async(RuntimeTaskInstance.get_task_states)(**query)
-        return states.get(trigger.run_id, {})
+    async def producer_ended(self) -> bool:
+        """Whether the task that runs dbt has ended."""
+        return await self._trigger._get_producer_task_status() in PRODUCER_TERMINAL_STATES
 
     async def node_status(self) -> Any:
         """Return the status of the node, or of its tests; None if dbt has not reported one."""

@@ -6,10 +6,8 @@ node that succeeds on a retry ends as success. https://github.com/astronomer/ast
 """
 
 import os
-from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from airflow.configuration import conf
 from airflow.triggers.base import StartTriggerArgs
 from cosmos.constants import AIRFLOW_VERSION, DbtResourceType
 from cosmos.operators.watcher import (
@@ -32,8 +30,6 @@ from mwaa_pipelines.node_task import FUNCTION, NodeTask
 from mwaa_pipelines.parameters import prepare
 from mwaa_pipelines.results import RESULTS_KEY
 
-# Each waiting sensor asks Airflow's API every two seconds, and Airflow sends the triggerer the whole DAG for each one.
-_MOST_AT_ONCE = 100
 # Airflow supports it from 3.3. The triggerer can import the trigger only if startup.sh put the DAGs folder on its path.
 STARTS_IN_TRIGGERER = Version("3.3") <= AIRFLOW_VERSION and "AIRFLOW__DBT__START_IN_TRIGGERER" in os.environ
 
@@ -42,8 +38,6 @@ class _Sensor(NodeTask, SensorInternals, DbtConsumerWatcherSensor):
     """Common behavior of the sensors."""
 
     start_from_trigger = STARTS_IN_TRIGGERER
-    # The task of the node whose tests this sensor watches; None if it watches the node.
-    task_of_model: str | None = None
 
     @property
     def start_trigger_args(self) -> StartTriggerArgs | None:
@@ -57,7 +51,6 @@ class _Sensor(NodeTask, SensorInternals, DbtConsumerWatcherSensor):
                 "model_unique_id": self.model_unique_id,
                 "producer_task_id": self.producer_task_id,
                 "is_test_sensor": self.is_test_sensor,
-                "upstream": sorted(self.upstream_task_ids | {self.task_of_model} - {None}),
             },
             next_method="resume_on_worker",
         )
@@ -69,21 +62,14 @@ class _Sensor(NodeTask, SensorInternals, DbtConsumerWatcherSensor):
         next, so a chain would fall further and further behind dbt. Tests wait for their node only if dbt did not run
         them.
         """
-        if isinstance(task_or_task_list, TestSensor) and task_or_task_list.model_unique_id == self.model_unique_id:
-            task_or_task_list.task_of_model = self.task_id
-        else:
+        if not (
+            isinstance(task_or_task_list, TestSensor) and task_or_task_list.model_unique_id == self.model_unique_id
+        ):
             super().set_downstream(task_or_task_list, *args, **kwargs)
 
     def resume_on_worker(self, context: Any, event: dict[str, Any]) -> None:
-        """Continue on a worker. dbt and the upstream tasks have ended, unless the node itself failed in that process.
-
-        Raises:
-            AirflowException: the node failed, and this is the first try.
-            AirflowFailException: a node without a task failed, such as a test of a source.
-        """
-        if status := event.get("status"):
-            raise AirflowException(f"dbt reported {status} for {self.model_unique_id}. Its error is above, in this log")
-        self._run_again(context)
+        """Continue on a worker with a node that did not succeed in the dbt process, or that is not part of it."""
+        self.execute(context)
 
     def execute(self, context: Any, **kwargs: Any) -> None:
         """Watch the node. On a retry, or if dbt skipped the node, run it after the dbt process has ended.
@@ -109,11 +95,9 @@ class _Sensor(NodeTask, SensorInternals, DbtConsumerWatcherSensor):
             AirflowException: the node failed, and this is the first try.
             AirflowFailException: a node without a task failed, such as a test of a source.
         """
-        if not is_dbt_node_status_success(self.node_status(context)):
-            self._run_again(context)
-
-    def _run_again(self, context: Any) -> None:
         ti = context["ti"]
+        if is_dbt_node_status_success(self.node_status(context)):
+            return
         report = ti.xcom_pull(task_ids=self.producer_task_id, key=RESULTS_KEY) or {"results": []}
         failed = {
             entry["unique_id"]: entry for entry in report["results"] if is_dbt_node_status_failed(entry["status"])
@@ -258,19 +242,6 @@ class TestSensor(_Sensor, DbtTestWatcherOperator):
     def _states(self, context: Any) -> dict[str, str]:
         ti, run_id = context["ti"], context["run_id"]
         return ti.get_task_states(dag_id=ti.dag_id, task_ids=list(self._models()), run_ids=[run_id]).get(run_id, {})
-
-
-def start_at_once(tasks: Iterable[Any]) -> None:
-    """Let the sensors start in the triggerer when the run starts, whatever the state of their upstream tasks.
-
-    In a larger group, each sensor starts after its upstream tasks.
-    """
-    watching = [task for task in tasks if isinstance(task, _Sensor)]
-    # The triggerer runs a limited number of triggers, and they are not only ours.
-    most = min(_MOST_AT_ONCE, conf.getint("triggerer", "capacity", fallback=1000) // 2)
-    if STARTS_IN_TRIGGERER and len(watching) <= most:
-        for task in watching:
-            task.trigger_rule = "always"
 
 
 NODE_CONVERTERS = {

@@ -54,22 +54,6 @@ def test_sensor_on_its_second_try_does_not_rebuild_a_built_model(run: Run) -> No
     assert run.commands() == []
 
 
-def test_trigger_hands_the_failure_of_a_model_to_its_sensor(run: Run) -> None:
-    sensor = run.task("transform_data.departures.run")
-    run.producer("running", **model_status("error"))
-    with pytest.raises(AirflowException, match=f"^dbt reported error for {MODEL}"):
-        sensor.resume_on_worker(run.context, {"status": "error"})
-    assert run.commands() == []
-
-
-@pytest.mark.parametrize("status", ["success", "error"])
-def test_trigger_lets_a_cleared_sensor_run_its_model(run: Run, status: str) -> None:
-    sensor = run.task("transform_data.departures.run", try_number=2)
-    run.producer("success", {}, **model_status(status))
-    sensor.resume_on_worker(run.context, {})
-    assert run.commands() == [RUN_DEPARTURES]
-
-
 def test_skipped_model_runs_on_the_sensors_first_try(run: Run) -> None:
     sensor = run.task("transform_data.departures.run")
     run.producer("failed", {"model.flights.stg_flights": "error", MODEL: "skipped"}, **model_status("failed"))
