@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mwaa_release.manifest import install_packages
-from redshift_local.preloaded_dbt import run_preloaded_dbt
+from redshift_local.testing.preloaded_dbt import run_preloaded_dbt
 
 REPOSITORY = Path(__file__).parents[3]
 PROJECT = REPOSITORY / "dbt_project"

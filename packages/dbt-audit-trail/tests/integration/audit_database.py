@@ -16,7 +16,7 @@ import pytest
 
 from mwaa_local.testing.project import sample_project
 from mwaa_release.redshift import INFRASTRUCTURE, apply_grants, statements
-from redshift_local.preloaded_dbt import run_preloaded_dbt
+from redshift_local.testing.preloaded_dbt import run_preloaded_dbt
 
 OVERLAY = Path(__file__).parent / "overlay"
 PASSWORD = "Analytics1"

@@ -7,7 +7,7 @@ import yaml
 from audit_database import PASSWORD
 
 from audit_report import DBT_PACKAGE
-from redshift_local.preloaded_dbt import run_preloaded_dbt
+from redshift_local.testing.preloaded_dbt import run_preloaded_dbt
 
 PROJECT = {
     "dbt_project.yml": {

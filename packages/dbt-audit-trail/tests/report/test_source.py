@@ -15,7 +15,7 @@ from mwaa_local.testing.permissions import warehouse_session
 from mwaa_local.testing.project import sample_project
 from mwaa_release.errors import DeployError, SetupError
 from mwaa_release.publish import publish_report
-from redshift_local.preloaded_dbt import run_preloaded_dbt
+from redshift_local.testing.preloaded_dbt import run_preloaded_dbt
 
 REPOSITORY = Path(__file__).parents[4]
 SCHEMA = "report"

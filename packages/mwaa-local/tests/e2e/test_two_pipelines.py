@@ -28,8 +28,8 @@ from mwaa_release.build import build
 from mwaa_release.redshift import apply_grants
 from mwaa_release.release import Artifact
 from mwaa_release.run_dbt import clean_environment
-from redshift_local.preloaded_dbt import run_preloaded_dbt
 from redshift_local.pytest_plugin import Warehouse, start_warehouse, stop_warehouse
+from redshift_local.testing.preloaded_dbt import run_preloaded_dbt
 
 # Time for the stand-ins, a second warehouse and several runs on a busy machine.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -17,7 +17,7 @@ from mwaa_pipelines.node_outcomes import NodeOutcomes
 from mwaa_pipelines.reporting import ENVIRONMENT, LOG
 from mwaa_pipelines.results import RESULTS_KEY, push_results
 from mwaa_pipelines.unwritten_rows import unwritten_results
-from redshift_local.preloaded_dbt import run_preloaded_dbt
+from redshift_local.testing.preloaded_dbt import run_preloaded_dbt
 
 # Four dbt commands.
 pytestmark = pytest.mark.slow

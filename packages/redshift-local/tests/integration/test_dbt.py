@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from redshift_local.preloaded_dbt import run_preloaded_dbt
+from redshift_local.testing.preloaded_dbt import run_preloaded_dbt
 
 
 @pytest.fixture(scope="module")
