@@ -11,6 +11,7 @@ import pytest
 
 from mwaa_local.aws import seed
 from mwaa_local.mwaa.api import import_error
+from mwaa_local.query import statement
 from mwaa_local.settings import HOST
 from mwaa_local.testing.scene import ALERT, AUDIT, CHECK, DAG, ENDED, PRODUCER, Scene, running, wait
 
@@ -19,14 +20,28 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 MODELS = {
     "ratio.sql": "{{ config(materialized='table') }} select 1 / divisor as id from {{ source('landing', 'settings') }}",
-    "properties.yml": "sources: [{name: landing, tables: [{name: settings}]}]",
+    "properties.yml": """
+sources:
+  - name: landing
+    tables:
+      - name: settings
+        config: {loaded_at_field: loaded_at, freshness: {error_after: {count: 1, period: day}}}
+""",
 }
+FRESHNESS = "transform_data.source_freshness"
+
+
+class Measured(Scene):
+    """A scene whose pipeline measures its source, which is stale."""
+
+    settings_of_pipeline = "schedule: null\n    source_freshness: measure"
 
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with running(tmp_path_factory.mktemp("failures"), MODELS, {}) as scene:
-        scene.query("create table landing.settings as select 1 as divisor", "awsuser")
+    with running(tmp_path_factory.mktemp("failures"), MODELS, {}, Measured) as scene:
+        settings = "select 1 as divisor, cast('2013-01-01' as timestamp) as loaded_at"
+        scene.query(f"create table landing.settings as {settings}", "awsuser")
         yield scene
 
 
@@ -149,6 +164,13 @@ def test_errors_before_dbt_starts_are_in_log_check_and_alert(scene: Scene, case:
 # --- the alert cannot be sent -------------------------------------------------------------------------------------
 
 
+def source_outcomes(scene: Scene, run_id: str) -> list[tuple[str, str, str]]:
+    return scene.query(
+        "select outcome, status, message from analytics.audit_node_history "
+        f"where resource_type = 'source' and airflow_run_id = '{run_id}'"
+    )
+
+
 def test_unsent_alert_fails_its_task_and_can_be_sent_later(scene: Scene) -> None:
     functions, sns = seed.client(scene.settings, "lambda"), seed.client(scene.settings, "sns")
     scene.alerts()
@@ -162,6 +184,10 @@ def test_unsent_alert_fails_its_task_and_can_be_sent_later(scene: Scene) -> None
     assert "1 failed or skipped:" in check_log
     assert "model.flights.ratio (error" in check_log
     assert "division by zero" in check_log.lower() or "divide by zero" in check_log.lower()
+    # A stale source that is only measured does not keep the models from being built.
+    assert states[FRESHNESS] == "success"
+    assert "1 warned:\nsource.flights.landing.settings (warn, try 1): newest row" in check_log
+    assert source_outcomes(scene, run_id) == [("warned", "error", "newest row loaded at 2013-01-01 00:00")]
     assert "(TooManyRequestsException) when calling the Invoke operation" in scene.log(run_id, ALERT)
 
     functions.delete_function_concurrency(FunctionName=seed.FUNCTION)
@@ -180,6 +206,34 @@ def test_unsent_alert_fails_its_task_and_can_be_sent_later(scene: Scene) -> None
     scene.query("update landing.settings set divisor = 1", "awsuser")
     assert scene.clear(run_id) == "success"
     assert scene.query("select id from analytics.ratio") == [(1,)]
+
+
+# --- a stale source -----------------------------------------------------------------------------------------------
+
+
+def test_stale_source_that_is_required_fails_the_run_before_the_models(scene: Scene) -> None:
+    def version() -> int:
+        # Airflow parses changed files at once.
+        os.utime(scene.settings.state / "mwaa" / "dags" / "pipelines.py")
+        return scene.client.call("GET", f"/dags/{DAG}/details")["latest_dag_version"]["version_number"]
+
+    scene.alerts()
+    before = version()
+    with replaced(scene, "dags/pipelines.yml", lambda text: text.replace("freshness: measure", "freshness: require")):
+        wait(lambda: version() > before, 60)
+        run_id = scene.client.trigger(DAG)
+        assert scene.ended(run_id) == "failed"
+    states = scene.states(run_id)
+    assert (states[AUDIT], states[FRESHNESS], states[PRODUCER]) == ("success", "failed", "upstream_failed")
+    (alert,) = scene.alerts()
+    assert re.fullmatch(rf"FAILED( AGAIN)? {DAG}: source\.flights\.landing\.settings", alert["subject"])
+    assert re.search(r"landing\.settings \(error, try 2.*\)\n  newest row [\d,.]+ hours old\n", alert["message"])
+    assert source_outcomes(scene, run_id) == [("failed", "error", "newest row loaded at 2013-01-01 00:00")]
+    runs = scene.query(f"select outcome, failed_nodes from analytics.audit_runs where airflow_run_id = '{run_id}'")
+    assert runs == [("failed", 1)]
+    failed_today = [row[:3] for row in scene.query(statement("what_failed_on_a_day"))]
+    assert failed_today == [(f"{DAG}/{run_id}", "settings", "source")]
+    assert scene.query(statement("what_failed_on_a_day 2013-01-01")) == []
 
 
 # --- import errors ------------------------------------------------------------------------------------------------

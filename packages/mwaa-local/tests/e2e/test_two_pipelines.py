@@ -47,6 +47,8 @@ ENTRIES = """
     execution_mode: local
     test_behavior: build
     vars: {answer: 42}
+    rows_change_percent: 50
+    sns_lambda_function_name: sns_notification
   - dag_name: hasty_pipeline
     project_name: small
     redshift_connection_id: hasty_redshift
@@ -82,7 +84,9 @@ INVALID_ENTRIES = """
     tags: [TOO_LONG]
 """
 INVALID_ENTRIES = INVALID_ENTRIES.replace("TOO_LONG", "x" * 101)
-MODEL = "{{ config(materialized='table') }} select {{ var('answer', 0) }} as id"
+# Each run adds as many rows as there are.
+MODEL = """{{ config(materialized='incremental') }}
+select {{ var('answer', 0) }} as id {{ 'from ' ~ this if is_incremental() }}"""
 PROPERTIES = "models: [{name: one, columns: [{name: id, data_tests: [not_null]}]}]\n"
 
 
@@ -221,7 +225,7 @@ def test_pipeline_writes_only_to_its_own_database(scene: Scene, runs: dict[str, 
     first = connect(scene.checkout.settings, "awsuser", scene.passwords.awsuser)
     with contextlib.closing(first), contextlib.closing(scene.second.connect()) as second:
         assert "one" in scene.audited(second, "small_marts", runs[SMALL]["dag_run_id"])
-        assert rows(second, "select id from small_marts.one")[1] == [(42,)]
+        assert rows(second, "select distinct id from small_marts.one")[1] == [(42,)]
         assert scene.audited(second, "small_marts", runs[FLIGHTS]["dag_run_id"]) == []
         assert scene.audited(first, "analytics", runs[SMALL]["dag_run_id"]) == []
         users = "select distinct usename from pg_user where usename like '%user' order by 1"
@@ -267,6 +271,18 @@ def test_pipelines_of_one_schema_take_turns(scene: Scene) -> None:
     path = f"/dags/{second}/dagRuns/{started[second]}/taskInstances/wait_for_turn/logs/1"
     log = json.dumps(scene.airflow.call("GET", path, full_content="true"))
     assert f"Waiting for {first}, which builds in the same schema" in log
+
+
+def test_alert_names_a_model_that_wrote_many_more_rows(scene: Scene) -> None:
+    def runs_by_asset() -> list[dict[str, Any]]:
+        return scene.airflow.call("GET", f"/dags/{SMALL}/dagRuns", run_type="asset_triggered")["dag_runs"]
+
+    # Each of the two flights runs started one. dbt does not report the rows of the run that created the table.
+    scene.wait(lambda: len(runs_by_asset()) == 2, 120)
+    assert {scene.end(SMALL, run["dag_run_id"])["state"] for run in runs_by_asset()} == {"success"}
+    (alert,) = seed.read_alerts(scene.checkout.settings)
+    assert alert["subject"] == f"WARNED {SMALL}: model.small.one"
+    assert "wrote 2 rows, 1 the last time: more than 50 % apart" in alert["message"]
 
 
 def test_entry_builds_what_its_selector_means(scene: Scene) -> None:
