@@ -27,3 +27,8 @@ def test_running_stand_ins_cannot_change_their_environment(monkeypatch: pytest.M
     monkeypatch.setattr(up, "running", lambda _: True)
     with pytest.raises(SetupError, match="--environment prod: make up runs another environment"):
         run_command.run(SETTINGS, environment="prod")
+
+
+def test_unknown_pipeline_error_lists_the_pipelines() -> None:
+    with pytest.raises(SetupError, match=r"has no pipeline 'flight_pipeline'. Its pipelines: flights_pipeline. Did you"):
+        run_command.run(SETTINGS, "flight_pipeline")

@@ -42,7 +42,9 @@ def find_pipeline(dag_name: str | None = None, path: Path = PIPELINES, environme
         if dag_name in (None, "", pipeline.dag_name):
             return pipeline
     problems = [problem for problem in file.problems if not dag_name or f": pipeline {dag_name}: " in problem]
-    raise SetupError("\n".join(problems) or f"{path} has no pipeline {dag_name!r}. Check the dag_name")
+    name = dag_name or ""
+    missing = f"{path} has no pipeline {name!r}. Its pipelines: {', '.join(names) or 'none'}{did_you_mean(name, names)}"
+    raise SetupError("\n".join(problems) or missing)
 
 
 def pipeline_with_secret(dag_name: str | None = None, path: Path = PIPELINES) -> Pipeline:
