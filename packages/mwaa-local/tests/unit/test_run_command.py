@@ -8,6 +8,7 @@ import pytest
 
 from mwaa_local import run_command, up
 from mwaa_local.settings import Settings, SetupError
+from mwaa_release.errors import DeployError
 
 SETTINGS = Settings(Path("state"), 1, 2, 3)
 
@@ -30,5 +31,5 @@ def test_running_stand_ins_cannot_change_their_environment(monkeypatch: pytest.M
 
 
 def test_unknown_pipeline_error_lists_the_pipelines() -> None:
-    with pytest.raises(SetupError, match=r"has no pipeline 'flight_pipeline'. Its pipelines: flights_pipeline. Did you"):
+    with pytest.raises(DeployError, match=r"has no pipeline 'flight_pipeline'. Its pipelines: flights_pipeline"):
         run_command.run(SETTINGS, "flight_pipeline")
