@@ -16,6 +16,7 @@ ErrorOf = Callable[[str], str]
 Place = tuple[int, int | None]
 
 _NOT_CODE = re.compile(r"--[^\n]*|/\*.*?\*/|\{#.*?#\}|'(?:[^']|'')*'", re.DOTALL)
+_QUOTED_NAME = re.compile(r'"[^"]*"')
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/|\{#.*?#\}", re.DOTALL)
 _NAMED = re.compile(
     r"column \"?([\w.]+)\"? does not exist|function ([\w.]+)\(|permission denied for \w+ ([\w.]+)"
@@ -74,6 +75,24 @@ def word_in_code(text: str, is_sql: bool, *words: str) -> Place | None:
             if match := re.search(rf"{before}{re.escape(name)}(?!\w)", text, re.IGNORECASE):
                 return _line_and_column(text, match.start())
     return None
+
+
+def in_code(text: str, pattern: str, only: bool = False) -> Place | None:
+    """Return the place of the first match of a pattern in SQL, outside of comments and text.
+
+    Args:
+        text: the SQL.
+        pattern: a regular expression.
+        only: return nothing if there are several matches.
+    """
+    spots = [match.start() for match in re.finditer(pattern, _NOT_CODE.sub(_blank, text), re.IGNORECASE)]
+    return _line_and_column(text, spots[0]) if spots and not (only and len(spots) > 1) else None
+
+
+def unclosed(text: str) -> Place | None:
+    """Return the place of a quote or comment of a SQL text that has no end."""
+    match = re.search(r"['\"]|/\*", _QUOTED_NAME.sub(_blank, _NOT_CODE.sub(_blank, text)))
+    return _line_and_column(text, match.start()) if match else None
 
 
 def in_csv(path: Path, delimiter: str, is_wrong: Callable[[str, str], bool]) -> tuple[int, str, str] | None:

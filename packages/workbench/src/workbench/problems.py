@@ -1,7 +1,7 @@
 """Turn dbt's errors into one message: file and line, the mistake, and the fix."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,21 @@ import yaml
 from dbt.artifacts.schemas.results import NodeResult
 
 from workbench import locate
-from workbench.explain import FILE, explain
+from workbench.explain import FILE, explain, near
 from workbench.locate import ErrorOf
 
 _OWN_FILES = ("dbt_project.yml", "packages.yml", "dependencies.yml", "selectors.yml", "profiles.yml")
 _YAML = re.compile(r"Error reading \w+: (\S+) - ")
-_SCHEMA_FILE = re.compile(r"schema file at (\S+) is invalid")
+_SCHEMA_FILE = re.compile(r"schema file at (\S+) is invalid|for unit test '\w+' in (\S+)")
+_INVALID_YAML = re.compile(
+    r"(?:Invalid \w+ config given in (?P<file>\S+) @ \w+: (?P<entry>\{.*\}) - )?"
+    r"at path (?P<path>(?:\[[^\]]*\])+): (?P<reason>.+)"
+)
+# Messages that name no file: of a key and its value, and of code that has no end.
+_WITHOUT_FILE = re.compile(r"Field \"(\w+)\" of type .*'(\w+)'\}$|unexpected EOF, .* got \"(.+)$", re.MULTILINE)
+# Words of JSON schema.
+_TYPES = {"'array'": "a list", "'object'": "a mapping", "'string'": "text", "'boolean'": "true or false"}
+_YAML_KEYS = ["columns", "config", "data_tests", "database", "description", "meta", "name", "schema", "tables", "tests"]
 _LINE = re.compile(r"^\s*(?:Syntax error near )?line (\d+)\s*$", re.MULTILINE)
 _QUOTED = re.compile(r"[\"']([^\"']+)[\"']")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -66,10 +75,14 @@ def of_exception(error: BaseException, folder: Path, names: Iterable[str] = ()) 
         folder: the project.
         names: of the existing models, to suggest a similar name.
     """
-    return _problem(str(error), folder, names, _file(str(error), folder))
+    if isinstance(error, UnicodeDecodeError):
+        return _not_utf8(folder)
+    return _invalid_yaml(str(error), folder) or _problem(str(error), folder, names, _file(str(error), folder))
 
 
-def of_result(result: NodeResult, folder: Path, names: Iterable[str], error_of: ErrorOf) -> Problem:
+def of_result(
+    result: NodeResult, folder: Path, names: Iterable[str], error_of: ErrorOf, hint_of: Callable[[str], str]
+) -> Problem:
     """Return the reason why a node failed.
 
     Args:
@@ -77,6 +90,7 @@ def of_result(result: NodeResult, folder: Path, names: Iterable[str], error_of: 
         folder: the project.
         names: of the existing models and columns, to suggest a similar name.
         error_of: returns the error of a query on the warehouse; empty if there is none.
+        hint_of: returns the warehouse's hint for the error of a query; empty if there is none.
     """
     node: Any = result.node
     file = node.original_file_path
@@ -93,11 +107,28 @@ def of_result(result: NodeResult, folder: Path, names: Iterable[str], error_of: 
         return _contract(node, text, folder)
     problem = _problem(text, folder, names, _file(text, folder) or file)
     compiled = getattr(node, "compiled_code", None)
-    if "Database Error" in text and compiled and problem.file == file and file.endswith(".sql"):
-        source = _read(folder, file)
-        line, column = locate.in_sql(_words(text)[0], compiled, source, error_of) or (None, None)
-        return replace(problem, line=line, excerpt=locate.excerpt(source, line, column) if line else None)
-    return problem
+    if "Database Error" not in text or not compiled or problem.file != file:
+        return problem
+    place, source = None, _read(folder, file)
+    if file.endswith(".sql"):
+        message = _words(text)[0]
+        place = locate.in_sql(message, compiled, source, error_of)
+        if "tokenizing" in message:
+            place = place or locate.unclosed(source)
+        elif "multiple commands" in message:
+            place = locate.in_code(source, ";")
+        elif keyword := re.search(r"\b[A-Z]{5,}\b", message):
+            # Such as UNION.
+            place = place or locate.in_code(source, rf"\b{keyword[0]}\b", only=True)
+    elif problem.line:
+        return problem
+    elif node.resource_type == "test":
+        place = locate.words_in_order(source, *_test_words(node))
+    hint = problem.hint or hint_of(compiled) or None
+    if f'{node.name}" does not exist' in text and node.config.materialized == "incremental":
+        hint = "the first build has no table yet: read {{ this }} only in {% if is_incremental() %}"
+    line, column = place or (None, None)
+    return replace(problem, line=line, hint=hint, excerpt=locate.excerpt(source, line, column) if line else None)
 
 
 def _problem(text: str, folder: Path, names: Iterable[str], file: str | None) -> Problem:
@@ -110,7 +141,11 @@ def _problem(text: str, folder: Path, names: Iterable[str], file: str | None) ->
         source = _read(folder, file)
         if line is None and words:
             named = [name for quoted in _QUOTED.findall(words[0]) for name in (quoted, quoted.removeprefix("test_"))]
-            line, column = locate.word_in_code(source, file.endswith(".sql"), *named) or (None, None)
+            named += [match[3] for match in _WITHOUT_FILE.finditer(text) if match[3]]
+            place = locate.word_in_code(source, file.endswith(".sql"), *named)
+            if "argument to ref()" in text:
+                place = locate.in_code(source, r"\bref\(\s*\w")
+            line, column = place or (None, None)
         return Problem(message, file, line, hint, locate.excerpt(source, line, column) if line else None)
     return Problem(message, file, line, hint)
 
@@ -130,7 +165,7 @@ def _read(folder: Path, file: str) -> str:
 
 def _file(text: str, folder: Path) -> str | None:
     if match := FILE.search(text) or _SCHEMA_FILE.search(text):
-        return match[1]
+        return next(filter(None, match.groups()))
     if match := _YAML.search(text):
         # dbt omits the first folder of the path.
         matching = [path for path in folder.glob(f"*/{match[1]}") if path.is_file()]
@@ -138,7 +173,57 @@ def _file(text: str, folder: Path) -> str | None:
     if "Syntax error near line" in text:
         # dbt does not name its own files.
         return next((file for file in _OWN_FILES if not _is_yaml(folder / file)), None)
+    if match := _WITHOUT_FILE.search(text):
+        return _only_file(folder, *filter(None, match.groups()))
     return None
+
+
+def _invalid_yaml(text: str, folder: Path) -> Problem | None:
+    """Return the problem of a key or value that dbt's schema does not allow; None if it is another problem."""
+    if not (match := _INVALID_YAML.search(text)):
+        return None
+    keys = re.findall(r"'(\w+)'", match["path"])
+    name = re.match(r"\{'name': '([^']+)'", match["entry"] or "")
+    words, reason, hint = [*(name.groups() if name else ()), *keys], match["reason"], None
+    if unexpected := re.search(r"\('(\w+)' was unexpected\)", reason):
+        words.append(unexpected[1])
+        reason, hint = f"{unexpected[1]!r} is not a key here", near(unexpected[1], _YAML_KEYS)
+    for word, plain in _TYPES.items():
+        reason = reason.replace(f"is not of type {word}", f"is not {plain}")
+    if reason.endswith("is not a list"):
+        hint = "begin each entry with -"
+    elif keys[-1:] == ["name"]:
+        hint = "use letters, digits and underscores"
+    file = match["file"] or ("dbt_project.yml" if "dbt_project.yml" in text else _only_file(folder, *keys))
+    message = f"{'.'.join(keys)}: {reason}" if keys else reason
+    if not file:
+        return Problem(message, hint=hint)
+    source = _read(folder, file)
+    line, column = locate.words_in_order(source, *words) or (None, None)
+    return Problem(message, file, line, hint, locate.excerpt(source, line, column) if line else None)
+
+
+def _only_file(folder: Path, *words: str) -> str | None:
+    """Return the file of the project that contains all of the words; None if several do."""
+    matching = [file for file in _project_files(folder) if all(word in _read(folder, file) for word in words)]
+    return matching[0] if words and len(matching) == 1 else None
+
+
+def _project_files(folder: Path) -> list[str]:
+    folders = ("models", "seeds", "snapshots", "macros", "tests", "analyses")
+    paths = [*folder.glob("*.yml"), *(path for name in folders for path in (folder / name).rglob("*.*"))]
+    return [str(path.relative_to(folder)) for path in paths]
+
+
+def _not_utf8(folder: Path) -> Problem:
+    """Return the file that is not UTF-8, which dbt does not name."""
+    for file in _project_files(folder):
+        content = (folder / file).read_bytes() if (folder / file).is_file() else b""
+        try:
+            content.decode()
+        except UnicodeDecodeError as error:
+            return Problem("is not UTF-8", file, content.count(b"\n", 0, error.start) + 1, "save the file as UTF-8")
+    return Problem("a file of the project is not UTF-8", hint="save it as UTF-8")
 
 
 def _is_yaml(path: Path) -> bool:

@@ -269,14 +269,23 @@ class Project:
         """Return the reason why a node failed."""
         with warehouse(self._settings) as connection:
 
-            def error_of(query: str) -> str:
+            def error(query: str) -> redshift_connector.Error | None:
                 with connection.cursor() as cursor:
                     cursor.paramstyle = "qmark"
                     try:
                         cursor.execute(f"select * from (\n{query}\n) as failing limit 0")  # noqa: S608 - dbt's own SQL
-                    except redshift_connector.Error as error:
-                        return error_text(error)
-                return ""
+                    except redshift_connector.Error as raised:
+                        return raised
+                return None
+
+            def error_of(query: str) -> str:
+                raised = error(query)
+                return error_text(raised) if raised else ""
+
+            def hint_of(query: str) -> str:
+                raised = error(query)
+                fields = raised.args[0] if raised and raised.args else None
+                return fields.get("H", "") if isinstance(fields, dict) else ""
 
             names = self.names()
             names += [
@@ -287,7 +296,7 @@ class Project:
             if "does not exist" in (result.message or ""):
                 schemas = [*self.schemas(), *self.source_schemas()]
                 names += sorted({column for relation, column in column_names(connection) if relation.schema in schemas})
-            return of_result(result, self.folder, names, error_of)
+            return of_result(result, self.folder, names, error_of, hint_of)
 
     def _selectors(self, unique_ids: Iterable[str]) -> list[str]:
         nodes = [self.manifest.nodes.get(unique_id) or self.manifest.unit_tests[unique_id] for unique_id in unique_ids]

@@ -65,6 +65,53 @@ UNPARSED = {
     "invalid project file": Mistake(
         {"dbt_project.yml": "name: shop\nprofile: shop\n  version: '1.0'\n"}, ("dbt_project.yml:3: ", "→ ")
     ),
+    "text in place of a list": Mistake(
+        {
+            f"{STAGING}/stg_sales.yml": (
+                "models:\n  - name: stg_sales\n    columns:\n      - {name: item, data_tests: unique}\n"
+            )
+        },
+        (
+            f"{STAGING}/stg_sales.yml:4: columns.data_tests: 'unique' is not a list\n"
+            "          - {name: item, data_tests: unique}\n                         ^\n",
+            "→ begin each entry with -",
+        ),
+    ),
+    "unknown key": Mistake(
+        {"models/sources.yml": "sources:\n  - name: till\n    table: [{name: sold}]\n"},
+        ("models/sources.yml:3: 'table' is not a key here\n        table: [{name: sold}]\n", "→ did you mean tables"),
+    ),
+    "wrong period of freshness": Mistake(
+        {
+            "models/sources.yml": (
+                "sources:\n  - name: till\n    tables: [{name: sold}]\n    config:\n      loaded_at_field: at\n"
+                "      freshness:\n        warn_after: {count: 2, period: hours}\n"
+            )
+        },
+        ("models/sources.yml:7: warn_after has an invalid value: ", "→ a period is minute, hour or day"),
+    ),
+    "wrong value in the project file": Mistake(
+        {"dbt_project.yml": "name: shop\nprofile: shop\nmodels:\n  shop:\n    +enabled: maybe\n"},
+        ("dbt_project.yml:5: enabled: 'maybe' is not true or false\n        +enabled: maybe\n",),
+    ),
+    "two YAML entries of a model": Mistake(
+        {f"{STAGING}/again.yml": "models:\n  - name: stg_sales\n"},
+        (f"stg_sales is described twice: {STAGING}/again.yml, {STAGING}/stg_sales.yml", "→ remove one of the entries"),
+    ),
+    "ref without quotes": Mistake(
+        {MODEL: "select 1 as a from {{ ref('items') }}\nunion all select 1 from {{ ref(items) }}"},
+        (f"{MODEL}:2: the name in ref() has no quotes\n", "→ write ref('<model>')"),
+    ),
+    "unit test of an unknown model": Mistake(
+        {f"{STAGING}/u.yml": "unit_tests:\n  - name: u\n    model: itmes\n    given: []\n    expect: {rows: []}\n"},
+        (f"{STAGING}/u.yml:3: unit test u: there is no model 'itmes'\n        model: itmes\n", "→ did you mean items?"),
+    ),
+    "unclosed Jinja in a macro": Mistake(
+        {"macros/m.sql": "{% macro m(a) %}\n{{ a }\n{% endmacro %}"}, ("macros/m.sql:2: }} is missing\n    {{ a }\n",)
+    ),
+    "file that is not UTF-8": Mistake(
+        {"seeds/names.csv": "name\nM\udcfcller\n"}, ("seeds/names.csv:2: is not UTF-8", "→ save the file as UTF-8")
+    ),
     "circle": Mistake(
         {MODEL: "select 1\nfrom {{ ref('items') }}", "models/marts/items.sql": "select 1 from {{ ref('dear_items') }}"},
         ("models read each other in a circle", "→ remove one of these ref() calls"),
@@ -75,7 +122,8 @@ UNPARSED = {
 @pytest.mark.parametrize("mistake", UNPARSED.values(), ids=UNPARSED)
 def test_project_that_dbt_cannot_parse(settings: Settings, folder: Path, capsys, mistake: Mistake):
     for file, text in mistake.files.items():
-        (folder / file).write_text(text)
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ProjectError) as raised:
         commands.build(settings, "dear_items", folder)
     show_problem(raised.value.problem)
@@ -281,6 +329,87 @@ BUILT = {
             f"{STAGING}/b21.yml:5: there is no test uniqeu\n"
             "            data_tests: [uniqeu]\n                         ^\n  → did you mean unique?",
         ),
+    ),
+    "semicolon": Mistake(
+        {f"{STAGING}/b24.sql": "select item\nfrom {{ ref('stg_sales') }}\nwhere item <> ';';\n"},
+        (
+            f"{STAGING}/b24.sql:3: the model has more than one statement\n"
+            "    where item <> ';';\n                     ^\n",
+            "→ a model is one SELECT; remove the semicolon",
+        ),
+    ),
+    "quote without an end": Mistake(
+        {f"{STAGING}/b25.sql": "select item\nfrom {{ ref('stg_sales') }}\nwhere item = 'pen\n"},
+        (
+            f"{STAGING}/b25.sql:3: a quote or a comment has no end\n    where item = 'pen\n                 ^\n",
+            "→ close it",
+        ),
+    ),
+    "text in double quotes": Mistake(
+        {f"{STAGING}/b26.sql": "select item\nfrom {{ ref('stg_sales') }}\nwhere item = \"pencil\"\n"},
+        (f'{STAGING}/b26.sql:3: column "pencil" does not exist\n', "Text needs single quotes"),
+    ),
+    "another statement": Mistake(
+        {f"{STAGING}/b27.sql": "create table x as select 1 as one\n"},
+        (f'{STAGING}/b27.sql:1: syntax error at or near "create"\n', "→ a model is one SELECT; dbt creates the table"),
+    ),
+    "unknown materialization": Mistake(
+        {f"{STAGING}/b28.sql": "{{ config(materialized='tabel') }}\nselect 1 as one\n"},
+        (f"{STAGING}/b28.sql:1: there is no materialization tabel\n", "→ did you mean table?"),
+    ),
+    "column of the same name": Mistake(
+        {
+            f"{STAGING}/b29.sql": (
+                "{{ config(materialized='table') }}\nselect\n    a.item,\n    b.item\n"
+                "from {{ ref('stg_sales') }} as a cross join {{ ref('stg_sales') }} as b\n"
+            )
+        },
+        (f'{STAGING}/b29.sql:3: column "item" specified more than once\n', "→ give one of them another name with AS"),
+    ),
+    "UNION of different columns": Mistake(
+        {f"{STAGING}/b30.sql": "select item, amount from {{ ref('stg_sales') }}\nunion all\nselect 'union'\n"},
+        (f"{STAGING}/b30.sql:2: each UNION query must have the same number of columns", "→ list the same columns"),
+    ),
+    "aggregate in WHERE": Mistake(
+        {f"{STAGING}/b31.sql": "select item\nfrom {{ ref('stg_sales') }}\nwhere sum(amount) > 1\n"},
+        (f"{STAGING}/b31.sql:3: aggregate functions are not allowed in WHERE", "→ filter after GROUP BY with HAVING"),
+    ),
+    "division by zero": Mistake(
+        {
+            f"{STAGING}/b32.sql": (
+                "{{ config(materialized='table') }}\nselect 1 / (amount - amount) as one from {{ ref('stg_sales') }}\n"
+            )
+        },
+        (f"{STAGING}/b32.sql: division by zero\n  → divide by nullif(<divisor>, 0)",),
+    ),
+    "value that cannot be cast": Mistake(
+        {
+            f"{STAGING}/b33.sql": (
+                "{{ config(materialized='table') }}\nselect cast(item as integer) as item from {{ ref('stg_sales') }}\n"
+            )
+        },
+        (f"{STAGING}/b33.sql: invalid input syntax for type integer", "→ correct the value, or leave out the rows"),
+    ),
+    "statement of PostgreSQL": Mistake(
+        {f"{STAGING}/b34.sql": "select distinct on (item) item\nfrom {{ ref('stg_sales') }}\n"},
+        (f"{STAGING}/b34.sql:1: SELECT DISTINCT ON is not supported\n", "→ PostgreSQL has it, Redshift does not"),
+    ),
+    "incremental model that reads itself": Mistake(
+        {
+            f"{STAGING}/b35.sql": (
+                "{{ config(materialized='incremental') }}\nselect 1 as id\nwhere (select max(id) from {{ this }}) < 1\n"
+            )
+        },
+        (f"{STAGING}/b35.sql:3: relation", "→ the first build has no table yet: read {{ this }} only in {% if is_incr"),
+    ),
+    "test without its arguments": Mistake(
+        {
+            f"{STAGING}/b36.sql": "select 1 as one",
+            f"{STAGING}/b36.yml": (
+                "models:\n  - name: b36\n    columns:\n      - name: one\n        data_tests: [accepted_values]\n"
+            ),
+        },
+        (f"{STAGING}/b36.yml:5: syntax error", "\n            data_tests: [accepted_values]\n"),
     ),
     "failing test in SQL": Mistake(
         {"tests/b20.sql": "select id from {{ ref('b19') }} where id > 2"},
