@@ -49,10 +49,10 @@ class Figure:
         return None if self.goal is None or measured is None else measured <= self.goal
 
 
-def interleaved(pairs: int, one: Callable[[], float], other: Callable[[], float]) -> tuple[float, float]:
-    """Measure two functions alternately, so that the machine's speed affects both, and return the medians."""
-    taken = [(one(), other()) for _ in range(pairs)]
-    return statistics.median(first for first, _ in taken), statistics.median(second for _, second in taken)
+def interleaved(rounds: int, *measured: Callable[[], float]) -> list[float]:
+    """Measure functions alternately, so that the machine's speed affects all of them, and return the medians."""
+    taken = [[one() for one in measured] for _ in range(rounds)]
+    return [statistics.median(times) for times in zip(*taken, strict=True)]
 
 
 def suites() -> list[str]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks import Figure, interleaved
@@ -31,15 +32,15 @@ def run(say: Callable[[str], None]) -> list[Figure]:
         _run(["git", "clone", "--quiet", str(REPOSITORY), str(clone)], REPOSITORY)
         (clone / ".local").mkdir()
         (clone / ".local" / "venvs").symlink_to(Path(sys.executable).parent.parent.parent)
-        return [_hooks(clone, say), _lint(clone, say)]
+        return [*_hooks(clone, say), _lint(clone, say)]
 
 
 def _tool(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def _hooks(clone: Path, say: Callable[[str], None]) -> Figure:
-    """Measure the hooks for one changed and staged model."""
+def _hooks(clone: Path, say: Callable[[str], None]) -> list[Figure]:
+    """Measure the hooks for one changed and staged model, and the parts that decide how long they take."""
     say("hooks of one changed model")
     text = (clone / _CHANGED).read_text()
 
@@ -49,7 +50,18 @@ def _hooks(clone: Path, say: Callable[[str], None]) -> Figure:
         return seconds(lambda: _run([_tool("prek"), "run"], clone))
 
     commit()
-    return Figure("hooks of one changed model", statistics.median(commit() for _ in range(_COMMITS)), "s", goal=3)
+    taken = statistics.median(commit() for _ in range(_COMMITS))
+    parts = {
+        "conventions alone": [sys.executable, "-m", "workbench", "conventions"],
+        "sqlfluff alone": [_tool("sqlfluff"), "lint", "--disable-progress-bar", str(_CHANGED)],
+        "dbt's imports alone": [sys.executable, "-c", "import dbt.cli.main, dbt.adapters.redshift"],
+    }
+    medians = interleaved(_COMMITS, *(partial(seconds, partial(_run, command, clone)) for command in parts.values()))
+    name = "hooks of one changed model"
+    return [
+        Figure(name, taken, "s", goal=3),
+        *(Figure(f"{name}: {part}", time, "s") for part, time in zip(parts, medians, strict=True)),
+    ]
 
 
 def _lint(clone: Path, say: Callable[[str], None]) -> Figure:

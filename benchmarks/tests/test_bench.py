@@ -20,7 +20,7 @@ def test_interleaved_measures_in_turn_and_returns_medians() -> None:
     order: list[str] = []
     one, other = iter([1.0, 9.0, 2.0]), iter([4.0, 5.0, 6.0])
     medians = interleaved(3, lambda: order.append("one") or next(one), lambda: order.append("other") or next(other))
-    assert medians == (2.0, 5.0)
+    assert medians == [2.0, 5.0]
     assert order == ["one", "other"] * 3
 
 
