@@ -1,15 +1,18 @@
 """DAG file of the alternatives, which use Cosmos as its documentation shows. It is copied beside dags/pipelines.py.
 
+`<project>_bash` is one BashOperator that runs `dbt build`, and keeps its target folder from run to run.
 `<project>_watcher` uses ExecutionMode.WATCHER for the whole project. `<project>_local` is the article's design: one
-dbt process per model and per test, with an audit group, a transform group and a check. Both use this repository's
-release, dbt, database and threads, and Cosmos's defaults without `dbt deps`. alternatives.json lists the DAGs:
-`[{"name": project, "schema": ..., "threads": ..., "modes": ["watcher", "local"]}]`.
+dbt process per model and per test, with an audit group, a transform group and a check. All use this repository's
+release, dbt, database and threads; the last two use Cosmos's defaults without `dbt deps`. alternatives.json lists the
+DAGs: `[{"name": project, "schema": ..., "threads": ..., "modes": ["bash", "watcher", "local"]}]`.
 """
 
 import json
+import tempfile
 from pathlib import Path
 
 import pendulum
+from airflow.providers.standard.operators.bash import BashOperator
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG
 from cosmos import (
@@ -46,6 +49,22 @@ for project in json.loads(Path(__file__).with_suffix(".json").read_text()):
         project_name=project["name"],
         install_dbt_deps=False,
     )
+
+    if "bash" in project["modes"]:
+        kept = Path(tempfile.gettempdir(), "bench-bash", project["name"])
+        with DAG(dag_id=f"{project['name']}_bash", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
+            BashOperator(
+                task_id="dbt_build",
+                bash_command='cd "$PROJECT" && "$DBT" build --profiles-dir .',
+                env={
+                    "PROJECT": str(release.path),
+                    "DBT": dbt_executable(),
+                    "DBT_TARGET_PATH": str(kept / "target"),
+                    "DBT_LOG_PATH": str(kept / "logs"),
+                    "BENCH_PASSWORD": f"{{{{ conn.{project['name']}_plain.password }}}}",
+                },
+                append_env=True,
+            )
 
     if "watcher" in project["modes"]:
         # Airflow finds a DAG that is created without `with` only in a global variable.

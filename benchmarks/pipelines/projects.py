@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from audit_report import DBT_PACKAGE
+from mwaa_local.aws.seed import FUNCTION
 from mwaa_local.settings import HOST
 from mwaa_release.manifest import install_packages
 
@@ -25,12 +26,18 @@ class Size:
         models: the number of models.
         seconds: the run time of each model in the warehouse.
         threads: the number of models that dbt builds in parallel.
+        tests: the number of tests of each model, 1 to 4.
+        description: the number of characters of each model's description.
+        fails: whether the last model fails.
     """
 
     name: str
     models: int
     seconds: float
     threads: int
+    tests: int = 1
+    description: int = 0
+    fails: bool = False
 
     @property
     def schema(self) -> str:
@@ -61,8 +68,14 @@ def write_project(folder: Path, size: Size, port: int, user: str) -> Path:
         name, pause = f"{size.name}_{number}", _PAUSE.format(seconds=size.seconds) if size.seconds else ""
         after = f"-- depends_on: {{{{ ref('{size.name}_{number - width}') }}}}\n" if number >= width else ""
         head = "{{ config(materialized='table') }}\n"
-        (nodes / f"{name}.sql").write_text(f"{head}{after}select {number} as id {pause}\n")
-        properties.append({"name": name, "columns": [{"name": "id", "data_tests": ["not_null"]}]})
+        value = "1 / 0" if size.fails and number == size.models - 1 else number
+        (nodes / f"{name}.sql").write_text(f"{head}{after}select {value} as id, 1 as other {pause}\n")
+        tests = [(column, test) for column in ("id", "other") for test in ("not_null", "unique")][: size.tests]
+        columns = [
+            {"name": column, "data_tests": [test for of, test in tests if of == column]}
+            for column in dict.fromkeys(column for column, _ in tests)
+        ]
+        properties.append({"name": name, "description": "x" * size.description, "columns": columns})
     _write(nodes / "nodes.yml", {"models": properties})
     return folder
 
@@ -78,6 +91,9 @@ def entry(size: Size) -> dict[str, object]:
         "target_schema": size.schema,
         "schedule": None,
         "threads": size.threads,
+        "retries": 1,
+        "retry_delay_seconds": 1,
+        "sns_lambda_function_name": FUNCTION,
     }
 
 

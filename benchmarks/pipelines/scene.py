@@ -7,12 +7,12 @@ import secrets
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -73,25 +73,25 @@ class Scene:
         self._password = password
 
     def bare(self, size: Size) -> RunTimes:
-        """Measure `dbt build` of the whole project. As in a task, there is no target folder at the start."""
-        with tempfile.TemporaryDirectory() as scratch:
-            environment = {**base_environment(), PASSWORD: self._password, "PATH": os.environ["PATH"]}
-            environment |= {"DBT_TARGET_PATH": f"{scratch}/target", "DBT_LOG_PATH": f"{scratch}/logs"}
-            folder = self._folders[size.name]
-            dbt = self.settings.state / "mwaa" / "dbt_venv" / "bin" / "dbt"
-            start = datetime.now(UTC)
-            completed = subprocess.run(
-                [dbt, "build", "--profiles-dir", folder],
-                cwd=folder,
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            taken = _seconds(start, datetime.now(UTC))
-            if completed.returncode:
-                raise SetupError(f"dbt build of {size.name} failed:\n{completed.stdout[-2000:]}")
-            results = json.loads(Path(scratch, "target", "run_results.json").read_text())["results"]
+        """Measure `dbt build` of the whole project. Like a release on a worker, its target folder stays."""
+        kept = self.settings.state / "bare" / size.name
+        environment = {**base_environment(), PASSWORD: self._password, "PATH": os.environ["PATH"]}
+        environment |= {"DBT_TARGET_PATH": str(kept / "target"), "DBT_LOG_PATH": str(kept / "logs")}
+        folder = self._folders[size.name]
+        dbt = self.settings.state / "mwaa" / "dbt_venv" / "bin" / "dbt"
+        start = datetime.now(UTC)
+        completed = subprocess.run(
+            [dbt, "build", "--profiles-dir", folder],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        taken = _seconds(start, datetime.now(UTC))
+        if completed.returncode:
+            raise SetupError(f"dbt build of {size.name} failed:\n{completed.stdout[-2000:]}")
+        results = json.loads((kept / "target" / "run_results.json").read_text())["results"]
         ended = max(
             step["completed_at"]
             for result in results
@@ -100,12 +100,45 @@ class Scene:
         )
         return RunTimes(taken, _seconds(start, datetime.fromisoformat(ended)))
 
+    def seconds_to_alert(self, size: Size) -> float:
+        """Measure a run that fails: seconds from the end of its last node, which is a retry, to its alert.
+
+        Raises:
+            SetupError: the run did not fail, or sent no alert.
+        """
+        seed.read_alerts(self.settings)
+        _, run_id, _ = self._run(size.name, "failed")
+        last = self._models(size, run_id)[1]
+        alerts = seed.read_alerts(self.settings)
+        if len(alerts) != 1:
+            raise SetupError(f"the run {run_id} of {size.name} sent {len(alerts)} alerts")
+        return _seconds(last, datetime.fromisoformat(alerts[0]["sent_at"]))
+
     def dag(self, dag_id: str, size: Size) -> RunTimes:
         """Measure a run of a DAG, from the request that triggers it to the end that Airflow records.
 
         Raises:
             SetupError: the run failed or did not end.
         """
+        start, run_id, tasks = self._run(dag_id, "success")
+        end = datetime.fromisoformat(self._airflow.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["end_date"])
+
+        def ended(task_id: str) -> float:
+            return _seconds(start, datetime.fromisoformat(tasks[task_id]["end_date"])) if task_id in tasks else 0.0
+
+        if "dbt_build" in tasks:
+            return RunTimes(_seconds(start, end), 0.0)
+        first, last = self._models(size, run_id)
+        return RunTimes(
+            run=_seconds(start, end),
+            models=_seconds(start, last),
+            audit=ended(f"{AUDIT_GROUP}.audit_table_model_build"),
+            first=_seconds(start, first),
+            dbt=ended(PRODUCER_TASK),
+        )
+
+    def _run(self, dag_id: str, expected: str) -> tuple[datetime, str, dict[str, Any]]:
+        """Run a DAG, and return the time of the request, the run's id, and its tasks by task_id."""
         start = datetime.now(UTC)
         run = self._airflow.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None})
         path = f"/dags/{dag_id}/dagRuns/{run['dag_run_id']}"
@@ -116,21 +149,12 @@ class Scene:
             time.sleep(_POLL_SECONDS)
             run = self._airflow.call("GET", path)
         tasks = {task["task_id"]: task for task in self._airflow.tasks(dag_id, run["dag_run_id"])}
-        if run["state"] != "success":
+        if run["state"] != expected:
             states = {task_id: task["state"] for task_id, task in tasks.items()}
-            raise SetupError(f"the run of {dag_id} failed: {states}; logs are in {self.settings.state}/mwaa/logs")
-
-        def ended(task_id: str) -> float:
-            return _seconds(start, datetime.fromisoformat(tasks[task_id]["end_date"])) if task_id in tasks else 0.0
-
-        first, last = self._models(size, run["dag_run_id"])
-        return RunTimes(
-            run=_seconds(start, datetime.fromisoformat(run["end_date"])),
-            models=_seconds(start, last),
-            audit=ended(f"{AUDIT_GROUP}.audit_table_model_build"),
-            first=_seconds(start, first),
-            dbt=ended(PRODUCER_TASK),
-        )
+            raise SetupError(
+                f"the run of {dag_id} ended as {run['state']}: {states}; logs are in {self.settings.state}/mwaa/logs"
+            )
+        return start, run["dag_run_id"], tasks
 
     def _models(self, size: Size, run_id: str) -> tuple[datetime, datetime]:
         """Return the start of a run's first model and the end of its last model."""

@@ -109,7 +109,7 @@ def connection_secret(pipeline: Pipeline | None = None) -> str:
 
 
 def read_alerts(settings: Settings) -> list[dict[str, str]]:
-    """Return and delete all delivered alerts, oldest first, as `{"subject", "message"}`.
+    """Return and delete all delivered alerts, oldest first, as `{"subject", "message", "sent_at"}`.
 
     Alerts are deleted only after all of them have been read.
     """
@@ -119,7 +119,10 @@ def read_alerts(settings: Settings) -> list[dict[str, str]]:
     while batch := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
         received += batch
     envelopes = sorted((json.loads(message["Body"]) for message in received), key=lambda e: e["Timestamp"])
-    alerts = [{"subject": envelope["Subject"], "message": envelope["Message"]} for envelope in envelopes]
+    alerts = [
+        {"subject": envelope["Subject"], "message": envelope["Message"], "sent_at": envelope["Timestamp"]}
+        for envelope in envelopes
+    ]
     for message in received:
         sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
     return alerts
