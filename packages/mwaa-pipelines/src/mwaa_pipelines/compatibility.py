@@ -5,7 +5,9 @@ try:
         AirflowException,
         AirflowFailException,
         AirflowNotFoundException,
+        AirflowRescheduleException,
         AirflowSkipException,
+        AirflowTaskTimeout,
     )
     from airflow.sdk.log import mask_secret
 except ImportError:
@@ -14,7 +16,9 @@ except ImportError:
         AirflowException,
         AirflowFailException,
         AirflowNotFoundException,
+        AirflowRescheduleException,
         AirflowSkipException,
+        AirflowTaskTimeout,
     )
     from airflow.sdk.execution_time.secrets_masker import mask_secret
 
@@ -28,7 +32,9 @@ __all__ = [
     "AirflowException",
     "AirflowFailException",
     "AirflowNotFoundException",
+    "AirflowRescheduleException",
     "AirflowSkipException",
+    "AirflowTaskTimeout",
     "AsyncCallback",
     "DeadlineAlert",
     "DeadlineReference",

@@ -3,16 +3,16 @@
 Importing it with another version of Cosmos raises an error, because private parts change without notice.
 """
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cosmos
 
-from mwaa_pipelines.node_outcomes import NodeOutcomes, outcome_key
+from mwaa_pipelines.node_outcomes import NodeOutcomes
 from mwaa_pipelines.reporting import LOG
 from mwaa_pipelines.settings import PipelineError
+from mwaa_pipelines.task_ids import ENDED_STATES
 
 # Pinned in requirements.txt.
 CHECKED_VERSION = "1.15.1"
@@ -24,16 +24,14 @@ if cosmos.__version__ != CHECKED_VERSION:
 
 # After the check, because other versions can lack these modules.
 from cosmos.operators._watcher.state import (  # noqa: E402
-    PRODUCER_TERMINAL_STATES,
     DbtNodeStatus,
     DbtTestStatus,
     is_dbt_node_status_failed,
     is_dbt_node_status_success,
-    is_producer_task_terminated,
 )
-from cosmos.operators._watcher.triggerer import WatcherEventReason, WatcherTrigger  # noqa: E402
+from cosmos.operators._watcher.triggerer import WatcherEventReason  # noqa: E402
 
-__all__ = ["PRODUCER_TERMINAL_STATES", "is_dbt_node_status_failed", "is_dbt_node_status_success"]
+__all__ = ["is_dbt_node_status_failed", "is_dbt_node_status_success"]
 
 
 class SensorInternals:
@@ -61,7 +59,7 @@ class SensorInternals:
 
     def producer_ended(self, context: Any) -> bool:
         """Whether the task that runs dbt has ended."""
-        return is_producer_task_terminated(self.producer_state(context))
+        return self.producer_state(context) in ENDED_STATES
 
     def producer_failed(self, event: dict[str, Any]) -> bool:
         """Whether a trigger's event says that the task that runs dbt failed."""
@@ -94,7 +92,6 @@ def report_outcomes(producer: Any) -> None:
         report_status = make_reader()
 
         def read_line(line: str, arguments: dict[str, Any]) -> None:
-            # First, because a sensor ends when it sees the status.
             if "context" in arguments:
                 outcomes.read(line, arguments["context"]["ti"])
             report_status(line, arguments)
@@ -103,29 +100,3 @@ def report_outcomes(producer: Any) -> None:
 
     producer._make_parse_callable = make_both
     producer.run_subprocess = run_in
-
-
-# It logs each XCom that it reads, every two seconds. A task's log would show nothing else.
-logging.getLogger(WatcherTrigger.__module__).setLevel(logging.WARNING)
-
-
-class NodeProgress:
-    """Reads the reports of the dbt process about a node, for a trigger. Cosmos's trigger knows the XCom keys."""
-
-    def __init__(self, task_instance: Any, **arguments: Any) -> None:
-        ti = task_instance
-        self._outcome_key = outcome_key(arguments["model_unique_id"], arguments["is_test_sensor"])
-        self._trigger = WatcherTrigger(**arguments, dag_id=ti.dag_id, run_id=ti.run_id, map_index=ti.map_index)
-
-    async def producer_ended(self) -> bool:
-        """Whether the task that runs dbt has ended."""
-        return await self._trigger._get_producer_task_status() in PRODUCER_TERMINAL_STATES
-
-    async def node_status(self) -> Any:
-        """Return the status of the node, or of its tests; None if dbt has not reported one."""
-        status, _ = await self._trigger._parse_dbt_node_status_and_compiled_sql()
-        return status
-
-    async def outcomes(self) -> list[str]:
-        """Return a line about the node, or about each of its tests; nothing if dbt has not reported them."""
-        return await self._trigger.get_xcom_val(self._outcome_key) or []

@@ -1,11 +1,10 @@
-"""Hands dbt's results to the logs of the sensors while dbt is still running: status, rows, seconds, error of each node.
+"""Hands dbt's results to the sensors while dbt is still running: status, rows, seconds, error of each node.
 
 dbt prints the errors of nodes when it ends. Its log file has them when they occur.
 """
 
 import json
 import logging
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,19 +15,29 @@ _EVENTS = {f"Log{kind}Result" for kind in ("Function", "Model", "Seed", "Snapsho
 # In dbt's log file, with the error as the user sees it: its heading, the database's words, and the file with the SQL.
 _ERRORS = ("CatchableExceptionOnRun", "InternalErrorOnRun", "GenericExceptionOnRun")
 _FAILED = ("error", "partial success")
-# An XCom is a row of Airflow's database.
+SUCCEEDED = ("success", "pass", "warn")
+# An XCom is a row of Airflow's database. It is written again for each node until it is full.
 _ERROR_CHARACTERS = 4000
+PER_XCOM = 50
 
 log = logging.getLogger(__name__)
 
 
+def xcom_key(number: int) -> str:
+    """Return the key of an XCom with outcomes. The first number is 0."""
+    return f"dbt_outcomes_{number}"
+
+
 def outcome_key(unique_id: str, of_tests: bool) -> str:
-    """Return the key of the XCom with a line for a node, or for each of its tests."""
-    return f"{unique_id.replace('.', '__')}_{'tests_' if of_tests else ''}outcome"
+    """Return the key of an outcome in its XCom: that of a node, or of the node's tests."""
+    return f"tests of {unique_id}" if of_tests else unique_id
 
 
 class NodeOutcomes:
-    """Pushes the outcome of each node as an XCom of the task that runs dbt, and those of a node's tests together.
+    """Pushes the outcome of each node as the task that runs dbt, and one for all tests of a node together.
+
+    An outcome is a dictionary: `status`, which is dbt's, and for tests pass or fail; and `lines`, one for the node or
+    for each test. An XCom holds up to `PER_XCOM` of them, so a reader follows a run with one request.
 
     Args:
         tests_per_model: ids of the tests of each node.
@@ -36,7 +45,10 @@ class NodeOutcomes:
 
     def __init__(self, tests_per_model: Mapping[str, Sequence[str]]) -> None:
         self._missing = {model: set(tests) for model, tests in tests_per_model.items()}
-        self._lines: dict[str, list[str]] = defaultdict(list)
+        self._of_tests: dict[str, dict[str, Any]] = {
+            model: {"status": "pass", "lines": []} for model in tests_per_model
+        }
+        self._number, self._latest = 0, dict[str, dict[str, Any]]()
         # dbt's log file, set when dbt starts; where to read on; and the errors so far, by node.
         self.log_file: Path | None = None
         self._read_bytes = 0
@@ -50,23 +62,33 @@ class NodeOutcomes:
         try:
             event = json.loads(line)
             if event["info"]["name"] in _EVENTS:
-                self._push(event["data"], ti)
+                self._add(event["data"], ti)
         except Exception:
             log.exception("The result of a node could not be handed to its task")
 
-    def _push(self, data: dict[str, Any], ti: Any) -> None:
-        unique_id, line = data["node_info"]["unique_id"], _line(data)
-        if data["node_info"]["node_status"] in _FAILED:
+    def _add(self, data: dict[str, Any], ti: Any) -> None:
+        node, line = data["node_info"], _line(data)
+        unique_id, status = node["unique_id"], node["node_status"]
+        if status in _FAILED:
             line += self._error(unique_id)
-        if data["node_info"]["resource_type"] != "test":
-            ti.xcom_push(key=outcome_key(unique_id, of_tests=False), value=[line])
+        if node["resource_type"] != "test":
+            self._push(outcome_key(unique_id, of_tests=False), {"status": status, "lines": [line]}, ti)
             return
         for model, missing in self._missing.items():
             if unique_id in missing:
                 missing.remove(unique_id)
-                self._lines[model].append(line)
+                outcome = self._of_tests[model]
+                outcome["lines"].append(line)
+                if status not in SUCCEEDED:
+                    outcome["status"] = "fail"
                 if not missing:
-                    ti.xcom_push(key=outcome_key(model, of_tests=True), value=self._lines[model])
+                    self._push(outcome_key(model, of_tests=True), outcome, ti)
+
+    def _push(self, key: str, outcome: dict[str, Any], ti: Any) -> None:
+        self._latest[key] = outcome
+        ti.xcom_push(key=xcom_key(self._number), value=self._latest)
+        if len(self._latest) == PER_XCOM:
+            self._number, self._latest = self._number + 1, {}
 
     def _error(self, unique_id: str) -> str:
         """Return the error of a node, on further lines; nothing if dbt's log has none."""

@@ -1,91 +1,139 @@
 """The trigger of the sensors. It waits for a node in the triggerer, where waiting needs no process.
 
-Airflow 3.3 can start a task in the triggerer and end it there if the node succeeded, so in a run without failures no
-sensor uses a worker slot. In all other cases, the sensor resumes on a worker.
+Airflow 3.3 can start a task in the triggerer and end it there, so in a run without failures no sensor uses a worker
+slot. All sensors of a run start at once, whatever the state of their upstream tasks: Airflow would need seconds from
+one layer to the next. So the trigger waits for the upstream tasks, but only if dbt has not built the node.
+
+It also waits before a retry, because Airflow itself would retry every task that the trigger ends as failed, also those
+that cannot run.
 
 The triggerer loads this module when it starts, so a change here needs an update of the MWAA environment.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from airflow.configuration import conf
-from airflow.sdk.exceptions import AirflowRuntimeError
-from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
+from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 
-from mwaa_pipelines.cosmos_internals import NodeProgress, is_dbt_node_status_success
+from mwaa_pipelines.node_outcomes import SUCCEEDED, outcome_key
+from mwaa_pipelines.run_progress import RunProgress
 
-_POKE_SECONDS = 2.0
-# An API server or a metadata database that restarts answers again within a minute.
-_ERRORS_IN_A_ROW = 60
+# Between two looks at what the triggers of a run share.
+_SECONDS = 0.25
 
 log = logging.getLogger(__name__)
 
 
 class NodeTrigger(BaseTrigger):
-    """Ends the task when the node succeeded. Resumes it on a worker when the node did not succeed, or dbt has ended.
+    """Ends the task when dbt has built the node, or cannot build it. Resumes it on a worker if the node must run again.
 
     Args:
         model_unique_id: the node, or the node whose tests are watched.
         producer_task_id: the task that runs dbt.
         is_test_sensor: whether tests are watched.
+        upstream: the tasks that must have succeeded before the node runs again.
+        retries: how often the node may run again after it failed.
+        retry_delay: seconds before it runs again.
+        attempt: 1 to watch dbt; a higher number to run the node again.
     """
 
-    def __init__(self, model_unique_id: str, producer_task_id: str, is_test_sensor: bool) -> None:
+    def __init__(
+        self,
+        model_unique_id: str,
+        producer_task_id: str,
+        is_test_sensor: bool,
+        upstream: Sequence[str],
+        retries: int,
+        retry_delay: float,
+        attempt: int = 1,
+    ) -> None:
         super().__init__()
         self._arguments = {
             "model_unique_id": model_unique_id,
             "producer_task_id": producer_task_id,
             "is_test_sensor": is_test_sensor,
+            "upstream": list(upstream),
+            "retries": retries,
+            "retry_delay": retry_delay,
+            "attempt": attempt,
         }
+        self._nodes = f"the tests of {model_unique_id}" if is_test_sensor else model_unique_id
+        self._outcome_key = outcome_key(model_unique_id, is_test_sensor)
+        self._producer, self._upstream = producer_task_id, list(upstream)
+        self._retries, self._retry_delay, self._attempt = retries, retry_delay, attempt
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class and its arguments, which Airflow stores."""
         return f"{NodeTrigger.__module__}.{NodeTrigger.__qualname__}", self._arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Check every two seconds what the dbt process has reported."""
-        ti = self.task_instance
+        """Wait for dbt, then for the delay of a retry, and for the upstream tasks: as far as the node needs them."""
         self._drop_dag_reference()
-        progress = NodeProgress(ti, **self._arguments)
-        errors = 0
-        while True:
-            try:
-                # In this order, because all reports are complete once the producer has ended.
-                producer_ended = await progress.producer_ended()
-                status = await progress.node_status()
-                outcomes = await progress.outcomes() if status is not None else []
-            except AirflowRuntimeError as error:
-                errors += 1
-                if errors == _ERRORS_IN_A_ROW:
-                    raise
-                log.warning("Airflow's API did not answer; trying again: %s", error)
-                await asyncio.sleep(_POKE_SECONDS)
-                continue
-            errors = 0
-            if status is not None or producer_ended:
-                self._log(status, outcomes)
-            if is_dbt_node_status_success(status):
-                yield TaskSuccessEvent()
-                return
-            if status is not None or producer_ended:
-                yield TriggerEvent({})
-                return
-            await asyncio.sleep(_POKE_SECONDS)
+        progress = RunProgress.of(self.task_instance, self._producer)
+        progress.decide(self.task_instance.task_id, None)
+        event = await self._end(progress)
+        state = getattr(event, "task_instance_state", None)
+        progress.decide(self.task_instance.task_id, state and str(state.value))
+        yield event
 
-    def _log(self, status: Any, outcomes: list[str]) -> None:
-        """Log what dbt reported. Airflow shows it as the log of the task."""
-        for line in outcomes:
+    async def _end(self, progress: RunProgress) -> TriggerEvent:
+        attempt = self._attempt
+        if attempt == 1:
+            status = await self._watch(progress)
+            if status in SUCCEEDED:
+                return TaskSuccessEvent()
+            if status:
+                attempt = 2
+        if attempt > 1 + self._retries:
+            return TaskFailedEvent()
+        if attempt > 1:
+            log.info("Retry %s of %s in %g seconds", attempt - 1, self._retries, self._retry_delay)
+            await asyncio.sleep(self._retry_delay)
+        while not progress.dbt_ended:
+            await self._next(progress)
+        while any(progress.end_of(task_id) is None for task_id in self._upstream):
+            await self._next(progress)
+        ends = {task_id: progress.end_of(task_id) for task_id in self._upstream}
+        if failed := [task_id for task_id, state in ends.items() if state in ("failed", "upstream_failed")]:
+            log.error("Not run, because %s failed", ", ".join(failed))
+            return TaskFailedEvent()
+        if skipped := [task_id for task_id, state in ends.items() if state == "skipped"]:
+            log.info("Not run, because %s was skipped", ", ".join(skipped))
+            return TaskSkippedEvent()
+        return TriggerEvent({"attempt": attempt})
+
+    async def _watch(self, progress: RunProgress) -> str | None:
+        """Wait for dbt's report, log it, and return the status; None if dbt has not built the node.
+
+        A task that a person has cleared begins after dbt has ended, or waits for its end: reports of a process that has
+        not begun yet would be those of an earlier one.
+        """
+        is_cleared = self.task_instance.try_number > 1
+        await progress.look()
+        if is_cleared and progress.dbt_ended:
+            log.info("Cleared after dbt ended, so %s runs again", self._nodes)
+            return None
+        while not (progress.dbt_ended or (self._outcome_key in progress.outcomes and not is_cleared)):
+            await self._next(progress)
+        outcome = progress.outcomes.get(self._outcome_key)
+        for line in outcome["lines"] if outcome else ():
             log.info(line)
-        node, dbt_task = self._arguments["model_unique_id"], self._arguments["producer_task_id"]
-        nodes = f"the tests of {node}" if self._arguments["is_test_sensor"] else node
-        reported = f"dbt reported {status} for {nodes}" if status else f"dbt ended without a report about {nodes}"
+        reported = f"dbt reported {outcome['status']} for" if outcome else "dbt ended without a report about"
         ti, pages = self.task_instance, conf.get("api", "base_url", fallback="http://localhost:8080").rstrip("/")
-        url = f"{pages}/dags/{ti.dag_id}/runs/{quote(ti.run_id)}/tasks/{dbt_task}"
-        log.info("%s. The output of dbt is in the log of %s: %s", reported, dbt_task, url)
+        url = f"{pages}/dags/{ti.dag_id}/runs/{quote(ti.run_id)}/tasks/{self._producer}"
+        log.info("%s %s. The output of dbt is in the log of %s: %s", reported, self._nodes, self._producer, url)
+        if outcome:
+            return None if is_cleared and outcome["status"] not in SUCCEEDED else outcome["status"]
+        # dbt that succeeds without a node was told to leave it out.
+        return "success" if progress.producer_state == "success" else None
+
+    async def _next(self, progress: RunProgress) -> None:
+        await asyncio.sleep(_SECONDS)
+        await progress.look()
 
     def _drop_dag_reference(self) -> None:
         """Release the DAG's other tasks. Airflow loads the whole DAG for each trigger: 4 MB for 1,000 models."""

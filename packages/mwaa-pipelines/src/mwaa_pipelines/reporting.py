@@ -1,6 +1,7 @@
 """dbt's settings and files that the report, the alert, the audit trail and its recovery rely on."""
 
 from pathlib import Path
+from typing import Any
 
 # In the folder that dbt runs in.
 RUN_RESULTS = Path("target", "run_results.json")
@@ -20,3 +21,12 @@ ENVIRONMENT = {
     # After a failure, dbt would cancel nodes that other tasks of the DAG stand for.
     "DBT_FAIL_FAST": "false",
 }
+
+
+def try_number(context: Any) -> int:
+    """Return which try of its node a task runs, from 1. A sensor can run its node several times in one try of Airflow.
+
+    Args:
+        context: Airflow's task context.
+    """
+    return getattr(context.get("task"), "try_number", None) or context["ti"].try_number

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mwaa_pipelines.reporting import LOG, RUN_RESULTS
+from mwaa_pipelines.reporting import LOG, RUN_RESULTS, try_number
 
 RESULTS_KEY = "dbt_results"
 ERROR_KEY = "task_error"
@@ -85,7 +85,7 @@ def push_entries(entries: list[dict[str, Any]], metadata: dict[str, Any], contex
         context: Airflow's task context.
     """
     process = {name: metadata[name] for name in ("invocation_id", "generated_at")}
-    process |= {"try_number": context["ti"].try_number, "results": entries}
+    process |= {"try_number": try_number(context), "results": entries}
     context["ti"].xcom_push(key=RESULTS_KEY, value=process)
 
 
@@ -132,6 +132,6 @@ def push_error(context: Any) -> None:
         if context.get("exception"):
             ti = context["ti"]
             message = first_error_line(str(context["exception"]))
-            ti.xcom_push(key=ERROR_KEY, value={"message": message, "try_number": ti.try_number})
+            ti.xcom_push(key=ERROR_KEY, value={"message": message, "try_number": try_number(context)})
     except Exception:
         log.exception("the error could not be stored; the failure report will name only the task")

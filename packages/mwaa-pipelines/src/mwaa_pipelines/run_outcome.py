@@ -1,19 +1,22 @@
 """The report of a run: the nodes and tasks that failed or warned."""
 
 import logging
+import time
 from collections import Counter
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import get_current_context
 
 from mwaa_pipelines.alert import Alert, AlertNode
-from mwaa_pipelines.compatibility import AirflowFailException
+from mwaa_pipelines.compatibility import AirflowFailException, AirflowRescheduleException
 from mwaa_pipelines.lost_worker import store_lost_results
 from mwaa_pipelines.results import ERROR_KEY, LAST_WORDS_KEY, RESULTS_KEY
 from mwaa_pipelines.row_changes import row_changes
 from mwaa_pipelines.run_history import update_history
 from mwaa_pipelines.selection import model_asset
-from mwaa_pipelines.task_ids import ALERT_TASK, AUDIT_GROUP, NO_AUDIT_TASK, SUCCESS_TASK
+from mwaa_pipelines.task_ids import ALERT_TASK, AUDIT_GROUP, ENDED_STATES, NO_AUDIT_TASK, SUCCESS_TASK
 
 FAILED = {"error", "fail", "runtime error", "partial success"}
 WARNED = {"warn"}
@@ -24,6 +27,7 @@ _BUILT = ("model.", "seed.", "snapshot.", "function.")
 ALERT_NODES = 200
 # Of the table in the log of dbt_check.
 TABLE_ROWS = 20
+_LOOKS, _SECONDS_BETWEEN_LOOKS = 10, 1.0
 # The alert's payload, which check_dbt pushed. If check_dbt itself failed, an alert that only names the run is sent.
 ALERT = "{{ ti.xcom_pull('dbt_check', key='alert') or {'dag_name': ti.dag_id, 'run_id': run_id} | tojson }}"
 
@@ -50,9 +54,9 @@ def check_dbt(release_id: str, alerts: bool, warnings: str, rows_change_percent:
     """
     context = get_current_context()
     ti, dag_run = context["ti"], context["dag_run"]
-    states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[dag_run.run_id]).get(dag_run.run_id, {})
     upstream = context["dag"].get_task(ti.task_id).get_flat_relative_ids(upstream=True)
     tasks = {task_id: context["dag"].get_task(task_id) for task_id in sorted(upstream)}
+    states = _final_states(ti, [task_id for task_id, task in tasks.items() if hasattr(task, "producer_task_id")])
     if f"{AUDIT_GROUP}.{NO_AUDIT_TASK}" in tasks:
         log.warning(
             "This run wrote no audit rows: its dbt project has no audit trail. "
@@ -99,6 +103,25 @@ def _lines(nodes: list[dict[str, Any]]) -> list[str]:
     return lines[:ALERT_NODES] + more
 
 
+def _final_states(ti: Any, sensors: Collection[str]) -> dict[str, str]:
+    """Return the states of this run's tasks when all sensors have ended.
+
+    Sensors start at once, so some can still wait when the last ones of the graph have ended: for a moment, or for a
+    retry of tests that read several models.
+
+    Raises:
+        AirflowRescheduleException: they have not ended within ten seconds. Airflow starts this task again.
+    """
+    for _ in range(_LOOKS):
+        states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
+        if waiting := [task_id for task_id in sensors if states.get(task_id) not in ENDED_STATES]:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        else:
+            return states
+    log.info("Waiting for %s", ", ".join(waiting))
+    raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=_LOOKS * _SECONDS_BETWEEN_LOOKS))
+
+
 def nodes_to_report(
     ti: Any, tasks: dict[str, Any], states: dict[str, str]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, int | None]]:
@@ -112,7 +135,7 @@ def nodes_to_report(
         states: their states in this run, by task_id.
     """
     failed_tasks = {task_id for task_id in tasks if states.get(task_id) == "failed"}
-    failed_tasks -= _tests_of_failed(tasks, failed_tasks)
+    failed_tasks -= _not_run(tasks, states)
     tests = _tests_by_model(tasks)
     nodes_of = {
         task_id: set(tests.get(task.model_unique_id, ())) if task.is_test_sensor else {task.model_unique_id}
@@ -185,13 +208,15 @@ def _tests_by_model(tasks: dict[str, Any]) -> dict[str, list[str]]:
     return tests
 
 
-def _tests_of_failed(tasks: dict[str, Any], failed_tasks: set[str]) -> set[str]:
-    """Return the test tasks of nodes whose own task failed. They fail with it."""
+def _not_run(tasks: dict[str, Any], states: dict[str, str]) -> set[str]:
+    """Return the sensors that failed only because a task failed that they need. Its failure is reported."""
+    failed = {task_id for task_id, state in states.items() if state in ("failed", "upstream_failed")}
     sensors = {task_id: task for task_id, task in tasks.items() if hasattr(task, "producer_task_id")}
-    failed = {
-        task.model_unique_id for task_id, task in sensors.items() if task_id in failed_tasks and not task.is_test_sensor
+    return {
+        task_id
+        for task_id, task in sensors.items()
+        if task_id in failed and failed & {*task.upstream_task_ids, task.task_of_model}
     }
-    return {task_id for task_id, task in sensors.items() if task.is_test_sensor and task.model_unique_id in failed}
 
 
 def _stored_results(ti: Any, task_ids: set[str]) -> dict[str, dict[str, Any]]:

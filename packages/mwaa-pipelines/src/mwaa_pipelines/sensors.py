@@ -6,8 +6,10 @@ node that succeeds on a retry ends as success. https://github.com/astronomer/ast
 """
 
 import os
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from airflow.configuration import conf
 from airflow.triggers.base import StartTriggerArgs
 from cosmos.constants import AIRFLOW_VERSION, DbtResourceType
 from cosmos.operators.watcher import (
@@ -19,9 +21,13 @@ from cosmos.operators.watcher import (
 )
 from packaging.version import Version
 
-from mwaa_pipelines.compatibility import AirflowException, AirflowFailException, AirflowSkipException
+from mwaa_pipelines.compatibility import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+)
 from mwaa_pipelines.cosmos_internals import (
-    PRODUCER_TERMINAL_STATES,
     SensorInternals,
     is_dbt_node_status_failed,
     is_dbt_node_status_success,
@@ -29,7 +35,10 @@ from mwaa_pipelines.cosmos_internals import (
 from mwaa_pipelines.node_task import FUNCTION, NodeTask
 from mwaa_pipelines.parameters import prepare
 from mwaa_pipelines.results import RESULTS_KEY
+from mwaa_pipelines.task_ids import ENDED_STATES
 
+# Each waiting sensor asks Airflow's API every two seconds, and Airflow sends the triggerer the whole DAG for each one.
+_MOST_AT_ONCE = 100
 # Airflow supports it from 3.3. The triggerer can import the trigger only if startup.sh put the DAGs folder on its path.
 STARTS_IN_TRIGGERER = Version("3.3") <= AIRFLOW_VERSION and "AIRFLOW__DBT__START_IN_TRIGGERER" in os.environ
 
@@ -38,6 +47,17 @@ class _Sensor(NodeTask, SensorInternals, DbtConsumerWatcherSensor):
     """Common behavior of the sensors."""
 
     start_from_trigger = STARTS_IN_TRIGGERER
+    # The task of the node whose tests this sensor watches; None if it watches the node.
+    task_of_model: str | None = None
+    # How often the node may run again. Airflow would also retry a task that cannot run, and delay the end of the run.
+    node_retries = 0
+    # Of the node in this run, from 1. Set when it runs on a worker.
+    try_number: int | None = None
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        if STARTS_IN_TRIGGERER:
+            self.node_retries, self.retries = self.retries, 0
 
     @property
     def start_trigger_args(self) -> StartTriggerArgs | None:
@@ -47,13 +67,20 @@ class _Sensor(NodeTask, SensorInternals, DbtConsumerWatcherSensor):
             return None
         return StartTriggerArgs(
             trigger_cls="mwaa_pipelines.node_trigger.NodeTrigger",
-            trigger_kwargs={
-                "model_unique_id": self.model_unique_id,
-                "producer_task_id": self.producer_task_id,
-                "is_test_sensor": self.is_test_sensor,
-            },
-            next_method="resume_on_worker",
+            trigger_kwargs=self._trigger_arguments(attempt=1),
+            next_method=self.resume_on_worker.__name__,
         )
+
+    def _trigger_arguments(self, attempt: int) -> dict[str, Any]:
+        return {
+            "model_unique_id": self.model_unique_id,
+            "producer_task_id": self.producer_task_id,
+            "is_test_sensor": self.is_test_sensor,
+            "upstream": sorted(self.upstream_task_ids | {self.task_of_model} - {None}),
+            "retries": self.node_retries,
+            "retry_delay": self.retry_delay.total_seconds(),
+            "attempt": attempt,
+        }
 
     def set_downstream(self, task_or_task_list: Any, *args: Any, **kwargs: Any) -> None:
         """Set downstream tasks, but ignore that Cosmos puts a node's tests downstream of the node.
@@ -62,14 +89,35 @@ class _Sensor(NodeTask, SensorInternals, DbtConsumerWatcherSensor):
         next, so a chain would fall further and further behind dbt. Tests wait for their node only if dbt did not run
         them.
         """
-        if not (
-            isinstance(task_or_task_list, TestSensor) and task_or_task_list.model_unique_id == self.model_unique_id
-        ):
+        if isinstance(task_or_task_list, TestSensor) and task_or_task_list.model_unique_id == self.model_unique_id:
+            task_or_task_list.task_of_model = self.task_id
+        else:
             super().set_downstream(task_or_task_list, *args, **kwargs)
 
     def resume_on_worker(self, context: Any, event: dict[str, Any]) -> None:
-        """Continue on a worker with a node that did not succeed in the dbt process, or that is not part of it."""
-        self.execute(context)
+        """Run the node. dbt and the upstream tasks have ended. If it fails, wait in the triggerer and run it again.
+
+        Raises:
+            AirflowException: the node failed, and no retry is left.
+            AirflowFailException: a node without a task failed, such as a test of a source.
+        """
+        attempt = event["attempt"]
+        self.try_number = (context["ti"].try_number - 1) * (self.node_retries + 1) + attempt
+        self.env = {**(self.env or {}), "AIRFLOW_CTX_TRY_NUMBER": str(self.try_number)}
+        try:
+            self._run_again(context, is_retry=self.try_number > 1)
+        except (AirflowFailException, AirflowSkipException):
+            raise
+        except (Exception, AirflowTaskTimeout) as error:
+            if attempt > self.node_retries:
+                raise
+            self.log.error("%s", error)  # noqa: TRY400 - dbt's output above says more than a traceback
+            # Imported here, because Airflow 3.0 lacks what the module needs.
+            from mwaa_pipelines.node_trigger import NodeTrigger
+
+            self.defer(
+                trigger=NodeTrigger(**self._trigger_arguments(attempt + 1)), method_name=self.resume_on_worker.__name__
+            )
 
     def execute(self, context: Any, **kwargs: Any) -> None:
         """Watch the node. On a retry, or if dbt skipped the node, run it after the dbt process has ended.
@@ -95,15 +143,17 @@ class _Sensor(NodeTask, SensorInternals, DbtConsumerWatcherSensor):
             AirflowException: the node failed, and this is the first try.
             AirflowFailException: a node without a task failed, such as a test of a source.
         """
+        if not is_dbt_node_status_success(self.node_status(context)):
+            self._run_again(context, is_retry=context["ti"].try_number > 1)
+
+    def _run_again(self, context: Any, is_retry: bool) -> None:
         ti = context["ti"]
-        if is_dbt_node_status_success(self.node_status(context)):
-            return
         report = ti.xcom_pull(task_ids=self.producer_task_id, key=RESULTS_KEY) or {"results": []}
         failed = {
             entry["unique_id"]: entry for entry in report["results"] if is_dbt_node_status_failed(entry["status"])
         }
         own_errors = [f"{node}: {failed[node]['message']}" for node in self._nodes() if node in failed]
-        if own_errors and ti.try_number == 1:
+        if own_errors and not is_retry:
             raise AirflowException("\n".join(own_errors))
         # No task retries these, and they may be the reason why dbt did not build this node. Hooks run again.
         retried = {test for of_model in self._tests_per_model().values() for test in of_model}
@@ -132,7 +182,7 @@ class _Sensor(NodeTask, SensorInternals, DbtConsumerWatcherSensor):
                 external_dag_id=self.dag_id,
                 run_ids=[context["run_id"]],
                 external_task_ids=task_ids,
-                allowed_states=[str(state.value) for state in PRODUCER_TERMINAL_STATES],
+                allowed_states=sorted(ENDED_STATES),
                 poke_interval=self.poke_interval,
             ),
             method_name=self.on_dbt_finished.__name__,
@@ -217,7 +267,7 @@ class TestSensor(_Sensor, DbtTestWatcherOperator):
         """Run the tests whose models are all built, after the node's own task has succeeded."""
         states, task_id = self._states(context), self._model_task_id()
         state = states.get(task_id)
-        if state not in PRODUCER_TERMINAL_STATES:
+        if state not in ENDED_STATES:
             self._wait_for([], context)
         if state == "skipped":
             raise AirflowSkipException(f"{task_id} was skipped")
@@ -242,6 +292,19 @@ class TestSensor(_Sensor, DbtTestWatcherOperator):
     def _states(self, context: Any) -> dict[str, str]:
         ti, run_id = context["ti"], context["run_id"]
         return ti.get_task_states(dag_id=ti.dag_id, task_ids=list(self._models()), run_ids=[run_id]).get(run_id, {})
+
+
+def start_at_once(tasks: Iterable[Any]) -> None:
+    """Let the sensors start in the triggerer when the run starts, whatever the state of their upstream tasks.
+
+    In a larger group, each sensor starts after its upstream tasks.
+    """
+    watching = [task for task in tasks if isinstance(task, _Sensor)]
+    # The triggerer runs a limited number of triggers, and they are not only ours.
+    most = min(_MOST_AT_ONCE, conf.getint("triggerer", "capacity", fallback=1000) // 2)
+    if STARTS_IN_TRIGGERER and len(watching) <= most:
+        for task in watching:
+            task.trigger_rule = "always"
 
 
 NODE_CONVERTERS = {

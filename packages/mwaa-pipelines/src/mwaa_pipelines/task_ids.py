@@ -13,3 +13,6 @@ PRODUCER_TASK = f"{TRANSFORM_GROUP}.dbt_producer_watcher"
 CHECK_TASK = "dbt_check"
 SUCCESS_TASK = "pipeline_succeeded"
 ALERT_TASK = "sns_notification_for_failure"
+
+# States of a task in Airflow that has ended.
+ENDED_STATES = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})

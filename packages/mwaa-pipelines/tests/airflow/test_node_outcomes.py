@@ -8,7 +8,7 @@ import pytest
 from conftest import TaskInstance
 from sensor_run import MODEL, PRODUCER, Run
 
-from mwaa_pipelines.node_outcomes import NodeOutcomes, outcome_key
+from mwaa_pipelines.node_outcomes import PER_XCOM, NodeOutcomes, outcome_key, xcom_key
 from mwaa_pipelines.parameters import prepare
 
 ORDERS, ITEMS = "model.shop.orders", "model.shop.items"
@@ -22,26 +22,38 @@ def result(kind: str, unique_id: str, node_status: str, **data: Any) -> str:
     )
 
 
+def pushed(ti: TaskInstance, number: int = 0) -> dict[str, Any]:
+    """The outcomes in one of the XComs."""
+    return ti.xcoms[ti.task_id, xcom_key(number)]
+
+
 @pytest.fixture
 def outcomes() -> NodeOutcomes:
     return NodeOutcomes({ORDERS: ["test.shop.one", "test.shop.two"], ITEMS: ["test.shop.two"]})
 
 
 @pytest.mark.parametrize(
-    ("line", "outcome"),
+    ("line", "status", "outcome"),
     [
-        (result("Model", ORDERS, "success", status="SELECT 16"), f"{ORDERS}: success, SELECT 16, 0.45 s"),
-        (result("Model", ORDERS, "error", status="ERROR"), f"{ORDERS}: error, 0.45 s"),
+        (result("Model", ORDERS, "success", status="SELECT 16"), "success", f"{ORDERS}: success, SELECT 16, 0.45 s"),
+        (result("Model", ORDERS, "error", status="ERROR"), "error", f"{ORDERS}: error, 0.45 s"),
         (
             result("Seed", "seed.shop.s", "success", status="success", result_message="INSERT 5"),
+            "success",
             "seed.shop.s: success, INSERT 5, 0.45 s",
         ),
-        (result("Function", "function.shop.f", "success", status="success"), "function.shop.f: success, 0.45 s"),
+        (
+            result("Function", "function.shop.f", "success", status="success"),
+            "success",
+            "function.shop.f: success, 0.45 s",
+        ),
     ],
 )
-def test_outcome_of_a_node_is_pushed(outcomes: NodeOutcomes, ti: TaskInstance, line: str, outcome: str) -> None:
+def test_outcome_of_a_node_is_pushed(
+    outcomes: NodeOutcomes, ti: TaskInstance, line: str, status: str, outcome: str
+) -> None:
     outcomes.read(line, ti)
-    assert ti.xcom_pull(key=outcome_key(outcome.split(":")[0], of_tests=False)) == [outcome]
+    assert pushed(ti) == {outcome.split(":")[0]: {"status": status, "lines": [outcome]}}
 
 
 def test_outcome_of_a_failed_node_has_the_error_of_dbts_log(
@@ -57,17 +69,37 @@ def test_outcome_of_a_failed_node_has_the_error_of_dbts_log(
 
     outcomes.log_file.write_text(f"not JSON\n{error(ITEMS, 'no items')}\n{error(ORDERS, 'division by zero')}\n{{")
     outcomes.read(failed[0], ti)
-    assert ti.xcom_pull(key=outcome_key(ORDERS, of_tests=False)) == [f"{ORDERS}: error, 0.45 s\n  division by zero"]
+    assert pushed(ti)[ORDERS]["lines"] == [f"{ORDERS}: error, 0.45 s\n  division by zero"]
     outcomes.read(failed[1], ti)
-    assert ti.xcom_pull(key=outcome_key(ITEMS, of_tests=False)) == [f"{ITEMS}: error, 0.45 s\n  no items"]
+    assert pushed(ti)[ITEMS]["lines"] == [f"{ITEMS}: error, 0.45 s\n  no items"]
 
 
 def test_outcomes_of_a_nodes_tests_are_pushed_together(outcomes: NodeOutcomes, ti: TaskInstance) -> None:
     outcomes.read(result("Test", "test.shop.two", "fail", status="fail", num_failures=3), ti)
     two = "test.shop.two: fail, 3 rows, 0.45 s"
-    assert ti.xcoms == {("dbt_check", outcome_key(ITEMS, of_tests=True)): [two]}
+    failed = {outcome_key(ITEMS, of_tests=True): {"status": "fail", "lines": [two]}}
+    assert pushed(ti) == failed
     outcomes.read(result("Test", "test.shop.one", "pass", status="pass", num_failures=0), ti)
-    assert ti.xcom_pull(key=outcome_key(ORDERS, of_tests=True)) == [two, "test.shop.one: pass, 0.45 s"]
+    both = {"status": "fail", "lines": [two, "test.shop.one: pass, 0.45 s"]}
+    assert pushed(ti) == {**failed, outcome_key(ORDERS, of_tests=True): both}
+
+
+@pytest.mark.parametrize(
+    ("statuses", "status"), [(("pass", "warn"), "pass"), (("pass", "error"), "fail"), (("skipped", "pass"), "fail")]
+)
+def test_tests_of_a_node_passed_if_each_of_them_passed(
+    outcomes: NodeOutcomes, ti: TaskInstance, statuses: tuple[str, str], status: str
+) -> None:
+    for name, of_test in zip(("one", "two"), statuses, strict=True):
+        outcomes.read(result("Test", f"test.shop.{name}", of_test, status=of_test), ti)
+    assert pushed(ti)[outcome_key(ORDERS, of_tests=True)]["status"] == status
+
+
+def test_full_xcom_is_followed_by_another(outcomes: NodeOutcomes, ti: TaskInstance) -> None:
+    for number in range(PER_XCOM + 1):
+        outcomes.read(result("Model", f"model.shop.m{number}", "success", status="SELECT"), ti)
+    assert len(pushed(ti)) == PER_XCOM
+    assert list(pushed(ti, 1)) == [f"model.shop.m{PER_XCOM}"]
 
 
 @pytest.mark.parametrize("line", ["", "LogModelResult", '{"info": {"name": "LogModelResult"}}', '"LogModelResult"'])
@@ -76,11 +108,9 @@ def test_lines_without_a_result_are_ignored(outcomes: NodeOutcomes, ti: TaskInst
     assert ti.xcoms == {}
 
 
-def test_outcome_is_pushed_before_the_status_while_dbt_runs(run: Run) -> None:
+def test_outcomes_are_pushed_while_dbt_runs(run: Run) -> None:
     run.dbt(code=0, output=result("Model", MODEL, "success", status="SUCCESS"))
     task = run.task(PRODUCER)
     prepare(run.context)
     task.execute(run.context)
-    keys = [key for _, key in run.ti.pushed if key.startswith("model__")]
-    assert keys[:2] == ["model__flights__departures_outcome", "model__flights__departures_status"]
-    assert run.ti.xcom_pull(key=outcome_key(MODEL, of_tests=False)) == [f"{MODEL}: success, 0.45 s"]
+    assert run.ti.xcom_pull(key=xcom_key(0))[MODEL]["lines"] == [f"{MODEL}: success, 0.45 s"]

@@ -10,13 +10,14 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk.execution_time.context import set_current_context
 from conftest import TaskInstance
 
-from mwaa_pipelines.compatibility import AirflowFailException
+from mwaa_pipelines.compatibility import AirflowFailException, AirflowRescheduleException
 from mwaa_pipelines.results import ERROR_KEY, LAST_WORDS_KEY, RESULTS_KEY
 from mwaa_pipelines.run_outcome import ALERT_NODES, TABLE_ROWS, check_dbt, nodes_to_report
 from mwaa_pipelines.task_ids import ALERT_TASK, SUCCESS_TASK
 
 PRODUCER = "transform_data.dbt_producer_watcher"
 AUDIT = "audit_dbt_task.audit_table_model_build"
+TEST = "transform_data.departures.test"
 DEPARTURES, WEATHER = "model.flights.departures", "model.flights.weather_delays"
 HOOK = "operation.flights.flights-on-run-end-0"
 
@@ -312,3 +313,23 @@ def test_alert_payload_is_the_xcom_of_dbt_check(reports: Reports) -> None:
 
 def test_alert_without_a_check_result_names_dag_and_run(reports: Reports) -> None:
     assert render(reports) == {"dag_name": "flights_pipeline", "run_id": "run"}
+
+
+def test_check_waits_for_sensors_that_have_not_ended(reports: Reports, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mwaa_pipelines.run_outcome._SECONDS_BETWEEN_LOOKS", 0.01)
+    ended = dict(reports.ti.states)
+    states = [{**ended, TEST: "deferred"}, {**ended, TEST: "up_for_retry"}, ended]
+    monkeypatch.setattr(reports.ti, "get_task_states", lambda run_ids, **_: {run_ids[0]: states.pop(0)})
+    assert check(reports) == [SUCCESS_TASK]
+    assert states == []
+    monkeypatch.setattr(reports.ti, "get_task_states", lambda run_ids, **_: {run_ids[0]: {**ended, TEST: "deferred"}})
+    with pytest.raises(AirflowRescheduleException):
+        check(reports)
+
+
+def test_tasks_that_were_not_run_are_explained_by_the_failed_task(reports: Reports) -> None:
+    """All sensors start at once, so they fail when what they need has failed."""
+    sensors = [task_id for task_id, task in reports.tasks.items() if hasattr(task, "producer_task_id")]
+    reports.ti.states = {**dict.fromkeys(reports.tasks, "upstream_failed"), **dict.fromkeys(sensors, "failed")}
+    reports.failed(AUDIT, "pip could not install dbt")
+    assert reports.failures() == [(AUDIT, "failed", "pip could not install dbt", 1)]

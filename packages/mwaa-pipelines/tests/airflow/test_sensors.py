@@ -54,6 +54,60 @@ def test_sensor_on_its_second_try_does_not_rebuild_a_built_model(run: Run) -> No
     assert run.commands() == []
 
 
+@pytest.mark.parametrize("status", ["success", "error"])
+def test_trigger_lets_a_cleared_sensor_run_its_model(run: Run, status: str) -> None:
+    sensor = run.task("transform_data.departures.run", try_number=2)
+    run.producer("success", {MODEL: status}, **model_status(status))
+    sensor.resume_on_worker(run.context, {"attempt": 1})
+    assert run.commands() == [RUN_DEPARTURES]
+
+
+@pytest.mark.parametrize(("retries", "attempt"), [(1, 1), (2, 2), (3, 1)])
+def test_node_that_fails_on_a_worker_waits_for_its_next_attempt(run: Run, retries: int, attempt: int) -> None:
+    run.dbt(code=1, status="error")
+    sensor = run.task("transform_data.departures.run")
+    sensor.node_retries = retries
+    run.producer("failed", {})
+    waiting = deferral(lambda: sensor.resume_on_worker(run.context, {"attempt": attempt}))
+    assert len(run.commands()) == 1
+    path, arguments = waiting.trigger.serialize()
+    assert path == sensor.start_trigger_args.trigger_cls
+    assert arguments == {**sensor.start_trigger_args.trigger_kwargs, "attempt": attempt + 1}
+    assert waiting.method_name == sensor.start_trigger_args.next_method
+
+
+@pytest.mark.parametrize(("retries", "attempt"), [(0, 1), (1, 2), (2, 3)])
+def test_last_attempt_of_a_node_fails_its_task(run: Run, retries: int, attempt: int) -> None:
+    run.dbt(code=1, status="error")
+    sensor = run.task("transform_data.departures.run")
+    sensor.node_retries = retries
+    run.producer("failed", {})
+    with pytest.raises(AirflowException, match="non-zero exit code 1"):
+        sensor.resume_on_worker(run.context, {"attempt": attempt})
+
+
+def test_node_that_need_not_run_again_has_no_next_attempt(run: Run) -> None:
+    sensor = run.task("transform_data.departures.run")
+    run.producer("failed", {"test.flights.source_not_null": "fail", MODEL: "skipped"})
+    with pytest.raises(AirflowFailException, match=r"not run again, because test.flights.source_not_null failed"):
+        sensor.resume_on_worker(run.context, {"attempt": 1})
+
+
+@pytest.mark.parametrize(
+    ("retries", "airflow_try", "attempt", "number"),
+    [(1, 1, 1, 1), (1, 1, 2, 2), (1, 2, 1, 3), (3, 2, 3, 7), (0, 4, 1, 4)],
+)
+def test_results_and_audit_rows_have_the_try_of_the_node(
+    run: Run, retries: int, airflow_try: int, attempt: int, number: int
+) -> None:
+    sensor = run.task("transform_data.departures.run", airflow_try)
+    sensor.node_retries = retries
+    run.producer("failed", {})
+    sensor.resume_on_worker(run.context, {"attempt": attempt})
+    assert run.ti.xcoms["transform_data.departures.run", RESULTS_KEY]["try_number"] == number
+    assert sensor.get_env(run.context)["AIRFLOW_CTX_TRY_NUMBER"] == str(number)
+
+
 def test_skipped_model_runs_on_the_sensors_first_try(run: Run) -> None:
     sensor = run.task("transform_data.departures.run")
     run.producer("failed", {"model.flights.stg_flights": "error", MODEL: "skipped"}, **model_status("failed"))

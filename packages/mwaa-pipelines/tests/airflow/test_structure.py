@@ -3,10 +3,14 @@
 import itertools
 from typing import Any
 
+import pytest
+from conftest import DAGS, DagBag
+
 from mwaa_pipelines.parameters import prepare
 from mwaa_pipelines.release import release_tag
 from mwaa_pipelines.reporting import ENVIRONMENT
 from mwaa_pipelines.results import push_error, push_results
+from mwaa_pipelines.sensors import STARTS_IN_TRIGGERER
 from mwaa_pipelines.unwritten_rows import delete_stored_results, inject_stored_results, store_unwritten_results
 
 PRODUCER = "transform_data.dbt_producer_watcher"
@@ -62,11 +66,21 @@ def test_only_dbt_check_updates_the_assets_of_public_models(dag: Any) -> None:
     assert outlets == {"dbt_check": ["flights.daily_performance"], "pipeline_succeeded": [dag.dag_id]}
 
 
-def test_tasks_in_groups_use_the_default_trigger_rule(dag: Any) -> None:
-    rules = {task.task_id: task.trigger_rule for task in dag.tasks if "." in task.task_id}
+def test_sensors_start_at_once_and_other_tasks_after_their_upstream_tasks(
+    dag: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rules(of: Any) -> dict[bool, set[str]]:
+        tasks = [task for task in of.tasks if "." in task.task_id and task.task_id != f"{PRODUCER}_done"]
+        watching = {task: hasattr(task, "producer_task_id") for task in tasks}
+        return {kind: {task.trigger_rule for task in tasks if watching[task] is kind} for kind in (True, False)}
+
     # Cosmos adds this task after the producer.
-    assert rules.pop(f"{PRODUCER}_done") == "none_failed"
-    assert set(rules.values()) == {"all_success"}
+    assert dag.get_task(f"{PRODUCER}_done").trigger_rule == "none_failed"
+    assert rules(dag) == {True: {"always" if STARTS_IN_TRIGGERER else "all_success"}, False: {"all_success"}}
+    # More sensors than the triggerer may run.
+    monkeypatch.setenv("AIRFLOW__TRIGGERER__CAPACITY", "10")
+    many = DagBag(DAGS).dags[dag.dag_id]
+    assert rules(many) == {True: {"all_success"}, False: {"all_success"}}
 
 
 def test_model_and_test_tasks_are_upstream_of_dependent_models(dag: Any, manifest: dict[str, Any]) -> None:
@@ -114,7 +128,8 @@ def test_only_the_last_two_tasks_can_use_worker_slots_in_parallel(dag: Any) -> N
 
 def test_sensors_and_the_audit_task_use_the_retry_settings(dag: Any) -> None:
     retried = [*_sensors(dag), dag.get_task("audit_dbt_task.audit_table_model_build")]
-    assert {task.retries for task in retried} == {1}
+    # Sensors make the retries of their nodes themselves.
+    assert {task.retries + getattr(task, "node_retries", 0) for task in retried} == {1}
     assert {task.retry_delay.total_seconds() for task in retried} == {30}
 
 
