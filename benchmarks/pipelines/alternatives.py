@@ -51,7 +51,7 @@ for project in json.loads(Path(__file__).with_suffix(".json").read_text()):
     )
 
     if "bash" in project["modes"]:
-        kept = Path(tempfile.gettempdir(), "bench-bash", project["name"])
+        folder = Path(tempfile.gettempdir(), "bench-bash", project["name"])
         with DAG(dag_id=f"{project['name']}_bash", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
             BashOperator(
                 task_id="dbt_build",
@@ -59,8 +59,8 @@ for project in json.loads(Path(__file__).with_suffix(".json").read_text()):
                 env={
                     "PROJECT": str(release.path),
                     "DBT": dbt_executable(),
-                    "DBT_TARGET_PATH": str(kept / "target"),
-                    "DBT_LOG_PATH": str(kept / "logs"),
+                    "DBT_TARGET_PATH": str(folder / "target"),
+                    "DBT_LOG_PATH": str(folder / "logs"),
                     "BENCH_PASSWORD": f"{{{{ conn.{project['name']}_plain.password }}}}",
                 },
                 append_env=True,

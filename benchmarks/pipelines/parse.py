@@ -25,7 +25,7 @@ for path in sys.argv[1:]:
     taken = time.perf_counter() - start
 print(taken)
 """
-# What the DAG processor does with the file.
+# The DAG processor does this with the file.
 _SERIALIZED = """
 import sys
 from airflow.dag_processing.dagbag import DagBag

@@ -74,9 +74,9 @@ class Scene:
 
     def bare(self, size: Size) -> RunTimes:
         """Measure `dbt build` of the whole project. Like a release on a worker, its target folder stays."""
-        kept = self.settings.state / "bare" / size.name
+        outputs = self.settings.state / "bare" / size.name
         environment = {**base_environment(), PASSWORD: self._password, "PATH": os.environ["PATH"]}
-        environment |= {"DBT_TARGET_PATH": str(kept / "target"), "DBT_LOG_PATH": str(kept / "logs")}
+        environment |= {"DBT_TARGET_PATH": str(outputs / "target"), "DBT_LOG_PATH": str(outputs / "logs")}
         folder = self._folders[size.name]
         dbt = self.settings.state / "mwaa" / "dbt_venv" / "bin" / "dbt"
         start = datetime.now(UTC)
@@ -91,7 +91,7 @@ class Scene:
         taken = _seconds(start, datetime.now(UTC))
         if completed.returncode:
             raise SetupError(f"dbt build of {size.name} failed:\n{completed.stdout[-2000:]}")
-        results = json.loads((kept / "target" / "run_results.json").read_text())["results"]
+        results = json.loads((outputs / "target" / "run_results.json").read_text())["results"]
         ended = max(
             step["completed_at"]
             for result in results
