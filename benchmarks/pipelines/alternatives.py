@@ -4,7 +4,7 @@
 `<project>_watcher` uses ExecutionMode.WATCHER for the whole project. `<project>_local` is the article's design: one
 dbt process per model and per test, with an audit group, a transform group and a check. All use this repository's
 release, dbt, database and threads; the last two use Cosmos's defaults without `dbt deps`. alternatives.json lists the
-DAGs: `[{"name": project, "schema": ..., "threads": ..., "modes": ["bash", "watcher", "local"]}]`.
+DAGs: `[{"name": project, "schema": ..., "threads": ..., "modes": ["bash", "watcher", "local"], "profiles": folder}]`.
 """
 
 import json
@@ -55,9 +55,10 @@ for project in json.loads(Path(__file__).with_suffix(".json").read_text()):
         with DAG(dag_id=f"{project['name']}_bash", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
             BashOperator(
                 task_id="dbt_build",
-                bash_command='cd "$PROJECT" && "$DBT" build --profiles-dir .',
+                bash_command='cd "$PROJECT" && "$DBT" build --profiles-dir "$PROFILES"',
                 env={
                     "PROJECT": str(release.path),
+                    "PROFILES": project["profiles"],
                     "DBT": dbt_executable(),
                     "DBT_TARGET_PATH": str(folder / "target"),
                     "DBT_LOG_PATH": str(folder / "logs"),

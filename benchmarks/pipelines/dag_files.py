@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -12,12 +13,27 @@ OURS = "pipelines.py"
 ALTERNATIVES = Path(__file__).with_name("alternatives.py")
 
 
-def write_dag_files(folder: Path, wanted: list[tuple[Size, list[str]]]) -> None:
-    """Write pipelines.yml and alternatives.json for these projects and their alternatives."""
+def write_dag_files(
+    folder: Path, wanted: list[tuple[Size, list[str]]], projects: Mapping[str, Path] | None = None
+) -> None:
+    """Write pipelines.yml and alternatives.json for these projects and their alternatives.
+
+    Args:
+        folder: the DAGs folder.
+        wanted: the projects and their alternatives.
+        projects: their folders by name, whose profiles.yml the alternative `bash` uses. A release has none.
+    """
     entries = {"pipelines": [entry(size) for size, _ in wanted]}
     (folder / "pipelines.yml").write_text(yaml.safe_dump(entries))
     shutil.copy(ALTERNATIVES, folder)
     others = [
-        {"name": size.name, "schema": size.schema, "threads": size.threads, "modes": modes} for size, modes in wanted
+        {
+            "name": size.name,
+            "schema": size.schema,
+            "threads": size.threads,
+            "modes": modes,
+            "profiles": str((projects or {}).get(size.name, "")),
+        }
+        for size, modes in wanted
     ]
     (folder / ALTERNATIVES.name).with_suffix(".json").write_text(json.dumps(others))

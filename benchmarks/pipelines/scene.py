@@ -278,5 +278,5 @@ def _create_logins(settings: Settings, sizes: list[Size], password: str) -> None
 def _release(settings: Settings, projects_and_modes: list[tuple[Size, list[str]]], folders: dict[str, Path]) -> None:
     folder = settings.state / "artifact"
     build(folder, list(folders.values()))
-    write_dag_files(folder / "dags", projects_and_modes)
+    write_dag_files(folder / "dags", projects_and_modes, folders)
     apply(Artifact.read(folder), Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3")))
