@@ -124,13 +124,16 @@ def test_report_has_every_node_and_the_cause_of_a_failed_hook(shop: Shop) -> Non
 
 
 def test_sensors_get_status_seconds_and_error_from_dbt(shop: Shop) -> None:
-    xcoms: dict[str, list[str]] = {}
+    xcoms: dict[str, dict[str, Any]] = {}
     ti = SimpleNamespace(xcom_push=lambda key, value: xcoms.update({key: value}))
     outcomes = NodeOutcomes({})
     outcomes.log_file = shop.folder / LOG
     for line in shop.output.splitlines():
         outcomes.read(line, ti)
-    lines = [re.sub(r"[\d.]+ s$", "", line, flags=re.MULTILINE) for pushed in xcoms.values() for line in pushed]
+    (reported,) = xcoms.values()
+    lines = [
+        re.sub(r"[\d.]+ s$", "", line, flags=re.MULTILINE) for outcome in reported.values() for line in outcome["lines"]
+    ]
     assert sorted(lines) == [
         "function.shop.area: success, ",
         "model.audit_trail.audit_table: success, ",

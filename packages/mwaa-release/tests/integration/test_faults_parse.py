@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from test_faults import Fault
 
 from mwaa_local.mwaa.sync import DagsSync
@@ -157,8 +158,12 @@ class Airflow:
         shutil.copytree(folder, dags)
         # One process has no triggerer for the sensors. The connection has the login, so no secret is needed.
         pipelines = dags / "pipelines.yml"
-        lines = [line for line in pipelines.read_text().splitlines() if not line.strip().startswith("secret_name:")]
-        pipelines.write_text("\n".join(lines).replace("defaults:\n", "defaults:\n  execution_mode: local\n", 1) + "\n")
+        content = yaml.safe_load(pipelines.read_text())
+        content["defaults"] |= {"execution_mode": "local"}
+        for entry in (content["defaults"], *content["pipelines"]):
+            for setting in ("secret_name", "load"):
+                entry.pop(setting, None)
+        pipelines.write_text(yaml.safe_dump(content))
         with contextlib.closing(self._warehouse.connect()) as connection, connection.cursor() as cursor:
             connection.autocommit = True
             cursor.execute("drop schema if exists analytics cascade")
