@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dbt.cli.main import dbtRunner
+from dbt_common.exceptions import DbtBaseException
 from dbt_score.config import Config
 from dbt_score.evaluation import Evaluation
 from dbt_score.formatters import Formatter
@@ -63,10 +64,14 @@ def parse(project: Path, target: Path, has_conventions: bool = True) -> Any:
         has_conventions: whether a warning is a mistake.
 
     Returns:
-        None if dbt found a mistake. dbt prints it with its file.
+        None if dbt found a mistake. It is printed, with its file if it has one.
     """
     flags = ["--quiet", "--no-version-check", *([f"--warn-error-options={_WARNINGS}"] if has_conventions else [])]
-    return dbtRunner().invoke([*flags, "parse", *_options(project, target)]).result
+    done = dbtRunner().invoke([*flags, "parse", *_options(project, target)])
+    # dbt prints its own errors, but not those of its options, such as a wrong value of a DBT_ variable.
+    if done.exception and not isinstance(done.exception, DbtBaseException):
+        print(f"{project.name}: dbt could not start: {type(done.exception).__name__}: {done.exception}")
+    return done.result
 
 
 def _options(project: Path, target: Path) -> list[str]:

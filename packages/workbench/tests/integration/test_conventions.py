@@ -227,6 +227,15 @@ def test_parse_errors_name_the_file(tmp_path, capfd, files, words):
     assert all(word in output for word in words), output
 
 
+def test_wrong_option_of_dbt_is_reported(tmp_path, capsys, monkeypatch):
+    folder = write(tmp_path, {"dbt_project.yml": CONFIG, "profiles.yml": PROFILE})
+    monkeypatch.setenv("DBT_LOG_LEVEL", "loud")
+    assert parse(folder, folder / "target") is None
+    output = capsys.readouterr().out
+    assert output.startswith(f"{folder.name}: dbt could not start: ")
+    assert "'loud'" in output
+
+
 PIPELINES = """
 pipelines:
   - {{dag_name: daily, project_name: {project}, redshift_connection_id: c, target_database: dev, target_schema: s,
