@@ -32,15 +32,15 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     separate = new_checkout(tmp_path_factory.mktemp("leftovers") / "state")
     yield separate
     separate.command("down")
+    assert separate.leftovers() == []
 
 
 @pytest.fixture
-def up(checkout: Checkout) -> Iterator[Checkout]:
+def up(checkout: Checkout) -> Checkout:
+    """The checkout with `make up`, which keeps running until a test stops it."""
     completed = checkout.command("up")
     assert completed.returncode == 0, completed.stdout + completed.stderr
-    yield checkout
-    checkout.command("down")
-    assert checkout.leftovers() == []
+    return checkout
 
 
 def _airflow(checkout: Checkout) -> "contextlib.closing[Airflow]":
@@ -61,8 +61,10 @@ def _live_release(checkout: Checkout) -> bytes | None:
     ("number", "moment"),
     [
         *itertools.product([signal.SIGINT], [0.2, 1.5, 3.0, 6.0, 12.0, "Run: "]),
+        # make down, in a test below, also sends SIGTERM to a run.
+        *itertools.product([signal.SIGTERM], [1.5, 6.0]),
         # A closed terminal sends SIGHUP.
-        *itertools.product([signal.SIGTERM, signal.SIGHUP], [1.5, 6.0, "Run: "]),
+        *itertools.product([signal.SIGHUP], [1.5, 6.0, "Run: "]),
     ],
 )
 def test_stopped_run_leaves_no_processes_or_files(checkout: Checkout, number: int, moment: float | str) -> None:
@@ -146,7 +148,54 @@ def test_tests_that_are_stopped_leave_nothing(tmp_path: Path) -> None:
     wait(lambda: not [left for left in processes if left.is_running() and left.status() != "zombie"], 20)
 
 
+@pytest.mark.slow
+def test_dead_server_stops_a_run(checkout: Checkout) -> None:
+    run = checkout.begin("run")
+    run.wait_for("Run: ")
+    checkout.kill_postgres("warehouse")
+    assert run.end() == 2, run.stdout + run.stderr
+    assert "PostgreSQL stopped" in error_message(run.stderr)
+    assert checkout.leftovers() == []
+
+
 # --- make up --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_up_and_run_on_a_terminal_show_progress_and_a_summary(checkout: Checkout) -> None:
+    output = checkout.on_a_terminal("up")
+    assert "✓ Warehouse" in output
+    assert "Airflow: " in output
+    output = checkout.on_a_terminal("run")
+    assert "Run: 0 of" in output
+    assert "tasks ended, running: " in output
+    for heading in ("✓ Run", "Tasks: ", "Audit rows of this run: ", "Slowest: ", ": success in"):
+        assert heading in output, output[-5000:]
+    # Runs that earlier tests have stopped failed.
+    assert "Alerts: none" in output or "OK AGAIN" in output
+    assert json.loads((checkout.state / "last-run.json").read_text())["state"] == "success"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_checkouts_can_run_at_the_same_time(up: Checkout, tmp_path: Path) -> None:
+    other = new_checkout(tmp_path / "state", copy_repository(tmp_path / "copy"))
+    before = sorted(path.name for path in REPOSITORY.iterdir())
+    try:
+        completed = other.command("up")
+        assert completed.returncode == 0, completed.stdout + completed.stderr
+        assert other.command("sql", "create table analytics.mine as select 1 as a").returncode == 0
+        for stand_ins in (up, other):
+            assert stand_ins.command("sql", "select count(*) from landing.flights").stdout == "count\n336776\n"
+            with _airflow(stand_ins) as airflow:
+                assert airflow.call("GET", f"/dags/{DAG}")["is_paused"]
+        assert "does not exist" in up.command("sql", "select * from analytics.mine").stderr
+    finally:
+        output = other.on_a_terminal("down")
+    assert "Stopped." in output
+    assert other.leftovers() == []
+    assert up.command("sql", "select 1 as one").stdout == "one\n1\n"
+    assert sorted(path.name for path in REPOSITORY.iterdir()) == before
 
 
 @pytest.mark.slow
@@ -172,6 +221,8 @@ def test_runs_and_drills_use_the_stand_ins_of_up_and_restore_them(up: Checkout) 
     assert second.returncode == 2
     assert "another make run or make drill is running in this checkout" in error_message(second.stderr)
     assert drill.end(400) == 0, drill.stdout + drill.stderr
+    tasks = json.loads((up.state / "last-run.json").read_text())["tasks"]
+    assert (tasks["dbt_check"], tasks["sns_notification_for_failure"]) == ("failed", "failed")
     assert _live_release(up) == live
     after = seed.client(up.settings, "lambda").get_function_configuration(FunctionName=seed.FUNCTION)
     assert after["Environment"] == function["Environment"]
@@ -218,56 +269,7 @@ def test_dead_server_stops_make_up_and_the_run_that_uses_it(up: Checkout, folder
     assert up.command("sql", "select 1").returncode == 2
 
 
-@pytest.mark.slow
-def test_dead_server_stops_a_run(checkout: Checkout) -> None:
-    run = checkout.begin("run")
-    run.wait_for("Run: ")
-    checkout.kill_postgres("warehouse")
-    assert run.end() == 2, run.stdout + run.stderr
-    assert "PostgreSQL stopped" in error_message(run.stderr)
-    assert checkout.leftovers() == []
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_two_checkouts_can_run_at_the_same_time(up: Checkout, tmp_path: Path) -> None:
-    other = new_checkout(tmp_path / "state", copy_repository(tmp_path / "copy"))
-    before = sorted(path.name for path in REPOSITORY.iterdir())
-    try:
-        completed = other.command("up")
-        assert completed.returncode == 0, completed.stdout + completed.stderr
-        assert other.command("sql", "create table analytics.mine as select 1 as a").returncode == 0
-        for stand_ins in (up, other):
-            assert stand_ins.command("sql", "select count(*) from landing.flights").stdout == "count\n336776\n"
-            with _airflow(stand_ins) as airflow:
-                assert airflow.call("GET", f"/dags/{DAG}")["is_paused"]
-        assert "does not exist" in up.command("sql", "select * from analytics.mine").stderr
-    finally:
-        completed = other.command("down")
-    assert completed.returncode == 0
-    assert other.leftovers() == []
-    assert up.command("sql", "select 1 as one").stdout == "one\n1\n"
-    assert sorted(path.name for path in REPOSITORY.iterdir()) == before
-
-
-# --- output ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_run_on_a_terminal_shows_progress_and_a_summary(up: Checkout) -> None:
-    output = up.on_a_terminal("run")
-    assert "Run: 0 of" in output
-    assert "tasks ended, running: " in output
-    for heading in ("✓ Run", "Tasks: ", "Audit rows of this run: ", "Slowest: ", ": success in"):
-        assert heading in output, output[-5000:]
-    # A drill of an earlier test failed on these stand-ins.
-    assert "Alerts: none" in output or "OK AGAIN" in output
-    assert json.loads((up.state / "last-run.json").read_text())["state"] == "success"
-    output = up.on_a_terminal("down")
-    assert "Stopped." in output
-    output = up.on_a_terminal("up")
-    assert "✓ Warehouse" in output
-    assert "Airflow: " in output
+# --- help ---------------------------------------------------------------------------------------------------------
 
 
 def test_help_describes_each_command_in_one_line(checkout: Checkout) -> None:
