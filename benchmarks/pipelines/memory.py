@@ -1,8 +1,8 @@
-"""Peak memory of all processes of a stack."""
+"""Peak memory of processes of a stack."""
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -12,15 +12,42 @@ from mwaa_local.processes import marked_processes
 _SECONDS = 1.0
 
 
-class Peak:
-    """The highest measured total in bytes."""
+def of_all(command: str) -> bool:
+    """Choose all processes, including warehouse and AWS."""
+    return bool(command)
 
-    def __init__(self) -> None:
-        self.value = 0
+
+def of_triggerer(command: str) -> bool:
+    """Choose Airflow's triggerer."""
+    return " triggerer" in command
+
+
+def of_tasks(command: str) -> bool:
+    """Choose the processes of running tasks, without those that they start, such as dbt."""
+    return command.startswith("airflow worker -- ") and "<idle>" not in command
+
+
+class Peaks:
+    """The highest measured totals in bytes.
+
+    Args:
+        chosen: which processes belong to a total, by its name: functions of a process's command line.
+    """
+
+    def __init__(self, chosen: Mapping[str, Callable[[str], bool]]) -> None:
+        self._chosen = chosen
+        self.values = dict.fromkeys(chosen, 0)
 
     def take(self, state: Path) -> None:
         """Measure once."""
-        self.value = max(self.value, sum(memory(process) for process in marked_processes(state)))
+        totals = dict.fromkeys(self._chosen, 0)
+        for process in marked_processes(state):
+            with contextlib.suppress(psutil.Error):
+                command = " ".join(process.cmdline())
+                for name, belongs in self._chosen.items():
+                    if belongs(command):
+                        totals[name] += memory(process)
+        self.values = {name: max(value, totals[name]) for name, value in self.values.items()}
 
 
 def memory(process: psutil.Process) -> int:
@@ -41,19 +68,19 @@ def pss_bytes(rollup: str) -> int:
 
 
 @contextlib.contextmanager
-def peak_memory(state: Path) -> Iterator[Peak]:
-    """Measure the marked processes of `state` every second until the context ends."""
-    ended, peak = threading.Event(), Peak()
-    peak.take(state)
+def peak_memory(state: Path, **chosen: Callable[[str], bool]) -> Iterator[Peaks]:
+    """Measure the marked processes of `state` every second until the context ends. See Peaks."""
+    ended, peaks = threading.Event(), Peaks(chosen)
+    peaks.take(state)
 
     def watch() -> None:
         while not ended.wait(_SECONDS):
-            peak.take(state)
+            peaks.take(state)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        yield peak
+        yield peaks
     finally:
         ended.set()
         watcher.join()
