@@ -34,7 +34,7 @@ def run_exactly(group: DbtTaskGroup, manifest: Path, exclude: Iterable[str] = ()
             operator.select = exact_selector(nodes[node_id])
             tests = [nodes[test] for test in group.dbt_graph.tests_per_model.get(node_id, [])]
             if isinstance(operator, TestSensor):
-                operator.test_selectors = {test.unique_id: exact_selector(test) for test in tests}
+                operator.tests = tuple(tests)
             elif operator.base_cmd == ["test"] and nodes[node_id].resource_type != DbtResourceType.TEST:
                 # A test of several models has its own task.
                 operator.select = " ".join(exact_selector(test) for test in tests if len(test.depends_on) == 1)

@@ -5,6 +5,7 @@ import uuid
 from typing import Any
 
 from mwaa_pipelines.audit_rows import run_values
+from mwaa_pipelines.node_outcomes import SUCCEEDED, outcome_key, read_outcomes
 from mwaa_pipelines.results import RESULTS_KEY
 from mwaa_pipelines.unwritten_rows import SAFE_KEY, store_results
 
@@ -47,8 +48,8 @@ def lost_results(context: Any, producer: Any, tasks: dict[str, Any], states: dic
         if states.get(task.task_id) != "success" or sensor_results[task.task_id]:
             return False
         # With a selection, the tasks of deselected nodes succeed, too.
-        is_selective = (context.get("params") or {}).get("select")
-        return not is_selective or task.node_succeeded(context)
+        outcome = outcomes.get(outcome_key(task.model_unique_id, task.is_test_sensor), {})
+        return not is_selective or outcome.get("status") in SUCCEEDED
 
     # Airflow may retry a lost task. Cosmos skips that try.
     if states.get(producer.task_id) not in {"failed", "skipped"}:
@@ -57,6 +58,8 @@ def lost_results(context: Any, producer: Any, tasks: dict[str, Any], states: dic
     safe = (pull(producer.task_id, SAFE_KEY) or {"unique_ids": []})["unique_ids"]
     if safe is None:
         return []
+    is_selective = (context.get("params") or {}).get("select")
+    outcomes = read_outcomes(lambda key: pull(producer.task_id, key)) if is_selective else {}
     sensors = [task for task in tasks.values() if getattr(task, "producer_task_id", None) == producer.task_id]
     sensor_results = {task.task_id: pull(task.task_id, RESULTS_KEY) for task in sensors}
     passed: dict[str, str] = {}

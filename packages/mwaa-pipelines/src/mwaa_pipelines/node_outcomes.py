@@ -5,7 +5,7 @@ dbt prints the errors of nodes when it ends. Its log file has them when they occ
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,31 @@ def xcom_key(number: int) -> str:
 def outcome_key(unique_id: str, of_tests: bool) -> str:
     """Return the key of an outcome in its XCom: that of a node, or of the node's tests."""
     return f"tests of {unique_id}" if of_tests else unique_id
+
+
+def read_outcomes(pull: Callable[[str], dict[str, dict[str, Any]] | None]) -> dict[str, dict[str, Any]]:
+    """Return the outcomes of a run by their key.
+
+    Args:
+        pull: returns the XCom with a key of the task that runs dbt.
+    """
+    outcomes: dict[str, dict[str, Any]] = {}
+    number = 0
+    while chunk := pull(xcom_key(number)):
+        outcomes |= chunk
+        number += 1
+    return outcomes
+
+
+def log_event(line: str) -> None:
+    """Log the message of a line of dbt's JSON output, or the line if it is not JSON."""
+    try:
+        info = json.loads(line)["info"]
+        level, message = getattr(logging, info["level"].upper(), logging.INFO), info["msg"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        level, message = logging.INFO, line
+    if message:
+        log.log(level, "%s", message)
 
 
 class NodeOutcomes:

@@ -65,20 +65,33 @@ class NodeTrigger(BaseTrigger):
         self._outcome_key = outcome_key(model_unique_id, is_test_sensor)
         self._producer, self._upstream = producer_task_id, list(upstream)
         self._retries, self._retry_delay, self._attempt = retries, retry_delay, attempt
+        self._can_wait = True
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class and its arguments, which Airflow stores."""
         return f"{NodeTrigger.__module__}.{NodeTrigger.__qualname__}", self._arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait for dbt, then for the delay of a retry, and for the upstream tasks: as far as the node needs them."""
+        """Yield how the task ends, as soon as that is known, or that the node must run again."""
         self._drop_dag_reference()
+        yield await self.event()
+
+    async def event(self, *, can_wait: bool = True) -> TriggerEvent:
+        """Wait for dbt, then for the delay of a retry, and for the upstream tasks: as far as the node needs them.
+
+        Args:
+            can_wait: False: only look once.
+
+        Raises:
+            TimeoutError: it has to wait, but cannot.
+        """
+        self._can_wait = can_wait
         progress = RunProgress.of(self.task_instance, self._producer)
         progress.decide(self.task_instance.task_id, None)
         event = await self._end(progress)
         state = getattr(event, "task_instance_state", None)
         progress.decide(self.task_instance.task_id, state and str(state.value))
-        yield event
+        return event
 
     async def _end(self, progress: RunProgress) -> TriggerEvent:
         attempt = self._attempt
@@ -92,7 +105,7 @@ class NodeTrigger(BaseTrigger):
             return TaskFailedEvent()
         if attempt > 1:
             log.info("Retry %s of %s in %g seconds", attempt - 1, self._retries, self._retry_delay)
-            await asyncio.sleep(self._retry_delay)
+            await self._sleep(self._retry_delay)
         while not progress.dbt_ended:
             await self._next(progress)
         while any(progress.end_of(task_id) is None for task_id in self._upstream):
@@ -132,8 +145,13 @@ class NodeTrigger(BaseTrigger):
         return "success" if progress.producer_state == "success" else None
 
     async def _next(self, progress: RunProgress) -> None:
-        await asyncio.sleep(_SECONDS)
+        await self._sleep(_SECONDS)
         await progress.look()
+
+    async def _sleep(self, seconds: float) -> None:
+        if not self._can_wait:
+            raise TimeoutError
+        await asyncio.sleep(seconds)
 
     def _drop_dag_reference(self) -> None:
         """Release the DAG's other tasks. Airflow loads the whole DAG for each trigger: 4 MB for 1,000 models."""

@@ -63,7 +63,7 @@ def prepare(context: Any) -> None:
     check_worker(context)
     check_parameters(context["params"])
     hand_over(context["task"], context["params"])
-    share_parsed(context["task"])
+    share_parsed(context["task"], context["ti"].dag_id)
     finish_callbacks(context["task"])
     if hasattr(context["task"], "tests_per_model"):
         report_outcomes(context["task"])

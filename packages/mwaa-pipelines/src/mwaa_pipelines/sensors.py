@@ -1,23 +1,33 @@
-"""The sensors of the transform group. Each one shows the progress of a node of the single dbt process and retries it.
+"""The tasks of the transform group's nodes. Each shows the progress of a node of the one dbt process, and retries it.
 
-The sensors of Cosmos 1.15.1 use up their retries while the dbt process still runs, treat skipped nodes as failed, and
-run every test that reads a model, even if the test also reads models that are not built yet. These sensors do not, so a
-node that succeeds on a retry ends as success. https://github.com/astronomer/astronomer-cosmos/issues/3001
+They are small, because Airflow parses, stores and loads all of them again and again. Cosmos's operator, which runs dbt,
+is created only on a worker that runs the node again: for a retry, for a cleared task, or because dbt skipped the node.
+
+Up to Airflow 3.2, a task starts on a worker and then waits in the triggerer. From 3.3 it starts there.
 """
 
+import asyncio
+import inspect
 import os
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from airflow.configuration import conf
+from airflow.sdk import DAG, BaseOperator, TaskGroup
 from airflow.triggers.base import StartTriggerArgs
-from cosmos.constants import AIRFLOW_VERSION, DbtResourceType
-from cosmos.operators.watcher import (
-    DbtConsumerWatcherSensor,
-    DbtRunWatcherOperator,
-    DbtSeedWatcherOperator,
-    DbtSnapshotWatcherOperator,
-    DbtTestWatcherOperator,
+from cosmos.constants import (
+    AIRFLOW_VERSION,
+    CONSUMER_WATCHER_DEFAULT_PRIORITY_WEIGHT,
+    WATCHER_TASK_WEIGHT_RULE,
+    DbtResourceType,
+)
+from cosmos.dbt.graph import DbtNode
+from cosmos.operators.local import (
+    DbtBuildLocalOperator,
+    DbtRunLocalOperator,
+    DbtSeedLocalOperator,
+    DbtSnapshotLocalOperator,
+    DbtTestLocalOperator,
 )
 from packaging.version import Version
 
@@ -27,44 +37,84 @@ from mwaa_pipelines.compatibility import (
     AirflowSkipException,
     AirflowTaskTimeout,
 )
-from mwaa_pipelines.cosmos_internals import (
-    SensorInternals,
-    is_dbt_node_status_failed,
-    is_dbt_node_status_success,
-)
-from mwaa_pipelines.node_task import FUNCTION, NodeTask
+from mwaa_pipelines.node_task import FUNCTION
 from mwaa_pipelines.parameters import prepare
 from mwaa_pipelines.results import RESULTS_KEY
-from mwaa_pipelines.task_ids import ENDED_STATES
+from mwaa_pipelines.run_outcome import FAILED
+from mwaa_pipelines.selection import exact_selector
+from mwaa_pipelines.task_ids import ENDED_STATES, PRODUCER_TASK
 
 # Each waiting sensor asks Airflow's API every two seconds, and Airflow sends the triggerer the whole DAG for each one.
 _MOST_AT_ONCE = 100
-# Airflow supports it from 3.3. The triggerer can import the trigger only if startup.sh put the DAGs folder on its path.
-STARTS_IN_TRIGGERER = Version("3.3") <= AIRFLOW_VERSION and "AIRFLOW__DBT__START_IN_TRIGGERER" in os.environ
+# startup.sh put the DAGs folder on the triggerer's path, so the triggerer can import the trigger.
+HAS_TRIGGER = "AIRFLOW__DBT__START_IN_TRIGGERER" in os.environ
+STARTS_IN_TRIGGERER = HAS_TRIGGER and Version("3.3") <= AIRFLOW_VERSION
+_AIRFLOW_ARGUMENTS = frozenset(inspect.signature(BaseOperator.__init__).parameters)
 
 
-class _Sensor(NodeTask, SensorInternals, DbtConsumerWatcherSensor):
-    """Common behavior of the sensors."""
+class NodeSensor(BaseOperator):
+    """Shows the progress of a node and retries it."""
 
+    template_fields = ("model_unique_id", "select")
     start_from_trigger = STARTS_IN_TRIGGERER
+    # Whether it watches the tests of the node.
+    is_test_sensor = False
+    # Cosmos's operator that runs the node again.
+    dbt_operator: ClassVar[Any]
     # The task of the node whose tests this sensor watches; None if it watches the node.
     task_of_model: str | None = None
-    # How often the node may run again. Airflow would also retry a task that cannot run, and delay the end of the run.
-    node_retries = 0
+    # Of `dbt_operator`. Set when all tasks exist.
+    select, exclude, manifest_filepath = "", None, ""
     # Of the node in this run, from 1. Set when it runs on a worker.
     try_number: int | None = None
+    # Set while it runs on a worker.
+    _running: Any = None
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        if STARTS_IN_TRIGGERER:
-            self.node_retries, self.retries = self.retries, 0
+    def __init__(self, *, model_unique_id: str, dbt_arguments: dict[str, Any], retries: int, **arguments: Any) -> None:
+        """Create the task.
+
+        Args:
+            model_unique_id: the node, or the node whose tests are watched.
+            dbt_arguments: further arguments of `dbt_operator`.
+            retries: how often the node may run again. Airflow would also retry a task that cannot run, and delay the
+                end of the run.
+            **arguments: of Airflow's BaseOperator.
+        """
+        self.model_unique_id, self.dbt_arguments, self.node_retries = model_unique_id, dbt_arguments, retries
+        self.producer_task_id = PRODUCER_TASK
+        super().__init__(retries=0, **arguments)
+
+    @classmethod
+    def of_node(
+        cls, *, dag: DAG, task_group: TaskGroup, task_args: dict[str, Any], node: DbtNode, task_id: str, **_: Any
+    ) -> Self:
+        """Create the task of a node. Cosmos calls this as a converter in RenderConfig.node_converters."""
+        arguments = {
+            "priority_weight": CONSUMER_WATCHER_DEFAULT_PRIORITY_WEIGHT,
+            "weight_rule": WATCHER_TASK_WEIGHT_RULE,
+            **task_args,
+            **node.operator_kwargs_to_override,
+        }
+        if node.owner:
+            arguments["owner"] = node.owner
+        of_airflow = {name: arguments.pop(name) for name in _AIRFLOW_ARGUMENTS & arguments.keys()}
+        return cls(
+            dag=dag,
+            task_group=task_group,
+            task_id=task_id,
+            model_unique_id=node.unique_id,
+            dbt_arguments=arguments,
+            **of_airflow,
+        )
 
     @property
-    def start_trigger_args(self) -> StartTriggerArgs | None:
-        """How the triggerer starts the task. A property, because Cosmos sets the producer after creating the sensor."""
-        # Airflow reads it while the operator is being created.
-        if not hasattr(self, "model_unique_id"):
-            return None
+    def base_cmd(self) -> list[str]:
+        """The dbt command that runs the node again."""
+        return self.dbt_operator.base_cmd
+
+    @property
+    def start_trigger_args(self) -> StartTriggerArgs:
+        """How the triggerer starts the task."""
         return StartTriggerArgs(
             trigger_cls="mwaa_pipelines.node_trigger.NodeTrigger",
             trigger_kwargs=self._trigger_arguments(attempt=1),
@@ -94,87 +144,49 @@ class _Sensor(NodeTask, SensorInternals, DbtConsumerWatcherSensor):
         else:
             super().set_downstream(task_or_task_list, *args, **kwargs)
 
-    def resume_on_worker(self, context: Any, event: dict[str, Any]) -> None:
-        """Run the node. dbt and the upstream tasks have ended. If it fails, wait in the triggerer and run it again.
+    def execute(self, context: Any) -> None:
+        """Wait for dbt and then end, or run the node. Airflow calls this if the task does not start in the triggerer.
 
         Raises:
             AirflowException: the node failed, and no retry is left.
-            AirflowFailException: a node without a task failed, such as a test of a source.
+            AirflowFailException: the node, or a task that it needs, failed.
+            AirflowSkipException: a task that it needs was skipped.
         """
-        attempt = event["attempt"]
-        self.try_number = (context["ti"].try_number - 1) * (self.node_retries + 1) + attempt
-        self.env = {**(self.env or {}), "AIRFLOW_CTX_TRY_NUMBER": str(self.try_number)}
+        self._wait(context, attempt=1)
+
+    def _wait(self, context: Any, attempt: int, *, defers: bool = True) -> None:
+        """Do what the trigger decides. It decides here, and only if it has to wait, the task defers.
+
+        A busy scheduler can see a trigger's event before it sees that the task was deferred, and then treats the task
+        as lost. So no trigger may fire immediately.
+        """
+        # Imported here, because parsing a DAG file does not need it.
+        from mwaa_pipelines.node_trigger import NodeTrigger
+
+        arguments = self._trigger_arguments(attempt)
+        trigger = NodeTrigger(**arguments)
+        trigger.task_instance = context["ti"]
         try:
-            self._run_again(context, is_retry=self.try_number > 1)
-        except (AirflowFailException, AirflowSkipException):
-            raise
-        except (Exception, AirflowTaskTimeout) as error:
-            if attempt > self.node_retries:
-                raise
-            self.log.error("%s", error)  # noqa: TRY400 - dbt's output above says more than a traceback
-            # Imported here, because Airflow 3.0 lacks what the module needs.
-            from mwaa_pipelines.node_trigger import NodeTrigger
-
-            self.defer(
-                trigger=NodeTrigger(**self._trigger_arguments(attempt + 1)), method_name=self.resume_on_worker.__name__
+            event = asyncio.run(trigger.event(can_wait=not defers))
+        except TimeoutError:
+            timeout = self.execution_timeout if attempt == 1 else None
+            if HAS_TRIGGER:
+                self.defer(trigger=trigger, method_name=self.resume_on_worker.__name__, timeout=timeout)
+            self._defer_until_ended(
+                [self.producer_task_id, *arguments["upstream"]], context, timeout, {"attempt": attempt}
             )
+        state = getattr(event, "task_instance_state", None)
+        if state == "failed":
+            raise AirflowFailException(
+                f"{self.model_unique_id} failed, or a task that it needs; the log above says why"
+            )
+        if state == "skipped":
+            raise AirflowSkipException(f"a task that {self.model_unique_id} needs was skipped")
+        if state is None:
+            self.resume_on_worker(context, event.payload)
 
-    def execute(self, context: Any, **kwargs: Any) -> None:
-        """Watch the node. On a retry, or if dbt skipped the node, run it after the dbt process has ended.
-
-        A task starts when its upstream tasks succeeded, so the failure that made dbt skip the node was retried.
-        """
-        if self._failed_or_skipped(context) or (context["ti"].try_number > 1 and self._dbt_is_running(context)):
-            self._continue_after_dbt(context)
-        elif not self._deselected_and_succeeded(context):
-            super().execute(context, **kwargs)
-
-    def execute_complete(self, context: Any, event: dict[str, Any]) -> None:
-        """Trust the trigger's result unless dbt skipped the node."""
-        if self._failed_or_skipped(context):
-            self._continue_after_dbt(context)
-        elif not (self.producer_failed(event) and self._deselected(context)):
-            super().execute_complete(context, event)
-
-    def on_dbt_finished(self, context: Any, event: dict[str, Any]) -> None:
-        """End the task if the node succeeded in the dbt process; otherwise run the node.
-
-        Raises:
-            AirflowException: the node failed, and this is the first try.
-            AirflowFailException: a node without a task failed, such as a test of a source.
-        """
-        if not is_dbt_node_status_success(self.node_status(context)):
-            self._run_again(context, is_retry=context["ti"].try_number > 1)
-
-    def _run_again(self, context: Any, is_retry: bool) -> None:
-        ti = context["ti"]
-        report = ti.xcom_pull(task_ids=self.producer_task_id, key=RESULTS_KEY) or {"results": []}
-        failed = {
-            entry["unique_id"]: entry for entry in report["results"] if is_dbt_node_status_failed(entry["status"])
-        }
-        own_errors = [f"{node}: {failed[node]['message']}" for node in self._nodes() if node in failed]
-        if own_errors and not is_retry:
-            raise AirflowException("\n".join(own_errors))
-        # No task retries these, and they may be the reason why dbt did not build this node. Hooks run again.
-        retried = {test for of_model in self._tests_per_model().values() for test in of_model}
-        retried |= set(self._models().values()) | {node for node in failed if node.startswith("operation.")}
-        if blockers := sorted(set(failed) - retried):
-            raise AirflowFailException(f"{self.model_unique_id} is not run again, because {', '.join(blockers)} failed")
-        self.run_node(context)
-
-    def run_node(self, context: Any) -> None:
-        """Run the node in its own dbt process, unless the run's parameter `select` left it out."""
-        if not self._deselected(context):
-            prepare(context)
-            self.build_and_run_cmd(context, cmd_flags=self.add_cmd_flags())
-
-    def _continue_after_dbt(self, context: Any) -> None:
-        if self._dbt_is_running(context):
-            self._wait_for([self.producer_task_id], context)
-        self.on_dbt_finished(context, {})
-
-    def _wait_for(self, task_ids: list[str], context: Any) -> None:
-        """Defer until these tasks have ended, whatever their result, and then call `on_dbt_finished`."""
+    def _defer_until_ended(self, task_ids: list[str], context: Any, timeout: Any, arguments: dict[str, Any]) -> None:
+        """Wait with a trigger that every triggerer has, which knows nothing of dbt."""
         from airflow.providers.standard.triggers.external_task import WorkflowTrigger
 
         self.defer(
@@ -183,34 +195,77 @@ class _Sensor(NodeTask, SensorInternals, DbtConsumerWatcherSensor):
                 run_ids=[context["run_id"]],
                 external_task_ids=task_ids,
                 allowed_states=sorted(ENDED_STATES),
-                poke_interval=self.poke_interval,
+                poke_interval=2.0,
             ),
-            method_name=self.on_dbt_finished.__name__,
-            timeout=self.execution_timeout,
+            method_name=self.finish_on_worker.__name__,
+            kwargs=arguments,
+            timeout=timeout,
         )
 
-    def _dbt_is_running(self, context: Any) -> bool:
-        return not self.producer_ended(context)
+    def finish_on_worker(self, context: Any, event: dict[str, Any], attempt: int) -> None:
+        """End the task, or run the node. dbt and the upstream tasks have ended. See `execute` for the errors."""
+        self._wait(context, attempt, defers=False)
 
-    def _failed_or_skipped(self, context: Any) -> bool:
-        return self.node_failed_or_was_skipped(context)
+    def resume_on_worker(self, context: Any, event: dict[str, Any]) -> None:
+        """Run the node. dbt and the upstream tasks have ended. If it fails, wait and run it again.
 
-    def _deselected_and_succeeded(self, context: Any) -> bool:
-        """Whether dbt succeeded without running the node, because the run's parameter `select` left it out.
-
-        Cosmos would defer to a trigger that fires immediately. A busy scheduler can see that event before it sees that
-        the task was deferred, and then treats the task as lost.
+        Raises:
+            AirflowException: the node failed, and no retry is left.
+            AirflowFailException: a node without a task failed, such as a test of a source.
         """
-        if context["ti"].try_number > 1 or self.node_status(context) is not None:
-            return False
-        return self.producer_state(context) == "success"
+        attempt = event["attempt"]
+        self.try_number = (context["ti"].try_number - 1) * (self.node_retries + 1) + attempt
+        try:
+            self._run_again(context)
+        except (AirflowFailException, AirflowSkipException):
+            raise
+        except (Exception, AirflowTaskTimeout) as error:
+            if attempt > self.node_retries:
+                raise
+            self.log.error("%s", error)  # noqa: TRY400 - dbt's output above says more than a traceback
+        else:
+            return
+        self._wait(context, attempt + 1)
 
-    def _deselected(self, context: Any) -> bool:
+    def _run_again(self, context: Any) -> None:
+        report = context["ti"].xcom_pull(task_ids=self.producer_task_id, key=RESULTS_KEY) or {"results": []}
+        failed = {entry["unique_id"]: entry for entry in report["results"] if entry["status"] in FAILED}
+        own_errors = [f"{node}: {failed[node]['message']}" for node in self._nodes() if node in failed]
+        if own_errors and self.try_number == 1:
+            raise AirflowException("\n".join(own_errors))
+        # No task retries these, and they may be the reason why dbt did not build this node. Hooks run again.
+        retried = {test for of_model in self._tests_per_model().values() for test in of_model}
+        retried |= set(self._models().values()) | {node for node in failed if node.startswith("operation.")}
+        if blockers := sorted(set(failed) - retried):
+            raise AirflowFailException(f"{self.model_unique_id} is not run again, because {', '.join(blockers)} failed")
+        if not self._deselected(context, report):
+            self.run_node(context, self.select)
+
+    def run_node(self, context: Any, select: str) -> None:
+        """Run a selection of nodes in a dbt process of its own."""
+        self._running = task = self.dbt_task(select)
+        task.env = {**(task.env or {}), "AIRFLOW_CTX_TRY_NUMBER": str(self.try_number)}
+        task.render_template_fields(context)
+        prepare({**context, "task": task})
+        task.build_and_run_cmd(context, cmd_flags=task.add_cmd_flags())
+
+    def dbt_task(self, select: str) -> Any:
+        """Create Cosmos's operator, which belongs to no DAG."""
+        of_node = {"select": select, "exclude": self.exclude, "manifest_filepath": self.manifest_filepath}
+        return self.dbt_operator(task_id=self.task_id, **{**self.dbt_arguments, **of_node})
+
+    def on_kill(self) -> None:
+        """End dbt. Airflow calls this when the task is ended."""
+        if self._running:
+            self._running.on_kill()
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Return the lineage of the node, if it ran here. Airflow's provider of OpenLineage calls this."""
+        return self._running and self._running.get_openlineage_facets_on_complete(task_instance)
+
+    def _deselected(self, context: Any, report: dict[str, Any]) -> bool:
         """Whether dbt reported results without the node, because the run's parameter `select` left it out."""
-        report = context["params"]["select"] and context["ti"].xcom_pull(
-            task_ids=self.producer_task_id, key=RESULTS_KEY
-        )
-        reported = {entry["unique_id"] for entry in report["results"]} if report else set()
+        reported = {entry["unique_id"] for entry in report["results"]} if context["params"]["select"] else set()
         return bool(reported) and not reported & set(self._nodes())
 
     def _nodes(self) -> list[str]:
@@ -223,75 +278,60 @@ class _Sensor(NodeTask, SensorInternals, DbtConsumerWatcherSensor):
         return {
             task.task_id: task.model_unique_id
             for task in self.dag.tasks
-            if isinstance(task, _Sensor) and task.producer_task_id == self.producer_task_id and not task.is_test_sensor
+            if isinstance(task, NodeSensor) and not task.is_test_sensor
         }
 
 
-class RunSensor(_Sensor, DbtRunWatcherOperator):
+class RunSensor(NodeSensor):
     """Shows the progress of a model and retries it."""
 
+    dbt_operator = DbtRunLocalOperator
 
-class SeedSensor(_Sensor, DbtSeedWatcherOperator):
+
+class SeedSensor(NodeSensor):
     """Shows the progress of a seed and retries it."""
 
+    dbt_operator = DbtSeedLocalOperator
 
-class SnapshotSensor(_Sensor, DbtSnapshotWatcherOperator):
+
+class SnapshotSensor(NodeSensor):
     """Shows the progress of a snapshot and retries it."""
 
+    dbt_operator = DbtSnapshotLocalOperator
 
-class FunctionSensor(_Sensor):
+
+class FunctionSensor(NodeSensor):
     """Shows the progress of a function and retries it."""
 
-    base_cmd: ClassVar[list[str]] = ["build"]
+    dbt_operator = DbtBuildLocalOperator
 
 
-class TestSensor(_Sensor, DbtTestWatcherOperator):
+class TestSensor(NodeSensor):
     """Shows the progress of the tests of a model, seed or snapshot, and retries them."""
 
     __test__ = False
 
-    # dbt's selector of each test, by its id. Set when the tests' own nodes are known.
-    test_selectors: dict[str, str]
+    is_test_sensor = True
+    dbt_operator = DbtTestLocalOperator
+    # The nodes of its tests. Set when all tasks exist.
+    tests: tuple[DbtNode, ...] = ()
 
     def _nodes(self) -> list[str]:
-        return self._tests_per_model()[self.model_unique_id]
+        return [test.unique_id for test in self.tests]
 
-    def _failed_or_skipped(self, context: Any) -> bool:
-        # Cosmos reports one status for all tests of a node. Which of them failed is known when dbt has ended.
-        return self.a_test_failed(context)
-
-    def _wait_for(self, task_ids: list[str], context: Any) -> None:
-        super()._wait_for([*task_ids, self._model_task_id()], context)
-
-    def run_node(self, context: Any) -> None:
-        """Run the tests whose models are all built, after the node's own task has succeeded."""
-        states, task_id = self._states(context), self._model_task_id()
-        state = states.get(task_id)
-        if state not in ENDED_STATES:
-            self._wait_for([], context)
-        if state == "skipped":
-            raise AirflowSkipException(f"{task_id} was skipped")
-        if state != "success":
-            # Failed, not skipped, so that clearing the failed tasks of a run also runs the tests.
-            raise AirflowFailException(f"not run, because {task_id} failed")
+    def run_node(self, context: Any, select: str) -> None:
+        """Run the tests whose models are all built. The node's own task has succeeded."""
+        ti, run_id, models = context["ti"], context["run_id"], self._models()
+        states = ti.get_task_states(dag_id=ti.dag_id, task_ids=list(models), run_ids=[run_id]).get(run_id, {})
         # A test that reads several models belongs to each of them. The model that is built last runs it.
-        built = {model for task_id, model in self._models().items() if states.get(task_id) == "success"}
-        tests = self._tests_per_model()
-        ready = [
-            self.test_selectors[test]
-            for test in tests[self.model_unique_id]
-            if all(model in built for model, of_model in tests.items() if test in of_model)
-        ]
+        built = {model for task_id, model in models.items() if states.get(task_id) == "success"}
+        needed: dict[str, set[str]] = {}
+        for model, tests in self._tests_per_model().items():
+            for test in tests:
+                needed.setdefault(test, set()).add(model)
+        ready = [exact_selector(test) for test in self.tests if needed[test.unique_id] <= built]
         if ready:
-            self.select = " ".join(ready)
-            super().run_node(context)
-
-    def _model_task_id(self) -> str:
-        return next(task_id for task_id, model in self._models().items() if model == self.model_unique_id)
-
-    def _states(self, context: Any) -> dict[str, str]:
-        ti, run_id = context["ti"], context["run_id"]
-        return ti.get_task_states(dag_id=ti.dag_id, task_ids=list(self._models()), run_ids=[run_id]).get(run_id, {})
+            super().run_node(context, " ".join(ready))
 
 
 def start_at_once(tasks: Iterable[Any]) -> None:
@@ -299,7 +339,7 @@ def start_at_once(tasks: Iterable[Any]) -> None:
 
     In a larger group, each sensor starts after its upstream tasks.
     """
-    watching = [task for task in tasks if isinstance(task, _Sensor)]
+    watching = [task for task in tasks if isinstance(task, NodeSensor)]
     # The triggerer runs a limited number of triggers, and they are not only ours.
     most = min(_MOST_AT_ONCE, conf.getint("triggerer", "capacity", fallback=1000) // 2)
     if STARTS_IN_TRIGGERER and len(watching) <= most:

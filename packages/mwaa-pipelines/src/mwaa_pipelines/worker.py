@@ -35,16 +35,17 @@ def check_worker(context: Any) -> None:
         )
 
 
-def share_parsed(task: Any) -> None:
+def share_parsed(task: Any, dag_id: str) -> None:
     """Let dbt reuse the parse result of an earlier dbt process on this worker for the same release.
 
     dbt does so only if target, variables and connection are also the same. Parse results of other releases are deleted.
 
     Args:
         task: a Cosmos operator that is about to run dbt.
+        dag_id: its DAG.
     """
     release = Path(task.project_dir).name
-    folder = Path(tempfile.gettempdir()) / "dbt_parsed" / task.dag_id
+    folder = Path(tempfile.gettempdir()) / "dbt_parsed" / dag_id
     for other in folder.glob("*"):
         if other.name != release:
             shutil.rmtree(other, ignore_errors=True)

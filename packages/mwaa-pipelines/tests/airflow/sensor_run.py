@@ -11,9 +11,13 @@ from typing import Any
 
 import pytest
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+from airflow.sdk.execution_time.xcom import XCom
 from conftest import TaskDeferred, TaskInstance
 
+from mwaa_pipelines.node_outcomes import outcome_key, xcom_key
 from mwaa_pipelines.results import RESULTS_KEY
+from mwaa_pipelines.run_progress import RunProgress
+from mwaa_pipelines.sensors import NodeSensor
 
 PRODUCER = "transform_data.dbt_producer_watcher"
 MODEL = "model.flights.departures"
@@ -21,13 +25,14 @@ MODEL = "model.flights.departures"
 # OpenLineage requires the schema version. Cosmos runs OpenLineage after each dbt command.
 SCHEMA = {"dbt_schema_version": "https://schemas.getdbt.com/dbt/run-results/v6.json"}
 STUB = """#!{python}
-import json, pathlib, sys
+import json, os, pathlib, sys, time
 folder = pathlib.Path(sys.argv[sys.argv.index("--project-dir") + 1])
 (folder / "target").mkdir(exist_ok=True)
 (folder / "target" / "run_results.json").write_text(json.dumps({results}))
 with open({calls}, "a") as calls:
-    calls.write(json.dumps(sys.argv[1:]) + "\\n")
+    calls.write(json.dumps([dict(os.environ), *sys.argv[1:]]) + "\\n")
 print({output})
+time.sleep({seconds})
 sys.exit({code})
 """
 
@@ -39,34 +44,49 @@ class Run:
         self.dag, self.calls, self._monkeypatch = dag, folder / "calls", monkeypatch
         self.ti = TaskInstance()
         self.params: dict[str, Any] = {}
+        # Called one after the other, before each look at the states of the run's tasks.
+        self.changes: list[Callable[[], None]] = []
         self._dbt = Path(os.environ["DBT_VENV_PATH"]) / "bin" / "dbt"
         self._dbt.parent.mkdir(parents=True)
         self.dbt(code=0)
-        monkeypatch.setattr(
-            RuntimeTaskInstance,
-            "get_task_states",
-            staticmethod(lambda **arguments: self.ti.get_task_states(**arguments)),
-        )
+        RunProgress._runs.clear()
+        monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", staticmethod(self._states))
+        monkeypatch.setattr(XCom, "get_one", lambda task_id, key, **_: self.ti.xcoms.get((task_id, key)))
+        monkeypatch.setattr("mwaa_pipelines.node_trigger._SECONDS", 0.0)
+        for name in ("_SECONDS", "_SECONDS_BEFORE_DBT"):
+            monkeypatch.setattr(f"mwaa_pipelines.run_progress.{name}", 0.0)
 
-    def dbt(self, code: int, status: str = "success", output: str = "") -> None:
+    def _states(self, **arguments: Any) -> dict[str, Any]:
+        if self.changes:
+            self.changes.pop(0)()
+        return self.ti.get_task_states(**arguments)
+
+    def dbt(self, code: int, status: str = "success", output: str = "", seconds: int = 0) -> None:
+        """Let dbt exit with this code after these seconds, and report this status of MODEL."""
         results = {
             "metadata": {"invocation_id": "second", "generated_at": "2026-01-01T00:00:00Z", **SCHEMA},
             "results": [{"unique_id": MODEL, "status": status, "message": "", "execution_time": 1.0}],
         }
         texts = {"calls": repr(str(self.calls)), "output": repr(output)}
-        script = STUB.format(python=sys.executable, results=results, code=code, **texts)
+        script = STUB.format(python=sys.executable, results=results, code=code, seconds=seconds, **texts)
         self._dbt.write_text(script)
         self._dbt.chmod(0o755)
 
     def task(self, task_id: str, try_number: int = 1) -> Any:
         # In Airflow, too, each process has its own task object.
         task = copy.copy(self.dag.get_task(task_id))
-        self._monkeypatch.setattr(task, "dbt_executable_path", str(self._dbt))
+        if isinstance(task, NodeSensor):
+            task.dbt_arguments = {**task.dbt_arguments, "dbt_executable_path": str(self._dbt)}
+            # A task starts when its upstream tasks succeeded. Tests start with their model.
+            for upstream in {*task.upstream_task_ids, task.task_of_model} - {None}:
+                self.ti.states.setdefault(upstream, "success")
+        else:
+            self._monkeypatch.setattr(task, "dbt_executable_path", str(self._dbt))
         self.ti.task_id, self.ti.try_number, self.ti.task = task_id, try_number, task
         return task
 
     def producer(self, state: str, failed: dict[str, str] | None = None, **reported: Any) -> None:
-        """Set the producer's state, the XComs that Cosmos pushed (key: value), and the results if dbt has ended."""
+        """Set the producer's state, the XComs that it pushed (key: value), and the results if dbt has ended."""
         self.ti.states[PRODUCER] = state
         for key, value in reported.items():
             self.ti.xcoms[PRODUCER, key] = value
@@ -83,15 +103,21 @@ class Run:
 
     def commands(self) -> list[list[str]]:
         """The dbt commands that ran, without the folder options that Cosmos adds."""
-        lines = self.calls.read_text().splitlines() if self.calls.exists() else []
-        return [command[: command.index("--project-dir")] for command in map(json.loads, lines)]
+        return [command[1 : command.index("--project-dir")] for command in self._calls()]
+
+    def variable(self, name: str) -> list[str]:
+        """An environment variable of each dbt command."""
+        return [environment[name] for environment, *_ in self._calls()]
+
+    def _calls(self) -> list[list[Any]]:
+        return [json.loads(line) for line in self.calls.read_text().splitlines()] if self.calls.exists() else []
 
 
 def model_status(status: str) -> dict[str, Any]:
-    return {"model__flights__departures_status": {"status": status, "outlet_uris": []}}
+    return {xcom_key(0): {MODEL: {"status": status, "lines": []}}}
 
 
-TESTS_FAILED = {"model__flights__departures_tests_status": "fail"}
+TESTS_FAILED = {xcom_key(0): {outcome_key(MODEL, of_tests=True): {"status": "fail", "lines": []}}}
 DEPARTURES = "fqn:flights.marts.departures,package:flights,resource_type:model,file:departures.sql"
 RUN_DEPARTURES = ["run", "--select", DEPARTURES]
 

@@ -69,7 +69,7 @@ def test_stale_source_ends_the_run_only_if_required(
 @pytest.mark.usefixtures("installed_dbt")
 @pytest.mark.parametrize("setting", ["measure", "require"])
 def test_failed_dbt_fails_the_task_only_if_required(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, caplog: pytest.LogCaptureFixture
+    ti: TaskInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(task: Any, context: Any) -> None:
         (tmp_path / SOURCES).parent.mkdir()
@@ -79,7 +79,7 @@ def test_failed_dbt_fails_the_task_only_if_required(
 
     monkeypatch.setattr(DbtSourceLocalOperator, "execute", fail)
     task = dag_with(setting, tmp_path).get_task(TASK)
-    context = {"ti": None, "task": task, "params": PARAMETERS}
+    context = {"ti": ti, "task": task, "params": PARAMETERS}
     if setting == "require":
         with pytest.raises(AirflowException, match="dbt command failed"):
             task.execute(context)

@@ -9,6 +9,7 @@ import pytest
 from conftest import TaskInstance
 
 from mwaa_pipelines.lost_worker import MESSAGE, lost_results, store_lost_results
+from mwaa_pipelines.node_outcomes import xcom_key
 from mwaa_pipelines.results import LAST_WORDS_KEY, RESULTS_KEY
 from mwaa_pipelines.unwritten_rows import KEPT_RESULTS, SAFE_KEY
 
@@ -90,7 +91,7 @@ def test_run_with_a_selection_has_only_results_that_dbt_reported(
     selective = context(ti, select=["departures"])
     states["transform_data.airports.run"] = "success"
     assert lost_results(selective, tasks[PRODUCER], tasks, states) == []
-    ti.xcoms[PRODUCER, "model__flights__departures_status"] = {"status": "success", "outlet_uris": []}
+    ti.xcoms[PRODUCER, xcom_key(0)] = {DEPARTURES: {"status": "success", "lines": []}}
     (result,) = lost_results(selective, tasks[PRODUCER], tasks, states)
     assert result["unique_id"] == DEPARTURES
 

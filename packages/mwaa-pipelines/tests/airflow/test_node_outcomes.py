@@ -8,7 +8,7 @@ import pytest
 from conftest import TaskInstance
 from sensor_run import MODEL, PRODUCER, Run
 
-from mwaa_pipelines.node_outcomes import PER_XCOM, NodeOutcomes, outcome_key, xcom_key
+from mwaa_pipelines.node_outcomes import PER_XCOM, NodeOutcomes, log_event, outcome_key, read_outcomes, xcom_key
 from mwaa_pipelines.parameters import prepare
 
 ORDERS, ITEMS = "model.shop.orders", "model.shop.items"
@@ -100,6 +100,7 @@ def test_full_xcom_is_followed_by_another(outcomes: NodeOutcomes, ti: TaskInstan
         outcomes.read(result("Model", f"model.shop.m{number}", "success", status="SELECT"), ti)
     assert len(pushed(ti)) == PER_XCOM
     assert list(pushed(ti, 1)) == [f"model.shop.m{PER_XCOM}"]
+    assert len(read_outcomes(lambda key: ti.xcom_pull(key=key))) == PER_XCOM + 1
 
 
 @pytest.mark.parametrize("line", ["", "LogModelResult", '{"info": {"name": "LogModelResult"}}', '"LogModelResult"'])
@@ -114,3 +115,25 @@ def test_outcomes_are_pushed_while_dbt_runs(run: Run) -> None:
     prepare(run.context)
     task.execute(run.context)
     assert run.ti.xcom_pull(key=xcom_key(0))[MODEL]["lines"] == [f"{MODEL}: success, 0.45 s"]
+    # Cosmos has keys with the name of each node.
+    assert [key for _, key in run.ti.xcoms if "departures" in key] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "logged"),
+    [
+        ('{"info": {"level": "info", "msg": "1 of 2 OK"}}', [("INFO", "1 of 2 OK")]),
+        ('{"info": {"level": "warn", "msg": "100%s stale"}}', [("WARNING", "100%s stale")]),
+        ('{"info": {"level": "error", "msg": "broken"}}', [("ERROR", "broken")]),
+        ('{"info": {"level": "info", "msg": ""}}', []),
+        ("Killed", [("INFO", "Killed")]),
+        ("[]", [("INFO", "[]")]),
+        ("", []),
+    ],
+)
+def test_log_has_the_messages_of_dbt(
+    line: str, logged: list[tuple[str, str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    log_event(line)
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == logged

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DagSerialization, entries, serialized
+from conftest import DagSerialization, TaskInstance, entries, serialized
 from test_pipelines import bag
 
 from mwaa_pipelines.compatibility import AirflowFailException
@@ -94,9 +94,9 @@ def test_invalid_date_range_fails_the_first_task(dag: Any, values: dict[str, Any
 
 
 @pytest.mark.usefixtures("installed_dbt")
-def test_valid_date_range_is_passed_to_dbt_as_vars(dag: Any) -> None:
+def test_valid_date_range_is_passed_to_dbt_as_vars(dag: Any, ti: TaskInstance) -> None:
     producer = copy.copy(dag.get_task(PRODUCER))
-    prepare({"task": producer, "params": {**DEFAULTS, "start": "2013-01-31", "end": "2013-02-01"}})
+    prepare({"ti": ti, "task": producer, "params": {**DEFAULTS, "start": "2013-01-31", "end": "2013-02-01"}})
     assert producer.vars == {"backfill_start": "2013-01-31", "backfill_end": "2013-02-01"}
     assert producer.cache_dir.name == Path(producer.project_dir).name
 

@@ -1,28 +1,72 @@
 """Sensors of models after a failure: while dbt runs, after dbt has ended, and for nodes that dbt skipped."""
 
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from airflow.providers.standard.triggers.external_task import WorkflowTrigger
-from cosmos.operators._watcher.triggerer import WatcherTrigger
+from airflow.triggers.base import TaskSuccessEvent
 from sensor_run import DEPARTURES, MODEL, PRODUCER, RUN_DEPARTURES, Run, deferral, model_status
 
+from mwaa_pipelines import sensors
 from mwaa_pipelines.compatibility import AirflowException, AirflowFailException
+from mwaa_pipelines.node_trigger import NodeTrigger
 from mwaa_pipelines.results import RESULTS_KEY
 
 
-def test_first_try_defers_to_the_watcher_trigger(run: Run) -> None:
+def event(run: Run, trigger: NodeTrigger) -> Any:
+    """What the triggerer gets from a trigger."""
+    again = NodeTrigger(**trigger.serialize()[1])
+    again.task_instance = run.ti
+    return asyncio.run(asyncio.wait_for(again.event(), 5))
+
+
+def test_first_try_defers_to_the_trigger(run: Run) -> None:
     sensor = run.task("transform_data.departures.run")
     run.producer("running")
-    assert isinstance(deferral(lambda: sensor.execute(run.context)).trigger, WatcherTrigger)
+    waiting = deferral(lambda: sensor.execute(run.context))
+    assert isinstance(waiting.trigger, NodeTrigger)
+    assert waiting.trigger.serialize()[1] == sensor.start_trigger_args.trigger_kwargs
+    assert waiting.method_name == sensor.start_trigger_args.next_method
+    assert waiting.timeout == sensor.execution_timeout
 
 
-def test_failed_model_fails_its_sensor_while_dbt_still_runs(run: Run) -> None:
+@pytest.mark.parametrize("state", ["running", "success", "failed"])
+def test_built_model_ends_its_sensor_without_a_deferral(run: Run, state: str) -> None:
     sensor = run.task("transform_data.departures.run")
-    run.producer("running", **model_status("error"))
-    with pytest.raises(AirflowException, match=r"departures.*failed"):
-        sensor.execute_complete(run.context, {"status": "failed", "reason": "node_failed"})
+    run.producer(state, **model_status("success"))
+    sensor.execute(run.context)
     assert run.commands() == []
+
+
+def test_failed_model_without_retries_fails_its_sensor_while_dbt_still_runs(run: Run) -> None:
+    sensor = run.task("transform_data.departures.run")
+    sensor.node_retries = 0
+    run.producer("running", **model_status("error"))
+    with pytest.raises(AirflowFailException, match=r"departures failed"):
+        sensor.execute(run.context)
+    assert run.commands() == []
+
+
+def test_triggerer_without_the_trigger_waits_for_tasks_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sensors, "HAS_TRIGGER", False)
+    sensor = run.task("transform_data.departures.run")
+    run.producer("running")
+    waiting = deferral(lambda: sensor.execute(run.context))
+    assert isinstance(waiting.trigger, WorkflowTrigger)
+    _, arguments = waiting.trigger.serialize()
+    assert arguments["external_task_ids"] == [PRODUCER, *sorted(sensor.upstream_task_ids)]
+    assert arguments["run_ids"] == ["run"]
+    assert set(arguments["allowed_states"]) == {"success", "failed", "skipped", "upstream_failed", "removed"}
+    run.producer("failed", {MODEL: "error"}, **model_status("error"))
+    sensor.retry_delay = timedelta(seconds=0.1)
+    getattr(sensor, waiting.method_name)(run.context, {"status": "success"}, **waiting.kwargs)
+    assert run.commands() == [RUN_DEPARTURES]
+    assert run.variable("AIRFLOW_CTX_TRY_NUMBER") == ["2"]
 
 
 @pytest.mark.parametrize("state", ["running", "queued", "scheduled"])
@@ -30,13 +74,9 @@ def test_sensor_on_its_second_try_waits_for_the_producer(run: Run, state: str) -
     sensor = run.task("transform_data.departures.run", try_number=2)
     run.producer(state, **model_status("error"))
     waiting = deferral(lambda: sensor.execute(run.context))
-    assert isinstance(waiting.trigger, WorkflowTrigger)
-    _, arguments = waiting.trigger.serialize()
-    assert arguments["external_task_ids"] == [PRODUCER]
-    assert arguments["run_ids"] == ["run"]
-    assert set(arguments["allowed_states"]) == {"success", "failed", "skipped", "upstream_failed", "removed"}
+    assert run.commands() == []
     run.producer("failed", {MODEL: "error"})
-    getattr(sensor, waiting.method_name)(run.context, {"status": "success"})
+    getattr(sensor, waiting.method_name)(run.context, event(run, waiting.trigger).payload)
     assert run.commands() == [RUN_DEPARTURES]
 
 
@@ -49,8 +89,10 @@ def test_sensor_on_its_second_try_runs_the_model_after_the_producer(run: Run) ->
 
 def test_sensor_on_its_second_try_does_not_rebuild_a_built_model(run: Run) -> None:
     sensor = run.task("transform_data.departures.run", try_number=2)
-    run.producer("success", {}, **model_status("success"))
-    sensor.on_dbt_finished(run.context, {"status": "success"})
+    run.producer("running", **model_status("success"))
+    waiting = deferral(lambda: sensor.execute(run.context))
+    run.changes = [lambda: None, lambda: run.producer("success", {}, **model_status("success"))]
+    assert isinstance(event(run, waiting.trigger), TaskSuccessEvent)
     assert run.commands() == []
 
 
@@ -105,12 +147,13 @@ def test_results_and_audit_rows_have_the_try_of_the_node(
     run.producer("failed", {})
     sensor.resume_on_worker(run.context, {"attempt": attempt})
     assert run.ti.xcoms["transform_data.departures.run", RESULTS_KEY]["try_number"] == number
-    assert sensor.get_env(run.context)["AIRFLOW_CTX_TRY_NUMBER"] == str(number)
+    assert run.variable("AIRFLOW_CTX_TRY_NUMBER") == [str(number)]
+    assert run.variable("AIRFLOW_CTX_LOG_URL") == [run.ti.log_url]
 
 
 def test_skipped_model_runs_on_the_sensors_first_try(run: Run) -> None:
     sensor = run.task("transform_data.departures.run")
-    run.producer("failed", {"model.flights.stg_flights": "error", MODEL: "skipped"}, **model_status("failed"))
+    run.producer("failed", {"model.flights.stg_flights": "error", MODEL: "skipped"})
     sensor.execute(run.context)
     assert run.commands() == [RUN_DEPARTURES]
 
@@ -125,7 +168,7 @@ def test_model_that_a_dead_producer_never_reached_is_run(run: Run) -> None:
 @pytest.mark.parametrize("try_number", [1, 2])
 def test_model_skipped_because_of_a_failed_source_test_is_not_run(run: Run, try_number: int) -> None:
     sensor = run.task("transform_data.departures.run", try_number)
-    run.producer("failed", {"test.flights.source_not_null": "fail", MODEL: "skipped"}, **model_status("failed"))
+    run.producer("failed", {"test.flights.source_not_null": "fail", MODEL: "skipped"})
     with pytest.raises(AirflowFailException, match=r"not run again, because test.flights.source_not_null failed"):
         sensor.execute(run.context)
     assert run.commands() == []
@@ -133,17 +176,17 @@ def test_model_skipped_because_of_a_failed_source_test_is_not_run(run: Run, try_
 
 def test_failed_hook_does_not_keep_a_skipped_model_from_running(run: Run) -> None:
     sensor = run.task("transform_data.departures.run")
-    run.producer("failed", {"operation.flights.on-run-end-0": "error"}, **model_status("failed"))
+    run.producer("failed", {"operation.flights.on-run-end-0": "error"})
     sensor.execute(run.context)
     assert run.commands() == [RUN_DEPARTURES]
 
 
 def test_retry_pushes_dbts_results_even_if_dbt_failed(run: Run) -> None:
     run.dbt(code=1, status="error")
-    sensor = run.task("transform_data.departures.run", try_number=2)
+    sensor = run.task("transform_data.departures.run")
     run.producer("failed", {MODEL: "error"}, **model_status("error"))
     with pytest.raises(AirflowException, match="non-zero exit code 1"):
-        sensor.execute(run.context)
+        sensor.resume_on_worker(run.context, {"attempt": 2})
     dbt_results = run.ti.xcoms["transform_data.departures.run", RESULTS_KEY]
     assert (dbt_results["invocation_id"], dbt_results["try_number"]) == ("second", 2)
     assert [(result["unique_id"], result["status"]) for result in dbt_results["results"]] == [(MODEL, "error")]
@@ -156,6 +199,21 @@ def test_retry_without_dbt_fails_with_the_error_of_startup(run: Run, venv: Path)
     with pytest.raises(AirflowFailException, match="pip could not install dbt"):
         sensor.execute(run.context)
     assert run.commands() == []
+
+
+def test_killed_sensor_ends_its_dbt(run: Run) -> None:
+    run.dbt(code=0, seconds=60)
+    sensor = run.task("transform_data.departures.run")
+    # Airflow can also end a task before it runs dbt.
+    sensor.on_kill()
+    run.producer("failed", {})
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(sensor.resume_on_worker, run.context, {"attempt": 2})
+        while not run.commands() and not running.done():
+            time.sleep(0.01)
+        sensor.on_kill()
+        with pytest.raises(AirflowException, match="non-zero exit code"):
+            running.result(30)
 
 
 # --- runs with parameters --------------------------------------------------------------------------------------------
@@ -178,7 +236,6 @@ def test_deselected_model_is_not_built_after_dbt_failed(run: Run, try_number: in
     sensor = run.task("transform_data.departures.run", try_number)
     run.producer("failed", {"model.flights.weather_delays": "error"})
     sensor.execute(run.context)
-    sensor.execute_complete(run.context, {"status": "failed", "reason": "producer_failed"})
     assert run.commands() == []
 
 

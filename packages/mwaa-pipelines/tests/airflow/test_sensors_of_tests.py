@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from airflow.providers.standard.triggers.external_task import WorkflowTrigger
 from sensor_run import MODEL, PRODUCER, TESTS_FAILED, Run, deferral
 
 from mwaa_pipelines.compatibility import AirflowException, AirflowFailException, AirflowSkipException
+from mwaa_pipelines.selection import exact_selector
 
 # Name prefix of the relationships tests, which read departures and another model.
 RELATIONSHIP = "relationships_departures_"
@@ -14,29 +14,30 @@ RELATIONSHIP = "relationships_departures_"
 
 def test_failed_tests_are_named_after_the_producer_ended(run: Run, dag: Any) -> None:
     sensor = run.task("transform_data.departures.test")
+    sensor.node_retries = 0
     first_test, second_test = dag.get_task(PRODUCER).tests_per_model[MODEL][:2]
-    run.producer("running", **TESTS_FAILED)
-    waiting = deferral(lambda: sensor.execute_complete(run.context, {"status": "failed", "reason": "node_failed"}))
-    assert isinstance(waiting.trigger, WorkflowTrigger)
-    # If dbt skipped the tests, they also need their model. One deferral for both saves a process.
-    assert waiting.trigger.external_task_ids == [PRODUCER, "transform_data.departures.run"]
+    run.producer("running")
+    waiting = deferral(lambda: sensor.execute(run.context))
+    # If dbt skipped the tests, they also need their model.
+    assert "transform_data.departures.run" in waiting.trigger.serialize()[1]["upstream"]
+    # dbt skipped other tests of the model, so nothing was reported for all of them together.
     run.producer("failed", {first_test: "fail", second_test: "pass"})
     with pytest.raises(AirflowException, match=rf"^{first_test}: broken$"):
-        sensor.on_dbt_finished(run.context, {"status": "success"})
+        sensor.execute(run.context)
     assert run.commands() == []
 
 
 @pytest.mark.parametrize("try_number", [1, 2])
 def test_skipped_tests_run_after_their_models_are_built(run: Run, dag: Any, try_number: int) -> None:
     tests = dag.get_task(PRODUCER).tests_per_model
-    run.producer("failed", {"model.flights.stg_flights": "error"}, **TESTS_FAILED)
+    run.producer("failed", {"model.flights.stg_flights": "error"})
     built = {task.task_id: "success" for task in dag.tasks if getattr(task, "is_test_sensor", None) is False}
     unfinished_models = ("transform_data.airports.run", "transform_data.daily_performance.run")
     run.ti.states |= built | dict.fromkeys(unfinished_models, "deferred")
-    run.task("transform_data.departures.test", try_number).execute(run.context)
+    run.task("transform_data.departures.test", try_number).resume_on_worker(run.context, {"attempt": 1})
     run.ti.states |= built
     run.task("transform_data.departures.test", try_number).execute(run.context)
-    selectors = dag.get_task("transform_data.departures.test").test_selectors
+    selectors = {test.unique_id: exact_selector(test) for test in dag.get_task("transform_data.departures.test").tests}
     first_command, second_command = ([*command[:2], set(command[2].split())] for command in run.commands())
     assert second_command == ["test", "--select", {selectors[test] for test in tests[MODEL]}]
     blocked_tests = {*tests["model.flights.airports"], *tests["model.flights.daily_performance"]} & {*tests[MODEL]}
@@ -55,24 +56,21 @@ def test_tests_that_dbt_has_not_run_wait_for_their_model(
     run.ti.states |= built | ({"transform_data.departures.run": state} if state else {})
     if not state:
         del run.ti.states["transform_data.departures.run"]
-    waiting = deferral(lambda: sensor.execute(run.context))
-    _, arguments = waiting.trigger.serialize()
-    assert (arguments["external_task_ids"], arguments["run_ids"]) == (["transform_data.departures.run"], ["run"])
-    assert set(arguments["allowed_states"]) == {"success", "failed", "skipped", "upstream_failed", "removed"}
+    deferral(lambda: sensor.execute(run.context))
     assert run.commands() == []
     run.ti.states |= built
-    getattr(sensor, waiting.method_name)(run.context, {"status": "success"})
+    sensor.execute(run.context)
     assert [name for name, *_ in run.commands()] == ["test"]
 
 
-@pytest.mark.parametrize("reported", [{}, TESTS_FAILED])
 @pytest.mark.parametrize("state", ["failed", "upstream_failed"])
-def test_tests_of_a_failed_model_fail_without_a_retry(run: Run, state: str, reported: dict[str, Any]) -> None:
+def test_tests_of_a_failed_model_fail_without_a_retry(run: Run, state: str, caplog: pytest.LogCaptureFixture) -> None:
     sensor = run.task("transform_data.departures.test")
-    run.producer("failed", {MODEL: "error"}, **reported)
+    run.producer("failed", {MODEL: "error"})
     run.ti.states["transform_data.departures.run"] = state
-    with pytest.raises(AirflowFailException, match=r"^not run, because transform_data\.departures\.run failed$"):
+    with pytest.raises(AirflowFailException):
         sensor.execute(run.context)
+    assert caplog.messages[-1] == "Not run, because transform_data.departures.run failed"
     assert run.commands() == []
 
 

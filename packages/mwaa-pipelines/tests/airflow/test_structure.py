@@ -1,10 +1,11 @@
 """The DAG reads like its diagram: load, audit, transform, check, then alert or success."""
 
 import itertools
+import json
 from typing import Any
 
 import pytest
-from conftest import DAGS, DagBag
+from conftest import DAGS, DagBag, serialized
 
 from mwaa_pipelines.parameters import prepare
 from mwaa_pipelines.release import release_tag
@@ -126,6 +127,21 @@ def test_only_the_last_two_tasks_can_use_worker_slots_in_parallel(dag: Any) -> N
     assert dag.get_task("dbt_check").downstream_task_ids == last
 
 
+def test_sensors_are_small_operators(dag: Any) -> None:
+    # Cosmos's classes have slow constructors, and template fields that Airflow stores with each task.
+    for task in _sensors(dag):
+        assert [base.__module__ for base in type(task).__mro__ if base.__module__.startswith("cosmos")] == []
+        assert task.template_fields == ("model_unique_id", "select")
+    sizes = [
+        len(json.dumps(task))
+        for task in serialized(dag)["dag"]["tasks"]
+        if task["__var"]["task_type"].endswith("Sensor")
+    ]
+    assert len(sizes) == len(_sensors(dag))
+    # Airflow 3.0 also stores default values.
+    assert sum(sizes) / len(sizes) < (1300 if STARTS_IN_TRIGGERER else 2300)
+
+
 def test_sensors_and_the_audit_task_use_the_retry_settings(dag: Any) -> None:
     retried = [*_sensors(dag), dag.get_task("audit_dbt_task.audit_table_model_build")]
     # Sensors make the retries of their nodes themselves.
@@ -134,12 +150,13 @@ def test_sensors_and_the_audit_task_use_the_retry_settings(dag: Any) -> None:
 
 
 def test_every_dbt_task_stores_results_and_errors(dag: Any) -> None:
+    watching = _sensors(dag)
     dbt = [task for task in dag.tasks if hasattr(task, "project_dir")]
-    assert len(dbt) == len(_sensors(dag)) + 2
-    for task in dbt:
-        # This includes sensors, because their retries run dbt.
+    assert len(dbt) == 2
+    assert {tuple(task.on_failure_callback) for task in [*dbt, *watching]} == {(push_error,)}
+    # Sensors' retries run dbt.
+    for task in [*dbt, *(sensor.dbt_task(sensor.select) for sensor in watching)]:
         assert task.callback[:2] == [store_unwritten_results, push_results], task.task_id
-        assert task.on_failure_callback == [push_error], task.task_id
         assert task.install_deps is False, task.task_id
         assert task.env["DBT_RELEASE_ID"] in dag.doc_md, task.task_id
         assert ENVIRONMENT.items() <= task.env.items(), task.task_id

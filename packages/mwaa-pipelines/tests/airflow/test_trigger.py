@@ -35,7 +35,7 @@ def test_sensors_start_in_the_triggerer_from_airflow_3_3(dag: Any) -> None:
     sensor = restored_dag.get_task("transform_data.departures.run")
     assert sensor.start_from_trigger is starts
     assert sensor.start_trigger_args.trigger_cls == "mwaa_pipelines.node_trigger.NodeTrigger"
-    watching = [task for task in dag.tasks if isinstance(task, sensors._Sensor)]
+    watching = [task for task in dag.tasks if isinstance(task, sensors.NodeSensor)]
     assert len(watching) > 20
     for task in watching:
         arguments = task.start_trigger_args.trigger_kwargs

@@ -45,7 +45,7 @@ def test_partial_parse_cache_is_shared_only_within_a_release(
     def has_cache(task_id: str, release: str, save: bool = False) -> bool:
         task = copy.copy(dag.get_task(task_id))
         task.project_dir = f"/dags/dbt/flights/{release}"
-        share_parsed(task)
+        share_parsed(task, dag.dag_id)
         project = tmp_path / f"{task_id}-{release}"
         project.mkdir(exist_ok=True)
         task._handle_partial_parse(project)
