@@ -7,9 +7,24 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from mwaa_pipelines.release import release_tag
 from mwaa_release.errors import DeployError, SetupError, from_aws
 
 _PATH_CHARACTERS = 64
+
+
+def stores_release(dag: dict[str, Any], release_id: str) -> bool:
+    """Whether a run that starts now builds a release.
+
+    Airflow updates a DAG's tags whenever it parses the DAG's file, but stores the DAG, which runs start with, at most
+    every 30 seconds (`core.min_serialized_dag_update_interval`). The DAG's documentation is stored with it.
+
+    Args:
+        dag: the details of the DAG from Airflow's REST API.
+        release_id: as in release.json.
+    """
+    tags = [tag["name"] for tag in dag["tags"]]
+    return release_tag(release_id) in tags and release_id in (dag["doc_md"] or "")
 
 
 class AirflowApi:

@@ -5,8 +5,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from mwaa_pipelines.release import release_tag
-from mwaa_release.airflow_api import AirflowApi
+from mwaa_release.airflow_api import AirflowApi, stores_release
 from mwaa_release.errors import DeployError
 from mwaa_release.progress import Progress, no_progress
 
@@ -83,7 +82,7 @@ def _wait_for_release(
     while True:
         dag = airflow.call("GET", f"/dags/{dag_id}/details")
         tags = [tag["name"] for tag in dag["tags"]] if dag else []
-        if dag and release_tag(release_id) in tags:
+        if dag and stores_release(dag, release_id):
             return dag
         elapsed = time.monotonic() - started
         if elapsed > parsed_seconds:

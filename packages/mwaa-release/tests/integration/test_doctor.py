@@ -60,7 +60,7 @@ def answer_as_airflow(_method: str, path: str, _body: Any) -> tuple[int, Any]:
     if path.endswith("/connections/ui_redshift"):
         return 200, {"host": "warehouse.example.com", "port": None, "schema": "dev", "extra": None}
     if path.endswith("/details"):
-        return 200, {"tags": [{"name": release_tag(RELEASE)}], "is_paused": False}
+        return 200, {"tags": [{"name": release_tag(RELEASE)}], "doc_md": RELEASE, "is_paused": False}
     return (409, {"detail": "cannot start"}) if path.endswith("/dagRuns") else (404, {"detail": "not found"})
 
 

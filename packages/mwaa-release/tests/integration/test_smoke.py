@@ -22,6 +22,8 @@ class Airflow:
     def __init__(self) -> None:
         self.release: str | None = RELEASE
         # The state of the run, and the states before it.
+        # Runs start with this release.
+        self.stored = RELEASE
         self.state: str | None = "success"
         self.earlier_states = ["queued", "running"]
         self.paused = True
@@ -33,7 +35,12 @@ class Airflow:
         self.calls.append((method, path, body))
         if path.endswith("/details"):
             tags = [{"name": "dbt"}, {"name": f"release:{self.release}"}]
-            details = {"tags": tags, "is_paused": self.paused, "next_dagrun_logical_date": self.due}
+            details = {
+                "tags": tags,
+                "doc_md": f"Release: {self.stored}",
+                "is_paused": self.paused,
+                "next_dagrun_logical_date": self.due,
+            }
             return (200, details) if self.release else (404, {"detail": "no"})
         if path.endswith("/importErrors"):
             return 200, {"import_errors": [{"filename": "pipelines.py", "stack_trace": "Traceback\nPipelineError: no"}]}
@@ -98,6 +105,10 @@ def test_smoke_test_triggers_one_run_and_reports_every_failure(airflow, run):
     for fake.release, details in (("another", "the tags dbt, release:another"), (None, "no such DAG")):
         with pytest.raises(DeployError, match=rf"(?s)Airflow shows {details}\n  pipelines\.py: PipelineError: no"):
             run(parsed_seconds=0.05)
+    # Airflow has parsed the release, but runs still start with the earlier one.
+    fake.release, fake.stored = RELEASE, "20251231T000001Z-abcdef0"
+    with pytest.raises(DeployError, match=f"does not run {RELEASE}"):
+        run(parsed_seconds=0.05)
     with pytest.raises(SetupError, match="no MWAA environment nobody"):
         run("nobody")
     with pytest.raises(SetupError, match="at most 64 characters; shorten the DAG's name"):

@@ -234,6 +234,7 @@ class Mwaa:
             # Shorter than on MWAA, to shorten the wait on a laptop.
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "2",
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
+            "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "2",
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
             "TMPDIR": str(self.home / "tmp"),
             "NO_PROXY": HOST,
