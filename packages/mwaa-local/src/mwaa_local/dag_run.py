@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from rich.table import Table
 
 from mwaa_local.aws import seed
 from mwaa_local.mwaa.api import FINAL, Airflow, NoAnswerError
-from mwaa_local.settings import Passwords, Settings
+from mwaa_local.settings import Passwords, Settings, SetupError
 from mwaa_local.stack import connect, rows
 from mwaa_pipelines.load_files import RECORDS, UNDEFINED_TABLE
 from mwaa_pipelines.settings import Pipeline
@@ -86,10 +86,7 @@ def run_pipeline(
                 seed.read_alerts(settings)
             with steps.step("Run") as step:
                 run_id = airflow.trigger(dag_id)
-                while (state := airflow.run_state(dag_id, run_id)) not in FINAL:
-                    step.say(_progress(airflow.tasks(dag_id, run_id)))
-                    time.sleep(1)
-                    check()
+                state = wait_for_end(airflow, dag_id, run_id, step.say, check)
             # Pause the DAG, or its schedule starts more runs.
             airflow.end_open_runs(dag_id)
             tasks, seconds = airflow.tasks(dag_id, run_id), airflow.run_seconds(dag_id, run_id)
@@ -104,6 +101,35 @@ def run_pipeline(
             check()
             time.sleep(1)
         raise
+
+
+def wait_for_end(
+    airflow: Airflow, dag_id: str, run_id: str, say: Callable[[str], None], check: Callable[[], None]
+) -> str:
+    """Wait until a run ends, and return its state.
+
+    Args:
+        airflow: the client.
+        dag_id: of the run.
+        run_id: of the run.
+        say: receives the progress, once a second.
+        check: raises SetupError if a stand-in has ended; called every second.
+
+    Raises:
+        SetupError: the DAG cannot be imported any more. The run is marked failed, because it would never end.
+    """
+    started = datetime.now(UTC)
+    while (state := airflow.run_state(dag_id, run_id)) not in FINAL:
+        say(_progress(airflow.tasks(dag_id, run_id)))
+        try:
+            airflow.check_dag_file(dag_id, started)
+        except SetupError as error:
+            if not isinstance(error, NoAnswerError):
+                airflow.end_open_runs(dag_id)
+            raise
+        time.sleep(1)
+        check()
+    return state
 
 
 def end_runs(settings: Settings, pipeline: Pipeline) -> None:

@@ -1,5 +1,6 @@
 """A client of Airflow's REST API for the commands."""
 
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -7,21 +8,27 @@ from typing import Any
 import httpx
 
 from mwaa_local.settings import HOST, SetupError
-from mwaa_pipelines.release import release_tag
+from mwaa_release.airflow_api import stores_release
 
 FINAL = {"success", "failed"}
 _PARSE_REQUEST_SECONDS = 3.0
 _OLD_ERRORS_SECONDS = 5
+# A frame of Python, of an installed package or of the package that a release adds to dags/.
+_LIBRARY = re.compile(r'File "(?:<|[^"]*/(?:lib/python[\d.]+|site-packages|mwaa_pipelines|airflow/dag_processing)/)')
 
 
 def import_error(stack_trace: str) -> str:
-    """Reduce the traceback of a DAG file to its error. Add the line that raised it, unless it is a PipelineError."""
+    """Reduce a DAG file's traceback to its error, with the line of the team's code unless it is a PipelineError."""
     lines = stack_trace.rstrip().splitlines() or [""]
-    # The message begins with the last unindented line.
-    last = max((number for number, line in enumerate(lines) if line and not line[0].isspace()), default=0)
-    message = "\n".join(lines[last:])
-    frames = [line.strip() for line in lines[:last] if line.lstrip().startswith("File ")]
-    return message if "PipelineError" in lines[last] or not frames else f"{message}\n    {frames[-1]}"
+    frames = [number for number, line in enumerate(lines) if line.startswith('  File "')]
+    after = frames[-1] + 1 if frames else 0
+    # The message begins after the indented lines of the last frame, and can have several lines.
+    first = next((number for number in range(after, len(lines)) if lines[number][:1].strip()), 0)
+    message = "\n".join(lines[first:])
+    if not frames or "PipelineError" in lines[first]:
+        return message
+    own = [number for number in frames if not _LIBRARY.search(lines[number])]
+    return f"{message}\n    {lines[(own or frames)[-1]].strip()}"
 
 
 class NoAnswerError(SetupError):
@@ -82,7 +89,7 @@ class Airflow:
         return self._client.request(method, f"/api/v2{path}", json=json, params=params or None)
 
     def wait_for_dag(self, dag_id: str, release_id: str, seconds: float) -> None:
-        """Wait until Airflow has parsed the DAG from this release.
+        """Wait until Airflow has parsed the DAG from this release, and can import it.
 
         Raises:
             SetupError: Airflow has not parsed it in time, or a DAG file cannot be imported.
@@ -94,26 +101,57 @@ class Airflow:
         while True:
             try:
                 dag = self.call("GET", f"/dags/{dag_id}/details")
-                if release_tag(release_id) in [tag["name"] for tag in dag["tags"]]:
+                # A change of a DAG file alone makes no new release.
+                is_imported = not dag["has_import_errors"] and not dag["is_stale"]
+                if is_imported and stores_release(dag, release_id):
                     return
                 # A new release changes no DAG file, so Airflow would parse it again only after the interval.
                 if time.monotonic() - requested > _PARSE_REQUEST_SECONDS:
                     requested = time.monotonic()
-                    self.call("PUT", f"/parseDagFile/{dag['file_token']}")
+                    self._request_parsing(dag)
             except httpx.HTTPStatusError as error:
-                # Not parsed yet, or parsing has just been requested.
-                if error.response.status_code not in {httpx.codes.NOT_FOUND, httpx.codes.CONFLICT}:
+                # Not parsed yet.
+                if error.response.status_code != httpx.codes.NOT_FOUND:
                     raise
-            problems = [
-                f"{problem['filename']}: {import_error(problem['stack_trace'])}"
-                for problem in self.call("GET", "/importErrors")["import_errors"]
-                if datetime.fromisoformat(problem["timestamp"]) > ignored_until
-            ]
-            if problems:
-                raise SetupError("Airflow cannot import a DAG file\n" + "\n".join(problems))
+            self._check_imports(ignored_until)
             if time.monotonic() > until:
                 raise SetupError(f"Airflow did not show the DAG {dag_id} of release {release_id} after {seconds:.0f} s")
             time.sleep(0.5)
+
+    def check_dag_file(self, dag_id: str, since: datetime) -> None:
+        """Raise if Airflow can no longer import a DAG, because it starts no more tasks of its runs.
+
+        A DAG file can be copied after Airflow has shown the DAG of the release, which may be unchanged.
+
+        Args:
+            dag_id: of the DAG.
+            since: when the last file was copied. Errors before can be those of a half-copied release.
+
+        Raises:
+            SetupError: the DAG cannot be imported; the message has the file, the line and the exception.
+        """
+        dag = self.call("GET", f"/dags/{dag_id}")
+        if dag["has_import_errors"] or dag["is_stale"]:
+            self._request_parsing(dag)
+            self._check_imports(since)
+
+    def _request_parsing(self, dag: dict[str, Any]) -> None:
+        try:
+            self.call("PUT", f"/parseDagFile/{dag['file_token']}")
+        except httpx.HTTPStatusError as error:
+            # Parsing has been requested already, or Airflow does not have the file yet.
+            if error.response.status_code not in {httpx.codes.NOT_FOUND, httpx.codes.CONFLICT}:
+                raise
+
+    def _check_imports(self, since: datetime) -> None:
+        problems = [
+            f"{problem['filename']}: {import_error(problem['stack_trace'])}"
+            for problem in self.call("GET", "/importErrors")["import_errors"]
+            if datetime.fromisoformat(problem["timestamp"]) > since
+        ]
+        if problems:
+            listed = "\n".join(dict.fromkeys(problems))
+            raise SetupError(f"Airflow cannot import a DAG file\n{listed}\nCorrect dags/, then run the command again")
 
     def end_open_runs(self, dag_id: str) -> None:
         """Pause the DAG, and mark the unfinished runs of an interrupted command as failed."""
@@ -123,7 +161,11 @@ class Airflow:
                 self.call("PATCH", f"/dags/{dag_id}/dagRuns/{run['dag_run_id']}", {"state": "failed"})
 
     def trigger(self, dag_id: str) -> str:
-        """Start a run, and return its run_id. It replaces a run that is due by the schedule."""
+        """Start a run, and return its run_id. It replaces a run that is due by the schedule.
+
+        Raises:
+            SetupError: Airflow can no longer import the DAG.
+        """
         due = self.call("GET", f"/dags/{dag_id}")["next_dagrun_logical_date"]
         dates = [due, None] if due and datetime.fromisoformat(due) <= datetime.now(UTC) else [None]
         for logical_date in dates:
@@ -133,6 +175,7 @@ class Airflow:
             except httpx.HTTPStatusError as error:
                 # An earlier command has already started the due run.
                 if error.response.status_code != httpx.codes.CONFLICT or logical_date is None:
+                    self.check_dag_file(dag_id, datetime.now(UTC) - timedelta(seconds=_OLD_ERRORS_SECONDS))
                     raise
         self.call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
         return run["dag_run_id"]

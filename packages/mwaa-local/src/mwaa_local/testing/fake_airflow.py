@@ -41,7 +41,7 @@ def serving(answer: Answer) -> Iterator[int]:
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_POST = do_PATCH = do_any  # noqa: N815 - http.server looks for these names
+        do_GET = do_POST = do_PATCH = do_PUT = do_any  # noqa: N815 - http.server looks for these names
 
         def log_message(self, *_arguments: Any) -> None:
             pass
