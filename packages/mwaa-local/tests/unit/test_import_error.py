@@ -40,6 +40,19 @@ def test_syntax_error_is_shown_with_its_line() -> None:
     assert import_error(trace) == 'SyntaxError: invalid syntax\n    File "/x/dags/pipelines.py", line 9'
 
 
+def test_error_of_a_library_is_shown_with_the_line_of_the_dag_file() -> None:
+    trace = (
+        HEAD
+        + '  File "/x/dags/pipelines.py", line 9, in <module>\n    EmptyOperator(task_id="?")\n'
+        + '  File "/x/lib/python3.12/site-packages/airflow/sdk/operator.py", line 7, in __init__\n    validate()\n'
+        + "ValueError: the key '?' has a wrong character\nUse letters\n"
+    )
+    assert import_error(trace) == (
+        "ValueError: the key '?' has a wrong character\nUse letters\n"
+        '    File "/x/dags/pipelines.py", line 9, in <module>'
+    )
+
+
 def test_last_of_chained_errors_is_shown() -> None:
     trace = (
         HEAD

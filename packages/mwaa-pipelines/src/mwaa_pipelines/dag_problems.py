@@ -5,6 +5,8 @@ Airflow disables all DAGs of a file with an import error, so pipelines.py cannot
 
 import logging
 import runpy
+import sysconfig
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -52,8 +54,18 @@ def isolated(pipeline: Pipeline) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        message = str(error) if isinstance(error, PipelineError) else f"{type(error).__name__}: {error}"
+        message = str(error) if isinstance(error, PipelineError) else f"{_place(error)}{type(error).__name__}: {error}"
         problem = f"pipeline {pipeline.dag_name}: its DAG cannot be created: {message}"
         if is_dag_file():
             log.exception(problem)
         report([problem])
+
+
+def _place(error: Exception) -> str:
+    """Return `file:line: ` of the team's code that an error comes from; nothing if it has no part in the error."""
+    libraries = (Path(__file__).parent, Path(sysconfig.get_path("stdlib")))
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if path.is_file() and "site-packages" not in path.parts and not any(map(path.is_relative_to, libraries)):
+            return f"{path}:{frame.lineno}: "
+    return ""

@@ -68,7 +68,18 @@ def test_unfinished_dag_is_not_registered(tmp_path: Path, failing: str) -> None:
     assert sorted(dag_bag.dags) == sorted({"one", "two", "three"} - {failing})
     assert all("pipeline_succeeded" in dag.task_dict for dag in dag_bag.dags.values())
     (error,) = dag_bag.import_errors.values()
-    assert error.strip().endswith(f"pipeline {failing}: its DAG cannot be created: OSError: no disk")
+    line = path.read_text()[: path.read_text().index("raise OSError")].count("\n") + 1
+    assert error.strip().endswith(f"pipeline {failing}: its DAG cannot be created: {path}:{line}: OSError: no disk")
+
+
+def test_error_of_a_library_is_reported_with_the_line_of_the_dag_file(tmp_path: Path) -> None:
+    bag(tmp_path, entries("one"))
+    path = tmp_path / "pipelines.py"
+    text = path.read_text().replace("        dbt_check = ", '        EmptyOperator(task_id="?")\n        dbt_check = ')
+    path.write_text(text)
+    (error,) = DagBag(str(tmp_path)).import_errors.values()
+    line = text[: text.index('"?"')].count("\n") + 1
+    assert f"pipeline one: its DAG cannot be created: {path}:{line}: " in error
 
 
 def test_problems_of_settings_and_of_dags_are_reported_together(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 import shutil
 import subprocess
+import warnings
 import zipfile
 from collections.abc import Collection
 from datetime import UTC, datetime
@@ -92,8 +93,8 @@ def build(
         wheels: also download the packages that MWAA's containers install.
 
     Raises:
-        BuildError: a dbt project does not parse; the message is dbt's. Or pipelines.yml has a mistake, a project reads
-            a private model of another one, or a wheel cannot be downloaded.
+        BuildError: a dbt project does not parse; the message is dbt's. Or pipelines.yml or a DAG file has a mistake, a
+            project reads a private model of another one, or a wheel cannot be downloaded.
         SetupError: a file or package is missing.
     """
     projects = [path.resolve() for path in (project_dirs or find_projects(repository))]
@@ -115,6 +116,7 @@ def build(
     try:
         partial.mkdir(parents=True)
         if (repository / DAGS).is_dir():
+            _check_syntax(repository / DAGS)
             _copy(repository / DAGS, partial / DAGS)
             # Only releases belong into this folder.
             shutil.rmtree(partial / PROJECTS, ignore_errors=True)
@@ -166,6 +168,19 @@ def build(
         shutil.rmtree(partial, ignore_errors=True)
     progress("built", len(named), len(named))
     return Artifact.read(output)
+
+
+def _check_syntax(folder: Path) -> None:
+    """Check the Python files directly in a folder. Python here has the version of MWAA's."""
+    for path in sorted(folder.glob("*.py")):
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                compile(path.read_bytes(), path, "exec")
+        except SyntaxError as error:
+            raise BuildError(
+                f"{path}:{error.lineno}: {type(error).__name__}: {error.msg}\n    {(error.text or '').strip()}\n"
+                "Airflow could not import this file. Correct it, then run the command again"
+            ) from None
 
 
 def pipelines_package() -> Path:

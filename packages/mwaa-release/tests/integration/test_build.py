@@ -92,6 +92,14 @@ def test_broken_model_is_reported_and_the_earlier_artifact_is_kept(toy_repositor
         assert not (tmp_path / "out.partial").exists()
 
 
+def test_syntax_error_in_a_dag_file_is_an_error_with_its_line(toy_repository, tmp_path):
+    path = toy_repository / "dags" / "own_tasks.py"
+    path.write_text("first = 1\ndef broken(:\n")
+    with pytest.raises(BuildError) as raised:
+        build(tmp_path / "artifact", repository=toy_repository)
+    assert str(raised.value).startswith(f"{path}:2: SyntaxError: invalid syntax\n    def broken(:\n")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
