@@ -1,6 +1,7 @@
 """Wrong settings and missing tools cause one clear error message, the right exit code and no leftovers."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -168,7 +169,7 @@ def test_invalid_pipelines_file_is_a_one_line_error_until_fixed(writable_checkou
     message = error_message(completed.stdout + completed.stderr)
     assert completed.returncode == 2, message
     (line,) = [line for line in message.splitlines() if "target_scheme" in line]
-    assert "pipelines.yml: pipeline flights_pipeline: " in line
+    assert re.search(r"pipelines\.yml:\d+: pipeline flights_pipeline: ", line)
     assert 'File "' not in message
     assert writable_checkout.leftovers() == []
 

@@ -204,7 +204,7 @@ def test_invalid_entries_are_an_import_error_and_other_dags_keep_running(scene: 
     (error,) = errors
     assert error["filename"] == "pipelines_errors.py"
     reason = "redshift_connection_id: 'flights_redshift' is already used by pipeline flights_pipeline"
-    assert f"pipelines.yml: pipeline wrong_pipeline: {reason}. Pipelines can share it if" in error["stack_trace"]
+    assert f": pipeline wrong_pipeline: {reason}. Pipelines can share it if" in error["stack_trace"]
     last = error["stack_trace"].strip().splitlines()[-1]
     assert last.startswith("  pipeline long_tag_pipeline: its DAG cannot be created: ValueError: tag cannot be longer")
     assert scene.dag("wrong_pipeline") is None

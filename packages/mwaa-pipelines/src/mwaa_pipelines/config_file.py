@@ -28,6 +28,7 @@ from mwaa_pipelines.settings import (
     did_you_mean,
     unknown_setting,
 )
+from mwaa_pipelines.yaml_lines import Lines
 
 # Airflow's configuration option dbt.environment: the environment whose settings apply.
 ENVIRONMENT = "AIRFLOW__DBT__ENVIRONMENT"
@@ -45,6 +46,14 @@ class PipelinesFile:
 
     pipelines: list[Pipeline] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+
+
+class _EntryError(PipelineError):
+    """An entry is invalid. Each problem begins with the setting."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 @dataclass
@@ -97,18 +106,20 @@ def read_pipelines(path: Path, airflow_version: str | None = None, environment: 
     entries, defaults = _content(path)
     environment = environment or os.environ.get(ENVIRONMENT)
     file = PipelinesFile()
+    # Number and name of the entry, and what is wrong, beginning with the setting.
+    problems: list[tuple[int, str, str]] = []
     unique: dict[str, Pipeline] = {}
+    numbers: dict[str, int] = {}
     for number, entry in enumerate(entries, start=1):
         try:
             pipeline = _pipeline(entry, defaults, environment)
-        except PipelineError as error:
-            file.problems.append(f"{path}: pipeline {_name(entry, number)}: {error}")
+        except _EntryError as error:
+            problems += [(number, _name(entry, number), problem) for problem in error.problems]
             continue
         if unique.setdefault(pipeline.dag_name, pipeline) is not pipeline:
-            file.problems.append(
-                f"{path}: pipeline {pipeline.dag_name}: dag_name must be unique; another entry uses it already. "
-                "Only the first one is used"
-            )
+            text = "dag_name must be unique; another entry uses it already. Only the first one is used"
+            problems.append((number, pipeline.dag_name, text))
+        numbers.setdefault(pipeline.dag_name, number)
     pipelines = list(unique.values())
     dag_names = {_name(entry, number) for number, entry in enumerate(entries, start=1)}
     projects = {str(entry.get("project_name")) for entry in entries if isinstance(entry, dict)}
@@ -120,9 +131,12 @@ def read_pipelines(path: Path, airflow_version: str | None = None, environment: 
     )
     file.pipelines = [pipeline for pipeline in pipelines if pipeline.dag_name not in rejected]
     _set_turns(file.pipelines)
-    file.problems += [f"{path}: pipeline {name}: {reason}" for name, reason in rejected.items()]
-    # Two entries can have the same problem.
-    file.problems = list(dict.fromkeys(file.problems))
+    problems += [(numbers[name], name, reason) for name, reason in rejected.items()]
+    if problems:
+        lines = Lines(path, environment, ENVIRONMENTS)
+        file.problems = [
+            f"{path}:{lines.line(number, text)}: pipeline {name}: {text}" for number, name, text in problems
+        ]
     return file
 
 
@@ -185,7 +199,7 @@ def _name(entry: Any, number: int) -> str:
 
 def _pipeline(entry: Any, defaults: dict[str, Any], environment: str | None) -> Pipeline:
     if not isinstance(entry, dict):
-        raise PipelineError(f"must be a mapping of settings, not {entry!r}")
+        raise _EntryError(f"must be a mapping of settings, not {entry!r}")
     settings = {**defaults, **entry}
     has_environments = settings.pop(ENVIRONMENTS, None) is not None
     for part in (defaults, entry):
@@ -193,7 +207,7 @@ def _pipeline(entry: Any, defaults: dict[str, Any], environment: str | None) -> 
     try:
         pipeline = Pipeline.model_validate(settings)
     except ValidationError as error:
-        raise PipelineError("; ".join(dict.fromkeys(describe_error(detail) for detail in error.errors()))) from None
+        raise _EntryError(*dict.fromkeys(describe_error(detail) for detail in error.errors())) from None
     pipeline._environment = environment if has_environments else None
     return pipeline
 
@@ -205,24 +219,24 @@ def _settings_of_environment(part: dict[str, Any], environment: str | None) -> d
     by_name = part[ENVIRONMENTS]
     # The names are parts of file names.
     if not (isinstance(by_name, dict) and by_name and all(re.fullmatch(NAME, str(name)) for name in by_name)):
-        raise PipelineError(
+        raise _EntryError(
             f"{ENVIRONMENTS}: must be a mapping of names, such as dev, to settings, not {by_name!r}. Names consist of "
             "letters, digits, '_' and '-'"
         )
     names = list(map(str, by_name))
     if environment not in names:
         value = f"is {environment!r}, which is not one of" if environment else "is not set. Set it to one of"
-        raise PipelineError(
+        raise _EntryError(
             f"{ENVIRONMENTS}: Airflow's option dbt.environment (PipelinesEnvironment of infra/environment.yml) {value} "
             f"{', '.join(names)}{did_you_mean(environment or '', names)}"
         )
     settings = list(by_name.values())[names.index(environment)]
     # An environment without settings is None in YAML.
     if not isinstance(settings, dict | None):
-        raise PipelineError(f"{ENVIRONMENTS}.{environment}: must be a mapping of settings, not {settings!r}")
+        raise _EntryError(f"{ENVIRONMENTS}.{environment}: must be a mapping of settings, not {settings!r}")
     for name in settings or {}:
         if name in IDENTITY:
-            raise PipelineError(f"{ENVIRONMENTS}.{environment}.{name}: must be the same in every environment")
+            raise _EntryError(f"{ENVIRONMENTS}.{environment}.{name}: must be the same in every environment")
     return settings or {}
 
 

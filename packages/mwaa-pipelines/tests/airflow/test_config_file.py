@@ -1,5 +1,6 @@
 """Errors in pipelines.yml name the file, the entry and the setting, and do not affect other entries."""
 
+import re
 from datetime import date
 from pathlib import Path
 
@@ -33,7 +34,13 @@ def problems(tmp_path: Path, text: str, good: tuple[str, ...] = ()) -> list[str]
     loaded = load_pipelines(path)
     assert tuple(pipeline.dag_name for pipeline, *_ in loaded.pipelines) == good
     assert loaded.problems
-    return [problem.removeprefix(f"{path}: ") for problem in loaded.problems]
+    return [re.sub(rf"^{re.escape(str(path))}(:\d+)?: ", "", problem) for problem in loaded.problems]
+
+
+def line_of_problem(path: Path, text: str) -> str:
+    """Return the line that the only problem of a file names, without indentation."""
+    (problem,) = read_pipelines(write(path, text), environment="dev").problems
+    return text.splitlines()[int(problem.removeprefix(f"{path / 'pipelines.yml'}:").split(":")[0]) - 1].strip()
 
 
 def test_entries_override_defaults(tmp_path: Path) -> None:
@@ -199,6 +206,43 @@ def test_missing_setting_is_named(tmp_path: Path) -> None:
     assert messages == ["pipeline one: project_name: Field required"]
 
 
+DEFAULTS = "defaults:\n  environments:\n    dev: {threads: 0}\n  retries: 99\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (GOOD.replace("    target_schema: analytics\n", ""), "- dag_name: one"),
+        (entries("one", "two").replace("    project_name: flights\n", "", 1), "- dag_name: one"),
+        (entries("one", "two", two="threads: many"), "threads: many"),
+        (
+            entries(
+                "one", one="load:\n      - {table: a.b, prefix: b/, format: csv}\n      - {table: a.c, prefix: c/}"
+            ),
+            "- {table: a.c, prefix: c/}",
+        ),
+        (entries("one", one="env:\n      KEY: a\n      A: 1"), "A: 1"),
+        (entries("one", one="select: [x]\n    selector: nightly"), "selector: nightly"),
+        (DEFAULTS.replace("99", "1") + GOOD, "dev: {threads: 0}"),
+        (DEFAULTS.replace("0", "1") + GOOD, "retries: 99"),
+        (entries("one", one="environments:\n      dev:\n        threads: 0"), "threads: 0"),
+        (entries("one", "two", "one"), "- dag_name: one"),
+        (entries("one", one="schedule: [one]"), "schedule: [one]"),
+        (f"{GOOD}  - words\n", "- words"),
+    ],
+)
+def test_problem_has_the_line_of_the_setting(tmp_path: Path, text: str, line: str) -> None:
+    assert line_of_problem(tmp_path, text) == line
+
+
+def test_each_problem_of_an_entry_has_its_line(tmp_path: Path) -> None:
+    path = write(tmp_path, "pipelines:\n  - dag_name: one\n    project_name: a\n    threads: 0\n    retries: 99\n")
+    places = [problem.split(": pipeline one: ") for problem in read_pipelines(path).problems]
+    lines = {text.split(":")[0]: place for place, text in places}
+    assert (lines["threads"], lines["retries"]) == (f"{path}:4", f"{path}:5")
+    assert lines["target_schema"] == f"{path}:2"
+
+
 def test_entry_without_dag_name_is_numbered(tmp_path: Path) -> None:
     messages = problems(tmp_path, GOOD.replace("dag_name: one", "threads: 1"))
     assert messages == ["pipeline number 1: dag_name: Field required"]
@@ -231,7 +275,7 @@ def test_dag_name_must_be_a_string(tmp_path: Path) -> None:
         .replace("dag_name: two", "dag_name: [a]")
     )
     messages = problems(tmp_path, text, good=("three",))
-    assert messages == ["pipeline ['a']: dag_name: Input should be a valid string (value: ['a'])"]
+    assert messages == ["pipeline ['a']: dag_name: Input should be a valid string (value: ['a'])"] * 2
 
 
 @pytest.mark.parametrize("setting", ["redshift_connection_id", "secret_name"])
@@ -443,10 +487,12 @@ def test_every_environment_is_validated_where_people_work(tmp_path: Path) -> Non
         ("one", "prod"),
         ("two", None),
     ]
-    (problem,) = file.problems
-    assert problem.startswith(f"{path}: pipeline one: threads: ")
-    assert problem.endswith("(value: 99) (environment dev)")
+    of_retries, of_threads = sorted(file.problems)
+    assert of_retries.startswith(f"{path}:7: pipeline one: retries: ")
+    assert of_retries.endswith("(value: 99) (environment dev)")
+    assert of_threads.startswith(f"{path}:8: pipeline one: threads: ")
     both = path.read_text().replace("prod: {retries: 1}", "prod: {threads: 0}")
     path.write_text(both)
-    (problem,) = read_pipelines_everywhere(path).problems
-    assert problem.endswith("(value: 99)")
+    of_retries, of_threads = sorted(read_pipelines_everywhere(path).problems)
+    assert of_retries.endswith("(value: 99)")
+    assert of_threads.endswith("(value: 0)")

@@ -37,7 +37,7 @@ def test_invalid_entries_are_one_import_error_and_valid_entries_load(tmp_path: P
     assert file.endswith("pipelines_errors.py")
     last = error[error.index("PipelineError: ") :].splitlines()
     assert last[0].endswith(
-        "pipelines.yml: pipeline two: threads: Input should be a valid integer, unable to parse "
+        "pipelines.yml:13: pipeline two: threads: Input should be a valid integer, unable to parse "
         "string as an integer (value: 'many')"
     )
     assert "pipeline three: thread: unknown setting" in last[1]
