@@ -1,4 +1,4 @@
-"""The line of a setting in pipelines.yml, for error messages. pydantic knows only the setting's name."""
+"""The lines of settings in YAML files, for error messages. Validators know only the names of the settings."""
 
 import re
 from collections.abc import Iterable
@@ -36,21 +36,27 @@ class Lines:
         # The last of them applies in an environment.
         for overlay in (*self._overlays, []):
             for part in (entry, defaults):
-                if setting and self._depth([*part, *overlay, setting[0]])[0] == len([*part, *overlay]) + 1:
-                    return self._depth([*part, *overlay, *setting])[1]
-        return self._depth(entry)[1]
+                if setting and find(self._root, [*part, *overlay, setting[0]])[0] == len([*part, *overlay]) + 1:
+                    return find(self._root, [*part, *overlay, *setting])[1].line + 1
+        return find(self._root, entry)[1].line + 1
 
-    def _depth(self, keys: Iterable[str]) -> tuple[int, int]:
-        """Return how many of some nested keys the file has, and the line of the last of these."""
-        node, line, depth = self._root, 1, 0
-        for key in keys:
-            if isinstance(node, yaml.MappingNode):
-                pair = next((pair for pair in node.value if pair[0].value == key), None)
-            elif isinstance(node, yaml.SequenceNode) and key.isdigit() and int(key) < len(node.value):
-                pair = (node.value[int(key)], node.value[int(key)])
-            else:
-                pair = None
-            if not pair:
-                break
-            line, node, depth = pair[0].start_mark.line + 1, pair[1], depth + 1
-        return depth, line
+
+def find(root: yaml.Node, keys: Iterable[str]) -> tuple[int, yaml.Mark]:
+    """Follow nested keys, and return how many of them exist and the place of the last one that does.
+
+    Args:
+        root: of the file, from yaml.compose.
+        keys: keys of mappings and indices of lists.
+    """
+    node, mark, depth = root, root.start_mark, 0
+    for key in keys:
+        if isinstance(node, yaml.MappingNode):
+            pair = next((pair for pair in node.value if pair[0].value == key), None)
+        elif isinstance(node, yaml.SequenceNode) and key.isdigit() and int(key) < len(node.value):
+            pair = (node.value[int(key)], node.value[int(key)])
+        else:
+            pair = None
+        if not pair:
+            break
+        mark, node, depth = pair[0].start_mark, pair[1], depth + 1
+    return depth, mark

@@ -29,10 +29,12 @@ from mwaa_release.products import ParsedProject, find_product_problems
 from mwaa_release.run_dbt import Listing
 from mwaa_release.selections import find_problems, list_arguments
 from workbench.lint import has_conventions
+from workbench.problems import Problem
+from workbench.unknown_keys import EVENTS, UnknownKeys
 
 RULES = "workbench.conventions"
-# dbt_project.yml can configure a folder that has no model yet.
-_WARNINGS = '{"error": "all", "warn": ["UnusedResourceConfigPath"]}'
+# dbt_project.yml can configure a folder that has no model yet. Unknown keys are reported with their lines.
+_WARNINGS = json.dumps({"error": "all", "warn": ["UnusedResourceConfigPath", *EVENTS]})
 
 
 class _Problems(Formatter):
@@ -64,14 +66,21 @@ def parse(project: Path, target: Path, has_conventions: bool = True) -> Any:
         has_conventions: whether a warning is a mistake.
 
     Returns:
-        None if dbt found a mistake. It is printed, with its file if it has one.
+        None if dbt found a mistake, which dbt prints.
     """
+    return parse_and_find_unknown_keys(project, target, has_conventions)[0]
+
+
+def parse_and_find_unknown_keys(project: Path, target: Path, has_conventions: bool) -> tuple[Any, list[Problem]]:
+    """Return what `parse` does, and the keys that dbt does not know if these are mistakes."""
     flags = ["--quiet", "--no-version-check", *([f"--warn-error-options={_WARNINGS}"] if has_conventions else [])]
-    done = dbtRunner().invoke([*flags, "parse", *_options(project, target)])
+    keys = UnknownKeys(project, target / "unknown_keys.json")
+    runner = dbtRunner(callbacks=[keys.on_event])
+    done = runner.invoke([*flags, "--show-all-deprecations", "parse", *_options(project, target)])
     # dbt prints its own errors, but not those of its options, such as a wrong value of a DBT_ variable.
     if done.exception and not isinstance(done.exception, DbtBaseException):
         print(f"{project.name}: dbt could not start: {type(done.exception).__name__}: {done.exception}")
-    return done.result
+    return done.result, keys.problems() if has_conventions else []
 
 
 def _options(project: Path, target: Path) -> list[str]:
@@ -109,7 +118,8 @@ def check(settings: Settings) -> int:
         install_packages(project)
         os.environ.update(project_environment(project))
         target = settings.state / "lint" / project.name
-        manifests[project] = parse(project, target, has_conventions(project))
+        manifests[project], unknown_keys = parse_and_find_unknown_keys(project, target, has_conventions(project))
+        lines += [f"{project.name}/{key.place}: {key.message}; {key.hint}" for key in unknown_keys]
         if manifests[project] is not None and has_conventions(project):
             lines += [f"{project.name}/{line}" for line in problems(target / "manifest.json")]
     unusable = sum(manifest is None for manifest in manifests.values())

@@ -20,6 +20,7 @@ from workbench.explain import near
 from workbench.problems import Problem, ProjectError
 from workbench.project import BUILT, FAILED, SCHEMA, Project
 from workbench.relations import existing_relations
+from workbench.terminal import show_misspelt_keys
 from workbench.warehouse import make_schemas, warehouse
 
 PROJECT_FAILED = 1
@@ -49,6 +50,7 @@ def open_project(settings: Settings, folder: Path) -> Project:
 def build(settings: Settings, models: str, folder: Path, full_refresh: bool = False) -> int:
     """Build models with their tests, show the changed rows, and return the exit code."""
     with project(settings, folder) as (dbt_project, _):
+        show_misspelt_keys(dbt_project.misspelt_keys)
         ids = selected(dbt_project, models or _OWN_NODES)
         return PROJECT_FAILED if Builder(dbt_project, settings).build(ids, full_refresh, STARTED) else 0
 

@@ -21,6 +21,7 @@ from mwaa_release.run_dbt import Listing
 from workbench.choose_project import file_names, valid_settings
 from workbench.problems import Problem, ProjectError, of_exception, of_result
 from workbench.relations import Relation, column_names
+from workbench.unknown_keys import UnknownKeys, misspelt
 from workbench.warehouse import dbt_variables, warehouse, write_profile
 
 SCHEMA = "dbt_local"
@@ -52,6 +53,8 @@ class Project:
         self.schema = schema
         self.state = state
         self.manifest: Manifest | None = None
+        # Keys that the last `parse` found, and that are likely misspelt.
+        self.misspelt_keys: list[Problem] = []
         self._settings = settings
 
     def parse(self) -> None:
@@ -65,7 +68,9 @@ class Project:
         if valid_settings(self.folder):
             install_packages(self.folder)
         write_profile(self.folder, self.state, self._settings, TARGET, self.schema)
-        self.manifest = self._dbt("parse")
+        keys = UnknownKeys(self.folder, self.state / "unknown_keys.json")
+        self.manifest = self._dbt("parse", "--show-all-deprecations", on_event=keys.on_event)
+        self.misspelt_keys = misspelt(keys.problems())
 
     def select(self, *selectors: str, base: Path | None = None) -> list[str]:
         """Return the unique ids that match dbt's selectors.

@@ -83,6 +83,13 @@ def show_problem(problem: Problem) -> None:
         console.print(f"  → {escape(problem.hint)}", soft_wrap=True)
 
 
+def show_misspelt_keys(problems: Sequence[Problem]) -> None:
+    """Print a warning for each key that dbt does not know, and that is similar to a known one."""
+    for problem in problems:
+        console.print(f"[yellow]![/] [bold]{escape(problem.place)}[/]: {escape(problem.message)}", soft_wrap=True)
+        console.print(f"  → {escape(problem.hint or '')}", soft_wrap=True)
+
+
 def show_rows_that_fail(connection: redshift_connector.Connection, query: str) -> None:
     """Print the first rows that a failed test found."""
     with connection.cursor() as cursor:

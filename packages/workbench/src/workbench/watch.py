@@ -25,7 +25,7 @@ from workbench.choose_project import valid_settings
 from workbench.commands import open_project
 from workbench.problems import Problem, ProjectError
 from workbench.project import Project
-from workbench.terminal import show_problem
+from workbench.terminal import show_misspelt_keys, show_problem
 from workbench.warehouse import warehouse
 
 _SUFFIXES = {".sql", ".yml", ".yaml", ".csv", ".py", ".md"}
@@ -48,6 +48,7 @@ def watch(settings: Settings, folders: Sequence[Path]) -> None:
         loops = {}
         for folder in folders:
             dbt_project = open_project(settings, folder)
+            show_misspelt_keys(dbt_project.misspelt_keys)
             loops[folder] = Loop(dbt_project, Builder(dbt_project, settings))
         names = ", ".join(folder.name for folder in folders)
         console.print(f"Watching {names}: save a file to build it with its children and tests. Stop with Ctrl-C.")
@@ -145,6 +146,7 @@ class Loop:
         )
         try:
             self._project.parse()
+            show_misspelt_keys(self._project.misspelt_keys)
             changed = self._project.select("state:modified+", base=self._base)
             failed_nodes = {unique_id for unique_id in self._failed_nodes if self._project.has(unique_id)}
             selected = {unique_id for unique_id in changed if self._project.can_run(unique_id)} | failed_nodes

@@ -411,6 +411,16 @@ BUILT = {
         },
         (f"{STAGING}/b36.yml:5: syntax error", "\n            data_tests: [accepted_values]\n"),
     ),
+    "misspelt keys": Mistake(
+        {
+            f"{STAGING}/b37.sql": "{{ config(materialised='table') }}\nselect 1 as one\n",
+            f"{STAGING}/b37.yml": "models:\n  - name: b37\n    discription: D.\n    config: {our_own: 1}\n",
+        },
+        (
+            f"! {STAGING}/b37.sql:1: dbt does not know the key 'materialised'\n  → did you mean materialized?\n",
+            f"! {STAGING}/b37.yml:3: dbt does not know the key 'discription'\n  → did you mean description?\n",
+        ),
+    ),
     "failing test in SQL": Mistake(
         {"tests/b20.sql": "select id from {{ ref('b19') }} where id > 2"},
         ("tests/b20.sql: b20: 1 rows fail\nid\n3\n",),

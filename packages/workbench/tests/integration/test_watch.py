@@ -108,3 +108,13 @@ def test_new_models_macros_tests_and_descriptions_are_built(save: Save):
 def test_folder_with_the_name_of_a_saved_model_is_not_built(save: Save):
     assert "1 built" in save("models/staging/stg_new/stg_inner.sql", "select 1 as b\n")
     assert "1 built" in save("models/staging/stg_new.sql", "select 4 as a\n")
+
+
+def test_misspelt_key_of_a_saved_file_is_shown(save: Save):
+    output = save(
+        "models/staging/stg_sales.sql", "{{ config(materialised='view') }}\nselect * from {{ ref('sales') }}\n"
+    )
+    assert "models/staging/stg_sales.sql:1: dbt does not know the key 'materialised'" in output
+    assert "did you mean materialized?" in output
+    output = save("models/staging/stg_sales.sql", "select * from {{ ref('sales') }}\n")
+    assert "does not know" not in output
