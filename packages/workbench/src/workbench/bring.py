@@ -151,7 +151,13 @@ def copy_linter_files(source: Path, folder: Path) -> None:
 
 def _project_folder(path: Path) -> Path:
     """Return the folder with dbt_project.yml: the given one, or the only one directly in it."""
+    if path == Path():
+        raise SetupError("no dbt project is given. Name its folder: make bring P=<folder>")
     path = path.expanduser().resolve()
+    if not path.exists():
+        raise SetupError(f"{path} does not exist. Name the folder of a dbt project: make bring P=<folder>")
+    if path.name == "dbt_project.yml":
+        path = path.parent
     folders = (
         [path] if (path / "dbt_project.yml").is_file() else [file.parent for file in path.glob("*/dbt_project.yml")]
     )
@@ -299,7 +305,9 @@ def _read(path: Path) -> PipelinesFile:
 def _check_pipelines(text: str, path: Path) -> None:
     path.write_text(text)
     if problems := _read(path).problems:
-        raise SetupError("\n".join([*problems, "Nothing was changed"]).replace(str(path), PIPELINES_FILE))
+        # The repository's file does not have these lines.
+        without_lines = [re.sub(rf"^{re.escape(str(path))}(:\d+)?", PIPELINES_FILE, problem) for problem in problems]
+        raise SetupError("\n".join([*without_lines, "Nothing was changed"]))
 
 
 def _owners(repository: Path, name: str) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from rich.syntax import Syntax
 from mwaa_local.command import STARTED
 from mwaa_local.query import show_rows
 from mwaa_local.settings import Settings
-from mwaa_release.progress import console
+from mwaa_release.progress import console, errors
 from workbench.build import Builder
 from workbench.choose_project import NoModelError, NoTestError, all_projects, name_of
 from workbench.explain import near
@@ -26,6 +26,8 @@ from workbench.warehouse import make_schemas, warehouse
 PROJECT_FAILED = 1
 # All nodes of the project, without those of its packages.
 _OWN_NODES = "package:this"
+# Of the models that are listed in a message.
+_MOST_NAMES = 5
 # Words for dbt's statuses of a source.
 _FRESHNESS = {"pass": "fresh", "warn": "late", "error": "stale", "runtime error": "not measured"}
 
@@ -71,9 +73,12 @@ def check(settings: Settings, models: str, folder: Path) -> int:
 def show(settings: Settings, model: str, rows: int, folder: Path) -> int:
     """Print the first rows of a model's current SQL, and return the exit code."""
     with project(settings, folder) as (dbt_project, connection):
-        _build_missing_parents(dbt_project, connection, settings, model)
+        if _build_missing_parents(dbt_project, connection, settings, model):
+            raise ProjectError(Problem(f"{model} reads a model that failed", hint="correct that model first"))
         table = dbt_project.show(model, rows)
         show_rows(list(table.column_names), [tuple(row) for row in table.rows])
+        if not table.rows:
+            errors.print(f"{model} has no rows.", markup=False)
         return 0
 
 
@@ -125,21 +130,45 @@ def _freshness_row(result: Any) -> tuple[str, ...]:
 
 def _build_missing_parents(
     dbt_project: Project, connection: redshift_connector.Connection, settings: Settings, model: str
-) -> None:
+) -> set[str]:
+    """Build the parents of a model that are not in the warehouse, and return those that failed."""
     ids = [unique_id for unique_id in selected(dbt_project, model) if dbt_project.kind(unique_id) == "model"]
     if len(ids) != 1:
-        raise ProjectError(Problem(f"{model} matches {len(ids)} models", hint="give the name of one model"))
+        raise ProjectError(_not_one_model(dbt_project, model, ids))
     if missing := dbt_project.missing(ids, existing_relations(connection, dbt_project.schemas())):
-        Builder(dbt_project, settings).build(missing)
+        return Builder(dbt_project, settings).build(missing)
+    return set()
+
+
+def _not_one_model(dbt_project: Project, selectors: str, models: Sequence[str]) -> Problem:
+    if models:
+        names = ", ".join(dbt_project.node_name(unique_id) for unique_id in models[:_MOST_NAMES])
+        names += ", …" if len(models) > _MOST_NAMES else ""
+        return Problem(f"{selectors} matches {len(models)} models: {names}", hint="give the name of one model")
+    first = selected(dbt_project, selectors)[0]
+    kind = dbt_project.kind(first).replace("_", " ")
+    if relation := dbt_project.relation(first):
+        query = f"select * from {relation.schema}.{relation.name} limit 10"  # noqa: S608 - shown, not run
+        hint = f'build it, then read its table: make sql Q="{query}"'
+    else:
+        hint = f"give the name of a model; run the {kind} with: make test-models M={selectors}"
+    return Problem(f"{selectors} is a {kind}, not a model", hint=hint)
 
 
 def selected(dbt_project: Project, models: str) -> list[str]:
     """Return the ids of the nodes that match dbt selectors, separated by spaces, and can be built or tested.
 
     Raises:
-        ProjectError: no node matches.
+        ProjectError: no node matches, or no selector is given.
     """
+    if not models.strip():
+        example = next(iter(dbt_project.names()), "<model>")
+        raise ProjectError(Problem("no model is given", hint=f"name one, for example: M={example}"))
     ids = [unique_id for unique_id in dbt_project.select(*models.split()) if dbt_project.can_run(unique_id)]
+    name = models.strip("+@")
+    if not ids and name in dbt_project.names():
+        hint = "its config, or its folder in dbt_project.yml, has enabled: false"
+        raise NoModelError(Problem(f"{name} is disabled", hint=hint))
     if not ids:
-        raise NoModelError(Problem(f"there is no model {models}", hint=near(models.strip("+@"), dbt_project.names())))
+        raise NoModelError(Problem(f"there is no model {models}", hint=near(name, dbt_project.names())))
     return ids

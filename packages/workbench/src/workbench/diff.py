@@ -34,11 +34,14 @@ def diff(settings: Settings, model: str, base: str, folder: Path) -> int:
 
     Raises:
         SetupError: git does not know the commit.
-        ProjectError: there is no such model, or dbt cannot parse one of the two projects.
+        ProjectError: there is no such model, it has no table, or dbt cannot parse one of the two projects.
     """
     commit = _commit(folder, [base] if base else ["origin/main", "main"])
     with project(settings, folder) as (head, connection):
         ids = [unique_id for unique_id in selected(head, model) if head.relation(unique_id)]
+        if not ids:
+            hint = "give the name of a model that dbt builds as a table or view"
+            raise ProjectError(Problem(f"{model} has no rows to compare", hint=hint))
         revision = f"{base or 'main'} ({commit[:7]})"
         changed = _changed_files(folder, commit)
         for unique_id in [unique_id for unique_id in ids if not head.depends_on(unique_id, changed)]:
@@ -133,4 +136,6 @@ def _commit(folder: Path, names: list[str]) -> str:
         )
         if parsed.returncode == 0:
             return parsed.stdout.strip()
+        if "not a git repository" in parsed.stderr:
+            raise SetupError(f"{folder} is not in a git repository, so there is no other commit to compare with")
     raise SetupError(f"git does not know {' or '.join(names)}; choose a base: BASE=<branch, tag or commit>")

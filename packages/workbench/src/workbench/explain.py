@@ -69,6 +69,10 @@ def _no_column(match: re.Match[str], _: str, names: list[str]) -> tuple[str, str
     return message, similar
 
 
+def _no_method(match: re.Match[str], _: str, __: list[str]) -> tuple[str, str]:
+    return f"{match[1]}: is not a method of dbt's selectors", near(match[1], _METHODS)
+
+
 def _twice(match: re.Match[str], text: str, _: list[str]) -> tuple[str, str]:
     return f"{match[1]} exists twice: {', '.join(sorted(FILE.findall(text)))}", "rename or remove one of them"
 
@@ -115,6 +119,19 @@ def _add_hint(hint: str) -> Callable[[re.Match[str], str, list[str]], tuple[str,
 
 
 _TESTS = ("accepted_values", "not_null", "relationships", "unique")
+_METHODS = [
+    "config",
+    "exposure",
+    "fqn",
+    "group",
+    "package",
+    "path",
+    "resource_type",
+    "source",
+    "state",
+    "tag",
+    "test_type",
+]
 _MATERIALIZATIONS = ["ephemeral", "incremental", "materialized_view", "table", "view"]
 _OTHER_STATEMENTS = "alter|create|delete|drop|grant|insert|merge|truncate|update"
 _EXPLAINED = (
@@ -158,6 +175,15 @@ _EXPLAINED = (
     (
         re.compile(r"(?:invalid input syntax for type|date/time field value out of range:).*"),
         _add_hint("correct the value, or leave out the rows that have it"),
+    ),
+    (
+        re.compile(r"communication error|Connection refused|Connection reset|server closed the connection"),
+        _fixed("the warehouse did not answer", "if it was stopped, start it again with: make up"),
+    ),
+    (re.compile(r"'(\w+)' is not a valid method name"), _no_method),
+    (
+        re.compile(r"no profile was specified for this dbt project"),
+        _fixed("dbt_project.yml names no profile", "add a line to it: profile: <the first key of profiles.yml>"),
     ),
     (re.compile(r"No materialization '(\w+)' was found"), _no_materialization),
     (

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,14 @@ class Project:
         Raises:
             ProjectError: the model does not compile, or the warehouse rejected its SQL.
         """
-        return self._one("show", name, "--limit", str(rows)).agate_table
+        try:
+            return self._one("show", name, "--limit", str(rows)).agate_table
+        except ProjectError as error:
+            if "Database Error" not in str(error.__cause__):
+                raise
+            # dbt raises the warehouse's error without the model's SQL, which has the place.
+            failed = replace(self._one("compile", name), message=str(error.__cause__))
+            raise ProjectError(self.problem(failed)) from None
 
     def compile(self, name: str) -> str:
         """Return the compiled SQL of a model.
@@ -341,5 +349,5 @@ class Project:
         if isinstance(ended.exception, KeyboardInterrupt):
             raise ended.exception
         if ended.exception:
-            raise ProjectError(of_exception(ended.exception, self.folder, self.names()))
+            raise ProjectError(of_exception(ended.exception, self.folder, self.names())) from ended.exception
         return ended.result

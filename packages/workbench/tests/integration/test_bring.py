@@ -226,6 +226,26 @@ def test_refusal_names_the_cause_and_changes_nothing(
     assert git(repository, "status", "--porcelain").stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("path", "schema", "message"),
+    [
+        ("", "", "no dbt project is given. Name its folder: make bring P=<folder>"),
+        ("nowhere", "", "nowhere does not exist. Name the folder of a dbt project: make bring P=<folder>"),
+        ("notes.txt", "", "notes.txt is not one dbt project: it has no dbt_project.yml"),
+        ("plain/dbt_project.yml", "marts", "builds in the schema 'marts', which can have one owner only"),
+        ("plain", "My Schema", "dags/pipelines.yml: pipeline plain_pipeline: target_schema: String should match"),
+    ],
+)
+def test_wrong_argument_is_refused_with_the_cause(
+    repository: Path, tmp_path: Path, path: str, schema: str, message: str
+) -> None:
+    write(tmp_path, {"notes.txt": "", **{f"plain/{name}": text for name, text in PLAIN.items()}})
+    with pytest.raises(SetupError) as raised:
+        bring(repository, tmp_path / path if path else Path(), schema)
+    assert message in str(raised.value)
+    assert git(repository, "status", "--porcelain").stdout == ""
+
+
 def test_uncommitted_changes_are_refused(repository: Path, shop: Path) -> None:
     (repository / "notes.txt").write_text("mine\n")
     with pytest.raises(SetupError, match="there are uncommitted changes"):
