@@ -25,6 +25,7 @@ from mwaa_pipelines.freshness_operator import FreshnessOperator
 from mwaa_pipelines.load_operator import LoadOperator
 from mwaa_pipelines.node_task import FUNCTION, FunctionOperator
 from mwaa_pipelines.parameters import prepare, run_parameters
+from mwaa_pipelines.producer import build_nodes
 from mwaa_pipelines.profile import RedshiftProfileMapping
 from mwaa_pipelines.release import Release, release_tag
 from mwaa_pipelines.reporting import ENVIRONMENT
@@ -213,6 +214,7 @@ class PipelineDag:
                 producer.dbt_cmd_flags = [*producer.dbt_cmd_flags, "--resource-type", FUNCTION.value]
             # Cosmos's own callback would leave a Variable behind for a retry, and the producer has no retries.
             producer.on_failure_callback = [push_error]
+            producer.execute = build_nodes
             start_at_once(group.dag.tasks)
         if self.settings.source_freshness != "ignore" and self.selection.sources:
             self._measure_sources_before(group)

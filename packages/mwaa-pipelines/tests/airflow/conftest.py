@@ -54,6 +54,8 @@ class TaskInstance(SimpleNamespace):
             "task_id": "dbt_check",
             "run_id": "run",
             "try_number": 1,
+            # Airflow raises it when a person clears the task.
+            "max_tries": 0,
             "map_index": -1,
         }
         super().__init__(**{**defaults, "log_url": "http://airflow/log", **attributes})
