@@ -33,7 +33,8 @@ from mwaa_pipelines.results import push_error, push_results
 from mwaa_pipelines.run_alerts import alert_of_timeout, deadline
 from mwaa_pipelines.run_outcome import ALERT, check_dbt
 from mwaa_pipelines.selection import AUDIT_FILE, Selection
-from mwaa_pipelines.sensors import NODE_CONVERTERS, start_at_once
+from mwaa_pipelines.sensor_start import choose_start
+from mwaa_pipelines.sensors import NODE_CONVERTERS
 from mwaa_pipelines.settings import Pipeline
 from mwaa_pipelines.task_ids import (
     ALERT_TASK,
@@ -215,7 +216,7 @@ class PipelineDag:
             # Cosmos's own callback would leave a Variable behind for a retry, and the producer has no retries.
             producer.on_failure_callback = [push_error]
             producer.execute = build_nodes
-            start_at_once(group.dag.tasks)
+            choose_start(group.dag.tasks)
         if self.settings.source_freshness != "ignore" and self.selection.sources:
             self._measure_sources_before(group)
         return group

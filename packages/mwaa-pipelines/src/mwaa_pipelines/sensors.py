@@ -9,11 +9,9 @@ Up to Airflow 3.2, a task starts on a worker and then waits in the triggerer. Fr
 import asyncio
 import inspect
 import os
-from collections.abc import Iterable
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
-from airflow.configuration import conf
-from airflow.sdk import DAG, BaseOperator, TaskGroup
+from airflow.sdk import BaseOperator
 from airflow.triggers.base import StartTriggerArgs
 from cosmos.constants import (
     AIRFLOW_VERSION,
@@ -37,22 +35,22 @@ from mwaa_pipelines.compatibility import (
     AirflowSkipException,
     AirflowTaskTimeout,
 )
-from mwaa_pipelines.node_task import FUNCTION
+from mwaa_pipelines.node_task import FUNCTION, NodeTask
 from mwaa_pipelines.parameters import prepare
 from mwaa_pipelines.results import RESULTS_KEY
 from mwaa_pipelines.run_outcome import FAILED
 from mwaa_pipelines.selection import exact_selector
 from mwaa_pipelines.task_ids import ENDED_STATES, PRODUCER_TASK
 
-# Each waiting sensor asks Airflow's API every two seconds, and Airflow sends the triggerer the whole DAG for each one.
-_MOST_AT_ONCE = 100
 # startup.sh put the DAGs folder on the triggerer's path, so the triggerer can import the trigger.
 HAS_TRIGGER = "AIRFLOW__DBT__START_IN_TRIGGERER" in os.environ
 STARTS_IN_TRIGGERER = HAS_TRIGGER and Version("3.3") <= AIRFLOW_VERSION
 _AIRFLOW_ARGUMENTS = frozenset(inspect.signature(BaseOperator.__init__).parameters)
+# Less than that of the task that runs dbt.
+_PRIORITY = {"priority_weight": CONSUMER_WATCHER_DEFAULT_PRIORITY_WEIGHT, "weight_rule": WATCHER_TASK_WEIGHT_RULE}
 
 
-class NodeSensor(BaseOperator):
+class NodeSensor(NodeTask, BaseOperator):
     """Shows the progress of a node and retries it."""
 
     template_fields = ("model_unique_id", "select")
@@ -64,48 +62,27 @@ class NodeSensor(BaseOperator):
     # The task of the node whose tests this sensor watches; None if it watches the node.
     task_of_model: str | None = None
     # Of `dbt_operator`. Set when all tasks exist.
-    select, exclude, manifest_filepath = "", None, ""
+    exclude, manifest_filepath = None, ""
     # Of the node in this run, from 1. Set when it runs on a worker.
     try_number: int | None = None
     # Set while it runs on a worker.
     _running: Any = None
 
-    def __init__(self, *, model_unique_id: str, dbt_arguments: dict[str, Any], retries: int, **arguments: Any) -> None:
+    def __init__(self, *, select: str, extra_context: dict[str, Any], retries: int, **arguments: Any) -> None:
         """Create the task.
 
         Args:
-            model_unique_id: the node, or the node whose tests are watched.
-            dbt_arguments: further arguments of `dbt_operator`.
+            select: dbt's selector of the node.
+            extra_context: what Cosmos knows of the node: the node, or the node whose tests are watched.
             retries: how often the node may run again. Airflow would also retry a task that cannot run, and delay the
                 end of the run.
-            **arguments: of Airflow's BaseOperator.
+            **arguments: of `dbt_operator` and of Airflow's BaseOperator.
         """
-        self.model_unique_id, self.dbt_arguments, self.node_retries = model_unique_id, dbt_arguments, retries
-        self.producer_task_id = PRODUCER_TASK
-        super().__init__(retries=0, **arguments)
-
-    @classmethod
-    def of_node(
-        cls, *, dag: DAG, task_group: TaskGroup, task_args: dict[str, Any], node: DbtNode, task_id: str, **_: Any
-    ) -> Self:
-        """Create the task of a node. Cosmos calls this as a converter in RenderConfig.node_converters."""
-        arguments = {
-            "priority_weight": CONSUMER_WATCHER_DEFAULT_PRIORITY_WEIGHT,
-            "weight_rule": WATCHER_TASK_WEIGHT_RULE,
-            **task_args,
-            **node.operator_kwargs_to_override,
-        }
-        if node.owner:
-            arguments["owner"] = node.owner
         of_airflow = {name: arguments.pop(name) for name in _AIRFLOW_ARGUMENTS & arguments.keys()}
-        return cls(
-            dag=dag,
-            task_group=task_group,
-            task_id=task_id,
-            model_unique_id=node.unique_id,
-            dbt_arguments=arguments,
-            **of_airflow,
-        )
+        self.model_unique_id = extra_context["dbt_node_config"]["unique_id"]
+        self.select, self.node_retries, self.producer_task_id = select, retries, PRODUCER_TASK
+        self.dbt_arguments = arguments
+        super().__init__(retries=0, **{**_PRIORITY, **of_airflow})
 
     @property
     def base_cmd(self) -> list[str]:
@@ -154,7 +131,7 @@ class NodeSensor(BaseOperator):
         """
         self._wait(context, attempt=1)
 
-    def _wait(self, context: Any, attempt: int, *, defers: bool = True) -> None:
+    def _wait(self, context: Any, attempt: int) -> None:
         """Do what the trigger decides. It decides here, and only if it has to wait, the task defers.
 
         A busy scheduler can see a trigger's event before it sees that the task was deferred, and then treats the task
@@ -163,48 +140,49 @@ class NodeSensor(BaseOperator):
         # Imported here, because parsing a DAG file does not need it.
         from mwaa_pipelines.node_trigger import NodeTrigger
 
-        arguments = self._trigger_arguments(attempt)
-        trigger = NodeTrigger(**arguments)
+        trigger = NodeTrigger(**self._trigger_arguments(attempt))
         trigger.task_instance = context["ti"]
         try:
-            event = asyncio.run(trigger.event(can_wait=not defers))
+            event = asyncio.run(trigger.event(can_wait=False))
         except TimeoutError:
             timeout = self.execution_timeout if attempt == 1 else None
             if HAS_TRIGGER:
                 self.defer(trigger=trigger, method_name=self.resume_on_worker.__name__, timeout=timeout)
-            self._defer_until_ended(
-                [self.producer_task_id, *arguments["upstream"]], context, timeout, {"attempt": attempt}
-            )
+            self._defer_until_ended(context, attempt, timeout)
+            event = asyncio.run(trigger.event())
         state = getattr(event, "task_instance_state", None)
         if state == "failed":
-            raise AirflowFailException(
-                f"{self.model_unique_id} failed, or a task that it needs; the log above says why"
-            )
+            raise AirflowFailException(f"{self.model_unique_id} failed, or a task that it needs. See above")
         if state == "skipped":
             raise AirflowSkipException(f"a task that {self.model_unique_id} needs was skipped")
         if state is None:
             self.resume_on_worker(context, event.payload)
 
-    def _defer_until_ended(self, task_ids: list[str], context: Any, timeout: Any, arguments: dict[str, Any]) -> None:
-        """Wait with a trigger that every triggerer has, which knows nothing of dbt."""
+    def _defer_until_ended(self, context: Any, attempt: int, timeout: Any) -> None:
+        """Wait for dbt and the upstream tasks with a trigger that every triggerer has."""
         from airflow.providers.standard.triggers.external_task import WorkflowTrigger
 
+        ti, run_id = context["ti"], context["run_id"]
+        needed = [self.producer_task_id, *self._trigger_arguments(attempt)["upstream"]]
+        states = ti.get_task_states(dag_id=ti.dag_id, task_ids=needed, run_ids=[run_id]).get(run_id, {})
+        if all(states.get(task_id) in ENDED_STATES for task_id in needed):
+            return
         self.defer(
             trigger=WorkflowTrigger(
-                external_dag_id=self.dag_id,
-                run_ids=[context["run_id"]],
-                external_task_ids=task_ids,
+                external_dag_id=ti.dag_id,
+                run_ids=[run_id],
+                external_task_ids=needed,
                 allowed_states=sorted(ENDED_STATES),
                 poke_interval=2.0,
             ),
             method_name=self.finish_on_worker.__name__,
-            kwargs=arguments,
+            kwargs={"attempt": attempt},
             timeout=timeout,
         )
 
     def finish_on_worker(self, context: Any, event: dict[str, Any], attempt: int) -> None:
         """End the task, or run the node. dbt and the upstream tasks have ended. See `execute` for the errors."""
-        self._wait(context, attempt, defers=False)
+        self._wait(context, attempt)
 
     def resume_on_worker(self, context: Any, event: dict[str, Any]) -> None:
         """Run the node. dbt and the upstream tasks have ended. If it fails, wait and run it again.
@@ -332,19 +310,6 @@ class TestSensor(NodeSensor):
         ready = [exact_selector(test) for test in self.tests if needed[test.unique_id] <= built]
         if ready:
             super().run_node(context, " ".join(ready))
-
-
-def start_at_once(tasks: Iterable[Any]) -> None:
-    """Let the sensors start in the triggerer when the run starts, whatever the state of their upstream tasks.
-
-    In a larger group, each sensor starts after its upstream tasks.
-    """
-    watching = [task for task in tasks if isinstance(task, NodeSensor)]
-    # The triggerer runs a limited number of triggers, and they are not only ours.
-    most = min(_MOST_AT_ONCE, conf.getint("triggerer", "capacity", fallback=1000) // 2)
-    if STARTS_IN_TRIGGERER and len(watching) <= most:
-        for task in watching:
-            task.trigger_rule = "always"
 
 
 NODE_CONVERTERS = {

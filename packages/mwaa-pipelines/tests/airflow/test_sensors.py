@@ -63,10 +63,12 @@ def test_triggerer_without_the_trigger_waits_for_tasks_only(run: Run, monkeypatc
     assert arguments["run_ids"] == ["run"]
     assert set(arguments["allowed_states"]) == {"success", "failed", "skipped", "upstream_failed", "removed"}
     run.producer("failed", {MODEL: "error"}, **model_status("error"))
-    sensor.retry_delay = timedelta(seconds=0.1)
-    getattr(sensor, waiting.method_name)(run.context, {"status": "success"}, **waiting.kwargs)
-    assert run.commands() == [RUN_DEPARTURES]
-    assert run.variable("AIRFLOW_CTX_TRY_NUMBER") == ["2"]
+    run.dbt(code=1, status="error")
+    sensor.node_retries, sensor.retry_delay = 2, timedelta(seconds=0.1)
+    with pytest.raises(AirflowException, match="non-zero exit code 1"):
+        getattr(sensor, waiting.method_name)(run.context, {"status": "success"}, **waiting.kwargs)
+    assert run.commands() == [RUN_DEPARTURES] * 2
+    assert run.variable("AIRFLOW_CTX_TRY_NUMBER") == ["2", "3"]
 
 
 @pytest.mark.parametrize("state", ["running", "queued", "scheduled"])

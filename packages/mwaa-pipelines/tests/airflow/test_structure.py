@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from conftest import DAGS, DagBag, serialized
 
+from mwaa_pipelines import sensor_start
 from mwaa_pipelines.parameters import prepare
 from mwaa_pipelines.release import release_tag
 from mwaa_pipelines.reporting import ENVIRONMENT
@@ -78,10 +79,28 @@ def test_sensors_start_at_once_and_other_tasks_after_their_upstream_tasks(
     # Cosmos adds this task after the producer.
     assert dag.get_task(f"{PRODUCER}_done").trigger_rule == "none_failed"
     assert rules(dag) == {True: {"always" if STARTS_IN_TRIGGERER else "all_success"}, False: {"all_success"}}
-    # More sensors than the triggerer may run.
-    monkeypatch.setenv("AIRFLOW__TRIGGERER__CAPACITY", "10")
-    many = DagBag(DAGS).dags[dag.dag_id]
-    assert rules(many) == {True: {"all_success"}, False: {"all_success"}}
+    assert {task.start_from_trigger for task in _sensors(dag)} == {STARTS_IN_TRIGGERER}
+
+
+def test_sensors_of_a_large_dag_start_layer_by_layer_and_of_a_larger_one_on_workers(
+    dag: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages: list[str] = []
+    monkeypatch.setattr(sensor_start.log, "info", lambda text, *values: messages.append(text % values))
+
+    def starts(most: int) -> set[tuple[str, bool]]:
+        monkeypatch.setattr(sensor_start, "_MOST_COPIES", most * len(dag.tasks))
+        return {(task.trigger_rule, task.start_from_trigger) for task in _sensors(DagBag(DAGS).dags[dag.dag_id])}
+
+    sensors = len(_sensors(dag))
+    assert starts(sensors * 3 // 4) == {("all_success", STARTS_IN_TRIGGERER)}
+    assert messages == []
+    assert starts(2) == {("all_success", False)}
+    expected = {f"The tasks of {sensors} nodes start on workers"} if STARTS_IN_TRIGGERER else set()
+    assert {message.partition(":")[0] for message in messages} == expected
+    # The triggerer runs a limited number of triggers.
+    monkeypatch.setenv("AIRFLOW__TRIGGERER__CAPACITY", str(2 * (sensors - 1)))
+    assert starts(sensors) == {("all_success", STARTS_IN_TRIGGERER)}
 
 
 def test_model_and_test_tasks_are_upstream_of_dependent_models(dag: Any, manifest: dict[str, Any]) -> None:
