@@ -11,6 +11,7 @@ from graphlib import TopologicalSorter
 from typing import Any
 
 from airflow.configuration import conf
+from airflow.sdk import BaseOperator
 
 from mwaa_pipelines.sensors import STARTS_IN_TRIGGERER, NodeSensor
 
@@ -34,6 +35,9 @@ def choose_start(tasks: Collection[Any]) -> None:
     if len(sensors) <= most:
         for sensor in sensors.values():
             sensor.trigger_rule = "always"
+            if sensor.task_of_model:
+                # Costs no time here, and lets people clear a node with its tests.
+                BaseOperator.set_downstream(sensors[sensor.task_of_model], sensor)
     elif (width := _widest_layer({task_id: sensor.upstream_task_ids for task_id, sensor in sensors.items()})) > most:
         log.info(
             "The tasks of %s nodes start on workers: %s of them can start together, and the memory of the triggerer "

@@ -118,10 +118,13 @@ def test_model_and_test_tasks_are_upstream_of_dependent_models(dag: Any, manifes
     assert {task.task_id for task in _sensors(dag)} == set().union(*tasks.values())
     for unique_id, node in built.items():
         parents = [tasks[parent] for parent in node["depends_on"].get("nodes", []) if parent in built]
-        upstream = set().union(*parents) or {"audit_dbt_task.audit_table_model_build"}
+        upstream = set().union(*parents)
         for task_id in tasks[unique_id]:
-            assert dag.get_task(task_id).model_unique_id == unique_id
-            assert dag.get_task(task_id).upstream_task_ids == upstream
+            task = dag.get_task(task_id)
+            assert task.model_unique_id == unique_id
+            # The tests of a node are downstream of it if that does not let them start later.
+            of_node = {task.task_of_model} if task.is_test_sensor and STARTS_IN_TRIGGERER else set()
+            assert task.upstream_task_ids == (upstream | of_node or {"audit_dbt_task.audit_table_model_build"})
 
 
 def test_one_dbt_process_builds_all_nodes_except_the_audit(dag: Any) -> None:
