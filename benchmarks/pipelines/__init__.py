@@ -41,8 +41,8 @@ def run(say: Callable[[str], None]) -> list[Figure]:
             _failing(scene, say),
             *_slow(scene, say),
             *_memory(scene, say),
-            *_huge(scene, say),
             *parse(state / "parse", state / "venvs" / "mwaa" / "bin" / "python", say),
+            *_huge(scene, say),
         ]
 
 

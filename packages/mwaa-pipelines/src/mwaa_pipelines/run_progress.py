@@ -18,6 +18,8 @@ from mwaa_pipelines.node_outcomes import PER_XCOM, xcom_key
 from mwaa_pipelines.task_ids import ENDED_STATES
 
 _SECONDS, _SECONDS_BEFORE_DBT = 1.0, 2.0
+# After an answer that took a second.
+_PAUSE_PER_SECOND = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -73,16 +75,20 @@ class RunProgress:
             self._decided[task_id] = state
 
     async def look(self) -> None:
-        """Ask Airflow, unless that was done less than a second ago. An error is logged, and changes nothing."""
+        """Ask Airflow, unless that was done a moment ago. An error is logged, and changes nothing."""
         async with self._lock:
             if time.monotonic() < self._next_look:
                 return
+            started = time.monotonic()
             try:
                 await self._read()
             except AirflowRuntimeError as error:
                 log.warning("Airflow's database did not answer; trying again: %s", error)
             waits = self.producer_state != "running" and not self.dbt_ended
-            self._next_look = time.monotonic() + (_SECONDS_BEFORE_DBT if waits else _SECONDS)
+            ended = time.monotonic()
+            # The answer about thousands of tasks takes Airflow long.
+            pause = _PAUSE_PER_SECOND * (ended - started)
+            self._next_look = ended + max(pause, _SECONDS_BEFORE_DBT if waits else _SECONDS)
 
     async def _read(self) -> None:
         before, ti = self.producer_state, self._ti

@@ -53,7 +53,7 @@ class Run:
         monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", staticmethod(self._states))
         monkeypatch.setattr(XCom, "get_one", lambda task_id, key, **_: self.ti.xcoms.get((task_id, key)))
         monkeypatch.setattr("mwaa_pipelines.node_trigger._SECONDS", 0.0)
-        for name in ("_SECONDS", "_SECONDS_BEFORE_DBT"):
+        for name in ("_SECONDS", "_SECONDS_BEFORE_DBT", "_PAUSE_PER_SECOND"):
             monkeypatch.setattr(f"mwaa_pipelines.run_progress.{name}", 0.0)
 
     def _states(self, **arguments: Any) -> dict[str, Any]:
