@@ -21,6 +21,7 @@ from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSkippedEvent
 
 from mwaa_pipelines.node_outcomes import SUCCEEDED, outcome_key
 from mwaa_pipelines.run_progress import RunProgress
+from mwaa_pipelines.task_ids import PRODUCER_TASK
 
 # Between two looks at what the triggers of a run share.
 _SECONDS = 0.25
@@ -73,7 +74,7 @@ class NodeTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield how the task ends, as soon as that is known, or that the node must run again."""
-        self._drop_dag_reference()
+        _drop_dag_reference(self.task_instance)
         yield await self.event()
 
     async def event(self, *, can_wait: bool = True) -> TriggerEvent:
@@ -153,11 +154,38 @@ class NodeTrigger(BaseTrigger):
             raise TimeoutError
         await asyncio.sleep(seconds)
 
-    def _drop_dag_reference(self) -> None:
-        """Release the DAG's other tasks. Airflow loads the whole DAG for each trigger: 4 MB for 1,000 models."""
-        if task := getattr(self.task_instance, "task", None):
-            task.dag.task_dict.clear()
-            group = task.task_group
-            while group is not None:
-                group.children.clear()
-                group = group.parent_group
+
+class WaveTrigger(BaseTrigger):
+    """Ends the task when dbt has reported some nodes, or has ended.
+
+    Args:
+        outcome_keys: of the nodes, see `node_outcomes`.
+    """
+
+    def __init__(self, outcome_keys: Sequence[str]) -> None:
+        super().__init__()
+        self._outcome_keys = list(outcome_keys)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class and its arguments, which Airflow stores."""
+        return f"{WaveTrigger.__module__}.{WaveTrigger.__qualname__}", {"outcome_keys": self._outcome_keys}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield once, when the nodes are reported."""
+        _drop_dag_reference(self.task_instance)
+        progress = RunProgress.of(self.task_instance, PRODUCER_TASK)
+        await progress.look()
+        while not (progress.dbt_ended or progress.outcomes.keys() >= set(self._outcome_keys)):
+            await asyncio.sleep(_SECONDS)
+            await progress.look()
+        yield TaskSuccessEvent()
+
+
+def _drop_dag_reference(ti: Any) -> None:
+    """Release the DAG's other tasks. Airflow loads the whole DAG for each trigger: 4 MB for 1,000 models."""
+    if task := getattr(ti, "task", None):
+        task.dag.task_dict.clear()
+        group = task.task_group
+        while group is not None:
+            group.children.clear()
+            group = group.parent_group

@@ -216,7 +216,7 @@ class PipelineDag:
             # Cosmos's own callback would leave a Variable behind for a retry, and the producer has no retries.
             producer.on_failure_callback = [push_error]
             producer.execute = build_nodes
-            choose_start(group.dag.tasks)
+            choose_start(group, group.dag.tasks)
         if self.settings.source_freshness != "ignore" and self.selection.sources:
             self._measure_sources_before(group)
         return group

@@ -18,13 +18,14 @@ from conftest import DagSerialization, serialized
 
 from mwaa_pipelines import sensors
 from mwaa_pipelines.node_outcomes import PER_XCOM, outcome_key
-from mwaa_pipelines.node_trigger import NodeTrigger
+from mwaa_pipelines.node_trigger import NodeTrigger, WaveTrigger
 from mwaa_pipelines.run_progress import RunProgress
 
 PRODUCER = "transform_data.dbt_producer_watcher"
 MODEL, TASK, ABOVE = "model.flights.departures", "transform_data.departures.run", "transform_data.stg_flights.run"
 RUN = "manual__2026-01-01T00:00"
 PAGES = "https://airflow.example.com"
+OUTCOMES = [(outcome_key(MODEL, of_tests=of_tests), {"status": "success", "lines": []}) for of_tests in (False, True)]
 # A look to which Airflow's API answers with an error.
 FAILS = "API error"
 
@@ -60,7 +61,7 @@ class FakeRun:
         monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", self._states)
         monkeypatch.setattr(XCom, "get_one", self._outcomes)
         monkeypatch.setattr("mwaa_pipelines.node_trigger._SECONDS", 0.0)
-        for name in ("_SECONDS", "_SECONDS_BEFORE_DBT"):
+        for name in ("_SECONDS", "_SECONDS_BEFORE_DBT", "_PAUSE_PER_SECOND"):
             monkeypatch.setattr(f"mwaa_pipelines.run_progress.{name}", 0.0)
 
     def _states(self, dag_id: str, run_ids: list[str]) -> dict[str, dict[str, str | None]]:
@@ -325,3 +326,38 @@ def test_trigger_keeps_no_reference_to_other_tasks(dag: Any, monkeypatch: pytest
     gc.collect()
     assert task.dag is restored_dag
     assert other() is None
+
+
+@pytest.mark.parametrize(
+    ("looks", "requests"),
+    [
+        ([("running", []), ("running", OUTCOMES[:1]), ("running", OUTCOMES), ("failed", OUTCOMES)], 3),
+        # dbt does not report nodes that a selection leaves out.
+        ([("running", OUTCOMES[:1]), ("success", OUTCOMES[:1])], 2),
+    ],
+)
+def test_wave_ends_when_dbt_has_reported_its_nodes_or_ended(
+    monkeypatch: pytest.MonkeyPatch, looks: list[Any], requests: int
+) -> None:
+    fake = FakeRun(monkeypatch, *looks)
+    trigger = WaveTrigger(outcome_keys=[key for key, _ in OUTCOMES])
+    assert trigger.serialize() == (
+        "mwaa_pipelines.node_trigger.WaveTrigger",
+        {"outcome_keys": [key for key, _ in OUTCOMES]},
+    )
+    trigger.task_instance = SimpleNamespace(
+        dag_id="flights_pipeline", run_id=RUN, task_id="transform_data.wave_1", try_number=1
+    )
+    assert isinstance(asyncio.run(anext(trigger.run())), TaskSuccessEvent)
+    assert fake.requests == requests
+
+
+def test_slow_answers_are_asked_for_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeRun(monkeypatch, ("running", []))
+    monkeypatch.setattr("mwaa_pipelines.run_progress._PAUSE_PER_SECOND", 5.0)
+    clock = iter([0.0, 0.0, 2.0, 11.9, 12.0, 12.0, 12.1])
+    monkeypatch.setattr("mwaa_pipelines.run_progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    progress = RunProgress.of(fake.task_instance(), PRODUCER)
+    for requests in (1, 1, 2):
+        asyncio.run(progress.look())
+        assert fake.requests == requests
