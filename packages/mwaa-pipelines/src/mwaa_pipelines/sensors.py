@@ -200,6 +200,9 @@ class NodeSensor(NodeTask, BaseOperator):
         except (Exception, AirflowTaskTimeout) as error:
             if attempt > self.node_retries:
                 raise
+            if isinstance(error, AirflowTaskTimeout):
+                # Airflow does this only if the task ends with the error.
+                self.on_kill()
             self.log.error("%s", error)  # noqa: TRY400 - dbt's output above says more than a traceback
         else:
             return

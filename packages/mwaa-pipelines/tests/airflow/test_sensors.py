@@ -1,6 +1,8 @@
 """Sensors of models after a failure: while dbt runs, after dbt has ended, and for nodes that dbt skipped."""
 
 import asyncio
+import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -13,7 +15,7 @@ from airflow.triggers.base import TaskSuccessEvent
 from sensor_run import DEPARTURES, MODEL, PRODUCER, RUN_DEPARTURES, Run, deferral, model_status
 
 from mwaa_pipelines import sensors
-from mwaa_pipelines.compatibility import AirflowException, AirflowFailException
+from mwaa_pipelines.compatibility import AirflowException, AirflowFailException, AirflowTaskTimeout
 from mwaa_pipelines.node_trigger import NodeTrigger
 from mwaa_pipelines.results import RESULTS_KEY
 
@@ -216,6 +218,30 @@ def test_killed_sensor_ends_its_dbt(run: Run) -> None:
         sensor.on_kill()
         with pytest.raises(AirflowException, match="non-zero exit code"):
             running.result(30)
+
+
+def test_dbt_that_takes_too_long_is_ended_before_the_next_attempt(run: Run) -> None:
+    run.dbt(code=0, seconds=60)
+    sensor = run.task("transform_data.departures.run")
+    run.producer("failed", {})
+
+    def expire(*_: Any) -> None:
+        raise AirflowTaskTimeout
+
+    def wait_for_dbt() -> None:
+        while not run.commands():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, expire)
+    try:
+        with ThreadPoolExecutor() as pool:
+            pool.submit(wait_for_dbt)
+            waiting = deferral(lambda: sensor.resume_on_worker(run.context, {"attempt": 1}))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert waiting.trigger.serialize()[1]["attempt"] == 2
+    assert sensor._running.subprocess_hook.sub_process.wait(10) != 0
 
 
 # --- runs with parameters --------------------------------------------------------------------------------------------
