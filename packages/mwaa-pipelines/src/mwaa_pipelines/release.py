@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mwaa_pipelines.settings import PipelineError
+from mwaa_pipelines.errors import PipelineError
 
 log = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from mwaa_pipelines.errors import PipelineError as PipelineError
 from mwaa_pipelines.setting_types import (
     EXTERNAL,
     Bucket,
@@ -39,10 +40,6 @@ ENVIRONMENTS = "environments"
 NAME = r"[A-Za-z0-9_\-]+"
 # They identify a pipeline and its release, so they are the same in every environment.
 IDENTITY = ("dag_name", "project_name")
-
-
-class PipelineError(Exception):
-    """A pipeline cannot be created. The message names the file or setting to change."""
 
 
 class LoadedTable(BaseModel):
