@@ -32,11 +32,11 @@ help-all: ## List all commands
 deps: ## Prepare the tools (every other command does it by itself)
 	@./.ci/bootstrap.sh
 
-run: deps ## Run a pipeline end to end on this machine (PIPELINE=shop_pipeline: not the first; ENV=prod; V=1: details)
-	@$(LOCAL) run $(if $(V),--verbose) $(if $(PIPELINE),--pipeline "$$PIPELINE") $(if $(ENV),--environment "$$ENV")
+run: deps ## Run a pipeline end to end on this machine (PIPELINE=shop_pipeline: not the first; ENV=prod; V=1: details; TARGET=ecs)
+	@$(LOCAL) run $(if $(V),--verbose) $(if $(PIPELINE),--pipeline "$$PIPELINE") $(if $(ENV),--environment "$$ENV") $(if $(TARGET),--target "$$TARGET")
 
-drill: deps ## The same with a model that fails on purpose (LAMBDA=broken: the alert fails too)
-	@$(LOCAL) drill $(if $(filter broken,$(LAMBDA)),--broken-lambda)
+drill: deps ## The same with a model that fails on purpose (LAMBDA=broken: the alert fails too; TARGET=ecs)
+	@$(LOCAL) drill $(if $(filter broken,$(LAMBDA)),--broken-lambda) $(if $(TARGET),--target "$$TARGET")
 
 up: deps ## Keep warehouse, AWS and Airflow running in the background
 	@$(LOCAL) up
@@ -147,4 +147,4 @@ lock: deps ## Resolve the requirement files: make lock CONSTRAINTS=<path or URL>
 	@$(WORKBENCH) lock "$$CONSTRAINTS"
 
 # copier: endif
-export BASE ENV FORMAT M N P Q CONSTRAINTS DAYS NAME LAYER TEMPLATE
+export BASE TARGET ENV FORMAT M N P Q CONSTRAINTS DAYS NAME LAYER TEMPLATE

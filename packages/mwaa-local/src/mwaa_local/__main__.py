@@ -28,6 +28,7 @@ def run(
         str, typer.Option(help="An environment of dags/pipelines.yml; default: the first one.")
     ] = "",
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print every task and every audit row.")] = False,
+    target: Annotated[str, typer.Option(help="ecs: dbt runs in a task of ECS. Default: as pipelines.yml says.")] = "",
 ) -> None:
     """Release this repository and run a pipeline.
 
@@ -36,7 +37,7 @@ def run(
     with checkout_settings() as settings:
         from mwaa_local.run_command import run as run_pipeline
 
-        raise typer.Exit(run_pipeline(settings, pipeline, environment, verbose))
+        raise typer.Exit(run_pipeline(settings, pipeline, environment, verbose, target))
 
 
 @app.command()
@@ -44,6 +45,7 @@ def drill(
     broken_lambda: Annotated[
         bool, typer.Option("--broken-lambda", help="The alert's Lambda function fails too.")
     ] = False,
+    target: Annotated[str, typer.Option(help="ecs: dbt runs in a task of ECS. Default: as pipelines.yml says.")] = "",
 ) -> None:
     """Run the sample pipeline with a model that fails on purpose.
 
@@ -52,7 +54,7 @@ def drill(
     with checkout_settings() as settings:
         from mwaa_local.run_command import run_drill
 
-        raise typer.Exit(run_drill(settings, lambda_works=not broken_lambda))
+        raise typer.Exit(run_drill(settings, lambda_works=not broken_lambda, target=target))
 
 
 @app.command()

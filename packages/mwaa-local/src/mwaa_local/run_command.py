@@ -13,6 +13,7 @@ from mwaa_local.dag_run import Outcome, end_runs, run_pipeline, show
 from mwaa_local.processes import RUN_LOCK, take_lock
 from mwaa_local.settings import HOST, Passwords, Settings, SetupError
 from mwaa_local.stack import PROJECT, Stack
+from mwaa_local.target import check_target
 from mwaa_pipelines.config_file import ENVIRONMENT
 from mwaa_pipelines.settings import Pipeline, did_you_mean
 from mwaa_release.apply import rollback
@@ -24,7 +25,7 @@ from mwaa_release.release import CURRENT, PROJECTS
 RUN_FAILED = 1
 
 
-def run(settings: Settings, dag_name: str = "", environment: str = "", verbose: bool = False) -> int:
+def run(settings: Settings, dag_name: str = "", environment: str = "", verbose: bool = False, target: str = "") -> int:
     """Run a pipeline of dags/pipelines.yml, print the result, and return 0 if the run succeeded.
 
     Args:
@@ -32,33 +33,37 @@ def run(settings: Settings, dag_name: str = "", environment: str = "", verbose: 
         dag_name: the pipeline; empty: the first one.
         environment: the environment of dags/pipelines.yml whose settings apply; default: the file's first one.
         verbose: also print every task and every audit row.
+        target: `ecs` to run dbt in ECS; default: as dags/pipelines.yml says.
 
     Raises:
         SetupError, DeployError: the run could not start.
     """
+    check_target(target)
     if environment:
         if up.running(settings):
             raise SetupError(f"--environment {environment}: make up runs another environment; stop it with: make down")
         os.environ[ENVIRONMENT] = environment
     pipeline = find_pipeline(dag_name) if dag_name else first_pipeline()
-    outcome = _play(settings, pipeline, PROJECT, lambda_works=True, verbose=verbose)
+    outcome = _play(settings, pipeline, PROJECT, lambda_works=True, verbose=verbose, target=target)
     if not verbose:
         console.print("Every task and audit row: make run V=1. Airflow's UI: make up. The audit trail: make report.")
     return 0 if outcome.state == "success" else RUN_FAILED
 
 
-def run_drill(settings: Settings, lambda_works: bool) -> int:
+def run_drill(settings: Settings, lambda_works: bool, target: str = "") -> int:
     """Run the first pipeline with a model that fails, and return 0 only if the failure is reported everywhere.
 
     Args:
         settings: paths and ports.
         lambda_works: if False, the alert's function fails too.
+        target: `ecs` to run dbt in ECS; default: as dags/pipelines.yml says.
 
     Raises:
         SetupError, DeployError: the run could not start.
     """
+    check_target(target)
     project = drill.altered_project(PROJECT, settings.state / "drill")
-    outcome = _play(settings, first_pipeline(), project, lambda_works)
+    outcome = _play(settings, first_pipeline(), project, lambda_works, target=target)
     problems = drill.find_problems(outcome, lambda_works)
     for problem in problems:
         errors.print(f"✗ {problem}", style="red", markup=False)
@@ -67,9 +72,19 @@ def run_drill(settings: Settings, lambda_works: bool) -> int:
     return RUN_FAILED if problems else 0
 
 
-def _play(settings: Settings, pipeline: Pipeline, project: Path, lambda_works: bool, verbose: bool = False) -> Outcome:
+def _play(
+    settings: Settings,
+    pipeline: Pipeline,
+    project: Path,
+    lambda_works: bool,
+    verbose: bool = False,
+    target: str = "",
+) -> Outcome:
     locked = "another make run or make drill is running in this checkout; wait for it, or stop it with: make down"
-    with take_lock(settings.state / RUN_LOCK, locked), _stand_ins(settings, pipeline, project) as (release, check):
+    with (
+        take_lock(settings.state / RUN_LOCK, locked),
+        _stand_ins(settings, pipeline, project, target) as (release, check),
+    ):
         with Steps() as steps:
             releases = release(steps, project)
             if pipeline.project_name not in releases:
@@ -87,7 +102,7 @@ def _play(settings: Settings, pipeline: Pipeline, project: Path, lambda_works: b
 
 @contextmanager
 def _stand_ins(
-    settings: Settings, pipeline: Pipeline, project: Path
+    settings: Settings, pipeline: Pipeline, project: Path, target: str
 ) -> Iterator[tuple[Callable[[Steps, Path], dict[str, str]], Callable[[], None]]]:
     """Use the stand-ins of `make up`, or start new ones and stop them at the end.
 
@@ -95,7 +110,7 @@ def _stand_ins(
         A function that releases the projects and returns their release_ids, and one that raises if a stand-in has
         ended.
     """
-    stack = Stack(settings)
+    stack = Stack(settings, target=target)
     if not up.running(settings):
         try:
             stack.take_lock()

@@ -13,6 +13,7 @@ import redshift_connector
 
 from audit_report.redshift import quote_identifier
 from mwaa_local.aws import roles, seed
+from mwaa_local.aws.seed_ecs import seed_ecs
 from mwaa_local.mwaa.api import Airflow
 from mwaa_local.mwaa.environment import Mwaa
 from mwaa_local.processes import (
@@ -28,6 +29,7 @@ from mwaa_local.processes import (
 )
 from mwaa_local.settings import ENVIRONMENT, HOST, REPOSITORY, Passwords, Settings, SetupError, check_port
 from mwaa_local.signals import uninterrupted
+from mwaa_local.target import ECS, use_ecs
 from mwaa_pipelines.load_files import RECORDS, Loader
 from mwaa_pipelines.settings import Pipeline
 from mwaa_release.apply import apply
@@ -37,7 +39,7 @@ from mwaa_release.manifest import schemas
 from mwaa_release.pipelines import all_pipelines, first_pipeline
 from mwaa_release.progress import Steps, console
 from mwaa_release.redshift import apply_grants
-from mwaa_release.release import MANIFEST_FILE
+from mwaa_release.release import MANIFEST_FILE, Artifact
 from mwaa_release.sample_data import create_tables, upload_sample
 
 DATABASE = "dev"
@@ -71,10 +73,12 @@ class Stack:
     Args:
         settings: paths and ports.
         parameters: of `infra/environment.yml`, if they differ from its defaults.
+        target: `ecs` to run dbt in ECS; empty: as the pipelines say.
     """
 
-    def __init__(self, settings: Settings, parameters: Mapping[str, str] | None = None) -> None:
+    def __init__(self, settings: Settings, parameters: Mapping[str, str] | None = None, target: str = "") -> None:
         self.settings = settings
+        self._target = target
         self._parameters = parameters
         self.children: list[Child] = []
         self._lock: IO[str] | None = None
@@ -216,6 +220,10 @@ class Stack:
             for release in artifact.releases:
                 manifest = json.loads((folder / release.prefix / MANIFEST_FILE).read_bytes())
                 self._schemas[release.project_name] = schemas(manifest)
+            if self._target == ECS:
+                seed_ecs(self.settings)
+                use_ecs(folder)
+                artifact = Artifact.read(folder)
             # With the role of infra/github.yml, as in a GitHub workflow.
             session = roles.job_session(self.settings, seed.RELEASE_ROLE_ARN)
             s3, mwaa = (roles.client_of(session, self.settings, service) for service in ("s3", "mwaa"))

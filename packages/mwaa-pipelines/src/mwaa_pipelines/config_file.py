@@ -38,6 +38,8 @@ _EXCLUSIVE_SETTINGS = ("redshift_connection_id", "secret_name")
 # Pipelines that share all of these belong to one team.
 _SCHEMA_SETTINGS = ("project_name", "target_database", "target_schema", *_EXCLUSIVE_SETTINGS)
 _FIRST_AIRFLOW_WITH_DEADLINES = (3, 1)
+# Its triggers can end what they wait for when somebody ends the task.
+_FIRST_AIRFLOW_WITH_ECS = (3, 3)
 
 
 @dataclass
@@ -127,7 +129,7 @@ def read_pipelines(path: Path, airflow_version: str | None = None, environment: 
         unknown_assets(pipelines, dag_names, projects)
         | _shared_credentials(pipelines)
         | schedule_cycles(pipelines)
-        | _unsupported_deadlines(pipelines, airflow_version)
+        | _unsupported(pipelines, airflow_version)
     )
     file.pipelines = [pipeline for pipeline in pipelines if pipeline.dag_name not in rejected]
     _set_turns(file.pipelines)
@@ -273,9 +275,20 @@ def _set_turns(pipelines: list[Pipeline]) -> None:
             pipeline._turns = tuple(other.dag_name for other in group)
 
 
-def _unsupported_deadlines(pipelines: list[Pipeline], airflow_version: str | None) -> dict[str, str]:
-    """Reject deadline_minutes where Airflow would ignore it: people would wait for an alert that never comes."""
-    if not airflow_version or tuple(map(int, airflow_version.split(".")[:2])) >= _FIRST_AIRFLOW_WITH_DEADLINES:
+def _unsupported(pipelines: list[Pipeline], airflow_version: str | None) -> dict[str, str]:
+    """Reject settings that this version of Airflow would ignore, such as deadlines: nobody would get the alert."""
+    if not airflow_version:
         return {}
-    reason = f"deadline_minutes: needs Airflow 3.1 or newer, but this is Airflow {airflow_version}. Remove the setting"
-    return {pipeline.dag_name: reason for pipeline in pipelines if pipeline.deadline_minutes}
+    version = tuple(map(int, airflow_version.split(".")[:2]))
+    rejected = {}
+    for pipeline in pipelines:
+        if pipeline.deadline_minutes and version < _FIRST_AIRFLOW_WITH_DEADLINES:
+            rejected[pipeline.dag_name] = (
+                "deadline_minutes: needs Airflow 3.1 or newer, but this is Airflow "
+                f"{airflow_version}. Remove the setting"
+            )
+        elif pipeline.execution_mode == "ecs" and version < _FIRST_AIRFLOW_WITH_ECS:
+            rejected[pipeline.dag_name] = (
+                f"execution_mode: ecs needs Airflow 3.3 or newer, but this is Airflow {airflow_version}. Use watcher"
+            )
+    return rejected

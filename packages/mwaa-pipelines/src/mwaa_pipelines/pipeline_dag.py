@@ -179,15 +179,16 @@ class PipelineDag:
         """Create the task group that builds and tests the pipeline's models.
 
         With execution_mode watcher, one dbt process builds everything, and one sensor for each model, and one for its
-        tests, shows the progress and retries. With local, each of them is its own dbt process.
+        tests, shows the progress and retries. With ecs, the dbt process runs in a task of ECS. With local, each of them
+        is its own dbt process.
         """
-        watched = self.settings.execution_mode == "watcher"
+        watched = self.settings.execution_mode != "local"
         group = DbtTaskGroup(
             group_id=TRANSFORM_GROUP,
             project_config=self._project_config(self.selection.manifest_path),
             profile_config=self._profile_config,
             execution_config=ExecutionConfig(
-                execution_mode=ExecutionMode(self.settings.execution_mode),
+                execution_mode=ExecutionMode.WATCHER if watched else ExecutionMode.LOCAL,
                 invocation_mode=InvocationMode.SUBPROCESS,
                 dbt_executable_path=dbt_executable(),
                 # A retry of the producer would build nothing, and would delete the results of the first try.
@@ -216,6 +217,11 @@ class PipelineDag:
             # Cosmos's own callback would leave a Variable behind for a retry, and the producer has no retries.
             producer.on_failure_callback = [push_error]
             producer.execute = build_nodes
+            if self.settings.execution_mode == "ecs":
+                # Imported here, because it imports boto3, which takes long at each parse.
+                from mwaa_pipelines.ecs_operator import run_in_ecs
+
+                run_in_ecs(producer, self.settings.ecs, self.release)
             choose_start(group, group.dag.tasks)
         if self.settings.source_freshness != "ignore" and self.selection.sources:
             self._measure_sources_before(group)

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from mwaa_pipelines.ecs_settings import Ecs
 from mwaa_pipelines.errors import PipelineError as PipelineError
 from mwaa_pipelines.setting_types import (
     EXTERNAL,
@@ -148,10 +149,12 @@ class Pipeline(BaseModel):
         "warning. require: a source that is older than its error_after ends the run. The task is one more dbt process.",
     )
     threads: int = Field(4, ge=1, le=32, description="Number of models that dbt builds in parallel.")
-    execution_mode: Literal["watcher", "local"] = Field(
+    execution_mode: Literal["watcher", "local", "ecs"] = Field(
         "watcher",
-        description="watcher: one dbt process builds all nodes (fastest); local: one dbt process for each task.",
+        description="watcher: one dbt process builds all nodes (fastest); local: one dbt process for each task; ecs: "
+        "as watcher, but the process runs in a task of ECS and not on a worker. Needs Airflow 3.3 or newer.",
     )
+    ecs: Ecs | None = Field(None, description="Cluster and size of the task, with execution_mode ecs.")
     test_behavior: Literal["after_each", "build", "none"] = Field(
         "after_each",
         description="after_each: a separate task for each model's tests; build: tests run in the model's task "
@@ -278,6 +281,12 @@ class Pipeline(BaseModel):
             raise ValueError("test_behavior: build needs execution_mode: local. With watcher, use after_each or none")
         return self
 
+    @model_validator(mode="after")
+    def _ecs_has_cluster(self) -> "Pipeline":
+        if self.execution_mode == "ecs" and not self.ecs:
+            raise ValueError("execution_mode: ecs needs the setting ecs, such as ecs: {cluster: flights-dbt}")
+        return self
+
 
 def did_you_mean(value: str, known: Collection[str]) -> str:
     """Return a question with the known name that is most like a wrong one, to append to a message; or nothing."""
@@ -304,7 +313,8 @@ def describe_error(detail: Any) -> str:
 def unknown_setting(name: str) -> str:
     """Return the message about a key that is not a setting. Of a key in a table of `load`, `name` is `load.0.key`."""
     *entry, key = name.split(".")
-    names = list(LoadedTable.model_fields) if entry else [*Pipeline.model_fields, ENVIRONMENTS]
+    models = {"load": LoadedTable, "ecs": Ecs}
+    names = list(models[entry[0]].model_fields) if entry else [*Pipeline.model_fields, ENVIRONMENTS]
     question = did_you_mean(key, names)
     return f"{name}: unknown setting{question or f'. Settings: {", ".join(names)}'}"
 

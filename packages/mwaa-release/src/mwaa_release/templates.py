@@ -1,6 +1,7 @@
 """Reads the CloudFormation templates of `infra/`, and evaluates the functions in them."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -8,6 +9,8 @@ import yaml
 from mwaa_release.repository import REPOSITORY
 
 INFRA = REPOSITORY / "infra"
+# Stacks that a repository gets only on demand.
+_ON_DEMAND = Path(__file__).with_name("ecs")
 
 
 class _Loader(yaml.SafeLoader):
@@ -28,8 +31,9 @@ _Loader.add_multi_constructor("!", _long_form)
 
 
 def load(file: str) -> dict[str, Any]:
-    """Return a template of `infra/`, with the long form of every function."""
-    return yaml.load((INFRA / file).read_text(), _Loader)  # noqa: S506 - a SafeLoader
+    """Return a template of `infra/`, or of this package, with the long form of every function."""
+    path = INFRA / file
+    return yaml.load((path if path.exists() else _ON_DEMAND / file).read_text(), _Loader)  # noqa: S506 - a SafeLoader
 
 
 class Template:

@@ -10,7 +10,7 @@ import base64
 import json
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
@@ -83,6 +83,20 @@ def take_role(arn: str, service: str, context: Mapping[str, str], name: str) -> 
         else:
             session = sessions.assume_role(REGION, name, arn, "", 3600, "")
         return Session(session.access_key_id, session.secret_access_key, session.session_token)
+
+
+def check_role(arn: str, needed: Sequence[Right]) -> None:
+    """Require permissions of a role, with which a service acts.
+
+    Args:
+        arn: an existing role.
+        needed: all of these.
+
+    Raises:
+        DeniedError: the role lacks one.
+    """
+    principal = Principal(arn, ACCOUNT_ID, frozenset({("AWS", arn)}))
+    _check_all(principal, [[right] for right in needed], identity_statements(rights.role(arn)))
 
 
 _assume_lock = threading.Lock()

@@ -12,6 +12,7 @@ from moto.backends import get_backend
 from moto.s3.models import FakeKey
 
 from mwaa_local.aws.calls import Call
+from mwaa_local.settings import ACCOUNT_ID, REGION
 from mwaa_release.policies import Right, Statement, statements
 
 # A call needs all permissions of the outer list, and one of each inner list.
@@ -247,6 +248,50 @@ def _encrypted_topic(call: Call, account: str) -> list[Right]:
     return _kms(key, ("GenerateDataKey", "Decrypt"), "sns", call.region)
 
 
+def task_definition(name: str, account: str, region: str) -> dict[str, Any]:
+    """Return a task definition of ECS by name or ARN; without a revision the newest one. Empty if there is none."""
+    try:
+        found = get_backend("ecs")[account][region].describe_task_definition(name)
+    except Exception:  # noqa: BLE001 - moto's "not found" errors have no common class
+        return {}
+    return {
+        "taskDefinitionArn": found.arn,
+        "containerDefinitions": found.container_definitions,
+        "cpu": found.cpu,
+        "memory": found.memory,
+        "taskRoleArn": found.task_role_arn,
+        "executionRoleArn": found.execution_role_arn,
+    }
+
+
+def _ecs(call: Call, account: str) -> list[str]:
+    parameters, where = call.parameters, f"arn:aws:ecs:{call.region}:{account}"
+    if call.operation == "RunTask":
+        name = parameters.get("taskDefinition", "*")
+        # IAM sees the newest revision if the request names none.
+        return [task_definition(name, account, call.region).get("taskDefinitionArn", f"{where}:task-definition/{name}")]
+    if call.operation in ("DescribeTasks", "StopTask"):
+        names = parameters.get("tasks") or [parameters.get("task", "*")]
+        cluster = parameters.get("cluster", "default").rpartition("/")[2]
+        return [name if name.startswith("arn:") else f"{where}:task/{cluster}/{name}" for name in names]
+    return ["*"]
+
+
+def _passed_roles(call: Call, account: str) -> list[Right]:
+    """ECS takes roles only from a caller that can pass them."""
+    definition = task_definition(call.parameters.get("taskDefinition", ""), account, call.region)
+    roles = {**definition, **call.parameters.get("overrides", {})}
+    context = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
+    return [
+        Right("iam:PassRole", roles[name], context) for name in ("taskRoleArn", "executionRoleArn") if name in roles
+    ]
+
+
+def _parameter(call: Call, account: str) -> list[str]:
+    name = call.parameters.get("Name", "*").lstrip("/")
+    return [f"arn:aws:ssm:{call.region}:{account}:parameter/{name}"]
+
+
 def _iam(call: Call, account: str) -> list[str]:
     parameters = call.parameters
     for name in ("PolicySourceArn", "OpenIDConnectProviderArn", "PolicyArn"):
@@ -267,6 +312,8 @@ _RESOURCES: dict[str, Callable[[Call, str], list[str]]] = {
     "redshift": _login,
     "redshift-data": _warehouse,
     "iam": _iam,
+    "ecs": _ecs,
+    "ssm": _parameter,
     "sns": _of("TopicArn"),
     "sts": _of("RoleArn"),
     "kms": _of("KeyId"),
@@ -275,11 +322,15 @@ _CONTEXTS: dict[str, Callable[[dict[str, Any]], dict[str, str]]] = {
     "sts:AssumeRole": lambda parameters: (
         {"sts:ExternalId": parameters["ExternalId"]} if "ExternalId" in parameters else {}
     ),
+    "ecs:RunTask": lambda parameters: {
+        "ecs:cluster": f"arn:aws:ecs:{REGION}:{ACCOUNT_ID}:cluster/{parameters.get('cluster', 'default')}"
+    },
 }
 _FURTHER: dict[str, Callable[[Call, str], list[Right]]] = {
     "secretsmanager:GetSecretValue": _key_of_secret,
     "airflow:UpdateEnvironment": _files_of_environment,
     "sns:Publish": _encrypted_topic,
+    "ecs:RunTask": _passed_roles,
     "redshift:GetClusterCredentials": _further_user,
     "redshift-data:ExecuteStatement": _secret_of_statement,
 }

@@ -50,9 +50,29 @@ def make(iam: Any, file: str, **values: str) -> dict[str, str]:
             iam.update_assume_role_policy(RoleName=role, PolicyDocument=trust)
             arns[name] = iam.get_role(RoleName=role)["Role"]["Arn"]
         for policy in properties["Policies"]:
-            document = json.dumps(policy["PolicyDocument"])
-            iam.put_role_policy(RoleName=role, PolicyName=policy["PolicyName"], PolicyDocument=document)
+            _put_policy(iam, role, policy)
     return arns
+
+
+def add_policies(iam: Any, file: str, **values: str) -> None:
+    """Add a template's separate policies to the existing roles that they name.
+
+    Args:
+        iam: boto3 client.
+        file: a template in `infra/`.
+        values: as of `make`.
+    """
+    template = Template(file, values)
+    for resource in template.content["Resources"].values():
+        if resource["Type"] == "AWS::IAM::Policy":
+            policy = template.evaluate(resource["Properties"])
+            for role in policy["Roles"]:
+                _put_policy(iam, role, policy)
+
+
+def _put_policy(iam: Any, role: str, policy: dict[str, Any]) -> None:
+    document = json.dumps(policy["PolicyDocument"])
+    iam.put_role_policy(RoleName=role, PolicyName=policy["PolicyName"], PolicyDocument=document)
 
 
 def web_identity(subject: str) -> str:

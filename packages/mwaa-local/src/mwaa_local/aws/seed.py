@@ -66,13 +66,9 @@ def seed(settings: Settings, passwords: Passwords, warehouse_host: str, warehous
     Raises:
         botocore.exceptions.EndpointConnectionError: the stand-in is not running.
     """
-    s3, key = client(settings, "s3"), _key(settings)
-    encryption = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
+    s3, key = client(settings, "s3"), key_arn(settings)
     for bucket in (DAGS_BUCKET, LANDING_BUCKET):
-        _unless_it_exists(lambda bucket=bucket: s3.create_bucket(Bucket=bucket))
-        rules = {"Rules": [{"ApplyServerSideEncryptionByDefault": encryption}]}
-        s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration=rules)
-        s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=_PRIVATE)
+        make_bucket(s3, bucket, key)
     # MWAA wants its bucket versioned: https://docs.aws.amazon.com/mwaa/latest/userguide/mwaa-s3-bucket.html
     s3.put_bucket_versioning(Bucket=DAGS_BUCKET, VersioningConfiguration={"Status": "Enabled"})
     # User and password are in the secret; the pipeline combines both.
@@ -90,6 +86,15 @@ def seed(settings: Settings, passwords: Passwords, warehouse_host: str, warehous
         inbox_url=_subscribe_inbox(settings, topic_arn),
         function_arn=_deploy_function(settings, topic_arn),
     )
+
+
+def make_bucket(s3: Any, bucket: str, key: str) -> None:
+    """Create a private bucket that is encrypted with a key, or update it."""
+    _unless_it_exists(lambda: s3.create_bucket(Bucket=bucket))
+    encryption = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
+    rules = {"Rules": [{"ApplyServerSideEncryptionByDefault": encryption}]}
+    s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration=rules)
+    s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=_PRIVATE)
 
 
 def database_user(pipeline: Pipeline) -> str:
@@ -151,29 +156,29 @@ def let_tasks_read(settings: Settings, secret_name: str) -> None:
         settings: of a stand-in after `seed`.
         secret_name: name or pattern of the database users' secrets, such as `*/dbt_user`.
     """
-    _make_execution_role(settings, _key(settings), secret_name)
+    _make_execution_role(settings, key_arn(settings), secret_name)
 
 
 def _make_execution_role(settings: Settings, key: str, secret_name: str | None = None) -> str:
-    secret_name = secret_name or _pattern([dbt_secret(pipeline) for pipeline in all_pipelines()])
     values = {
         "KeyArn": key,
         "DagsBucketName": DAGS_BUCKET,
         "LandingBucketName": LANDING_BUCKET,
-        "SecretName": secret_name,
+        "SecretName": secret_name or secret_pattern(),
     }
     return roles.make(client(settings, "iam"), "environment.yml", **values)["ExecutionRole"]
 
 
-def _pattern(names: list[str]) -> str:
-    """Return the name if there is only one, or a pattern of all names: `*/dbt_user` if all of them end so."""
+def secret_pattern() -> str:
+    """Return the secret of all pipelines, or a pattern that matches their secrets: `*/dbt_user` if all end so."""
+    names = [dbt_secret(pipeline) for pipeline in all_pipelines()]
     if len(set(names)) == 1:
         return names[0]
     ends = {f"*/{name.split('/', 1)[1]}" if "/" in name else "*" for name in names}
     return ends.pop() if len(ends) == 1 else "*"
 
 
-def _key(settings: Settings) -> str:
+def key_arn(settings: Settings) -> str:
     """Return the ARN of the key that storage.yml creates."""
     kms, alias = client(settings, "kms"), f"alias/{ENVIRONMENT}"
     try:

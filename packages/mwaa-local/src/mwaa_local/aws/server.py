@@ -18,6 +18,7 @@ from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
 from mwaa_local.aws import access, account_api
+from mwaa_local.aws.ecs import Tasks
 from mwaa_local.aws.functions import Functions
 from mwaa_local.aws.mwaa_api import MwaaApi
 from mwaa_local.aws.redshift_data import RedshiftData
@@ -39,9 +40,10 @@ class _RequestHandler(MotoRequestHandler):
 class Application:
     """WSGI application in front of moto."""
 
-    def __init__(self, functions: Functions, mwaa: MwaaApi, redshift_data: RedshiftData) -> None:
-        """`functions` answers Lambda's Invoke, `mwaa` and `redshift_data` all calls of their services."""
+    def __init__(self, functions: Functions, tasks: Tasks, mwaa: MwaaApi, redshift_data: RedshiftData) -> None:
+        """`functions` answers Lambda's Invoke, `tasks` ECS's calls about tasks, the others all of their services."""
         self._functions = functions
+        self._tasks = tasks
         self._mwaa = mwaa
         self._redshift_data = redshift_data
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -61,6 +63,8 @@ class Application:
                 answer = self._mwaa.answer(request, region)
             elif service == "redshift-data":
                 answer = self._redshift_data.answer(request, region)
+            elif service == "ecs":
+                answer = self._tasks.answer(request, region)
             else:
                 answer = account_api.answer(request, service, region) or self._functions.answer(request, region)
         except Exception:  # noqa: BLE001 - the caller gets an error of AWS, the log the traceback
@@ -91,10 +95,11 @@ def serve(settings: Settings, parent: int | None) -> None:
         threading.Thread(target=_stop_with, args=(parent,), daemon=True).start()
     with tempfile.TemporaryDirectory(prefix="local-aws-") as folder:
         functions = Functions(Path(folder), settings.aws_environment())
+        tasks = Tasks(Path(folder), settings)
         server = make_server(
             HOST,
             settings.aws_port,
-            Application(functions, MwaaApi(settings), RedshiftData(settings)),
+            Application(functions, tasks, MwaaApi(settings), RedshiftData(settings)),
             threaded=True,
             request_handler=_RequestHandler,
         )
@@ -105,6 +110,7 @@ def serve(settings: Settings, parent: int | None) -> None:
             # A second signal must not interrupt the clean-up.
             with uninterrupted():
                 functions.close()
+                tasks.close()
                 sys.stdout.flush()
 
 

@@ -14,7 +14,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from mwaa_pipelines.errors import PipelineError
 from mwaa_pipelines.runner.job import Job
-from mwaa_pipelines.runner.run import Outcome, Runner
+from mwaa_pipelines.runner.outcome import Outcome
+from mwaa_pipelines.runner.run import Runner
 from mwaa_pipelines.runner.stream import BatchWriter, job_key, split_url
 
 # s3://bucket/prefix with the job, which also takes the news about it.

@@ -22,6 +22,7 @@ from mwaa_pipelines.results import push_results
 from mwaa_pipelines.runner.connection import Connection, read_connection
 from mwaa_pipelines.runner.dbt_process import DbtProcess
 from mwaa_pipelines.runner.job import Job
+from mwaa_pipelines.runner.outcome import Outcome, out_of_memory
 from mwaa_pipelines.runner.release_files import fetch_release
 from mwaa_pipelines.unwritten_rows import KEPT_RESULTS, store_unwritten_results
 
@@ -30,14 +31,6 @@ _TARGET = "prod"
 _PASSWORD = "DBT_ENV_SECRET_REDSHIFT_PASSWORD"  # noqa: S105 - the name of a variable
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a job ended: dbt's exit code, or 128 and the signal that ended dbt; and an error that dbt did not report."""
-
-    exit_code: int
-    error: str = ""
 
 
 @dataclass
@@ -152,15 +145,6 @@ class Runner:
         for secret in self._secrets:
             line = line.replace(secret, "***")
         return line
-
-
-def out_of_memory(memory: int | None) -> str:
-    """Return the message about a task that used more than its memory, in MiB."""
-    limit = f", {memory} MiB" if memory else ""
-    return (
-        f"dbt was killed, as Linux does when a task needs more than its memory{limit}. Raise memory under ecs in "
-        "dags/pipelines.yml, or lower threads"
-    )
 
 
 def _password_profile(connection: Connection, profile_args: dict[str, Any]) -> dict[str, Any]:

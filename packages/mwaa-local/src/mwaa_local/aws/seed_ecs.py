@@ -1,0 +1,110 @@
+"""Creates what the stack infra/ecs.yml creates, with the stack's own properties, and an image for its tasks."""
+
+import json
+import shutil
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from mwaa_local.aws import roles, seed
+from mwaa_local.aws.container import images_folder
+from mwaa_local.settings import ACCOUNT_ID, ENVIRONMENT, REGION, Settings
+from mwaa_local.templates import Template
+from mwaa_release.build import PIPELINES_PACKAGE, pipelines_package
+
+STACK = "ecs.yml"
+CLUSTER = f"{ENVIRONMENT}-dbt"
+RUNS_BUCKET = f"{CLUSTER}-runs-{ACCOUNT_ID}-{REGION}"
+LOG_GROUP = f"/ecs/{CLUSTER}"
+AGENT_ROLE, TASK_ROLE = f"{CLUSTER}-agent", f"{CLUSTER}-task"
+EXECUTION_ROLE = "environment-ExecutionRole"
+TAG = "local"
+
+
+def seed_ecs(settings: Settings) -> None:
+    """Create or update everything. Call `seed.seed` before.
+
+    Raises:
+        botocore.exceptions.ClientError: the stand-in refused a call.
+    """
+    values = _values(settings)
+    template = Template(STACK, values)
+    resources = template.content["Resources"]
+    s3, logs, ssm = (seed.client(settings, service) for service in ("s3", "logs", "ssm"))
+    ecs, iam = seed.client(settings, "ecs"), seed.client(settings, "iam")
+    seed.make_bucket(s3, RUNS_BUCKET, values["KeyArn"])
+    if not logs.describe_log_groups(logGroupNamePrefix=LOG_GROUP)["logGroups"]:
+        logs.create_log_group(logGroupName=LOG_GROUP)
+    roles.make(iam, STACK, **values)
+    roles.add_policies(iam, STACK, **values)
+    ecs.create_cluster(clusterName=template.evaluate(resources["Cluster"]["Properties"])["ClusterName"])
+    ecs.register_task_definition(**_camel(template.evaluate(resources["TaskDefinition"]["Properties"])))
+    parameter = template.evaluate(resources["Settings"]["Properties"])
+    ssm.put_parameter(Name=parameter["Name"], Value=parameter["Value"], Type=parameter["Type"], Overwrite=True)
+    make_image(settings)
+
+
+def make_image(settings: Settings, tag: str = TAG) -> None:
+    """Make an image of the dbt that startup.sh installs and the package with the runner.
+
+    Args:
+        settings: with the state folder.
+        tag: of the image.
+    """
+    folder = images_folder(settings.state) / CLUSTER / tag
+    shutil.rmtree(folder, ignore_errors=True)
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(pipelines_package(), folder / "packages" / PIPELINES_PACKAGE, ignore=ignored)
+    image = {
+        "path": [str(settings.state / "mwaa" / "dbt_venv" / "bin")],
+        "environment": {
+            "PYTHONPATH": str(folder / "packages"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "DBT_SEND_ANONYMOUS_USAGE_STATS": "False",
+        },
+        "entrypoint": ["python", "-m", f"{PIPELINES_PACKAGE}.runner"],
+    }
+    (folder / "image.json").write_text(json.dumps(image))
+
+
+def task_logs(settings: Settings, task_arn: str) -> list[str]:
+    """Return the lines in the log stream of a task; none without a stream."""
+    try:
+        events = seed.client(settings, "logs").get_log_events(
+            logGroupName=LOG_GROUP, logStreamName=f"dbt/dbt/{task_arn.rpartition('/')[2]}", startFromHead=True
+        )
+    except ClientError:
+        return []
+    return [event["message"] for event in events["events"]]
+
+
+def _values(settings: Settings) -> dict[str, Any]:
+    arn = f"arn:aws:iam::{ACCOUNT_ID}:role"
+    return {
+        "SubnetIds": ["subnet-a", "subnet-b"],
+        "KeyArn": seed.key_arn(settings),
+        "DagsBucketName": seed.DAGS_BUCKET,
+        "ExecutionRoleName": EXECUTION_ROLE,
+        "SecretName": seed.secret_pattern(),
+        "ImageTag": TAG,
+        "AWS::URLSuffix": "amazonaws.com",
+        "SecurityGroup.GroupId": "sg-dbt",
+        "Repository": CLUSTER,
+        "Repository.Arn": f"arn:aws:ecr:{REGION}:{ACCOUNT_ID}:repository/{CLUSTER}",
+        "Logs": LOG_GROUP,
+        "Logs.Arn": f"arn:aws:logs:{REGION}:{ACCOUNT_ID}:log-group:{LOG_GROUP}:*",
+        "RunsBucket": RUNS_BUCKET,
+        "RunsBucket.Arn": f"arn:aws:s3:::{RUNS_BUCKET}",
+        "Cluster.Arn": f"arn:aws:ecs:{REGION}:{ACCOUNT_ID}:cluster/{CLUSTER}",
+        "AgentRole.Arn": f"{arn}/{AGENT_ROLE}",
+        "TaskRole.Arn": f"{arn}/{TASK_ROLE}",
+    }
+
+
+def _camel(part: Any) -> Any:
+    """Return properties of CloudFormation as parameters of ECS's API: `cpu` instead of `Cpu`."""
+    if isinstance(part, list):
+        return [_camel(item) for item in part]
+    if isinstance(part, dict):
+        return {name[:1].lower() + name[1:]: _camel(value) for name, value in part.items()}
+    return part
