@@ -183,7 +183,7 @@ def test_missing_log_group_and_missing_settings_are_named(account: Account) -> N
         words = "log group does not exist.*Create the log group: update the stack infra/ecs.yml"
         with pytest.raises(AssertionError, match=words):
             raise AssertionError(why_stopped(account.ended(account.run(definition)), 512))
-        with pytest.raises(PipelineError, match="the parameter /ecs/local-dbt is missing. Create the stack"):
+        with pytest.raises(PipelineError, match=r"the parameter /ecs/local-dbt is missing\. Create the stack"):
             Cluster.read(account.ssm, seed_ecs.CLUSTER)
     finally:
         seed_ecs.seed_ecs(account.settings)

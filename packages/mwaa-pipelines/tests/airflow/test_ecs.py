@@ -1,0 +1,272 @@
+"""execution_mode ecs: the producer starts a task of ECS and defers; the trigger hands over the news of the runner."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import pytest
+from airflow import __version__
+from conftest import DAGS, DagBag, TaskDeferred, TaskInstance, entries, serialized, write
+
+from mwaa_pipelines import compatibility, config_file
+from mwaa_pipelines.runner.job import Job
+from mwaa_pipelines.runner.stream import BatchWriter, batch_key, job_key
+from mwaa_pipelines.task_ids import PRODUCER_TASK
+
+IS_SUPPORTED = tuple(map(int, __version__.split(".")[:2])) >= (3, 3)
+pytestmark = pytest.mark.skipif(not IS_SUPPORTED, reason="needs Airflow 3.3")
+ECS = "execution_mode: ecs\n    ecs: {cluster: flights-dbt, cpu: 512, memory: 1024}"
+ARN = "arn:aws:ecs:us-east-1:123456789012:task/flights-dbt/0123456789abcdef"
+SETTINGS = {
+    "subnets": "subnet-a,subnet-b",
+    "security_group": "sg-dbt",
+    "task_definition": "flights-dbt",
+    "log_group": "/ecs/flights-dbt",
+    "projects": "s3://flights-mwaa/dags/dbt",
+}
+
+
+@pytest.fixture
+def runs_bucket() -> Iterator[str]:
+    """The bucket of the stack, with the stack's settings."""
+    name = f"runs-{uuid.uuid4()}"
+    bucket = boto3.resource("s3").create_bucket(Bucket=name)
+    value = json.dumps({**SETTINGS, "bucket": name})
+    boto3.client("ssm").put_parameter(Name="/ecs/flights-dbt", Value=value, Type="String")
+    yield name
+    boto3.client("ssm").delete_parameter(Name="/ecs/flights-dbt")
+    bucket.objects.delete()
+    bucket.delete()
+
+
+class FakeEcs:
+    """Answers calls of ECS as told, and notes them. The stand-in for ECS has tests of its own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.started: list[dict[str, Any]] = []
+        self.stopped: list[dict[str, Any]] = []
+        self.task: dict[str, Any] | None = {"lastStatus": "RUNNING"}
+        self.failures: list[dict[str, str]] = []
+        client = boto3.client
+        monkeypatch.setattr(boto3, "client", lambda name: self if name == "ecs" else client(name))
+
+    def run_task(self, **parameters: Any) -> dict[str, Any]:
+        self.started.append(parameters)
+        return {"tasks": [] if self.failures else [{"taskArn": ARN}], "failures": self.failures}
+
+    def describe_tasks(self, cluster: str, tasks: list[str]) -> dict[str, Any]:
+        assert (cluster, tasks) == ("flights-dbt", [ARN])
+        return {"tasks": [self.task] if self.task else []}
+
+    def stop_task(self, **parameters: Any) -> None:
+        self.stopped.append(parameters)
+
+
+@pytest.fixture
+def ecs(monkeypatch: pytest.MonkeyPatch) -> FakeEcs:
+    return FakeEcs(monkeypatch)
+
+
+@pytest.fixture
+def producer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed_dbt: Path) -> Any:
+    """The producer of a pipeline that Airflow has parsed."""
+    (tmp_path / "pipelines.py").write_text((DAGS / "pipelines.py").read_text())
+    write(tmp_path, entries("one", one=ECS))
+    bag = DagBag(str(tmp_path / "pipelines.py"))
+    assert bag.import_errors == {}
+    monkeypatch.setenv("AIRFLOW__DBT__KEPT_RESULTS", "s3://flights-mwaa/kept_results")
+    return bag.dags["one"].get_task(PRODUCER_TASK)
+
+
+def start(producer: Any, ti: TaskInstance) -> TaskDeferred:
+    params = {"start": None, "end": None, "full_refresh": True, "select": ["tag:mart"], "files": []}
+    context: Any = {"ti": ti, "task_instance": ti, "task": producer, "params": params, "run_id": "manual__1+00:00"}
+    context |= {"dag_run": SimpleNamespace(run_id="manual__1+00:00"), "dag": producer.dag}
+    producer.pre_execute(context)
+    with pytest.raises(TaskDeferred) as deferred:
+        producer.execute(context)
+    return deferred.value
+
+
+def test_producer_starts_a_task_and_defers(producer: Any, ecs: FakeEcs, runs_bucket: str, ti: TaskInstance) -> None:
+    ti.dag_id, ti.task_id = "one", PRODUCER_TASK
+    deferred = start(producer, ti)
+    (request,) = ecs.started
+    (container,) = request["overrides"].pop("containerOverrides")
+    url = container["environment"][0]["value"]
+    path, arguments = deferred.trigger.serialize()
+    assert path == "mwaa_pipelines.ecs_trigger.EcsTrigger"
+    assert arguments == {"task_arn": ARN, "url": url, "memory": 1024}
+    assert callable(getattr(producer, deferred.method_name))
+    assert request.pop("clientToken") == url.rpartition("/")[2]
+    network = {"subnets": ["subnet-a", "subnet-b"], "securityGroups": ["sg-dbt"], "assignPublicIp": "DISABLED"}
+    assert request == {
+        "cluster": "flights-dbt",
+        "taskDefinition": "flights-dbt",
+        "launchType": "FARGATE",
+        "networkConfiguration": {"awsvpcConfiguration": network},
+        "overrides": {"cpu": "512", "memory": "1024"},
+        "startedBy": "one/manual__1_00_00",
+    }
+    prefix = url.removeprefix(f"s3://{runs_bucket}/")
+    content = boto3.client("s3").get_object(Bucket=runs_bucket, Key=job_key(prefix))["Body"].read()
+    job = Job.from_json(content)
+    assert job.command[:2] == ["build", "--select"]
+    assert {"--full-refresh", "--exclude", "json"} <= set(job.command)
+    assert "tag:mart" in job.command[2]
+    release_id = (DAGS / "dbt" / "flights" / "CURRENT").read_text().strip()
+    assert (job.project_name, job.release_id, job.projects) == ("flights", release_id, SETTINGS["projects"])
+    assert (job.conn_id, job.connection_secret) == ("redshift_one", "airflow/connections/redshift_one")
+    assert (job.kept_results, job.memory) == ("s3://flights-mwaa/kept_results", 1024)
+    assert job.tests_per_model == producer.tests_per_model
+    assert job.environment["DBT_RELEASE_ID"] == release_id
+    assert job.environment["AIRFLOW_CTX_DAG_ID"] == "one"
+    # The worker's own environment can have secrets.
+    assert "PATH" not in job.environment
+
+
+def test_task_that_ecs_refuses_fails_the_producer(
+    producer: Any, ecs: FakeEcs, runs_bucket: str, ti: TaskInstance
+) -> None:
+    ecs.failures = [{"reason": "Capacity is unavailable at this time."}]
+    with pytest.raises(
+        compatibility.AirflowFailException, match="in the cluster 'flights-dbt': Capacity is unavailable"
+    ):
+        producer.run_command(
+            ["dbt", "build"], {}, {"ti": ti, "run_id": "run", "dag_run": SimpleNamespace(run_id="run")}
+        )
+
+
+def test_producer_ends_as_dbt_has_ended(producer: Any) -> None:
+    producer.end({}, {"exit_code": 0, "error": ""})
+    with pytest.raises(compatibility.AirflowException, match="returned a non-zero exit code 1"):
+        producer.end({}, {"exit_code": 1, "error": ""})
+    with pytest.raises(compatibility.AirflowException, match="dbt was killed"):
+        producer.end({}, {"exit_code": 137, "error": "dbt was killed"})
+
+
+class Waiting:
+    """A trigger that waits for a task, and the XComs that it has pushed."""
+
+    def __init__(self, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        from airflow.sdk.execution_time.xcom import XCom
+
+        from mwaa_pipelines import ecs_trigger
+
+        self.url, self.xcoms = f"s3://{bucket}/one/{uuid.uuid4()}", {}
+        self.trigger = ecs_trigger.EcsTrigger(task_arn=ARN, url=self.url, memory=1024)
+        self.trigger.task_instance = SimpleNamespace(dag_id="one", run_id="run", task_id=PRODUCER_TASK, map_index=-1)
+        monkeypatch.setattr(XCom, "set", self._set)
+        monkeypatch.setattr(ecs_trigger, "_SECONDS", 0.05)
+        monkeypatch.setattr(ecs_trigger, "_SECONDS_BETWEEN_LOOKS_AT_ECS", 0.05)
+        monkeypatch.setattr(ecs_trigger, "LOST_SECONDS", 1.0)
+
+    def _set(self, key: str, value: Any, **of: Any) -> None:
+        assert of == {"dag_id": "one", "run_id": "run", "task_id": PRODUCER_TASK, "map_index": -1}
+        self.xcoms[key] = value
+
+    def event(self, meanwhile: Callable[[], None] = lambda: None) -> dict[str, Any]:
+        async def first() -> Any:
+            waiting = asyncio.ensure_future(anext(self.trigger.run()))
+            await asyncio.sleep(0.3)
+            await asyncio.to_thread(meanwhile)
+            return (await asyncio.wait_for(waiting, 10)).payload
+
+        return asyncio.run(first())
+
+
+@pytest.fixture
+def waiting(runs_bucket: str, ecs: FakeEcs, monkeypatch: pytest.MonkeyPatch) -> Waiting:
+    return Waiting(runs_bucket, monkeypatch)
+
+
+def test_trigger_hands_over_xcoms_until_the_runner_ends(waiting: Waiting, caplog: pytest.LogCaptureFixture) -> None:
+    writer = BatchWriter(boto3.client("s3"), waiting.url)
+    caplog.set_level("INFO")
+
+    def work() -> None:
+        writer.push("dbt_outcomes_0", {"model.p.a": {"status": "success", "lines": []}})
+        writer.add_line("1 of 2 OK")
+        writer.push("dbt_outcomes_0", {"model.p.a": {}, "model.p.b": {}})
+        writer.close(1, "")
+
+    assert waiting.event(work) == {"exit_code": 1, "error": ""}
+    assert waiting.xcoms == {"dbt_outcomes_0": {"model.p.a": {}, "model.p.b": {}}}
+    assert {"ECS task: RUNNING", "1 of 2 OK"} <= set(caplog.messages)
+
+
+def test_stopped_task_is_explained_after_its_last_news(waiting: Waiting, ecs: FakeEcs, runs_bucket: str) -> None:
+    ecs.task = {
+        "lastStatus": "STOPPED",
+        "stopCode": "EssentialContainerExited",
+        "stoppedReason": "x",
+        "containers": [{"exitCode": 137, "reason": "OutOfMemoryError: Container killed due to memory usage"}],
+    }
+    prefix = waiting.url.removeprefix(f"s3://{runs_bucket}/")
+    body = json.dumps({"lines": [], "xcoms": {"a": 1}, "exit_code": None, "error": ""})
+    boto3.client("s3").put_object(Bucket=runs_bucket, Key=batch_key(prefix, 0), Body=body)
+    event = waiting.event()
+    assert event["exit_code"] is None
+    assert "needs more than its memory, 1024 MiB" in event["error"]
+    assert waiting.xcoms == {"a": 1}
+
+
+def test_task_that_ecs_has_forgotten_is_an_error(waiting: Waiting, ecs: FakeEcs) -> None:
+    ecs.task = None
+    assert "ECS does not know the task any more" in waiting.event()["error"]
+
+
+def test_silent_task_is_lost_and_stopped(waiting: Waiting, ecs: FakeEcs) -> None:
+    assert "gave no sign of life for 1 seconds, and was stopped" in waiting.event()["error"]
+    assert ecs.stopped == [{"cluster": "flights-dbt", "task": ARN, "reason": "No sign of life"}]
+
+
+def test_task_that_is_still_starting_is_not_lost(waiting: Waiting, ecs: FakeEcs) -> None:
+    import time
+
+    ecs.task = {"lastStatus": "PROVISIONING"}
+
+    def start_late() -> None:
+        time.sleep(1.5)
+        BatchWriter(boto3.client("s3"), waiting.url).close(0)
+
+    assert waiting.event(start_late) == {"exit_code": 0, "error": ""}
+    assert ecs.stopped == []
+
+
+def test_ending_the_airflow_task_stops_the_ecs_task(waiting: Waiting, ecs: FakeEcs) -> None:
+    asyncio.run(waiting.trigger.on_kill())
+    assert ecs.stopped == [{"cluster": "flights-dbt", "task": ARN, "reason": "The task in Airflow was ended"}]
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("execution_mode: ecs", "execution_mode: ecs needs the setting ecs, such as ecs: {cluster: flights-dbt}"),
+        ("ecs: {cluster: a, cpu: 300}", "cpu must be one of 256, 512, 1024, 2048, 4096, 8192, 16384, not 300"),
+        ("ecs: {cluster: a, cpu: 256, memory: 4096}", "memory must be one of 512, 1024, 2048 for cpu: 256"),
+        ("ecs: {cluster: a, memroy: 4096}", "ecs.memroy: unknown setting. Did you mean 'memory'?"),
+        ("ecs: {cpu: 256}", "ecs.cluster: Field required"),
+    ],
+)
+def test_invalid_ecs_settings_are_named(tmp_path: Path, lines: str, words: str) -> None:
+    (problem,) = config_file.read_pipelines(write(tmp_path, entries("one", one=lines))).problems
+    assert words in problem
+
+
+def test_older_airflow_rejects_ecs(tmp_path: Path) -> None:
+    file = config_file.read_pipelines(write(tmp_path, entries("one", one=ECS)), airflow_version="3.2.1")
+    assert file.pipelines == []
+    assert "execution_mode: ecs needs Airflow 3.3 or newer, but this is Airflow 3.2.1. Use watcher" in file.problems[0]
+
+
+def test_stored_dag_has_the_sensors_of_watcher(producer: Any) -> None:
+    tasks = serialized(producer.dag)["dag"]["tasks"]
+    kinds = {task["__var"]["task_id"]: task["__var"]["task_type"] for task in tasks}
+    assert kinds[PRODUCER_TASK] == "EcsProducer"
+    assert kinds["transform_data.departures.run"] == "RunSensor"
