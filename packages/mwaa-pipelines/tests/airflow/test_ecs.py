@@ -14,6 +14,7 @@ from airflow import __version__
 from conftest import DAGS, DagBag, TaskDeferred, TaskInstance, entries, serialized, write
 
 from mwaa_pipelines import compatibility, config_file
+from mwaa_pipelines.parameters import prepare
 from mwaa_pipelines.runner.job import Job
 from mwaa_pipelines.runner.stream import BatchWriter, batch_key, job_key
 from mwaa_pipelines.task_ids import PRODUCER_TASK
@@ -87,7 +88,8 @@ def start(producer: Any, ti: TaskInstance) -> TaskDeferred:
     params = {"start": None, "end": None, "full_refresh": True, "select": ["tag:mart"], "files": []}
     context: Any = {"ti": ti, "task_instance": ti, "task": producer, "params": params, "run_id": "manual__1+00:00"}
     context |= {"dag_run": SimpleNamespace(run_id="manual__1+00:00"), "dag": producer.dag}
-    producer.pre_execute(context)
+    # Airflow calls it first.
+    prepare(context)
     with pytest.raises(TaskDeferred) as deferred:
         producer.execute(context)
     return deferred.value
