@@ -1,69 +1,67 @@
-"""The task that runs dbt in a task of ECS, and waits for it in the triggerer, so that it occupies no worker."""
+"""Lets tasks that Cosmos created run dbt in tasks of ECS. The one that builds the models waits in the triggerer."""
 
 import json
 import os
 import re
+import time
 import uuid
 from typing import Any
 
+import boto3
 from airflow.configuration import conf
-from cosmos.operators.watcher import DbtProducerWatcherOperator
+from cosmos.hooks.subprocess import FullOutputSubprocessResult
 
 from mwaa_pipelines.compatibility import AirflowException, AirflowFailException
+from mwaa_pipelines.ecs_progress import EcsProgress
 from mwaa_pipelines.ecs_settings import Ecs
 from mwaa_pipelines.ecs_task import Cluster
 from mwaa_pipelines.ecs_trigger import EcsTrigger
 from mwaa_pipelines.errors import PipelineError
 from mwaa_pipelines.release import Release
+from mwaa_pipelines.reporting import try_number
 from mwaa_pipelines.runner.job import Job
 from mwaa_pipelines.runner.stream import job_key
-from mwaa_pipelines.sensors import STARTS_IN_TRIGGERER
 from mwaa_pipelines.unwritten_rows import KEPT_RESULTS
 
+_SECONDS = 1.0
 
-class EcsProducer(DbtProducerWatcherOperator):
-    """Cosmos's operator, but its dbt command runs in ECS. `run_in_ecs` makes one of a task that Cosmos created."""
+
+class EcsCommand:
+    """Runs the dbt command of an operator in ECS. Comes before Cosmos's operator in the bases of a class."""
 
     ecs: Ecs
     release: Release
+    # Whether it waits in the triggerer, which occupies no worker. Others run a few seconds, in few runs.
+    defers = False
+    _progress: EcsProgress | None = None
 
-    def run_command(self, cmd: list[str], env: Any, context: Any, **_: Any) -> None:
-        """Start a task of ECS for the command, and wait for it in the triggerer. Cosmos would start a process here.
+    def run_command(self, cmd: list[str], env: Any, context: Any, **_: Any) -> FullOutputSubprocessResult:
+        """Start a task of ECS for the command, and wait for it. Cosmos would start a process here.
+
+        The runner does what Cosmos does after dbt: the callbacks, which store and push dbt's results.
 
         Raises:
             AirflowFailException: ECS refused the task; the message says why.
+            AirflowException: dbt or its task failed; the message says why.
         """
-        # Imported here because parsing a DAG file does not need it.
-        import boto3
+        waiting = self._start(cmd, context)
+        if self.defers:
+            self.defer(trigger=EcsTrigger(**waiting), method_name=self.finish.__name__, timeout=self.execution_timeout)
+        self._progress = EcsProgress(**waiting)
+        lines: list[str] = []
+        while True:
+            for batch in self._progress.look():
+                for line in batch.lines:
+                    self.log.info("%s", line)
+                for key, value in batch.xcoms.items():
+                    context["ti"].xcom_push(key=key, value=value)
+                lines += batch.lines
+            if outcome := self._progress.outcome:
+                self.finish(context, {"exit_code": outcome.exit_code, "error": outcome.error})
+                return FullOutputSubprocessResult(outcome.exit_code, lines[-1] if lines else "", lines)
+            time.sleep(_SECONDS)
 
-        if not STARTS_IN_TRIGGERER:
-            raise AirflowFailException(
-                "execution_mode: ecs needs a triggerer that finds mwaa_pipelines. startup.sh could not write "
-                "mwaa_pipelines.pth; its log says why"
-            )
-        try:
-            cluster = Cluster.read(boto3.client("ssm"), self.ecs.cluster)
-            url = f"s3://{cluster.bucket}/{self.dag_id}/{uuid.uuid4()}"
-            prefix = url.removeprefix(f"s3://{cluster.bucket}/")
-            job = self._job(cmd, cluster.projects, context)
-            boto3.client("s3").put_object(Bucket=cluster.bucket, Key=job_key(prefix), Body=job.to_json())
-            started_by = re.sub(r"[^\w/-]", "_", f"{self.dag_id}/{context['run_id']}", flags=re.ASCII)[:128]
-            task_arn = cluster.run(boto3.client("ecs"), self.ecs, url, started_by)
-        except PipelineError as error:
-            raise AirflowFailException(str(error)) from None
-        self.log.info(
-            "ECS task %s. Its log: group %s, stream dbt/dbt/%s",
-            task_arn,
-            cluster.log_group,
-            task_arn.rpartition("/")[2],
-        )
-        self.defer(
-            trigger=EcsTrigger(task_arn=task_arn, url=url, memory=self.ecs.memory),
-            method_name=self.end.__name__,
-            timeout=self.execution_timeout,
-        )
-
-    def end(self, context: Any, event: dict[str, Any]) -> None:
+    def finish(self, context: Any, event: dict[str, Any]) -> None:
         """End the task as dbt, or the task of ECS, has ended.
 
         Raises:
@@ -76,6 +74,27 @@ class EcsProducer(DbtProducerWatcherOperator):
                 f"dbt command failed. The command returned a non-zero exit code {event['exit_code']}."
             )
 
+    def on_kill(self) -> None:
+        """Stop the task of ECS. Airflow calls this on a worker, and the trigger's method in the triggerer."""
+        if self._progress:
+            self._progress.stop("The task in Airflow was ended")
+
+    def _start(self, command: list[str], context: Any) -> dict[str, Any]:
+        """Start a task of ECS, and return what follows it."""
+        try:
+            cluster = Cluster.read(boto3.client("ssm"), self.ecs.cluster)
+            prefix = f"{self.dag_id}/{uuid.uuid4()}"
+            job = self._job(command, cluster.projects, context)
+            boto3.client("s3").put_object(Bucket=cluster.bucket, Key=job_key(prefix), Body=job.to_json())
+            started_by = re.sub(r"[^\w/-]", "_", f"{self.dag_id}/{context['run_id']}", flags=re.ASCII)[:128]
+            url = f"s3://{cluster.bucket}/{prefix}"
+            task_arn = cluster.run(boto3.client("ecs"), self.ecs, url, started_by)
+        except PipelineError as error:
+            raise AirflowFailException(str(error)) from None
+        stream = f"dbt/dbt/{task_arn.rpartition('/')[2]}"
+        self.log.info("ECS task %s. Its log: group %s, stream %s", task_arn, cluster.log_group, stream)
+        return {"task_arn": task_arn, "url": url, "memory": self.ecs.memory}
+
     def _job(self, command: list[str], projects: str, context: Any) -> Job:
         # The worker's own variables mean nothing there.
         self.append_env = False
@@ -85,7 +104,7 @@ class EcsProducer(DbtProducerWatcherOperator):
             dag_id=self.dag_id,
             run_id=context["run_id"],
             task_id=self.task_id,
-            try_number=context["ti"].try_number,
+            try_number=try_number(context),
             projects=projects,
             project_name=self.profile_config.profile_name,
             release_id=self.release.release_id,
@@ -96,19 +115,20 @@ class EcsProducer(DbtProducerWatcherOperator):
             secret_name=profile.secret_name,
             secret_env=profile.secret_env,
             profile_args=profile.profile_args,
-            tests_per_model=self.tests_per_model,
+            tests_per_model=getattr(self, "tests_per_model", None),
             kept_results=os.environ.get(KEPT_RESULTS, ""),
             memory=self.ecs.memory,
         )
 
 
-def run_in_ecs(producer: Any, ecs: Ecs, release: Release) -> None:
+def run_in_ecs(task: Any, ecs: Ecs, release: Release, *, defers: bool = False) -> None:
     """Let a task that Cosmos created run dbt in ECS.
 
     Args:
-        producer: Cosmos's task. Cosmos has no setting for the class of it.
+        task: a local operator of Cosmos. Cosmos has no setting for the class of all of them.
         ecs: the pipeline's setting.
         release: which the task builds.
+        defers: whether it waits in the triggerer.
     """
-    producer.__class__ = EcsProducer
-    producer.ecs, producer.release = ecs, release
+    task.__class__ = type(f"Ecs{type(task).__name__}", (EcsCommand, type(task)), {"defers": defers})
+    task.ecs, task.release = ecs, release

@@ -221,7 +221,7 @@ class PipelineDag:
                 # Imported here, because it imports boto3, which takes long at each parse.
                 from mwaa_pipelines.ecs_operator import run_in_ecs
 
-                run_in_ecs(producer, self.settings.ecs, self.release)
+                run_in_ecs(producer, self.settings.ecs, self.release, defers=True)
             choose_start(group, group.dag.tasks)
         if self.settings.source_freshness != "ignore" and self.selection.sources:
             self._measure_sources_before(group)

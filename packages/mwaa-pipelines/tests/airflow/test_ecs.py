@@ -145,11 +145,11 @@ def test_task_that_ecs_refuses_fails_the_producer(
 
 
 def test_producer_ends_as_dbt_has_ended(producer: Any) -> None:
-    producer.end({}, {"exit_code": 0, "error": ""})
+    producer.finish({}, {"exit_code": 0, "error": ""})
     with pytest.raises(compatibility.AirflowException, match="returned a non-zero exit code 1"):
-        producer.end({}, {"exit_code": 1, "error": ""})
+        producer.finish({}, {"exit_code": 1, "error": ""})
     with pytest.raises(compatibility.AirflowException, match="dbt was killed"):
-        producer.end({}, {"exit_code": 137, "error": "dbt was killed"})
+        producer.finish({}, {"exit_code": 137, "error": "dbt was killed"})
 
 
 class Waiting:
@@ -158,15 +158,15 @@ class Waiting:
     def __init__(self, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
         from airflow.sdk.execution_time.xcom import XCom
 
-        from mwaa_pipelines import ecs_trigger
+        from mwaa_pipelines import ecs_progress, ecs_trigger
 
         self.url, self.xcoms = f"s3://{bucket}/one/{uuid.uuid4()}", {}
         self.trigger = ecs_trigger.EcsTrigger(task_arn=ARN, url=self.url, memory=1024)
         self.trigger.task_instance = SimpleNamespace(dag_id="one", run_id="run", task_id=PRODUCER_TASK, map_index=-1)
         monkeypatch.setattr(XCom, "set", self._set)
         monkeypatch.setattr(ecs_trigger, "_SECONDS", 0.05)
-        monkeypatch.setattr(ecs_trigger, "_SECONDS_BETWEEN_LOOKS_AT_ECS", 0.05)
-        monkeypatch.setattr(ecs_trigger, "LOST_SECONDS", 1.0)
+        monkeypatch.setattr(ecs_progress, "SECONDS_BETWEEN_LOOKS_AT_ECS", 0.05)
+        monkeypatch.setattr(ecs_progress, "LOST_SECONDS", 1.0)
 
     def _set(self, key: str, value: Any, **of: Any) -> None:
         assert of == {"dag_id": "one", "run_id": "run", "task_id": PRODUCER_TASK, "map_index": -1}
@@ -213,7 +213,7 @@ def test_stopped_task_is_explained_after_its_last_news(waiting: Waiting, ecs: Fa
     body = json.dumps({"lines": [], "xcoms": {"a": 1}, "exit_code": None, "error": ""})
     boto3.client("s3").put_object(Bucket=runs_bucket, Key=batch_key(prefix, 0), Body=body)
     event = waiting.event()
-    assert event["exit_code"] is None
+    assert event["exit_code"] == 1
     assert "needs more than its memory, 1024 MiB" in event["error"]
     assert waiting.xcoms == {"a": 1}
 
@@ -270,5 +270,5 @@ def test_older_airflow_rejects_ecs(tmp_path: Path) -> None:
 def test_stored_dag_has_the_sensors_of_watcher(producer: Any) -> None:
     tasks = serialized(producer.dag)["dag"]["tasks"]
     kinds = {task["__var"]["task_id"]: task["__var"]["task_type"] for task in tasks}
-    assert kinds[PRODUCER_TASK] == "EcsProducer"
+    assert kinds[PRODUCER_TASK] == "EcsDbtProducerWatcherOperator"
     assert kinds["transform_data.departures.run"] == "RunSensor"

@@ -204,6 +204,26 @@ def new_domain(name: Annotated[str, typer.Argument(help="Name of the domain, suc
         _show_added(created)
 
 
+@app.command("add-ecs")
+def add_ecs() -> None:
+    """Add what pipelines with execution_mode ecs need: a stack, an image, and the workflow that builds the image."""
+    with checkout_settings():
+        from workbench.ecs import add_ecs as add
+
+        for path in add(REPOSITORY):
+            console.print(path)
+        console.print("Next: deploy infra/ecs.yml, and set execution_mode: ecs. See docs/how-to/run-dbt-in-ecs.md.")
+
+
+@app.command("image-context")
+def image_context(folder: Annotated[Path, typer.Argument(help="Folder to write.")]) -> None:
+    """Write the folder from which docker builds the image of infra/ecs/Dockerfile."""
+    with checkout_settings():
+        from workbench.ecs import image_context as write
+
+        write(REPOSITORY, folder)
+
+
 def _show_added(project: "BroughtProject") -> None:
     console.print(f"Added {project.name}/ ({project.files} files) and pipeline {project.dag_name}; all staged.")
     for warning in project.warnings:

@@ -64,7 +64,7 @@ def add_policies(iam: Any, file: str, **values: str) -> None:
     """
     template = Template(file, values)
     for resource in template.content["Resources"].values():
-        if resource["Type"] == "AWS::IAM::Policy":
+        if resource["Type"] == "AWS::IAM::Policy" and template.holds(resource.get("Condition")):
             policy = template.evaluate(resource["Properties"])
             for role in policy["Roles"]:
                 _put_policy(iam, role, policy)

@@ -1,11 +1,14 @@
 """Creates what the stack infra/ecs.yml creates, with the stack's own properties, and an image for its tasks."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
 
+import mwaa_release.ecs
 from mwaa_local.aws import roles, seed
 from mwaa_local.aws.container import images_folder
 from mwaa_local.settings import ACCOUNT_ID, ENVIRONMENT, REGION, Settings
@@ -45,7 +48,7 @@ def seed_ecs(settings: Settings) -> None:
 
 
 def make_image(settings: Settings, tag: str = TAG) -> None:
-    """Make an image of the dbt that startup.sh installs and the package with the runner.
+    """Make an image as the Dockerfile does, but of the dbt that startup.sh installs, and the package with the runner.
 
     Args:
         settings: with the state folder.
@@ -55,14 +58,14 @@ def make_image(settings: Settings, tag: str = TAG) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(pipelines_package(), folder / "packages" / PIPELINES_PACKAGE, ignore=ignored)
+    dockerfile = (Path(mwaa_release.ecs.__file__).parent / "Dockerfile").read_text()
+    variables = dict(re.findall(r"(\w+)=(\S+)", " ".join(re.findall(r"^ENV (.*)$", dockerfile, re.MULTILINE))))
+    entrypoint = re.search(r"^ENTRYPOINT (.*)$", dockerfile, re.MULTILINE)
+    assert entrypoint  # noqa: S101 - for mypy
     image = {
         "path": [str(settings.state / "mwaa" / "dbt_venv" / "bin")],
-        "environment": {
-            "PYTHONPATH": str(folder / "packages"),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "DBT_SEND_ANONYMOUS_USAGE_STATS": "False",
-        },
-        "entrypoint": ["python", "-m", f"{PIPELINES_PACKAGE}.runner"],
+        "environment": {**variables, "PYTHONPATH": str(folder / "packages")},
+        "entrypoint": json.loads(entrypoint[1]),
     }
     (folder / "image.json").write_text(json.dumps(image))
 
