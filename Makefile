@@ -6,7 +6,7 @@ LOCAL := $(BIN)/python -m mwaa_local
 WORKBENCH := $(BIN)/python -m workbench
 PYTEST := $(BIN)/python -m pytest
 .DEFAULT_GOAL := help
-.PHONY: help dev build test-models show compile diff freshness docs hooks new-model new-domain bring start-fresh upgrade site packages screenshots deps run drill up down clean warehouse sql test test-fast test-slow lint scan format bench report lock
+.PHONY: help dev build test-models show compile diff freshness docs hooks new-model new-domain add-ecs bring start-fresh upgrade site packages screenshots deps run drill up down clean warehouse sql test test-fast test-slow lint scan format bench report lock
 
 # Prints the targets named in $(1); without names, all.
 define list
@@ -98,6 +98,9 @@ new-model: deps ## SQL and YAML of a new model (NAME=late_carriers LAYER=marts; 
 
 new-domain: deps ## A dbt project for another team, with its pipeline (NAME=sales)
 	@$(WORKBENCH) new-domain -- "$$NAME"
+
+add-ecs: deps ## Add what it takes to run dbt in ECS: stack, image, workflow
+	@$(WORKBENCH) add-ecs
 
 # copier: if in_template
 bring: deps ## Add a copy of a dbt project, with its pipeline and profile (P=../shop SCHEMA=shop)

@@ -165,14 +165,14 @@ class Account:
 
     def kept(self) -> dict[str, str]:
         """Return and delete the results that wait for the next run: status by node."""
-        kept = {}
+        statuses = {}
         for entry in self.s3.list_objects_v2(Bucket=self.name, Prefix="kept_results/shop_pipeline/").get(
             "Contents", []
         ):
             content = json.loads(self.s3.get_object(Bucket=self.name, Key=entry["Key"])["Body"].read())
-            kept |= {result["unique_id"]: result["status"] for result in content["results"]}
+            statuses |= {result["unique_id"]: result["status"] for result in content["results"]}
             self.s3.delete_object(Bucket=self.name, Key=entry["Key"])
-        return kept
+        return statuses
 
     def audit_rows(self) -> dict[str, tuple[str, str]]:
         """Return status and release_id by node."""
@@ -246,9 +246,9 @@ def test_killed_dbt_is_reported_as_out_of_memory_and_its_results_are_kept(accoun
     last = run.end()
     assert last.exit_code == 137
     assert "needs more than its memory, 512 MiB. Raise memory under ecs in dags/pipelines.yml" in last.error
-    kept = account.kept()
-    assert kept["model.shop.first"] == "success"
-    assert set(run.xcoms[SAFE_KEY]["unique_ids"]) == set(kept)
+    stored = account.kept()
+    assert stored["model.shop.first"] == "success"
+    assert set(run.xcoms[SAFE_KEY]["unique_ids"]) == set(stored)
 
 
 def test_wrong_login_reports_dbts_last_words(account: Account) -> None:

@@ -1,4 +1,4 @@
-"""`make add-ecs`: what a repository needs whose pipelines run dbt in ECS, and the folder that its image is built from."""
+"""`make add-ecs`: what a repository needs to run dbt in ECS, and the folder that the image is built from."""
 
 import re
 import shutil

@@ -148,14 +148,14 @@ class Tasks:
 
     def _describe(self, parameters: dict[str, Any], region: str) -> dict[str, Any]:
         cluster = _cluster(parameters, region)
-        found, failures = [], []
+        tasks, failures = [], []
         for name in parameters["tasks"]:
             arn = _task_arn(cluster, name)
             if self._is_shown(arn):
-                found.append(self._shown(arn))
+                tasks.append(self._shown(arn))
             else:
                 failures.append({"arn": arn, "reason": "MISSING"})
-        return {"tasks": found, "failures": failures}
+        return {"tasks": tasks, "failures": failures}
 
     def _stop(self, parameters: dict[str, Any], region: str) -> dict[str, Any]:
         arn = _task_arn(_cluster(parameters, region), parameters["task"])
@@ -166,10 +166,10 @@ class Tasks:
 
     def _list(self, parameters: dict[str, Any], region: str) -> dict[str, Any]:
         cluster, status = _cluster(parameters, region), parameters.get("desiredStatus", "RUNNING")
-        shown = [self._shown(arn) for arn in list(self._tasks) if self._is_shown(arn)]
+        tasks = [self._shown(arn) for arn in list(self._tasks) if self._is_shown(arn)]
         return {
             "taskArns": [
-                task["taskArn"] for task in shown if task["clusterArn"] == cluster and task["desiredStatus"] == status
+                task["taskArn"] for task in tasks if task["clusterArn"] == cluster and task["desiredStatus"] == status
             ]
         }
 
@@ -180,11 +180,10 @@ class Tasks:
     def _shown(self, arn: str) -> dict[str, Any]:
         task, container = self._tasks[arn]
         state = {name: value for name, value in container.state.items() if value is not None}
-        names = ("exitCode", "reason")
-        shown = {name: state.pop(name) for name in names if name in state}
+        result = {name: state.pop(name) for name in ("exitCode", "reason") if name in state}
         definition = container.definition
         described = {"name": definition["name"], "image": definition["image"], "lastStatus": state["lastStatus"]}
-        return {**task, **state, "containers": [{**described, "taskArn": arn, **shown}]}
+        return {**task, **state, "containers": [{**described, "taskArn": arn, **result}]}
 
 
 def _check(parameters: dict[str, Any], overrides: dict[str, Any]) -> None:

@@ -251,16 +251,16 @@ def _encrypted_topic(call: Call, account: str) -> list[Right]:
 def task_definition(name: str, account: str, region: str) -> dict[str, Any]:
     """Return a task definition of ECS by name or ARN; without a revision the newest one. Empty if there is none."""
     try:
-        found = get_backend("ecs")[account][region].describe_task_definition(name)
+        definition = get_backend("ecs")[account][region].describe_task_definition(name)
     except Exception:  # noqa: BLE001 - moto's "not found" errors have no common class
         return {}
     return {
-        "taskDefinitionArn": found.arn,
-        "containerDefinitions": found.container_definitions,
-        "cpu": found.cpu,
-        "memory": found.memory,
-        "taskRoleArn": found.task_role_arn,
-        "executionRoleArn": found.execution_role_arn,
+        "taskDefinitionArn": definition.arn,
+        "containerDefinitions": definition.container_definitions,
+        "cpu": definition.cpu,
+        "memory": definition.memory,
+        "taskRoleArn": definition.task_role_arn,
+        "executionRoleArn": definition.execution_role_arn,
     }
 
 
