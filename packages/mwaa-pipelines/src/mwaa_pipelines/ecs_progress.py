@@ -8,7 +8,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mwaa_pipelines.ecs_task import cluster_of, find_task, why_stopped
+from mwaa_pipelines.ecs_task import STOPPED_BY_OTHERS, cluster_of, find_task, why_stopped
 from mwaa_pipelines.runner.outcome import Outcome
 from mwaa_pipelines.runner.stream import Batch, BatchReader
 
@@ -45,7 +45,7 @@ class EcsProgress:
                 self._last_sign = time.monotonic()
                 yield batch
                 if batch.is_last:
-                    self.outcome = Outcome(batch.exit_code or 0, batch.error)
+                    self.outcome = Outcome(batch.exit_code or 0, self._explained(batch.error))
                     return
         except (BotoCoreError, ClientError) as error:
             if isinstance(error, ClientError) and error.response["Error"]["Code"].startswith("AccessDenied"):
@@ -84,6 +84,14 @@ class EcsProgress:
         self._next_look = time.monotonic() + SECONDS_BETWEEN_LOOKS_AT_ECS
         if self._status != before:
             log.info("ECS task: %s", self._status)
+
+    def _explained(self, error: str) -> str:
+        """Return the runner's error with the reason of ECS, if ECS stopped it."""
+        if error:
+            self._look_at_ecs()
+            if self._task and self._task.get("stopCode") in STOPPED_BY_OTHERS:
+                return f"{why_stopped(self._task, self._memory)}. {error}"
+        return error
 
     def _fail(self, error: str) -> None:
         self.outcome = Outcome(1, error)

@@ -33,6 +33,7 @@ _ADVICE = (
     ),
 )
 _BY_AWS = ("SpotInterruption", "TerminationNotice", "InfrastructureHealth")
+STOPPED_BY_OTHERS = ("UserInitiated", *_BY_AWS)
 
 
 @dataclass(frozen=True)
@@ -157,9 +158,9 @@ def why_stopped(task: dict[str, Any] | None, memory: int) -> str:
         advice = [tip for start, part, tip in _ADVICE if text.startswith(start) and part in text]
         return ". ".join([f"the task could not start: {text.rstrip('.')}", *advice[:1]])
     if code == "UserInitiated":
-        return f"somebody stopped the task: {reason}. Clear the failed tasks of the run to run the rest"
+        return f"somebody stopped the task: {reason.rstrip('.')}. Clear the failed tasks of the run to run the rest"
     if code in _BY_AWS:
-        return f"AWS stopped the task ({code}): {reason}. Clear the failed tasks of the run to run the rest"
+        return f"AWS stopped the task ({code}): {reason.rstrip('.')}. Clear the failed tasks of the run to run the rest"
     if container.get("exitCode") == KILLED:
         return out_of_memory(memory)
     return f"the task ended without a result, with exit code {container.get('exitCode')}: {reason} {detail}".strip()

@@ -218,6 +218,20 @@ def test_stopped_task_is_explained_after_its_last_news(waiting: Waiting, ecs: Fa
     assert waiting.xcoms == {"a": 1}
 
 
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [("UserInitiated", "somebody stopped the task: Patching. "), ("TerminationNotice", "AWS stopped the task (Termin")],
+)
+def test_stopped_runner_is_explained_by_ecs(waiting: Waiting, ecs: FakeEcs, code: str, words: str) -> None:
+    def stop() -> None:
+        ecs.task = {"lastStatus": "DEPROVISIONING", "stopCode": code, "stoppedReason": "Patching."}
+        BatchWriter(boto3.client("s3"), waiting.url).close(1, "dbt was stopped")
+
+    event = waiting.event(stop)
+    assert event["error"].startswith(words)
+    assert event["error"].endswith(". dbt was stopped")
+
+
 def test_task_that_ecs_has_forgotten_is_an_error(waiting: Waiting, ecs: FakeEcs) -> None:
     ecs.task = None
     assert "ECS does not know the task any more" in waiting.event()["error"]
