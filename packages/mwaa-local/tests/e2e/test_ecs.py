@@ -1,6 +1,6 @@
 """Pipelines with execution_mode ecs on a real scheduler: the task of ECS succeeds, is killed, stopped, and lost.
 
-Each of these runs fails with one alert that says why. After its failed tasks are cleared, data and audit rows are right.
+Each of these runs fails with one alert that says why. After its failed tasks are cleared, data and audit rows match.
 """
 
 import contextlib

@@ -174,10 +174,11 @@ class Account:
             self.s3.delete_object(Bucket=self.name, Key=entry["Key"])
         return statuses
 
-    def audit_rows(self) -> dict[str, tuple[str, str]]:
+    def audit_rows(self, run: Run) -> dict[str, tuple[str, str]]:
         """Return status and release_id by node."""
+        query = "select unique_id, status, release_id from runner.audit_table where invocation_id = %s"
         with self.warehouse.connect() as admin, admin.cursor() as cursor:
-            cursor.execute("select unique_id, status, release_id from runner.audit_table")
+            cursor.execute(query, (run.xcoms[RESULTS_KEY]["invocation_id"],))
             return {unique_id: (status, release_id) for unique_id, status, release_id in cursor.fetchall()}
 
 
@@ -212,7 +213,7 @@ def test_current_release_is_built_and_audited_and_each_outcome_is_reported(accou
     assert run.statuses["model.shop.first"] == run.statuses["model.shop.slow"] == "success"
     assert run.statuses["tests of model.shop.first"] == "pass"
     assert run.statuses["model.shop.broken"] == "error"
-    rows = account.audit_rows()
+    rows = account.audit_rows(run)
     assert {node: rows[node][0] for node in results if node in rows} == {
         node: entry["status"] for node, entry in results.items() if node in rows
     }
@@ -234,7 +235,7 @@ def test_sigterm_ends_dbt_cleanly_and_keeps_the_results(account: Account) -> Non
     assert not dbt.is_running()
     assert last.exit_code not in (0, 3)
     assert last.error == "dbt was stopped before it had built everything. Its results so far were kept"
-    written = account.kept() | {node: status for node, (status, _) in account.audit_rows().items()}
+    written = account.kept() | {node: status for node, (status, _) in account.audit_rows(run).items()}
     assert written["model.shop.first"] == "success"
     assert written["model.shop.slow"] in ("error", "skipped")
 

@@ -20,6 +20,10 @@ from mwaa_release import mwaa_update, smoke
             {"EndpointsSecurityGroupId": "sg-1", "S3PrefixListId": "pl-1", "WarehouseCidr": "10.9.0.9/32"},
         ),
         ("redshift.yml", {"S3PrefixListId": "pl-1"}),
+        (
+            "ecs.yml",
+            {"EndpointsSecurityGroupId": "sg-1", "S3PrefixListId": "pl-1", "WarehouseCidr": "10.9.0.9/32"},
+        ),
     ],
 )
 def test_private_subnets_have_no_rule_for_the_internet(file: str, parameters: dict[str, str]) -> None:
