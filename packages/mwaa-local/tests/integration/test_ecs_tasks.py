@@ -3,10 +3,8 @@
 They are started as Airflow starts them, with the role that infra/environment.yml and the stack ecs.yml give to it.
 """
 
-import json
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +12,14 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from mwaa_local.aws import roles, seed, seed_ecs
-from mwaa_local.aws.container import images_folder
-from mwaa_local.settings import ACCOUNT_ID, HOST, REGION, Passwords
-from mwaa_local.testing.aws import Aws, running_aws
+from mwaa_local.aws import seed, seed_ecs
+from mwaa_local.settings import ACCOUNT_ID, REGION
+from mwaa_local.testing.aws import running_aws
+from mwaa_local.testing.ecs import SMALL, EcsAccount
 from mwaa_pipelines.ecs_settings import Ecs
 from mwaa_pipelines.ecs_task import Cluster, find_task, why_stopped
 from mwaa_pipelines.errors import PipelineError
 
-IMAGE = f"{ACCOUNT_ID}.dkr.ecr.{REGION}.amazonaws.com/{seed_ecs.CLUSTER}"
-SMALL = Ecs(cluster=seed_ecs.CLUSTER, cpu=256, memory=512)
 # Waits for SIGTERM, and ends as a program that has handled it.
 STOPPABLE = """
 import signal, sys, time
@@ -40,61 +36,13 @@ sys.exit(128 - child.returncode)
 """
 
 
-class Account:
-    """The stand-in with the stacks' roles, as the role of MWAA's tasks sees it."""
-
-    def __init__(self, aws: Aws) -> None:
-        self.aws, self.settings = aws, aws.settings
-        seed.seed(aws.settings, Passwords("a", "Aa1", "a", "a", "a"), HOST, 1)
-        seed_ecs.seed_ecs(aws.settings)
-        session = roles.worker_session(aws.settings)
-        self.ecs, self.ssm = (roles.client_of(session, aws.settings, service) for service in ("ecs", "ssm"))
-        self.cluster = Cluster.read(self.ssm, seed_ecs.CLUSTER)
-
-    def image(self, tag: str, program: str) -> str:
-        """Add an image with a Python program, and a task definition for it. Return the task definition."""
-        folder = images_folder(self.settings.state) / seed_ecs.CLUSTER / tag
-        folder.mkdir(parents=True)
-        image = {"path": [], "environment": {"FROM_IMAGE": "1"}, "entrypoint": [sys.executable, "-c", program]}
-        (folder / "image.json").write_text(json.dumps(image))
-        return self.definition(tag)
-
-    def definition(self, tag: str, **changes: Any) -> str:
-        """Register a task definition as that of the stack, with another image and other members of its container."""
-        admin = self.aws.client("ecs")
-        stack = admin.describe_task_definition(taskDefinition=seed_ecs.CLUSTER)["taskDefinition"]
-        (container,) = stack["containerDefinitions"]
-        names = ("requiresCompatibilities", "networkMode", "cpu", "memory", "executionRoleArn", "taskRoleArn")
-        parameters = {name: changes.pop(name, stack[name]) for name in names}
-        container |= {"image": f"{IMAGE}:{tag}", **changes}
-        family = f"{seed_ecs.CLUSTER}-{tag}"
-        admin.register_task_definition(family=family, containerDefinitions=[container], **parameters)
-        return family
-
-    def run(self, definition: str, settings: Ecs = SMALL) -> str:
-        url = f"s3://{self.cluster.bucket}/flights_pipeline/{time.monotonic_ns()}"
-        return self.cluster.run(
-            self.ecs, settings.model_copy(update={"task_definition": definition}), url, "flights_pipeline/run"
-        )
-
-    def wait(self, arn: str, condition: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
-        until = time.monotonic() + 30
-        while not condition(task := find_task(self.ecs, arn) or {}):
-            assert time.monotonic() < until, task
-            time.sleep(0.1)
-        return task
-
-    def ended(self, arn: str) -> dict[str, Any]:
-        return self.wait(arn, lambda task: task["lastStatus"] == "STOPPED")
-
-
 @pytest.fixture(scope="module")
-def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EcsAccount]:
     with running_aws(tmp_path_factory.mktemp("ecs")) as aws:
-        yield Account(aws)
+        yield EcsAccount(aws)
 
 
-def test_task_has_its_role_environment_and_log(account: Account) -> None:
+def test_task_has_its_role_environment_and_log(account: EcsAccount) -> None:
     program = (
         "import os, boto3, botocore.exceptions as e\n"
         "print(os.environ['FROM_IMAGE'], os.environ['DBT_JOB'].count('s3://'), flush=True)\n"
@@ -119,7 +67,7 @@ def test_task_has_its_role_environment_and_log(account: Account) -> None:
     )
 
 
-def test_task_beyond_its_memory_is_killed(account: Account) -> None:
+def test_task_beyond_its_memory_is_killed(account: EcsAccount) -> None:
     arn = account.run(account.image("greedy", GREEDY))
     task = account.ended(arn)
     assert task["containers"][0]["exitCode"] == 137
@@ -134,7 +82,7 @@ def test_task_beyond_its_memory_is_killed(account: Account) -> None:
     account.ecs.stop_task(cluster=seed_ecs.CLUSTER, task=larger)
 
 
-def test_stopped_task_gets_sigterm_first(account: Account) -> None:
+def test_stopped_task_gets_sigterm_first(account: EcsAccount) -> None:
     arn = account.run(account.image("stoppable", STOPPABLE))
     account.wait(arn, lambda _: seed_ecs.task_logs(account.settings, arn))
     stopping = account.ecs.stop_task(cluster=seed_ecs.CLUSTER, task=arn, reason="Maintenance")["task"]
@@ -164,7 +112,7 @@ def test_stopped_task_gets_sigterm_first(account: Account) -> None:
         ),
     ],
 )
-def test_task_that_cannot_start_says_why(account: Account, tag: str, changes: dict[str, Any], words: str) -> None:
+def test_task_that_cannot_start_says_why(account: EcsAccount, tag: str, changes: dict[str, Any], words: str) -> None:
     if tag != "no-image":
         account.image(tag, "print(1)")
     task = account.ended(account.run(account.definition(tag, **changes)))
@@ -174,7 +122,7 @@ def test_task_that_cannot_start_says_why(account: Account, tag: str, changes: di
         raise AssertionError(why_stopped(task, 512))
 
 
-def test_missing_log_group_and_missing_settings_are_named(account: Account) -> None:
+def test_missing_log_group_and_missing_settings_are_named(account: EcsAccount) -> None:
     logs, ssm = account.aws.client("logs"), account.aws.client("ssm")
     definition = account.image("no-logs", "print(1)")
     logs.delete_log_group(logGroupName=seed_ecs.LOG_GROUP)
@@ -198,13 +146,13 @@ def test_missing_log_group_and_missing_settings_are_named(account: Account) -> N
         ({"task_definition": "other"}, "not authorized to perform: ecs:RunTask"),
     ],
 )
-def test_refused_task_says_why(account: Account, settings: dict[str, str], words: str) -> None:
+def test_refused_task_says_why(account: EcsAccount, settings: dict[str, str], words: str) -> None:
     ecs = SMALL.model_copy(update=settings)
     with pytest.raises(PipelineError, match=words):
         Cluster.read(account.ssm, ecs.cluster).run(account.ecs, ecs, "s3://bucket/x/1", "x")
 
 
-def test_role_that_does_not_trust_ecs_is_refused(account: Account) -> None:
+def test_role_that_does_not_trust_ecs_is_refused(account: EcsAccount) -> None:
     role = f"arn:aws:iam::{ACCOUNT_ID}:role/{seed.ROLE}"
     definition = account.definition("untrusted", taskRoleArn=role)
     # Airflow cannot pass it, and ECS could not assume it.
@@ -226,12 +174,12 @@ def test_role_that_does_not_trust_ecs_is_refused(account: Account) -> None:
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_invalid_requests_are_refused(account: Account, parameters: dict[str, Any], words: str) -> None:
+def test_invalid_requests_are_refused(account: EcsAccount, parameters: dict[str, Any], words: str) -> None:
     with pytest.raises(ClientError, match=words):
         _run_as_administrator(account, **parameters)
 
 
-def test_repeated_request_starts_one_task(account: Account) -> None:
+def test_repeated_request_starts_one_task(account: EcsAccount) -> None:
     account.image("once", "print(1)")
     answers = [
         _run_as_administrator(account, taskDefinition=f"{seed_ecs.CLUSTER}-once", clientToken="same") for _ in range(2)
@@ -239,7 +187,7 @@ def test_repeated_request_starts_one_task(account: Account) -> None:
     assert answers[0]["tasks"][0]["taskArn"] == answers[1]["tasks"][0]["taskArn"]
 
 
-def _run_as_administrator(account: Account, **parameters: Any) -> dict[str, Any]:
+def _run_as_administrator(account: EcsAccount, **parameters: Any) -> dict[str, Any]:
     network = {"awsvpcConfiguration": {"subnets": ["subnet-a"]}}
     defaults = {"cluster": seed_ecs.CLUSTER, "taskDefinition": seed_ecs.CLUSTER, "launchType": "FARGATE"}
     # Without boto3's own check of the parameters.
@@ -258,7 +206,7 @@ def test_stand_in_ends_its_tasks(tmp_path: Path) -> None:
     import psutil
 
     with running_aws(tmp_path) as aws:
-        account = Account(aws)
+        account = EcsAccount(aws)
         arn = account.run(account.image("stoppable", STOPPABLE))
         account.wait(arn, lambda _: seed_ecs.task_logs(account.settings, arn))
         (process,) = psutil.Process(aws.process.pid).children()
