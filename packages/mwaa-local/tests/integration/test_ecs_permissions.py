@@ -57,6 +57,12 @@ try:
     missing_release()
     log_in()
     store_results({{"invocation_id": "i"}}, [{{"unique_id": "model.p.a"}}], {{"ti": SimpleNamespace(dag_id="x")}})
+    key = "parsed/" + prefix
+    try:
+        s3.get_object(Bucket=bucket, Key=key)
+    except s3.exceptions.NoSuchKey:
+        s3.put_object(Bucket=bucket, Key=key, Body=b"x")
+    s3.get_object(Bucket=bucket, Key=key)
     s3.put_object(Bucket=bucket, Key=prefix + "/000000.json", Body=b"{{}}")
     print("done", flush=True)
 except Exception as error:
@@ -97,7 +103,8 @@ def run(account: EcsAccount) -> str:
         return str(error)
     if ended["stopCode"] == "TaskFailedToStart":
         return str(ended["stoppedReason"])
-    (line,) = seed_ecs.task_logs(account.settings, arn)
+    # The runner logs what it stores.
+    *_, line = seed_ecs.task_logs(account.settings, arn)
     return "" if line == "done" else line
 
 

@@ -83,10 +83,12 @@ class EcsCommand:
         """Start a task of ECS, and return what follows it."""
         try:
             cluster = Cluster.read(boto3.client("ssm"), self.ecs.cluster)
-            prefix = f"{self.dag_id}/{uuid.uuid4()}"
-            job = self._job(command, cluster.projects, context)
+            # An operator that a sensor creates belongs to no DAG.
+            dag_id = context["ti"].dag_id
+            prefix = f"{dag_id}/{uuid.uuid4()}"
+            job = self._job(command, cluster, context)
             boto3.client("s3").put_object(Bucket=cluster.bucket, Key=job_key(prefix), Body=job.to_json())
-            started_by = re.sub(r"[^\w/-]", "_", f"{self.dag_id}/{context['run_id']}", flags=re.ASCII)[:128]
+            started_by = re.sub(r"[^\w/-]", "_", f"{dag_id}/{context['run_id']}", flags=re.ASCII)[:128]
             url = f"s3://{cluster.bucket}/{prefix}"
             task_arn = cluster.run(boto3.client("ecs"), self.ecs, url, started_by)
         except PipelineError as error:
@@ -95,17 +97,17 @@ class EcsCommand:
         self.log.info("ECS task %s. Its log: group %s, stream %s", task_arn, cluster.log_group, stream)
         return {"task_arn": task_arn, "url": url, "memory": self.ecs.memory}
 
-    def _job(self, command: list[str], projects: str, context: Any) -> Job:
+    def _job(self, command: list[str], cluster: Cluster, context: Any) -> Job:
         # The worker's own variables mean nothing there.
         self.append_env = False
         profile = self.profile_config.profile_mapping
         backend = json.loads(conf.get("secrets", "backend_kwargs", fallback="") or "{}")
         return Job(
-            dag_id=self.dag_id,
+            dag_id=context["ti"].dag_id,
             run_id=context["run_id"],
-            task_id=self.task_id,
+            task_id=context["ti"].task_id,
             try_number=try_number(context),
-            projects=projects,
+            projects=cluster.projects,
             project_name=self.profile_config.profile_name,
             release_id=self.release.release_id,
             command=command[1:],
@@ -116,6 +118,7 @@ class EcsCommand:
             secret_env=profile.secret_env,
             profile_args=profile.profile_args,
             tests_per_model=getattr(self, "tests_per_model", None),
+            parsed=f"s3://{cluster.bucket}/parsed/{context['ti'].dag_id}/{self.release.release_id}.msgpack",
             kept_results=os.environ.get(KEPT_RESULTS, ""),
             memory=self.ecs.memory,
         )

@@ -171,6 +171,7 @@ class PipelineDag:
             },
         )
         run_exactly(group, self.release.manifest_path)
+        self._run_in_ecs(*group.children.values())
         if not group.children:
             EmptyOperator(task_id=NO_AUDIT_TASK, task_group=group)
         return group
@@ -217,11 +218,7 @@ class PipelineDag:
             # Cosmos's own callback would leave a Variable behind for a retry, and the producer has no retries.
             producer.on_failure_callback = [push_error]
             producer.execute = build_nodes
-            if self.settings.execution_mode == "ecs":
-                # Imported here, because it imports boto3, which takes long at each parse.
-                from mwaa_pipelines.ecs_operator import run_in_ecs
-
-                run_in_ecs(producer, self.settings.ecs, self.release, defers=True)
+            self._run_in_ecs(producer, defers=True)
             choose_start(group, group.dag.tasks)
         if self.settings.source_freshness != "ignore" and self.selection.sources:
             self._measure_sources_before(group)
@@ -252,6 +249,15 @@ class PipelineDag:
             payload=ALERT,
             trigger_rule="all_done",
         )
+
+    def _run_in_ecs(self, *tasks: Any, defers: bool = False) -> None:
+        """With execution_mode ecs, let tasks that Cosmos created run dbt in ECS."""
+        if self.settings.execution_mode == "ecs":
+            # Imported here, because it imports boto3, which takes long at each parse.
+            from mwaa_pipelines.ecs_operator import run_in_ecs
+
+            for task in tasks:
+                run_in_ecs(task, self.settings.ecs, self.release, defers=defers)
 
     def _measure_sources_before(self, group: DbtTaskGroup) -> None:
         roots, is_required = list(group.get_roots()), self.settings.source_freshness == "require"

@@ -53,6 +53,7 @@ class FakeEcs:
         self.stopped: list[dict[str, Any]] = []
         self.task: dict[str, Any] | None = {"lastStatus": "RUNNING"}
         self.failures: list[dict[str, str]] = []
+        self.exit_code = 0
         client = boto3.client
         monkeypatch.setattr(boto3, "client", lambda name: self if name == "ecs" else client(name))
 
@@ -130,6 +131,35 @@ def test_producer_starts_a_task_and_defers(producer: Any, ecs: FakeEcs, runs_buc
     assert job.environment["AIRFLOW_CTX_DAG_ID"] == "one"
     # The worker's own environment can have secrets.
     assert "PATH" not in job.environment
+
+
+def test_audit_task_runs_in_ecs_and_waits_on_the_worker(
+    producer: Any, ecs: FakeEcs, runs_bucket: str, ti: TaskInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = producer.dag.get_task("audit_dbt_task.audit_table_model_build")
+    ti.dag_id, ti.task_id = "one", task.task_id
+    context: Any = {"ti": ti, "task_instance": ti, "task": task, "run_id": "run", "kept_results": []}
+    context |= {"dag_run": SimpleNamespace(run_id="run"), "dag": producer.dag}
+
+    def run_task(**parameters: Any) -> dict[str, Any]:
+        url = parameters["overrides"]["containerOverrides"][0]["environment"][0]["value"]
+        writer = BatchWriter(boto3.client("s3"), url)
+        writer.push("dbt_results", {"results": []})
+        writer.close(ecs.exit_code)
+        return {"tasks": [{"taskArn": ARN}]}
+
+    monkeypatch.setattr(ecs, "run_task", run_task)
+    monkeypatch.setattr("mwaa_pipelines.ecs_operator._SECONDS", 0.05)
+    ecs.exit_code = 0
+    task.execute(context)
+    assert ti.xcoms[task.task_id, "dbt_results"] == {"results": []}
+    assert ti.xcoms[task.task_id, "audit_built"]["release"]
+    ecs.exit_code, ti.try_number = 1, 2
+    with pytest.raises(compatibility.AirflowException, match="returned a non-zero exit code 1"):
+        task.execute(context)
+    # Airflow ends the task while it waits.
+    task.on_kill()
+    assert ecs.stopped[0]["task"] == ARN
 
 
 def test_task_that_ecs_refuses_fails_the_producer(

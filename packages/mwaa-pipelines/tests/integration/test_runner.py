@@ -116,7 +116,11 @@ class Account:
     def release(self, release_id: str, **changes: Any) -> None:
         """Write the release, and CURRENT."""
         files = {f"models/{name}.sql": text for name, text in MODELS.items()}
-        files |= {"models/tests.yml": TESTS, "dbt_project.yml": yaml.safe_dump(PROJECT)}
+        files |= {
+            "seeds/colors.csv": "color\nred\nblue\n",
+            "models/tests.yml": TESTS,
+            "dbt_project.yml": yaml.safe_dump(PROJECT),
+        }
         # As `dbt deps` does; a release has the files.
         for path in DBT_PACKAGE.rglob("*"):
             if path.is_file() and not {"tests", "target", "logs"} & set(path.relative_to(DBT_PACKAGE).parts):
@@ -144,6 +148,7 @@ class Account:
             secret_name=f"{self.name}/login",
             profile_args={"dbname": "dev", "schema": "runner", "threads": 1},
             tests_per_model={"model.shop.first": [NOT_NULL]},
+            parsed=f"s3://{self.name}/parsed.msgpack",
             kept_results=f"s3://{self.name}/kept_results",
             memory=512,
         )
@@ -204,9 +209,12 @@ def _no_leftovers(account: Account) -> Iterator[None]:
 def test_current_release_is_built_and_audited_and_each_outcome_is_reported(account: Account) -> None:
     run = account.start(account.job())
     assert run.end() == Batch(run.last.lines, run.last.xcoms, exit_code=1, error="")
+    # The task before it has parsed the project in another folder.
+    assert not any("Starting full parse" in line for line in run.lines)
     expected = {"first": "success", "broken": "error", "after_broken": "skipped", "slow": "success"}
     results = {entry["unique_id"]: entry for entry in run.xcoms[RESULTS_KEY]["results"]}
-    assert {f"model.shop.{name}": status for name, status in expected.items()} | {NOT_NULL: "pass"} == {
+    expected = {f"model.shop.{name}": status for name, status in expected.items()}
+    assert expected | {NOT_NULL: "pass", "seed.shop.colors": "success"} == {
         node: entry["status"] for node, entry in results.items() if not node.startswith("operation.")
     }
     assert "division by zero" in results["model.shop.broken"]["message"]

@@ -28,6 +28,7 @@ class Job:
         profile_args: keys of the dbt profile, `schema` among them.
         tests_per_model: ids of the tests of each node.
         kept_results: `s3://bucket/prefix` for results that dbt could not write to the audit table; empty: none.
+        parsed: `s3://bucket/key` that keeps dbt's parsed project for the next task of the release; empty: none.
         memory: MiB that the task may use, for messages; None: no limit is known.
     """
 
@@ -47,6 +48,7 @@ class Job:
     secret_env: dict[str, str] = field(default_factory=dict)
     tests_per_model: dict[str, list[str]] = field(default_factory=dict)
     kept_results: str = ""
+    parsed: str = ""
     memory: int | None = None
 
     def to_json(self) -> bytes:

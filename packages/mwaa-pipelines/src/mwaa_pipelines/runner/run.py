@@ -23,6 +23,7 @@ from mwaa_pipelines.runner.connection import Connection, read_connection
 from mwaa_pipelines.runner.dbt_process import DbtProcess
 from mwaa_pipelines.runner.job import Job
 from mwaa_pipelines.runner.outcome import Outcome, out_of_memory
+from mwaa_pipelines.runner.parsed import ParsedProject
 from mwaa_pipelines.runner.release_files import fetch_release
 from mwaa_pipelines.unwritten_rows import KEPT_RESULTS, store_unwritten_results
 
@@ -62,7 +63,10 @@ class Runner:
             PipelineError: dbt could not start; the message says why.
         """
         job, project = self.job, self.folder / "project"
-        release_id = fetch_release(boto3.client("s3"), job.projects, job.project_name, job.release_id, project)
+        s3_client = boto3.client("s3")
+        release_id = fetch_release(s3_client, job.projects, job.project_name, job.release_id, project)
+        parsed = ParsedProject(s3_client, job.parsed, project)
+        parsed.load()
         profiles, login_variables = self._log_in()
         context = self._context()
         outcomes = NodeOutcomes(job.tests_per_model or {})
@@ -71,6 +75,7 @@ class Runner:
         def read_line(line: str) -> None:
             if job.tests_per_model is not None:
                 outcomes.read(line, context["ti"])
+            parsed.read(line)
             self.say(self._masked(_text(line)))
 
         command = [
@@ -90,6 +95,7 @@ class Runner:
         os.environ[KEPT_RESULTS] = job.kept_results
         store_unwritten_results(str(project), context)
         push_results(str(project), context)
+        parsed.save()
         return self._outcome(exit_code)
 
     def _log_in(self) -> tuple[Path, dict[str, str]]:
