@@ -46,7 +46,9 @@ class EcsCommand:
         """
         waiting = self._start(cmd, context)
         if self.defers:
-            self.defer(trigger=EcsTrigger(**waiting), method_name=self.finish.__name__, timeout=self.execution_timeout)
+            limit = self.execution_timeout
+            deadline = time.time() + limit.total_seconds() if limit else None
+            self.defer(trigger=EcsTrigger(**waiting, deadline=deadline), method_name=self.finish.__name__)
         self._progress = EcsProgress(**waiting)
         lines: list[str] = []
         while True:

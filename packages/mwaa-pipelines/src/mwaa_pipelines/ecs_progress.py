@@ -26,10 +26,11 @@ class EcsProgress:
         task_arn: the task.
         url: `s3://bucket/prefix` of the runner's news.
         memory: MiB that the task can use, for the message when that was too little.
+        deadline: when to stop the task, in seconds since 1970; None: never.
     """
 
-    def __init__(self, task_arn: str, url: str, memory: int) -> None:
-        self._task_arn, self._memory = task_arn, memory
+    def __init__(self, task_arn: str, url: str, memory: int, deadline: float | None = None) -> None:
+        self._task_arn, self._memory, self._deadline = task_arn, memory, deadline
         self._ecs, self._reader = boto3.client("ecs"), BatchReader(boto3.client("s3"), url)
         self._task: dict[str, Any] | None = {}
         self._last_sign = self._next_look = time.monotonic()
@@ -53,7 +54,10 @@ class EcsProgress:
                 return
             log.warning("AWS does not answer, trying again: %s", error)
             self._last_sign = time.monotonic()
-        if self._status == "STOPPED" or self._task is None:
+        if self._deadline and time.time() > self._deadline:
+            self.stop("Time limit of the task in Airflow")
+            self._fail(f"the task {self._task_arn} was stopped, because it took longer than task_timeout_minutes")
+        elif self._status == "STOPPED" or self._task is None:
             self._fail(why_stopped(self._task, self._memory))
         elif self._status != "RUNNING":
             self._last_sign = time.monotonic()

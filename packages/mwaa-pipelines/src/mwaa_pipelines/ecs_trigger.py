@@ -26,11 +26,12 @@ class EcsTrigger(BaseTrigger):
         task_arn: the task.
         url: `s3://bucket/prefix` of the runner's news.
         memory: MiB that the task can use, for the message when that was too little.
+        deadline: when to stop the task, in seconds since 1970; None: never. Airflow would not stop it.
     """
 
-    def __init__(self, task_arn: str, url: str, memory: int) -> None:
+    def __init__(self, task_arn: str, url: str, memory: int, deadline: float | None) -> None:
         super().__init__()
-        self._arguments = {"task_arn": task_arn, "url": url, "memory": memory}
+        self._arguments = {"task_arn": task_arn, "url": url, "memory": memory, "deadline": deadline}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class and its arguments, which Airflow stores."""

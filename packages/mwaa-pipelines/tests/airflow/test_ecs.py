@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -78,7 +79,7 @@ def ecs(monkeypatch: pytest.MonkeyPatch) -> FakeEcs:
 def producer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed_dbt: Path) -> Any:
     """The producer of a pipeline that Airflow has parsed."""
     (tmp_path / "pipelines.py").write_text((DAGS / "pipelines.py").read_text())
-    write(tmp_path, entries("one", one=ECS))
+    write(tmp_path, entries("one", one=f"{ECS}\n    task_timeout_minutes: 10"))
     bag = DagBag(str(tmp_path / "pipelines.py"))
     assert bag.import_errors == {}
     monkeypatch.setenv("AIRFLOW__DBT__KEPT_RESULTS", "s3://flights-mwaa/kept_results")
@@ -104,6 +105,7 @@ def test_producer_starts_a_task_and_defers(producer: Any, ecs: FakeEcs, runs_buc
     url = container["environment"][0]["value"]
     path, arguments = deferred.trigger.serialize()
     assert path == "mwaa_pipelines.ecs_trigger.EcsTrigger"
+    assert abs(arguments.pop("deadline") - time.time() - 600) < 60
     assert arguments == {"task_arn": ARN, "url": url, "memory": 1024}
     assert callable(getattr(producer, deferred.method_name))
     assert request.pop("clientToken") == url.rpartition("/")[2]
@@ -185,13 +187,13 @@ def test_producer_ends_as_dbt_has_ended(producer: Any) -> None:
 class Waiting:
     """A trigger that waits for a task, and the XComs that it has pushed."""
 
-    def __init__(self, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, bucket: str, monkeypatch: pytest.MonkeyPatch, deadline: float | None = None) -> None:
         from airflow.sdk.execution_time.xcom import XCom
 
         from mwaa_pipelines import ecs_progress, ecs_trigger
 
         self.url, self.xcoms = f"s3://{bucket}/one/{uuid.uuid4()}", {}
-        self.trigger = ecs_trigger.EcsTrigger(task_arn=ARN, url=self.url, memory=1024)
+        self.trigger = ecs_trigger.EcsTrigger(task_arn=ARN, url=self.url, memory=1024, deadline=deadline)
         self.trigger.task_instance = SimpleNamespace(dag_id="one", run_id="run", task_id=PRODUCER_TASK, map_index=-1)
         monkeypatch.setattr(XCom, "set", self._set)
         monkeypatch.setattr(ecs_trigger, "_SECONDS", 0.05)
@@ -272,9 +274,14 @@ def test_silent_task_is_lost_and_stopped(waiting: Waiting, ecs: FakeEcs) -> None
     assert ecs.stopped == [{"cluster": "flights-dbt", "task": ARN, "reason": "No sign of life"}]
 
 
-def test_task_that_is_still_starting_is_not_lost(waiting: Waiting, ecs: FakeEcs) -> None:
-    import time
+def test_task_beyond_its_time_limit_is_stopped(runs_bucket: str, ecs: FakeEcs, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = Waiting(runs_bucket, monkeypatch, deadline=time.time() + 1)
+    ecs.task = {"lastStatus": "PENDING"}
+    assert "was stopped, because it took longer than task_timeout_minutes" in waiting.event()["error"]
+    assert ecs.stopped[0]["reason"] == "Time limit of the task in Airflow"
 
+
+def test_task_that_is_still_starting_is_not_lost(waiting: Waiting, ecs: FakeEcs) -> None:
     ecs.task = {"lastStatus": "PROVISIONING"}
 
     def start_late() -> None:
