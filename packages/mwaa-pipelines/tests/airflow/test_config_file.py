@@ -181,7 +181,7 @@ def tables(*changes: str) -> str:
         ("copy_role: 'arn:aws:iam::1:role/x'", ("copy_role: must be",)),
         ("vars: [a]", ("vars", "valid dictionary")),
         ("vars: {a b: 1}", ("vars.a b", "match pattern")),
-        ("execution_mode: kubernetes", ("execution_mode", "'watcher' or 'local'", "'kubernetes'")),
+        ("execution_mode: kubernetes", ("execution_mode", "'watcher', 'local' or 'ecs'", "'kubernetes'")),
         ("test_behavior: build", ("test_behavior: build needs execution_mode: local",)),
         ("task_timeout_minutes: 0", ("task_timeout_minutes", "greater than or equal to 1")),
         ("tags: flights", ("tags", "valid tuple")),
