@@ -22,7 +22,7 @@ class Ecs(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    cluster: Key = Field(description="Cluster of infra/ecs.yml: its parameter Name with -dbt, such as flights-dbt.")
+    cluster: Key = Field(description="Cluster of infra/ecs.yml: its parameter Name with -dbt, such as shop-dbt.")
     cpu: int = Field(1024, description="CPU of the task. 1024 is one vCPU.")
     memory: int = Field(2048, description="Memory of the task in MiB. Fargate offers certain sizes for each cpu.")
     task_definition: Key | None = Field(

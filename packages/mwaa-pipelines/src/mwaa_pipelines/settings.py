@@ -284,7 +284,7 @@ class Pipeline(BaseModel):
     @model_validator(mode="after")
     def _ecs_has_cluster(self) -> "Pipeline":
         if self.execution_mode == "ecs" and not self.ecs:
-            raise ValueError("execution_mode: ecs needs the setting ecs, such as ecs: {cluster: flights-dbt}")
+            raise ValueError("execution_mode: ecs needs the setting ecs, such as ecs: {cluster: shop-dbt}")
         return self
 
 

@@ -300,7 +300,7 @@ def test_ending_the_airflow_task_stops_the_ecs_task(waiting: Waiting, ecs: FakeE
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        ("execution_mode: ecs", "execution_mode: ecs needs the setting ecs, such as ecs: {cluster: flights-dbt}"),
+        ("execution_mode: ecs", "execution_mode: ecs needs the setting ecs, such as ecs: {cluster: shop-dbt}"),
         ("ecs: {cluster: a, cpu: 300}", "cpu must be one of 256, 512, 1024, 2048, 4096, 8192, 16384, not 300"),
         ("ecs: {cluster: a, cpu: 256, memory: 4096}", "memory must be one of 512, 1024, 2048 for cpu: 256"),
         ("ecs: {cluster: a, memroy: 4096}", "ecs.memroy: unknown setting. Did you mean 'memory'?"),

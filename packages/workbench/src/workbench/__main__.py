@@ -212,7 +212,7 @@ def add_ecs() -> None:
 
         for path in add(REPOSITORY):
             console.print(path)
-        console.print("Next: deploy infra/ecs.yml, and set execution_mode: ecs. See docs/how-to/run-dbt-in-ecs.md.")
+        console.print("Next: deploy infra/ecs.yml, run the workflow Image, and set execution_mode: ecs.")
 
 
 @app.command("image-context")

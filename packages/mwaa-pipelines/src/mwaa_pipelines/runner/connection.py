@@ -38,7 +38,7 @@ def read_connection(secretsmanager: Any, secret_name: str, conn_id: str) -> Conn
 
     Args:
         secretsmanager: boto3 client.
-        secret_name: such as `airflow/connections/flights_redshift`.
+        secret_name: such as `airflow/connections/shop_redshift`.
         conn_id: the connection, for error messages.
 
     Raises:

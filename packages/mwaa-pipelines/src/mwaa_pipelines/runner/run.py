@@ -20,10 +20,10 @@ from mwaa_pipelines.node_outcomes import NodeOutcomes
 from mwaa_pipelines.reporting import LOG
 from mwaa_pipelines.results import push_results
 from mwaa_pipelines.runner.connection import Connection, read_connection
-from mwaa_pipelines.runner.dbt_process import DbtProcess
 from mwaa_pipelines.runner.job import Job
 from mwaa_pipelines.runner.outcome import Outcome, out_of_memory
 from mwaa_pipelines.runner.parsed import ParsedProject
+from mwaa_pipelines.runner.process import DbtProcess
 from mwaa_pipelines.runner.release_files import fetch_release
 from mwaa_pipelines.unwritten_rows import KEPT_RESULTS, store_unwritten_results
 
