@@ -127,11 +127,12 @@ class Runner:
         return {"ti": ti, "task": task}
 
     def _outcome(self, exit_code: int) -> Outcome:
-        # Linux counts in KiB.
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
+        # Linux counts in KiB, macOS in bytes.
+        unit = 1024**2 if sys.platform == "darwin" else 1024
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // unit
         limit = f" of {self.job.memory}" if self.job.memory else ""
         self.say(f"dbt ended with exit code {exit_code}. Its largest process used {peak}{limit} MiB of memory")
-        if self.dbt.was_stopped:
+        if self.dbt.was_stopped and exit_code:
             return Outcome(
                 exit_code if exit_code >= 0 else 128 - exit_code,
                 "dbt was stopped before it had built everything. Its results so far were kept",
