@@ -162,6 +162,8 @@ def test_killed_triggerer_does_not_end_the_task(scene: EcsScene) -> None:
     with held_gate(scene):
         run_id = scene.client.trigger(DAG)
         wait(lambda: scene.dbt_at_work(3), 120)
+        # No worker waits for it.
+        assert scene.states(run_id)[PRODUCER] == "deferred"
         scene.component("triggerer").kill()
         scene.component("triggerer").wait(10)
         scene.revive()
