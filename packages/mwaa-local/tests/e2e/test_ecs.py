@@ -28,7 +28,11 @@ MODELS = {
     "one.sql": f"{{{{ config(materialized='table') }}}} select {RUN} as run_id",
     # Needs more than the memory of the task while the table landing.greedy has a row.
     "greedy.sql": f"""{{{{ config(materialized='table') }}}}
-{{% if execute and run_query('select 1 from landing.greedy').rows %}}{{% set data = 'x' * 600000000 %}}{{% endif %}}
+{{% if execute %}}
+{{% set rows = run_query('select count(*) from landing.greedy').rows %}}
+{{# Jinja computes an expression of constants when it parses it. #}}
+{{% set data = 'x' * (rows[0][0] | int * 600000000) %}}
+{{% endif %}}
 select {RUN} as run_id from {{{{ ref('one') }}}}""",
     # Waits until the test releases its lock on the table.
     "slow.sql": f"""{{{{ config(materialized='table') }}}}
