@@ -45,7 +45,8 @@ class EcsCommand:
             AirflowException: dbt or its task failed; the message says why.
         """
         waiting = self._start(cmd, context)
-        if self.defers:
+        # Otherwise the triggerer could not import the trigger.
+        if self.defers and "AIRFLOW__DBT__START_IN_TRIGGERER" in os.environ:
             limit = self.execution_timeout
             deadline = time.time() + limit.total_seconds() if limit else None
             self.defer(trigger=EcsTrigger(**waiting, deadline=deadline), method_name=self.finish.__name__)

@@ -84,7 +84,7 @@ class RunProgress:
                 await self._read()
             except AirflowRuntimeError as error:
                 log.warning("Airflow's database did not answer; trying again: %s", error)
-            waits = self.producer_state != "running" and not self.dbt_ended
+            waits = self.producer_state not in ("running", "deferred") and not self.dbt_ended
             ended = time.monotonic()
             # The answer about thousands of tasks takes Airflow long.
             pause = _PAUSE_PER_SECOND * (ended - started)

@@ -233,7 +233,14 @@ class NodeSensor(NodeTask, BaseOperator):
     def dbt_task(self, select: str) -> Any:
         """Create Cosmos's operator, which belongs to no DAG."""
         of_node = {"select": select, "exclude": self.exclude, "manifest_filepath": self.manifest_filepath}
-        return self.dbt_operator(task_id=self.task_id, **{**self.dbt_arguments, **of_node})
+        task = self.dbt_operator(task_id=self.task_id, **{**self.dbt_arguments, **of_node})
+        producer = self.dag.get_task(self.producer_task_id)
+        if hasattr(producer, "ecs"):
+            # Imported here, because it imports boto3, which takes long at each parse.
+            from mwaa_pipelines.ecs_operator import run_in_ecs
+
+            run_in_ecs(task, producer.ecs, producer.release)
+        return task
 
     def on_kill(self) -> None:
         """End dbt. Airflow calls this when the task is ended."""

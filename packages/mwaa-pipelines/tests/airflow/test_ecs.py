@@ -17,7 +17,7 @@ from conftest import DAGS, DagBag, TaskDeferred, TaskInstance, entries, serializ
 from mwaa_pipelines import compatibility, config_file
 from mwaa_pipelines.parameters import prepare
 from mwaa_pipelines.runner.job import Job
-from mwaa_pipelines.runner.stream import BatchWriter, batch_key, job_key
+from mwaa_pipelines.runner.stream import BatchWriter, batch_key, job_key, split_url
 from mwaa_pipelines.task_ids import PRODUCER_TASK
 
 IS_SUPPORTED = tuple(map(int, __version__.split(".")[:2])) >= (3, 3)
@@ -162,6 +162,34 @@ def test_audit_task_runs_in_ecs_and_waits_on_the_worker(
     # Airflow ends the task while it waits.
     task.on_kill()
     assert ecs.stopped[0]["task"] == ARN
+
+
+def test_retry_of_a_node_runs_in_ecs(
+    producer: Any, ecs: FakeEcs, runs_bucket: str, ti: TaskInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sensor = producer.dag.get_task("transform_data.departures.run")
+    ti.dag_id, ti.task_id, sensor.try_number = "one", sensor.task_id, 2
+    params = {"start": None, "end": None, "full_refresh": False, "select": [], "files": []}
+    context: Any = {"ti": ti, "task_instance": ti, "task": sensor, "params": params, "run_id": "run"}
+    context |= {"dag_run": SimpleNamespace(run_id="run"), "dag": producer.dag}
+    jobs = []
+
+    def run_task(**parameters: Any) -> dict[str, Any]:
+        url = parameters["overrides"]["containerOverrides"][0]["environment"][0]["value"]
+        bucket, prefix = split_url(url)
+        jobs.append(Job.from_json(boto3.client("s3").get_object(Bucket=bucket, Key=job_key(prefix))["Body"].read()))
+        BatchWriter(boto3.client("s3"), url).close(0)
+        return {"tasks": [{"taskArn": ARN}]}
+
+    monkeypatch.setattr(ecs, "run_task", run_task)
+    sensor.run_node(context, sensor.select)
+    (job,) = jobs
+    assert job.command[:2] == ["run", "--select"]
+    assert "departures" in job.command[2]
+    assert (job.dag_id, job.task_id, job.try_number) == ("one", sensor.task_id, 2)
+    # Only the task that builds all nodes reports them one by one.
+    assert job.tests_per_model is None
+    assert job.environment["AIRFLOW_CTX_TRY_NUMBER"] == "2"
 
 
 def test_task_that_ecs_refuses_fails_the_producer(
