@@ -15,6 +15,8 @@ from mwaa_pipelines.runner.stream import Batch, BatchReader
 SECONDS_BETWEEN_LOOKS_AT_ECS = 10.0
 # The runner writes something every ten seconds.
 LOST_SECONDS = 45.0
+# While AWS does not answer, Airflow cannot know whether the task is lost.
+UNANSWERED_SECONDS = 600.0
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ class EcsProgress:
         self._task_arn, self._memory, self._deadline = task_arn, memory, deadline
         self._ecs, self._reader = boto3.client("ecs"), BatchReader(boto3.client("s3"), url)
         self._task: dict[str, Any] | None = {}
-        self._last_sign = self._next_look = time.monotonic()
+        self._last_sign = self._next_look = self._answered = time.monotonic()
         self.outcome: Outcome | None = None
 
     def look(self) -> Iterator[Batch]:
@@ -48,9 +50,13 @@ class EcsProgress:
                 if batch.is_last:
                     self.outcome = Outcome(batch.exit_code or 0, self._explained(batch.error))
                     return
+            self._answered = time.monotonic()
         except (BotoCoreError, ClientError) as error:
             if isinstance(error, ClientError) and error.response["Error"]["Code"].startswith("AccessDenied"):
                 self._fail(f"Airflow cannot follow the task {self._task_arn} of ECS: {error}")
+                return
+            if time.monotonic() - self._answered > UNANSWERED_SECONDS:
+                self._fail(f"AWS did not answer for {UNANSWERED_SECONDS / 60:.0f} minutes: {error}")
                 return
             log.warning("AWS does not answer, trying again: %s", error)
             self._last_sign = time.monotonic()

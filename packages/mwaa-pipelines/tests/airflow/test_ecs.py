@@ -297,6 +297,25 @@ def test_task_that_ecs_has_forgotten_is_an_error(waiting: Waiting, ecs: FakeEcs)
     assert "ECS does not know the task any more" in waiting.event()["error"]
 
 
+def test_aws_that_does_not_answer_is_not_a_lost_task(
+    waiting: Waiting, ecs: FakeEcs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from botocore.exceptions import EndpointConnectionError
+
+    from mwaa_pipelines import ecs_progress
+
+    def fail(**_: Any) -> None:
+        raise EndpointConnectionError(endpoint_url="http://ecs")
+
+    monkeypatch.setattr(ecs_progress, "UNANSWERED_SECONDS", 2.0)
+    monkeypatch.setattr(ecs, "describe_tasks", fail)
+    started = time.monotonic()
+    assert waiting.event()["error"].startswith("AWS did not answer for 0 minutes: Could not connect")
+    # Longer than a task may be silent.
+    assert time.monotonic() - started > 2
+    assert ecs.stopped == []
+
+
 def test_silent_task_is_lost_and_stopped(waiting: Waiting, ecs: FakeEcs) -> None:
     assert "gave no sign of life for 1 seconds, and was stopped" in waiting.event()["error"]
     assert ecs.stopped == [{"cluster": "flights-dbt", "task": ARN, "reason": "No sign of life"}]
