@@ -19,7 +19,7 @@ from mwaa_pipelines.task_ids import ENDED_STATES
 
 _SECONDS, _SECONDS_BEFORE_DBT = 1.0, 2.0
 # After an answer that took a second.
-_PAUSE_PER_SECOND = 5.0
+_PAUSE_PER_SECOND = 1.0
 
 log = logging.getLogger(__name__)
 
