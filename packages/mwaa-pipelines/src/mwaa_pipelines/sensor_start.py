@@ -43,7 +43,7 @@ def choose_start(group: TaskGroup, tasks: Collection[Any]) -> None:
     """Choose when the sensors start in the triggerer.
 
     In most DAGs, all start with the run, whatever the state of their upstream tasks. In a very large one, they start in
-    waves: each after its upstream tasks, and after dbt has reported the nodes of the wave before the last.
+    waves: each after its upstream tasks, and after dbt has reported the nodes of the wave before.
 
     Args:
         group: of the sensors.
