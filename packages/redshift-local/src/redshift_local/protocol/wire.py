@@ -156,7 +156,11 @@ async def read_message(reader: asyncio.StreamReader) -> tuple[bytes, bytes | int
 
 
 def complete(buffer: bytearray) -> Iterator[tuple[int, int, int]]:
-    """Yield kind, start and end of the complete messages in `buffer`; consecutive data rows count as one."""
+    """Yield kind, start and end of the complete messages in `buffer`; consecutive data rows count as one.
+
+    Raises:
+        ProtocolError: a length is invalid.
+    """
     position, size = 0, len(buffer)
     unpack = struct.Struct("!I").unpack_from
     while position + 5 <= size:
@@ -167,6 +171,8 @@ def complete(buffer: bytearray) -> Iterator[tuple[int, int, int]]:
                 end = position + 1 + unpack(buffer, position + 1)[0]
                 if end > size:
                     break
+                if end < position + 5:
+                    raise ProtocolError("invalid message length")
                 position = end
             if position == start:
                 return
@@ -174,4 +180,6 @@ def complete(buffer: bytearray) -> Iterator[tuple[int, int, int]]:
             position += 1 + unpack(buffer, position + 1)[0]
             if position > size:
                 return
+            if position < start + 5:
+                raise ProtocolError("invalid message length")
         yield kind, start, position
