@@ -18,7 +18,7 @@ WORKGROUP = f"arn:aws:redshift-serverless:{REGION}:{ACCOUNT_ID}:workgroup/0f1e2d
 
 def deploy_overdue_runs(settings: Settings, folder: Path) -> None:
     """Deploy the function to a stand-in after `seed`, with the role of the stack. `folder` is for its code."""
-    values = {"KeyArn": seed._key(settings), "DagsBucketName": seed.DAGS_BUCKET, "WorkgroupArn": WORKGROUP}
+    values = {"KeyArn": seed.key_arn(settings), "DagsBucketName": seed.DAGS_BUCKET, "WorkgroupArn": WORKGROUP}
     values |= {"SecretName": seed.dbt_secret(), "Logs.Arn": f"arn:aws:logs:{REGION}:{ACCOUNT_ID}:log-group:overdue:*"}
     role = roles.make(seed.client(settings, "iam"), "monitoring.yml", **values)["Role"]
     template = Template("monitoring.yml", values | {"Role.Arn": role})
