@@ -121,11 +121,11 @@ def test_results_of_a_lost_worker_are_written_with_nulls(built, dbt, database, m
     stored_chunks: list[str] = []
     monkeypatch.setattr(lost, "store_results", lambda run, results, _: stored_chunks.extend(chunks(run, results)))
     mart, test = "model.flights.carriers", "test.flights.gone_since.abc"
-    names = {"producer_task_id": "producer", "model_unique_id": mart}
+    names = {"producer_task_id": "producer"}
     tasks = {
-        "producer": SimpleNamespace(task_id="producer", tests_per_model={mart: [test]}),
-        "run": SimpleNamespace(task_id="run", is_test_sensor=False, **names),
-        "test": SimpleNamespace(task_id="test", is_test_sensor=True, **names),
+        "producer": SimpleNamespace(task_id="producer", watched_together={}),
+        "run": SimpleNamespace(task_id="run", node_ids=[mart], **names),
+        "test": SimpleNamespace(task_id="test", node_ids=[test], **names),
     }
     logical_date = datetime(2026, 1, 1, 6, tzinfo=UTC)
     context = {

@@ -29,7 +29,7 @@ def report_outcomes(producer: Any) -> None:
     Args:
         producer: Cosmos's operator.
     """
-    run_dbt, outcomes = producer.run_subprocess, NodeOutcomes(producer.tests_per_model)
+    run_dbt, outcomes = producer.run_subprocess, NodeOutcomes(producer.watched_together)
 
     def run_in(command: list[str], env: dict[str, str], cwd: str, **more: Any) -> Any:
         outcomes.log_file = Path(cwd) / LOG

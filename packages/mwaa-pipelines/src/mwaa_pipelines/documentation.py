@@ -1,13 +1,14 @@
 """The documentation of a DAG in Airflow's UI."""
 
 from mwaa_pipelines.release import Release
+from mwaa_pipelines.selection import Selection
 from mwaa_pipelines.settings import Pipeline
 
 # In the repository.
 RUNBOOK = "docs/runbooks/pipeline-failed.md"
 
 
-def documentation(pipeline: Pipeline, release: Release) -> str:
+def documentation(pipeline: Pipeline, release: Release, selection: Selection) -> str:
     """Return the DAG's documentation in Markdown: what it builds, and what to do after a failure."""
     selected = " ".join(pipeline.select) or (pipeline.selector and f"selector:{pipeline.selector}")
     what = f"`{selected}` of the" if selected else "The"
@@ -26,10 +27,11 @@ def documentation(pipeline: Pipeline, release: Release) -> str:
         }
     tables = ", ".join(f"`{table.table}`" for table in pipeline.load)
     load = f"First, new files in S3 are loaded into {tables}.\n" if tables else ""
+    folders = "Each task of its nodes is a folder, whose log names them.\n" if selection.folders else ""
     return f"""{what} dbt project `{pipeline.project_name}`, release `{release.release_id}`, built into schema
 `{pipeline.target_schema}` of database `{pipeline.target_database}`
 (connection `{pipeline.redshift_connection_id}`{environment}).
-{load}
+{folders}{load}
 A failed run tells {alert}; `dbt_check` names what failed. To run it again, clear its failed tasks.
 The runbook is `{RUNBOOK}` in the repository.
 A successful run updates the asset `{pipeline.dag_name}`.

@@ -120,7 +120,7 @@ class EcsCommand:
             secret_name=profile.secret_name,
             secret_env=profile.secret_env,
             profile_args=profile.profile_args,
-            tests_per_model=getattr(self, "tests_per_model", None),
+            watched_together=getattr(self, "watched_together", None),
             parsed=f"s3://{cluster.bucket}/parsed/{context['ti'].dag_id}/{self.release.release_id}.msgpack",
             kept_results=os.environ.get(KEPT_RESULTS, ""),
             memory=self.ecs.memory,

@@ -9,7 +9,8 @@ from cosmos.constants import DbtResourceType
 
 from mwaa_pipelines.audit_operator import AuditOperator
 from mwaa_pipelines.selection import exact_selector
-from mwaa_pipelines.sensors import TestSensor
+from mwaa_pipelines.sensor_kinds import FolderSensor
+from mwaa_pipelines.sensors import NodeSensor
 
 
 def run_exactly(group: DbtTaskGroup, manifest: Path, exclude: Iterable[str] = ()) -> None:
@@ -31,10 +32,13 @@ def run_exactly(group: DbtTaskGroup, manifest: Path, exclude: Iterable[str] = ()
             # The producer builds all nodes.
             if node_id not in nodes or isinstance(operator, AuditOperator):
                 continue
+            if isinstance(operator, FolderSensor):
+                operator.nodes = operator.nodes or tuple(nodes[node] for node in operator.folder.nodes)
+                continue
             operator.select = exact_selector(nodes[node_id])
             tests = [nodes[test] for test in group.dbt_graph.tests_per_model.get(node_id, [])]
-            if isinstance(operator, TestSensor):
-                operator.tests = tuple(tests)
+            if isinstance(operator, NodeSensor):
+                operator.nodes = tuple(tests) if operator.is_test_sensor else (nodes[node_id],)
             elif operator.base_cmd == ["test"] and nodes[node_id].resource_type != DbtResourceType.TEST:
                 # A test of several models has its own task.
                 operator.select = " ".join(exact_selector(test) for test in tests if len(test.depends_on) == 1)

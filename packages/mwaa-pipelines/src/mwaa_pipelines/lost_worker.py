@@ -5,7 +5,7 @@ import uuid
 from typing import Any
 
 from mwaa_pipelines.audit_rows import run_values
-from mwaa_pipelines.node_outcomes import SUCCEEDED, outcome_key, read_outcomes
+from mwaa_pipelines.node_outcomes import SUCCEEDED, read_outcomes
 from mwaa_pipelines.results import RESULTS_KEY
 from mwaa_pipelines.unwritten_rows import SAFE_KEY, store_results
 
@@ -30,7 +30,7 @@ def store_lost_results(context: Any, release_id: str, tasks: dict[str, Any], sta
         # A cleared run was handled before.
         if context["ti"].try_number > 1:
             return
-        for producer in (task for task in tasks.values() if hasattr(task, "tests_per_model")):
+        for producer in (task for task in tasks.values() if hasattr(task, "watched_together")):
             results = lost_results(context, producer, tasks, states)
             if results:
                 store_results(_run(context, producer.task_id, release_id), results, context)
@@ -48,7 +48,7 @@ def lost_results(context: Any, producer: Any, tasks: dict[str, Any], states: dic
         if states.get(task.task_id) != "success" or sensor_results[task.task_id]:
             return False
         # With a selection, the tasks of deselected nodes succeed, too.
-        outcome = outcomes.get(outcome_key(task.model_unique_id, task.is_test_sensor), {})
+        outcome = outcomes.get(task.outcome_key, {})
         return not is_selective or outcome.get("status") in SUCCEEDED
 
     # Airflow may retry a lost task. Cosmos skips that try.
@@ -66,11 +66,11 @@ def lost_results(context: Any, producer: Any, tasks: dict[str, Any], states: dic
     # A test that reads several models belongs to the test task of each model. One of them may have run it, or will.
     elsewhere = {result["unique_id"] for process in sensor_results.values() if process for result in process["results"]}
     for task in sensors:
-        tests = producer.tests_per_model.get(task.model_unique_id, []) if task.is_test_sensor else []
+        nodes = task.node_ids
         if passed_in_dbt(task):
-            passed |= dict.fromkeys(tests, "pass") if task.is_test_sensor else {task.model_unique_id: "success"}
+            passed |= {node: "pass" if node.startswith("test.") else "success" for node in nodes}
         elif states.get(task.task_id) != "success":
-            elsewhere.update(tests)
+            elsewhere.update(nodes)
     return [
         {
             **dict.fromkeys(("execution_time", "failures", "thread_id", "max_loaded_at")),

@@ -28,11 +28,6 @@ def xcom_key(number: int) -> str:
     return f"dbt_outcomes_{number}"
 
 
-def outcome_key(unique_id: str, of_tests: bool) -> str:
-    """Return the key of an outcome in its XCom: that of a node, or of the node's tests."""
-    return f"tests of {unique_id}" if of_tests else unique_id
-
-
 def read_outcomes(pull: Callable[[str], dict[str, dict[str, Any]] | None]) -> dict[str, dict[str, Any]]:
     """Return the outcomes of a run by their key.
 
@@ -59,20 +54,22 @@ def log_event(line: str) -> None:
 
 
 class NodeOutcomes:
-    """Pushes the outcome of each node as the task that runs dbt, and one for all tests of a node together.
+    """Pushes the outcome of each node as the task that runs dbt, and one for nodes that a task watches together.
 
-    An outcome is a dictionary: `status`, which is dbt's, and for tests pass or fail; and `lines`, one for the node or
-    for each test. An XCom holds up to `PER_XCOM` of them, so a reader follows a run with one request.
+    An outcome is a dictionary: `status`, which is dbt's, and pass or fail for several nodes; and `lines`, one for each
+    node. An XCom holds up to `PER_XCOM` of them, so a reader follows a run with one request.
 
     Args:
-        tests_per_model: ids of the tests of each node.
+        watched_together: ids of nodes by the key of their outcome, which is pushed when dbt has reported all of them.
     """
 
-    def __init__(self, tests_per_model: Mapping[str, Sequence[str]]) -> None:
-        self._missing = {model: set(tests) for model, tests in tests_per_model.items()}
-        self._of_tests: dict[str, dict[str, Any]] = {
-            model: {"status": "pass", "lines": []} for model in tests_per_model
-        }
+    def __init__(self, watched_together: Mapping[str, Sequence[str]]) -> None:
+        self._missing = {key: set(nodes) for key, nodes in watched_together.items()}
+        self._together: dict[str, dict[str, Any]] = {key: {"status": "pass", "lines": []} for key in watched_together}
+        self._keys: dict[str, list[str]] = {}
+        for key, nodes in watched_together.items():
+            for node in nodes:
+                self._keys.setdefault(node, []).append(key)
         self._number, self._latest = 0, dict[str, dict[str, Any]]()
         # dbt's log file, set when dbt starts; where to read on; and the errors so far, by node.
         self.log_file: Path | None = None
@@ -96,18 +93,17 @@ class NodeOutcomes:
         unique_id, status = node["unique_id"], node["node_status"]
         if status in _FAILED:
             line += self._error(unique_id)
-        if node["resource_type"] != "test":
-            self._push(outcome_key(unique_id, of_tests=False), {"status": status, "lines": [line]}, ti)
-            return
-        for model, missing in self._missing.items():
-            if unique_id in missing:
-                missing.remove(unique_id)
-                outcome = self._of_tests[model]
-                outcome["lines"].append(line)
-                if status not in SUCCEEDED:
-                    outcome["status"] = "fail"
-                if not missing:
-                    self._push(outcome_key(model, of_tests=True), outcome, ti)
+        keys = self._keys.get(unique_id, [])
+        if not keys and node["resource_type"] != "test":
+            self._push(unique_id, {"status": status, "lines": [line]}, ti)
+        for key in keys:
+            outcome, missing = self._together[key], self._missing[key]
+            missing.discard(unique_id)
+            outcome["lines"].append(line)
+            if status not in SUCCEEDED:
+                outcome["status"] = "fail"
+            if not missing:
+                self._push(key, outcome, ti)
 
     def _push(self, key: str, outcome: dict[str, Any], ti: Any) -> None:
         self._latest[key] = outcome

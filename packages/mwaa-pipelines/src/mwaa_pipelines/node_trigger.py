@@ -19,9 +19,8 @@ from urllib.parse import quote
 from airflow.configuration import conf
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 
-from mwaa_pipelines.node_outcomes import SUCCEEDED, outcome_key
+from mwaa_pipelines.node_outcomes import SUCCEEDED
 from mwaa_pipelines.run_progress import RunProgress
-from mwaa_pipelines.task_ids import PRODUCER_TASK
 
 # Between two looks at what the triggers of a run share.
 _SECONDS = 0.25
@@ -33,9 +32,8 @@ class NodeTrigger(BaseTrigger):
     """Ends the task when dbt has built the node, or cannot build it. Resumes it on a worker if the node must run again.
 
     Args:
-        model_unique_id: the node, or the node whose tests are watched.
+        outcome_key: of the nodes that are watched, see `node_outcomes`.
         producer_task_id: the task that runs dbt.
-        is_test_sensor: whether tests are watched.
         upstream: the tasks that must have succeeded before the node runs again.
         retries: how often the node may run again after it failed.
         retry_delay: seconds before it runs again.
@@ -44,9 +42,8 @@ class NodeTrigger(BaseTrigger):
 
     def __init__(
         self,
-        model_unique_id: str,
+        outcome_key: str,
         producer_task_id: str,
-        is_test_sensor: bool,
         upstream: Sequence[str],
         retries: int,
         retry_delay: float,
@@ -54,16 +51,14 @@ class NodeTrigger(BaseTrigger):
     ) -> None:
         super().__init__()
         self._arguments = {
-            "model_unique_id": model_unique_id,
+            "outcome_key": outcome_key,
             "producer_task_id": producer_task_id,
-            "is_test_sensor": is_test_sensor,
             "upstream": list(upstream),
             "retries": retries,
             "retry_delay": retry_delay,
             "attempt": attempt,
         }
-        self._nodes = f"the tests of {model_unique_id}" if is_test_sensor else model_unique_id
-        self._outcome_key = outcome_key(model_unique_id, is_test_sensor)
+        self._outcome_key = outcome_key
         self._producer, self._upstream = producer_task_id, list(upstream)
         self._retries, self._retry_delay, self._attempt = retries, retry_delay, attempt
         self._can_wait = True
@@ -129,7 +124,7 @@ class NodeTrigger(BaseTrigger):
         is_cleared = self.task_instance.try_number > 1
         await progress.look()
         if is_cleared and progress.dbt_ended:
-            log.info("Cleared after dbt ended, so %s runs again", self._nodes)
+            log.info("Cleared after dbt ended, so dbt runs again for %s", self._outcome_key)
             return None
         while not (progress.dbt_ended or (self._outcome_key in progress.outcomes and not is_cleared)):
             await self._next(progress)
@@ -139,7 +134,7 @@ class NodeTrigger(BaseTrigger):
         reported = f"dbt reported {outcome['status']} for" if outcome else "dbt ended without a report about"
         ti, pages = self.task_instance, conf.get("api", "base_url", fallback="http://localhost:8080").rstrip("/")
         url = f"{pages}/dags/{ti.dag_id}/runs/{quote(ti.run_id)}/tasks/{self._producer}"
-        log.info("%s %s. The output of dbt is in the log of %s: %s", reported, self._nodes, self._producer, url)
+        log.info("%s %s. The output of dbt is in the log of %s: %s", reported, self._outcome_key, self._producer, url)
         if outcome:
             return None if is_cleared and outcome["status"] not in SUCCEEDED else outcome["status"]
         # dbt that succeeds without a node was told to leave it out.
@@ -153,32 +148,6 @@ class NodeTrigger(BaseTrigger):
         if not self._can_wait:
             raise TimeoutError
         await asyncio.sleep(seconds)
-
-
-class WaveTrigger(BaseTrigger):
-    """Ends the task when dbt has reported some nodes, or has ended.
-
-    Args:
-        outcome_keys: of the nodes, see `node_outcomes`.
-    """
-
-    def __init__(self, outcome_keys: Sequence[str]) -> None:
-        super().__init__()
-        self._outcome_keys = list(outcome_keys)
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class and its arguments, which Airflow stores."""
-        return f"{WaveTrigger.__module__}.{WaveTrigger.__qualname__}", {"outcome_keys": self._outcome_keys}
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield once, when the nodes are reported."""
-        _drop_dag_reference(self.task_instance)
-        progress = RunProgress.of(self.task_instance, PRODUCER_TASK)
-        await progress.look()
-        while not (progress.dbt_ended or progress.outcomes.keys() >= set(self._outcome_keys)):
-            await asyncio.sleep(_SECONDS)
-            await progress.look()
-        yield TaskSuccessEvent()
 
 
 def _drop_dag_reference(ti: Any) -> None:

@@ -65,7 +65,7 @@ def prepare(context: Any) -> None:
     hand_over(context["task"], context["params"])
     share_parsed(context["task"], context["ti"].dag_id)
     finish_callbacks(context["task"])
-    if hasattr(context["task"], "tests_per_model"):
+    if hasattr(context["task"], "watched_together"):
         report_outcomes(context["task"])
 
 

@@ -33,8 +33,8 @@ from mwaa_pipelines.results import push_error, push_results
 from mwaa_pipelines.run_alerts import alert_of_timeout, deadline
 from mwaa_pipelines.run_outcome import ALERT, check_dbt
 from mwaa_pipelines.selection import AUDIT_FILE, Selection
-from mwaa_pipelines.sensor_start import choose_start
-from mwaa_pipelines.sensors import NODE_CONVERTERS
+from mwaa_pipelines.sensor_kinds import NODE_CONVERTERS, folder_converters, link_folders, start_at_once
+from mwaa_pipelines.sensors import NodeSensor
 from mwaa_pipelines.settings import Pipeline
 from mwaa_pipelines.task_ids import (
     ALERT_TASK,
@@ -65,12 +65,12 @@ def requested_pipelines(path: Path) -> "Iterator[PipelineDag]":
     for pipeline, release, selection in loaded.pipelines:
         pipeline_dag = None
         with isolated(pipeline):
-            pipeline_dag = PipelineDag(pipeline, release, selection, _dag(pipeline, release))
+            pipeline_dag = PipelineDag(pipeline, release, selection, _dag(pipeline, release, selection))
         if pipeline_dag:
             yield pipeline_dag
 
 
-def _dag(settings: Pipeline, release: Release) -> DAG:
+def _dag(settings: Pipeline, release: Release, selection: Selection) -> DAG:
     return DAG(
         dag_id=settings.dag_name,
         schedule=[Asset(name) for name in settings.assets] if settings.scheduled_on_assets else settings.schedule,
@@ -81,7 +81,7 @@ def _dag(settings: Pipeline, release: Release) -> DAG:
         on_failure_callback=alert_of_timeout(settings),
         **deadline(settings, release),
         tags=["dbt", release_tag(release.release_id), *settings.tags],
-        doc_md=documentation(settings, release),
+        doc_md=documentation(settings, release, selection),
         auto_register=is_dag_file(),
         default_args={
             "owner": settings.owner,
@@ -180,10 +180,18 @@ class PipelineDag:
         """Create the task group that builds and tests the pipeline's models.
 
         With execution_mode watcher, one dbt process builds everything, and one sensor for each model, and one for its
-        tests, shows the progress and retries. With ecs, the dbt process runs in a task of ECS. With local, each of them
-        is its own dbt process.
+        tests, shows the progress and retries. In a large project, one sensor does so for each folder. With ecs, the dbt
+        process runs in a task of ECS. With local, each of them is its own dbt process.
         """
-        watched = self.settings.execution_mode != "local"
+        watched, folders = self.settings.execution_mode != "local", self.selection.folders
+        test_behavior = TestBehavior(self.settings.test_behavior)
+        if folders and test_behavior == TestBehavior.AFTER_EACH:
+            # One task for a node and its tests.
+            test_behavior = TestBehavior.BUILD
+        if watched:
+            converters = folder_converters(folders) if folders else NODE_CONVERTERS
+        else:
+            converters = {FUNCTION: FunctionOperator.of_node}
         group = DbtTaskGroup(
             group_id=TRANSFORM_GROUP,
             project_config=self._project_config(self.selection.manifest_path),
@@ -197,10 +205,10 @@ class PipelineDag:
             ),
             render_config=RenderConfig(
                 load_method=LoadMode.DBT_MANIFEST,
-                test_behavior=TestBehavior(self.settings.test_behavior),
+                test_behavior=test_behavior,
                 # Otherwise a test of several models runs after the first of them, before the others exist.
                 should_detach_multiple_parents_tests=not watched,
-                node_converters=NODE_CONVERTERS if watched else {FUNCTION: FunctionOperator.of_node},
+                node_converters=converters,
                 node_conversion_by_task_group=False,
                 emit_datasets=False,
             ),
@@ -208,7 +216,12 @@ class PipelineDag:
         )
         run_exactly(group, self.release.manifest_path, self.selection.exclude)
         if watched:
+            link_folders(group)
+            sensors = [task for task in group.dag.tasks if isinstance(task, NodeSensor)]
             producer = group.dag.get_task(PRODUCER_TASK)
+            producer.watched_together = {
+                sensor.outcome_key: sensor.node_ids for sensor in sensors if sensor.outcome_key not in sensor.node_ids
+            }
             producer.select = " ".join(self.selection.select) or None
             producer.exclude = " ".join(self.selection.exclude) or None
             producer.selector = self.selection.selector
@@ -219,7 +232,7 @@ class PipelineDag:
             producer.on_failure_callback = [push_error]
             producer.execute = build_nodes
             self._run_in_ecs(producer, defers=True)
-            choose_start(group, group.dag.tasks)
+            start_at_once(sensors)
         if self.settings.source_freshness != "ignore" and self.selection.sources:
             self._measure_sources_before(group)
         return group

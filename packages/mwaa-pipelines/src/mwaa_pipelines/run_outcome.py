@@ -136,12 +136,7 @@ def nodes_to_report(
     """
     failed_tasks = {task_id for task_id in tasks if states.get(task_id) == "failed"}
     failed_tasks -= _not_run(tasks, states)
-    tests = _tests_by_model(tasks)
-    nodes_of = {
-        task_id: set(tests.get(task.model_unique_id, ())) if task.is_test_sensor else {task.model_unique_id}
-        for task_id, task in tasks.items()
-        if hasattr(task, "producer_task_id")
-    }
+    nodes_of = {task_id: set(task.node_ids) for task_id, task in tasks.items() if hasattr(task, "producer_task_id")}
     processes = _stored_results(ti, set(tasks) - set(nodes_of))
     in_trouble = {
         result["unique_id"] for result in _latest_result_by_node(processes) if result["status"] in FAILED | SKIPPED
@@ -199,13 +194,6 @@ def _entries(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     # Entries from Airflow have no duration.
     keys = ("unique_id", "status", "message", "try_number", "execution_time")
     return [{key: result.get(key) for key in keys} for result in results]
-
-
-def _tests_by_model(tasks: dict[str, Any]) -> dict[str, list[str]]:
-    tests: dict[str, list[str]] = {}
-    for task in tasks.values():
-        tests |= getattr(task, "tests_per_model", {})
-    return tests
 
 
 def _not_run(tasks: dict[str, Any], states: dict[str, str]) -> set[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mwaa_pipelines.folders import Folder, folders_of
 from mwaa_pipelines.release import Release
 from mwaa_pipelines.settings import Pipeline, PipelineError
 
@@ -29,7 +30,7 @@ class Selection:
     """The manifest of a pipeline's nodes, and the arguments with which dbt builds the same nodes.
 
     Each of the public models is an asset with the model's name, such as shop.orders. `sources` are dbt selectors of
-    the sources that the nodes read and that have a freshness.
+    the sources that the nodes read and that have a freshness. `folders` are the tasks of a large project.
     """
 
     manifest_path: Path
@@ -38,6 +39,7 @@ class Selection:
     selector: str | None
     public_models: tuple[str, ...]
     sources: tuple[str, ...] = ()
+    folders: tuple[Folder, ...] = ()
 
 
 def pipeline_file(pipeline: Pipeline) -> str:
@@ -81,6 +83,11 @@ def find_selection(release: Release, pipeline: Pipeline) -> Selection:
         # Earlier releases have none.
         tuple(content.get("public_models", ())),
         tuple(content.get("measured_sources", ())),
+        ()
+        if pipeline.execution_mode == "local"
+        else folders_of(
+            content["nodes"], content["metadata"]["project_name"], with_tests=pipeline.test_behavior != "none"
+        ),
     )
 
 

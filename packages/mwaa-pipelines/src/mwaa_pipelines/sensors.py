@@ -13,20 +13,8 @@ from typing import Any, ClassVar
 
 from airflow.sdk import BaseOperator
 from airflow.triggers.base import StartTriggerArgs
-from cosmos.constants import (
-    AIRFLOW_VERSION,
-    CONSUMER_WATCHER_DEFAULT_PRIORITY_WEIGHT,
-    WATCHER_TASK_WEIGHT_RULE,
-    DbtResourceType,
-)
+from cosmos.constants import AIRFLOW_VERSION, CONSUMER_WATCHER_DEFAULT_PRIORITY_WEIGHT, WATCHER_TASK_WEIGHT_RULE
 from cosmos.dbt.graph import DbtNode
-from cosmos.operators.local import (
-    DbtBuildLocalOperator,
-    DbtRunLocalOperator,
-    DbtSeedLocalOperator,
-    DbtSnapshotLocalOperator,
-    DbtTestLocalOperator,
-)
 from packaging.version import Version
 
 from mwaa_pipelines.compatibility import (
@@ -35,11 +23,10 @@ from mwaa_pipelines.compatibility import (
     AirflowSkipException,
     AirflowTaskTimeout,
 )
-from mwaa_pipelines.node_task import FUNCTION, NodeTask
+from mwaa_pipelines.node_task import NodeTask
 from mwaa_pipelines.parameters import prepare
 from mwaa_pipelines.results import RESULTS_KEY
 from mwaa_pipelines.run_outcome import FAILED
-from mwaa_pipelines.selection import exact_selector
 from mwaa_pipelines.task_ids import ENDED_STATES, PRODUCER_TASK
 
 # startup.sh put the DAGs folder on the triggerer's path, so the triggerer can import the trigger.
@@ -57,6 +44,8 @@ class NodeSensor(NodeTask, BaseOperator):
     start_from_trigger = STARTS_IN_TRIGGERER
     # Whether it watches the tests of the node.
     is_test_sensor = False
+    # What it watches. Set when all tasks exist.
+    nodes: tuple[DbtNode, ...] = ()
     # Cosmos's operator that runs the node again.
     dbt_operator: ClassVar[Any]
     # The task of the node whose tests this sensor watches; None if it watches the node.
@@ -65,10 +54,14 @@ class NodeSensor(NodeTask, BaseOperator):
     exclude, manifest_filepath = None, ""
     # Of the node in this run, from 1. Set when it runs on a worker.
     try_number: int | None = None
+    # The node, or the node whose tests are watched.
+    model_unique_id = ""
     # Set while it runs on a worker.
     _running: Any = None
 
-    def __init__(self, *, select: str, extra_context: dict[str, Any], retries: int, **arguments: Any) -> None:
+    def __init__(
+        self, *, retries: int, select: str = "", extra_context: dict[str, Any] | None = None, **arguments: Any
+    ) -> None:
         """Create the task.
 
         Args:
@@ -79,10 +72,21 @@ class NodeSensor(NodeTask, BaseOperator):
             **arguments: of `dbt_operator` and of Airflow's BaseOperator.
         """
         of_airflow = {name: arguments.pop(name) for name in _AIRFLOW_ARGUMENTS & arguments.keys()}
-        self.model_unique_id = extra_context["dbt_node_config"]["unique_id"]
+        if extra_context:
+            self.model_unique_id = extra_context["dbt_node_config"]["unique_id"]
         self.select, self.node_retries, self.producer_task_id = select, retries, PRODUCER_TASK
         self.dbt_arguments = arguments
         super().__init__(retries=0, **{**_PRIORITY, **of_airflow})
+
+    @property
+    def outcome_key(self) -> str:
+        """The key of the outcome of its nodes, see `node_outcomes`, and what people call them."""
+        return self.model_unique_id
+
+    @property
+    def node_ids(self) -> list[str]:
+        """The ids of its nodes."""
+        return [node.unique_id for node in self.nodes]
 
     @property
     def base_cmd(self) -> list[str]:
@@ -100,9 +104,8 @@ class NodeSensor(NodeTask, BaseOperator):
 
     def _trigger_arguments(self, attempt: int) -> dict[str, Any]:
         return {
-            "model_unique_id": self.model_unique_id,
+            "outcome_key": self.outcome_key,
             "producer_task_id": self.producer_task_id,
-            "is_test_sensor": self.is_test_sensor,
             "upstream": sorted(self.upstream_task_ids | {self.task_of_model} - {None}),
             "retries": self.node_retries,
             "retry_delay": self.retry_delay.total_seconds(),
@@ -116,8 +119,9 @@ class NodeSensor(NodeTask, BaseOperator):
         next, so a chain would fall further and further behind dbt. Tests wait for their node only if dbt did not run
         them.
         """
-        if isinstance(task_or_task_list, TestSensor) and task_or_task_list.model_unique_id == self.model_unique_id:
-            task_or_task_list.task_of_model = self.task_id
+        task = task_or_task_list
+        if getattr(task, "is_test_sensor", False) and task.model_unique_id == self.model_unique_id:
+            task.task_of_model = self.task_id
         else:
             super().set_downstream(task_or_task_list, *args, **kwargs)
 
@@ -152,9 +156,9 @@ class NodeSensor(NodeTask, BaseOperator):
             event = asyncio.run(trigger.event())
         state = getattr(event, "task_instance_state", None)
         if state == "failed":
-            raise AirflowFailException(f"{self.model_unique_id} failed, or a task that it needs. See above")
+            raise AirflowFailException(f"{self.outcome_key} failed, or a task that it needs. See above")
         if state == "skipped":
-            raise AirflowSkipException(f"a task that {self.model_unique_id} needs was skipped")
+            raise AirflowSkipException(f"a task that {self.outcome_key} needs was skipped")
         if state is None:
             self.resume_on_worker(context, event.payload)
 
@@ -211,16 +215,26 @@ class NodeSensor(NodeTask, BaseOperator):
     def _run_again(self, context: Any) -> None:
         report = context["ti"].xcom_pull(task_ids=self.producer_task_id, key=RESULTS_KEY) or {"results": []}
         failed = {entry["unique_id"]: entry for entry in report["results"] if entry["status"] in FAILED}
-        own_errors = [f"{node}: {failed[node]['message']}" for node in self._nodes() if node in failed]
+        own_errors = [f"{node}: {failed[node]['message']}" for node in self.node_ids if node in failed]
         if own_errors and self.try_number == 1:
             raise AirflowException("\n".join(own_errors))
         # No task retries these, and they may be the reason why dbt did not build this node. Hooks run again.
-        retried = {test for of_model in self._tests_per_model().values() for test in of_model}
-        retried |= set(self._models().values()) | {node for node in failed if node.startswith("operation.")}
+        retried = {node for task in self._sensors() for node in task.node_ids}
+        retried |= {node for node in failed if node.startswith("operation.")}
         if blockers := sorted(set(failed) - retried):
-            raise AirflowFailException(f"{self.model_unique_id} is not run again, because {', '.join(blockers)} failed")
-        if not self._deselected(context, report):
-            self.run_node(context, self.select)
+            raise AirflowFailException(f"{self.outcome_key} is not run again, because {', '.join(blockers)} failed")
+        select = "" if self._deselected(context, report) else self.selection(context, report)
+        if select:
+            self.run_node(context, select)
+
+    def selection(self, context: Any, report: dict[str, Any]) -> str:
+        """Return dbt's selectors of the nodes that must run again; nothing if there are none.
+
+        Args:
+            context: Airflow's task context.
+            report: the results that the task which runs dbt has pushed.
+        """
+        return self.select
 
     def run_node(self, context: Any, select: str) -> None:
         """Run a selection of nodes in a dbt process of its own."""
@@ -228,6 +242,8 @@ class NodeSensor(NodeTask, BaseOperator):
         task.env = {**(task.env or {}), "AIRFLOW_CTX_TRY_NUMBER": str(self.try_number)}
         task.render_template_fields(context)
         prepare({**context, "task": task})
+        # Linux limits one argument to 128 KB, and Cosmos passes all selectors as one.
+        task.dbt_cmd_flags, task.select = [*(task.dbt_cmd_flags or []), "--select", *task.select.split()], None
         task.build_and_run_cmd(context, cmd_flags=task.add_cmd_flags())
 
     def dbt_task(self, select: str) -> Any:
@@ -254,78 +270,7 @@ class NodeSensor(NodeTask, BaseOperator):
     def _deselected(self, context: Any, report: dict[str, Any]) -> bool:
         """Whether dbt reported results without the node, because the run's parameter `select` left it out."""
         reported = {entry["unique_id"] for entry in report["results"]} if context["params"]["select"] else set()
-        return bool(reported) and not reported & set(self._nodes())
+        return bool(reported) and not reported & set(self.node_ids)
 
-    def _nodes(self) -> list[str]:
-        return [self.model_unique_id]
-
-    def _tests_per_model(self) -> dict[str, list[str]]:
-        return self.dag.get_task(self.producer_task_id).tests_per_model
-
-    def _models(self) -> dict[str, str]:
-        return {
-            task.task_id: task.model_unique_id
-            for task in self.dag.tasks
-            if isinstance(task, NodeSensor) and not task.is_test_sensor
-        }
-
-
-class RunSensor(NodeSensor):
-    """Shows the progress of a model and retries it."""
-
-    dbt_operator = DbtRunLocalOperator
-
-
-class SeedSensor(NodeSensor):
-    """Shows the progress of a seed and retries it."""
-
-    dbt_operator = DbtSeedLocalOperator
-
-
-class SnapshotSensor(NodeSensor):
-    """Shows the progress of a snapshot and retries it."""
-
-    dbt_operator = DbtSnapshotLocalOperator
-
-
-class FunctionSensor(NodeSensor):
-    """Shows the progress of a function and retries it."""
-
-    dbt_operator = DbtBuildLocalOperator
-
-
-class TestSensor(NodeSensor):
-    """Shows the progress of the tests of a model, seed or snapshot, and retries them."""
-
-    __test__ = False
-
-    is_test_sensor = True
-    dbt_operator = DbtTestLocalOperator
-    # The nodes of its tests. Set when all tasks exist.
-    tests: tuple[DbtNode, ...] = ()
-
-    def _nodes(self) -> list[str]:
-        return [test.unique_id for test in self.tests]
-
-    def run_node(self, context: Any, select: str) -> None:
-        """Run the tests whose models are all built. The node's own task has succeeded."""
-        ti, run_id, models = context["ti"], context["run_id"], self._models()
-        states = ti.get_task_states(dag_id=ti.dag_id, task_ids=list(models), run_ids=[run_id]).get(run_id, {})
-        # A test that reads several models belongs to each of them. The model that is built last runs it.
-        built = {model for task_id, model in models.items() if states.get(task_id) == "success"}
-        needed: dict[str, set[str]] = {}
-        for model, tests in self._tests_per_model().items():
-            for test in tests:
-                needed.setdefault(test, set()).add(model)
-        ready = [exact_selector(test) for test in self.tests if needed[test.unique_id] <= built]
-        if ready:
-            super().run_node(context, " ".join(ready))
-
-
-NODE_CONVERTERS = {
-    DbtResourceType.MODEL: RunSensor.of_node,
-    DbtResourceType.SEED: SeedSensor.of_node,
-    DbtResourceType.SNAPSHOT: SnapshotSensor.of_node,
-    FUNCTION: FunctionSensor.of_node,
-    DbtResourceType.TEST: TestSensor.of_node,
-}
+    def _sensors(self) -> "list[NodeSensor]":
+        return [task for task in self.dag.tasks if isinstance(task, NodeSensor)]

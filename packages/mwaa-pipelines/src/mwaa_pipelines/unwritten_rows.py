@@ -60,7 +60,7 @@ def store_unwritten_results(project_dir: str, context: Any) -> None:
         run, results = unwritten_results(Path(project_dir))
         if results:
             store_results(run, results, context)
-        if hasattr(context.get("task"), "tests_per_model"):
+        if hasattr(context.get("task"), "watched_together"):
             safe = [result["unique_id"] for result in results]
             context["ti"].xcom_push(key=SAFE_KEY, value={"unique_ids": safe if run else None})
     except FileNotFoundError:

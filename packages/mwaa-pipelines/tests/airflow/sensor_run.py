@@ -14,7 +14,7 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.sdk.execution_time.xcom import XCom
 from conftest import TaskDeferred, TaskInstance
 
-from mwaa_pipelines.node_outcomes import outcome_key, xcom_key
+from mwaa_pipelines.node_outcomes import xcom_key
 from mwaa_pipelines.results import RESULTS_KEY
 from mwaa_pipelines.run_progress import RunProgress
 from mwaa_pipelines.sensors import NodeSensor
@@ -117,7 +117,7 @@ def model_status(status: str) -> dict[str, Any]:
     return {xcom_key(0): {MODEL: {"status": status, "lines": []}}}
 
 
-TESTS_FAILED = {xcom_key(0): {outcome_key(MODEL, of_tests=True): {"status": "fail", "lines": []}}}
+TESTS_FAILED = {xcom_key(0): {f"tests of {MODEL}": {"status": "fail", "lines": []}}}
 DEPARTURES = "fqn:flights.marts.departures,package:flights,resource_type:model,file:departures.sql"
 RUN_DEPARTURES = ["run", "--select", DEPARTURES]
 

@@ -128,7 +128,7 @@ def test_producer_starts_a_task_and_defers(producer: Any, ecs: FakeEcs, runs_buc
     assert (job.project_name, job.release_id, job.projects) == ("flights", release_id, SETTINGS["projects"])
     assert (job.conn_id, job.connection_secret) == ("redshift_one", "airflow/connections/redshift_one")
     assert (job.kept_results, job.memory) == ("s3://flights-mwaa/kept_results", 1024)
-    assert job.tests_per_model == producer.tests_per_model
+    assert job.watched_together == producer.watched_together
     assert job.environment["DBT_RELEASE_ID"] == release_id
     assert job.environment["AIRFLOW_CTX_DAG_ID"] == "one"
     # The worker's own environment can have secrets.
@@ -188,7 +188,7 @@ def test_retry_of_a_node_runs_in_ecs(
     assert "departures" in job.command[2]
     assert (job.dag_id, job.task_id, job.try_number) == ("one", sensor.task_id, 2)
     # Only the task that builds all nodes reports them one by one.
-    assert job.tests_per_model is None
+    assert job.watched_together is None
     assert job.environment["AIRFLOW_CTX_TRY_NUMBER"] == "2"
 
 

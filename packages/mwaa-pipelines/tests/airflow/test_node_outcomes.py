@@ -8,10 +8,11 @@ import pytest
 from conftest import TaskInstance
 from sensor_run import MODEL, PRODUCER, Run
 
-from mwaa_pipelines.node_outcomes import PER_XCOM, NodeOutcomes, log_event, outcome_key, read_outcomes, xcom_key
+from mwaa_pipelines.node_outcomes import PER_XCOM, NodeOutcomes, log_event, read_outcomes, xcom_key
 from mwaa_pipelines.parameters import prepare
 
 ORDERS, ITEMS = "model.shop.orders", "model.shop.items"
+OF_ORDERS, OF_ITEMS = f"tests of {ORDERS}", f"tests of {ITEMS}"
 
 
 def result(kind: str, unique_id: str, node_status: str, **data: Any) -> str:
@@ -29,7 +30,7 @@ def pushed(ti: TaskInstance, number: int = 0) -> dict[str, Any]:
 
 @pytest.fixture
 def outcomes() -> NodeOutcomes:
-    return NodeOutcomes({ORDERS: ["test.shop.one", "test.shop.two"], ITEMS: ["test.shop.two"]})
+    return NodeOutcomes({OF_ORDERS: ["test.shop.one", "test.shop.two"], OF_ITEMS: ["test.shop.two"]})
 
 
 @pytest.mark.parametrize(
@@ -77,11 +78,11 @@ def test_outcome_of_a_failed_node_has_the_error_of_dbts_log(
 def test_outcomes_of_a_nodes_tests_are_pushed_together(outcomes: NodeOutcomes, ti: TaskInstance) -> None:
     outcomes.read(result("Test", "test.shop.two", "fail", status="fail", num_failures=3), ti)
     two = "test.shop.two: fail, 3 rows, 0.45 s"
-    failed = {outcome_key(ITEMS, of_tests=True): {"status": "fail", "lines": [two]}}
+    failed = {OF_ITEMS: {"status": "fail", "lines": [two]}}
     assert pushed(ti) == failed
     outcomes.read(result("Test", "test.shop.one", "pass", status="pass", num_failures=0), ti)
     both = {"status": "fail", "lines": [two, "test.shop.one: pass, 0.45 s"]}
-    assert pushed(ti) == {**failed, outcome_key(ORDERS, of_tests=True): both}
+    assert pushed(ti) == {**failed, OF_ORDERS: both}
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_tests_of_a_node_passed_if_each_of_them_passed(
 ) -> None:
     for name, of_test in zip(("one", "two"), statuses, strict=True):
         outcomes.read(result("Test", f"test.shop.{name}", of_test, status=of_test), ti)
-    assert pushed(ti)[outcome_key(ORDERS, of_tests=True)]["status"] == status
+    assert pushed(ti)[OF_ORDERS]["status"] == status
 
 
 def test_full_xcom_is_followed_by_another(outcomes: NodeOutcomes, ti: TaskInstance) -> None:

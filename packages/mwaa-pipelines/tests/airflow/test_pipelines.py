@@ -18,7 +18,9 @@ from conftest import DagBag, entries, new_release, serialized, write
 from mwaa_pipelines import settings
 from mwaa_pipelines.config_file import read_pipelines
 from mwaa_pipelines.documentation import documentation
+from mwaa_pipelines.folders import Folder
 from mwaa_pipelines.release import Release
+from mwaa_pipelines.selection import Selection
 
 DAGS = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
 
@@ -207,12 +209,17 @@ def test_documentation_links_to_runbook_commit_and_own_pages(tmp_path: Path) -> 
     links = "links: {Audit report: https://reports.example/audit}"
     (pipeline,) = read_pipelines(write(tmp_path, entries("one", one=links))).pipelines
     release = Release("20260101T000000Z-0123abc", tmp_path, "0123abcd", "https://github.com/acme/data")
-    assert documentation(pipeline, release).splitlines()[-3:] == [
+    selection = Selection(tmp_path, (), (), None, ())
+    assert documentation(pipeline, release, selection).splitlines()[-3:] == [
         "- [Audit report](https://reports.example/audit)",
         "- [Runbook for a failed run](https://github.com/acme/data/blob/0123abcd/docs/runbooks/pipeline-failed.md)",
         "- [Commit of this release](https://github.com/acme/data/commit/0123abcd)",
     ]
-    assert "](" not in documentation(pipeline.model_copy(update={"links": {}}), replace(release, repository=""))
+    without_links = pipeline.model_copy(update={"links": {}}), replace(release, repository="")
+    assert "](" not in documentation(*without_links, selection)
+    assert "folder" not in documentation(pipeline, release, selection)
+    large = replace(selection, folders=(Folder("models", (), frozenset(), frozenset()),))
+    assert "Each task of its nodes is a folder" in documentation(pipeline, release, large)
 
 
 def test_unknown_environment_is_an_import_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,7 +144,7 @@ def test_producer_pushes_the_ids_of_safe_results(
     if place:
         monkeypatch.setenv(KEPT_RESULTS, place)
     write(project, log)
-    store_unwritten_results(str(project), {"ti": ti, "task": SimpleNamespace(tests_per_model={})})
+    store_unwritten_results(str(project), {"ti": ti, "task": SimpleNamespace(watched_together={})})
     assert ti.xcom_pull(key=SAFE_KEY) == safe
 
 

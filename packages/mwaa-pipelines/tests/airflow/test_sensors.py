@@ -252,10 +252,10 @@ def test_retry_uses_the_parameters_of_the_run(run: Run) -> None:
     sensor = run.task("transform_data.departures.run", try_number=2)
     run.producer("failed", {MODEL: "error"}, **model_status("error"))
     sensor.execute(run.context)
-    ((name, _, select, _, variables, *flags),) = run.commands()
-    assert (name, select) == ("run", f"{DEPARTURES},tag:mart {DEPARTURES},x+")
-    assert variables == "backfill_end: '2013-02-01'\nbackfill_start: '2013-01-01'\n"
-    assert flags == ["--full-refresh", "--event-time-start", "2013-01-01", "--event-time-end", "2013-02-01"]
+    ((name, _, variables, *flags),) = run.commands()
+    assert (name, variables) == ("run", "backfill_end: '2013-02-01'\nbackfill_start: '2013-01-01'\n")
+    span = ["--event-time-start", "2013-01-01", "--event-time-end", "2013-02-01"]
+    assert flags == ["--full-refresh", *span, "--select", f"{DEPARTURES},tag:mart", f"{DEPARTURES},x+"]
 
 
 @pytest.mark.parametrize("try_number", [1, 2])

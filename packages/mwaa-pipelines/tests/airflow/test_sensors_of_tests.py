@@ -37,8 +37,8 @@ def test_skipped_tests_run_after_their_models_are_built(run: Run, dag: Any, try_
     run.task("transform_data.departures.test", try_number).resume_on_worker(run.context, {"attempt": 1})
     run.ti.states |= built
     run.task("transform_data.departures.test", try_number).execute(run.context)
-    selectors = {test.unique_id: exact_selector(test) for test in dag.get_task("transform_data.departures.test").tests}
-    first_command, second_command = ([*command[:2], set(command[2].split())] for command in run.commands())
+    selectors = {test.unique_id: exact_selector(test) for test in dag.get_task("transform_data.departures.test").nodes}
+    first_command, second_command = ([*command[:2], set(command[2:])] for command in run.commands())
     assert second_command == ["test", "--select", {selectors[test] for test in tests[MODEL]}]
     blocked_tests = {*tests["model.flights.airports"], *tests["model.flights.daily_performance"]} & {*tests[MODEL]}
     assert len([test for test in blocked_tests if RELATIONSHIP in test]) == 2

@@ -5,10 +5,8 @@ import json
 from typing import Any
 
 import pytest
-from conftest import DAGS, DagBag, serialized
+from conftest import serialized
 
-from mwaa_pipelines import sensor_start
-from mwaa_pipelines.node_outcomes import outcome_key
 from mwaa_pipelines.parameters import prepare
 from mwaa_pipelines.release import release_tag
 from mwaa_pipelines.reporting import ENVIRONMENT
@@ -81,44 +79,6 @@ def test_sensors_start_at_once_and_other_tasks_after_their_upstream_tasks(
     assert dag.get_task(f"{PRODUCER}_done").trigger_rule == "none_failed"
     assert rules(dag) == {True: {"always" if STARTS_IN_TRIGGERER else "all_success"}, False: {"all_success"}}
     assert {task.start_from_trigger for task in _sensors(dag)} == {STARTS_IN_TRIGGERER}
-
-
-def test_sensors_of_a_very_large_dag_start_in_waves(dag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The triggerer runs a limited number of triggers.
-    monkeypatch.setenv("AIRFLOW__TRIGGERER__CAPACITY", "20")
-    large = DagBag(DAGS).dags[dag.dag_id]
-    sensors = _sensors(large)
-    waves = [task for task in large.tasks if ".wave_" in task.task_id]
-    assert len(waves) == (len(sensors) - 1) // 10 * STARTS_IN_TRIGGERER
-    assert {task.trigger_rule for task in [*sensors, *waves]} == {"all_success"}
-    if not waves:
-        return
-    for before, wave in itertools.pairwise(waves):
-        assert wave.upstream_task_ids == {before.task_id}
-    of_wave = [{task.task_id for task in sensors if wave.task_id in task.upstream_task_ids} for wave in waves]
-    assert [len(task_ids) for task_ids in of_wave] == [10] * (len(waves) - 1) + [len(sensors) - 10 * len(waves)]
-    # dbt builds the models of a layer in the order of their names, and then their tests.
-    first = [task for task in sensors if not task.upstream_task_ids & {other.task_id for other in sensors}]
-    assert len(first) > 10
-    first.sort(key=lambda task: (task.is_test_sensor, task.model_unique_id))
-    expected = {outcome_key(task.model_unique_id, task.is_test_sensor) for task in first[:10]}
-    assert set(waves[0].start_trigger_args.trigger_kwargs["outcome_keys"]) == expected
-    # Clearing a node clears no wave, because no wave is downstream of a node.
-    assert {task_id for wave in waves for task_id in wave.upstream_task_ids if ".wave_" not in task_id} == {
-        "audit_dbt_task.audit_table_model_build"
-    }
-
-
-@pytest.mark.parametrize("copies", [False, True])
-def test_number_of_triggers_that_start_together_is_limited(
-    dag: Any, monkeypatch: pytest.MonkeyPatch, copies: bool
-) -> None:
-    if copies:
-        monkeypatch.setattr(sensor_start, "_MOST_COPIES", 5 * len(dag.tasks))
-    else:
-        monkeypatch.setenv("AIRFLOW__TRIGGERER__CAPACITY", "10")
-    waves = [task for task in DagBag(DAGS).dags[dag.dag_id].tasks if ".wave_" in task.task_id]
-    assert len(waves) == (len(_sensors(dag)) - 1) // 5 * STARTS_IN_TRIGGERER
 
 
 def test_model_and_test_tasks_are_upstream_of_dependent_models(dag: Any, manifest: dict[str, Any]) -> None:

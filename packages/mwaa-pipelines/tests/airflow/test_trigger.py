@@ -17,15 +17,15 @@ from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccess
 from conftest import DagSerialization, serialized
 
 from mwaa_pipelines import sensors
-from mwaa_pipelines.node_outcomes import PER_XCOM, outcome_key
-from mwaa_pipelines.node_trigger import NodeTrigger, WaveTrigger
+from mwaa_pipelines.node_outcomes import PER_XCOM
+from mwaa_pipelines.node_trigger import NodeTrigger
 from mwaa_pipelines.run_progress import RunProgress
 
 PRODUCER = "transform_data.dbt_producer_watcher"
 MODEL, TASK, ABOVE = "model.flights.departures", "transform_data.departures.run", "transform_data.stg_flights.run"
 RUN = "manual__2026-01-01T00:00"
 PAGES = "https://airflow.example.com"
-OUTCOMES = [(outcome_key(MODEL, of_tests=of_tests), {"status": "success", "lines": []}) for of_tests in (False, True)]
+TESTS = f"tests of {MODEL}"
 # A look to which Airflow's API answers with an error.
 FAILS = "API error"
 
@@ -42,7 +42,7 @@ def test_sensors_start_in_the_triggerer_from_airflow_3_3(dag: Any) -> None:
         arguments = task.start_trigger_args.trigger_kwargs
         trigger = NodeTrigger(**arguments)
         assert trigger.serialize() == (task.start_trigger_args.trigger_cls, arguments)
-        assert (arguments["model_unique_id"], arguments["producer_task_id"]) == (task.model_unique_id, PRODUCER)
+        assert (arguments["outcome_key"], arguments["producer_task_id"]) == (task.outcome_key, PRODUCER)
         assert callable(getattr(task, task.start_trigger_args.next_method))
     for task_id in (PRODUCER, "dbt_check", "audit_dbt_task.audit_table_model_build"):
         assert dag.get_task(task_id).start_from_trigger is False
@@ -88,7 +88,8 @@ class FakeRun:
         settings = {name: more.pop(name) for name in ("retries", "attempt") if name in more}
 
         async def first() -> TriggerEvent:
-            trigger = NodeTrigger(MODEL, PRODUCER, tests, upstream, **{"retries": 1, "retry_delay": 0, **settings})
+            key = TESTS if tests else MODEL
+            trigger = NodeTrigger(key, PRODUCER, upstream, **{"retries": 1, "retry_delay": 0, **settings})
             trigger.task_instance = self.task_instance(**more)
             return await anext(trigger.run())
 
@@ -97,7 +98,7 @@ class FakeRun:
 
 
 def outcome(status: str, *lines: str, of_tests: bool = False) -> list[tuple[str, dict[str, Any]]]:
-    return [(outcome_key(MODEL, of_tests), {"status": status, "lines": list(lines)})]
+    return [(TESTS if of_tests else MODEL, {"status": status, "lines": list(lines)})]
 
 
 SUCCESS, FAILURE, SKIP = (TaskSuccessEvent, "success"), (TaskFailedEvent, "failed"), (TaskSkippedEvent, "skipped")
@@ -157,7 +158,7 @@ def test_retry_waits(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureF
     monkeypatch.setattr("mwaa_pipelines.node_trigger.asyncio.sleep", sleep)
     caplog.set_level("INFO")
     run = FakeRun(monkeypatch, ("failed", outcome("error")))
-    trigger = NodeTrigger(MODEL, PRODUCER, False, [], retries=3, retry_delay=90, attempt=3)
+    trigger = NodeTrigger(MODEL, PRODUCER, [], retries=3, retry_delay=90, attempt=3)
     trigger.task_instance = run.task_instance()
 
     async def first() -> TriggerEvent:
@@ -198,7 +199,7 @@ def test_failure_reaches_all_layers_before_airflow_stores_it(monkeypatch: pytest
     run = FakeRun(monkeypatch, ("running", []), (failed, []))
 
     async def layer(number: int) -> TriggerEvent:
-        trigger = NodeTrigger(MODEL, PRODUCER, False, [f"layer_{number - 1}"], retries=1, retry_delay=0)
+        trigger = NodeTrigger(MODEL, PRODUCER, [f"layer_{number - 1}"], retries=1, retry_delay=0)
         trigger.task_instance = run.task_instance(task_id=f"layer_{number}")
         return await anext(trigger.run())
 
@@ -228,7 +229,7 @@ def test_triggers_of_a_run_share_their_requests(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("mwaa_pipelines.run_progress._SECONDS", 0.05)
 
     async def first() -> TriggerEvent:
-        trigger = NodeTrigger(MODEL, PRODUCER, False, [], retries=1, retry_delay=0)
+        trigger = NodeTrigger(MODEL, PRODUCER, [], retries=1, retry_delay=0)
         trigger.task_instance = run.task_instance()
         return await anext(trigger.run())
 
@@ -278,7 +279,7 @@ def test_cleared_run_waits_for_dbt_and_ignores_its_earlier_reports(monkeypatch: 
         (
             True,
             ("failed", outcome("fail", of_tests=True)),
-            "dbt reported fail for the tests of model.flights.departures.",
+            "dbt reported fail for tests of model.flights.departures.",
         ),
         (False, ("failed", []), "dbt ended without a report about model.flights.departures."),
     ],
@@ -326,30 +327,6 @@ def test_trigger_keeps_no_reference_to_other_tasks(dag: Any, monkeypatch: pytest
     gc.collect()
     assert task.dag is restored_dag
     assert other() is None
-
-
-@pytest.mark.parametrize(
-    ("looks", "requests"),
-    [
-        ([("running", []), ("running", OUTCOMES[:1]), ("running", OUTCOMES), ("failed", OUTCOMES)], 3),
-        # dbt does not report nodes that a selection leaves out.
-        ([("running", OUTCOMES[:1]), ("success", OUTCOMES[:1])], 2),
-    ],
-)
-def test_wave_ends_when_dbt_has_reported_its_nodes_or_ended(
-    monkeypatch: pytest.MonkeyPatch, looks: list[Any], requests: int
-) -> None:
-    fake = FakeRun(monkeypatch, *looks)
-    trigger = WaveTrigger(outcome_keys=[key for key, _ in OUTCOMES])
-    assert trigger.serialize() == (
-        "mwaa_pipelines.node_trigger.WaveTrigger",
-        {"outcome_keys": [key for key, _ in OUTCOMES]},
-    )
-    trigger.task_instance = SimpleNamespace(
-        dag_id="flights_pipeline", run_id=RUN, task_id="transform_data.wave_1", try_number=1
-    )
-    assert isinstance(asyncio.run(anext(trigger.run())), TaskSuccessEvent)
-    assert fake.requests == requests
 
 
 def test_slow_answers_are_asked_for_less_often(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,7 +147,7 @@ class Account:
             connection_secret=f"{self.name}/connection",
             secret_name=f"{self.name}/login",
             profile_args={"dbname": "dev", "schema": "runner", "threads": 1},
-            tests_per_model={"model.shop.first": [NOT_NULL]},
+            watched_together={"tests of model.shop.first": [NOT_NULL]},
             parsed=f"s3://{self.name}/parsed.msgpack",
             kept_results=f"s3://{self.name}/kept_results",
             memory=512,
@@ -192,7 +192,7 @@ def account(aws: Any, redshift: Any, tmp_path_factory: pytest.TempPathFactory) -
     """An account whose audit table exists."""
     account = Account(aws, redshift, tmp_path_factory.mktemp("runner"))
     account.release("20260101T000000Z-1111111")
-    created = account.start(account.job("build", "--select", "tag:audit", tests_per_model=None))
+    created = account.start(account.job("build", "--select", "tag:audit", watched_together=None))
     assert created.end().exit_code == 0, "\n".join(created.lines)
     # Only tasks that build many nodes report them one by one.
     assert set(created.xcoms) == {RESULTS_KEY}

@@ -7,7 +7,7 @@ from typing import Any
 from mwaa_pipelines.errors import PipelineError
 
 # Increase it with each change that an earlier runner would misunderstand.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Job:
         secret_name: secret with username and password; None if the connection has them.
         secret_env: further secrets, by the environment variable for dbt.
         profile_args: keys of the dbt profile, `schema` among them.
-        tests_per_model: ids of the tests of each node.
+        watched_together: nodes that one task of Airflow watches, see `NodeOutcomes`; None: no task watches nodes.
         kept_results: `s3://bucket/prefix` for results that dbt could not write to the audit table; empty: none.
         parsed: `s3://bucket/key` that keeps dbt's parsed project for the next task of the release; empty: none.
         memory: MiB that the task may use, for messages; None: no limit is known.
@@ -46,7 +46,7 @@ class Job:
     profile_args: dict[str, Any]
     environment: dict[str, str] = field(default_factory=dict)
     secret_env: dict[str, str] = field(default_factory=dict)
-    tests_per_model: dict[str, list[str]] = field(default_factory=dict)
+    watched_together: dict[str, list[str]] | None = field(default_factory=dict)
     kept_results: str = ""
     parsed: str = ""
     memory: int | None = None

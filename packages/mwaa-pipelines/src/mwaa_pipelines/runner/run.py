@@ -69,11 +69,11 @@ class Runner:
         parsed.load()
         profiles, login_variables = self._log_in()
         context = self._context()
-        outcomes = NodeOutcomes(job.tests_per_model or {})
+        outcomes = NodeOutcomes(job.watched_together or {})
         outcomes.log_file = project / LOG
 
         def read_line(line: str) -> None:
-            if job.tests_per_model is not None:
+            if job.watched_together is not None:
                 outcomes.read(line, context["ti"])
             parsed.read(line)
             self.say(self._masked(_text(line)))
@@ -121,9 +121,8 @@ class Runner:
         job = self.job
         ti = SimpleNamespace(dag_id=job.dag_id, run_id=job.run_id, task_id=job.task_id, try_number=job.try_number)
         ti.xcom_push = lambda key, value: self.push(key, json.loads(json.dumps(value)))
-        task = (
-            SimpleNamespace() if job.tests_per_model is None else SimpleNamespace(tests_per_model=job.tests_per_model)
-        )
+        together = job.watched_together
+        task = SimpleNamespace() if together is None else SimpleNamespace(watched_together=together)
         return {"ti": ti, "task": task}
 
     def _outcome(self, exit_code: int) -> Outcome:

@@ -1,0 +1,161 @@
+"""The kinds of sensors, and how a task group gets them: one for each node and its tests, or one for each folder."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from airflow.sdk import DAG, BaseOperator, TaskGroup
+from cosmos.constants import DbtResourceType
+from cosmos.dbt.graph import DbtNode
+from cosmos.operators.local import (
+    DbtBuildLocalOperator,
+    DbtRunLocalOperator,
+    DbtSeedLocalOperator,
+    DbtSnapshotLocalOperator,
+    DbtTestLocalOperator,
+)
+
+from mwaa_pipelines.folders import Folder
+from mwaa_pipelines.node_outcomes import SUCCEEDED
+from mwaa_pipelines.node_task import FUNCTION
+from mwaa_pipelines.selection import exact_selector
+from mwaa_pipelines.sensors import STARTS_IN_TRIGGERER, NodeSensor
+
+
+class RunSensor(NodeSensor):
+    """Shows the progress of a model and retries it."""
+
+    dbt_operator = DbtRunLocalOperator
+
+
+class SeedSensor(NodeSensor):
+    """Shows the progress of a seed and retries it."""
+
+    dbt_operator = DbtSeedLocalOperator
+
+
+class SnapshotSensor(NodeSensor):
+    """Shows the progress of a snapshot and retries it."""
+
+    dbt_operator = DbtSnapshotLocalOperator
+
+
+class FunctionSensor(NodeSensor):
+    """Shows the progress of a function and retries it."""
+
+    dbt_operator = DbtBuildLocalOperator
+
+
+class TestSensor(NodeSensor):
+    """Shows the progress of the tests of a model, seed or snapshot, and retries them."""
+
+    __test__ = False
+
+    is_test_sensor = True
+    dbt_operator = DbtTestLocalOperator
+
+    @property
+    def outcome_key(self) -> str:
+        """See NodeSensor."""
+        return f"tests of {self.model_unique_id}"
+
+    def selection(self, context: Any, report: dict[str, Any]) -> str:
+        """Return the tests whose models are all built. The node's own task has succeeded."""
+        ti, run_id = context["ti"], context["run_id"]
+        models = {task.task_id: task.model_unique_id for task in self._sensors() if not task.is_test_sensor}
+        states = ti.get_task_states(dag_id=ti.dag_id, task_ids=list(models), run_ids=[run_id]).get(run_id, {})
+        # A test that reads several models belongs to each of them. The model that is built last runs it.
+        built = {model for task_id, model in models.items() if states.get(task_id) == "success"}
+        needed: dict[str, set[str]] = {}
+        for task in self._sensors():
+            if task.is_test_sensor:
+                for test in task.node_ids:
+                    needed.setdefault(test, set()).add(task.model_unique_id)
+        return " ".join(exact_selector(test) for test in self.nodes if needed[test.unique_id] <= built)
+
+
+class FolderSensor(NodeSensor):
+    """Shows the progress of a folder's nodes in a large project, and runs those again that did not succeed."""
+
+    # It has too many selectors for Airflow to store.
+    template_fields = ()
+    dbt_operator = DbtBuildLocalOperator
+
+    def __init__(self, *, folder: Folder, **arguments: Any) -> None:
+        """Create the task.
+
+        Args:
+            folder: whose nodes it watches.
+            **arguments: of NodeSensor.
+        """
+        self.folder = folder
+        # Otherwise dbt would also run tests that belong to other folders.
+        super().__init__(**{**arguments, "indirect_selection": "empty"})
+
+    @property
+    def outcome_key(self) -> str:
+        """See NodeSensor."""
+        return self.folder.name
+
+    def set_downstream(self, task_or_task_list: Any, *args: Any, **kwargs: Any) -> None:
+        """Set downstream tasks, but not itself, as Cosmos does for two nodes of the folder."""
+        if task_or_task_list is not self:
+            super().set_downstream(task_or_task_list, *args, **kwargs)
+
+    def selection(self, context: Any, report: dict[str, Any]) -> str:
+        """Return the nodes that did not succeed in the task that runs dbt for all. In a cleared task, return all."""
+        statuses = {entry["unique_id"]: entry["status"] for entry in report["results"]}
+        nodes = self.nodes
+        if context["params"]["select"] and statuses:
+            nodes = tuple(node for node in nodes if node.unique_id in statuses)
+        if context["ti"].try_number == 1:
+            nodes = tuple(node for node in nodes if statuses.get(node.unique_id) not in SUCCEEDED)
+        return " ".join(map(exact_selector, nodes))
+
+
+NODE_CONVERTERS = {
+    DbtResourceType.MODEL: RunSensor.of_node,
+    DbtResourceType.SEED: SeedSensor.of_node,
+    DbtResourceType.SNAPSHOT: SnapshotSensor.of_node,
+    FUNCTION: FunctionSensor.of_node,
+    DbtResourceType.TEST: TestSensor.of_node,
+}
+
+
+def folder_converters(folders: Iterable[Folder]) -> dict[DbtResourceType, Callable[..., FolderSensor]]:
+    """Return the converters for RenderConfig.node_converters. They return the same task for all nodes of a folder."""
+    folder_of = {node: folder for folder in folders for node in folder.members}
+    sensors: dict[Folder, FolderSensor] = {}
+
+    def task_of_folder(
+        *, dag: DAG, task_group: TaskGroup, task_args: dict[str, Any], node: DbtNode, **_: Any
+    ) -> FolderSensor:
+        folder = folder_of[node.unique_id]
+        if folder not in sensors:
+            sensors[folder] = FolderSensor(
+                dag=dag, task_group=task_group, task_id=folder.name, folder=folder, **task_args
+            )
+        return sensors[folder]
+
+    built = (DbtResourceType.MODEL, DbtResourceType.SEED, DbtResourceType.SNAPSHOT, FUNCTION)
+    return dict.fromkeys(built, task_of_folder)
+
+
+def link_folders(group: TaskGroup) -> None:
+    """Set the dependencies between the folders' tasks in a group. Cosmos does not know those of tests."""
+    sensors = {task.folder.name: task for task in group.children.values() if isinstance(task, FolderSensor)}
+    for sensor in sensors.values():
+        for name in sorted(sensor.folder.upstream):
+            sensors[name].set_downstream(sensor)
+
+
+def start_at_once(tasks: Iterable[Any]) -> None:
+    """Let the sensors among a DAG's tasks start with the run, whatever the state of their upstream tasks.
+
+    Before Airflow 3.3 this would need a worker for each of them at the same time, so they start layer by layer.
+    """
+    sensors = {task.task_id: task for task in tasks if isinstance(task, NodeSensor)} if STARTS_IN_TRIGGERER else {}
+    for sensor in sensors.values():
+        sensor.trigger_rule = "always"
+        if sensor.task_of_model:
+            # Costs no time here, and lets people clear a node with its tests.
+            BaseOperator.set_downstream(sensors[sensor.task_of_model], sensor)

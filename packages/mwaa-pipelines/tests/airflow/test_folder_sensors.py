@@ -1,0 +1,142 @@
+"""In a large project, one sensor watches the nodes of a folder, and runs those again that did not succeed."""
+
+from typing import Any
+
+import pytest
+from conftest import DAGS, DagBag, serialized
+from sensor_run import DEPARTURES, MODEL, PRODUCER, Run, deferral
+
+from mwaa_pipelines import folders
+from mwaa_pipelines.compatibility import AirflowException, AirflowFailException
+from mwaa_pipelines.node_outcomes import xcom_key
+from mwaa_pipelines.results import RESULTS_KEY
+from mwaa_pipelines.run_outcome import nodes_to_report
+from mwaa_pipelines.selection import exact_selector
+from mwaa_pipelines.sensor_kinds import FolderSensor
+from mwaa_pipelines.sensors import STARTS_IN_TRIGGERER
+
+MARTS, STAGING, SEEDS, SNAPSHOTS = (
+    f"transform_data.{path}" for path in ("models.marts", "models.staging", "seeds", "snapshots")
+)
+# A test of another folder would also read these models.
+BUILD = ["build", "--indirect-selection", "empty"]
+
+
+def selected(command: list[str]) -> set[str]:
+    """The selectors of a command that builds nodes of a folder."""
+    assert command[:3] == BUILD
+    return set(command[command.index("--select") + 1 :])
+
+
+@pytest.fixture
+def dag(dag: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The sample's DAG if it were large."""
+    monkeypatch.setattr(folders, "MOST_TASKS", 10)
+    return DagBag(DAGS).dags[dag.dag_id]
+
+
+def test_each_folder_has_a_task_that_starts_with_the_run(dag: Any, manifest: dict[str, Any]) -> None:
+    sensors = {task.task_id: task for task in dag.tasks if isinstance(task, FolderSensor)}
+    assert set(sensors) == {MARTS, STAGING, SEEDS, SNAPSHOTS}
+    audit = "audit_dbt_task.audit_table_model_build"
+    assert sensors[STAGING].upstream_task_ids == {audit}
+    assert sensors[MARTS].upstream_task_ids == {STAGING, SEEDS}
+    assert dag.get_task("dbt_check").upstream_task_ids == {MARTS, SNAPSHOTS, f"{PRODUCER}_done"}
+    watched = [node for task in sensors.values() for node in task.node_ids]
+    nodes = manifest["nodes"].values()
+    expected = [
+        node["unique_id"]
+        for node in nodes
+        if node["package_name"] != "audit_trail"
+        and any(
+            parent.startswith(("model.", "seed.", "snapshot."))
+            for parent in [node["unique_id"], *node["depends_on"].get("nodes", [])]
+        )
+    ]
+    assert sorted(watched) == sorted(expected)
+    producer = dag.get_task(PRODUCER)
+    assert producer.watched_together == {task.outcome_key: task.node_ids for task in sensors.values()}
+    assert producer.base_cmd == ["build"]
+    for task in sensors.values():
+        assert task.trigger_rule == ("always" if STARTS_IN_TRIGGERER else "all_success")
+        assert task.start_trigger_args.trigger_kwargs["outcome_key"] == task.task_id.removeprefix("transform_data.")
+    # The nodes are neither stored nor sent to the triggerer.
+    assert MODEL not in str(serialized(dag)["dag"])
+
+
+def test_folder_without_a_report_names_its_failures_and_then_runs_what_did_not_succeed(run: Run, dag: Any) -> None:
+    marts = dag.get_task(MARTS)
+    others = [node for node in marts.node_ids if node != MODEL]
+    run.producer("failed", {MODEL: "error", others[0]: "skipped", **dict.fromkeys(others[1:], "success")})
+    sensor = run.task(MARTS)
+    waiting = deferral(lambda: sensor.resume_on_worker(run.context, {"attempt": 1}))
+    assert waiting.trigger.serialize()[1]["attempt"] == 2
+    run.task(MARTS).resume_on_worker(run.context, {"attempt": 2})
+    (command,) = run.commands()
+    selectors = {node.unique_id: exact_selector(node) for node in marts.nodes}
+    assert selected(command) == {DEPARTURES, selectors[others[0]]}
+
+
+def test_folder_of_skipped_nodes_fails_if_a_folder_that_it_needs_failed(run: Run) -> None:
+    sensor = run.task(MARTS)
+    run.producer("failed", {"model.flights.stg_flights": "error", MODEL: "skipped"})
+    run.ti.states[STAGING] = "failed"
+    with pytest.raises(AirflowFailException, match=r"models\.marts failed, or a task that it needs"):
+        sensor.execute(run.context)
+    assert run.commands() == []
+
+
+def test_last_failure_of_a_folder_fails_its_task(run: Run) -> None:
+    run.producer("failed", {MODEL: "error"})
+    run.dbt(code=1, status="error")
+    with pytest.raises(AirflowException):
+        run.task(MARTS).resume_on_worker(run.context, {"attempt": 2})
+
+
+def test_built_folder_ends_without_a_worker_and_a_cleared_one_runs_all_its_nodes(run: Run, dag: Any) -> None:
+    marts = dag.get_task(MARTS)
+    run.producer("success", dict.fromkeys(marts.node_ids, "success"))
+    run.producer("success", **{xcom_key(0): {"models.marts": {"status": "pass", "lines": []}}})
+    run.task(MARTS).execute(run.context)
+    assert run.commands() == []
+    run.task(MARTS, try_number=2).execute(run.context)
+    (command,) = run.commands()
+    assert selected(command) == set(map(exact_selector, marts.nodes))
+
+
+def test_run_with_a_selection_runs_only_selected_nodes_again(run: Run) -> None:
+    run.params = {"select": ["departures"]}
+    run.producer("failed", {MODEL: "error"})
+    run.task(MARTS).resume_on_worker(run.context, {"attempt": 2})
+    (command,) = run.commands()
+    assert selected(command) == {f"{DEPARTURES},departures"}
+    # No node of this folder was selected.
+    run.task(SEEDS).resume_on_worker(run.context, {"attempt": 1})
+    assert len(run.commands()) == 1
+
+
+def test_lost_worker_leaves_all_nodes_of_a_folder_without_an_outcome_to_its_task(run: Run, dag: Any) -> None:
+    run.producer("failed")
+    run.task(STAGING).execute(run.context)
+    (command,) = run.commands()
+    assert selected(command) == set(map(exact_selector, dag.get_task(STAGING).nodes))
+
+
+def test_failures_of_a_folder_are_reported_by_node(run: Run, dag: Any) -> None:
+    tasks = {task.task_id: task for task in dag.tasks if task.task_id.startswith("transform_data.")}
+    entry = {"execution_time": 1.0, "message": "broken", "rows": None}
+    results = [
+        {"unique_id": MODEL, "status": "error", **entry},
+        {"unique_id": "model.flights.airports", "status": "success", **entry},
+    ]
+    process = {"results": results, "generated_at": "2026-01-01", "invocation_id": "i", "try_number": 1}
+    run.ti.xcoms[PRODUCER, RESULTS_KEY] = process
+    states = {**dict.fromkeys(tasks, "success"), PRODUCER: "failed", MARTS: "failed"}
+    failed, _, built = nodes_to_report(run.ti, tasks, states)
+    assert [(node["unique_id"], node["status"]) for node in failed] == [(MODEL, "error")]
+    assert built == {"model.flights.airports": None}
+    # The folder's task built it on a retry.
+    fixed = {**process, "generated_at": "2026-01-02", "results": [{**results[0], "status": "success"}], "try_number": 2}
+    run.ti.xcoms[MARTS, RESULTS_KEY] = fixed
+    states[MARTS] = "success"
+    assert nodes_to_report(run.ti, tasks, states)[0] == []
