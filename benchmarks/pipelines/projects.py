@@ -12,6 +12,8 @@ from mwaa_release.manifest import install_packages
 
 PASSWORD = "BENCH_PASSWORD"  # noqa: S105 - a variable's name
 _LAYERS = 4
+# Projects that are large have folders of about this size.
+_FOLDER_MODELS = 25
 # A function of PostgreSQL that Redshift lacks and the gateway accepts. It waits without using this machine's CPU, like
 # a statement that runs on a cluster.
 _PAUSE = "from (select pg_sleep({seconds}) as waited) as pause"
@@ -48,7 +50,7 @@ class Size:
 def write_project(folder: Path, size: Size, port: int, user: str) -> Path:
     """Write the project, with a profile for `port` whose password is the variable BENCH_PASSWORD.
 
-    The models form four layers. Each model reads one of the previous layer.
+    The models form four layers, which are folders. Each model reads one of the previous layer.
     """
     nodes = folder / "models" / "nodes"
     nodes.mkdir(parents=True)
@@ -69,7 +71,9 @@ def write_project(folder: Path, size: Size, port: int, user: str) -> Path:
         after = f"-- depends_on: {{{{ ref('{size.name}_{number - width}') }}}}\n" if number >= width else ""
         head = "{{ config(materialized='table') }}\n"
         value = "1 / 0" if size.fails and number == size.models - 1 else number
-        (nodes / f"{name}.sql").write_text(f"{head}{after}select {value} as id, 1 as other {pause}\n")
+        path = nodes / f"layer_{number // width}" / f"area_{number % width // _FOLDER_MODELS}" / f"{name}.sql"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{head}{after}select {value} as id, 1 as other {pause}\n")
         tests = [(column, test) for column in ("id", "other") for test in ("not_null", "unique")][: size.tests]
         columns = [
             {"name": column, "data_tests": [test for of, test in tests if of == column]}

@@ -20,10 +20,12 @@ SIZE = Size("slow", 8, 2, 3)
 def test_generated_project_has_layers_tests_and_the_audit_trail(tmp_path: Path) -> None:
     folder = write_project(tmp_path / "slow", SIZE, 5439, "somebody")
     nodes = folder / "models" / "nodes"
-    assert len(list(nodes.glob("slow_*.sql"))) == 8
-    assert "ref(" not in (nodes / "slow_1.sql").read_text()
-    assert "{{ ref('slow_5') }}" in (nodes / "slow_7.sql").read_text()
-    assert "pg_sleep(2)" in (nodes / "slow_7.sql").read_text()
+    models = {path.name: path for path in nodes.glob("layer_*/area_*/slow_*.sql")}
+    assert len(models) == 8
+    assert models["slow_7.sql"].parent == nodes / "layer_3" / "area_0"
+    assert "ref(" not in models["slow_1.sql"].read_text()
+    assert "{{ ref('slow_5') }}" in models["slow_7.sql"].read_text()
+    assert "pg_sleep(2)" in models["slow_7.sql"].read_text()
     tested_models = yaml.safe_load((nodes / "nodes.yml").read_text())["models"]
     assert [model["columns"][0]["data_tests"] for model in tested_models] == [["not_null"]] * 8
     assert (folder / "dbt_packages" / "audit_trail" / "models" / "audit_table.sql").is_file()
@@ -33,7 +35,7 @@ def test_generated_project_has_layers_tests_and_the_audit_trail(tmp_path: Path) 
 
 def test_models_without_seconds_do_not_wait(tmp_path: Path) -> None:
     folder = write_project(tmp_path / "tiny", Size("tiny", 1, 0, 4), 5439, "somebody")
-    assert "pg_sleep" not in (folder / "models" / "nodes" / "tiny_0.sql").read_text()
+    assert "pg_sleep" not in (folder / "models" / "nodes" / "layer_0" / "area_0" / "tiny_0.sql").read_text()
 
 
 def test_generated_dag_files_contain_the_pipeline_and_the_alternatives(tmp_path: Path) -> None:
