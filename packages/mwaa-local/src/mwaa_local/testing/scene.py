@@ -33,15 +33,16 @@ ENDED = {"success", "failed", "skipped", "upstream_failed"}
 
 
 def small_project(folder: Path, models: Mapping[str, str]) -> Path:
-    """Create a project with only the audit trail and `models` (contents by file name)."""
+    """Create a project with only the audit trail and `models` (contents by path below the folder `models`)."""
     sample_project(folder)
     for name in ("models", "seeds", "snapshots"):
         shutil.rmtree(folder / name)
     for test in (folder / "tests").glob("*.sql"):
         test.unlink()
-    (folder / "models").mkdir()
     for name, content in models.items():
-        (folder / "models" / name).write_text(content)
+        path = folder / "models" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
     return folder
 
 
