@@ -23,6 +23,8 @@ _BARE, _BASH, _WATCHER = (
     "one BashOperator with dbt build, target kept",
     "Cosmos's WATCHER, untuned",
 )
+# dbt parses the project, and the audit group creates its tables and views.
+_FIRST = "the first of a release"
 _LOCAL = "the article's design, one dbt process a task, once"
 
 
@@ -39,10 +41,11 @@ def run(say: Callable[[str], None]) -> list[Figure]:
         return [
             *_tiny(scene, say),
             _failing(scene, say),
+            # Before the others, because the triggerer keeps the memory that it needed once.
+            *_huge(scene, say),
             *_slow(scene, say),
             *_memory(scene, say),
             *parse(state / "parse", state / "venvs" / "mwaa" / "bin" / "python", say),
-            *_huge(scene, say),
         ]
 
 
@@ -73,12 +76,15 @@ def _tiny(scene: Scene, say: Callable[[str], None]) -> list[Figure]:
 
 def _slow(scene: Scene, say: Callable[[str], None]) -> list[Figure]:
     """Measure models that are slow in the warehouse. The article's DAG is left out, because it takes half an hour."""
-    bare, ours = interleaved_runs(2, lambda: _bare(scene, _SLOW, say), lambda: _dag(scene, "slow", _SLOW, say))
+    measured = (lambda: _bare(scene, _SLOW, say), lambda: _dag(scene, "slow", _SLOW, say))
+    first_bare, first = interleaved_runs(1, *measured)
+    bare, ours = interleaved_runs(3, *measured)
     watcher = _dag(scene, "slow_watcher", _SLOW, say)
     models = f"{_SLOW.models} models of {_SLOW.seconds:g} s"
     name = f"{models} and their tests, {_SLOW.threads} threads: DAG run"
     return [
         Figure(f"{name} (must: 1.3)", ours.run, "s", _BARE, bare.run, 1.15),
+        Figure(f"{name}, {_FIRST}", first.run, "s", f"{_BARE}, first run", first_bare.run),
         Figure(name, ours.run, "s", f"{_WATCHER}, once", watcher.run),
         *run_profile(models, ours),
     ]
@@ -111,13 +117,15 @@ def _memory(scene: Scene, say: Callable[[str], None]) -> list[Figure]:
 
 
 def _huge(scene: Scene, say: Callable[[str], None]) -> list[Figure]:
-    """Measure the overhead of many nodes, once, because this takes minutes."""
+    """Measure the overhead of many nodes. Each run takes minutes, so only the first and the second are measured."""
+    first_bare, first = _bare(scene, _HUGE, say), _dag(scene, "huge", _HUGE, say)
     bare = _bare(scene, _HUGE, say)
     with peak_memory(scene.settings.state, triggerer=of_triggerer) as peak:
         ours = _dag(scene, "huge", _HUGE, say)
     nodes = f"{_HUGE.models:,} models with a test each"
     return [
         Figure(f"{nodes}: DAG run, once (must: 1.5)", ours.run, "s", f"{_BARE}, once", bare.run, 1.2),
+        Figure(f"{nodes}: DAG run, {_FIRST}", first.run, "s", f"{_BARE}, first run", first_bare.run),
         Figure(f"{nodes}: memory of the triggerer (must: 800)", peak.values["triggerer"] / 1e6, "MB", goal=500),
         *run_profile(nodes, ours),
     ]
