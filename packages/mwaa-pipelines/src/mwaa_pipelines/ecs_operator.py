@@ -78,9 +78,9 @@ class EcsCommand:
             )
 
     def on_kill(self) -> None:
-        """Stop the task of ECS. Airflow calls this on a worker, and the trigger's method in the triggerer."""
+        """Stop the task of ECS, and wait for its end. Airflow calls this on a worker only."""
         if self._progress:
-            self._progress.stop("The task in Airflow was ended")
+            self._progress.end("The task in Airflow was ended")
 
     def _start(self, command: list[str], context: Any) -> dict[str, Any]:
         """Start a task of ECS, and return what follows it."""

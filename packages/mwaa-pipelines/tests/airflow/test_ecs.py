@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ from typing import Any
 import boto3
 import pytest
 from airflow import __version__
+from botocore.exceptions import ClientError, EndpointConnectionError
 from conftest import DAGS, DagBag, TaskDeferred, TaskInstance, entries, serialized, write
 
 from mwaa_pipelines import compatibility, config_file
@@ -54,6 +57,8 @@ class FakeEcs:
         self.stopped: list[dict[str, Any]] = []
         self.task: dict[str, Any] | None = {"lastStatus": "RUNNING"}
         self.failures: list[dict[str, str]] = []
+        # How often StopTask fails.
+        self.stop_errors = 0
         self.exit_code = 0
         client = boto3.client
         monkeypatch.setattr(boto3, "client", lambda name: self if name == "ecs" else client(name))
@@ -67,7 +72,22 @@ class FakeEcs:
         return {"tasks": [self.task] if self.task else []}
 
     def stop_task(self, **parameters: Any) -> None:
+        if self.stop_errors:
+            self.stop_errors -= 1
+            raise EndpointConnectionError(endpoint_url="http://ecs")
         self.stopped.append(parameters)
+        self.task = {**(self.task or {}), "desiredStatus": "STOPPED"}
+
+    def wait_for_stop(self) -> None:
+        until = time.monotonic() + 5
+        while not self.stopped and time.monotonic() < until:
+            time.sleep(0.05)
+
+    def end_when_stopped(self, seconds: float = 0.0) -> None:
+        """Wait for StopTask, and then end the task after some seconds, as one that needs them to handle SIGTERM."""
+        self.wait_for_stop()
+        time.sleep(seconds)
+        self.task = {**(self.task or {}), "lastStatus": "STOPPED", "stopCode": "UserInitiated"}
 
 
 @pytest.fixture
@@ -159,9 +179,35 @@ def test_audit_task_runs_in_ecs_and_waits_on_the_worker(
     ecs.exit_code, ti.try_number = 1, 2
     with pytest.raises(compatibility.AirflowException, match="returned a non-zero exit code 1"):
         task.execute(context)
-    # Airflow ends the task while it waits.
+    # Its task of ECS has ended.
     task.on_kill()
-    assert ecs.stopped[0]["task"] == ARN
+    assert ecs.stopped == []
+
+
+def test_ending_a_task_on_a_worker_waits_until_ecs_has_stopped_it(
+    producer: Any, ecs: FakeEcs, runs_bucket: str, ti: TaskInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = producer.dag.get_task("audit_dbt_task.audit_table_model_build")
+    ti.dag_id, ti.task_id = "one", task.task_id
+    context: Any = {"ti": ti, "task_instance": ti, "task": task, "run_id": "run", "kept_results": []}
+    context |= {"dag_run": SimpleNamespace(run_id="run"), "dag": producer.dag}
+
+    def time_out(_: float) -> None:
+        raise compatibility.AirflowTaskTimeout
+
+    monkeypatch.setattr("mwaa_pipelines.ecs_progress.SECONDS_BETWEEN_LOOKS_AT_ECS", 0.05)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mwaa_pipelines.ecs_operator.time", SimpleNamespace(sleep=time_out, time=time.time))
+        with pytest.raises(compatibility.AirflowTaskTimeout):
+            task.execute(context)
+    assert ecs.stopped == []
+    thread = threading.Thread(target=ecs.end_when_stopped, args=(0.5,))
+    thread.start()
+    # Airflow calls it.
+    task.on_kill()
+    assert ecs.task["lastStatus"] == "STOPPED"
+    assert ecs.stopped[0]["reason"] == "The task in Airflow was ended"
+    thread.join()
 
 
 def test_retry_of_a_node_runs_in_ecs(
@@ -234,10 +280,10 @@ class Waiting:
 
     def event(self, meanwhile: Callable[[], None] = lambda: None) -> dict[str, Any]:
         async def first() -> Any:
-            waiting = asyncio.ensure_future(anext(self.trigger.run()))
+            self.event_task = asyncio.ensure_future(anext(self.trigger.run()))
             await asyncio.sleep(0.3)
             await asyncio.to_thread(meanwhile)
-            return (await asyncio.wait_for(waiting, 10)).payload
+            return (await asyncio.wait_for(self.event_task, 10)).payload
 
         return asyncio.run(first())
 
@@ -300,8 +346,6 @@ def test_task_that_ecs_has_forgotten_is_an_error(waiting: Waiting, ecs: FakeEcs)
 def test_aws_that_does_not_answer_is_not_a_lost_task(
     waiting: Waiting, ecs: FakeEcs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from botocore.exceptions import EndpointConnectionError
-
     from mwaa_pipelines import ecs_progress
 
     def fail(**_: Any) -> None:
@@ -316,15 +360,70 @@ def test_aws_that_does_not_answer_is_not_a_lost_task(
     assert ecs.stopped == []
 
 
-def test_silent_task_is_lost_and_stopped(waiting: Waiting, ecs: FakeEcs) -> None:
-    assert "gave no sign of life for 1 seconds, and was stopped" in waiting.event()["error"]
+def test_silent_task_has_an_outcome_once_it_has_stopped(waiting: Waiting, ecs: FakeEcs) -> None:
+    def stop() -> None:
+        ecs.end_when_stopped(0.5)
+        has_outcome.append(waiting.event_task.done())
+
+    has_outcome: list[bool] = []
+    assert "gave no sign of life for 1 seconds, and was stopped. Clear" in waiting.event(stop)["error"]
+    assert has_outcome == [False]
     assert ecs.stopped == [{"cluster": "flights-dbt", "task": ARN, "reason": "No sign of life"}]
 
 
+def test_task_that_does_not_stop_is_given_up(waiting: Waiting, ecs: FakeEcs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mwaa_pipelines.ecs_progress.STOP_SECONDS", 1.0)
+    started = time.monotonic()
+    assert waiting.event()["error"].endswith("run the rest. But ECS has not stopped it within 1 seconds")
+    assert time.monotonic() - started > 2
+
+
+def test_failed_call_to_stop_a_lost_task_is_repeated(waiting: Waiting, ecs: FakeEcs) -> None:
+    ecs.stop_errors = 2
+    assert "was stopped. Clear" in waiting.event(ecs.end_when_stopped)["error"]
+    assert (len(ecs.stopped), ecs.stop_errors) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "error", "words"),
+    [(1, "dbt was stopped", "gave no sign of life .*to run the rest. dbt was stopped$"), (0, "", "^$")],
+)
+def test_lost_task_that_comes_back_reports_its_results(
+    waiting: Waiting, ecs: FakeEcs, exit_code: int, error: str, words: str
+) -> None:
+    def come_back() -> None:
+        ecs.wait_for_stop()
+        writer = BatchWriter(boto3.client("s3"), waiting.url)
+        writer.push("dbt_results", {"results": []})
+        writer.close(exit_code, error)
+
+    event = waiting.event(come_back)
+    assert event["exit_code"] == exit_code
+    assert re.search(words, event["error"])
+    assert waiting.xcoms == {"dbt_results": {"results": []}}
+
+
+def test_task_that_cannot_be_followed_is_stopped(
+    waiting: Waiting, ecs: FakeEcs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deny(_: Any) -> None:
+        raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "GetObject")
+
+    monkeypatch.setattr("mwaa_pipelines.runner.stream.BatchReader.read", deny)
+    assert "Airflow cannot follow the task" in waiting.event(ecs.end_when_stopped)["error"]
+    assert len(ecs.stopped) == 1
+
+
 def test_task_beyond_its_time_limit_is_stopped(runs_bucket: str, ecs: FakeEcs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop() -> None:
+        ecs.end_when_stopped(0.5)
+        has_outcome.append(waiting.event_task.done())
+
+    has_outcome: list[bool] = []
     waiting = Waiting(runs_bucket, monkeypatch, deadline=time.time() + 1)
     ecs.task = {"lastStatus": "PENDING"}
-    assert "was stopped, because it took longer than task_timeout_minutes" in waiting.event()["error"]
+    assert "was stopped, because it took longer than task_timeout_minutes" in waiting.event(stop)["error"]
+    assert has_outcome == [False]
     assert ecs.stopped[0]["reason"] == "Time limit of the task in Airflow"
 
 
