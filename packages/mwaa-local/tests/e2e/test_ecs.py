@@ -77,15 +77,6 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EcsScene]:
         yield scene
 
 
-@contextlib.contextmanager
-def held_gate(scene: Scene) -> Iterator[None]:
-    """Block the model `slow` until the context ends."""
-    with contextlib.closing(connect(scene.settings, "awsuser", scene.passwords.awsuser)) as connection:
-        connection.cursor().execute("lock landing.gate")
-        yield
-        connection.rollback()
-
-
 def check_data(scene: Scene, run_id: str) -> None:
     for name in MODEL_NAMES:
         assert scene.query(f"select run_id from analytics.{name}") == [(run_id,)], name
@@ -139,7 +130,7 @@ def kill_runner(scene: EcsScene, dbt: psutil.Process) -> None:
 def test_ended_task_fails_the_run_within_a_minute(
     scene: EcsScene, end: Callable[[EcsScene, psutil.Process], None], words: str
 ) -> None:
-    with held_gate(scene):
+    with scene.held_gate():
         run_id = scene.client.trigger(DAG)
         # The hook that starts the audit trail, the first model, its test, the greedy model.
         dbt = wait(lambda: scene.dbt_at_work(3), 120)
@@ -161,7 +152,7 @@ def test_ended_task_fails_the_run_within_a_minute(
 
 
 def test_ending_the_airflow_task_ends_the_ecs_task(scene: EcsScene) -> None:
-    with held_gate(scene):
+    with scene.held_gate():
         run_id = scene.client.trigger(DAG)
         dbt = wait(lambda: scene.dbt_at_work(3), 120)
         path = f"/dags/{DAG}/dagRuns/{run_id}/taskInstances/{PRODUCER}"
@@ -172,7 +163,7 @@ def test_ending_the_airflow_task_ends_the_ecs_task(scene: EcsScene) -> None:
 
 
 def test_killed_triggerer_does_not_end_the_task(scene: EcsScene) -> None:
-    with held_gate(scene):
+    with scene.held_gate():
         run_id = scene.client.trigger(DAG)
         wait(lambda: scene.dbt_at_work(3), 120)
         # No worker waits for it.
