@@ -18,6 +18,7 @@ from mwaa_local.aws import seed, seed_ecs
 from mwaa_local.stack import connect
 from mwaa_local.testing.audit import audited, reported
 from mwaa_local.testing.scene import CHECK, DAG, PRODUCER, Scene, running, wait
+from mwaa_pipelines.ecs_task import find_task, started_by
 from mwaa_release.progress import Steps
 
 # Time for the stand-ins and several runs on a busy machine.
@@ -66,6 +67,12 @@ class EcsScene(Scene):
     def task_arns(self) -> list[str]:
         """Return the running tasks."""
         return list(self.ecs.list_tasks(cluster=seed_ecs.CLUSTER)["taskArns"])
+
+    def started_for(self, run_id: str, task_id: str) -> list[str]:
+        """Return the stopped tasks that a task of Airflow has started."""
+        arns = self.ecs.list_tasks(cluster=seed_ecs.CLUSTER, desiredStatus="STOPPED")["taskArns"]
+        tasks = self.ecs.describe_tasks(cluster=seed_ecs.CLUSTER, tasks=arns)["tasks"]
+        return [task["taskArn"] for task in tasks if task["startedBy"] == started_by(DAG, run_id, task_id)]
 
 
 @pytest.fixture(scope="module")
@@ -151,14 +158,20 @@ def test_ended_task_fails_the_run_within_a_minute(
     _check_failed_and_cured(scene, run_id, words)
 
 
-def test_ending_the_airflow_task_ends_the_ecs_task(scene: EcsScene) -> None:
+def test_ending_the_airflow_task_ends_the_ecs_task_before_a_retry_starts(scene: EcsScene) -> None:
     with scene.held_gate():
         run_id = scene.client.trigger(DAG)
         dbt = wait(lambda: scene.dbt_at_work(3), 120)
+        (arn,) = scene.task_arns()
         path = f"/dags/{DAG}/dagRuns/{run_id}/taskInstances/{PRODUCER}"
         scene.client.call("PATCH", path, {"new_state": "failed"})
-        wait(lambda: not dbt.is_running() and not scene.task_arns(), 60)
-    scene.ended(run_id)
+        # Then the task of the model that waits for the gate builds it.
+        wait(lambda: not dbt.is_running() and scene.task_arns() not in ([arn], []), 90)
+    assert scene.ended(run_id) == "failed"
+    ended, retry = (find_task(scene.ecs, arn) for arn in (arn, *scene.started_for(run_id, "transform_data.slow_run")))
+    assert ended["stoppedAt"] <= retry["createdAt"]
+    assert ended["stoppedReason"] == "The task in Airflow was ended"
+    check_data(scene, run_id)
     scene.alerts()
 
 

@@ -2,9 +2,9 @@
 
 import json
 import os
-import re
 import time
 import uuid
+from collections.abc import Collection
 from typing import Any
 
 import boto3
@@ -14,7 +14,7 @@ from cosmos.hooks.subprocess import FullOutputSubprocessResult
 from mwaa_pipelines.compatibility import AirflowException, AirflowFailException
 from mwaa_pipelines.ecs_progress import EcsProgress
 from mwaa_pipelines.ecs_settings import Ecs
-from mwaa_pipelines.ecs_task import Cluster
+from mwaa_pipelines.ecs_task import Cluster, started_by
 from mwaa_pipelines.ecs_trigger import EcsTrigger
 from mwaa_pipelines.errors import PipelineError
 from mwaa_pipelines.release import Release
@@ -33,6 +33,8 @@ class EcsCommand:
     release: Release
     # Whether it waits in the triggerer, which occupies no worker. Others run a few seconds, in few runs.
     defers = False
+    # Tasks of Airflow that have ended. What they have left running in ECS must end, too.
+    after: Collection[str] = ()
     _progress: EcsProgress | None = None
 
     def run_command(self, cmd: list[str], env: Any, context: Any, **_: Any) -> FullOutputSubprocessResult:
@@ -87,13 +89,15 @@ class EcsCommand:
         try:
             cluster = Cluster.read(boto3.client("ssm"), self.ecs.cluster)
             # An operator that a sensor creates belongs to no DAG.
-            dag_id = context["ti"].dag_id
+            dag_id, task_id = context["ti"].dag_id, context["ti"].task_id
+            names = [started_by(dag_id, context["run_id"], name) for name in (task_id, *self.after)]
+            ecs_client = boto3.client("ecs")
+            cluster.stop_earlier(ecs_client, names)
             prefix = f"{dag_id}/{uuid.uuid4()}"
             job = self._job(command, cluster, context)
             boto3.client("s3").put_object(Bucket=cluster.bucket, Key=job_key(prefix), Body=job.to_json())
-            started_by = re.sub(r"[^\w/-]", "_", f"{dag_id}/{context['run_id']}", flags=re.ASCII)[:128]
             url = f"s3://{cluster.bucket}/{prefix}"
-            task_arn = cluster.run(boto3.client("ecs"), self.ecs, url, started_by)
+            task_arn = cluster.run(ecs_client, self.ecs, url, names[0])
         except PipelineError as error:
             raise AirflowFailException(str(error)) from None
         stream = f"dbt/dbt/{task_arn.rpartition('/')[2]}"
@@ -127,7 +131,7 @@ class EcsCommand:
         )
 
 
-def run_in_ecs(task: Any, ecs: Ecs, release: Release, *, defers: bool = False) -> None:
+def run_in_ecs(task: Any, ecs: Ecs, release: Release, *, defers: bool = False, after: Collection[str] = ()) -> None:
     """Let a task that Cosmos created run dbt in ECS.
 
     Args:
@@ -135,6 +139,7 @@ def run_in_ecs(task: Any, ecs: Ecs, release: Release, *, defers: bool = False) -
         ecs: the pipeline's setting.
         release: which the task builds.
         defers: whether it waits in the triggerer.
+        after: tasks that have ended when it runs dbt. If one was lost, its dbt may still run in ECS, and is stopped.
     """
     task.__class__ = type(f"Ecs{type(task).__name__}", (EcsCommand, type(task)), {"defers": defers})
-    task.ecs, task.release = ecs, release
+    task.ecs, task.release, task.after = ecs, release, after

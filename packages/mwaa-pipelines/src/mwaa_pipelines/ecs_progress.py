@@ -8,7 +8,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mwaa_pipelines.ecs_task import STOPPED_BY_OTHERS, cluster_of, find_task, why_stopped
+from mwaa_pipelines.ecs_task import STOP_SECONDS, STOPPED_BY_OTHERS, cluster_of, find_task, why_stopped
 from mwaa_pipelines.runner.outcome import Outcome
 from mwaa_pipelines.runner.stream import Batch, BatchReader
 
@@ -18,8 +18,6 @@ _SECONDS = 1.0
 LOST_SECONDS = 45.0
 # While AWS does not answer, Airflow cannot know whether the task is lost.
 UNANSWERED_SECONDS = 600.0
-# How long a task that was stopped may take to end. Its stopTimeout is at most 120 seconds on Fargate.
-STOP_SECONDS = 150.0
 
 log = logging.getLogger(__name__)
 

@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from conftest import DAGS, DagBag, TaskDeferred, TaskInstance, entries, serialized, write
 
 from mwaa_pipelines import compatibility, config_file
+from mwaa_pipelines.ecs_task import started_by
 from mwaa_pipelines.parameters import prepare
 from mwaa_pipelines.runner.job import Job
 from mwaa_pipelines.runner.stream import BatchWriter, batch_key, job_key, split_url
@@ -56,6 +57,8 @@ class FakeEcs:
         self.started: list[dict[str, Any]] = []
         self.stopped: list[dict[str, Any]] = []
         self.task: dict[str, Any] | None = {"lastStatus": "RUNNING"}
+        # Tasks that were started before, by their ARN.
+        self.earlier: dict[str, dict[str, Any]] = {}
         self.failures: list[dict[str, str]] = []
         # How often StopTask fails.
         self.stop_errors = 0
@@ -68,14 +71,33 @@ class FakeEcs:
         return {"tasks": [] if self.failures else [{"taskArn": ARN}], "failures": self.failures}
 
     def describe_tasks(self, cluster: str, tasks: list[str]) -> dict[str, Any]:
-        assert (cluster, tasks) == ("flights-dbt", [ARN])
-        return {"tasks": [self.task] if self.task else []}
+        assert cluster == "flights-dbt"
+        known = {**self.earlier, ARN: self.task}
+        return {"tasks": [known[arn] for arn in tasks if known[arn]]}
+
+    def get_paginator(self, operation: str) -> Any:
+        assert operation == "list_tasks"
+        return SimpleNamespace(paginate=self._pages)
+
+    def _pages(self, cluster: str, desiredStatus: str) -> list[dict[str, list[str]]]:  # noqa: N803 - of the API
+        assert cluster == "flights-dbt"
+        return [{"taskArns": [arn for arn, task in self.earlier.items() if task["desiredStatus"] == desiredStatus]}]
+
+    def add_earlier(self, *task_of_airflow: str) -> str:
+        """Add a running task that an earlier try of a task has started, and return its ARN."""
+        arn = f"{ARN}-{len(self.earlier)}"
+        running = {"taskArn": arn, "lastStatus": "RUNNING", "desiredStatus": "RUNNING"}
+        self.earlier[arn] = {**running, "startedBy": started_by(*task_of_airflow)}
+        return arn
 
     def stop_task(self, **parameters: Any) -> None:
         if self.stop_errors:
             self.stop_errors -= 1
             raise EndpointConnectionError(endpoint_url="http://ecs")
         self.stopped.append(parameters)
+        if earlier := self.earlier.get(parameters["task"]):
+            earlier |= {"lastStatus": "STOPPED", "desiredStatus": "STOPPED"}
+            return
         self.task = {**(self.task or {}), "desiredStatus": "STOPPED"}
 
     def wait_for_stop(self) -> None:
@@ -136,7 +158,7 @@ def test_producer_starts_a_task_and_defers(producer: Any, ecs: FakeEcs, runs_buc
         "launchType": "FARGATE",
         "networkConfiguration": {"awsvpcConfiguration": network},
         "overrides": {"cpu": "512", "memory": "1024"},
-        "startedBy": "one/manual__1_00_00",
+        "startedBy": started_by("one", "manual__1+00:00", PRODUCER_TASK),
     }
     prefix = url.removeprefix(f"s3://{runs_bucket}/")
     content = boto3.client("s3").get_object(Bucket=runs_bucket, Key=job_key(prefix))["Body"].read()
@@ -153,6 +175,33 @@ def test_producer_starts_a_task_and_defers(producer: Any, ecs: FakeEcs, runs_buc
     assert job.environment["AIRFLOW_CTX_DAG_ID"] == "one"
     # The worker's own environment can have secrets.
     assert "PATH" not in job.environment
+
+
+def test_startedby_names_one_task_of_airflow_in_letters_that_ecs_allows() -> None:
+    names = [
+        started_by("shop", "manual__1+00:00", PRODUCER_TASK),
+        started_by("shop", "manual__1-00:00", PRODUCER_TASK),
+        started_by("shop" * 60, "manual__1", PRODUCER_TASK),
+        started_by("shop" * 60, "manual__2", PRODUCER_TASK),
+        started_by("läden", "r", PRODUCER_TASK),
+    ]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9/_-]{1,128}", name) for name in names)
+    assert names[0].startswith("shop/manual__1_00_00/transform_data_dbt_producer_watcher/")
+
+
+def test_task_of_an_earlier_try_is_stopped_first(
+    producer: Any, ecs: FakeEcs, runs_bucket: str, ti: TaskInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mwaa_pipelines.ecs_task._SECONDS_BETWEEN_LOOKS", 0.05)
+    ti.dag_id, ti.task_id = "one", PRODUCER_TASK
+    # Its worker was lost between RunTask and deferring.
+    lost = ecs.add_earlier("one", "manual__1+00:00", PRODUCER_TASK)
+    ecs.add_earlier("one", "manual__2+00:00", PRODUCER_TASK)
+    ecs.add_earlier("two", "manual__1+00:00", PRODUCER_TASK)
+    start(producer, ti)
+    assert ecs.stopped == [{"cluster": "flights-dbt", "task": lost, "reason": "Airflow tries again"}]
+    assert len(ecs.started) == 1
 
 
 def test_audit_task_runs_in_ecs_and_waits_on_the_worker(
@@ -227,8 +276,13 @@ def test_retry_of_a_node_runs_in_ecs(
         BatchWriter(boto3.client("s3"), url).close(0)
         return {"tasks": [{"taskArn": ARN}]}
 
+    monkeypatch.setattr("mwaa_pipelines.ecs_task._SECONDS_BETWEEN_LOOKS", 0.05)
     monkeypatch.setattr(ecs, "run_task", run_task)
+    # The producer was lost, but its dbt goes on; another node runs again at the same time.
+    leftovers = [ecs.add_earlier("one", "run", task_id) for task_id in (sensor.task_id, PRODUCER_TASK)]
+    ecs.add_earlier("one", "run", "transform_data.delays.run")
     sensor.run_node(context, sensor.select)
+    assert [request["task"] for request in ecs.stopped] == leftovers
     (job,) = jobs
     assert job.command[:2] == ["run", "--select"]
     assert "departures" in job.command[2]

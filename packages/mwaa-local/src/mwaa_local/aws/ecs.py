@@ -31,6 +31,11 @@ _OVERRIDES_CHARACTERS = 8192
 _STARTED_BY_CHARACTERS = 128
 # DescribeTasks shows a stopped task for an hour.
 _SHOWN_SECONDS = 3600
+# https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ListTasks.html
+_FILTERS = {"containerInstance", "family", "startedBy", "serviceName", "desiredStatus", "launchType", "daemonName"}
+_LISTED = 100
+# https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeTasks.html
+_DESCRIBED = 100
 _JSON = {"Content-Type": "application/x-amz-json-1.1"}
 
 
@@ -115,7 +120,7 @@ class Tasks:
             "memory": str(memory),
             "createdAt": time.time(),
             "overrides": overrides,
-            "startedBy": parameters.get("startedBy", ""),
+            **({"startedBy": parameters["startedBy"]} if "startedBy" in parameters else {}),
         }
         running = Container(
             self._folder / task_id,
@@ -148,6 +153,8 @@ class Tasks:
 
     def _describe(self, parameters: dict[str, Any], region: str) -> dict[str, Any]:
         cluster = _cluster(parameters, region)
+        if len(parameters["tasks"]) > _DESCRIBED:
+            raise _RefusedError("InvalidParameterException", f"at most {_DESCRIBED} tasks can be described")
         tasks, failures = [], []
         for name in parameters["tasks"]:
             arn = _task_arn(cluster, name)
@@ -165,13 +172,24 @@ class Tasks:
         return {"task": self._shown(arn)}
 
     def _list(self, parameters: dict[str, Any], region: str) -> dict[str, Any]:
-        cluster, status = _cluster(parameters, region), parameters.get("desiredStatus", "RUNNING")
-        tasks = [self._shown(arn) for arn in list(self._tasks) if self._is_shown(arn)]
-        return {
-            "taskArns": [
-                task["taskArn"] for task in tasks if task["clusterArn"] == cluster and task["desiredStatus"] == status
-            ]
-        }
+        cluster, filters = _cluster(parameters, region), _FILTERS & parameters.keys()
+        if "startedBy" in filters and len(filters) > 1:
+            raise _RefusedError("InvalidParameterException", "startedBy must be the only filter")
+        conditions = {"desiredStatus": parameters.get("desiredStatus", "RUNNING"), "clusterArn": cluster}
+        conditions |= {name: parameters[name] for name in filters & {"startedBy", "launchType"}}
+        if unknown := filters - conditions.keys():
+            raise _RefusedError(
+                "InvalidParameterException", f"the AWS stand-in does not know the filter {min(unknown)}"
+            )
+        with self._lock:
+            arns = list(self._tasks)
+        tasks = [self._shown(arn) for arn in arns if self._is_shown(arn)]
+        matches = [
+            task["taskArn"] for task in tasks if all(task.get(name) == value for name, value in conditions.items())
+        ]
+        start, size = int(parameters.get("nextToken", 0)), parameters.get("maxResults", _LISTED)
+        following = {"nextToken": str(start + size)} if len(matches) > start + size else {}
+        return {"taskArns": matches[start : start + size], **following}
 
     def _is_shown(self, arn: str) -> bool:
         stopped_at = self._tasks[arn][1].state.get("stoppedAt") if arn in self._tasks else 0
