@@ -205,7 +205,9 @@ def test_role_that_does_not_trust_ecs_is_refused(account: EcsAccount) -> None:
         ({"cluster": "none"}, "Cluster not found"),
         ({"overrides": {"cpu": "256", "memory": "4096"}}, "No Fargate configuration exists for given values"),
         ({"overrides": {"containerOverrides": [{"name": "x" * 8192}]}}, "Overrides length must be at most 8192"),
-        ({"startedBy": "x" * 129}, "startedBy should not be longer than 128"),
+        ({"startedBy": "x" * 129}, "startedBy must have at most 128"),
+        ({"startedBy": "manual__2026-01-01T00:00:00+00:00"}, "startedBy must have at most 128 letters"),
+        ({"clientToken": "x" * 65}, "clientToken must have at most 64"),
         ({"networkConfiguration": {}}, "Network Configuration must be provided"),
         ({"count": "two"}, "Invalid type for parameter count"),
     ],
@@ -221,7 +223,11 @@ def test_repeated_request_starts_one_task(account: EcsAccount) -> None:
     answers = [
         _run_as_administrator(account, taskDefinition=f"{seed_ecs.CLUSTER}-once", clientToken="same") for _ in range(2)
     ]
-    assert answers[0]["tasks"][0]["taskArn"] == answers[1]["tasks"][0]["taskArn"]
+    arn = answers[0]["tasks"][0]["taskArn"]
+    assert answers[1]["tasks"][0]["taskArn"] == arn
+    with pytest.raises(ClientError, match="already in use with a different RunTask request") as raised:
+        _run_as_administrator(account, taskDefinition=f"{seed_ecs.CLUSTER}-once", clientToken="same", startedBy="x")
+    assert raised.value.response["resourceIds"] == [arn]
 
 
 def _run_as_administrator(account: EcsAccount, **parameters: Any) -> dict[str, Any]:

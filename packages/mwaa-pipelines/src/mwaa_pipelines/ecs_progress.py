@@ -16,6 +16,9 @@ SECONDS_BETWEEN_LOOKS_AT_ECS = 10.0
 _SECONDS = 1.0
 # The runner writes something every ten seconds.
 LOST_SECONDS = 45.0
+# ECS may not show a new task at once.
+# https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html
+NEW_SECONDS = 60.0
 # While AWS does not answer, Airflow cannot know whether the task is lost.
 UNANSWERED_SECONDS = 600.0
 
@@ -39,7 +42,7 @@ class EcsProgress:
         self._task_arn, self._memory, self._deadline = task_arn, memory, deadline
         self._ecs, self._reader = boto3.client("ecs"), BatchReader(boto3.client("s3"), url)
         self._task: dict[str, Any] | None = {}
-        self._last_sign = self._next_look = self._answered = time.monotonic()
+        self._last_sign = self._next_look = self._answered = self._began = time.monotonic()
         # Why this stops the task, for people and for ECS. Empty: it does not.
         self._error = self._reason = ""
         self._stop_until = 0.0
@@ -126,6 +129,8 @@ class EcsProgress:
 
     def _look_at_ecs(self) -> None:
         before, self._task = self._status, find_task(self._ecs, self._task_arn)
+        if self._task is None and not before and time.monotonic() - self._began < NEW_SECONDS:
+            self._task = {}
         self._next_look = time.monotonic() + SECONDS_BETWEEN_LOOKS_AT_ECS
         if self._status != before:
             log.info("ECS task: %s", self._status)

@@ -38,10 +38,10 @@ _ADVICE = (
         "",
         "i/o timeout",
         "The subnets of the stack infra/ecs.yml need a route to ECR, S3 and CloudWatch Logs: a NAT gateway, or the "
-        "endpoints of network.yml",
+        "endpoints of network.yml and infra/ecs.yml",
     ),
 )
-_BY_AWS = ("SpotInterruption", "TerminationNotice", "InfrastructureHealth")
+_BY_AWS = ("SpotInterruption", "TerminationNotice")
 STOPPED_BY_OTHERS = ("UserInitiated", *_BY_AWS)
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,10 @@ class Cluster:
                     )
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
         except (BotoCoreError, ClientError) as error:
-            raise PipelineError(f"tasks of earlier tries in the cluster {self.name!r} are unknown: {error}") from None
+            raise PipelineError(
+                f"Airflow cannot see whether an earlier try still runs in the cluster {self.name!r}: {error}. The "
+                "stack infra/ecs.yml gives the permission: update it"
+            ) from None
 
     def _unfinished(self, ecs_client: Any, started_by: Collection[str]) -> list[dict[str, Any]]:
         tasks: list[dict[str, Any]] = []

@@ -9,6 +9,8 @@ import pytest
 
 from mwaa_local.templates import INFRA, Template, load
 from mwaa_local.testing.stacks import listed, properties
+from mwaa_pipelines import ecs_task
+from mwaa_pipelines.runner import process
 from mwaa_release import mwaa_update, smoke
 
 
@@ -39,6 +41,31 @@ def test_private_subnets_have_no_rule_for_the_internet(file: str, parameters: di
     assert "0.0.0.0/0" not in rules(parameters)
     assert "pl-1" in rules(parameters)
     assert "0.0.0.0/0" in rules({})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "services"),
+    [
+        ({}, []),
+        ({"EndpointsSecurityGroupId": "sg-1", "CreateEndpoints": "false"}, []),
+        ({"EndpointsSecurityGroupId": "sg-1"}, ["ecr.api", "ecr.dkr", "ecs", "ssm"]),
+    ],
+)
+def test_ecs_has_the_endpoints_that_its_tasks_and_airflow_call(parameters: dict[str, str], services: list[str]) -> None:
+    template = Template("ecs.yml", {"AWS::Region": "r", **parameters})
+    names = [
+        template.evaluate(resource["Properties"]["ServiceName"])
+        for resource in template.content["Resources"].values()
+        if resource["Type"] == "AWS::EC2::VPCEndpoint" and template.holds(resource.get("Condition"))
+    ]
+    assert sorted(names) == [f"com.amazonaws.r.{service}" for service in services]
+
+
+def test_container_of_ecs_has_the_time_to_cancel_queries_and_airflow_waits_for_it() -> None:
+    (container,) = properties("ecs.yml", "TaskDefinition")["ContainerDefinitions"]
+    assert process.STOP_SECONDS < container["StopTimeout"] < ecs_task.STOP_SECONDS
+    # Otherwise a task that is stopped while it starts would ignore SIGTERM.
+    assert container["LinuxParameters"]["InitProcessEnabled"] is True
 
 
 def test_components_reach_each_other_on_two_ports_only() -> None:

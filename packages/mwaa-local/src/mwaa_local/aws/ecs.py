@@ -7,6 +7,7 @@ https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-c
 """
 
 import json
+import re
 import threading
 import time
 import uuid
@@ -28,7 +29,8 @@ from mwaa_pipelines.ecs_settings import FARGATE_MEMORY
 SERVICE = "ecs-tasks.amazonaws.com"
 # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html
 _OVERRIDES_CHARACTERS = 8192
-_STARTED_BY_CHARACTERS = 128
+_STARTED_BY = re.compile(r"[A-Za-z0-9/_-]{0,128}")
+_CLIENT_TOKEN = re.compile(r"[!-~]{1,64}")
 # DescribeTasks shows a stopped task for an hour.
 _SHOWN_SECONDS = 3600
 # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ListTasks.html
@@ -40,9 +42,9 @@ _JSON = {"Content-Type": "application/x-amz-json-1.1"}
 
 
 class _RefusedError(Exception):
-    def __init__(self, kind: str, message: str) -> None:
+    def __init__(self, kind: str, message: str, **members: Any) -> None:
         super().__init__(message)
-        self.response = Response(json.dumps({"__type": kind, "message": message}), 400, _JSON)
+        self.response = Response(json.dumps({"__type": kind, "message": message, **members}), 400, _JSON)
 
 
 class Tasks:
@@ -54,8 +56,8 @@ class Tasks:
         self._model = botocore.session.Session().get_service_model("ecs")
         self._lock = threading.Lock()
         self._tasks: dict[str, tuple[dict[str, Any], Container]] = {}
-        # The task of each client token.
-        self._tokens: dict[str, str] = {}
+        # The task and the request of each client token.
+        self._tokens: dict[str, tuple[str, dict[str, Any]]] = {}
         self._calls: dict[str, Callable[[dict[str, Any], str], dict[str, Any]]] = {
             "RunTask": self._run,
             "DescribeTasks": self._describe,
@@ -100,7 +102,14 @@ class Tasks:
         token = parameters.get("clientToken")
         with self._lock:
             if token and token in self._tokens:
-                return {"tasks": [self._shown(self._tokens[token])], "failures": []}
+                arn, request = self._tokens[token]
+                if request == parameters:
+                    return {"tasks": [self._shown(arn)], "failures": []}
+                raise _RefusedError(
+                    "ConflictException",
+                    "The clientToken is already in use with a different RunTask request.",
+                    resourceIds=[arn],
+                )
         task_id = uuid.uuid4().hex
         arn = f"{cluster.replace(':cluster/', ':task/')}/{task_id}"
         session = self._session(overrides.get("taskRoleArn") or definition["taskRoleArn"], arn)
@@ -135,7 +144,7 @@ class Tasks:
         with self._lock:
             self._tasks[arn] = task, running
             if token:
-                self._tokens[token] = arn
+                self._tokens[token] = arn, parameters
         running.start()
         return {"tasks": [self._shown(arn)], "failures": []}
 
@@ -216,8 +225,13 @@ def _check(parameters: dict[str, Any], overrides: dict[str, Any]) -> None:
         raise _RefusedError(
             "InvalidParameterException", f"Container Overrides length must be at most {_OVERRIDES_CHARACTERS}"
         )
-    if len(parameters.get("startedBy", "")) > _STARTED_BY_CHARACTERS:
-        raise _RefusedError("InvalidParameterException", "startedBy should not be longer than 128 characters.")
+    if not _STARTED_BY.fullmatch(parameters.get("startedBy", "")):
+        raise _RefusedError(
+            "InvalidParameterException",
+            "startedBy must have at most 128 letters, numbers, hyphens, forward slashes and underscores.",
+        )
+    if not _CLIENT_TOKEN.fullmatch(parameters.get("clientToken", "none")):
+        raise _RefusedError("InvalidParameterException", "clientToken must have at most 64 visible ASCII characters.")
 
 
 def _cluster(parameters: dict[str, Any], region: str) -> str:
