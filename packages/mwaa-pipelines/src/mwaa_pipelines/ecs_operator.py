@@ -19,6 +19,7 @@ from mwaa_pipelines.ecs_trigger import EcsTrigger
 from mwaa_pipelines.errors import PipelineError
 from mwaa_pipelines.release import Release
 from mwaa_pipelines.reporting import try_number
+from mwaa_pipelines.results import RESULTS_KEY
 from mwaa_pipelines.runner.job import Job
 from mwaa_pipelines.runner.stream import job_key
 from mwaa_pipelines.unwritten_rows import KEPT_RESULTS
@@ -35,6 +36,7 @@ class EcsCommand:
     defers = False
     # Tasks of Airflow that have ended. What they have left running in ECS must end, too.
     after: Collection[str] = ()
+    has_measured = False
     _progress: EcsProgress | None = None
 
     def run_command(self, cmd: list[str], env: Any, context: Any, **_: Any) -> FullOutputSubprocessResult:
@@ -60,6 +62,8 @@ class EcsCommand:
                     self.log.info("%s", line)
                 for key, value in batch.xcoms.items():
                     context["ti"].xcom_push(key=key, value=value)
+                # Of the task that measures sources.
+                self.has_measured = self.has_measured or RESULTS_KEY in batch.xcoms
                 lines += batch.lines
             if outcome := self._progress.outcome:
                 self.finish(context, {"exit_code": outcome.exit_code, "error": outcome.error})
@@ -125,6 +129,7 @@ class EcsCommand:
             secret_env=profile.secret_env,
             profile_args=profile.profile_args,
             tests_per_model=getattr(self, "tests_per_model", None),
+            freshness_is_required=getattr(self, "is_required", None),
             parsed=f"s3://{cluster.bucket}/parsed/{context['ti'].dag_id}/{self.release.release_id}.msgpack",
             kept_results=os.environ.get(KEPT_RESULTS, ""),
             memory=self.ecs.memory,

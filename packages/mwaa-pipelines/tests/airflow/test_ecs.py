@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from conftest import DAGS, TaskDeferred, TaskInstance, entries, serialized, write
 from ecs_run import ARN, ECS, IS_SUPPORTED, SETTINGS, FakeEcs
+from test_pipelines import bag
 
 from mwaa_pipelines import compatibility, config_file
 from mwaa_pipelines.ecs_task import started_by
@@ -137,6 +138,38 @@ def test_ending_a_task_on_a_worker_waits_until_ecs_has_stopped_it(
     assert ecs.task["lastStatus"] == "STOPPED"
     assert ecs.stopped[0]["reason"] == "The task in Airflow was ended"
     thread.join()
+
+
+@pytest.mark.parametrize("setting", ["measure", "require"])
+def test_sources_are_measured_in_ecs(
+    ecs: FakeEcs,
+    runs_bucket: str,
+    ti: TaskInstance,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    installed_dbt: Path,
+    setting: str,
+) -> None:
+    monkeypatch.setattr("mwaa_pipelines.ecs_operator._SECONDS", 0.05)
+    dag = bag(tmp_path, entries("one", one=f"{ECS}\n    source_freshness: {setting}")).dags["one"]
+    task = dag.get_task("transform_data.source_freshness")
+    ti.dag_id, ti.task_id = "one", task.task_id
+    params = {"start": None, "end": None, "full_refresh": False, "select": [], "files": []}
+    context: Any = {"ti": ti, "task_instance": ti, "task": task, "params": params, "run_id": "run"}
+    context |= {"dag_run": SimpleNamespace(run_id="run"), "dag": dag}
+    # A source is stale.
+    ecs.exit_code = 1
+    if setting == "require":
+        with pytest.raises(compatibility.AirflowException, match="returned a non-zero exit code 1"):
+            task.execute(context)
+    else:
+        task.execute(context)
+    (job,) = ecs.jobs()
+    assert job.command[:3] == ["source", "freshness", "--select"]
+    assert "source:flights.landing.flights" in job.command[3]
+    assert job.freshness_is_required == (setting == "require")
+    assert job.environment["DBT_SOURCE_SEVERITY"] == ("error" if setting == "require" else "warn")
+    assert ti.xcoms[task.task_id, "dbt_results"] == {"results": []}
 
 
 def test_task_that_ecs_refuses_fails_the_producer(

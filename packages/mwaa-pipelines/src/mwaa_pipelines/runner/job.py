@@ -7,7 +7,7 @@ from typing import Any
 from mwaa_pipelines.errors import PipelineError
 
 # Increase it with each change that an earlier runner would misunderstand.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Job:
         tests_per_model: ids of the tests of each node.
         kept_results: `s3://bucket/prefix` for results that dbt could not write to the audit table; empty: none.
         parsed: `s3://bucket/key` that keeps dbt's parsed project for the next task of the release; empty: none.
+        freshness_is_required: with `dbt source freshness`, whether a stale source is an error; None: another command.
         memory: MiB that the task may use, for messages; None: no limit is known.
     """
 
@@ -49,6 +50,7 @@ class Job:
     tests_per_model: dict[str, list[str]] = field(default_factory=dict)
     kept_results: str = ""
     parsed: str = ""
+    freshness_is_required: bool | None = None
     memory: int | None = None
 
     def to_json(self) -> bytes:
