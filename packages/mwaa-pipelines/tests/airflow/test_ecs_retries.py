@@ -7,11 +7,15 @@ from typing import Any
 
 import boto3
 import pytest
+from airflow.sdk.execution_time.context import set_current_context
+from botocore.exceptions import EndpointConnectionError
 from conftest import TaskDeferred, TaskInstance, serialized
 from ecs_run import ARN, IS_SUPPORTED, FakeEcs
 from sensor_run import PRODUCER
 
 from mwaa_pipelines import compatibility
+from mwaa_pipelines.lost_worker import end_lost_dbt
+from mwaa_pipelines.run_outcome import check_dbt
 from mwaa_pipelines.runner.stream import job_key, split_url
 
 pytestmark = pytest.mark.skipif(not IS_SUPPORTED, reason="needs Airflow 3.3")
@@ -120,6 +124,33 @@ def test_retry_of_the_tests_of_a_model_runs_in_ecs(
     assert job.command[:2] == ["test", "--select"]
     assert "departures" in job.command[2]
     assert (job.task_id, job.try_number, job.tests_per_model) == (tests.task_id, 2, None)
+
+
+def test_failed_run_leaves_no_dbt_in_ecs(sensor: Any, ecs: FakeEcs, ti: TaskInstance) -> None:
+    check_task = sensor.dag.get_task("dbt_check")
+    ti.task_id = check_task.task_id
+    context = context_of(check_task, ti) | {"dag_run": SimpleNamespace(run_id="run", logical_date=None)}
+    lost = [ecs.add_earlier("one", "run", task_id) for task_id in (PRODUCER, sensor.task_id)]
+    ecs.add_earlier("one", "next", PRODUCER)
+    ti.states = {task.task_id: "success" for task in sensor.dag.tasks}
+    with set_current_context(context):
+        check_dbt("20260101T000000Z-aaaaaaa", alerts=False, warnings="ignore")
+    assert ecs.stopped == []
+    ti.states[PRODUCER] = "failed"
+    with set_current_context(context), pytest.raises(compatibility.AirflowFailException, match=PRODUCER):
+        check_dbt("20260101T000000Z-aaaaaaa", alerts=False, warnings="ignore")
+    assert {request["task"] for request in ecs.stopped} == set(lost)
+
+
+def test_report_does_not_need_ecs(
+    sensor: Any, ecs: FakeEcs, ti: TaskInstance, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: str) -> None:
+        raise EndpointConnectionError(endpoint_url="http://ecs")
+
+    monkeypatch.setattr(ecs, "get_paginator", fail)
+    end_lost_dbt(context_of(sensor, ti), {PRODUCER: sensor.dag.get_task(PRODUCER)}, {PRODUCER: "failed"})
+    assert "dbt may still run in ECS" in caplog.text
 
 
 def test_no_secret_is_stored(
