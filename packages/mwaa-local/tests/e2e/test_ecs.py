@@ -18,6 +18,7 @@ from mwaa_local.aws import seed, seed_ecs
 from mwaa_local.stack import connect
 from mwaa_local.testing.audit import audited, reported
 from mwaa_local.testing.scene import CHECK, DAG, PRODUCER, Scene, running, wait
+from mwaa_pipelines.ecs_task import find_task, started_by
 from mwaa_release.progress import Steps
 
 # Time for the stand-ins and several runs on a busy machine.
@@ -67,6 +68,12 @@ class EcsScene(Scene):
         """Return the running tasks."""
         return list(self.ecs.list_tasks(cluster=seed_ecs.CLUSTER)["taskArns"])
 
+    def started_for(self, run_id: str, task_id: str) -> list[str]:
+        """Return the stopped tasks that a task of Airflow has started."""
+        arns = self.ecs.list_tasks(cluster=seed_ecs.CLUSTER, desiredStatus="STOPPED")["taskArns"]
+        tasks = self.ecs.describe_tasks(cluster=seed_ecs.CLUSTER, tasks=arns)["tasks"]
+        return [task["taskArn"] for task in tasks if task["startedBy"] == started_by(DAG, run_id, task_id)]
+
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EcsScene]:
@@ -75,15 +82,6 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EcsScene]:
         scene.query("create table landing.greedy (a int)", "awsuser")
         scene.query("grant select on landing.greedy to dbt_user", "awsuser")
         yield scene
-
-
-@contextlib.contextmanager
-def held_gate(scene: Scene) -> Iterator[None]:
-    """Block the model `slow` until the context ends."""
-    with contextlib.closing(connect(scene.settings, "awsuser", scene.passwords.awsuser)) as connection:
-        connection.cursor().execute("lock landing.gate")
-        yield
-        connection.rollback()
 
 
 def check_data(scene: Scene, run_id: str) -> None:
@@ -139,36 +137,46 @@ def kill_runner(scene: EcsScene, dbt: psutil.Process) -> None:
 def test_ended_task_fails_the_run_within_a_minute(
     scene: EcsScene, end: Callable[[EcsScene, psutil.Process], None], words: str
 ) -> None:
-    with held_gate(scene):
+    with scene.held_gate():
         run_id = scene.client.trigger(DAG)
         # The hook that starts the audit trail, the first model, its test, the greedy model.
         dbt = wait(lambda: scene.dbt_at_work(3), 120)
         runner = dbt.parent()
         end(scene, dbt)
         ended_at = time.monotonic()
+        wait(lambda: not scene.task_arns(), 60)
+        if end is lose_task:
+            # Until it has stopped, it could go on, so nothing may be retried.
+            time.sleep(5)
+            assert scene.states(run_id)[PRODUCER] == "deferred"
+            for process in (runner, dbt):
+                process.send_signal(signal.SIGCONT)
+            ended_at = time.monotonic()
         wait(lambda: scene.states(run_id).get(PRODUCER) == "failed", 90)
+        assert not dbt.is_running()
         assert time.monotonic() - ended_at < 60
     _check_failed_and_cured(scene, run_id, words)
-    # Processes that come back after they were lost get the signal of StopTask, and end.
-    for process in (runner, dbt):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(signal.SIGCONT)
-    wait(lambda: not dbt.is_running(), 30)
 
 
-def test_ending_the_airflow_task_ends_the_ecs_task(scene: EcsScene) -> None:
-    with held_gate(scene):
+def test_ending_the_airflow_task_ends_the_ecs_task_before_a_retry_starts(scene: EcsScene) -> None:
+    with scene.held_gate():
         run_id = scene.client.trigger(DAG)
         dbt = wait(lambda: scene.dbt_at_work(3), 120)
+        (arn,) = scene.task_arns()
         path = f"/dags/{DAG}/dagRuns/{run_id}/taskInstances/{PRODUCER}"
         scene.client.call("PATCH", path, {"new_state": "failed"})
-        wait(lambda: not dbt.is_running() and not scene.task_arns(), 60)
-    scene.ended(run_id)
+        # Then the task of the model that waits for the gate builds it.
+        wait(lambda: not dbt.is_running() and scene.task_arns() not in ([arn], []), 90)
+    assert scene.ended(run_id) == "failed"
+    ended, retry = (find_task(scene.ecs, arn) for arn in (arn, *scene.started_for(run_id, "transform_data.slow_run")))
+    assert ended["stoppedAt"] <= retry["createdAt"]
+    assert ended["stoppedReason"] == "The task in Airflow was ended"
+    check_data(scene, run_id)
     scene.alerts()
 
 
 def test_killed_triggerer_does_not_end_the_task(scene: EcsScene) -> None:
-    with held_gate(scene):
+    with scene.held_gate():
         run_id = scene.client.trigger(DAG)
         wait(lambda: scene.dbt_at_work(3), 120)
         # No worker waits for it.

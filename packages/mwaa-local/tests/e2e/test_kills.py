@@ -12,7 +12,6 @@ import psutil
 import pytest
 
 from mwaa_local.aws import seed
-from mwaa_local.stack import connect
 from mwaa_local.testing.scene import AUDIT, CHECK, DAG, ENDED, PRODUCER, Scene, running, wait
 
 # Time for the stand-ins and several runs on a busy machine.
@@ -47,16 +46,6 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with running(tmp_path_factory.mktemp("kills"), MODELS, OPTIONS) as scene:
         scene.query("create table landing.gate as select 1 as a union all select 2", "awsuser")
         yield scene
-
-
-@contextlib.contextmanager
-def held_gate(scene: Scene) -> Iterator[None]:
-    """Block the model `slow` until the context ends or the warehouse stops."""
-    with contextlib.closing(connect(scene.settings, "awsuser", scene.passwords.awsuser)) as connection:
-        connection.cursor().execute("lock landing.gate")
-        yield
-        with contextlib.suppress(Exception):
-            connection.rollback()
 
 
 def kill(*processes: psutil.Process) -> None:
@@ -144,7 +133,7 @@ def test_run_ends_after_a_kill_and_succeeds_after_tasks_are_cleared(
     scene: Scene, kill_component: Callable[..., None]
 ) -> None:
     scene.alerts()
-    with held_gate(scene):
+    with scene.held_gate():
         run_id = scene.client.trigger(DAG)
         RUNS[kill_component] = run_id
         dbt = wait(lambda: scene.dbt_at_work(2), 120)

@@ -1,11 +1,9 @@
 """Hundreds of sensors wait in the triggerer, and survive its death."""
 
-import contextlib
 from collections import Counter
 
 import pytest
 
-from mwaa_local.stack import connect
 from mwaa_local.testing.scene import DAG, running, wait
 
 # Time for the stand-ins and a run of 200 nodes on a busy machine.
@@ -22,13 +20,11 @@ def test_two_hundred_waiting_sensors_survive_their_triggerer(tmp_path_factory: p
     models["properties.yml"] = PROPERTIES + "".join(tests)
     with running(tmp_path_factory.mktemp("wide"), models, {}) as scene:
         scene.query("create table landing.gate as select 1 as key", "awsuser")
-        with contextlib.closing(connect(scene.settings, "awsuser", scene.passwords.awsuser)) as connection:
-            # No model is built before the triggerer is killed.
-            connection.cursor().execute("lock landing.gate")
+        # No model is built before the triggerer is killed.
+        with scene.held_gate():
             run_id = scene.client.trigger(DAG)
             wait(lambda: Counter(scene.states(run_id).values())["deferred"] == 2 * len(NAMES), 240)
             scene.component("triggerer").kill()
-            connection.rollback()
         assert scene.ended(run_id, 600) == "success"
         states = scene.states(run_id)
         ended = {states[f"transform_data.{name}.{part}"] for name in NAMES for part in ("run", "test")}

@@ -93,6 +93,7 @@ def run(account: EcsAccount) -> str:
         bucket, prefix = split_url(url)
         s3.put_object(Bucket=bucket, Key=job_key(prefix), Body=b"{}")
         settings = account.cluster_settings(f"{seed_ecs.CLUSTER}-calls")
+        cluster.stop_earlier(ecs, ["x"])
         arn = cluster.run(ecs, settings, url, "x")
         list(BatchReader(s3, url).read())
         find_task(ecs, arn)

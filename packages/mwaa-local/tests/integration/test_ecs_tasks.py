@@ -17,7 +17,7 @@ from mwaa_local.settings import ACCOUNT_ID, REGION
 from mwaa_local.testing.aws import running_aws
 from mwaa_local.testing.ecs import SMALL, EcsAccount
 from mwaa_pipelines.ecs_settings import Ecs
-from mwaa_pipelines.ecs_task import Cluster, find_task, why_stopped
+from mwaa_pipelines.ecs_task import Cluster, find_task, started_by, why_stopped
 from mwaa_pipelines.errors import PipelineError
 
 # Waits for SIGTERM, and ends as a program that has handled it.
@@ -27,6 +27,8 @@ signal.signal(signal.SIGTERM, lambda *_: (print("stopping", flush=True), sys.exi
 print("ready", flush=True)
 time.sleep(600)
 """
+# Needs a second to handle SIGTERM.
+SLOW_TO_STOP = STOPPABLE.replace("(print(", "(time.sleep(1), print(")
 # The first process has a larger child, as the runner has dbt. Linux kills the child.
 GREEDY = """
 import subprocess, sys
@@ -95,6 +97,41 @@ def test_stopped_task_gets_sigterm_first(account: EcsAccount) -> None:
     )
     assert seed_ecs.task_logs(account.settings, arn) == ["ready", "stopping"]
     assert "somebody stopped the task: Maintenance" in why_stopped(task, 512)
+
+
+def test_earlier_tries_have_ended_before_the_next_one_starts(
+    account: EcsAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mwaa_pipelines.ecs_task._SECONDS_BETWEEN_LOOKS", 0.1)
+    definition = account.image("slow-to-stop", SLOW_TO_STOP)
+    own, other = (started_by("shop", "manual__2026-01-01T00:00:00+00:00", task_id) for task_id in ("one", "two"))
+    arns = [account.run(definition, started_by=name) for name in (own, own, other)]
+    for arn in arns:
+        account.wait(arn, lambda _, arn=arn: seed_ecs.task_logs(account.settings, arn))
+    # As when somebody has cleared the task in Airflow a moment ago.
+    account.ecs.stop_task(cluster=seed_ecs.CLUSTER, task=arns[0], reason="Cleared")
+    account.cluster.stop_earlier(account.ecs, [own])
+    tasks = [find_task(account.ecs, arn) for arn in arns]
+    assert [task["lastStatus"] for task in tasks] == ["STOPPED", "STOPPED", "RUNNING"]
+    assert [task["stoppedReason"] for task in tasks[:2]] == ["Cleared", "Airflow tries again"]
+    monkeypatch.setattr("mwaa_pipelines.ecs_task.STOP_SECONDS", 0.0)
+    with pytest.raises(PipelineError, match=f"the task {arns[2]} of an earlier try has not ended within 0 seconds"):
+        account.cluster.stop_earlier(account.ecs, [own, other])
+
+
+def test_tasks_are_listed_by_one_filter_and_in_pages(account: EcsAccount) -> None:
+    definition = account.image("listed", "import time; time.sleep(600)")
+    arns = {account.run(definition, started_by="listed/a") for _ in range(3)}
+    ecs = account.aws.client("ecs")
+    pages = list(
+        ecs.get_paginator("list_tasks").paginate(
+            cluster=seed_ecs.CLUSTER, startedBy="listed/a", PaginationConfig={"PageSize": 2}
+        )
+    )
+    assert [len(page["taskArns"]) for page in pages] == [2, 1]
+    assert {arn for page in pages for arn in page["taskArns"]} == arns
+    with pytest.raises(ClientError, match="startedBy must be the only filter"):
+        ecs.list_tasks(cluster=seed_ecs.CLUSTER, startedBy="listed/a", desiredStatus="STOPPED")
 
 
 @pytest.mark.parametrize(
@@ -168,7 +205,9 @@ def test_role_that_does_not_trust_ecs_is_refused(account: EcsAccount) -> None:
         ({"cluster": "none"}, "Cluster not found"),
         ({"overrides": {"cpu": "256", "memory": "4096"}}, "No Fargate configuration exists for given values"),
         ({"overrides": {"containerOverrides": [{"name": "x" * 8192}]}}, "Overrides length must be at most 8192"),
-        ({"startedBy": "x" * 129}, "startedBy should not be longer than 128"),
+        ({"startedBy": "x" * 129}, "startedBy must have at most 128"),
+        ({"startedBy": "manual__2026-01-01T00:00:00+00:00"}, "startedBy must have at most 128 letters"),
+        ({"clientToken": "x" * 65}, "clientToken must have at most 64"),
         ({"networkConfiguration": {}}, "Network Configuration must be provided"),
         ({"count": "two"}, "Invalid type for parameter count"),
     ],
@@ -184,7 +223,11 @@ def test_repeated_request_starts_one_task(account: EcsAccount) -> None:
     answers = [
         _run_as_administrator(account, taskDefinition=f"{seed_ecs.CLUSTER}-once", clientToken="same") for _ in range(2)
     ]
-    assert answers[0]["tasks"][0]["taskArn"] == answers[1]["tasks"][0]["taskArn"]
+    arn = answers[0]["tasks"][0]["taskArn"]
+    assert answers[1]["tasks"][0]["taskArn"] == arn
+    with pytest.raises(ClientError, match="already in use with a different RunTask request") as raised:
+        _run_as_administrator(account, taskDefinition=f"{seed_ecs.CLUSTER}-once", clientToken="same", startedBy="x")
+    assert raised.value.response["resourceIds"] == [arn]
 
 
 def _run_as_administrator(account: EcsAccount, **parameters: Any) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 import json
 import os
-import re
 import time
 import uuid
+from collections.abc import Collection
 from typing import Any
 
 import boto3
@@ -14,11 +14,12 @@ from cosmos.hooks.subprocess import FullOutputSubprocessResult
 from mwaa_pipelines.compatibility import AirflowException, AirflowFailException
 from mwaa_pipelines.ecs_progress import EcsProgress
 from mwaa_pipelines.ecs_settings import Ecs
-from mwaa_pipelines.ecs_task import Cluster
+from mwaa_pipelines.ecs_task import Cluster, started_by
 from mwaa_pipelines.ecs_trigger import EcsTrigger
 from mwaa_pipelines.errors import PipelineError
 from mwaa_pipelines.release import Release
 from mwaa_pipelines.reporting import try_number
+from mwaa_pipelines.results import RESULTS_KEY
 from mwaa_pipelines.runner.job import Job
 from mwaa_pipelines.runner.stream import job_key
 from mwaa_pipelines.unwritten_rows import KEPT_RESULTS
@@ -33,6 +34,9 @@ class EcsCommand:
     release: Release
     # Whether it waits in the triggerer, which occupies no worker. Others run a few seconds, in few runs.
     defers = False
+    # Tasks of Airflow that have ended. What they have left running in ECS must end, too.
+    after: Collection[str] = ()
+    has_measured = False
     _progress: EcsProgress | None = None
 
     def run_command(self, cmd: list[str], env: Any, context: Any, **_: Any) -> FullOutputSubprocessResult:
@@ -58,6 +62,8 @@ class EcsCommand:
                     self.log.info("%s", line)
                 for key, value in batch.xcoms.items():
                     context["ti"].xcom_push(key=key, value=value)
+                # Of the task that measures sources.
+                self.has_measured = self.has_measured or RESULTS_KEY in batch.xcoms
                 lines += batch.lines
             if outcome := self._progress.outcome:
                 self.finish(context, {"exit_code": outcome.exit_code, "error": outcome.error})
@@ -78,22 +84,24 @@ class EcsCommand:
             )
 
     def on_kill(self) -> None:
-        """Stop the task of ECS. Airflow calls this on a worker, and the trigger's method in the triggerer."""
+        """Stop the task of ECS, and wait for its end. Airflow calls this on a worker only."""
         if self._progress:
-            self._progress.stop("The task in Airflow was ended")
+            self._progress.end("The task in Airflow was ended")
 
     def _start(self, command: list[str], context: Any) -> dict[str, Any]:
         """Start a task of ECS, and return what follows it."""
         try:
             cluster = Cluster.read(boto3.client("ssm"), self.ecs.cluster)
             # An operator that a sensor creates belongs to no DAG.
-            dag_id = context["ti"].dag_id
+            dag_id, task_id = context["ti"].dag_id, context["ti"].task_id
+            names = [started_by(dag_id, context["run_id"], name) for name in (task_id, *self.after)]
+            ecs_client = boto3.client("ecs")
+            cluster.stop_earlier(ecs_client, names)
             prefix = f"{dag_id}/{uuid.uuid4()}"
             job = self._job(command, cluster, context)
             boto3.client("s3").put_object(Bucket=cluster.bucket, Key=job_key(prefix), Body=job.to_json())
-            started_by = re.sub(r"[^\w/-]", "_", f"{dag_id}/{context['run_id']}", flags=re.ASCII)[:128]
             url = f"s3://{cluster.bucket}/{prefix}"
-            task_arn = cluster.run(boto3.client("ecs"), self.ecs, url, started_by)
+            task_arn = cluster.run(ecs_client, self.ecs, url, names[0])
         except PipelineError as error:
             raise AirflowFailException(str(error)) from None
         stream = f"dbt/dbt/{task_arn.rpartition('/')[2]}"
@@ -121,13 +129,14 @@ class EcsCommand:
             secret_env=profile.secret_env,
             profile_args=profile.profile_args,
             watched_together=getattr(self, "watched_together", None),
+            freshness_is_required=getattr(self, "is_required", None),
             parsed=f"s3://{cluster.bucket}/parsed/{context['ti'].dag_id}/{self.release.release_id}.msgpack",
             kept_results=os.environ.get(KEPT_RESULTS, ""),
             memory=self.ecs.memory,
         )
 
 
-def run_in_ecs(task: Any, ecs: Ecs, release: Release, *, defers: bool = False) -> None:
+def run_in_ecs(task: Any, ecs: Ecs, release: Release, *, defers: bool = False, after: Collection[str] = ()) -> None:
     """Let a task that Cosmos created run dbt in ECS.
 
     Args:
@@ -135,6 +144,7 @@ def run_in_ecs(task: Any, ecs: Ecs, release: Release, *, defers: bool = False) -
         ecs: the pipeline's setting.
         release: which the task builds.
         defers: whether it waits in the triggerer.
+        after: tasks that have ended when it runs dbt. If one was lost, its dbt may still run in ECS, and is stopped.
     """
     task.__class__ = type(f"Ecs{type(task).__name__}", (EcsCommand, type(task)), {"defers": defers})
-    task.ecs, task.release = ecs, release
+    task.ecs, task.release, task.after = ecs, release, after

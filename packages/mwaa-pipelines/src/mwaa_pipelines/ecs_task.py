@@ -1,6 +1,11 @@
 """Starts tasks of ECS, and says in plain words why one failed. The stack infra/ecs.yml creates what they need."""
 
+import hashlib
 import json
+import logging
+import re
+import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +19,10 @@ from mwaa_pipelines.runner.outcome import KILLED, out_of_memory
 CONTAINER = "dbt"
 # The variable in which the runner finds its job.
 JOB = "DBT_JOB"
+
+# How long a task that was stopped may take to end. Its stopTimeout is at most 120 seconds on Fargate.
+STOP_SECONDS = 150.0
+_SECONDS_BETWEEN_LOOKS = 5.0
 
 # Beginning and part of a reason for which a task did not start, and what to do.
 _ADVICE = (
@@ -29,11 +38,13 @@ _ADVICE = (
         "",
         "i/o timeout",
         "The subnets of the stack infra/ecs.yml need a route to ECR, S3 and CloudWatch Logs: a NAT gateway, or the "
-        "endpoints of network.yml",
+        "endpoints of network.yml and infra/ecs.yml",
     ),
 )
-_BY_AWS = ("SpotInterruption", "TerminationNotice", "InfrastructureHealth")
+_BY_AWS = ("SpotInterruption", "TerminationNotice")
 STOPPED_BY_OTHERS = ("UserInitiated", *_BY_AWS)
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,45 @@ class Cluster:
                 f"the parameter {parameter} is not of infra/ecs.yml: {error!r}. Update its stack"
             ) from None
 
+    def stop_earlier(self, ecs_client: Any, started_by: Collection[str]) -> None:
+        """Stop what earlier tries have left behind, as when a worker was lost, and wait until it has ended.
+
+        Otherwise two dbt processes would change the same tables.
+
+        Args:
+            ecs_client: boto3 client.
+            started_by: of the tasks, see `started_by`.
+
+        Raises:
+            PipelineError: ECS refused, or a task has not ended within 150 seconds.
+        """
+        until = time.monotonic() + STOP_SECONDS
+        try:
+            while tasks := self._unfinished(ecs_client, started_by):
+                for arn in (task["taskArn"] for task in tasks if task["desiredStatus"] != "STOPPED"):
+                    log.warning("Stopping the ECS task %s, which an earlier try has started", arn)
+                    ecs_client.stop_task(cluster=self.name, task=arn, reason="Airflow tries again")
+                if time.monotonic() > until:
+                    raise PipelineError(
+                        f"the task {tasks[0]['taskArn']} of an earlier try has not ended within {STOP_SECONDS:.0f} "
+                        "seconds. Wait until ECS shows it as stopped, then clear the failed tasks"
+                    )
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
+        except (BotoCoreError, ClientError) as error:
+            raise PipelineError(
+                f"Airflow cannot see whether an earlier try still runs in the cluster {self.name!r}: {error}. The "
+                "stack infra/ecs.yml gives the permission: update it"
+            ) from None
+
+    def _unfinished(self, ecs_client: Any, started_by: Collection[str]) -> list[dict[str, Any]]:
+        tasks: list[dict[str, Any]] = []
+        # ListTasks with startedBy would leave out tasks that are ending, and it allows no second filter.
+        for status in ("RUNNING", "STOPPED"):
+            for page in ecs_client.get_paginator("list_tasks").paginate(cluster=self.name, desiredStatus=status):
+                if page["taskArns"]:
+                    tasks += ecs_client.describe_tasks(cluster=self.name, tasks=page["taskArns"])["tasks"]
+        return [task for task in tasks if task.get("startedBy") in started_by and task["lastStatus"] != "STOPPED"]
+
     def run(self, ecs_client: Any, settings: Ecs, job_url: str, started_by: str) -> str:
         """Start a task for a job, and return the task's ARN.
 
@@ -92,7 +142,7 @@ class Cluster:
             ecs_client: boto3 client.
             settings: of the pipeline.
             job_url: `s3://bucket/prefix` of the job.
-            started_by: shown by ECS; letters, digits, `-`, `/` and `_`, at most 128.
+            started_by: see `started_by`.
 
         Raises:
             PipelineError: ECS refused; the message has its reason.
@@ -122,6 +172,14 @@ class Cluster:
                 f"no task could be started in the cluster {self.name!r}: {reasons}. Clear it to try again"
             )
         return str(answer["tasks"][0]["taskArn"])
+
+
+def started_by(dag_id: str, run_id: str, task_id: str) -> str:
+    """Return `startedBy` of a task of Airflow: readable, the same for each of its tries, and of no other task."""
+    names = (dag_id, run_id, task_id)
+    # ECS allows 128 letters, digits, hyphens, slashes and underscores.
+    text = re.sub(r"[^\w/-]", "_", "/".join(names), flags=re.ASCII)[:111]
+    return f"{text}/{hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16]}"
 
 
 def find_task(ecs_client: Any, task_arn: str) -> dict[str, Any] | None:

@@ -38,6 +38,31 @@ def store_lost_results(context: Any, release_id: str, tasks: dict[str, Any], sta
         log.exception("The results of a lost dbt process could not be stored")
 
 
+def end_lost_dbt(context: Any, tasks: dict[str, Any], states: dict[str, str]) -> None:
+    """Stop dbt that a lost worker has left running in ECS, before the next run starts. dbt_check calls this.
+
+    Args:
+        context: Airflow's task context.
+        tasks: the tasks before dbt_check, by task_id. All have ended.
+        states: their states, by task_id.
+    """
+    ecs = next((task.ecs for task in tasks.values() if hasattr(task, "ecs")), None)
+    if not ecs or all(states.get(task_id) == "success" for task_id in tasks):
+        return
+    # Imported here, because boto3 takes long, and DAG files are parsed often.
+    import boto3
+
+    from mwaa_pipelines.ecs_task import Cluster, started_by
+
+    # An exception here would prevent the report.
+    try:
+        dag_id, run_id = context["ti"].dag_id, context["dag_run"].run_id
+        names = {started_by(dag_id, run_id, task_id) for task_id in tasks}
+        Cluster.read(boto3.client("ssm"), ecs.cluster).stop_earlier(boto3.client("ecs"), names)
+    except Exception:
+        log.exception("dbt may still run in ECS")
+
+
 def lost_results(context: Any, producer: Any, tasks: dict[str, Any], states: dict[str, str]) -> list[dict[str, Any]]:
     """Return the nodes that passed in a lost dbt process, as entries of run_results.json; otherwise nothing."""
 

@@ -289,6 +289,7 @@ class PipelineDag:
                 env={**self._environment, "DBT_SOURCE_SEVERITY": "error" if is_required else "warn"},
                 vars=self.settings.vars or None,
             )
+        self._run_in_ecs(freshness)
         freshness >> roots
 
     def _wait_for_turn(self, dag: DAG) -> None:

@@ -11,7 +11,7 @@ from airflow.sdk import get_current_context
 
 from mwaa_pipelines.alert import Alert, AlertNode
 from mwaa_pipelines.compatibility import AirflowFailException, AirflowRescheduleException
-from mwaa_pipelines.lost_worker import store_lost_results
+from mwaa_pipelines.lost_worker import end_lost_dbt, store_lost_results
 from mwaa_pipelines.results import ERROR_KEY, LAST_WORDS_KEY, RESULTS_KEY
 from mwaa_pipelines.row_changes import row_changes
 from mwaa_pipelines.run_history import update_history
@@ -62,6 +62,7 @@ def check_dbt(release_id: str, alerts: bool, warnings: str, rows_change_percent:
             "This run wrote no audit rows: its dbt project has no audit trail. "
             "To get one, list the package audit_trail in the project's packages.yml."
         )
+    end_lost_dbt(context, tasks, states)
     store_lost_results(context, release_id, tasks, states)
     failed, warned, built = nodes_to_report(ti, tasks, states)
     changed = row_changes(context, built, rows_change_percent) if rows_change_percent else []

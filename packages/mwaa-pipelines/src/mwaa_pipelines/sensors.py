@@ -255,7 +255,7 @@ class NodeSensor(NodeTask, BaseOperator):
             # Imported here, because it imports boto3, which takes long at each parse.
             from mwaa_pipelines.ecs_operator import run_in_ecs
 
-            run_in_ecs(task, producer.ecs, producer.release)
+            run_in_ecs(task, producer.ecs, producer.release, after=[self.producer_task_id])
         return task
 
     def on_kill(self) -> None:

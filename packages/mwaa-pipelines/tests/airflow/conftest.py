@@ -201,3 +201,34 @@ def dag() -> Any:
     bag = DagBag(str(DAGS))
     assert bag.import_errors == {}
     return bag.dags["flights_pipeline"]
+
+
+@pytest.fixture
+def runs_bucket() -> Iterator[str]:
+    """The bucket of the stack infra/ecs.yml, with the stack's settings."""
+    from ecs_run import stack_bucket
+
+    yield from stack_bucket()
+
+
+@pytest.fixture
+def ecs(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """An ECS that answers as told."""
+    from ecs_run import FakeEcs
+
+    return FakeEcs(monkeypatch)
+
+
+@pytest.fixture
+def producer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed_dbt: Path) -> Any:
+    """The producer of a pipeline with execution_mode ecs that Airflow has parsed."""
+    from ecs_run import ECS
+
+    from mwaa_pipelines.task_ids import PRODUCER_TASK
+
+    (tmp_path / "pipelines.py").write_text((DAGS / "pipelines.py").read_text())
+    write(tmp_path, entries("one", one=f"{ECS}\n    task_timeout_minutes: 10"))
+    bag = DagBag(str(tmp_path / "pipelines.py"))
+    assert bag.import_errors == {}
+    monkeypatch.setenv("AIRFLOW__DBT__KEPT_RESULTS", "s3://flights-mwaa/kept_results")
+    return bag.dags["one"].get_task(PRODUCER_TASK)

@@ -10,7 +10,7 @@ from cosmos.operators.local import DbtSourceLocalOperator
 from test_pipelines import bag
 
 from mwaa_pipelines.compatibility import AirflowException
-from mwaa_pipelines.freshness_operator import SOURCES, push_freshness
+from mwaa_pipelines.freshness import SOURCES, push_freshness
 from mwaa_pipelines.reporting import LOG
 from mwaa_pipelines.results import LAST_WORDS_KEY, RESULTS_KEY
 

@@ -43,6 +43,12 @@ TESTS = """
 models:
   - name: first
     columns: [{name: id, data_tests: [not_null]}]
+sources:
+  - name: landing
+    schema: runner
+    tables:
+      - name: loads
+        config: {loaded_at_field: loaded_at, freshness: {error_after: {count: 24, period: hour}}}
 """
 PROJECT = {"name": "shop", "version": "1.0", "profile": "shop", "models": {"shop": {"+materialized": "table"}}}
 NOT_NULL = "test.shop.not_null_first_id.1792d32eec"
@@ -232,6 +238,23 @@ def test_current_release_is_built_and_audited_and_each_outcome_is_reported(accou
     assert "Database Error in model broken" in text
     assert "MiB of memory" in text
     assert PASSWORD not in text
+
+
+@pytest.mark.parametrize(("is_required", "status"), [(True, "error"), (False, "warn")])
+def test_freshness_of_sources_is_reported(account: Account, is_required: bool, status: str) -> None:
+    with account.warehouse.connect() as admin, admin.cursor() as cursor:
+        cursor.execute("drop table if exists runner.loads")
+        cursor.execute("create table runner.loads as select getdate() - interval '30 hours' as loaded_at")
+        cursor.execute("grant select on runner.loads to runner_user")
+        admin.commit()
+    job = account.job("source", "freshness", watched_together=None, freshness_is_required=is_required)
+    run = account.start(job)
+    # dbt also fails if it is only measured. The task in Airflow decides.
+    assert run.end().exit_code == 1
+    (entry,) = run.xcoms[RESULTS_KEY]["results"]
+    assert (entry["unique_id"], entry["status"]) == ("source.shop.landing.loads", status)
+    assert entry["message"] == "newest row 30.0 hours old"
+    assert account.audit_rows(run)["source.shop.landing.loads"][0] == "error"
 
 
 def test_sigterm_ends_dbt_cleanly_and_keeps_the_results(account: Account) -> None:

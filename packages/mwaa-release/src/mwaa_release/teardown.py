@@ -16,11 +16,12 @@ from mwaa_release.progress import Progress, no_progress
 # In the order of creation; teardown goes in reverse.
 STACKS = (
     *("network", "storage", "redshift", "notification", "credentials"),
-    *("github", "environment", "monitoring", "warehouse-role", "landing", "rotation"),
+    *("github", "environment", "monitoring", "warehouse-role", "landing", "rotation", "ecs"),
 )
 # AWS's minimum is 7 days. 30 days leave time to notice that the key is still needed.
 KEY_DAYS = 30
 _BUCKET, _KEY, _LOGS = "AWS::S3::Bucket", "AWS::KMS::Key", "AWS::Logs::LogGroup"
+_IMAGES = "AWS::ECR::Repository"
 # An account has one provider for all its repositories.
 _SHARED = "AWS::IAM::OIDCProvider"
 
@@ -77,6 +78,7 @@ def describe(stacks: list[Stack]) -> list[str]:
     lines = []
     for stack in stacks:
         lines += [f"bucket {name}: every object and every version in it" for name in stack.ids(_BUCKET)]
+        lines += [f"image repository {name}: every image in it" for name in stack.ids(_IMAGES)]
         lines += [f"log group {name}" for name in stack.ids(_LOGS)]
         lines += [f"key {key}: deletion scheduled in {KEY_DAYS} days" for key in stack.ids(_KEY)]
         shared = stack.ids(_SHARED)
@@ -101,6 +103,8 @@ def teardown(client: Any, stacks: list[Stack], progress: Progress = no_progress)
         # Remove retained resources first, because only the stack knows their names.
         for name in stack.ids(_BUCKET):
             _remove_bucket(Bucket(name, client("s3")), progress)
+        for name in stack.ids(_IMAGES):
+            _ignoring(f"image repository {name}", client("ecr").delete_repository, repositoryName=name, force=True)
         _remove_log_groups(client("logs"), stack)
         for key in stack.ids(_KEY):
             _ignoring(f"key {key}", client("kms").schedule_key_deletion, KeyId=key, PendingWindowInDays=KEY_DAYS)
@@ -146,6 +150,7 @@ def _ignoring(what: str, call: Any, **arguments: Any) -> None:
         if error.response["Error"]["Code"] not in (
             "ResourceNotFoundException",
             "NotFoundException",
+            "RepositoryNotFoundException",
             "KMSInvalidStateException",
         ):
             raise from_aws(error, f"removing {what}") from error

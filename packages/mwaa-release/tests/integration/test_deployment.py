@@ -2,13 +2,17 @@
 
 import fnmatch
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import cfnlint
 import pytest
 
 from mwaa_local.templates import INFRA, Template, load
 from mwaa_local.testing.stacks import listed, properties
+from mwaa_pipelines import ecs_task
+from mwaa_pipelines.runner import process
 from mwaa_release import mwaa_update, smoke
 
 
@@ -39,6 +43,31 @@ def test_private_subnets_have_no_rule_for_the_internet(file: str, parameters: di
     assert "0.0.0.0/0" not in rules(parameters)
     assert "pl-1" in rules(parameters)
     assert "0.0.0.0/0" in rules({})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "services"),
+    [
+        ({}, []),
+        ({"EndpointsSecurityGroupId": "sg-1", "CreateEndpoints": "false"}, []),
+        ({"EndpointsSecurityGroupId": "sg-1"}, ["ecr.api", "ecr.dkr", "ecs", "ssm"]),
+    ],
+)
+def test_ecs_has_the_endpoints_that_its_tasks_and_airflow_call(parameters: dict[str, str], services: list[str]) -> None:
+    template = Template("ecs.yml", {"AWS::Region": "r", **parameters})
+    names = [
+        template.evaluate(resource["Properties"]["ServiceName"])
+        for resource in template.content["Resources"].values()
+        if resource["Type"] == "AWS::EC2::VPCEndpoint" and template.holds(resource.get("Condition"))
+    ]
+    assert sorted(names) == [f"com.amazonaws.r.{service}" for service in services]
+
+
+def test_container_of_ecs_has_the_time_to_cancel_queries_and_airflow_waits_for_it() -> None:
+    (container,) = properties("ecs.yml", "TaskDefinition")["ContainerDefinitions"]
+    assert process.STOP_SECONDS < container["StopTimeout"] < ecs_task.STOP_SECONDS
+    # Otherwise a task that is stopped while it starts would ignore SIGTERM.
+    assert container["LinuxParameters"]["InitProcessEnabled"] is True
 
 
 def test_components_reach_each_other_on_two_ports_only() -> None:
@@ -85,7 +114,9 @@ UNUSED = [
     *("s3tables:*", "s3files:*", "elasticfilesystem:*", "firehose:*", "vpc-lattice:*", "vpce:*", "redshift:*"),
     # Attached policies, permissions boundaries and layers.
     *("iam:*RolePolicy", "iam:CreatePolicy", "iam:*RolePermissionsBoundary", "lambda:GetLayerVersion"),
-    *("lambda:GetCodeSigningConfig", "lambda:PassCapacityProvider"),
+    *("lambda:GetCodeSigningConfig", "lambda:PassCapacityProvider", "ecs:PutAccountSetting*"),
+    # Policies of groups and users.
+    *("iam:*GroupPolicy", "iam:*UserPolicy"),
     # Log groups with resource policies or deliveries.
     *("logs:CreateLogDelivery", "logs:*ResourcePolic*"),
 ]
@@ -95,7 +126,8 @@ NEEDED = {"iam:PutRolePolicy", "iam:DeleteRolePolicy", "iam:GetRolePolicy"}
 def handler_permissions() -> dict[str, list[str]]:
     """Return the permissions that CloudFormation needs for each resource type, from AWS's schemas in cfn-lint."""
     schemas = (Path(cfnlint.__file__).parent / "data" / "schemas" / "resources").glob("*.json")
-    types = {resource["Type"] for file in INFRA.glob("[!.]*.yml") for resource in load(file.name)["Resources"].values()}
+    files = [*(path.name for path in INFRA.glob("[!.]*.yml")), "ecs.yml"]
+    types = {resource["Type"] for file in files for resource in load(file)["Resources"].values()}
     permissions = {}
     for path in schemas:
         schema = json.loads(path.read_text())
@@ -106,7 +138,8 @@ def handler_permissions() -> dict[str, list[str]]:
 
 
 def test_deployer_can_create_every_resource_of_the_stacks() -> None:
-    statements = properties("deployer.yml", "Policy")["PolicyDocument"]["Statement"]
+    policies = [properties(file, "Policy")["PolicyDocument"] for file in ("deployer.yml", "ecs-deployer.yml")]
+    statements = [statement for policy in policies for statement in policy["Statement"]]
     allowed = [action.lower() for statement in statements for action in listed(statement["Action"])]
 
     def matches(permission: str, patterns: list[str]) -> bool:
@@ -123,11 +156,27 @@ def test_deployer_can_create_every_resource_of_the_stacks() -> None:
     assert missing == set()
 
 
-def test_deployer_has_no_administrator_permissions() -> None:
-    values = {"Name": "sales-dev"}
-    document = Template("deployer.yml", values).evaluate(properties("deployer.yml", "Policy"))["PolicyDocument"]
+def policy_of(file: str) -> dict[str, list[dict[str, Any]]]:
+    document = Template(file, {"Name": "sales-dev"}).evaluate(properties(file, "Policy"))["PolicyDocument"]
     # AWS's limit, without spaces.
     assert len(json.dumps(document, separators=(",", ":"))) <= 6144
+    return dict(document)
+
+
+def test_deployer_of_ecs_can_change_only_the_resources_of_its_stack() -> None:
+    statements = policy_of("ecs-deployer.yml")["Statement"]
+    resources = [name for statement in statements for name in listed(statement["Resource"]) if name != "*"]
+    assert all(re.search(r"[:/]sales-dev-dbt(/?\*)?$", name) for name in resources), resources
+    everywhere = {action for item in statements if item["Resource"] == "*" for action in listed(item["Action"])}
+    # AWS has no resources for these.
+    assert everywhere == {
+        *("ecs:CreateCluster", "ecs:DeregisterTaskDefinition", "ecs:DescribeTaskDefinition", "ecs:ListClusters"),
+        *("ecs:ListTaskDefinitions", "iam:CreateServiceLinkedRole", "ssm:DescribeParameters"),
+    }
+
+
+def test_deployer_has_no_administrator_permissions() -> None:
+    document = policy_of("deployer.yml")
     everywhere = [statement for statement in document["Statement"] if "*" in listed(statement["Resource"])]
     actions = {action for statement in everywhere for action in listed(statement["Action"])}
     assert not [action for action in actions if action.endswith(":*")]

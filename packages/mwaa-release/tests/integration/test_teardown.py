@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 from mwaa_local.testing.stacks import properties
 from mwaa_release.bucket import Bucket
 from mwaa_release.errors import DeployError, SetupError
-from mwaa_release.teardown import find_stacks, teardown
+from mwaa_release.teardown import describe, find_stacks, teardown
 
 
 @pytest.fixture
@@ -61,6 +61,33 @@ def test_teardown_removes_everything_and_schedules_the_key_deletion(aws, stacks,
     assert f"emptying s3://{filled_bucket.name}" in messages
     with pytest.raises(SetupError, match=rf"there is no stack {stacks.name}-network"):
         find_stacks(aws.client("cloudformation"), stacks.name)
+
+
+def test_teardown_removes_the_stack_of_ecs_with_images_and_objects(aws, stacks):
+    storage = stacks.make("storage.yml")
+    role = f"{stacks.name}-execution"
+    aws.client("iam").create_role(RoleName=role, AssumeRolePolicyDocument='{"Version": "2012-10-17", "Statement": []}')
+    ec2 = aws.client("ec2")
+    subnets = [subnet["SubnetId"] for subnet in ec2.describe_subnets()["Subnets"]][:2]
+    parameters = {"KeyArn": storage["KeyArn"], "DagsBucketName": storage["DagsBucketName"], "ExecutionRoleName": role}
+    stacks.make("ecs.yml", VpcId=ec2.describe_vpcs()["Vpcs"][0]["VpcId"], SubnetIds=",".join(subnets), **parameters)
+    ecr, s3, repository = aws.client("ecr"), aws.client("s3"), f"{stacks.name}-dbt"
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    manifest = json.dumps({"schemaVersion": 2, "mediaType": kind, "config": {"digest": "sha256:1"}, "layers": []})
+    ecr.put_image(repositoryName=repository, imageManifest=manifest, imageTag="one")
+    runs = next(bucket["Name"] for bucket in s3.list_buckets()["Buckets"] if f"{repository}-runs" in bucket["Name"])
+    s3.put_object(Bucket=runs, Key="shop/1/job.json", Body=b"{}")
+    actual = find_stacks(aws.client("cloudformation"), stacks.name)[:1]
+    assert [stack.name for stack in actual] == [f"{stacks.name}-ecs"]
+    lines = describe(actual)
+    assert f"image repository {repository}: every image in it" in lines
+    assert f"log group /ecs/{repository}" in lines
+    teardown(aws.client, actual)
+    assert not exists(s3, runs)
+    with pytest.raises(ecr.exceptions.RepositoryNotFoundException):
+        ecr.describe_repositories(repositoryNames=[repository])
+    groups = aws.client("logs").describe_log_groups(logGroupNamePrefix=f"/ecs/{repository}")
+    assert groups["logGroups"] == []
 
 
 def test_log_group_that_is_created_again_during_teardown_is_removed(aws, stacks, environment, filled_bucket):

@@ -14,6 +14,7 @@ _PACKAGE = Path(mwaa_release.ecs.__file__).parent
 # Where the files of the package go.
 _FILES = {
     "ecs.yml": "infra/ecs.yml",
+    "ecs-deployer.yml": "infra/ecs-deployer.yml",
     "Dockerfile": "infra/ecs/Dockerfile",
     "image.yml": ".github/workflows/image.yml",
 }

@@ -13,7 +13,7 @@ from workbench.ecs import add_ecs, hashed_requirements, image_context
 from workbench.scan import scan
 
 BIN = Path(sys.executable).parent
-FILES = ["infra/ecs.yml", "infra/ecs/Dockerfile", ".github/workflows/image.yml"]
+FILES = ["infra/ecs.yml", "infra/ecs-deployer.yml", "infra/ecs/Dockerfile", ".github/workflows/image.yml"]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_added_files_pass_the_linters(repository: Path) -> None:
     for command in (
-        ["cfn-lint", "infra/ecs.yml"],
+        ["cfn-lint", *FILES[:2]],
         ["zizmor", "--offline", "--persona=pedantic", "--no-progress", "--quiet", ".github"],
         ["yamllint", "--strict", *(name for name in FILES if name.endswith(".yml"))],
     ):
@@ -44,7 +44,7 @@ def test_added_files_pass_the_security_scanners(repository: Path) -> None:
 
 
 def test_actions_and_base_image_are_pinned_by_hash(repository: Path) -> None:
-    workflow, dockerfile = (repository / FILES[2]).read_text(), (repository / FILES[1]).read_text()
+    workflow, dockerfile = (repository / FILES[3]).read_text(), (repository / FILES[2]).read_text()
     for action in re.findall(r"uses: (\S+)", workflow):
         assert action.startswith("./") or re.fullmatch(r".+@[0-9a-f]{40}", action), action
     images = re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
@@ -63,7 +63,7 @@ def test_image_has_the_versions_of_startup_sh_with_hashes(repository: Path, tmp_
     blocks = re.split(r"\n(?=\S)", requirements.strip())
     assert all("--hash=sha256:" in block for block in blocks)
     assert (tmp_path / "image" / "mwaa_pipelines" / "runner" / "__main__.py").is_file()
-    assert (tmp_path / "image" / "Dockerfile").read_text() == (repository / FILES[1]).read_text()
+    assert (tmp_path / "image" / "Dockerfile").read_text() == (repository / FILES[2]).read_text()
     assert not list((tmp_path / "image").rglob("__pycache__"))
 
 

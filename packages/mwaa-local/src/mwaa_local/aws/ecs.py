@@ -7,6 +7,7 @@ https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-c
 """
 
 import json
+import re
 import threading
 import time
 import uuid
@@ -28,16 +29,22 @@ from mwaa_pipelines.ecs_settings import FARGATE_MEMORY
 SERVICE = "ecs-tasks.amazonaws.com"
 # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html
 _OVERRIDES_CHARACTERS = 8192
-_STARTED_BY_CHARACTERS = 128
+_STARTED_BY = re.compile(r"[A-Za-z0-9/_-]{0,128}")
+_CLIENT_TOKEN = re.compile(r"[!-~]{1,64}")
 # DescribeTasks shows a stopped task for an hour.
 _SHOWN_SECONDS = 3600
+# https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ListTasks.html
+_FILTERS = {"containerInstance", "family", "startedBy", "serviceName", "desiredStatus", "launchType", "daemonName"}
+_LISTED = 100
+# https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeTasks.html
+_DESCRIBED = 100
 _JSON = {"Content-Type": "application/x-amz-json-1.1"}
 
 
 class _RefusedError(Exception):
-    def __init__(self, kind: str, message: str) -> None:
+    def __init__(self, kind: str, message: str, **members: Any) -> None:
         super().__init__(message)
-        self.response = Response(json.dumps({"__type": kind, "message": message}), 400, _JSON)
+        self.response = Response(json.dumps({"__type": kind, "message": message, **members}), 400, _JSON)
 
 
 class Tasks:
@@ -49,8 +56,8 @@ class Tasks:
         self._model = botocore.session.Session().get_service_model("ecs")
         self._lock = threading.Lock()
         self._tasks: dict[str, tuple[dict[str, Any], Container]] = {}
-        # The task of each client token.
-        self._tokens: dict[str, str] = {}
+        # The task and the request of each client token.
+        self._tokens: dict[str, tuple[str, dict[str, Any]]] = {}
         self._calls: dict[str, Callable[[dict[str, Any], str], dict[str, Any]]] = {
             "RunTask": self._run,
             "DescribeTasks": self._describe,
@@ -95,7 +102,14 @@ class Tasks:
         token = parameters.get("clientToken")
         with self._lock:
             if token and token in self._tokens:
-                return {"tasks": [self._shown(self._tokens[token])], "failures": []}
+                arn, request = self._tokens[token]
+                if request == parameters:
+                    return {"tasks": [self._shown(arn)], "failures": []}
+                raise _RefusedError(
+                    "ConflictException",
+                    "The clientToken is already in use with a different RunTask request.",
+                    resourceIds=[arn],
+                )
         task_id = uuid.uuid4().hex
         arn = f"{cluster.replace(':cluster/', ':task/')}/{task_id}"
         session = self._session(overrides.get("taskRoleArn") or definition["taskRoleArn"], arn)
@@ -115,7 +129,7 @@ class Tasks:
             "memory": str(memory),
             "createdAt": time.time(),
             "overrides": overrides,
-            "startedBy": parameters.get("startedBy", ""),
+            **({"startedBy": parameters["startedBy"]} if "startedBy" in parameters else {}),
         }
         running = Container(
             self._folder / task_id,
@@ -130,7 +144,7 @@ class Tasks:
         with self._lock:
             self._tasks[arn] = task, running
             if token:
-                self._tokens[token] = arn
+                self._tokens[token] = arn, parameters
         running.start()
         return {"tasks": [self._shown(arn)], "failures": []}
 
@@ -148,6 +162,8 @@ class Tasks:
 
     def _describe(self, parameters: dict[str, Any], region: str) -> dict[str, Any]:
         cluster = _cluster(parameters, region)
+        if len(parameters["tasks"]) > _DESCRIBED:
+            raise _RefusedError("InvalidParameterException", f"at most {_DESCRIBED} tasks can be described")
         tasks, failures = [], []
         for name in parameters["tasks"]:
             arn = _task_arn(cluster, name)
@@ -165,13 +181,24 @@ class Tasks:
         return {"task": self._shown(arn)}
 
     def _list(self, parameters: dict[str, Any], region: str) -> dict[str, Any]:
-        cluster, status = _cluster(parameters, region), parameters.get("desiredStatus", "RUNNING")
-        tasks = [self._shown(arn) for arn in list(self._tasks) if self._is_shown(arn)]
-        return {
-            "taskArns": [
-                task["taskArn"] for task in tasks if task["clusterArn"] == cluster and task["desiredStatus"] == status
-            ]
-        }
+        cluster, filters = _cluster(parameters, region), _FILTERS & parameters.keys()
+        if "startedBy" in filters and len(filters) > 1:
+            raise _RefusedError("InvalidParameterException", "startedBy must be the only filter")
+        conditions = {"desiredStatus": parameters.get("desiredStatus", "RUNNING"), "clusterArn": cluster}
+        conditions |= {name: parameters[name] for name in filters & {"startedBy", "launchType"}}
+        if unknown := filters - conditions.keys():
+            raise _RefusedError(
+                "InvalidParameterException", f"the AWS stand-in does not know the filter {min(unknown)}"
+            )
+        with self._lock:
+            arns = list(self._tasks)
+        tasks = [self._shown(arn) for arn in arns if self._is_shown(arn)]
+        matches = [
+            task["taskArn"] for task in tasks if all(task.get(name) == value for name, value in conditions.items())
+        ]
+        start, size = int(parameters.get("nextToken", 0)), parameters.get("maxResults", _LISTED)
+        following = {"nextToken": str(start + size)} if len(matches) > start + size else {}
+        return {"taskArns": matches[start : start + size], **following}
 
     def _is_shown(self, arn: str) -> bool:
         stopped_at = self._tasks[arn][1].state.get("stoppedAt") if arn in self._tasks else 0
@@ -198,8 +225,13 @@ def _check(parameters: dict[str, Any], overrides: dict[str, Any]) -> None:
         raise _RefusedError(
             "InvalidParameterException", f"Container Overrides length must be at most {_OVERRIDES_CHARACTERS}"
         )
-    if len(parameters.get("startedBy", "")) > _STARTED_BY_CHARACTERS:
-        raise _RefusedError("InvalidParameterException", "startedBy should not be longer than 128 characters.")
+    if not _STARTED_BY.fullmatch(parameters.get("startedBy", "")):
+        raise _RefusedError(
+            "InvalidParameterException",
+            "startedBy must have at most 128 letters, numbers, hyphens, forward slashes and underscores.",
+        )
+    if not _CLIENT_TOKEN.fullmatch(parameters.get("clientToken", "none")):
+        raise _RefusedError("InvalidParameterException", "clientToken must have at most 64 visible ASCII characters.")
 
 
 def _cluster(parameters: dict[str, Any], region: str) -> str:

@@ -277,6 +277,11 @@ def _ecs(call: Call, account: str) -> list[str]:
     return ["*"]
 
 
+def _of_cluster(parameters: dict[str, Any]) -> dict[str, str]:
+    cluster = parameters.get("cluster", "default").rpartition("/")[2]
+    return {"ecs:cluster": f"arn:aws:ecs:{REGION}:{ACCOUNT_ID}:cluster/{cluster}"}
+
+
 def _passed_roles(call: Call, account: str) -> list[Right]:
     """ECS takes roles only from a caller that can pass them."""
     definition = task_definition(call.parameters.get("taskDefinition", ""), account, call.region)
@@ -322,9 +327,8 @@ _CONTEXTS: dict[str, Callable[[dict[str, Any]], dict[str, str]]] = {
     "sts:AssumeRole": lambda parameters: (
         {"sts:ExternalId": parameters["ExternalId"]} if "ExternalId" in parameters else {}
     ),
-    "ecs:RunTask": lambda parameters: {
-        "ecs:cluster": f"arn:aws:ecs:{REGION}:{ACCOUNT_ID}:cluster/{parameters.get('cluster', 'default')}"
-    },
+    "ecs:RunTask": _of_cluster,
+    "ecs:ListTasks": _of_cluster,
 }
 _FURTHER: dict[str, Callable[[Call, str], list[Right]]] = {
     "secretsmanager:GetSecretValue": _key_of_secret,

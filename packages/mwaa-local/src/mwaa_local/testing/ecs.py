@@ -48,11 +48,9 @@ class EcsAccount:
         admin.register_task_definition(family=family, containerDefinitions=[container], **parameters)
         return family
 
-    def run(self, definition: str, settings: Ecs = SMALL) -> str:
+    def run(self, definition: str, settings: Ecs = SMALL, started_by: str = "flights_pipeline/run") -> str:
         url = f"s3://{self.cluster.bucket}/flights_pipeline/{time.monotonic_ns()}"
-        return self.cluster.run(
-            self.ecs, settings.model_copy(update={"task_definition": definition}), url, "flights_pipeline/run"
-        )
+        return self.cluster.run(self.ecs, settings.model_copy(update={"task_definition": definition}), url, started_by)
 
     def wait(self, arn: str, condition: Callable[[dict[str, Any]], Any], ecs: Any = None) -> dict[str, Any]:
         until = time.monotonic() + 30

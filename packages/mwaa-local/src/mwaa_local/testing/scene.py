@@ -178,6 +178,15 @@ class Scene(Stack):
             connection.autocommit = True
             return rows(connection, statement)[1]
 
+    @contextlib.contextmanager
+    def held_gate(self) -> Iterator[None]:
+        """Block models that read the table landing.gate, until the context ends or the warehouse stops."""
+        with contextlib.closing(connect(self.settings, "awsuser", self.passwords.awsuser)) as connection:
+            connection.cursor().execute("lock landing.gate")
+            yield
+            with contextlib.suppress(Exception):
+                connection.rollback()
+
 
 def _texts(content: Any) -> Iterator[str]:
     """Return the texts of a structured log: messages, and errors with their frames."""

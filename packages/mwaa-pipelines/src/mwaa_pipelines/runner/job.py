@@ -29,6 +29,7 @@ class Job:
         watched_together: nodes that one task of Airflow watches, see `NodeOutcomes`; None: no task watches nodes.
         kept_results: `s3://bucket/prefix` for results that dbt could not write to the audit table; empty: none.
         parsed: `s3://bucket/key` that keeps dbt's parsed project for the next task of the release; empty: none.
+        freshness_is_required: with `dbt source freshness`, whether a stale source is an error; None: another command.
         memory: MiB that the task may use, for messages; None: no limit is known.
     """
 
@@ -49,6 +50,7 @@ class Job:
     watched_together: dict[str, list[str]] | None = field(default_factory=dict)
     kept_results: str = ""
     parsed: str = ""
+    freshness_is_required: bool | None = None
     memory: int | None = None
 
     def to_json(self) -> bytes:

@@ -15,6 +15,7 @@ from typing import Any
 import boto3
 import yaml
 
+from mwaa_pipelines.freshness import push_freshness
 from mwaa_pipelines.login import Login, iam_profile
 from mwaa_pipelines.node_outcomes import NodeOutcomes
 from mwaa_pipelines.reporting import LOG
@@ -94,7 +95,8 @@ class Runner:
         # Results are stored first, because the container may be killed soon.
         os.environ[KEPT_RESULTS] = job.kept_results
         store_unwritten_results(str(project), context)
-        push_results(str(project), context)
+        push = push_results if job.freshness_is_required is None else push_freshness
+        push(str(project), context)
         parsed.save()
         return self._outcome(exit_code)
 
@@ -121,8 +123,9 @@ class Runner:
         job = self.job
         ti = SimpleNamespace(dag_id=job.dag_id, run_id=job.run_id, task_id=job.task_id, try_number=job.try_number)
         ti.xcom_push = lambda key, value: self.push(key, json.loads(json.dumps(value)))
-        together = job.watched_together
-        task = SimpleNamespace() if together is None else SimpleNamespace(watched_together=together)
+        task = SimpleNamespace(is_required=job.freshness_is_required)
+        if job.watched_together is not None:
+            task.watched_together = job.watched_together
         return {"ti": ti, "task": task}
 
     def _outcome(self, exit_code: int) -> Outcome:
