@@ -3,10 +3,9 @@
 The suite starts and stops its own stack. The alternatives are in alternatives.py.
 """
 
-import statistics
 from collections.abc import Callable
 
-from benchmarks import Figure
+from benchmarks import Figure, Median
 from benchmarks.pipelines.memory import of_all, of_tasks, of_triggerer, peak_memory
 from benchmarks.pipelines.parse import parse
 from benchmarks.pipelines.projects import Size
@@ -97,7 +96,7 @@ def _failing(scene: Scene, say: Callable[[str], None]) -> Figure:
         say(f"a run of {_FAILING.models} models that fails")
         return scene.seconds_to_alert(_FAILING)
 
-    taken = statistics.median(one() for _ in range(3))
+    taken = Median.of([one() for _ in range(3)])
     return Figure("from the end of the last node to the alert of a failed run (must: 10)", taken, "s", goal=5)
 
 
@@ -139,7 +138,7 @@ def interleaved_runs(times: int, *measured: Callable[[], RunTimes]) -> list[RunT
 
 def median(taken: list[RunTimes]) -> RunTimes:
     """Return the median of each part."""
-    return RunTimes(*(statistics.median(parts) for parts in zip(*(vars(one).values() for one in taken), strict=True)))
+    return RunTimes(*(Median.of(parts) for parts in zip(*(vars(one).values() for one in taken), strict=True)))
 
 
 def run_profile(name: str, ours: RunTimes) -> list[Figure]:
