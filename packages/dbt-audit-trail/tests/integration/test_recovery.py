@@ -124,8 +124,8 @@ def test_results_of_a_lost_worker_are_written_with_nulls(built, dbt, database, m
     names = {"producer_task_id": "producer"}
     tasks = {
         "producer": SimpleNamespace(task_id="producer", watched_together={}),
-        "run": SimpleNamespace(task_id="run", node_ids=[mart], **names),
-        "test": SimpleNamespace(task_id="test", node_ids=[test], **names),
+        "run": SimpleNamespace(task_id="run", outcome_key=mart, node_ids=[mart], **names),
+        "test": SimpleNamespace(task_id="test", outcome_key=f"tests of {mart}", node_ids=[test], **names),
     }
     logical_date = datetime(2026, 1, 1, 6, tzinfo=UTC)
     context = {
