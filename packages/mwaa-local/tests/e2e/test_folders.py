@@ -24,7 +24,7 @@ MODELS = {
     "core/root.sql": TABLE + "select 1 / divisor as id from {{ source('landing', 'switch') }}",
     "core/leaf.sql": "select id from {{ ref('root') }}",
     "core/beside.sql": "select 1 as id",
-    "marts/mart.sql": "select id from {{ ref('leaf') }} union all select id from {{ ref('flaky') }}",
+    "reports/report.sql": "select id from {{ ref('leaf') }} union all select id from {{ ref('flaky') }}",
     "apart/alone.sql": "select id from {{ ref('stg_1') }}",
     "properties.yml": """
 sources: [{name: landing, tables: [{name: switch}]}]
@@ -33,7 +33,7 @@ models:
   - {name: leaf, columns: [{name: id, data_tests: [not_null]}]}
 """,
 }
-FOLDERS = {"staging", "core", "marts", "apart"}
+FOLDERS = {"staging", "core", "reports", "apart"}
 TESTS = {"not_null_stg_0_id", "not_null_leaf_id"}
 TEST_OF_LEAF = "not_null_leaf_id"
 
@@ -54,7 +54,7 @@ def test_model_that_recovers_on_retry_lets_the_folders_after_it_run(scene: Scene
     )
     assert states[PRODUCER] == "failed"
     rows = _audit_rows(scene, run_id)
-    assert (rows.pop(("flaky", "error")), rows.pop(("mart", "skipped"))) == (1, 1)
+    assert (rows.pop(("flaky", "error")), rows.pop(("report", "skipped"))) == (1, 1)
     # Only what did not succeed ran again.
     assert rows == dict.fromkeys([(name, "success") for name in _models()] + [(test, "pass") for test in TESTS], 1)
     log = scene.log(run_id, f"{GROUP}staging")
@@ -68,10 +68,10 @@ def test_failed_folder_is_named_by_its_node_and_runs_when_it_is_cleared(scene: S
     run_id = scene.client.trigger(DAG)
     assert scene.ended(run_id, 600) == "failed"
     states = scene.states(run_id)
-    expected = {"staging": "success", "core": "failed", "marts": "failed", "apart": "success"}
+    expected = {"staging": "success", "core": "failed", "reports": "failed", "apart": "success"}
     assert {folder: states[GROUP + folder] for folder in FOLDERS} == expected
     assert "division by zero" in scene.log(run_id, f"{GROUP}core")
-    assert f"Not run, because {GROUP}core failed" in scene.log(run_id, f"{GROUP}marts")
+    assert f"Not run, because {GROUP}core failed" in scene.log(run_id, f"{GROUP}reports")
     (alert,) = scene.alerts()
     assert "model.flights.root" in alert["subject"]
     assert "model.flights.flaky" not in alert["message"]
@@ -83,7 +83,7 @@ def test_failed_folder_is_named_by_its_node_and_runs_when_it_is_cleared(scene: S
     assert {status: rows["root", status] for status in ("error", "success")} == {"error": 2, "success": 1}
     # A cleared task builds its whole folder.
     assert rows["beside", "success"] == 2
-    assert (rows["mart", "success"], rows["alone", "success"], rows["stg_0", "success"]) == (1, 1, 1)
+    assert (rows["report", "success"], rows["alone", "success"], rows["stg_0", "success"]) == (1, 1, 1)
     assert rows[TEST_OF_LEAF, "pass"] == 1
 
 
