@@ -158,8 +158,10 @@ CREATE OR REPLACE FUNCTION pg_redshift.elements(json) RETURNS SETOF json LANGUAG
 $$ SELECT json_array_elements(CASE WHEN json_typeof($1) = 'array' THEN $1 ELSE '[]' END) $$;
 CREATE OR REPLACE FUNCTION pg_redshift.numbered(json) RETURNS TABLE (item json, place bigint) LANGUAGE sql IMMUTABLE AS
 $$ SELECT e.item, e.place - 1 FROM pg_redshift.elements($1) WITH ORDINALITY AS e (item, place) $$;
+CREATE OR REPLACE FUNCTION pg_redshift.object_or_empty(json) RETURNS json LANGUAGE sql IMMUTABLE AS
+$$ SELECT CASE WHEN json_typeof($1) = 'object' THEN $1 ELSE '{}' END $$;
 CREATE OR REPLACE FUNCTION pg_redshift.attributes(json) RETURNS TABLE (item json, place text) LANGUAGE sql IMMUTABLE AS
-$$ SELECT value, key FROM json_each(CASE WHEN json_typeof($1) = 'object' THEN $1 ELSE '{}' END) $$;
+$$ SELECT value, key FROM json_each(pg_redshift.object_or_empty($1)) $$;
 
 -- Casts from SUPER: null, not an error, if the value is of another type ("lax semantics").
 -- https://docs.aws.amazon.com/redshift/latest/dg/query-super.html

@@ -13,6 +13,9 @@ from redshift_local.parse import longnames, scopes
 from redshift_local.plan import HELPERS, Refused
 
 Rows = dict[int, set[str]]  # names of unnested rows, by the id of the query block that unnests them
+# PostgreSQL parses the JSON of a row for each path into it. From this number of attributes on, it parses a row once.
+_MANY = 4
+_IDENTIFIER_BYTES = 63
 _COMPARISONS = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE)
 
 
@@ -30,6 +33,9 @@ def rewrite(tree: exp.Expr) -> None:
     for column in list(tree.find_all(exp.Column)):
         if column.parent is not None and not isinstance(column.this, exp.Star):
             _column(column, rows)
+    for select in list(tree.find_all(exp.Select)):
+        for row in rows.get(id(select), ()):
+            _read_once(select, row)
 
 
 def is_path(table: exp.Table) -> bool:
@@ -143,3 +149,32 @@ def _place(top: exp.Expr, path: exp.Expr, name: str) -> None:
         alias = exp.Alias(alias=exp.to_identifier(name, quoted=True))
         path.replace(alias)
         alias.set("this", path)
+
+
+def _read_once(select: exp.Select, row: str) -> None:
+    """Let a query block that reads many attributes of an unnested row get them from one table function."""
+    if any(isinstance(item, exp.Star) or item.find(exp.Star) for item in select.expressions):
+        return
+    paths: dict[str, list[exp.Anonymous]] = {}
+    for call in select.find_all(exp.Anonymous):
+        if call.name == f"{HELPERS}.path" and call.find_ancestor(exp.Select) is select:
+            base, *keys = call.expressions
+            if base == exp.column(row, row) and len(keys) == 1 and _is_attribute(keys[0].name):
+                paths.setdefault(keys[0].name, []).append(call)
+    if len(paths) < _MANY:
+        return
+    table = f"pg_attributes_of_{row}"
+    columns = [
+        exp.ColumnDef(this=exp.to_identifier(key, quoted=True), kind=exp.Var(this="pg_catalog.super")) for key in paths
+    ]
+    value = exp.Anonymous(this=f"{HELPERS}.object_or_empty", expressions=[exp.column(row, row)])
+    record = exp.Anonymous(this="pg_catalog.json_to_record", expressions=[value])
+    alias = exp.TableAlias(this=exp.to_identifier(table), columns=columns)
+    select.append("joins", exp.Join(this=exp.Lateral(this=record, alias=alias)))
+    for key, calls in paths.items():
+        for call in calls:
+            call.replace(exp.column(exp.to_identifier(key, quoted=True), table))
+
+
+def _is_attribute(key: str) -> bool:
+    return not key.isdecimal() and len(key.encode()) <= _IDENTIFIER_BYTES
