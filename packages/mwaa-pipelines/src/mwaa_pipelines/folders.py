@@ -60,23 +60,31 @@ def folders_of(nodes: Mapping[str, Any], project_name: str, *, with_tests: bool)
     needs = {
         name: [parent for parent in node["depends_on"]["nodes"] if parent in built] for name, node in built.items()
     }
-    order = {name: position for position, name in enumerate(TopologicalSorter(needs).static_order())}
-    # Like dbt, a task runs a test after the last of its nodes.
-    homes = {name: max(parents, key=order.__getitem__) for name, parents in tests.items()}
-    folders = {**paths, **{name: paths[home] for name, home in homes.items()}}
-    edges: dict[_Path, set[_Path]] = {path: set() for path in folders.values()}
-    for name, parents in (needs | tests).items():
-        edges[folders[name]].update(folders[parent] for parent in parents)
+    edges: dict[_Path, set[_Path]] = {path: set() for path in paths.values()}
+    for name, parents in needs.items():
+        edges[paths[name]].update(paths[parent] for parent in parents)
     names = _names(edges)
-    grouped: dict[str, list[str]] = {name: [] for name in names.values()}
-    for node, path in sorted(folders.items()):
-        grouped[names[path]].append(node)
+    upstream: dict[str, set[str]] = {name: set() for name in names.values()}
+    for path, needed in edges.items():
+        upstream[names[path]].update(names[other] for other in needed if names[other] != names[path])
+    folders = {name: names[path] for name, path in paths.items()}
+    # The same in each process, so nothing here follows the order of a set.
+    sorter = TopologicalSorter({name: sorted(needed) for name, needed in sorted(upstream.items())})
+    order = {name: position for position, name in enumerate(sorter.static_order())}
+    # Like dbt, a task runs a test after the last of its nodes. So tests add no cycle.
+    for name, parents in tests.items():
+        homes = {folders[parent] for parent in parents}
+        folders[name] = max(homes, key=order.__getitem__)
+        upstream[folders[name]] |= homes - {folders[name]}
+    grouped: dict[str, list[str]] = {name: [] for name in upstream}
+    for node, folder in sorted(folders.items()):
+        grouped[folder].append(node)
     return tuple(
         Folder(
             name,
             tuple(node for node in members if not _is_ephemeral(nodes[node])),
-            frozenset(built).intersection(members),
-            frozenset(names[needed] for path in edges if names[path] == name for needed in edges[path]) - {name},
+            frozenset(node for node in members if node in built),
+            frozenset(upstream[name]),
         )
         for name, members in sorted(grouped.items())
     )

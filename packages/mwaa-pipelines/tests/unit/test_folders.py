@@ -90,6 +90,19 @@ def test_folders_that_need_each_other_are_one_task() -> None:
     assert found["models.marts.sales_and_1_more"].members == {f"model.shop.{name}" for name in "abcde"}
 
 
+def test_tests_between_folders_do_not_make_them_one_task() -> None:
+    nodes = [model("models/x/a.sql"), model("models/y/b.sql"), model("models/x/c.sql"), model("models/y/d.sql")]
+    tests = [
+        model("tests/t.sql", "model.shop.a", "model.shop.b", resource_type="test"),
+        model("tests/u.sql", "model.shop.b", "model.shop.c", resource_type="test"),
+    ]
+    found = of(*nodes, *tests)
+    assert set(found) == {"models.x", "models.y"}
+    # The folder that both tests belong to needs the other one.
+    (last,) = (folder for folder in found.values() if folder.upstream)
+    assert {"test.shop.t", "test.shop.u"} <= set(last.nodes)
+
+
 def test_too_many_folders_are_those_of_a_higher_level() -> None:
     nodes = [model(f"models/{part}/{number}/m{part}{number}.sql") for part in "xy" for number in range(3)]
     assert set(of(*nodes)) == {"models.x", "models.y"}
