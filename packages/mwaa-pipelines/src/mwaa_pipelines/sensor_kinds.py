@@ -124,17 +124,18 @@ NODE_CONVERTERS = {
 def folder_converters(folders: Iterable[Folder]) -> dict[DbtResourceType, Callable[..., FolderSensor]]:
     """Return the converters for RenderConfig.node_converters. They return the same task for all nodes of a folder."""
     folder_of = {node: folder for folder in folders for node in folder.members}
-    sensors: dict[Folder, FolderSensor] = {}
+    # By name, because hashing a folder reads all its nodes.
+    sensors: dict[str, FolderSensor] = {}
 
     def task_of_folder(
         *, dag: DAG, task_group: TaskGroup, task_args: dict[str, Any], node: DbtNode, **_: Any
     ) -> FolderSensor:
         folder = folder_of[node.unique_id]
-        if folder not in sensors:
-            sensors[folder] = FolderSensor(
+        if folder.name not in sensors:
+            sensors[folder.name] = FolderSensor(
                 dag=dag, task_group=task_group, task_id=folder.name, folder=folder, **task_args
             )
-        return sensors[folder]
+        return sensors[folder.name]
 
     built = (DbtResourceType.MODEL, DbtResourceType.SEED, DbtResourceType.SNAPSHOT, FUNCTION)
     return dict.fromkeys(built, task_of_folder)
