@@ -1,6 +1,6 @@
 """The kinds of sensors, and how a task group gets them: one for each node and its tests, or one for each folder."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from airflow.sdk import DAG, BaseOperator, TaskGroup
@@ -104,12 +104,28 @@ class FolderSensor(NodeSensor):
     def selection(self, context: Any, report: dict[str, Any]) -> str:
         """Return the nodes that did not succeed in the task that runs dbt for all. In a cleared task, return all."""
         statuses = {entry["unique_id"]: entry["status"] for entry in report["results"]}
-        nodes = self.nodes
-        if context["params"]["select"] and statuses:
+        nodes, chosen = self.nodes, context["params"]["select"]
+        if chosen and statuses:
             nodes = tuple(node for node in nodes if node.unique_id in statuses)
         if context["ti"].try_number == 1:
             nodes = tuple(node for node in nodes if statuses.get(node.unique_id) not in SUCCEEDED)
+        if chosen:
+            # The parameter names models, and dbt finds their tests only with its default.
+            self.dbt_arguments = {**self.dbt_arguments, "indirect_selection": None}
+            self.exclude = " ".join(self._tests_to_leave_out(nodes))
         return " ".join(map(exact_selector, nodes))
+
+    def _tests_to_leave_out(self, nodes: Iterable[DbtNode]) -> Iterator[str]:
+        """Yield dbt selectors of tests that read these nodes but are not among them."""
+        ids = {node.unique_id for node in nodes}
+        tests = [node for task in self._sensors() for node in task.nodes if node.resource_type == DbtResourceType.TEST]
+        if not tests:
+            yield "resource_type:test"
+        for test in tests:
+            if test.unique_id not in ids and ids.intersection(test.depends_on):
+                yield exact_selector(test)
+        # The pipeline's `exclude` can name tests.
+        yield from (self.dag.get_task(self.producer_task_id).exclude or "").split()
 
 
 NODE_CONVERTERS = {

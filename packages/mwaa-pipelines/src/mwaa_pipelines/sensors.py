@@ -243,7 +243,10 @@ class NodeSensor(NodeTask, BaseOperator):
         task.render_template_fields(context)
         prepare({**context, "task": task})
         # Linux limits one argument to 128 KB, and Cosmos passes all selectors as one.
-        task.dbt_cmd_flags, task.select = [*(task.dbt_cmd_flags or []), "--select", *task.select.split()], None
+        for option, selectors in (("select", task.select), ("exclude", task.exclude)):
+            if selectors:
+                task.dbt_cmd_flags = [*(task.dbt_cmd_flags or []), f"--{option}", *selectors.split()]
+        task.select = task.exclude = None
         task.build_and_run_cmd(context, cmd_flags=task.add_cmd_flags())
 
     def dbt_task(self, select: str) -> Any:

@@ -104,15 +104,32 @@ def test_built_folder_ends_without_a_worker_and_a_cleared_one_runs_all_its_nodes
     assert selected(command) == set(map(exact_selector, marts.nodes))
 
 
-def test_run_with_a_selection_runs_only_selected_nodes_again(run: Run) -> None:
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_run_with_a_selection_runs_only_selected_nodes_and_their_tests_again(run: Run, dag: Any, is_lost: bool) -> None:
+    marts = dag.get_task(MARTS)
+    selectors = {
+        node.unique_id: exact_selector(node) for task_id in (MARTS, STAGING) for node in dag.get_task(task_id).nodes
+    }
+    tests = {
+        node.unique_id for node in marts.nodes if node.unique_id.startswith("test.") and node.depends_on == [MODEL]
+    }
+    passed = sorted(tests)[0]
+    again = set(marts.node_ids) if is_lost else {MODEL, *tests} - {passed}
     run.params = {"select": ["departures"]}
-    run.producer("failed", {MODEL: "error"})
+    skipped = dict.fromkeys(tests, "skipped")
+    run.producer("failed", None if is_lost else {**skipped, MODEL: "error", passed: "pass"})
     run.task(MARTS).resume_on_worker(run.context, {"attempt": 2})
     (command,) = run.commands()
-    assert selected(command) == {f"{DEPARTURES},departures"}
+    assert command[:2] == ["build", "--select"]
+    exclude = command.index("--exclude")
+    assert set(command[2:exclude]) == {f"{selectors[node]},departures" for node in again}
+    # Without them, dbt would also run tests that passed, and those of other folders.
+    assert (selectors[passed] in command[exclude:]) is not is_lost
+    assert "tag:audit" in command[exclude:]
     # No node of this folder was selected.
-    run.task(SEEDS).resume_on_worker(run.context, {"attempt": 1})
-    assert len(run.commands()) == 1
+    if not is_lost:
+        run.task(SEEDS).resume_on_worker(run.context, {"attempt": 1})
+        assert len(run.commands()) == 1
 
 
 def test_lost_worker_leaves_all_nodes_of_a_folder_without_an_outcome_to_its_task(run: Run, dag: Any) -> None:
