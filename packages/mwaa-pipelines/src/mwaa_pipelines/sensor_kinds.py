@@ -102,12 +102,13 @@ class FolderSensor(NodeSensor):
             super().set_downstream(task_or_task_list, *args, **kwargs)
 
     def selection(self, context: Any, report: dict[str, Any]) -> str:
-        """Return the nodes that did not succeed in the task that runs dbt for all. In a cleared task, return all."""
+        """Return the nodes that did not succeed in the task that runs dbt for all. If only this one is cleared, all."""
         statuses = {entry["unique_id"]: entry["status"] for entry in report["results"]}
         nodes, chosen = self.nodes, context["params"]["select"]
         if chosen and statuses:
             nodes = tuple(node for node in nodes if node.unique_id in statuses)
-        if context["ti"].try_number == 1:
+        # Somebody who clears the whole run gives both tasks the same number of tries.
+        if report.get("try_number") == context["ti"].try_number:
             nodes = tuple(node for node in nodes if statuses.get(node.unique_id) not in SUCCEEDED)
         if chosen:
             # The parameter names models, and dbt finds their tests only with its default.

@@ -85,14 +85,16 @@ class Run:
         self.ti.task_id, self.ti.try_number, self.ti.task = task_id, try_number, task
         return task
 
-    def producer(self, state: str, failed: dict[str, str] | None = None, **reported: Any) -> None:
+    def producer(
+        self, state: str, failed: dict[str, str] | None = None, *, try_number: int = 1, **reported: Any
+    ) -> None:
         """Set the producer's state, the XComs that it pushed (key: value), and the results if dbt has ended."""
         self.ti.states[PRODUCER] = state
         for key, value in reported.items():
             self.ti.xcoms[PRODUCER, key] = value
         if failed is not None:
             results = [{"unique_id": node, "status": status, "message": "broken"} for node, status in failed.items()]
-            self.ti.xcoms[PRODUCER, RESULTS_KEY] = {"results": results}
+            self.ti.xcoms[PRODUCER, RESULTS_KEY] = {"results": results, "try_number": try_number}
 
     @property
     def context(self) -> dict[str, Any]:

@@ -104,6 +104,14 @@ def test_built_folder_ends_without_a_worker_and_a_cleared_one_runs_all_its_nodes
     assert selected(command) == set(map(exact_selector, marts.nodes))
 
 
+def test_cleared_run_runs_only_what_did_not_succeed_again(run: Run, dag: Any) -> None:
+    marts = dag.get_task(MARTS)
+    run.producer("failed", {**dict.fromkeys(marts.node_ids, "success"), MODEL: "error"}, try_number=2)
+    run.task(MARTS, try_number=2).resume_on_worker(run.context, {"attempt": 1})
+    (command,) = run.commands()
+    assert selected(command) == {DEPARTURES}
+
+
 @pytest.mark.parametrize("is_lost", [False, True])
 def test_run_with_a_selection_runs_only_selected_nodes_and_their_tests_again(run: Run, dag: Any, is_lost: bool) -> None:
     marts = dag.get_task(MARTS)
