@@ -17,6 +17,7 @@ from cosmos.operators.local import (
 from mwaa_pipelines.folders import Folder
 from mwaa_pipelines.node_outcomes import SUCCEEDED
 from mwaa_pipelines.node_task import FUNCTION
+from mwaa_pipelines.results import RESULTS_KEY
 from mwaa_pipelines.selection import exact_selector
 from mwaa_pipelines.sensors import STARTS_IN_TRIGGERER, NodeSensor
 
@@ -108,13 +109,34 @@ class FolderSensor(NodeSensor):
         if chosen and statuses:
             nodes = tuple(node for node in nodes if node.unique_id in statuses)
         # Somebody who clears the whole run gives both tasks the same number of tries.
-        if report.get("try_number") == context["ti"].try_number:
-            nodes = tuple(node for node in nodes if statuses.get(node.unique_id) not in SUCCEEDED)
+        built = statuses if report.get("try_number") == context["ti"].try_number else {}
+        built = built | {entry["unique_id"]: entry["status"] for entry in self._earlier(context).get("results", [])}
+        nodes = tuple(node for node in nodes if built.get(node.unique_id) not in SUCCEEDED)
         if chosen:
             # The parameter names models, and dbt finds their tests only with its default.
             self.dbt_arguments = {**self.dbt_arguments, "indirect_selection": None}
             self.exclude = " ".join(self._tests_to_leave_out(nodes))
         return " ".join(map(exact_selector, nodes))
+
+    def run_node(self, context: Any, select: str) -> None:
+        """See NodeSensor. dbt_check reads the results of all attempts."""
+        earlier = self._earlier(context)
+        try:
+            super().run_node(context, select)
+        finally:
+            latest = self._earlier(context)
+            if earlier and latest and latest["invocation_id"] != earlier["invocation_id"]:
+                again = {entry["unique_id"] for entry in latest["results"]}
+                kept = [entry for entry in earlier["results"] if entry["unique_id"] not in again]
+                context["ti"].xcom_push(key=RESULTS_KEY, value={**latest, "results": [*kept, *latest["results"]]})
+
+    def _earlier(self, context: Any) -> dict[str, Any]:
+        """Return what earlier attempts of this try of Airflow have pushed; nothing if a hook of dbt failed."""
+        ti = context["ti"]
+        report = ti.xcom_pull(task_ids=ti.task_id, key=RESULTS_KEY) or {"try_number": 0, "results": []}
+        is_current = report["try_number"] > (ti.try_number - 1) * (self.node_retries + 1)
+        hooks = (entry for entry in report["results"] if entry["unique_id"].startswith("operation."))
+        return report if is_current and all(entry["status"] in SUCCEEDED for entry in hooks) else {}
 
     def _tests_to_leave_out(self, nodes: Iterable[DbtNode]) -> Iterator[str]:
         """Yield dbt selectors of tests that read these nodes but are not among them."""

@@ -61,11 +61,18 @@ class Run:
             self.changes.pop(0)()
         return self.ti.get_task_states(**arguments)
 
-    def dbt(self, code: int, status: str = "success", output: str = "", seconds: int = 0) -> None:
-        """Let dbt exit with this code after these seconds, and report this status of MODEL."""
+    def dbt(self, code: int, status: str = "success", output: str = "", seconds: int = 0, **reported: Any) -> None:
+        """Let dbt exit with this code after these seconds, and report this status of MODEL.
+
+        `nodes` are the statuses of further nodes, and `invocation` is the id of the process.
+        """
+        process = {"invocation_id": reported.get("invocation", "second"), "generated_at": "2026-01-01T00:00:00Z"}
         results = {
-            "metadata": {"invocation_id": "second", "generated_at": "2026-01-01T00:00:00Z", **SCHEMA},
-            "results": [{"unique_id": MODEL, "status": status, "message": "", "execution_time": 1.0}],
+            "metadata": {**process, **SCHEMA},
+            "results": [
+                {"unique_id": node, "status": node_status, "message": "", "execution_time": 1.0}
+                for node, node_status in {MODEL: status, **reported.get("nodes", {})}.items()
+            ],
         }
         texts = {"calls": repr(str(self.calls)), "output": repr(output)}
         script = STUB.format(python=sys.executable, results=results, code=code, seconds=seconds, **texts)

@@ -104,6 +104,30 @@ def test_built_folder_ends_without_a_worker_and_a_cleared_one_runs_all_its_nodes
     assert selected(command) == set(map(exact_selector, marts.nodes))
 
 
+def test_retry_runs_only_what_the_earlier_ones_did_not_build(run: Run, dag: Any) -> None:
+    marts = dag.get_task(MARTS)
+    other = next(node for node in marts.nodes if node.unique_id != MODEL)
+    built = [node for node in marts.node_ids if node not in (MODEL, other.unique_id)]
+    # The worker of the task that runs dbt for all was lost.
+    run.producer("failed")
+    statuses = {other.unique_id: "error", **dict.fromkeys(built, "success")}
+    run.dbt(code=1, status="error", nodes=statuses, invocation="first")
+    sensor = run.task(MARTS)
+    sensor.node_retries = 2
+    deferral(lambda: sensor.resume_on_worker(run.context, {"attempt": 1}))
+    run.dbt(code=1, status="success", nodes={other.unique_id: "error"}, invocation="second")
+    deferral(lambda: sensor.resume_on_worker(run.context, {"attempt": 2}))
+    run.dbt(code=0, status="success", nodes={other.unique_id: "success"}, invocation="third")
+    sensor.resume_on_worker(run.context, {"attempt": 3})
+    first, second, third = map(selected, run.commands())
+    assert first == set(map(exact_selector, marts.nodes))
+    assert second == {DEPARTURES, exact_selector(other)}
+    assert third == {exact_selector(other)}
+    # dbt_check sees the latest result of each node.
+    results = {entry["unique_id"]: entry["status"] for entry in run.ti.xcoms[MARTS, RESULTS_KEY]["results"]}
+    assert results == dict.fromkeys(marts.node_ids, "success")
+
+
 def test_cleared_run_runs_only_what_did_not_succeed_again(run: Run, dag: Any) -> None:
     marts = dag.get_task(MARTS)
     run.producer("failed", {**dict.fromkeys(marts.node_ids, "success"), MODEL: "error"}, try_number=2)
