@@ -4,6 +4,7 @@ For each trigger that starts, Airflow 3.3.1 sends the triggerer the whole DAG, a
 every task that has not started. So the time and memory of a run grow with the square of its tasks.
 """
 
+import hashlib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from typing import Any
 
 # With a task for each node. Their triggers take about 200 MB.
 MOST_TASKS = 240
+# Airflow's limit for a task's id is 250, with the name of its group.
+_LONGEST_NAME = 200
 _BUILT = {"model", "seed", "snapshot", "function"}
 
 _Path = tuple[str, ...]
@@ -117,7 +120,10 @@ def _names(edges: Mapping[_Path, Collection[_Path]]) -> dict[_Path, str]:
     for path in edges:
         together = sorted({path, *(other for other in reached[path] if path in reached[other])})
         more = f"_and_{len(together) - 1}_more" if len(together) > 1 else ""
-        names[path] = ".".join(together[0]) + more
+        name = ".".join(together[0])
+        if len(name) > _LONGEST_NAME:
+            name = f"{name[:_LONGEST_NAME]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        names[path] = name + more
     return names
 
 

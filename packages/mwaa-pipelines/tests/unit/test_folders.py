@@ -68,6 +68,13 @@ def test_task_has_the_path_of_its_folder(node: Any, name: str) -> None:
     assert set(of(*STAGING, node)) == {"models.staging", name}
 
 
+def test_long_paths_are_shortened_for_airflow() -> None:
+    deep = "models/" + "/".join(["folder_with_a_long_name"] * 12)
+    found = of(*STAGING, model(f"{deep}/one/d.sql"), model(f"{deep}/two/e.sql"))
+    assert len(found) == 3
+    assert max(map(len, found)) < 235
+
+
 def test_test_is_in_the_folder_of_its_last_node_and_needs_its_other_nodes() -> None:
     other = model("models/marts/costs/e.sql", "model.shop.d")
     test = model("models/staging/t.sql", "model.shop.d", "model.shop.b", resource_type="test")
