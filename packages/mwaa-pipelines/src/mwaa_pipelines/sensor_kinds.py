@@ -127,8 +127,8 @@ class FolderSensor(NodeSensor):
             latest = self._earlier(context)
             if earlier and latest and latest["invocation_id"] != earlier["invocation_id"]:
                 again = {entry["unique_id"] for entry in latest["results"]}
-                kept = [entry for entry in earlier["results"] if entry["unique_id"] not in again]
-                context["ti"].xcom_push(key=RESULTS_KEY, value={**latest, "results": [*kept, *latest["results"]]})
+                others = [entry for entry in earlier["results"] if entry["unique_id"] not in again]
+                context["ti"].xcom_push(key=RESULTS_KEY, value={**latest, "results": [*others, *latest["results"]]})
 
     def _earlier(self, context: Any) -> dict[str, Any]:
         """Return what earlier attempts of this try of Airflow have pushed; nothing if a hook of dbt failed."""

@@ -70,17 +70,17 @@ def test_task_has_the_path_of_its_folder(node: Any, name: str) -> None:
 
 def test_long_paths_are_shortened_for_airflow() -> None:
     deep = "models/" + "/".join(["folder_with_a_long_name"] * 12)
-    found = of(*STAGING, model(f"{deep}/one/d.sql"), model(f"{deep}/two/e.sql"))
-    assert len(found) == 3
-    assert max(map(len, found)) < 235
+    by_name = of(*STAGING, model(f"{deep}/one/d.sql"), model(f"{deep}/two/e.sql"))
+    assert len(by_name) == 3
+    assert max(map(len, by_name)) < 235
 
 
 def test_test_is_in_the_folder_of_its_last_node_and_needs_its_other_nodes() -> None:
     other = model("models/marts/costs/e.sql", "model.shop.d")
     test = model("models/staging/t.sql", "model.shop.d", "model.shop.b", resource_type="test")
-    found = of(*STAGING, MART, other, test)
-    assert found["models.marts.sales"].nodes == ("model.shop.d", "test.shop.t")
-    assert found["models.marts.sales"].members == {"model.shop.d"}
+    by_name = of(*STAGING, MART, other, test)
+    assert by_name["models.marts.sales"].nodes == ("model.shop.d", "test.shop.t")
+    assert by_name["models.marts.sales"].members == {"model.shop.d"}
     alone = of(*STAGING, model("models/marts/sales/d.sql"), test)
     assert alone["models.marts.sales"].upstream | alone["models.staging"].upstream in (
         {"models.staging"},
@@ -91,10 +91,10 @@ def test_test_is_in_the_folder_of_its_last_node_and_needs_its_other_nodes() -> N
 def test_folders_that_need_each_other_are_one_task() -> None:
     back = model("models/staging/e.sql", "model.shop.d")
     after = model("models/marts/costs/f.sql", "model.shop.e")
-    found = of(*STAGING, MART, back, after)
-    assert set(found) == {"models.marts.sales_and_1_more", "models.marts.costs"}
-    assert found["models.marts.costs"].upstream == {"models.marts.sales_and_1_more"}
-    assert found["models.marts.sales_and_1_more"].members == {f"model.shop.{name}" for name in "abcde"}
+    by_name = of(*STAGING, MART, back, after)
+    assert set(by_name) == {"models.marts.sales_and_1_more", "models.marts.costs"}
+    assert by_name["models.marts.costs"].upstream == {"models.marts.sales_and_1_more"}
+    assert by_name["models.marts.sales_and_1_more"].members == {f"model.shop.{name}" for name in "abcde"}
 
 
 def test_tests_between_folders_do_not_make_them_one_task() -> None:
@@ -103,10 +103,10 @@ def test_tests_between_folders_do_not_make_them_one_task() -> None:
         model("tests/t.sql", "model.shop.a", "model.shop.b", resource_type="test"),
         model("tests/u.sql", "model.shop.b", "model.shop.c", resource_type="test"),
     ]
-    found = of(*nodes, *tests)
-    assert set(found) == {"models.x", "models.y"}
+    by_name = of(*nodes, *tests)
+    assert set(by_name) == {"models.x", "models.y"}
     # The folder that both tests belong to needs the other one.
-    (last,) = (folder for folder in found.values() if folder.upstream)
+    (last,) = (folder for folder in by_name.values() if folder.upstream)
     assert {"test.shop.t", "test.shop.u"} <= set(last.nodes)
 
 
@@ -118,9 +118,9 @@ def test_too_many_folders_are_those_of_a_higher_level() -> None:
 def test_ephemeral_model_keeps_its_place_but_is_not_watched() -> None:
     inline = model("models/inline/e.sql", "model.shop.a", config={"materialized": "ephemeral"})
     mart = model("models/marts/d.sql", "model.shop.e")
-    found = of(*STAGING, inline, mart)
-    assert (found["models.inline"].nodes, found["models.inline"].members) == ((), {"model.shop.e"})
-    assert found["models.marts"].upstream == {"models.inline"}
+    by_name = of(*STAGING, inline, mart)
+    assert (by_name["models.inline"].nodes, by_name["models.inline"].members) == ((), {"model.shop.e"})
+    assert by_name["models.marts"].upstream == {"models.inline"}
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -139,10 +139,10 @@ def test_each_node_is_in_one_task_and_no_task_needs_itself(seed: int, monkeypatc
         model(f"tests/t{number}.sql", *rng.sample(names, rng.randrange(1, 3)), resource_type="test")
         for number in range(40)
     )
-    found = of(*nodes.items())
-    assert sorted(node for folder in found.values() for node in folder.nodes) == sorted(nodes)
-    tuple(TopologicalSorter({folder.name: folder.upstream for folder in found.values()}).static_order())
-    home = {node: folder for folder in found.values() for node in folder.nodes}
+    by_name = of(*nodes.items())
+    assert sorted(node for folder in by_name.values() for node in folder.nodes) == sorted(nodes)
+    tuple(TopologicalSorter({folder.name: folder.upstream for folder in by_name.values()}).static_order())
+    home = {node: folder for folder in by_name.values() for node in folder.nodes}
     for name, node in nodes.items():
         for parent in node["depends_on"]["nodes"]:
             assert home[parent] is home[name] or home[parent].name in home[name].upstream
