@@ -12,7 +12,7 @@ from graphlib import TopologicalSorter
 from pathlib import PurePosixPath
 from typing import Any
 
-# With a task for each node. Their triggers take about 200 MB.
+# In a DAG with more tasks than this, nodes share a task. The triggers of this many tasks take about 200 MB.
 MOST_TASKS = 240
 # Airflow's limit for a task's id is 250, with the name of its group.
 _LONGEST_NAME = 200
@@ -29,7 +29,7 @@ class Folder:
         name: the folder's path with dots, such as `models.marts.finance`.
         nodes: ids of its nodes and of their tests, without ephemeral models. Each node is in one folder.
         members: ids of all its nodes but tests.
-        upstream: names of the folders that these nodes need.
+        upstream: names of the folders that these nodes and tests need.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Folder:
 def folders_of(nodes: Mapping[str, Any], project_name: str, *, with_tests: bool) -> tuple[Folder, ...]:
     """Return the folders of a pipeline; none if it has so few nodes that each gets its own task.
 
-    Folders that need each other are one task. If there are too many folders, they are those of a higher level.
+    Folders that need each other are one task. If there are too many folders, they are cut to fewer levels.
 
     Args:
         nodes: the pipeline's nodes by id, as in a manifest.
