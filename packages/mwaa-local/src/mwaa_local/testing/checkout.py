@@ -183,13 +183,20 @@ class Running:
 
 
 def new_checkout(state: Path, repository: Path = REPOSITORY) -> Checkout:
-    """Return separate stand-ins for `repository`, which share this checkout's virtual environments. Starts nothing."""
+    """Return separate stand-ins for `repository`. Starts nothing.
+
+    They share this checkout's virtual environments and, with the stand-ins of other tests, what takes long to compute.
+    """
     state.mkdir(parents=True, exist_ok=True)
     state = state.resolve()
     (REPOSITORY / ".local" / "venvs").mkdir(parents=True, exist_ok=True)
     (state / "mwaa").mkdir()
     (state / "venvs").symlink_to(REPOSITORY / ".local" / "venvs")
     (state / "mwaa" / "dbt_venv").symlink_to(_dbt_venv())
+    for name in ("sample-data", "parsed"):
+        shared = REPOSITORY / ".local" / "tests" / name
+        shared.mkdir(exist_ok=True)
+        (state / name).symlink_to(shared)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LOCAL_", "AWS_"))}
     ports = {name: str(free_port()) for name in PORTS}
     temporary = state.with_name(f"{state.name}.tmp")
