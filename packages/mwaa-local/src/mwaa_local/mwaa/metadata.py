@@ -11,7 +11,6 @@ from pathlib import Path
 
 import psycopg
 
-from mwaa_local.settings import SetupError
 from redshift_local.server.postgres import BINARIES, OWNER, PORT, Postgres
 
 DATABASE = "airflow"
@@ -24,9 +23,6 @@ def prepare_metadata(server: Postgres, dump: Path, migrate: Callable[[], None]) 
         server: a running server.
         dump: file with a dump of a new database after its migration; written if it is missing.
         migrate: migrates the database by Airflow.
-
-    Raises:
-        SetupError: pg_dump failed, or what `migrate` raises.
     """
     with psycopg.connect(server.conninfo("postgres"), autocommit=True) as connection:
         if not connection.execute("select 1 from pg_database where datname = %s", (DATABASE,)).fetchone():
@@ -56,9 +52,9 @@ def _save(server: Postgres, dump: Path) -> None:
     partial = dump.with_suffix(".partial")
     # Airflow logs its own commands in the table log.
     saved = _run(server, "pg_dump", "--no-owner", "--exclude-table-data=log", f"--file={partial}")
-    if saved.returncode:
-        raise SetupError(f"pg_dump could not dump Airflow's metadata database: {saved.stderr.strip()[-500:]}")
-    partial.replace(dump)
+    # Without a dump, the next database is migrated, too.
+    if saved.returncode == 0:
+        partial.replace(dump)
 
 
 def _run(server: Postgres, program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
