@@ -11,15 +11,16 @@ from redshift_local.server.postgres import Postgres
 
 
 class Checkout:
-    """A server, and how often Airflow has migrated its database."""
+    """A server, and the tables that its database had before each migration."""
 
     def __init__(self, folder: Path) -> None:
         self.server = Postgres(folder)
         self.server.start()
-        self.migrations = 0
+        self.migrations: list[list[str]] = []
 
     def migrate(self) -> None:
-        self.migrations += 1
+        query = "select tablename from pg_tables where schemaname = 'public' order by 1"
+        self.migrations.append([name for (name,) in self.execute(query)])
         self.execute(
             "create table if not exists alembic_version (version text primary key);"
             "create table if not exists log (id serial, command text);"
@@ -53,23 +54,23 @@ def test_second_checkout_gets_the_migrated_database(start: Callable[[str], Check
     dump, first, second = tmp_path / "metadata.sql", start("first"), start("second")
     first.prepare(dump)
     second.prepare(dump)
-    assert (first.migrations, second.migrations) == (1, 0)
+    assert (first.migrations, second.migrations) == ([[]], [])
     assert second.execute("select version from alembic_version") == [("one",)]
     assert second.execute("select command from log") == []
     # Another version of Airflow migrates a database with data, which does not change the dump.
     before = dump.read_text()
     second.execute("insert into log (command) values ('secret')")
     second.prepare(dump)
-    assert (second.migrations, dump.read_text()) == (1, before)
+    assert (second.migrations, dump.read_text()) == ([["alembic_version", "log"]], before)
 
 
 def test_damaged_dump_is_replaced(start: Callable[[str], Checkout], tmp_path: Path) -> None:
     dump, first, second = tmp_path / "metadata.sql", start("first"), start("second")
     first.prepare(dump)
-    whole = dump.read_text()
-    dump.write_text(whole[: whole.index("alembic_version (")] + "nonsense;\n")
+    with dump.open("a") as file:
+        file.write("nonsense;\n")
     second.prepare(dump)
-    assert second.migrations == 1
+    assert second.migrations == [[]]
     assert second.execute("select version from alembic_version") == [("one",)]
     assert "nonsense" not in dump.read_text()
     assert {path.name for path in tmp_path.glob("metadata.*")} == {"metadata.sql", "metadata.lock"}
