@@ -20,6 +20,7 @@ import psutil
 
 from mwaa_local.processes import marked_processes
 from mwaa_local.settings import HOST, REPOSITORY, Passwords, Settings
+from mwaa_local.testing.orphans import own_stand_ins
 from redshift_local.pytest_plugin import free_port
 
 PORTS = ("LOCAL_WAREHOUSE_PORT", "LOCAL_AWS_PORT", "LOCAL_AIRFLOW_PORT")
@@ -189,6 +190,7 @@ def new_checkout(state: Path, repository: Path = REPOSITORY) -> Checkout:
     """
     state.mkdir(parents=True, exist_ok=True)
     state = state.resolve()
+    own_stand_ins(state)
     (REPOSITORY / ".local" / "venvs").mkdir(parents=True, exist_ok=True)
     (state / "mwaa").mkdir()
     (state / "venvs").symlink_to(REPOSITORY / ".local" / "venvs")
