@@ -94,7 +94,7 @@ def build(
         repository: folder with `dags/`, `lambda/`, requirements.txt and startup.sh.
         progress: receives the current action, the number of finished steps and the total.
         wheels: also download the packages that MWAA's containers install.
-        cache: folder of `parse_cache` for the stand-ins; default: parse each project.
+        cache: folder of `parse_cache`; default: parse each project.
 
     Raises:
         BuildError: a dbt project does not parse; the message is dbt's. Or pipelines.yml or a DAG file has a mistake, a

@@ -1,7 +1,7 @@
 """Stores results of dbt's parse by the content of everything that dbt reads, so an unchanged project is parsed once.
 
-Only the stand-ins use it. A release for AWS is always parsed. As with dbt's partial parsing, a project whose
-configuration depends on the current time keeps the configuration of its first parse.
+Commands on a laptop and the check of a pull request use it. A release for AWS is always parsed. As with dbt's partial
+parsing, a project whose configuration depends on the current time keeps the configuration of its first parse.
 """
 
 import hashlib
