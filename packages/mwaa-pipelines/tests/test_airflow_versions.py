@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ VERSIONS = REPOSITORY / "packages" / "mwaa-pipelines" / "tests" / "airflow" / "v
 
 
 def test_dags_pass_on_the_installed_airflow(airflow_python: Path, tmp_path: Path) -> None:
-    _run_tests(airflow_python, tmp_path)
+    _run_tests(airflow_python, tmp_path, {"PYTHONDONTWRITEBYTECODE": "1"})
 
 
 @pytest.mark.slow
@@ -31,7 +32,8 @@ def test_dags_pass_on_older_airflow_versions_of_mwaa(version: str, tmp_path: Pat
     )
     pinned = (REPOSITORY / "requirements.txt").read_text().split("astronomer-cosmos==")[1].split()[0]
     assert completed.stdout.splitlines()[-1] == f"{version} {pinned}"
-    _run_tests(python, tmp_path)
+    # uv has not compiled this environment. Compile what is imported, once for all processes and runs of these tests.
+    _run_tests(python, tmp_path, {"PYTHONPYCACHEPREFIX": str(python.parents[1] / "pycache")})
 
 
 def _python_with_airflow(version: str) -> Path:
@@ -49,7 +51,7 @@ def _python_with_airflow(version: str) -> Path:
     return venv / "bin" / "python"
 
 
-def _run_tests(airflow_python: Path, tmp_path: Path) -> None:
+def _run_tests(airflow_python: Path, tmp_path: Path, variables: Mapping[str, str]) -> None:
     artifact = build(tmp_path / "airflow", [sample_project(tmp_path / "project")])
     (release,) = artifact.releases
     dags = tmp_path / "airflow" / "dags"
@@ -61,7 +63,7 @@ def _run_tests(airflow_python: Path, tmp_path: Path) -> None:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__DBT__START_IN_TRIGGERER": "True",
         "TMPDIR": str(tmp_path),
-        "PYTHONDONTWRITEBYTECODE": "1",
+        **variables,
     }
     command = [airflow_python, "-m", "pytest", "-q", REPOSITORY / "packages" / "mwaa-pipelines" / "tests" / "airflow"]
     # A separate AWS stand-in, because these tests create and delete a secret that other tests use too.

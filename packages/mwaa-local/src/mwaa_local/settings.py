@@ -46,6 +46,11 @@ class Settings:
         return cls(state_folder(), *ports.values())
 
     @property
+    def parse_cache(self) -> Path:
+        """The folder with the results of dbt's parses."""
+        return self.state / "parsed"
+
+    @property
     def aws_url(self) -> str:
         """The value of `AWS_ENDPOINT_URL`."""
         return f"http://{HOST}:{self.aws_port}"

@@ -216,7 +216,9 @@ class Stack:
         with steps.step("Release: build the manifest, upload to S3") as step:
             folder = self.settings.state / "release"
             projects = [project, *(other for other in find_projects() if other != PROJECT)]
-            artifact = build(folder, projects, progress=lambda what, *_, **__: step.say(what))
+            artifact = build(
+                folder, projects, progress=lambda what, *_, **__: step.say(what), cache=self.settings.parse_cache
+            )
             for release in artifact.releases:
                 manifest = json.loads((folder / release.prefix / MANIFEST_FILE).read_bytes())
                 self._schemas[release.project_name] = schemas(manifest)

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -91,7 +91,7 @@ def built_by(scene: Scene, run_id: str) -> set[str]:
     return {name for name in MODEL_NAMES if scene.query(f"select run_id from analytics.{name}") == [(run_id,)]}
 
 
-def times_audited(scene: Scene, run_id: str) -> Mapping[str, int]:
+def times_audited(scene: Scene, run_id: str) -> Counter[str]:
     """Return how often a run built each node, by name."""
     query = f"select name from analytics.audit_table where airflow_run_id = '{run_id}' and resource_type <> 'operation'"
     return Counter(name for (name,) in scene.query(query))
@@ -99,14 +99,6 @@ def times_audited(scene: Scene, run_id: str) -> Mapping[str, int]:
 
 def trigger(scene: Scene, **conf: Any) -> str:
     return scene.client.call("POST", f"/dags/{DAG}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"]
-
-
-def succeeded(scene: Scene) -> str:
-    """Run the pipeline, and return the run_id."""
-    run_id = scene.client.trigger(DAG)
-    assert scene.ended(run_id) == "success"
-    assert node_states(scene, run_id) == ALL_SUCCEED
-    return run_id
 
 
 def clear(scene: Scene, run_id: str, **which: Any) -> str:
@@ -150,41 +142,48 @@ def test_nodes_end_with_the_cause_and_succeed_once_it_is_gone(scene: Scene, case
 # --- select, clear and pause ----------------------------------------------------------------------------------------
 
 
-def test_nodes_that_a_selection_leaves_out_succeed_and_are_not_built(scene: Scene) -> None:
-    before = succeeded(scene)
-    run_id = trigger(scene, select=["apart"])
+@pytest.fixture(scope="module")
+def run_id(scene: Scene) -> str:
+    """A run that has succeeded. The tests clear it again and again."""
+    run_id = scene.client.trigger(DAG)
     assert scene.ended(run_id) == "success"
     assert node_states(scene, run_id) == ALL_SUCCEED
-    assert built_by(scene, run_id) == {"apart"}
-    assert built_by(scene, before) == MODEL_NAMES - {"apart"}
+    return run_id
 
 
-def test_cleared_node_is_built_again_alone(scene: Scene) -> None:
-    run_id = succeeded(scene)
+def test_cleared_run_builds_every_node_again_in_one_process(scene: Scene, run_id: str) -> None:
     before = times_audited(scene, run_id)
-    assert clear(scene, run_id, task_ids=[f"{GROUP}apart_run"]) == "success"
-    assert node_states(scene, run_id) == ALL_SUCCEED
-    assert times_audited(scene, run_id) == before | Counter(apart=2)
-
-
-def test_nodes_downstream_of_a_cleared_node_are_built_again(scene: Scene) -> None:
-    run_id = succeeded(scene)
-    before = times_audited(scene, run_id)
-    assert clear(scene, run_id, task_ids=[f"{GROUP}root_run"], include_downstream=True) == "success"
-    assert node_states(scene, run_id) == ALL_SUCCEED
-    again = Counter({"root": 2, "leaf": 2, NOT_NULL_LEAF: 2})
-    assert times_audited(scene, run_id) == before | again
-
-
-def test_cleared_run_builds_every_node_again_in_one_process(scene: Scene) -> None:
-    run_id = succeeded(scene)
     assert clear(scene, run_id) == "success"
     assert node_states(scene, run_id) == ALL_SUCCEED
-    times = times_audited(scene, run_id)
-    assert {times[name] for name in (*MODEL_NAMES, NOT_NULL_LEAF, VALUES_OF_TESTED)} == {2}
+    nodes = (*MODEL_NAMES, NOT_NULL_LEAF, VALUES_OF_TESTED)
+    assert {(before[name], times_audited(scene, run_id)[name]) for name in nodes} == {(1, 2)}
     query = f"select distinct airflow_task_id from analytics.audit_table where airflow_run_id = '{run_id}'"
     assert (PRODUCER,) in (tasks := scene.query(query))
     assert not [task for (task,) in tasks if task.endswith(("run", "test"))]
+    assert built_by(scene, run_id) == MODEL_NAMES
+
+
+def test_nodes_that_a_selection_leaves_out_succeed_and_are_not_built(scene: Scene, run_id: str) -> None:
+    assert built_by(scene, run_id) == MODEL_NAMES
+    selected = trigger(scene, select=["apart"])
+    assert scene.ended(selected) == "success"
+    assert node_states(scene, selected) == ALL_SUCCEED
+    assert built_by(scene, selected) == {"apart"}
+    assert built_by(scene, run_id) == MODEL_NAMES - {"apart"}
+
+
+def test_cleared_node_is_built_again_alone(scene: Scene, run_id: str) -> None:
+    before = times_audited(scene, run_id)
+    assert clear(scene, run_id, task_ids=[f"{GROUP}apart_run"]) == "success"
+    assert node_states(scene, run_id) == ALL_SUCCEED
+    assert times_audited(scene, run_id) == before + Counter(["apart"])
+
+
+def test_nodes_downstream_of_a_cleared_node_are_built_again(scene: Scene, run_id: str) -> None:
+    before = times_audited(scene, run_id)
+    assert clear(scene, run_id, task_ids=[f"{GROUP}root_run"], include_downstream=True) == "success"
+    assert node_states(scene, run_id) == ALL_SUCCEED
+    assert times_audited(scene, run_id) == before + Counter(["root", "leaf", NOT_NULL_LEAF])
 
 
 def test_paused_dag_finishes_its_nodes_and_the_rest_after_it_is_unpaused(scene: Scene) -> None:

@@ -20,7 +20,7 @@ from mwaa_local.mwaa.api import FINAL
 from mwaa_local.processes import marked_processes
 from mwaa_local.testing.scene import DAG, ENDED, Scene, running, wait
 
-KILLS = int(os.environ.get("RANDOM_KILLS", "2"))
+KILLS = int(os.environ.get("RANDOM_KILLS", "1"))
 SEED = int(os.environ.get("RANDOM_KILLS_SEED", time.time_ns() % 1_000_000))
 # One run, its repetition after it is cleared, and waits for what Airflow treats as dead.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 + 120 * KILLS)]

@@ -1,5 +1,6 @@
 """Build an artifact: everything that goes to the bucket, built once and identical for every environment."""
 
+import functools
 import importlib.metadata
 import importlib.util
 import shutil
@@ -24,6 +25,7 @@ from mwaa_release.manifest import (
     project_settings,
     to_json,
 )
+from mwaa_release.parse_cache import cached_manifest
 from mwaa_release.pipelines import dbt_environment, pipelines_by_project
 from mwaa_release.products import ParsedProject, find_product_problems
 from mwaa_release.progress import Progress, no_progress
@@ -79,6 +81,7 @@ def build(
     repository: Path = REPOSITORY,
     progress: Progress = no_progress,
     wheels: bool = False,
+    cache: Path | None = None,
 ) -> Artifact:
     """Build the artifact of a repository into `output`, replacing an earlier artifact.
 
@@ -91,6 +94,7 @@ def build(
         repository: folder with `dags/`, `lambda/`, requirements.txt and startup.sh.
         progress: receives the current action, the number of finished steps and the total.
         wheels: also download the packages that MWAA's containers install.
+        cache: folder of `parse_cache`; default: parse each project.
 
     Raises:
         BuildError: a dbt project does not parse; the message is dbt's. Or pipelines.yml or a DAG file has a mistake, a
@@ -140,7 +144,8 @@ def build(
                 # dbt reads the copy in dbt_packages/.
                 if package.is_relative_to(project):
                     shutil.rmtree(folder / package.relative_to(project), ignore_errors=True)
-            manifest, listings = build_manifest(
+            parse = functools.partial(cached_manifest, cache) if cache else build_manifest
+            manifest, listings = parse(
                 folder, project / "profiles.yml", list_arguments(pipelines[name]), dbt_environment(pipelines[name])
             )
             (folder / MANIFEST_FILE).write_bytes(to_json(manifest))

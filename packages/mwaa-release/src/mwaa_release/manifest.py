@@ -107,7 +107,7 @@ def build_manifest(
             selections,
             project=project,
             scratch=Path(scratch),
-            environment=_environment() | dict(environment),
+            environment=parse_environment(environment),
             profiles=Path(scratch),
             timeout=_PARSE_TIMEOUT_SECONDS,
         )
@@ -115,6 +115,11 @@ def build_manifest(
         _check("parse", run, project, hint)
         manifest = json.loads((Path(scratch) / "target" / "manifest.json").read_bytes())
     return _timeless(manifest), listings
+
+
+def parse_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return all variables that dbt sees when it parses a project: this process's, and `environment`."""
+    return _environment() | dict(environment)
 
 
 def _env_hint(project: Path, environment: Mapping[str, str]) -> str:

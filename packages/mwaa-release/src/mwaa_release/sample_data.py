@@ -5,6 +5,7 @@ cluster.
 """
 
 import base64
+import fcntl
 import hashlib
 import importlib.util
 import zipfile
@@ -65,12 +66,16 @@ def compressed(table: str, cache: Path) -> Path:
     path = cache / f"{table}-{_sha256(source).hex()[:16]}.csv.gz"
     if not path.is_file():
         cache.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        with _open(source) as rows, partial.open("wb") as file:
-            for chunk in _gzip(rows):
-                file.write(chunk)
-        # An interrupted run must not leave an incomplete file under the final name.
-        partial.replace(path)
+        with (cache / "lock").open("w") as lock:
+            # Several checkouts can share the folder.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            partial = path.with_suffix(".partial")
+            if not path.is_file():
+                with _open(source) as rows, partial.open("wb") as file:
+                    for chunk in _gzip(rows):
+                        file.write(chunk)
+                # An interrupted run must not leave an incomplete file under the final name.
+                partial.replace(path)
     return path
 
 

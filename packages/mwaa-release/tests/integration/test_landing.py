@@ -28,7 +28,7 @@ ENVIRONMENT = {
 
 
 class Airflow(BaseHTTPRequestHandler):
-    """A fake Airflow API server that accepts each run ID once. tests/e2e/test_smoke.py uses a real one."""
+    """A fake Airflow API server that accepts each run ID once. tests/e2e/test_two_environments.py uses a real one."""
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

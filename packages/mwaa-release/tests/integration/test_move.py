@@ -1,4 +1,4 @@
-"""Moves a pipeline between two environments with fake Airflow servers. tests/e2e/test_move.py uses real ones."""
+"""Moves a pipeline between two environments with fake Airflows. tests/e2e/test_two_environments.py uses real ones."""
 
 import os
 import secrets

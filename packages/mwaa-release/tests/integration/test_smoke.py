@@ -1,4 +1,4 @@
-"""The smoke test reports the cause of a failure. Airflow is a fake here and real in tests/e2e/test_smoke.py."""
+"""The smoke test reports the cause of a failure. Airflow is fake here, and real in e2e/test_two_environments.py."""
 
 import secrets
 from collections.abc import Iterator

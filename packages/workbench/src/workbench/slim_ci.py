@@ -113,8 +113,9 @@ def check(settings: Settings, commit: str) -> None:
     scratch = settings.state / "change"
     shutil.rmtree(scratch, ignore_errors=True)
     with checkout(commit, scratch / "base") as base_checkout:
-        base = build(scratch / "base-release", repository=base_checkout)
-        after = build(scratch / "release")
+        # An unchanged project is parsed once.
+        base = build(scratch / "base-release", repository=base_checkout, cache=settings.parse_cache)
+        after = build(scratch / "release", cache=settings.parse_cache)
         print("A merge releases:", flush=True)
         print_plan(make_plan(after, AppliedArtifact(base)))
         sys.stdout.flush()

@@ -316,23 +316,6 @@ def bootstrap(folder: Path, state: Path, *options: str) -> subprocess.CompletedP
     )
 
 
-@pytest.mark.slow
-def test_copy_installs_its_wheels(copy, tmp_path):
-    state = tmp_path / "state"
-    assert bootstrap(copy, state, "--check").returncode == 1
-    completed = bootstrap(copy, state)
-    assert completed.returncode == 0, completed.stderr
-    assert bootstrap(copy, state, "--check").returncode == 0
-    python = state / "venvs" / "tools" / "bin" / "python"
-    show = "import mwaa_local, importlib.metadata as m; print(mwaa_local.__file__, m.version('mwaa-local'))"
-    installed, version = subprocess.run(
-        [python, "-c", show], cwd=tmp_path, capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert Path(installed).is_relative_to(state)
-    assert f"mwaa-local=={version} " in (copy / "wheels" / "requirements.txt").read_text()
-    assert (state / "pipelines.schema.json").is_file()
-
-
 @pytest.mark.parametrize(
     ("damage", "message"),
     [

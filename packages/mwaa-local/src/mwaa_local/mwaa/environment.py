@@ -15,6 +15,7 @@ from typing import Any
 
 from mwaa_local.mwaa.api import Airflow
 from mwaa_local.mwaa.image import Image, read, run
+from mwaa_local.mwaa.metadata import DATABASE, prepare_metadata
 from mwaa_local.mwaa.startup import merge_environment, run_startup_script
 from mwaa_local.mwaa.sync import DagsSync
 from mwaa_local.processes import Child, base_environment, how_it_ended, spawn
@@ -82,15 +83,11 @@ class Mwaa:
         marker = self.home / "database" / "migrated"
         if read(marker) == self._image.version:
             return
-        import psycopg
-
-        with psycopg.connect(self._database.conninfo("postgres"), autocommit=True) as connection:
-            if not connection.execute("select 1 from pg_database where datname = 'airflow'").fetchone():
-                connection.execute("create database airflow")
-        run(
-            [str(self.venv / "bin" / "airflow"), "db", "migrate"],
-            self._airflow_environment("migrate-db"),
-            self._log("migrate"),
+        command = [str(self.venv / "bin" / "airflow"), "db", "migrate"]
+        prepare_metadata(
+            self._database,
+            self.venv / "metadata.sql",
+            lambda: run(command, self._airflow_environment("migrate-db"), self._log("migrate")),
         )
         marker.write_text(self._image.version)
 
@@ -202,7 +199,7 @@ class Mwaa:
         users.unlink(missing_ok=True)
         with os.fdopen(os.open(users, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
             json.dump({"admin": self._passwords.airflow_admin}, file)
-        database = f"postgresql+psycopg2://{OWNER}@/airflow?host={self._database.socket_folder}&port={PORT}"
+        database = f"postgresql+psycopg2://{OWNER}@/{DATABASE}?host={self._database.socket_folder}&port={PORT}"
         address = f"http://{HOST}:{self._settings.airflow_port}"
         container = {
             **base_environment(),

@@ -20,6 +20,7 @@ import psutil
 
 from mwaa_local.processes import marked_processes
 from mwaa_local.settings import HOST, REPOSITORY, Passwords, Settings
+from mwaa_local.testing.orphans import own_stand_ins
 from redshift_local.pytest_plugin import free_port
 
 PORTS = ("LOCAL_WAREHOUSE_PORT", "LOCAL_AWS_PORT", "LOCAL_AIRFLOW_PORT")
@@ -183,13 +184,21 @@ class Running:
 
 
 def new_checkout(state: Path, repository: Path = REPOSITORY) -> Checkout:
-    """Return separate stand-ins for `repository`, which share this checkout's virtual environments. Starts nothing."""
+    """Return separate stand-ins for `repository`. Starts nothing.
+
+    They share this checkout's virtual environments and, with the stand-ins of other tests, what takes long to compute.
+    """
     state.mkdir(parents=True, exist_ok=True)
     state = state.resolve()
+    own_stand_ins(state)
     (REPOSITORY / ".local" / "venvs").mkdir(parents=True, exist_ok=True)
     (state / "mwaa").mkdir()
     (state / "venvs").symlink_to(REPOSITORY / ".local" / "venvs")
     (state / "mwaa" / "dbt_venv").symlink_to(_dbt_venv())
+    for name in ("sample-data", "parsed"):
+        shared = REPOSITORY / ".local" / "tests" / name
+        shared.mkdir(exist_ok=True)
+        (state / name).symlink_to(shared)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LOCAL_", "AWS_"))}
     ports = {name: str(free_port()) for name in PORTS}
     temporary = state.with_name(f"{state.name}.tmp")

@@ -10,6 +10,7 @@ from mwaa_local.testing.airflow import airflow_python
 from mwaa_local.testing.aws import aws
 from mwaa_local.testing.browser import browser
 from mwaa_local.testing.buckets import contents, live_release, s3
+from mwaa_local.testing.orphans import end_orphans
 from mwaa_local.testing.stacks import stacks
 
 __all__ = ["airflow_python", "aws", "browser", "contents", "default_hangup", "live_release", "s3", "stacks"]
@@ -22,7 +23,10 @@ NodeManager.EXIT_TIMEOUT = 1
 # Other end-to-end tests wait until the first one has installed dbt for all of them.
 _ORDER = [
     "tests/e2e/test_pipeline.py",
-    *("test_leftovers.py", "test_documentation.py", "test_kills.py", "test_domains.py", "test_copy.py"),
+    *("test_leftovers.py", "test_documentation.py", "test_copy.py", "test_kills.py", "test_node_states.py"),
+    *("e2e/test_ecs.py", "test_airflow_versions.py", "test_domains.py", "test_two_pipelines.py"),
+    *("test_brought_projects.py", "test_two_environments.py", "test_failures.py", "test_random_kills.py"),
+    *("test_many_sensors.py", "test_no_package_index.py", "test_faults_parse.py", "test_retries.py"),
     "/integration/",
     "/e2e/",
 ]
@@ -31,6 +35,19 @@ _ORDER = [
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the tests by the parts of their paths. Otherwise, they keep their order."""
     items.sort(key=lambda item: next((n for n, part in enumerate(_ORDER) if part in item.nodeid), len(_ORDER)))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """End stand-ins of tests that were killed. SIGTERM stops these tests as Ctrl-C does."""
+    if not hasattr(session.config, "workerinput"):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        end_orphans()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the stand-ins of processes of xdist that were killed, because they did not end in time."""
+    if not hasattr(config, "workerinput"):
+        end_orphans()
 
 
 @pytest.fixture

@@ -77,7 +77,8 @@ class Scene(Stack):
     def release(self, steps: Steps, project: Path) -> str:
         """Release the project with short waits and the scene's settings, and return the release_id."""
         folder = self.settings.state / "artifact"
-        build(folder, [project], wheels=self.parameters.get("PackageSource") == "wheels")
+        wheels = self.parameters.get("PackageSource") == "wheels"
+        build(folder, [project], wheels=wheels, cache=self.settings.parse_cache)
         pipelines = folder / "dags" / "pipelines.yml"
         text = pipelines.read_text().replace("retry_delay_seconds: 30", "retry_delay_seconds: 1")
         # There are no files to load.
