@@ -1,5 +1,6 @@
 """Follows a task of ECS: the news of its runner, and whether it is still there."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator
@@ -143,7 +144,9 @@ class EcsProgress:
         if error and self._error:
             return f"{self._error}. {error}"
         if error:
-            self._look_at_ecs()
+            # The runner's last news come once, so its own words must do if AWS does not answer now.
+            with contextlib.suppress(BotoCoreError, ClientError):
+                self._look_at_ecs()
             if self._task and self._task.get("stopCode") in STOPPED_BY_OTHERS:
                 return f"{why_stopped(self._task, self._memory)}. {error}"
         return error

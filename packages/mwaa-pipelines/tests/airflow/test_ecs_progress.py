@@ -101,6 +101,21 @@ def test_stopped_runner_is_explained_by_ecs(waiting: Waiting, ecs: FakeEcs, code
     assert event["error"].endswith(". dbt was stopped")
 
 
+def test_error_of_the_runner_is_kept_if_ecs_does_not_answer(
+    waiting: Waiting, ecs: FakeEcs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: Any) -> None:
+        raise EndpointConnectionError(endpoint_url="http://ecs")
+
+    def end() -> None:
+        monkeypatch.setattr(ecs, "describe_tasks", fail)
+        BatchWriter(boto3.client("s3"), waiting.url).close(3, "release.json is missing")
+
+    # Only the look for an explanation fails.
+    monkeypatch.setattr("mwaa_pipelines.ecs_progress.SECONDS_BETWEEN_LOOKS_AT_ECS", 60.0)
+    assert waiting.event(end) == {"exit_code": 3, "error": "release.json is missing"}
+
+
 def test_task_that_ecs_has_forgotten_is_an_error(waiting: Waiting, ecs: FakeEcs) -> None:
     ecs.task = None
     assert "ECS does not know the task any more" in waiting.event()["error"]
