@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from mwaa_pipelines.release import Release, current_release
 from mwaa_pipelines.schedule_assets import find_unknown_models, schedule_cycles, unknown_assets
 from mwaa_pipelines.selection import Selection, find_selection
+from mwaa_pipelines.serverless.limits import find_problems
 from mwaa_pipelines.settings import (
     ENVIRONMENTS,
     IDENTITY,
@@ -131,9 +132,12 @@ def read_pipelines(path: Path, airflow_version: str | None = None, environment: 
         | schedule_cycles(pipelines)
         | _unsupported(pipelines, airflow_version)
     )
-    file.pipelines = [pipeline for pipeline in pipelines if pipeline.dag_name not in rejected]
-    _set_turns(file.pipelines)
+    accepted = [pipeline for pipeline in pipelines if pipeline.dag_name not in rejected]
+    _set_turns(accepted)
     problems += [(numbers[name], name, reason) for name, reason in rejected.items()]
+    refused = _refused_workflows(accepted)
+    problems += [(numbers[name], name, reason) for name, reasons in refused.items() for reason in reasons]
+    file.pipelines = [pipeline for pipeline in accepted if pipeline.dag_name not in refused]
     if problems:
         lines = Lines(path, environment, ENVIRONMENTS)
         file.problems = [
@@ -158,7 +162,7 @@ def load_pipelines(path: Path, dag_id: str | None = None) -> LoadedPipelines:
     file = read_pipelines(path, __version__)
     loaded = LoadedPipelines(problems=file.problems)
     for pipeline in file.pipelines:
-        if dag_id in {None, pipeline.dag_name}:
+        if dag_id in {None, pipeline.dag_name} and not pipeline.is_workflow:
             try:
                 release = current_release(pipeline.project_name)
                 loaded.pipelines.append((pipeline, release, find_selection(release, pipeline)))
@@ -273,6 +277,22 @@ def _set_turns(pipelines: list[Pipeline]) -> None:
     for group in by_schema.values():
         for pipeline in group if len(group) > 1 else []:
             pipeline._turns = tuple(other.dag_name for other in group)
+
+
+def _refused_workflows(pipelines: list[Pipeline]) -> dict[str, list[str]]:
+    """Refuse workflows beyond the limits of Amazon MWAA Serverless, and pipelines that wait for a workflow's asset."""
+    workflows = {pipeline.dag_name for pipeline in pipelines if pipeline.is_workflow}
+    projects = {pipeline.project_name for pipeline in pipelines if pipeline.is_workflow}
+    projects -= {pipeline.project_name for pipeline in pipelines if not pipeline.is_workflow}
+    refused = {pipeline.dag_name: find_problems(pipeline) for pipeline in pipelines if pipeline.is_workflow}
+    for pipeline in pipelines:
+        waits = [name for name in pipeline.assets if name in workflows or name.partition(".")[0] in projects]
+        if waits and not pipeline.is_workflow:
+            refused[pipeline.dag_name] = [
+                f"schedule: nothing updates the asset {waits[0]!r}, because a workflow of MWAA Serverless builds "
+                "it. Use a cron expression"
+            ]
+    return {name: problems for name, problems in refused.items() if problems}
 
 
 def _unsupported(pipelines: list[Pipeline], airflow_version: str | None) -> dict[str, str]:

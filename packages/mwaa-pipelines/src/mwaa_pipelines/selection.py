@@ -17,7 +17,7 @@ from mwaa_pipelines.settings import Pipeline, PipelineError
 
 # The audit group builds the first tag. Its first task also builds the second one.
 AUDIT_SELECTOR = "tag:audit"
-_AUDIT_NODES = (AUDIT_SELECTOR, "tag:audit_view")
+AUDIT_NODES = (AUDIT_SELECTOR, "tag:audit_view")
 
 _FOLDER = "selections"
 AUDIT_FILE = f"{_FOLDER}/audit.json"
@@ -55,7 +55,7 @@ def dbt_selection(pipeline: Pipeline | None = None) -> dict[str, Any]:
         # dbt ignores the other arguments beside a selector.
         return {"select": [], "exclude": [], "selector": pipeline.selector}
     select, exclude = (list(pipeline.select), list(pipeline.exclude)) if pipeline else ([], [])
-    return {"select": select, "exclude": [*_AUDIT_NODES, *exclude], "selector": None}
+    return {"select": select, "exclude": [*AUDIT_NODES, *exclude], "selector": None}
 
 
 def find_selection(release: Release, pipeline: Pipeline) -> Selection:

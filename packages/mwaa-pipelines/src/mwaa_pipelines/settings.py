@@ -19,6 +19,7 @@ from pydantic import (
 
 from mwaa_pipelines.ecs_settings import Ecs
 from mwaa_pipelines.errors import PipelineError as PipelineError
+from mwaa_pipelines.serverless_settings import Serverless
 from mwaa_pipelines.setting_types import (
     EXTERNAL,
     Bucket,
@@ -149,12 +150,14 @@ class Pipeline(BaseModel):
         "warning. require: a source that is older than its error_after ends the run. The task is one more dbt process.",
     )
     threads: int = Field(4, ge=1, le=32, description="Number of models that dbt builds in parallel.")
-    execution_mode: Literal["watcher", "local", "ecs"] = Field(
+    execution_mode: Literal["watcher", "local", "ecs", "serverless"] = Field(
         "watcher",
         description="watcher: one dbt process builds all nodes (fastest); local: one dbt process for each task; ecs: "
-        "as watcher, but the process runs in a task of ECS and not on a worker. Needs Airflow 3.3 or newer.",
+        "as watcher, but the process runs in a task of ECS and not on a worker. Needs Airflow 3.3 or newer; "
+        "serverless: a workflow of Amazon MWAA Serverless instead of a DAG.",
     )
     ecs: Ecs | None = Field(None, description="Cluster and size of the task, with execution_mode ecs.")
+    serverless: Serverless = Field(Serverless(), description="Tasks of the workflow, with execution_mode serverless.")
     test_behavior: Literal["after_each", "build", "none"] = Field(
         "after_each",
         description="after_each: a separate task for each model's tests; build: tests run in the model's task "
@@ -216,6 +219,11 @@ class Pipeline(BaseModel):
     def scheduled_on_assets(self) -> bool:
         """Whether updates of assets start the runs, not a cron expression."""
         return isinstance(self.schedule, tuple)
+
+    @property
+    def is_workflow(self) -> bool:
+        """Whether the pipeline is a workflow of Amazon MWAA Serverless and not a DAG."""
+        return self.execution_mode == "serverless"
 
     @property
     def assets(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from mwaa_pipelines.selection import AUDIT_FILE
+from mwaa_pipelines.serverless.workflow import CODE_FILE
 from mwaa_release import overdue_runs
 from mwaa_release.errors import BuildError, SetupError
 from mwaa_release.manifest import (
@@ -41,9 +42,11 @@ from mwaa_release.release import (
     Release,
     list_files,
 )
-from mwaa_release.repository import REPOSITORY, github_address
+from mwaa_release.repository import REPOSITORY, github_address, state_folder
 from mwaa_release.schedules import write_schedules
 from mwaa_release.selections import list_arguments, write_selections
+from mwaa_release.serverless.code_package import LINUX, build_code_package
+from mwaa_release.serverless.definition import write_workflow
 from mwaa_release.wheels import download_wheels
 
 # The package that DAG files import. Each artifact contains it.
@@ -82,6 +85,8 @@ def build(
     progress: Progress = no_progress,
     wheels: bool = False,
     cache: Path | None = None,
+    platforms: tuple[str, ...] = LINUX,
+    pipelines_file: Path | None = None,
 ) -> Artifact:
     """Build the artifact of a repository into `output`, replacing an earlier artifact.
 
@@ -95,6 +100,8 @@ def build(
         progress: receives the current action, the number of finished steps and the total.
         wheels: also download the packages that MWAA's containers install.
         cache: folder of `parse_cache`; default: parse each project.
+        platforms: tags of the wheels in the code package of workflows; empty: those of this machine.
+        pipelines_file: instead of the repository's pipelines.yml.
 
     Raises:
         BuildError: a dbt project does not parse; the message is dbt's. Or pipelines.yml or a DAG file has a mistake, a
@@ -110,7 +117,8 @@ def build(
         if name in named:
             raise BuildError(f"{named[name]} and {project} have the same name {name!r}; change `name:` in one")
         named[name] = project
-    pipelines = pipelines_by_project(repository / PIPELINES_FILE, named, complete=not project_dirs)
+    pipelines_file = pipelines_file or repository / PIPELINES_FILE
+    pipelines = pipelines_by_project(pipelines_file, named, complete=not project_dirs)
 
     now = datetime.now(UTC)
     git_sha, dirty = git_state(repository, projects)
@@ -122,6 +130,8 @@ def build(
         if (repository / DAGS).is_dir():
             _check_syntax(repository / DAGS)
             _copy(repository / DAGS, partial / DAGS)
+            if pipelines_file.is_file():
+                shutil.copyfile(pipelines_file, partial / PIPELINES_FILE)
             # Only releases belong into this folder.
             shutil.rmtree(partial / PROJECTS, ignore_errors=True)
             _copy(pipelines_package(), partial / DAGS / PIPELINES_PACKAGE)
@@ -134,6 +144,16 @@ def build(
         if wheels:
             progress("downloading wheels", 0, len(named))
             download_wheels(partial / "startup.sh", partial / "requirements.txt", partial / WHEELS)
+        code = ""
+        if any(pipeline.is_workflow for entries in pipelines.values() for pipeline in entries):
+            code = build_code_package(
+                repository / "startup.sh",
+                pipelines_package(),
+                partial,
+                state_folder() / "serverless",
+                progress,
+                platforms,
+            )
         parsed, without_audit = [], set()
         for number, (name, project) in enumerate(named.items()):
             progress(f"dbt parse: {name}", number, len(named))
@@ -149,7 +169,11 @@ def build(
                 folder, project / "profiles.yml", list_arguments(pipelines[name]), dbt_environment(pipelines[name])
             )
             (folder / MANIFEST_FILE).write_bytes(to_json(manifest))
-            write_selections(folder, pipelines[name], manifest, listings, repository / PIPELINES_FILE)
+            write_selections(folder, pipelines[name], manifest, listings, pipelines_file)
+            for pipeline in pipelines[name]:
+                if pipeline.is_workflow:
+                    write_workflow(folder, pipeline, pipelines_file)
+                    (folder / CODE_FILE).write_text(f"{code}\n")
             parsed.append(ParsedProject(manifest, pipelines[name], listings))
             if not listings[AUDIT_FILE].nodes:
                 without_audit.add(name)
@@ -163,7 +187,7 @@ def build(
                 repository=github_address(repository),
             )
             (folder / RELEASE_FILE).write_bytes(release.to_json())
-        if problems := find_product_problems(parsed, repository / PIPELINES_FILE):
+        if problems := find_product_problems(parsed, pipelines_file):
             raise BuildError("\n".join(problems))
         if (partial / PIPELINES_FILE).is_file():
             write_schedules(partial / DAGS, without_audit)

@@ -35,7 +35,7 @@ _SUCCESSES = """
 select cast(min(completed_at) as varchar(32)), cast(max(started_at) as varchar(32))
 from {schema}.audit_runs
 where airflow_dag_id = :dag_name and outcome <> 'failed' and completed_at > cast(:after as timestamp)
-and run_key in (select run_key from {schema}.audit_invocations where airflow_task_id like 'transform_data.%')
+and run_key in (select run_key from {schema}.audit_invocations where airflow_task_id like 'transform_data%')
 """
 
 Pipeline = dict[str, Any]

@@ -19,6 +19,8 @@ DAGS = "dags/"
 PROJECTS = "dags/dbt/"
 ROOT_FILES = ("requirements.txt", "startup.sh")
 WHEELS = "wheels/"
+# Of workflows, by the digest of its content.
+CODE = "workflows/code/"
 LAMBDA_ZIP = "lambda.zip"
 RELEASE_FILE = "release.json"
 MANIFEST_FILE = "manifest.json"
@@ -114,12 +116,16 @@ def list_files(folder: Path) -> tuple[File, ...]:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A built artifact: its folder, the releases in it, the other files by their key in the bucket, and the wheels."""
+    """A built artifact: its folder, the releases in it, the other files by their key in the bucket, and the wheels.
+
+    `code` is the code package of workflows.
+    """
 
     folder: Path
     releases: tuple[Release, ...]
     files: dict[str, File]
     wheels: tuple[File, ...] = ()
+    code: tuple[File, ...] = ()
 
     @classmethod
     def read(cls, folder: Path) -> "Artifact":
@@ -140,7 +146,8 @@ class Artifact:
             _check_manifest(release, path.parent)
         listed = list_files(folder)
         files = {file.path: file for file in listed if _goes_in_place(file.path)}
-        return cls(folder, releases, files, tuple(file for file in listed if file.path.startswith(WHEELS)))
+        wheels, code = (tuple(file for file in listed if file.path.startswith(prefix)) for prefix in (WHEELS, CODE))
+        return cls(folder, releases, files, wheels, code)
 
     def read_bytes(self, key: str) -> bytes:
         """Return the bytes for `key` in the bucket."""

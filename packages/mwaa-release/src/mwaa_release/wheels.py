@@ -28,18 +28,28 @@ def download_wheels(startup: Path, requirements: Path, target: Path) -> None:
     Raises:
         BuildError: a file has no pinned versions, or pip cannot download a wheel. The message is pip's.
     """
-    pins = _PINS.search(startup.read_text(encoding="utf-8"))
-    if pins is None:
-        raise BuildError(f"{startup} has no lines between '# pins: begin' and '# pins: end'; restore them")
+    pins = pinned_versions(startup)
     if loose := [line for line in requirements.read_text(encoding="utf-8").splitlines() if not _is_pinned(line)]:
         raise BuildError(
             f"{requirements}: {loose[0]!r} does not pin a version, so its wheel cannot be downloaded in advance; "
             "write <package>==<version>"
         )
     with tempfile.TemporaryDirectory(prefix="wheels-") as scratch:
-        (Path(scratch) / "dbt.txt").write_text(pins[1], encoding="utf-8")
+        (Path(scratch) / "dbt.txt").write_text(pins, encoding="utf-8")
         for name, file in (("dbt", Path(scratch) / "dbt.txt"), ("requirements", requirements)):
             _download(file, target / name)
+
+
+def pinned_versions(startup: Path) -> str:
+    """Return the lines of startup.sh that pin the packages of dbt's environment.
+
+    Raises:
+        BuildError: there are none.
+    """
+    pins = _PINS.search(startup.read_text(encoding="utf-8"))
+    if pins is None:
+        raise BuildError(f"{startup} has no lines between '# pins: begin' and '# pins: end'; restore them")
+    return pins[1]
 
 
 def _is_pinned(line: str) -> bool:

@@ -16,8 +16,8 @@ from mwaa_pipelines.errors import PipelineError
 from mwaa_pipelines.runner.stream import split_url
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-# Airflow reads these, dbt does not.
-_FOR_AIRFLOW = "selections/"
+# Airflow reads these, or MWAA Serverless does. dbt does not.
+_FOR_AIRFLOW = ("selections/", "workflows/")
 # As many as the connections of a boto3 client.
 _PARALLEL = 10
 

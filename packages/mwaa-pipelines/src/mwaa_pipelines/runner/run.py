@@ -80,7 +80,7 @@ class Runner:
             self.say(self._masked(_text(line)))
 
         command = [
-            *(str(Path(sys.executable).with_name("dbt")), *job.command, "--project-dir", str(project)),
+            *(*_dbt(), *job.command, "--project-dir", str(project)),
             *("--profiles-dir", str(profiles), "--profile", job.project_name, "--target", _TARGET),
         ]
         environment = {
@@ -154,6 +154,15 @@ class Runner:
         for secret in self._secrets:
             line = line.replace(secret, "***")
         return line
+
+
+def _dbt() -> list[str]:
+    """Return the command of dbt. A folder with packages, unlike a virtual environment, has no script."""
+    script = Path(sys.executable).with_name("dbt")
+    if script.is_file() and not sys.flags.no_site:
+        return [str(script)]
+    program = "import sys; from dbt.cli.main import cli; sys.exit(cli())"
+    return [sys.executable, *(["-S"] if sys.flags.no_site else []), "-c", program]
 
 
 def _password_profile(connection: Connection, profile_args: dict[str, Any]) -> dict[str, Any]:

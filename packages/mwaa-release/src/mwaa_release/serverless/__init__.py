@@ -1,0 +1,1 @@
+"""Pipelines as workflows of Amazon MWAA Serverless: definition, code package, release."""
