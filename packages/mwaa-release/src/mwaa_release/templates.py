@@ -10,7 +10,7 @@ from mwaa_release.repository import REPOSITORY
 
 INFRA = REPOSITORY / "infra"
 # Stacks that a repository gets only on demand.
-_ON_DEMAND = Path(__file__).with_name("ecs")
+_ON_DEMAND = tuple(Path(__file__).with_name(name) for name in ("ecs", "serverless"))
 
 
 class _Loader(yaml.SafeLoader):
@@ -32,8 +32,8 @@ _Loader.add_multi_constructor("!", _long_form)
 
 def load(file: str) -> dict[str, Any]:
     """Return a template of `infra/`, or of this package, with the long form of every function."""
-    path = INFRA / file
-    return yaml.load((path if path.exists() else _ON_DEMAND / file).read_text(), _Loader)  # noqa: S506 - a SafeLoader
+    path = next(path for folder in (INFRA, *_ON_DEMAND) if (path := folder / file).exists())
+    return yaml.load(path.read_text(), _Loader)  # noqa: S506 - a SafeLoader
 
 
 class Template:

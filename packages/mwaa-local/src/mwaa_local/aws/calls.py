@@ -14,7 +14,7 @@ from werkzeug.wrappers import Request
 
 _SESSION = botocore.session.Session()
 # Services whose name in a signature differs from botocore's.
-_NAMES = {"airflow": "mwaa"}
+_NAMES = {"airflow": "mwaa", "airflow-serverless": "mwaa-serverless"}
 
 
 class UnknownCallError(Exception):

@@ -292,6 +292,16 @@ def _passed_roles(call: Call, account: str) -> list[Right]:
     ]
 
 
+def _workflow(call: Call, account: str) -> list[str]:
+    return [call.parameters.get("WorkflowArn") or "*"]
+
+
+def _role_of_workflow(call: Call, account: str) -> list[Right]:
+    """MWAA Serverless takes a role only from a caller that can pass it."""
+    context = {"iam:PassedToService": "airflow-serverless.amazonaws.com"}
+    return [Right("iam:PassRole", call.parameters.get("RoleArn", "*"), context)]
+
+
 def _parameter(call: Call, account: str) -> list[str]:
     name = call.parameters.get("Name", "*").lstrip("/")
     return [f"arn:aws:ssm:{call.region}:{account}:parameter/{name}"]
@@ -318,6 +328,7 @@ _RESOURCES: dict[str, Callable[[Call, str], list[str]]] = {
     "redshift-data": _warehouse,
     "iam": _iam,
     "ecs": _ecs,
+    "airflow-serverless": _workflow,
     "ssm": _parameter,
     "sns": _of("TopicArn"),
     "sts": _of("RoleArn"),
@@ -335,6 +346,8 @@ _FURTHER: dict[str, Callable[[Call, str], list[Right]]] = {
     "airflow:UpdateEnvironment": _files_of_environment,
     "sns:Publish": _encrypted_topic,
     "ecs:RunTask": _passed_roles,
+    "airflow-serverless:CreateWorkflow": _role_of_workflow,
+    "airflow-serverless:UpdateWorkflow": _role_of_workflow,
     "redshift:GetClusterCredentials": _further_user,
     "redshift-data:ExecuteStatement": _secret_of_statement,
 }

@@ -22,6 +22,7 @@ from mwaa_local.aws.ecs import Tasks
 from mwaa_local.aws.functions import Functions
 from mwaa_local.aws.mwaa_api import MwaaApi
 from mwaa_local.aws.redshift_data import RedshiftData
+from mwaa_local.aws.serverless import Serverless
 from mwaa_local.settings import CREDENTIALS_PATH, HOST, REGION, Settings
 from mwaa_local.signals import uninterrupted
 
@@ -40,8 +41,11 @@ class _RequestHandler(MotoRequestHandler):
 class Application:
     """WSGI application in front of moto."""
 
-    def __init__(self, functions: Functions, tasks: Tasks, mwaa: MwaaApi, redshift_data: RedshiftData) -> None:
+    def __init__(
+        self, functions: Functions, tasks: Tasks, mwaa: MwaaApi, redshift_data: RedshiftData, serverless: Serverless
+    ) -> None:
         """`functions` answers Lambda's Invoke, `tasks` ECS's calls about tasks, the others all of their services."""
+        self._serverless = serverless
         self._functions = functions
         self._tasks = tasks
         self._mwaa = mwaa
@@ -63,6 +67,8 @@ class Application:
                 answer = self._mwaa.answer(request, region)
             elif service == "redshift-data":
                 answer = self._redshift_data.answer(request, region)
+            elif service == "airflow-serverless":
+                answer = self._serverless.answer(request, region)
             elif service == "ecs":
                 answer = self._tasks.answer(request, region)
             else:
@@ -96,10 +102,11 @@ def serve(settings: Settings, parent: int | None) -> None:
     with tempfile.TemporaryDirectory(prefix="local-aws-") as folder:
         functions = Functions(Path(folder), settings.aws_environment())
         tasks = Tasks(Path(folder), settings)
+        serverless = Serverless(Path(folder), settings)
         server = make_server(
             HOST,
             settings.aws_port,
-            Application(functions, tasks, MwaaApi(settings), RedshiftData(settings)),
+            Application(functions, tasks, MwaaApi(settings), RedshiftData(settings), serverless),
             threaded=True,
             request_handler=_RequestHandler,
         )
@@ -111,6 +118,7 @@ def serve(settings: Settings, parent: int | None) -> None:
             with uninterrupted():
                 functions.close()
                 tasks.close()
+                serverless.close()
                 sys.stdout.flush()
 
 
