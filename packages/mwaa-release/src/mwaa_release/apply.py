@@ -16,6 +16,7 @@ from mwaa_release.mwaa_update import update_environment
 from mwaa_release.plan import MANAGED_METADATA, Plan, ProjectPlan, damaged_files, make_plan, read_project, read_release
 from mwaa_release.progress import Progress, no_progress
 from mwaa_release.release import CURRENT, DAGS, LAMBDA_ZIP, PROJECTS, RELEASE_FILE, ROOT_FILES, Artifact, File, sha256
+from mwaa_release.serverless.workflows import Change, Target, Workflows, find_targets
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Applied:
     deleted: int = 0
     environment_updated: bool = False
     functions_updated: list[str] = field(default_factory=list)
+    workflows: list[Change] = field(default_factory=list)
 
     @property
     def changed(self) -> bool:
@@ -44,13 +46,14 @@ def apply(
     lambda_functions: Sequence[str] = (),
     mwaa_client: Any = None,
     environment: str | None = None,
+    workflows: Workflows | None = None,
     lease_seconds: float = LEASE_SECONDS,
 ) -> Applied:
     """Upload new files, make the new releases live, then delete old files.
 
     The order is: the files of each dbt project, its release.json last; wheels, requirements.txt and startup.sh, and
-    MWAA's update; DAG files; the code of the functions; CURRENT; deletions. After an interruption the live release is
-    still complete, and the next apply does the rest. A project without changes gets no new release.
+    MWAA's update; DAG files; the code of the functions; CURRENT; workflows; deletions. After an interruption the live
+    release is still complete, and the next apply does the rest. A project without changes gets no new release.
 
     Args:
         artifact: the artifact of `build`.
@@ -60,6 +63,7 @@ def apply(
         lambda_functions: names of the functions to update with the code of `lambda/`.
         mwaa_client: boto3 client for MWAA, required with `environment`.
         environment: MWAA environment to update with requirements.txt and startup.sh; None: do not update.
+        workflows: of the account; None: do not create or update them.
         lease_seconds: how long a killed release blocks the next one.
 
     Raises:
@@ -67,11 +71,12 @@ def apply(
     """
     with locked(bucket, progress, lease_seconds) as lease:
         progress(f"comparing with s3://{bucket.name}", 0, 1)
-        plan = make_plan(artifact, bucket)
+        plan = make_plan(artifact, bucket, workflows)
         applied = Applied(plan)
         for project in plan.projects:
             _upload_release(artifact, bucket, project, applied, progress)
         _upload_files(artifact, bucket, plan.wheels, applied, progress, "wheels")
+        _upload_files(artifact, bucket, plan.code, applied, progress, "code package")
         # Upload code after its imports: requirements first, then packages, then the DAG files.
         changed = plan.added + plan.changed
         _upload_files(artifact, bucket, [file for file in changed if file.path in ROOT_FILES], applied, progress)
@@ -89,6 +94,15 @@ def apply(
             if project.switch:
                 _set_current(bucket, project.project_name, project.release_id)
             applied.releases[project.project_name] = project.release_id
+        if workflows:
+            applied.workflows = workflows.deploy(
+                [
+                    target
+                    for name, release_id in applied.releases.items()
+                    for target in live_targets(bucket, name, release_id)
+                ],
+                progress,
+            )
         old = [key for project in plan.projects for key in project.removed] + plan.deleted
         if old:
             progress("deleting old files", 0, len(old))
@@ -163,13 +177,29 @@ def _update_function(artifact: Artifact, lambda_client: Any, name: str) -> bool:
     return True
 
 
-def rollback(bucket: Bucket, project_name: str, release_id: str | None = None) -> tuple[str, str]:
-    """Make an earlier release live by writing CURRENT. Nothing else is uploaded or deleted.
+def live_targets(bucket: Bucket, project_name: str, release_id: str) -> list[Target]:
+    """Return the workflows of a release in the bucket.
+
+    Raises:
+        DeployError, SetupError: the release cannot be read.
+    """
+    release = read_release(bucket, project_name, release_id)
+    return find_targets(release, bucket.read) if release else []
+
+
+def rollback(
+    bucket: Bucket,
+    project_name: str,
+    release_id: str | None = None,
+    workflows: Callable[[], Workflows] | None = None,
+) -> tuple[str, str]:
+    """Make an earlier release live by writing CURRENT, and update its workflows. Nothing else is uploaded or deleted.
 
     Args:
         bucket: the bucket.
         project_name: the project.
         release_id: release to go back to; None: the newest complete release before the live one.
+        workflows: returns those of the account; called if the release has workflows. None: do not update them.
 
     Returns:
         The release that was live, and the release that is live now.
@@ -199,4 +229,6 @@ def rollback(bucket: Bucket, project_name: str, release_id: str | None = None) -
                 f"{project_name}: release {target} is damaged: {damaged[0]} is missing or has another size"
             )
         _set_current(bucket, project_name, target)
+        if workflows and (targets := live_targets(bucket, project_name, target)):
+            workflows().deploy(targets, no_progress)
     return state.live_id or "none", target

@@ -13,7 +13,16 @@ from mwaa_release.apply import apply as apply_artifact
 from mwaa_release.apply import rollback as roll_back
 from mwaa_release.bucket import aws_client
 from mwaa_release.build import build as build_artifact
-from mwaa_release.cli_options import ARTIFACT, AccountOption, ArtifactOption, BucketOption, open_bucket, out, print_plan
+from mwaa_release.cli_options import (
+    ARTIFACT,
+    AccountOption,
+    ArtifactOption,
+    BucketOption,
+    open_bucket,
+    out,
+    print_plan,
+    workflows_of,
+)
 from mwaa_release.errors import DeployError, SetupError
 from mwaa_release.plan import AppliedArtifact, damaged_files, make_plan, project_names, read_project
 from mwaa_release.progress import show_progress
@@ -79,7 +88,9 @@ def plan(
     with show_progress() as progress:
         progress(f"comparing with {against or f's3://{bucket}'}", 0, 1)
         store = AppliedArtifact(Artifact.read(against)) if against else open_bucket(bucket or "", account)
-        changes = make_plan(Artifact.read(artifact), store)
+        content = Artifact.read(artifact)
+        workflows = workflows_of(bucket) if bucket and not against and content.code else None
+        changes = make_plan(content, store, workflows)
     print_plan(changes)
 
 
@@ -103,15 +114,17 @@ def apply(
     account: AccountOption = None,
 ) -> None:
     """Upload changed files, make the release live, and delete old releases."""
+    content = Artifact.read(artifact)
     with show_progress() as progress:
         applied = apply_artifact(
-            Artifact.read(artifact),
+            content,
             open_bucket(bucket, account),
             progress,
             aws_client("lambda") if lambda_function else None,
             lambda_function or (),
             aws_client("mwaa") if environment else None,
             environment,
+            workflows_of(bucket) if content.code else None,
         )
     print_plan(applied.plan, updated=bool(environment))
     for name in lambda_function or ():
@@ -119,6 +132,9 @@ def apply(
     if environment:
         outcome = "updated to the new requirements.txt and startup.sh" if applied.environment_updated else "unchanged"
         out.print(f"{environment}: {outcome}", markup=False)
+    for change in applied.workflows:
+        for warning in change.warnings:
+            out.print(f"workflow {change.name}: {warning}", markup=False)
     if applied.changed:
         out.print(f"Done: {applied.uploaded} uploaded, {applied.copied} copied inside S3, {applied.deleted} deleted.")
 
@@ -169,7 +185,7 @@ def rollback(
         if len(names) != 1:
             raise SetupError(f"s3://{bucket} has {', '.join(names) or 'no project'}; name a project with --project")
         (project,) = names
-    before, now = roll_back(store, project, release)
+    before, now = roll_back(store, project, release, lambda: workflows_of(bucket))
     out.print(f"{project}: {before} → {now}", markup=False)
 
 

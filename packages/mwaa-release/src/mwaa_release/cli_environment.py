@@ -8,12 +8,14 @@ from mwaa_release.account import check_account
 from mwaa_release.bucket import aws_client
 from mwaa_release.cli_doctor import check_before_smoke
 from mwaa_release.cli_options import ARTIFACT, AccountOption, ArtifactOption, out
-from mwaa_release.errors import SetupError
+from mwaa_release.errors import DeployError, SetupError
 from mwaa_release.move import DRAIN_SECONDS
 from mwaa_release.move import move as move_pipeline
 from mwaa_release.pipelines import find_pipeline
 from mwaa_release.progress import show_progress
 from mwaa_release.release import Artifact
+from mwaa_release.serverless.run import failure, run_workflow
+from mwaa_release.serverless.workflows import Workflows
 from mwaa_release.smoke import smoke as run_pipeline
 from mwaa_release.teardown import describe, find_stacks
 from mwaa_release.teardown import teardown as tear_down
@@ -53,7 +55,9 @@ def move(
 
 
 def smoke(
-    environment: Annotated[str, typer.Option(envvar="DEPLOY_ENVIRONMENT", help="The MWAA environment.")],
+    environment: Annotated[
+        str | None, typer.Option(envvar="DEPLOY_ENVIRONMENT", help="The MWAA environment; not needed for a workflow.")
+    ] = None,
     dag: Annotated[
         str | None,
         typer.Option(
@@ -72,8 +76,31 @@ def smoke(
     """
     check_account(aws_client("sts") if account else None, account)
     dag = dag or find_pipeline().dag_name
+    if _is_workflow(dag):
+        _smoke_workflow(dag)
+        return
+    if not environment:
+        raise SetupError("name the MWAA environment with --environment (DEPLOY_ENVIRONMENT)")
     check_before_smoke(environment, dag, account)
     release_id = release or Artifact.read(artifact).releases[0].release_id
     with show_progress() as progress:
         run_id = run_pipeline(aws_client("mwaa"), environment, dag, release_id, progress)
     out.print(f"{dag} on {environment}: run {run_id} of release {release_id} succeeded", markup=False)
+
+
+def _is_workflow(dag_name: str) -> bool:
+    try:
+        return find_pipeline(dag_name).is_workflow
+    except SetupError:
+        # A DAG that is not in pipelines.yml.
+        return False
+
+
+def _smoke_workflow(name: str) -> None:
+    serverless = aws_client("mwaa-serverless")
+    workflows = Workflows(serverless, aws_client("ssm"), bucket="")
+    with show_progress() as progress:
+        run = run_workflow(serverless, workflows, name, progress)
+    if not run.succeeded:
+        raise DeployError(failure(name, run))
+    out.print(f"workflow {name}: run {run.run_id} succeeded", markup=False)

@@ -10,6 +10,7 @@ from mwaa_release.account import check_account, only_buckets_of
 from mwaa_release.bucket import Bucket, aws_client
 from mwaa_release.plan import Plan
 from mwaa_release.repository import state_folder
+from mwaa_release.serverless.workflows import Workflows
 
 # Recorded for the summary of a GitHub Actions run.
 out = Console(soft_wrap=True, highlight=False, record=True)
@@ -45,6 +46,11 @@ def open_bucket(name: str, account: str | None) -> Bucket:
     return Bucket(name, s3)
 
 
+def workflows_of(bucket: str) -> Workflows:
+    """Return the account's workflows that run releases of a bucket."""
+    return Workflows(aws_client("mwaa-serverless"), aws_client("ssm"), bucket)
+
+
 def print_plan(plan: Plan, updated: bool = False) -> None:
     """Show a plan. With `updated`, the MWAA environment already has its new files."""
     for project in plan.projects:
@@ -69,6 +75,15 @@ def print_plan(plan: Plan, updated: bool = False) -> None:
     if plan.wheels:
         megabytes = sum(file.size for file in plan.wheels) / 1e6
         out.print(f"+ {len(plan.wheels)} wheels, {megabytes:.0f} MB", markup=False)
+    for file in plan.code:
+        out.print(f"+ {file.path}, {file.size / 1e6:.0f} MB", markup=False)
+    for change in plan.workflows:
+        if change.is_needed:
+            out.print(f"workflow {change.name}: {change.before or 'none'} → {change.after}", markup=False)
+    for name in plan.left_over:
+        out.print(
+            f"! workflow {name} is not in this release, but still runs an earlier one. Delete it in MWAA", markup=False
+        )
     removed = [key for project in plan.projects for key in project.removed]
     if removed:
         out.print(f"- {len(removed)} files of expired releases", markup=False)

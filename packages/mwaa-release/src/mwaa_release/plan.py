@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from mwaa_release.bucket import in_parallel
 from mwaa_release.errors import DeployError
 from mwaa_release.release import (
+    CODE,
     CURRENT,
     DAGS,
     PROJECTS,
@@ -20,6 +21,7 @@ from mwaa_release.release import (
     Release,
     sha256,
 )
+from mwaa_release.serverless.workflows import Change, Target, Workflows, find_targets
 
 KEPT_RELEASES = 5
 # Metadata key of every DAG and root file that this tool uploads. A file without it is never deleted.
@@ -48,8 +50,8 @@ class AppliedArtifact:
 
     def __init__(self, artifact: Artifact) -> None:
         self.name = str(artifact.folder)
-        wheels = [file.path for file in artifact.wheels]
-        self._content: dict[str, bytes] = {key: artifact.read_bytes(key) for key in (*artifact.files, *wheels)}
+        packages = [file.path for file in (*artifact.wheels, *artifact.code)]
+        self._content: dict[str, bytes] = {key: artifact.read_bytes(key) for key in (*artifact.files, *packages)}
         for release in artifact.releases:
             for path in (*(file.path for file in release.files), RELEASE_FILE):
                 self._content[release.prefix + path] = artifact.read_bytes(release.prefix + path)
@@ -107,12 +109,16 @@ class Plan:
     unmanaged: list[str] = field(default_factory=list)
     drifted: list[str] = field(default_factory=list)
     wheels: list[File] = field(default_factory=list)
+    code: list[File] = field(default_factory=list)
+    workflows: list[Change] = field(default_factory=list)
+    left_over: list[str] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
         """True if the bucket already matches the artifact."""
-        changes = (self.added, self.changed, self.deleted, self.wheels)
-        return not (any(changes) or any(_changes(project) for project in self.projects))
+        changes = (self.added, self.changed, self.deleted, self.wheels, self.code)
+        changed = any(change.is_needed for change in self.workflows)
+        return not (any(changes) or changed or any(_changes(project) for project in self.projects))
 
     @property
     def needs_environment_update(self) -> list[str]:
@@ -172,8 +178,13 @@ def changed_by_hand(release: Release, bucket: Store, sizes: dict[str, int]) -> l
     return sorted(damaged)
 
 
-def make_plan(artifact: Artifact, bucket: Store) -> Plan:
-    """Compare an artifact with a bucket. Only reads.
+def make_plan(artifact: Artifact, bucket: Store, workflows: Workflows | None = None) -> Plan:
+    """Compare an artifact with a bucket, and with the workflows of MWAA Serverless. Only reads.
+
+    Args:
+        artifact: the artifact of `build`.
+        bucket: the bucket.
+        workflows: of the account; None: do not compare them.
 
     Raises:
         DeployError, SetupError: the bucket cannot be read.
@@ -190,7 +201,23 @@ def make_plan(artifact: Artifact, bucket: Store) -> Plan:
     # them until the environment has its new startup.sh.
     stored = bucket.sizes(WHEELS) if artifact.wheels else {}
     plan.wheels = [file for file in artifact.wheels if stored.get(file.path) != file.size]
+    # Its name contains the digest of its content. Old ones stay, for rollbacks.
+    stored = bucket.sizes(CODE) if artifact.code else {}
+    plan.code = [file for file in artifact.code if stored.get(file.path) != file.size]
+    if workflows:
+        targets = [target for project in plan.projects for target in _targets(artifact, bucket, project)]
+        plan.workflows = workflows.plan(targets)
+        plan.left_over = workflows.left_over(targets, (project.project_name for project in plan.projects))
     return plan
+
+
+def _targets(artifact: Artifact, bucket: Store, project: ProjectPlan) -> list[Target]:
+    """Return the workflows of the release that will be live, which can be the one that is live now."""
+    for release in artifact.releases:
+        if (release.project_name, release.release_id) == (project.project_name, project.release_id):
+            return find_targets(release, artifact.read_bytes)
+    live = read_release(bucket, project.project_name, project.release_id)
+    return find_targets(live, bucket.read) if live else []
 
 
 def _plan_project(
