@@ -6,11 +6,11 @@ LOCAL := $(BIN)/python -m mwaa_local
 WORKBENCH := $(BIN)/python -m workbench
 PYTEST := $(BIN)/python -m pytest
 .DEFAULT_GOAL := help
-.PHONY: help dev build test-models show compile diff freshness docs hooks new-model new-domain add-ecs bring start-fresh upgrade site packages screenshots deps run drill up down clean warehouse sql test test-fast test-slow lint scan format bench report lock
+.PHONY: help dev build test-models show compile diff freshness docs hooks new-model new-domain add-ecs add-serverless bring start-fresh upgrade site packages screenshots deps run drill up down clean warehouse sql test test-fast test-slow lint scan format bench report lock
 
 # Prints the targets named in $(1); without names, all.
 define list
-@awk -v names='$(if $(1), $(1) )' 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / && (!names || index(names, " " $$1 " ")) { \
+@awk -v names='$(if $(1), $(1) )' 'BEGIN {FS = ":.*## "} /^[a-z -]+:.*## / && (!names || index(names, " " $$1 " ")) { \
   printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 endef
 
@@ -32,7 +32,7 @@ help-all: ## List all commands
 deps: ## Prepare the tools (every other command does it by itself)
 	@./.ci/bootstrap.sh
 
-run: deps ## Run a pipeline end to end on this machine (PIPELINE=shop_pipeline: not the first; ENV=prod; V=1: details; TARGET=ecs)
+run: deps ## Run a pipeline end to end on this machine (PIPELINE=shop_pipeline: not the first; ENV=prod; V=1: details; TARGET=ecs or serverless)
 	@$(LOCAL) run $(if $(V),--verbose) $(if $(PIPELINE),--pipeline "$$PIPELINE") $(if $(ENV),--environment "$$ENV") $(if $(TARGET),--target "$$TARGET")
 
 drill: deps ## The same with a model that fails on purpose (LAMBDA=broken: the alert fails too; TARGET=ecs)
@@ -99,8 +99,8 @@ new-model: deps ## SQL and YAML of a new model (NAME=late_carriers LAYER=marts; 
 new-domain: deps ## A dbt project for another team, with its pipeline (NAME=sales)
 	@$(WORKBENCH) new-domain -- "$$NAME"
 
-add-ecs: deps ## Add what it takes to run dbt in ECS: stack, image, workflow
-	@$(WORKBENCH) add-ecs
+add-ecs add-serverless: deps ## Add what it takes to run dbt in ECS, or in MWAA Serverless
+	@$(WORKBENCH) $@
 
 # copier: if in_template
 bring: deps ## Add a copy of a dbt project, with its pipeline and profile (P=../shop SCHEMA=shop)

@@ -28,7 +28,7 @@ def run(
         str, typer.Option(help="An environment of dags/pipelines.yml; default: the first one.")
     ] = "",
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print every task and every audit row.")] = False,
-    target: Annotated[str, typer.Option(help="ecs: dbt runs in a task of ECS. Default: as pipelines.yml says.")] = "",
+    target: Annotated[str, typer.Option(help="ecs: dbt runs in a task of ECS; serverless: as a workflow.")] = "",
 ) -> None:
     """Release this repository and run a pipeline.
 
@@ -45,7 +45,7 @@ def drill(
     broken_lambda: Annotated[
         bool, typer.Option("--broken-lambda", help="The alert's Lambda function fails too.")
     ] = False,
-    target: Annotated[str, typer.Option(help="ecs: dbt runs in a task of ECS. Default: as pipelines.yml says.")] = "",
+    target: Annotated[str, typer.Option(help="ecs: dbt runs in a task of ECS; serverless: as a workflow.")] = "",
 ) -> None:
     """Run the sample pipeline with a model that fails on purpose.
 

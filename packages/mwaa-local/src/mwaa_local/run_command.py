@@ -11,9 +11,10 @@ from mwaa_local import drill, up
 from mwaa_local.aws import seed
 from mwaa_local.dag_run import Outcome, end_runs, run_pipeline, show
 from mwaa_local.processes import RUN_LOCK, take_lock
+from mwaa_local.serverless.pipeline_run import run_as_workflow
 from mwaa_local.settings import HOST, Passwords, Settings, SetupError
 from mwaa_local.stack import PROJECT, Stack
-from mwaa_local.target import check_target
+from mwaa_local.target import SERVERLESS, check_target
 from mwaa_pipelines.config_file import ENVIRONMENT
 from mwaa_pipelines.settings import Pipeline, did_you_mean
 from mwaa_release.apply import rollback
@@ -33,7 +34,7 @@ def run(settings: Settings, dag_name: str = "", environment: str = "", verbose: 
         dag_name: the pipeline; empty: the first one.
         environment: the environment of dags/pipelines.yml whose settings apply; default: the file's first one.
         verbose: also print every task and every audit row.
-        target: `ecs` to run dbt in ECS; default: as dags/pipelines.yml says.
+        target: `ecs` or `serverless`; default: as dags/pipelines.yml says.
 
     Raises:
         SetupError, DeployError: the run could not start.
@@ -56,7 +57,7 @@ def run_drill(settings: Settings, lambda_works: bool, target: str = "") -> int:
     Args:
         settings: paths and ports.
         lambda_works: if False, the alert's function fails too.
-        target: `ecs` to run dbt in ECS; default: as dags/pipelines.yml says.
+        target: `ecs` or `serverless`; default: as dags/pipelines.yml says.
 
     Raises:
         SetupError, DeployError: the run could not start.
@@ -94,9 +95,12 @@ def _play(
                 )
             if not lambda_works:
                 seed.break_lambda(settings)
-            outcome = run_pipeline(settings, pipeline, releases[pipeline.project_name], steps, check)
+            if target == SERVERLESS:
+                outcome = run_as_workflow(settings, pipeline, steps, check)
+            else:
+                outcome = run_pipeline(settings, pipeline, releases[pipeline.project_name], steps, check)
         outcome.save(settings.state / "last-run.json")
-        show(outcome, settings.state / "mwaa" / "logs", verbose)
+        show(outcome, settings.state / ("logs" if target == SERVERLESS else "mwaa/logs"), verbose)
     return outcome
 
 
@@ -118,6 +122,8 @@ def _stand_ins(
         finally:
             stack.stop()
         return
+    if target == SERVERLESS:
+        raise SetupError(f"--target {SERVERLESS}: make up runs an MWAA environment; stop it with: make down")
     name = pipeline.project_name
     live = Bucket(seed.DAGS_BUCKET, aws_client("s3")).read(f"{PROJECTS}{name}/{CURRENT}")
     try:

@@ -27,9 +27,11 @@ from mwaa_local.processes import (
     take_lock,
     wait_for_line,
 )
+from mwaa_local.serverless.releases import Releases
+from mwaa_local.serverless.service_airflow import install_airflow
 from mwaa_local.settings import ENVIRONMENT, HOST, REPOSITORY, Passwords, Settings, SetupError, check_port
 from mwaa_local.signals import uninterrupted
-from mwaa_local.target import ECS, use_ecs
+from mwaa_local.target import ECS, SERVERLESS, use_ecs
 from mwaa_pipelines.load_files import RECORDS, Loader
 from mwaa_pipelines.settings import Pipeline
 from mwaa_release.apply import apply
@@ -73,7 +75,7 @@ class Stack:
     Args:
         settings: paths and ports.
         parameters: of `infra/environment.yml`, if they differ from its defaults.
-        target: `ecs` to run dbt in ECS; empty: as the pipelines say.
+        target: `ecs` to run dbt in ECS, `serverless` for workflows instead of DAGs; empty: as the pipelines say.
     """
 
     def __init__(self, settings: Settings, parameters: Mapping[str, str] | None = None, target: str = "") -> None:
@@ -122,14 +124,9 @@ class Stack:
         ):
             check_port(port, variable)
         passwords = Passwords.generate(settings.state)
-        workers = roles.worker_session(settings)
-        s3 = roles.client_of(workers, settings, "s3")
-        parameters = {
-            "PipelinesEnvironment": first_pipeline().environment or "",
-            "LandingBucketName": seed.LANDING_BUCKET,
-        }
-        parameters |= self._parameters or {}
-        self._mwaa = Mwaa(settings, passwords, s3, seed.DAGS_BUCKET, parameters)
+        is_serverless = self._target == SERVERLESS
+        if not is_serverless:
+            self._mwaa = self._new_mwaa(passwords)
         with ThreadPoolExecutor(max_workers=8) as pool:
 
             def begin(work: Callable[..., Any], *arguments: Any, after: Sequence[Future[Any]] = ()) -> Future[Any]:
@@ -140,14 +137,16 @@ class Stack:
 
                 return pool.submit(work_in_turn)
 
-            image = begin(self._image)
+            image = begin(self._service if is_serverless else self._image)
             aws = begin(self._aws, passwords)
             warehouse = begin(self._warehouse)
             release = begin(self.release, project, after=(aws,))
-            data = begin(self._data, passwords, project, load, after=(aws, warehouse))
+            # A workflow loads no files.
+            data = begin(self._data, passwords, project, load or is_serverless, after=(aws, warehouse))
             grants = begin(self.grant, after=(release, data))
-            airflow = begin(self._airflow, after=(image, release))
-            everything = (image, aws, warehouse, release, data, grants, airflow)
+            everything = [image, aws, warehouse, release, data, grants]
+            if not is_serverless:
+                everything.append(begin(self._airflow, after=(image, release)))
             try:
                 for ended in as_completed(everything):
                     ended.result()
@@ -160,6 +159,14 @@ class Stack:
                         break
                 raise
             return release.result()
+
+    def _new_mwaa(self, passwords: Passwords) -> Mwaa:
+        s3 = roles.client_of(roles.worker_session(self.settings), self.settings, "s3")
+        parameters = {
+            "PipelinesEnvironment": first_pipeline().environment or "",
+            "LandingBucketName": seed.LANDING_BUCKET,
+        }
+        return Mwaa(self.settings, passwords, s3, seed.DAGS_BUCKET, parameters | dict(self._parameters or {}))
 
     def start_warehouse(self) -> None:
         """Start the warehouse alone, and return when it accepts connections.
@@ -216,9 +223,15 @@ class Stack:
         with steps.step("Release: build the manifest, upload to S3") as step:
             folder = self.settings.state / "release"
             projects = [project, *(other for other in find_projects() if other != PROJECT)]
-            artifact = build(
-                folder, projects, progress=lambda what, *_, **__: step.say(what), cache=self.settings.parse_cache
-            )
+
+            def say(what: str, *_: int, **__: int) -> None:
+                step.say(what)
+
+            serverless = Releases(self.settings) if self._target == SERVERLESS else None
+            if serverless:
+                artifact = serverless.build(folder, projects, say)
+            else:
+                artifact = build(folder, projects, progress=say, cache=self.settings.parse_cache)
             for release in artifact.releases:
                 manifest = json.loads((folder / release.prefix / MANIFEST_FILE).read_bytes())
                 self._schemas[release.project_name] = schemas(manifest)
@@ -232,9 +245,10 @@ class Stack:
             applied = apply(
                 artifact,
                 Bucket(seed.DAGS_BUCKET, s3),
-                lambda what, *_, **__: step.say(what),
+                say,
                 mwaa_client=mwaa,
-                environment=ENVIRONMENT,
+                environment=None if serverless else ENVIRONMENT,
+                workflows=serverless.workflows(session) if serverless else None,
             )
             shutil.rmtree(folder, ignore_errors=True)
             return applied.releases
@@ -336,6 +350,10 @@ class Stack:
         with steps.step("MWAA: image and metadata database"):
             self._mwaa.install_image()
             self._mwaa.start_database()
+
+    def _service(self, steps: Steps) -> None:
+        with steps.step("MWAA Serverless: its Airflow"):
+            install_airflow(self.settings.state)
 
     def _airflow(self, steps: Steps) -> None:
         with steps.step("MWAA: startup.sh (dbt's virtual environment), requirements.txt"):

@@ -204,6 +204,17 @@ def new_domain(name: Annotated[str, typer.Argument(help="Name of the domain, suc
         _show_added(created)
 
 
+@app.command("add-serverless")
+def add_serverless() -> None:
+    """Add the stack that each pipeline with execution_mode serverless needs."""
+    with checkout_settings():
+        from workbench.serverless import add_serverless as add
+
+        for path in add(REPOSITORY):
+            console.print(f"+ {path}", markup=False)
+        console.print("Next: deploy infra/workflow.yml for the pipeline, and set execution_mode: serverless.")
+
+
 @app.command("add-ecs")
 def add_ecs() -> None:
     """Add what pipelines with execution_mode ecs need: a stack, an image, and the workflow that builds the image."""
