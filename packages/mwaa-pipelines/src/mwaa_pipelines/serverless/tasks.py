@@ -154,7 +154,7 @@ def _job(workflow: Workflow, context: Any, further_environment: dict[str, str]) 
             "AIRFLOW_CTX_LOGICAL_DATE": _logical_date(context) or "",
             **further_environment,
         },
-        tests_per_model=None,  # type: ignore[arg-type] # outcomes of single nodes have no reader here
+        watched_together=None,  # outcomes of single nodes have no reader here
         kept_results=os.environ[KEPT_RESULTS],
         memory=limit("worker_memory"),
     )
