@@ -129,8 +129,9 @@ class NodeTrigger(BaseTrigger):
         while not (progress.dbt_ended or (self._outcome_key in progress.outcomes and not is_cleared)):
             await self._next(progress)
         outcome = progress.outcomes.get(self._outcome_key)
-        for line in outcome["lines"] if outcome else ():
-            log.info(line)
+        if outcome and outcome["lines"]:
+            # As one message: of hundreds, Airflow 3.3.1 drops those that it has not written when the trigger ends.
+            log.info("%s", "\n".join(outcome["lines"]))
         reported = f"dbt reported {outcome['status']} for" if outcome else "dbt ended without a report about"
         ti, pages = self.task_instance, conf.get("api", "base_url", fallback="http://localhost:8080").rstrip("/")
         url = f"{pages}/dags/{ti.dag_id}/runs/{quote(ti.run_id)}/tasks/{self._producer}"

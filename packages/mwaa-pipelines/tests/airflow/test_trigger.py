@@ -306,7 +306,7 @@ def test_sensor_logs_status_rows_and_seconds(
 ) -> None:
     caplog.set_level("INFO")
     FakeRun(monkeypatch, ("running", outcome(status, *lines, of_tests=tests))).event(tests=tests, retries=0)
-    assert caplog.messages[:-1] == lines
+    assert caplog.messages[:-1] == ["\n".join(lines)]
 
 
 def test_errors_of_airflows_database_are_retried(
