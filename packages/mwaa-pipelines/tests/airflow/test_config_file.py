@@ -9,6 +9,7 @@ import yaml
 from conftest import entries, write
 
 from mwaa_pipelines.config_file import load_pipelines, read_pipelines, read_pipelines_everywhere
+from mwaa_pipelines.serverless_settings import Serverless
 from mwaa_pipelines.settings import Pipeline, PipelineError
 
 GOOD = entries("one")
@@ -70,6 +71,7 @@ def test_settings_have_their_documented_defaults(tmp_path: Path) -> None:
         "source_freshness": "ignore",
         "threads": 4,
         "execution_mode": "watcher",
+        "serverless": Serverless(tasks="one"),
         "test_behavior": "after_each",
         "warnings": "ignore",
         "retries": 1,
@@ -181,7 +183,7 @@ def tables(*changes: str) -> str:
         ("copy_role: 'arn:aws:iam::1:role/x'", ("copy_role: must be",)),
         ("vars: [a]", ("vars", "valid dictionary")),
         ("vars: {a b: 1}", ("vars.a b", "match pattern")),
-        ("execution_mode: kubernetes", ("execution_mode", "'watcher', 'local' or 'ecs'", "'kubernetes'")),
+        ("execution_mode: kubernetes", ("execution_mode", "'watcher', 'local', 'ecs' or 'serverless'", "'kubernetes'")),
         ("test_behavior: build", ("test_behavior: build needs execution_mode: local",)),
         ("task_timeout_minutes: 0", ("task_timeout_minutes", "greater than or equal to 1")),
         ("tags: flights", ("tags", "valid tuple")),
