@@ -16,7 +16,7 @@ from audit_report.page import render
 from benchmarks import Figure
 from benchmarks.audit import Project
 from benchmarks.pipelines.projects import Size
-from benchmarks.pipelines.scene import staged
+from benchmarks.pipelines.stage import staged
 from benchmarks.releases import first_release, running_s3
 from benchmarks.warehouse.stand_ins import StandIns, running_stand_ins, seconds
 from benchmarks.warehouse.statements import connections

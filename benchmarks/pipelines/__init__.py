@@ -9,7 +9,8 @@ from benchmarks import Figure, Median
 from benchmarks.pipelines.memory import of_all, of_tasks, of_triggerer, peak_memory
 from benchmarks.pipelines.parse import parse
 from benchmarks.pipelines.projects import Size
-from benchmarks.pipelines.scene import RunTimes, Scene, staged
+from benchmarks.pipelines.scene import RunTimes, Scene
+from benchmarks.pipelines.stage import staged
 
 _TINY = Size("tiny", 20, 0, 4)
 _SLOW = Size("slow", 100, 2, 8)

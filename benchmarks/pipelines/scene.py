@@ -1,14 +1,10 @@
-"""Starts a separate stack on free ports with all measured DAGs, and measures their runs."""
+"""Measures runs of a stack to which the projects are released. stage.py starts it."""
 
 import contextlib
 import json
 import os
-import secrets
-import shutil
-import socket
 import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,22 +12,15 @@ from typing import Any
 
 import httpx
 
-from benchmarks.pipelines.dag_files import write_dag_files
-from benchmarks.pipelines.projects import PASSWORD, Size, write_project
+from benchmarks.pipelines.projects import PASSWORD, Size
 from mwaa_local.aws import seed
 from mwaa_local.mwaa.api import FINAL, Airflow
-from mwaa_local.processes import base_environment, mark_this_command
-from mwaa_local.settings import HOST, Passwords, Settings, SetupError
-from mwaa_local.stack import Stack, connect, rows
+from mwaa_local.processes import base_environment
+from mwaa_local.settings import Settings, SetupError
+from mwaa_local.stack import connect, rows
 from mwaa_pipelines.task_ids import AUDIT_GROUP, PRODUCER_TASK
-from mwaa_release.apply import apply
-from mwaa_release.bucket import Bucket
-from mwaa_release.build import build
-from mwaa_release.progress import Steps
-from mwaa_release.redshift import apply_grants
-from mwaa_release.release import Artifact
 
-_USER = "bench_user"
+USER = "bench_user"
 _POLL_SECONDS = 1.0
 _PARSED_SECONDS = 180
 _RUN_SECONDS = 1800
@@ -162,7 +151,7 @@ class Scene:
             f"select min(started_at), max(completed_at) from {size.schema}.audit_table "  # noqa: S608 - the name is fixed
             "where airflow_run_id = %s and resource_type = 'model' and name <> 'audit_table'"
         )
-        with contextlib.closing(connect(self.settings, _USER, self._password)) as connection:
+        with contextlib.closing(connect(self.settings, USER, self._password)) as connection:
             ((first, last),) = rows(connection, query, (run_id,))[1]
         return first.replace(tzinfo=UTC), last.replace(tzinfo=UTC)
 
@@ -185,98 +174,5 @@ class Scene:
                     time.sleep(1)
 
 
-@contextlib.contextmanager
-def staged(projects_and_modes: list[tuple[Size, list[str]]]) -> Iterator[Scene]:
-    """Start a stack, release the projects, and wait for their DAGs. The end of the context removes everything.
-
-    Args:
-        projects_and_modes: the projects, each with the alternatives (`watcher`, `local`) to measure.
-
-    Raises:
-        SetupError, DeployError: a stand-in did not start, or a project does not parse.
-    """
-    checkout = Settings.from_environment()
-    settings = _settings(checkout)
-    before = dict(os.environ)
-    # The stand-ins read each other's addresses from the environment.
-    os.environ.update(_environment(settings))
-    stack = Stack(settings)
-    try:
-        stack.take_lock()
-        projects = settings.state / "projects"
-        folders = {
-            size.name: write_project(projects / size.name, size, settings.warehouse_port, _USER)
-            for size, _ in projects_and_modes
-        }
-        # Steps are not entered, because the benchmark shows its own progress.
-        stack.start(Steps(), folders[projects_and_modes[0][0].name])
-        password = f"Aa1{secrets.token_hex(16)}"
-        _create_logins(settings, [size for size, _ in projects_and_modes], password)
-        _release(settings, projects_and_modes, folders)
-        with stack.airflow() as airflow:
-            scene = Scene(settings, airflow, folders, password)
-            scene.wait_for_dags(_dag_ids(projects_and_modes))
-            yield scene
-    finally:
-        stack.stop()
-        shutil.rmtree(settings.state, ignore_errors=True)
-        os.environ.clear()
-        os.environ.update(before)
-        mark_this_command(checkout.state)
-
-
 def _seconds(start: datetime, end: datetime) -> float:
     return (end - start).total_seconds()
-
-
-def _settings(checkout: Settings) -> Settings:
-    state = checkout.state / "bench-pipelines"
-    shutil.rmtree(state, ignore_errors=True)
-    (state / "mwaa").mkdir(parents=True)
-    (state / "venvs").symlink_to(checkout.state / "venvs")
-    # startup.sh always installs the same packages, which takes a minute.
-    installed = checkout.state / "mwaa" / "dbt_venv"
-    if (installed / ".ready").exists():
-        (state / "mwaa" / "dbt_venv").symlink_to(installed)
-    with contextlib.ExitStack() as held:
-        probes = [held.enter_context(socket.create_server((HOST, 0))) for _ in range(3)]
-        return Settings(state, *(probe.getsockname()[1] for probe in probes))
-
-
-def _environment(settings: Settings) -> dict[str, str]:
-    ports = {"WAREHOUSE": settings.warehouse_port, "AWS": settings.aws_port, "AIRFLOW": settings.airflow_port}
-    named = {f"LOCAL_{name}_PORT": str(port) for name, port in ports.items()}
-    return {**settings.aws_environment(), **named, "LOCAL_DIR": str(settings.state)}
-
-
-def _dag_ids(projects_and_modes: list[tuple[Size, list[str]]]) -> list[str]:
-    return [
-        name for size, modes in projects_and_modes for name in (size.name, *(f"{size.name}_{mode}" for mode in modes))
-    ]
-
-
-def _create_logins(settings: Settings, sizes: list[Size], password: str) -> None:
-    """Create the database user, and the connections and secrets of all DAGs."""
-    admin = Passwords.load(settings.state).awsuser
-    with contextlib.closing(connect(settings, "awsuser", admin)) as connection:
-        for size in sizes:
-            apply_grants(connection, _USER, password, "landing", size.schema)
-    manager = seed.client(settings, "secretsmanager")
-    seed.let_tasks_read(settings, "*/login")
-    address = {"conn_type": "redshift", "host": HOST, "port": settings.warehouse_port, "schema": "dev"}
-    address |= {"extra": {"sslmode": "disable"}}
-    for size in sizes:
-        login = {"login": _USER, "password": password}
-        for name, value in (
-            (f"{size.name}/login", {"username": _USER, "password": password}),
-            (f"airflow/connections/{size.name}", address),
-            (f"airflow/connections/{size.name}_plain", {**address, **login}),
-        ):
-            manager.create_secret(Name=name, SecretString=json.dumps(value))
-
-
-def _release(settings: Settings, projects_and_modes: list[tuple[Size, list[str]]], folders: dict[str, Path]) -> None:
-    folder = settings.state / "artifact"
-    build(folder, list(folders.values()))
-    write_dag_files(folder / "dags", projects_and_modes, folders)
-    apply(Artifact.read(folder), Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3")))
