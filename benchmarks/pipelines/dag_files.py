@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import yaml
@@ -11,6 +11,11 @@ from benchmarks.pipelines.projects import Size, entry
 
 OURS = "pipelines.py"
 ALTERNATIVES = Path(__file__).with_name("alternatives.py")
+
+
+def write_pipelines(path: Path, sizes: Iterable[Size]) -> None:
+    """Write the pipelines file of these projects."""
+    path.write_text(yaml.safe_dump({"pipelines": [entry(size) for size in sizes]}))
 
 
 def write_dag_files(
@@ -23,8 +28,7 @@ def write_dag_files(
         wanted: the projects and their alternatives.
         projects: their folders by name, whose profiles.yml the alternative `bash` uses. A release has none.
     """
-    entries = {"pipelines": [entry(size) for size, _ in wanted]}
-    (folder / "pipelines.yml").write_text(yaml.safe_dump(entries))
+    write_pipelines(folder / "pipelines.yml", [size for size, _ in wanted])
     shutil.copy(ALTERNATIVES, folder)
     others = [
         {

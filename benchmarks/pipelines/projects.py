@@ -8,12 +8,21 @@ import yaml
 from audit_report import DBT_PACKAGE
 from mwaa_local.aws.seed import FUNCTION
 from mwaa_local.settings import HOST
+from mwaa_local.target import ECS, SERVERLESS, SETTINGS
 from mwaa_release.manifest import install_packages
 
 PASSWORD = "BENCH_PASSWORD"  # noqa: S105 - a variable's name
 _LAYERS = 4
 # Projects that are large have folders of about this size.
 _FOLDER_MODELS = 25
+# Execution modes, and their settings in pipelines.yml.
+WATCHER, SERVERLESS_MODELS = "watcher", "serverless_models"
+MODES: dict[str, dict[str, object]] = {
+    WATCHER: {},
+    ECS: SETTINGS[ECS],
+    SERVERLESS: SETTINGS[SERVERLESS],
+    SERVERLESS_MODELS: {**SETTINGS[SERVERLESS], "serverless": {"tasks": "models"}},
+}
 # A function of PostgreSQL that Redshift lacks and the gateway accepts. It waits without using this machine's CPU, like
 # a statement that runs on a cluster.
 _PAUSE = "from (select pg_sleep({seconds}) as waited) as pause"
@@ -31,6 +40,7 @@ class Size:
         tests: the number of tests of each model, 1 to 4.
         description: the number of characters of each model's description.
         fails: whether the last model fails.
+        mode: a key of MODES. `serverless_models` has a task for each model.
     """
 
     name: str
@@ -40,6 +50,12 @@ class Size:
     tests: int = 1
     description: int = 0
     fails: bool = False
+    mode: str = WATCHER
+
+    @property
+    def is_workflow(self) -> bool:
+        """Whether the pipeline is a workflow and not a DAG."""
+        return self.mode in (SERVERLESS, SERVERLESS_MODELS)
 
     @property
     def schema(self) -> str:
@@ -98,6 +114,7 @@ def entry(size: Size) -> dict[str, object]:
         "retries": 1,
         "retry_delay_seconds": 1,
         "sns_lambda_function_name": FUNCTION,
+        **MODES[size.mode],
     }
 
 

@@ -18,7 +18,9 @@ from mwaa_local.mwaa.api import FINAL, Airflow
 from mwaa_local.processes import base_environment
 from mwaa_local.settings import Settings, SetupError
 from mwaa_local.stack import connect, rows
-from mwaa_pipelines.task_ids import AUDIT_GROUP, PRODUCER_TASK
+from mwaa_pipelines.task_ids import AUDIT_GROUP, PRODUCER_TASK, TRANSFORM_GROUP
+from mwaa_release.serverless.run import failure, run_workflow
+from mwaa_release.serverless.workflows import Workflows
 
 USER = "bench_user"
 _POLL_SECONDS = 1.0
@@ -126,6 +128,19 @@ class Scene:
             dbt=ended(PRODUCER_TASK),
         )
 
+    def workflow(self, size: Size) -> RunTimes:
+        """Measure a run of a workflow, from the request that starts it to the end of its last task.
+
+        Raises:
+            SetupError, DeployError: the run failed or did not end.
+        """
+        serverless = seed.client(self.settings, "mwaa-serverless")
+        start = datetime.now(UTC)
+        run = run_workflow(serverless, find_workflows(self.settings), size.name, poll_seconds=_POLL_SECONDS)
+        if not run.succeeded:
+            raise SetupError(f"{failure(size.name, run)}; logs are in {self.settings.state}/logs/workflows")
+        return workflow_times(start, run.tasks, *self._models(size, run.airflow_run_id))
+
     def _run(self, dag_id: str, expected: str) -> tuple[datetime, str, dict[str, Any]]:
         """Run a DAG, and return the time of the request, the run's id, and its tasks by task_id."""
         start = datetime.now(UTC)
@@ -172,6 +187,30 @@ class Scene:
                         problems = self._airflow.call("GET", "/importErrors")["import_errors"]
                         raise SetupError(f"Airflow does not show the DAG {dag_id}: {problems}") from error
                     time.sleep(1)
+
+
+def find_workflows(settings: Settings) -> Workflows:
+    """Return the workflows of the stand-in."""
+    return Workflows(*(seed.client(settings, name) for name in ("mwaa-serverless", "ssm")), seed.DAGS_BUCKET)
+
+
+def workflow_times(start: datetime, tasks: list[dict[str, Any]], first: datetime, last: datetime) -> RunTimes:
+    """Return the times of a run of a workflow.
+
+    Args:
+        start: the request that started the run.
+        tasks: as GetTaskInstance returns them.
+        first: the start of the first model.
+        last: the end of the last model.
+    """
+    ends = {task["TaskId"]: _seconds(start, task["EndedAt"]) for task in tasks if "EndedAt" in task}
+    return RunTimes(
+        run=max(ends.values()),
+        models=_seconds(start, last),
+        audit=ends.get(AUDIT_GROUP, 0.0),
+        first=_seconds(start, first),
+        dbt=max(end for task_id, end in ends.items() if task_id.startswith(TRANSFORM_GROUP)),
+    )
 
 
 def _seconds(start: datetime, end: datetime) -> float:

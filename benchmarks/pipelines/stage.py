@@ -9,19 +9,27 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.pipelines.dag_files import write_dag_files
-from benchmarks.pipelines.projects import Size, write_project
-from benchmarks.pipelines.scene import USER, Scene
+from benchmarks.pipelines.dag_files import write_dag_files, write_pipelines
+from benchmarks.pipelines.projects import Size, entry, write_project
+from benchmarks.pipelines.scene import USER, Scene, find_workflows
 from mwaa_local.aws import seed
+from mwaa_local.aws.seed_ecs import seed_ecs
+from mwaa_local.aws.seed_serverless import seed_workflow
 from mwaa_local.processes import mark_this_command
+from mwaa_local.serverless.service_airflow import install_airflow
 from mwaa_local.settings import HOST, Passwords, Settings
 from mwaa_local.stack import Stack, connect
+from mwaa_local.target import ECS
+from mwaa_pipelines.settings import Pipeline
 from mwaa_release.apply import apply
 from mwaa_release.bucket import Bucket
 from mwaa_release.build import build
 from mwaa_release.progress import Steps
 from mwaa_release.redshift import apply_grants
 from mwaa_release.release import Artifact
+
+# Pattern of the secrets of all pipelines.
+_SECRETS = "*/login"
 
 
 @contextlib.contextmanager
@@ -68,7 +76,10 @@ def _settings(checkout: Settings) -> Settings:
     state = checkout.state / "bench-pipelines"
     shutil.rmtree(state, ignore_errors=True)
     (state / "mwaa").mkdir(parents=True)
-    (state / "venvs").symlink_to(checkout.state / "venvs")
+    # The code packages of workflows are beside the tools, because pip needs a minute for dbt.
+    for name in ("venvs", "serverless"):
+        (checkout.state / name).mkdir(exist_ok=True)
+        (state / name).symlink_to(checkout.state / name)
     # startup.sh always installs the same packages, which takes a minute.
     installed = checkout.state / "mwaa" / "dbt_venv"
     if (installed / ".ready").exists():
@@ -86,7 +97,9 @@ def _environment(settings: Settings) -> dict[str, str]:
 
 def _dag_ids(projects_and_modes: list[tuple[Size, list[str]]]) -> list[str]:
     return [
-        name for size, modes in projects_and_modes for name in (size.name, *(f"{size.name}_{mode}" for mode in modes))
+        name
+        for size, modes in projects_and_modes
+        for name in (*([] if size.is_workflow else [size.name]), *(f"{size.name}_{mode}" for mode in modes))
     ]
 
 
@@ -97,7 +110,7 @@ def _create_logins(settings: Settings, sizes: list[Size], password: str) -> None
         for size in sizes:
             apply_grants(connection, USER, password, "landing", size.schema)
     manager = seed.client(settings, "secretsmanager")
-    seed.let_tasks_read(settings, "*/login")
+    seed.let_tasks_read(settings, _SECRETS)
     address = {"conn_type": "redshift", "host": HOST, "port": settings.warehouse_port, "schema": "dev"}
     address |= {"extra": {"sslmode": "disable"}}
     for size in sizes:
@@ -111,7 +124,17 @@ def _create_logins(settings: Settings, sizes: list[Size], password: str) -> None
 
 
 def _release(settings: Settings, projects_and_modes: list[tuple[Size, list[str]]], folders: dict[str, Path]) -> None:
-    folder = settings.state / "artifact"
-    build(folder, list(folders.values()))
+    sizes = [size for size, _ in projects_and_modes]
+    workflows = [Pipeline.model_validate(entry(size)) for size in sizes if size.is_workflow]
+    if workflows:
+        install_airflow(settings.state)
+    for pipeline in workflows:
+        seed_workflow(settings, pipeline)
+    if any(size.mode == ECS for size in sizes):
+        seed_ecs(settings, _SECRETS)
+    folder, pipelines_file = settings.state / "artifact", settings.state / "pipelines.yml"
+    write_pipelines(pipelines_file, sizes)
+    build(folder, list(folders.values()), platforms=(), pipelines_file=pipelines_file)
     write_dag_files(folder / "dags", projects_and_modes, folders)
-    apply(Artifact.read(folder), Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3")))
+    bucket = Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3"))
+    apply(Artifact.read(folder), bucket, workflows=find_workflows(settings) if workflows else None)

@@ -1,6 +1,7 @@
 """Where dbt runs in `make run` and `make drill`: as the pipelines say, in a task of ECS, or in MWAA Serverless."""
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -11,7 +12,11 @@ from mwaa_pipelines.settings import ENVIRONMENTS
 ECS = "ecs"
 SERVERLESS = "serverless"
 TARGETS = ("", ECS, SERVERLESS)
-
+# A pipeline's settings for each of them.
+SETTINGS: dict[str, dict[str, Any]] = {
+    ECS: {"execution_mode": "ecs", "ecs": {"cluster": CLUSTER}},
+    SERVERLESS: {"execution_mode": "serverless"},
+}
 
 _MODE = ("execution_mode", "test_behavior", "ecs", "serverless")
 # What a workflow does not have; `make run` leaves it out, so that every pipeline can be tried.
@@ -38,7 +43,7 @@ def use_ecs(artifact: Path) -> None:
     for entry in (content.setdefault("defaults", {}), *content["pipelines"]):
         for name in _MODE:
             entry.pop(name, None)
-    content["defaults"] |= {"execution_mode": ECS, "ecs": {"cluster": CLUSTER}}
+    content["defaults"] |= SETTINGS[ECS]
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
@@ -57,7 +62,7 @@ def workflows_file(pipelines: Path, folder: Path) -> Path:
             part.pop(name, None)
         if isinstance(part.get("schedule"), list):
             part["schedule"] = None
-    content["defaults"] |= {"execution_mode": SERVERLESS}
+    content["defaults"] |= SETTINGS[SERVERLESS]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / pipelines.name
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")

@@ -70,8 +70,7 @@ class EcsScene(Scene):
 
     def started_for(self, run_id: str, task_id: str) -> list[str]:
         """Return the stopped tasks that a task of Airflow has started."""
-        arns = self.ecs.list_tasks(cluster=seed_ecs.CLUSTER, desiredStatus="STOPPED")["taskArns"]
-        tasks = self.ecs.describe_tasks(cluster=seed_ecs.CLUSTER, tasks=arns)["tasks"]
+        tasks = seed_ecs.stopped_tasks(self.settings)
         return [task["taskArn"] for task in tasks if task["startedBy"] == started_by(DAG, run_id, task_id)]
 
 

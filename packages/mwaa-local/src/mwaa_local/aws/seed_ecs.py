@@ -24,13 +24,17 @@ EXECUTION_ROLE = "environment-ExecutionRole"
 TAG = "local"
 
 
-def seed_ecs(settings: Settings) -> None:
+def seed_ecs(settings: Settings, secret_name: str | None = None) -> None:
     """Create or update everything. Call `seed.seed` before.
+
+    Args:
+        settings: of the stand-in.
+        secret_name: the parameter SecretName of the stack; default: the secrets of the repository's pipelines.
 
     Raises:
         botocore.exceptions.ClientError: the stand-in refused a call.
     """
-    values = _values(settings)
+    values = _values(settings, secret_name or seed.secret_pattern())
     template = Template(STACK, values)
     resources = template.content["Resources"]
     s3, logs, ssm = (seed.client(settings, service) for service in ("s3", "logs", "ssm"))
@@ -70,25 +74,37 @@ def make_image(settings: Settings, tag: str = TAG) -> None:
     (folder / "image.json").write_text(json.dumps(image))
 
 
+def stopped_tasks(settings: Settings) -> list[dict[str, Any]]:
+    """Return the tasks that have stopped within the last hour, at most 100."""
+    ecs = seed.client(settings, "ecs")
+    arns = ecs.list_tasks(cluster=CLUSTER, desiredStatus="STOPPED")["taskArns"]
+    return list(ecs.describe_tasks(cluster=CLUSTER, tasks=arns)["tasks"]) if arns else []
+
+
 def task_logs(settings: Settings, task_arn: str) -> list[str]:
     """Return the lines in the log stream of a task; none without a stream."""
+    return [event["message"] for event in task_events(settings, task_arn)]
+
+
+def task_events(settings: Settings, task_arn: str) -> list[dict[str, Any]]:
+    """Return the `message` and the `timestamp` in milliseconds of each line of `task_logs`."""
     try:
         events = seed.client(settings, "logs").get_log_events(
             logGroupName=LOG_GROUP, logStreamName=f"dbt/dbt/{task_arn.rpartition('/')[2]}", startFromHead=True
         )
     except ClientError:
         return []
-    return [event["message"] for event in events["events"]]
+    return list(events["events"])
 
 
-def _values(settings: Settings) -> dict[str, Any]:
+def _values(settings: Settings, secret_name: str) -> dict[str, Any]:
     arn = f"arn:aws:iam::{ACCOUNT_ID}:role"
     return {
         "SubnetIds": ["subnet-a", "subnet-b"],
         "KeyArn": seed.key_arn(settings),
         "DagsBucketName": seed.DAGS_BUCKET,
         "ExecutionRoleName": EXECUTION_ROLE,
-        "SecretName": seed.secret_pattern(),
+        "SecretName": secret_name,
         "ImageTag": TAG,
         "AWS::URLSuffix": "amazonaws.com",
         "SecurityGroup.GroupId": "sg-dbt",
