@@ -1,6 +1,7 @@
 """Random components are killed at random moments, run after run. Data, audit trail and alerts stay right.
 
-RANDOM_KILLS sets the number of kills, and RANDOM_KILLS_SEED repeats a failed series. The seed is in every message.
+RANDOM_KILLS sets the number of kills under each execution mode. Without it, there are two under one mode, which the
+seed chooses. RANDOM_KILLS_SEED repeats a failed series. The seed is in every message.
 """
 
 import contextlib
@@ -18,9 +19,10 @@ import pytest
 from mwaa_local.aws import seed
 from mwaa_local.mwaa.api import FINAL
 from mwaa_local.processes import marked_processes
+from mwaa_local.testing.ecs_scene import EcsScene
 from mwaa_local.testing.scene import DAG, ENDED, Scene, running, wait
 
-KILLS = int(os.environ.get("RANDOM_KILLS", "1"))
+KILLS = int(os.environ.get("RANDOM_KILLS", "2"))
 SEED = int(os.environ.get("RANDOM_KILLS_SEED", time.time_ns() % 1_000_000))
 # One run, its repetition after it is cleared, and waits for what Airflow treats as dead.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 + 120 * KILLS)]
@@ -53,9 +55,13 @@ class LocalMode(Scene):
     settings_of_pipeline = "schedule: null\n    execution_mode: local"
 
 
-@pytest.fixture(scope="module", params=[Scene, LocalMode], ids=["watcher", "local"])
+MODES: dict[str, type[Scene]] = {"watcher": Scene, "local": LocalMode, "ecs": EcsScene}
+
+
+@pytest.fixture(scope="module", params=MODES if "RANDOM_KILLS" in os.environ else ["any"])
 def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with running(tmp_path_factory.mktemp("random"), MODELS, OPTIONS, request.param) as scene:
+    mode = MODES.get(request.param) or list(MODES.values())[SEED % len(MODES)]
+    with running(tmp_path_factory.mktemp("random"), MODELS, OPTIONS, mode) as scene:
         yield scene
 
 
@@ -80,15 +86,17 @@ def kill_dbt(scene: Scene) -> None:
 
 
 def kill_worker(scene: Scene) -> None:
-    """Kill each dbt process with the Airflow processes of its task, as when a worker runs out of memory.
+    """Kill each dbt process with the processes that wait for it, as when a worker or a task of ECS has no memory left.
 
     Not LocalExecutor's idle processes: one of them holds the lock of the queue, which MWAA's executor does not have.
     """
-    scheduler = scene.component("scheduler")
+    (aws,) = (child for child in scene.children if child.name == "aws")
+    hosts = (scene.component("scheduler"), psutil.Process(aws.process.pid))
     for dbt in _dbt(scene):
         # It can end at this moment.
         with contextlib.suppress(psutil.Error):
-            _kill(*(process for process in dbt.parents() if scheduler in process.parents()), dbt)
+            waiting = [process for process in dbt.parents() if any(host in process.parents() for host in hosts)]
+            _kill(*waiting, dbt)
 
 
 def kill_container(scene: Scene) -> None:
@@ -152,7 +160,7 @@ class Kill:
 
 def test_random_kills_lose_nothing(scene: Scene) -> None:
     chance = random.Random(SEED)  # noqa: S311 - no secret
-    print(f"RANDOM_KILLS={KILLS} RANDOM_KILLS_SEED={SEED}")
+    print(f"RANDOM_KILLS={KILLS} RANDOM_KILLS_SEED={SEED} {type(scene).__name__}")
     kills = [Kill(number, chance.choice(ACTIONS), chance.uniform(0, LAST_MOMENT)) for number in range(1, KILLS + 1)]
     for kill in kills:
         _run_with(scene, kill)
