@@ -23,7 +23,7 @@ from mwaa_local.settings import HOST, Passwords, Settings, SetupError
 from mwaa_local.templates import Template
 from redshift_local.server.postgres import OWNER, PORT, Postgres
 
-SYNC_SECONDS = 2.0  # MWAA: 30
+SYNC_SECONDS = 4.0  # MWAA: 30
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 
 
