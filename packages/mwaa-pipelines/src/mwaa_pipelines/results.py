@@ -60,7 +60,8 @@ def push_results(project_dir: str, context: Any) -> None:
             }
             for result in content["results"]
         ]
-        push_entries(entries, content["metadata"], context)
+        is_complete = _is_complete(entries, Path(project_dir) / LOG)
+        push_entries(entries, content["metadata"], context, is_complete=is_complete)
     except Exception:
         log.exception("dbt's results could not be stored; the failure report will name only the task")
 
@@ -76,17 +77,33 @@ def push_last_words(project_dir: str, context: Any) -> None:
     context["ti"].xcom_push(key=LAST_WORDS_KEY, value=_last_words(Path(project_dir) / LOG) or "")
 
 
-def push_entries(entries: list[dict[str, Any]], metadata: dict[str, Any], context: Any) -> None:
+def push_entries(
+    entries: list[dict[str, Any]], metadata: dict[str, Any], context: Any, *, is_complete: bool = True
+) -> None:
     """Push an entry for each node, for dbt_check.
 
     Args:
         entries: unique_id, status, message, execution_time (seconds) and, if known, rows of each node.
         metadata: with the invocation_id and generated_at of the process.
         context: Airflow's task context.
+        is_complete: whether each selected node has an entry.
     """
     process = {name: metadata[name] for name in ("invocation_id", "generated_at")}
-    process |= {"try_number": try_number(context), "results": entries}
+    process |= {"try_number": try_number(context), "is_complete": is_complete, "results": entries}
     context["ti"].xcom_push(key=RESULTS_KEY, value=process)
+
+
+def _is_complete(entries: list[dict[str, Any]], path: Path) -> bool:
+    """Return whether dbt reported each node that it selected. An interrupted process does not.
+
+    dbt's log has their number before the first one is built.
+    """
+    reported = sum(not entry["unique_id"].startswith("operation.") for entry in entries)
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError), path.open(errors="replace") as lines:
+        for line in lines:
+            if '"ConcurrencyLine"' in line:
+                return bool(reported >= json.loads(line)["data"]["node_count"])
+    return False
 
 
 def _rows(result: dict[str, Any]) -> int | None:

@@ -19,7 +19,7 @@ from mwaa_pipelines.node_outcomes import SUCCEEDED
 from mwaa_pipelines.node_task import FUNCTION
 from mwaa_pipelines.results import RESULTS_KEY
 from mwaa_pipelines.selection import exact_selector
-from mwaa_pipelines.sensors import STARTS_IN_TRIGGERER, NodeSensor
+from mwaa_pipelines.sensors import STARTS_IN_TRIGGERER, NodeSensor, chosen_nodes
 
 
 class RunSensor(NodeSensor):
@@ -105,14 +105,13 @@ class FolderSensor(NodeSensor):
     def selection(self, context: Any, report: dict[str, Any]) -> str:
         """Return the nodes that did not succeed in the task that runs dbt for all. If only this one is cleared, all."""
         statuses = {entry["unique_id"]: entry["status"] for entry in report["results"]}
-        nodes, chosen = self.nodes, context["params"]["select"]
-        if chosen and statuses:
-            nodes = tuple(node for node in nodes if node.unique_id in statuses)
+        chosen = chosen_nodes(context, report)
+        nodes = tuple(node for node in self.nodes if chosen is None or node.unique_id in chosen)
         # Somebody who clears the whole run gives both tasks the same number of tries.
         built = statuses if report.get("try_number") == context["ti"].try_number else {}
         built = built | {entry["unique_id"]: entry["status"] for entry in self._earlier(context).get("results", [])}
         nodes = tuple(node for node in nodes if built.get(node.unique_id) not in SUCCEEDED)
-        if chosen:
+        if context["params"]["select"]:
             # The parameter names models, and dbt finds their tests only with its default.
             self.dbt_arguments = {**self.dbt_arguments, "indirect_selection": None}
             self.exclude = " ".join(self._tests_to_leave_out(nodes))

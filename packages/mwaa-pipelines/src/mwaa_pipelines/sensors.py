@@ -223,8 +223,9 @@ class NodeSensor(NodeTask, BaseOperator):
         retried |= {node for node in failed if node.startswith("operation.")}
         if blockers := sorted(set(failed) - retried):
             raise AirflowFailException(f"{self.outcome_key} is not run again, because {', '.join(blockers)} failed")
-        select = "" if self._deselected(context, report) else self.selection(context, report)
-        if select:
+        chosen = chosen_nodes(context, report)
+        is_chosen = chosen is None or not chosen.isdisjoint(self.node_ids)
+        if is_chosen and (select := self.selection(context, report)):
             self.run_node(context, select)
 
     def selection(self, context: Any, report: dict[str, Any]) -> str:
@@ -270,10 +271,17 @@ class NodeSensor(NodeTask, BaseOperator):
         """Return the lineage of the node, if it ran here. Airflow's provider of OpenLineage calls this."""
         return self._running and self._running.get_openlineage_facets_on_complete(task_instance)
 
-    def _deselected(self, context: Any, report: dict[str, Any]) -> bool:
-        """Whether dbt reported results without the node, because the run's parameter `select` left it out."""
-        reported = {entry["unique_id"] for entry in report["results"]} if context["params"]["select"] else set()
-        return bool(reported) and not reported & set(self.node_ids)
-
     def _sensors(self) -> "list[NodeSensor]":
         return [task for task in self.dag.tasks if isinstance(task, NodeSensor)]
+
+
+def chosen_nodes(context: Any, report: dict[str, Any]) -> set[str] | None:
+    """Return the nodes that the run's parameter `select` chose, or None: all, or dbt must find out again.
+
+    Args:
+        context: Airflow's task context.
+        report: the results that the task which runs dbt has pushed. Those of an interrupted dbt lack chosen nodes.
+    """
+    if context["params"]["select"] and report.get("is_complete"):
+        return {entry["unique_id"] for entry in report["results"]}
+    return None

@@ -29,6 +29,8 @@ import json, os, pathlib, sys, time
 folder = pathlib.Path(sys.argv[sys.argv.index("--project-dir") + 1])
 (folder / "target").mkdir(exist_ok=True)
 (folder / "target" / "run_results.json").write_text(json.dumps({results}))
+(folder / "logs").mkdir(exist_ok=True)
+(folder / "logs" / "dbt.log").write_text(json.dumps({selected}) + "\\n")
 with open({calls}, "a") as calls:
     calls.write(json.dumps([dict(os.environ), *sys.argv[1:]]) + "\\n")
 print({output})
@@ -64,17 +66,21 @@ class Run:
     def dbt(self, code: int, status: str = "success", output: str = "", seconds: int = 0, **reported: Any) -> None:
         """Let dbt exit with this code after these seconds, and report this status of MODEL.
 
-        `nodes` are the statuses of further nodes, and `invocation` is the id of the process.
+        `nodes` are the statuses of further nodes, `invocation` is the id of the process, and `selected` the number of
+        nodes that it wanted to build.
         """
         process = {"invocation_id": reported.get("invocation", "second"), "generated_at": "2026-01-01T00:00:00Z"}
+        statuses = {MODEL: status, **reported.get("nodes", {})}
         results = {
             "metadata": {**process, **SCHEMA},
             "results": [
                 {"unique_id": node, "status": node_status, "message": "", "execution_time": 1.0}
-                for node, node_status in {MODEL: status, **reported.get("nodes", {})}.items()
+                for node, node_status in statuses.items()
             ],
         }
+        count = {"node_count": reported.get("selected", len(statuses))}
         texts = {"calls": repr(str(self.calls)), "output": repr(output)}
+        texts["selected"] = repr({"info": {"name": "ConcurrencyLine"}, "data": count})
         script = STUB.format(python=sys.executable, results=results, code=code, seconds=seconds, **texts)
         self._dbt.write_text(script)
         self._dbt.chmod(0o755)
@@ -93,7 +99,13 @@ class Run:
         return task
 
     def producer(
-        self, state: str, failed: dict[str, str] | None = None, *, try_number: int = 1, **reported: Any
+        self,
+        state: str,
+        failed: dict[str, str] | None = None,
+        *,
+        try_number: int = 1,
+        is_complete: bool = True,
+        **reported: Any,
     ) -> None:
         """Set the producer's state, the XComs that it pushed (key: value), and the results if dbt has ended."""
         self.ti.states[PRODUCER] = state
@@ -101,7 +113,8 @@ class Run:
             self.ti.xcoms[PRODUCER, key] = value
         if failed is not None:
             results = [{"unique_id": node, "status": status, "message": "broken"} for node, status in failed.items()]
-            self.ti.xcoms[PRODUCER, RESULTS_KEY] = {"results": results, "try_number": try_number}
+            process = {"results": results, "try_number": try_number, "is_complete": is_complete}
+            self.ti.xcoms[PRODUCER, RESULTS_KEY] = process
 
     @property
     def context(self) -> dict[str, Any]:

@@ -136,6 +136,27 @@ def test_cleared_run_runs_only_what_did_not_succeed_again(run: Run, dag: Any) ->
     assert selected(command) == {DEPARTURES}
 
 
+@pytest.mark.parametrize("chosen", [[], ["departures", "weather_delays"]])
+def test_interrupted_dbt_leaves_the_nodes_that_it_did_not_reach_to_their_folder(
+    run: Run, dag: Any, chosen: list[str]
+) -> None:
+    marts = dag.get_task(MARTS)
+    run.params = {"select": chosen}
+    run.dbt(code=2, selected=2)
+    with pytest.raises(AirflowException, match="non-zero exit code 2"):
+        run.task(PRODUCER).execute(run.context)
+    run.ti.states[PRODUCER] = "failed"
+    run.dbt(code=0)
+    run.task(MARTS).resume_on_worker(run.context, {"attempt": 1})
+    _, command = run.commands()
+    missing = [exact_selector(node) for node in marts.nodes if node.unique_id != MODEL]
+    # dbt decides which of them the run's selection has.
+    expected = [f"{selector},{other}" for selector in missing for other in chosen] if chosen else missing
+    start = command.index("--select") + 1
+    assert command[start : start + len(expected)] == expected
+    assert command[start + len(expected) :][:1] == (["--exclude"] if chosen else [])
+
+
 @pytest.mark.parametrize("is_lost", [False, True])
 def test_run_with_a_selection_runs_only_selected_nodes_and_their_tests_again(run: Run, dag: Any, is_lost: bool) -> None:
     marts = dag.get_task(MARTS)

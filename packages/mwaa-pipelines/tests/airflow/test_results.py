@@ -29,11 +29,35 @@ def test_only_fields_for_the_report_are_pushed(tmp_path: Path, ti: TaskInstance)
         "invocation_id": "i",
         "generated_at": "2026-01-01T00:00:00Z",
         "try_number": 2,
+        "is_complete": False,
         "results": [
             {**RESULT, "message": "broken", "execution_time": 1.5, "rows": 7},
             {**RESULT, "unique_id": "model.flights.b", "message": "broken", "execution_time": 1.5, "rows": None},
         ],
     }
+
+
+@pytest.mark.parametrize(
+    ("log", "is_complete"),
+    [
+        (['{"info": {"name": "ConcurrencyLine"}, "data": {"node_count": 1}}'], True),
+        (['{"info": {"name": "ConcurrencyLine"}, "data": {"node_count": 2}}'], False),
+        (["words", '{"info": {"name": "ConcurrencyLine"}, "data": {"node_count": 1}}', '{"half'], True),
+        (['{"info": {"name": "ConcurrencyLine"}, "data": {}}'], False),
+        (['{"info": {"name": "ConcurrencyLine"'], False),
+        ([], False),
+    ],
+)
+def test_report_is_complete_if_it_has_each_node_that_dbt_selected(
+    tmp_path: Path, ti: TaskInstance, log: list[str], is_complete: bool
+) -> None:
+    hook = {**RESULT, "unique_id": "operation.flights.on-run-end-0", "execution_time": 1.0}
+    metadata = {"invocation_id": "i", "generated_at": "now"}
+    write(tmp_path, {"metadata": metadata, "results": [{**RESULT, "execution_time": 1.0}, hook]})
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "dbt.log").write_text("\n".join(log))
+    push_results(str(tmp_path), {"ti": ti})
+    assert ti.xcoms["dbt_check", RESULTS_KEY]["is_complete"] is is_complete
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", {"metadata": {}}, {"metadata": None, "results": []}])

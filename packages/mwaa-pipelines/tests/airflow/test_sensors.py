@@ -283,3 +283,18 @@ def test_retry_passes_the_runs_selection_to_dbt_without_results(run: Run) -> Non
     sensor.execute(run.context)
     ((_, _, select),) = run.commands()
     assert select == f"{DEPARTURES},weather_delays"
+
+
+def test_selected_model_that_an_interrupted_dbt_did_not_reach_is_built(run: Run) -> None:
+    run.params = {"select": ["departures", "weather_delays"]}
+    run.dbt(code=2, selected=2)
+    with pytest.raises(AirflowException, match="non-zero exit code 2"):
+        run.task(PRODUCER).execute(run.context)
+    run.ti.states[PRODUCER] = "failed"
+    run.dbt(code=0)
+    run.task("transform_data.weather_delays.run").execute(run.context)
+    _, command = run.commands()
+    selectors = command[command.index("--select") + 1 :]
+    own = "fqn:flights.marts.weather_delays,package:flights,resource_type:model,file:weather_delays.sql"
+    # dbt decides whether the run's selection has it.
+    assert selectors == [f"{own},departures", f"{own},weather_delays"]

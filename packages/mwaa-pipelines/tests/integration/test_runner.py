@@ -228,6 +228,7 @@ def test_current_release_is_built_and_audited_and_each_outcome_is_reported(accou
     assert run.statuses["tests of model.shop.first"] == "pass"
     assert run.statuses["model.shop.broken"] == "error"
     rows = account.audit_rows(run)
+    assert run.xcoms[RESULTS_KEY]["is_complete"] is True
     assert {node: rows[node][0] for node in results if node in rows} == {
         node: entry["status"] for node, entry in results.items() if node in rows
     }
@@ -266,6 +267,8 @@ def test_sigterm_ends_dbt_cleanly_and_keeps_the_results(account: Account) -> Non
     assert not dbt.is_running()
     assert last.exit_code not in (0, 3)
     assert last.error == "dbt was stopped before it had built everything. Its results so far were kept"
+    # The task of a node that is missing here builds it.
+    assert run.xcoms[RESULTS_KEY]["is_complete"] is False
     written = account.kept() | {node: status for node, (status, _) in account.audit_rows(run).items()}
     assert written["model.shop.first"] == "success"
     assert written["model.shop.slow"] in ("error", "skipped")
