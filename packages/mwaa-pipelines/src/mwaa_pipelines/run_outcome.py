@@ -142,8 +142,12 @@ def nodes_to_report(
     in_trouble = {
         result["unique_id"] for result in _latest_result_by_node(processes) if result["status"] in FAILED | SKIPPED
     }
-    # Only the sensor of a failed or skipped node can have run dbt.
-    retried = {task_id for task_id, nodes in nodes_of.items() if nodes & in_trouble}
+    # Only the sensor of a failed or skipped node can have run dbt, or each one if dbt has not reported all nodes.
+    retried = {
+        task_id
+        for task_id, nodes in nodes_of.items()
+        if nodes & in_trouble or not _is_complete(processes.get(tasks[task_id].producer_task_id))
+    }
     latest = _latest_result_by_node(processes | _stored_results(ti, retried | (failed_tasks & set(nodes_of))))
 
     if latest:
@@ -156,7 +160,8 @@ def nodes_to_report(
     ]
     reported = {result["unique_id"] for result in failed + skipped}
     for task_id in sorted(failed_tasks):
-        # A dbt process that fails because of its nodes is not a separate failure.
+        # A dbt process that fails because of its nodes is not a separate failure. One that was interrupted is, because
+        # no task runs the tests of sources that it did not reach.
         explained = nodes_of[task_id] & reported if task_id in nodes_of else _in_trouble(processes.get(task_id))
         if not explained:
             error = ti.xcom_pull(task_ids=task_id, key=ERROR_KEY) or {}
@@ -214,8 +219,13 @@ def _stored_results(ti: Any, task_ids: set[str]) -> dict[str, dict[str, Any]]:
     return {task_id: process for task_id, process in results.items() if process}
 
 
+def _is_complete(process: dict[str, Any] | None) -> bool:
+    return bool(process and process.get("is_complete"))
+
+
 def _in_trouble(process: dict[str, Any] | None) -> bool:
-    return any(result["status"] in FAILED | SKIPPED for result in (process or {}).get("results", []))
+    results = process["results"] if process and _is_complete(process) else []
+    return any(result["status"] in FAILED | SKIPPED for result in results)
 
 
 def _latest_result_by_node(processes: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

@@ -199,7 +199,13 @@ def test_failures_of_a_folder_are_reported_by_node(run: Run, dag: Any) -> None:
         {"unique_id": MODEL, "status": "error", **entry},
         {"unique_id": "model.flights.airports", "status": "success", **entry},
     ]
-    process = {"results": results, "generated_at": "2026-01-01", "invocation_id": "i", "try_number": 1}
+    process = {
+        "results": results,
+        "generated_at": "2026-01-01",
+        "invocation_id": "i",
+        "try_number": 1,
+        "is_complete": True,
+    }
     run.ti.xcoms[PRODUCER, RESULTS_KEY] = process
     states = {**dict.fromkeys(tasks, "success"), PRODUCER: "failed", MARTS: "failed"}
     failed, _, built = nodes_to_report(run.ti, tasks, states)

@@ -32,13 +32,22 @@ class Reports:
         self.ti.states = dict.fromkeys(self.tasks, "success")
         self._invocations = 0
 
-    def dbt(self, task_id: str, statuses: dict[str, str], *, state: str = "success", try_number: int = 1) -> None:
+    def dbt(
+        self,
+        task_id: str,
+        statuses: dict[str, str],
+        *,
+        state: str = "success",
+        try_number: int = 1,
+        is_complete: bool = True,
+    ) -> None:
         self._invocations += 1
         self.ti.states[task_id] = state
         self.ti.xcoms[task_id, RESULTS_KEY] = {
             "invocation_id": f"invocation {self._invocations}",
             "generated_at": f"2026-01-01T00:00:{self._invocations:02}Z",
             "try_number": try_number,
+            "is_complete": is_complete,
             "results": [
                 {"unique_id": node, "status": status, "message": f"{status} of {node}", "execution_time": 1.0}
                 for node, status in statuses.items()
@@ -93,6 +102,23 @@ def test_nodes_that_passed_on_a_retry_are_not_reported(reports: Reports, dag: An
     reports.dbt("transform_data.departures.test", {test: "pass", HOOK: "success"})
     reports.dbt("transform_data.weather_delays.run", {WEATHER: "success", HOOK: "success"})
     assert reports.failures() == []
+
+
+def test_interrupted_dbt_is_reported_although_its_failed_node_passed_on_a_retry(reports: Reports) -> None:
+    reports.dbt(PRODUCER, {DEPARTURES: "error"}, state="failed", is_complete=False)
+    reports.failed(PRODUCER, "dbt was stopped")
+    reports.dbt("transform_data.departures.run", {DEPARTURES: "success"}, try_number=2)
+    assert reports.failures() == [(PRODUCER, "failed", "dbt was stopped", 1)]
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_nodes_that_their_tasks_built_after_dbt_was_lost_count_as_built(reports: Reports, is_lost: bool) -> None:
+    reports.failed(PRODUCER, "lost")
+    if not is_lost:
+        reports.dbt(PRODUCER, {DEPARTURES: "success"}, state="failed", is_complete=False)
+    reports.dbt("transform_data.weather_delays.run", {WEATHER: "success"})
+    _, _, built = nodes_to_report(reports.ti, reports.tasks, reports.ti.states)
+    assert set(built) == ({WEATHER} if is_lost else {DEPARTURES, WEATHER})
 
 
 def test_node_that_failed_on_every_try_is_reported_once(reports: Reports) -> None:
