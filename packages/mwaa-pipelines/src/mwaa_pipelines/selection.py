@@ -7,6 +7,7 @@ Cosmos does not know all of dbt's selectors, and reads some of them differently.
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -83,12 +84,16 @@ def find_selection(release: Release, pipeline: Pipeline) -> Selection:
         # Earlier releases have none.
         tuple(content.get("public_models", ())),
         tuple(content.get("measured_sources", ())),
-        ()
-        if pipeline.execution_mode == "local"
-        else folders_of(
-            content["nodes"], content["metadata"]["project_name"], with_tests=pipeline.test_behavior != "none"
-        ),
+        pipeline_folders(pipeline, content),
     )
+
+
+def pipeline_folders(pipeline: Pipeline, content: Mapping[str, Any]) -> tuple[Folder, ...]:
+    """Return the folders of a pipeline with the nodes of a manifest; none if each node has its own task."""
+    if pipeline.execution_mode not in ("watcher", "ecs"):
+        return ()
+    with_tests = pipeline.test_behavior != "none"
+    return folders_of(content["nodes"], content["metadata"]["project_name"], with_tests=with_tests)
 
 
 def model_asset(unique_id: str) -> str:

@@ -15,7 +15,7 @@ import yaml
 from airflow.providers.standard.operators.empty import EmptyOperator
 from conftest import DagBag, entries, new_release, serialized, write
 
-from mwaa_pipelines import settings
+from mwaa_pipelines import folders, settings
 from mwaa_pipelines.config_file import read_pipelines
 from mwaa_pipelines.documentation import documentation
 from mwaa_pipelines.folders import Folder
@@ -301,6 +301,34 @@ def test_functions_are_built_before_the_models_that_call_them(
     # Cosmos leaves all types but three out of a build without tests.
     types = producer.dbt_cmd_flags if producer else []
     assert ("function" in types) == ("none" in lines)
+
+
+@pytest.mark.parametrize("is_large", [True, False])
+def test_models_of_two_packages_with_the_same_name_share_the_tasks_of_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_large: bool
+) -> None:
+    fields = {"resource_type": "model", "original_file_path": "models/rooms.sql"}
+    added = {
+        f"model.{package}.rooms": {
+            **AREA,
+            **fields,
+            "unique_id": f"model.{package}.rooms",
+            "package_name": package,
+            "fqn": [package, "rooms"],
+        }
+        for package in ("flights", "lib")
+    }
+    new_release(tmp_path, monkeypatch, one={"nodes": [], "added": added})
+    monkeypatch.setattr(folders, "MOST_TASKS", 1 if is_large else 10)
+    dag_bag = bag(tmp_path, entries("one"))
+    if not is_large:
+        # So mwaa_release refuses it.
+        assert "has already been added" in str(dag_bag.import_errors)
+        return
+    dag = dag_bag.dags["one"]
+    assert _transform_tasks(dag) == {"models", "lib", "dbt_producer_watcher", "dbt_producer_watcher_done"}
+    watched = {task: dag.get_task(f"transform_data.{task}").node_ids for task in ("models", "lib")}
+    assert watched == {"models": ["model.flights.rooms"], "lib": ["model.lib.rooms"]}
 
 
 CHAIN = (

@@ -14,6 +14,7 @@ from mwaa_pipelines.selection import (
     dbt_selection,
     model_asset,
     pipeline_file,
+    pipeline_folders,
 )
 from mwaa_pipelines.settings import Pipeline, did_you_mean
 from mwaa_release.errors import BuildError
@@ -176,7 +177,17 @@ def _problems(
             f"selector: {value!r} selects {audit[0]} of the audit trail, which has its own task. "
             "Exclude tag:audit and tag:audit_view in selectors.yml"
         ]
-    return _impossible_names(nodes[file]) + _same_names(nodes[file])
+    same_names = _same_names(nodes[file])
+    if same_names and not _nodes_have_tasks(pipeline, _reduced(manifest, nodes[file])):
+        same_names = []
+    return _impossible_names(nodes[file]) + same_names
+
+
+def _nodes_have_tasks(pipeline: Pipeline, selected: Mapping[str, Any]) -> bool:
+    """Whether each selected node has its own task, and not a task that it shares with others."""
+    if pipeline.is_workflow:
+        return pipeline.serverless.tasks == "models"
+    return not pipeline_folders(pipeline, selected)
 
 
 def _unknown_tables(pipeline: Pipeline, manifest: dict[str, Any]) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mwaa_pipelines import folders
 from mwaa_pipelines.settings import Pipeline
 from mwaa_release.errors import BuildError
 from mwaa_release.pipelines import pipelines_by_project
@@ -190,6 +191,31 @@ def test_models_with_the_same_task_id_are_refused(tmp_path: Path) -> None:
         "model.shop.orders and model.lib.orders would have the same task id in Airflow, 'orders'. Rename one"
     )
     assert len(written(tmp_path, pipeline(exclude=["package:lib"]), "model.shop.orders")["nodes"]) == 1
+
+
+SERVERLESS = {"execution_mode": "serverless", "secret_name": "shop/login"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_large", "is_refused"),
+    [
+        ({}, False, True),
+        ({}, True, False),
+        ({"execution_mode": "local"}, True, True),
+        ({"execution_mode": "ecs", "ecs": {"cluster": "dbt"}}, True, False),
+        ({**SERVERLESS, "serverless": {"tasks": "one"}}, False, False),
+        ({**SERVERLESS, "serverless": {"tasks": "models"}}, True, True),
+    ],
+)
+def test_models_with_the_same_name_need_tasks_that_nodes_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], is_large: bool, is_refused: bool
+) -> None:
+    monkeypatch.setattr(folders, "MOST_TASKS", 1 if is_large else 10)
+    models = ("model.shop.orders", "model.lib.orders")
+    if is_refused:
+        assert "would have the same task id" in problems(tmp_path, pipeline(**settings), *models)
+    else:
+        assert set(written(tmp_path, pipeline(**settings), *models)["nodes"]) == set(models)
 
 
 @pytest.mark.parametrize("name", ["größen", "o" * 201, "two words"])
