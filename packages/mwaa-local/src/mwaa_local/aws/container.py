@@ -16,7 +16,7 @@ import psutil
 from moto.backends import get_backend
 
 from mwaa_local.aws.access import DeniedError, check_role
-from mwaa_local.processes import MARK
+from mwaa_local.aws.logged_process import logged_lines, start_process
 from mwaa_local.settings import ACCOUNT_ID, REGION, Settings
 from mwaa_release.policies import Right
 
@@ -109,14 +109,16 @@ class Container:
                 self._end(stopCode="TaskFailedToStart", stoppedReason=problem)
                 return
             self.state["lastStatus"] = "PENDING"
-            if not self._start():
+            process = self._start()
+            if not process:
                 self._end()
                 return
             self.state |= {"lastStatus": "RUNNING", "startedAt": time.time()}
             watcher = threading.Thread(target=self._watch_memory, daemon=True)
             watcher.start()
-            self._copy_output()
-            exit_code = self._process.wait()  # type: ignore[union-attr]
+            for _ in logged_lines(process, self._group, self._stream):
+                pass
+            exit_code = process.wait()
             # The other processes of a container end with the first one.
             self._kill_all()
             ended = {"exitCode": exit_code if exit_code >= 0 else 128 - exit_code}
@@ -174,45 +176,22 @@ class Container:
         tag = self.definition["image"].rpartition(":")[2]
         return images_folder(self._settings.state) / self._repository() / tag / "image.json"
 
-    def _start(self) -> bool:
-        """Start the process, unless the task was stopped before."""
+    def _start(self) -> "subprocess.Popen[str] | None":
+        """Start the process and return it; None: the task was stopped before."""
         image = json.loads(self._image_file().read_text())
-        # The volume for temporary files. On Fargate, nothing else can be written to.
-        (self._folder / "tmp").mkdir(parents=True)
         environment = {
-            **self._settings.aws_environment(),
             **image["environment"],
             **self._environment,
             "PATH": os.pathsep.join([*image["path"], os.defpath]),
-            "TMPDIR": str(self._folder / "tmp"),
-            "HOME": str(self._folder / "tmp"),
             "AWS_EXECUTION_ENV": "AWS_ECS_FARGATE",
-            **({MARK: os.environ[MARK]} if MARK in os.environ else {}),
         }
+        command = [*image["entrypoint"], *(self._command or [])]
         with self._lock:
             if self.state["desiredStatus"] == "STOPPED":
-                return False
-            self._process = subprocess.Popen(
-                [*image["entrypoint"], *(self._command or [])],
-                env=environment,
-                cwd=self._folder / "tmp",
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-            )
-        return True
-
-    def _copy_output(self) -> None:
-        """Copy the output to the log stream until the process has closed it."""
-        logs = get_backend("logs")[ACCOUNT_ID][REGION]
-        for line in self._process.stdout:  # type: ignore[union-attr]
-            event = {"timestamp": int(time.time() * 1000), "message": line.rstrip("\n") or " "}
-            with contextlib.suppress(Exception):
-                # Without its log group, the container goes on.
-                logs.put_log_events(self._group, self._stream, [event])
+                return None
+            # The volume for temporary files. On Fargate, nothing else can be written to.
+            self._process = start_process(self._settings, command, environment, self._folder / "tmp")
+            return self._process
 
     def _watch_memory(self) -> None:
         """Do what Linux does when the processes use more than the limit: kill the largest one."""

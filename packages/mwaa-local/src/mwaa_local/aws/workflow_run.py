@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 from moto.backends import get_backend
 
-from mwaa_local.processes import MARK
+from mwaa_local.aws.logged_process import logged_lines, start_process
 from mwaa_local.serverless import PROGRAM, airflow_folder
 from mwaa_local.settings import ACCOUNT_ID, REGION, Settings
 
@@ -140,7 +140,6 @@ class Run:
     def _unpack(self) -> None:
         dags = self._folder / "dags"
         dags.mkdir(parents=True)
-        (self._folder / "tmp").mkdir()
         (self._folder / "definition.yaml").write_bytes(self._definition)
         if self._code:
             with zipfile.ZipFile(io.BytesIO(self._code)) as archive:
@@ -150,11 +149,8 @@ class Run:
     def _spawn(self) -> "subprocess.Popen[str]":
         python = airflow_folder(self._settings.state) / "bin" / "python"
         environment = {
-            **self._settings.aws_environment(),
             **self._environment,
             "PATH": os.defpath,
-            "HOME": str(self._folder / "tmp"),
-            "TMPDIR": str(self._folder / "tmp"),
             "PYTHONPATH": str(self._folder / "dags"),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
@@ -167,37 +163,22 @@ class Run:
             "DO_NOT_TRACK": "1",
             "NO_COLOR": "1",
             "SPT_NOENV": "1",
-            **({MARK: os.environ[MARK]} if MARK in os.environ else {}),
         }
-        return subprocess.Popen(
-            [python, "-P", PROGRAM, self._folder / "definition.yaml"],
-            env=environment,
-            cwd=self._folder / "tmp",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
+        command = [python, "-P", PROGRAM, self._folder / "definition.yaml"]
+        return start_process(self._settings, command, environment, self._folder / "tmp")
 
     def _copy_output(self, process: "subprocess.Popen[str]") -> None:
         """Copy the output to a log stream and to a file in the state folder, until the process has closed it."""
-        logs = get_backend("logs")[ACCOUNT_ID][REGION]
         path = self._settings.state / "logs" / "workflows" / f"{self._dag_id}-{self._folder.name}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         stream, self._last_line = f"workflow_id={self._dag_id}/run_id={self._folder.name}", ""
         with contextlib.suppress(Exception):
-            logs.create_log_stream(self._log_group, stream)
+            get_backend("logs")[ACCOUNT_ID][REGION].create_log_stream(self._log_group, stream)
         with path.open("w", encoding="utf-8") as file:
-            for line in process.stdout or ():
+            for line in logged_lines(process, self._log_group, stream):
                 file.write(line)
                 file.flush()
                 self._last_line = line.strip() or self._last_line
-                event = {"timestamp": int(time.time() * 1000), "message": line.rstrip("\n") or " "}
-                with contextlib.suppress(Exception):
-                    # Without its log group, the run goes on.
-                    logs.put_log_events(self._log_group, stream, [event])
 
     def _kill_when_idle(self) -> None:
         """Kill the process when dbt has ended, so that no further task runs."""
