@@ -8,7 +8,7 @@ import mwaa_release.ecs
 from mwaa_local.settings import SetupError
 from mwaa_release.build import PIPELINES_PACKAGE, pipelines_package
 from workbench.lock import REQUIREMENT_FILES
-from workbench.template import check_clean
+from workbench.template import add_files
 
 _PACKAGE = Path(mwaa_release.ecs.__file__).parent
 # Where the files of the package go.
@@ -22,19 +22,8 @@ _PIN = re.compile(r"^([\w.-]+)==([^\s;]+)(.*)$", re.MULTILINE)
 
 
 def add_ecs(repository: Path) -> list[str]:
-    """Copy the stack, the image and the workflow into a repository, and return their paths. Replaces earlier versions.
-
-    Args:
-        repository: without uncommitted changes, so that git can undo this.
-
-    Raises:
-        SetupError: the repository has uncommitted changes.
-    """
-    check_clean(repository)
-    for name, path in _FILES.items():
-        (repository / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(_PACKAGE / name, repository / path)
-    return list(_FILES.values())
+    """Add the stack, the image and the workflow to a repository, and return their paths. See `add_files`."""
+    return add_files(repository, {_PACKAGE / name: path for name, path in _FILES.items()})
 
 
 def image_context(repository: Path, folder: Path) -> None:

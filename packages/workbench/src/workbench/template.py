@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -176,6 +177,23 @@ def check_clean(repository: Path) -> None:
     """
     if _git(repository, "status", "--porcelain"):
         raise SetupError("there are uncommitted changes. Commit them first: git add --all && git commit")
+
+
+def add_files(repository: Path, files: Mapping[Path, str]) -> list[str]:
+    """Copy files into a repository, and return their paths in it. Replaces earlier versions.
+
+    Args:
+        repository: without uncommitted changes, so that git can undo this.
+        files: paths in the repository by the file to copy.
+
+    Raises:
+        SetupError: the repository has uncommitted changes.
+    """
+    check_clean(repository)
+    for source, target in files.items():
+        (repository / target).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, repository / target)
+    return list(files.values())
 
 
 def _origin(repository: Path) -> str:
