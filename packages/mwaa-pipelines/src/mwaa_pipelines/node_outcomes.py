@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mwaa_pipelines.results import MESSAGE_CHARACTERS
+
 # In dbt's output, these events are the first to say that a node has ended.
 _EVENTS = {f"Log{kind}Result" for kind in ("Function", "Model", "Seed", "Snapshot", "Test")}
 
@@ -18,6 +20,7 @@ _FAILED = ("error", "partial success")
 SUCCEEDED = ("success", "pass", "warn")
 # An XCom is a row of Airflow's database. It is written again for each node until it is full.
 _ERROR_CHARACTERS = 4000
+OUTCOME_CHARACTERS = 50_000
 PER_XCOM = 50
 
 log = logging.getLogger(__name__)
@@ -57,7 +60,8 @@ class NodeOutcomes:
     """Pushes the outcome of each node as the task that runs dbt, and one for nodes that a task watches together.
 
     An outcome is a dictionary: `status`, which is dbt's, and pass or fail for several nodes; and `lines`, one for each
-    node. An XCom holds up to `PER_XCOM` of them, so a reader follows a run with one request.
+    node, those that did not succeed first, and for at most `OUTCOME_CHARACTERS`. An XCom holds up to `PER_XCOM` of
+    them, so a reader follows a run with one request.
 
     Args:
         watched_together: ids of nodes by the key of their outcome, which is pushed when dbt has reported all of them.
@@ -65,7 +69,8 @@ class NodeOutcomes:
 
     def __init__(self, watched_together: Mapping[str, Sequence[str]]) -> None:
         self._missing = {key: set(nodes) for key, nodes in watched_together.items()}
-        self._together: dict[str, dict[str, Any]] = {key: {"status": "pass", "lines": []} for key in watched_together}
+        # Lines of the nodes that did not succeed, and of the others.
+        self._lines: dict[str, tuple[list[str], list[str]]] = {key: ([], []) for key in watched_together}
         self._keys: dict[str, list[str]] = {}
         for key, nodes in watched_together.items():
             for node in nodes:
@@ -97,12 +102,11 @@ class NodeOutcomes:
         if not keys and node["resource_type"] != "test":
             self._push(unique_id, {"status": status, "lines": [line]}, ti)
         for key in keys:
-            outcome, missing = self._together[key], self._missing[key]
-            missing.discard(unique_id)
-            outcome["lines"].append(line)
-            if status not in SUCCEEDED:
-                outcome["status"] = "fail"
-            if not missing:
+            failed, succeeded = self._lines[key]
+            (succeeded if status in SUCCEEDED else failed).append(line)
+            self._missing[key].discard(unique_id)
+            if not self._missing[key]:
+                outcome = {"status": "fail" if failed else "pass", "lines": _cut([*failed, *succeeded])}
                 self._push(key, outcome, ti)
 
     def _push(self, key: str, outcome: dict[str, Any], ti: Any) -> None:
@@ -132,8 +136,21 @@ def _line(data: dict[str, Any]) -> str:
     """Return a line such as `seed.shop.items: success, INSERT 16, 0.45 s`."""
     status = data["node_info"]["node_status"]
     # The adapter's message. That of a seed has the number of rows; for models, Redshift's only says success.
-    message = data.get("result_message") or data["status"]
+    message = (data.get("result_message") or data["status"])[:MESSAGE_CHARACTERS]
     parts = [status] if message.lower() == status else [status, message]
     if data.get("num_failures"):
         parts.append(f"{data['num_failures']} rows")
     return f"{data['node_info']['unique_id']}: {', '.join([*parts, f'{data["execution_time"]:.2f} s'])}"
+
+
+def _cut(lines: list[str]) -> list[str]:
+    """Return lines of at most OUTCOME_CHARACTERS: without some of the errors, and then without the last nodes."""
+    fitting_lines: list[str] = []
+    budget = OUTCOME_CHARACTERS
+    for line in lines:
+        short = line if len(line) <= budget else line.partition("\n")[0]
+        budget -= len(short)
+        if budget < 0:
+            return [*fitting_lines, f"... and {len(lines) - len(fitting_lines)} more nodes"]
+        fitting_lines.append(short)
+    return fitting_lines

@@ -18,6 +18,8 @@ ERROR_KEY = "task_error"
 LAST_WORDS_KEY = "dbt_last_words"
 # An alert shows one line for each node, but a database error can be a page long.
 MESSAGE_CHARACTERS = 500
+# Of the messages in one XCom. A report shows up to 200 nodes, but thousands can fail.
+_ALL_MESSAGES_CHARACTERS = 250_000
 # "Database Error in model x (models/x.sql)", "Compilation Error", "shop.on-run-end.0 failed, error:".
 _HEADING = re.compile(r"[\w ]+ Error( in .*)?|.* failed, error:")
 _CREATE_SCHEMA = re.compile(r'create schema if not exists (?:(?:"[^"]+"|\w+)\.)?("[^"]+"|\w+)')
@@ -88,6 +90,10 @@ def push_entries(
         context: Airflow's task context.
         is_complete: whether each selected node has an entry.
     """
+    left = _ALL_MESSAGES_CHARACTERS
+    for entry in entries:
+        entry["message"] = entry["message"][:left]
+        left -= len(entry["message"])
     process = {name: metadata[name] for name in ("invocation_id", "generated_at")}
     process |= {"try_number": try_number(context), "is_complete": is_complete, "results": entries}
     context["ti"].xcom_push(key=RESULTS_KEY, value=process)

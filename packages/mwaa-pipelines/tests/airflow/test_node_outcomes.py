@@ -8,7 +8,7 @@ import pytest
 from conftest import TaskInstance
 from sensor_run import MODEL, PRODUCER, Run
 
-from mwaa_pipelines.node_outcomes import PER_XCOM, NodeOutcomes, log_event, read_outcomes, xcom_key
+from mwaa_pipelines.node_outcomes import OUTCOME_CHARACTERS, PER_XCOM, NodeOutcomes, log_event, read_outcomes, xcom_key
 from mwaa_pipelines.parameters import prepare
 
 ORDERS, ITEMS = "model.shop.orders", "model.shop.items"
@@ -94,6 +94,32 @@ def test_tests_of_a_node_passed_if_each_of_them_passed(
     for name, of_test in zip(("one", "two"), statuses, strict=True):
         outcomes.read(result("Test", f"test.shop.{name}", of_test, status=of_test), ti)
     assert pushed(ti)[OF_ORDERS]["status"] == status
+
+
+def test_outcome_of_thousands_of_nodes_is_short_and_begins_with_the_failed_ones(
+    ti: TaskInstance, tmp_path: Path
+) -> None:
+    nodes = [f"model.shop.m{number:04}" for number in range(3000)]
+    outcomes = NodeOutcomes({"models.marts": nodes})
+    outcomes.log_file = tmp_path / "dbt.log"
+    text = {"exc": "long" * 1000, "node_info": {"unique_id": ""}}
+    errors = [
+        {"info": {"name": "CatchableExceptionOnRun"}, "data": {**text, "node_info": {"unique_id": node}}}
+        for node in nodes[-20:]
+    ]
+    outcomes.log_file.write_text("".join(f"{json.dumps(error)}\n" for error in errors))
+    for node in nodes:
+        status = "error" if node in nodes[-20:] else "success"
+        outcomes.read(result("Model", node, status, status="x" * 1000 if node == nodes[0] else status), ti)
+    outcome = pushed(ti)["models.marts"]
+    assert outcome["status"] == "fail"
+    assert len(json.dumps(outcome)) < OUTCOME_CHARACTERS * 1.2
+    *lines, last = outcome["lines"]
+    # All failed nodes, and as many errors as fit.
+    assert [line[:16] for line in lines[:20]] == nodes[-20:]
+    assert [line.endswith("\n  " + "long" * 1000) for line in lines[:20]] == [True] * 12 + [False] * 8
+    assert lines[20] == f"{nodes[0]}: success, {'x' * 500}, 0.45 s"
+    assert last == f"... and {len(nodes) - len(lines)} more nodes"
 
 
 def test_full_xcom_is_followed_by_another(outcomes: NodeOutcomes, ti: TaskInstance) -> None:

@@ -60,6 +60,18 @@ def test_report_is_complete_if_it_has_each_node_that_dbt_selected(
     assert ti.xcoms["dbt_check", RESULTS_KEY]["is_complete"] is is_complete
 
 
+def test_messages_of_thousands_of_failed_nodes_are_short(tmp_path: Path, ti: TaskInstance) -> None:
+    metadata = {"invocation_id": "i", "generated_at": "now"}
+    results = [
+        {**RESULT, "unique_id": f"model.flights.m{number}", "message": "x" * 600, "execution_time": 1.0}
+        for number in range(3000)
+    ]
+    write(tmp_path, {"metadata": metadata, "results": results})
+    push_results(str(tmp_path), {"ti": ti})
+    entries = ti.xcoms["dbt_check", RESULTS_KEY]["results"]
+    assert [len(entry["message"]) for entry in entries] == [500] * 500 + [0] * 2500
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", {"metadata": {}}, {"metadata": None, "results": []}])
 def test_invalid_run_results_are_logged_and_not_raised(
     tmp_path: Path, ti: TaskInstance, caplog: pytest.LogCaptureFixture, content: Any
