@@ -321,7 +321,7 @@ def describe_error(detail: Any) -> str:
 def unknown_setting(name: str) -> str:
     """Return the message about a key that is not a setting. Of a key in a table of `load`, `name` is `load.0.key`."""
     *entry, key = name.split(".")
-    models = {"load": LoadedTable, "ecs": Ecs}
+    models = {"load": LoadedTable, "ecs": Ecs, "serverless": Serverless}
     names = list(models[entry[0]].model_fields) if entry else [*Pipeline.model_fields, ENVIRONMENTS]
     question = did_you_mean(key, names)
     return f"{name}: unknown setting{question or f'. Settings: {", ".join(names)}'}"

@@ -52,6 +52,13 @@ def test_workflow_within_the_limits_is_accepted(tmp_path: Path) -> None:
     assert _read(tmp_path, entry) == (["shop_pipeline"], [])
 
 
+def test_unknown_key_of_the_setting_is_reported(tmp_path: Path) -> None:
+    entry = _entry("shop", execution_mode="serverless", serverless={"task": "one"})
+    names, problems = _read(tmp_path, entry, _entry("sales"))
+    assert names == ["sales_pipeline"]
+    assert "serverless.task: unknown setting. Did you mean 'tasks'?" in problems[0]
+
+
 @pytest.mark.parametrize("asset", ["shop_pipeline", "shop.orders"])
 def test_pipeline_that_waits_for_a_workflow_is_refused(tmp_path: Path, asset: str) -> None:
     workflow = _entry("shop", execution_mode="serverless")
