@@ -112,7 +112,7 @@ class Account:
             for path in DBT_PACKAGE.rglob("*"):
                 if path.is_file() and not {"tests", "target", "logs"} & set(path.relative_to(DBT_PACKAGE).parts):
                     files[f"dbt_packages/audit_trail/{path.relative_to(DBT_PACKAGE)}"] = path.read_text()
-        nodes = [_node(name, model) for model in models]
+        nodes = [_node(name, model) for model in models] + [_test_of_first(name)]
         selection = {"select": [], "exclude": ["tag:audit", "tag:audit_view"], "selector": None}
         audited = {"model.audit_trail.audit_table": {}} if audit else {}
         files["selections/audit.json"] = json.dumps({"nodes": audited})
@@ -154,6 +154,17 @@ def _node(project: str, model: str) -> dict[str, Any]:
         "fqn": [project, model],
         "tags": [],
         "depends_on": {"nodes": [] if model == "first" else [f"model.{project}.first"]},
+    }
+
+
+def _test_of_first(project: str) -> dict[str, Any]:
+    name = "not_null_first_id"
+    return {
+        **_node(project, name),
+        "unique_id": f"test.{project}.{name}.0",
+        "resource_type": "test",
+        "original_file_path": "models/tests.yml",
+        "depends_on": {"nodes": [f"model.{project}.first"]},
     }
 
 

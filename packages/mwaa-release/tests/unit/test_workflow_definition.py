@@ -99,21 +99,49 @@ def test_each_node_has_a_task_with_its_own_tests(tmp_path: Path) -> None:
         "transform_data.orders": ["transform_data.rates"],
         "transform_data.customers": ["audit_dbt_task"],
         # It reads two models, so that the task of neither can run it.
-        "transform_data.relationships_orders_def": ["transform_data.orders", "transform_data.customers"],
+        "transform_data.relationships_orders_test": ["transform_data.orders", "transform_data.customers"],
         "dbt_check": [
             "audit_dbt_task",
             "transform_data.rates",
             "transform_data.orders",
             "transform_data.customers",
-            "transform_data.relationships_orders_def",
+            "transform_data.relationships_orders_test",
         ],
         "pipeline_succeeded": ["dbt_check"],
         "sns_notification_for_failure": ["dbt_check"],
     }
-    orders = workflow["commands"]["transform_data.orders"]
-    assert orders[:3] == ["build", "--select", "fqn:shop.orders,package:shop,resource_type:model,file:orders.sql"]
-    assert orders[3:5] == ["--indirect-selection", "cautious"]
-    assert workflow["commands"]["transform_data.relationships_orders_def"][0] == "test"
+    assert workflow["commands"]["transform_data.orders"] == [
+        *("build", "--select", "fqn:shop.orders,package:shop,resource_type:model,file:orders.sql"),
+        "fqn:shop.not_null_orders_id.abc,package:shop,resource_type:test,file:not_null_orders_id.abc.sql",
+        # Only the tests that dbt selected when the release was built.
+        *("--indirect-selection", "empty"),
+    ]
+
+
+def test_test_with_the_name_of_a_model_has_its_own_task(tmp_path: Path) -> None:
+    parents = ("model.shop.orders", "model.shop.customers")
+    nodes = [
+        *NODES,
+        _node("model.shop.same_test"),
+        _node("test.shop.same", *parents),
+        _node("test.other.same", *parents),
+    ]
+    commands = _write(tmp_path, nodes, serverless={"tasks": "models"})["commands"]
+    types = {task_id: command[2].split(",")[1:3] for task_id, command in commands.items() if "same" in task_id}
+    assert types == {
+        "transform_data.same_test": ["package:shop", "resource_type:model"],
+        "transform_data.test.shop.same": ["package:shop", "resource_type:test"],
+        "transform_data.test.other.same": ["package:other", "resource_type:test"],
+    }
+
+
+def test_pipeline_without_tests_has_no_tasks_for_them(tmp_path: Path) -> None:
+    commands = _write(tmp_path, serverless={"tasks": "models"}, test_behavior="none")["commands"]
+    assert list(commands) == [
+        "audit_dbt_task",
+        *(f"transform_data.{name}" for name in ("customers", "orders", "rates")),
+    ]
+    assert "test" not in str(commands)
 
 
 def test_pipeline_without_alerts_and_audit_trail_has_no_tasks_for_them(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def _tasks(pipeline: Pipeline, selected: Mapping[str, Any], has_audit: bool) -> 
         tasks[AUDIT_GROUP] = (["build", "--select", *AUDIT_NODES], [])
     first = list(tasks)
     if _is_split(pipeline):
-        tasks |= _tasks_of_nodes(selected, first)
+        tasks |= _tasks_of_nodes(selected["nodes"], first, with_tests=pipeline.test_behavior != "none")
     else:
         tasks[TRANSFORM_GROUP] = (["build", *_arguments(selected["selection"])], first)
     variables = ["--vars", json.dumps(pipeline.vars)] if pipeline.vars else []
@@ -88,26 +88,34 @@ def _arguments(selection: Mapping[str, Any]) -> list[str]:
     return [argument for option, values in options if values for argument in (option, *values)]
 
 
-def _tasks_of_nodes(selected: Mapping[str, Any], first: list[str]) -> _Tasks:
+def _tasks_of_nodes(nodes: Mapping[str, Any], first: list[str], with_tests: bool) -> _Tasks:
     """Return a task for each node with the tests that read only this node, and one for each other test."""
-    nodes = selected["nodes"]
-    exclude = ["--exclude", *selected["selection"]["exclude"]] if selected["selection"]["exclude"] else []
-    ids = {name: _task_id(name) for name, node in nodes.items() if node["resource_type"] in _BUILT}
+    built = [name for name, node in nodes.items() if node["resource_type"] in _BUILT]
+    members = {name: [name] for name in built}
+    for name in [name for name in nodes if name not in members] if with_tests else []:
+        parents = nodes[name]["depends_on"]["nodes"]
+        if len(parents) == 1 and parents[0] in built:
+            members[parents[0]].append(name)
+        else:
+            members[name] = [name]
+    ids: dict[str, str] = {}
+    for name in members:
+        task_id = _task_id(name)
+        # A test can have the name of a model.
+        ids[name] = task_id if task_id not in ids.values() else f"{TRANSFORM_GROUP}.{name}"
     tasks: _Tasks = {}
-    for name, node in nodes.items():
-        parents = node["depends_on"]["nodes"]
-        before = [ids[parent] for parent in parents if parent in ids] or first
-        selector = exact_selector(SimpleNamespace(**node))
-        if name in ids:
-            command = ["build", "--select", selector, "--indirect-selection", "cautious", *exclude]
-            tasks[ids[name]] = (command, before)
-        elif len(parents) != 1 or parents[0] not in ids:
-            tasks[_task_id(name)] = (["test", "--select", selector], before)
+    for name, selected in members.items():
+        before = [ids[parent] for parent in nodes[name]["depends_on"]["nodes"] if parent in built] or first
+        selectors = [exact_selector(SimpleNamespace(**nodes[member])) for member in selected]
+        tasks[ids[name]] = (["build", "--select", *selectors, "--indirect-selection", "empty"], before)
     return tasks
 
 
 def _task_id(unique_id: str) -> str:
-    return f"{TRANSFORM_GROUP}.{unique_id.split('.', 2)[2].replace('.', '_')}"
+    """Return the id that Cosmos gives the task of a node, or of a test of several nodes."""
+    name = unique_id.split(".", 2)[2]
+    is_test = unique_id.startswith("test.")
+    return f"{TRANSFORM_GROUP}." + (f"{name.partition('.')[0]}_test" if is_test else name.replace(".", "_"))
 
 
 def _definition(pipeline: Pipeline, tasks: _Tasks) -> dict[str, Any]:
