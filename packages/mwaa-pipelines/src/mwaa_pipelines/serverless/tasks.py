@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, SimpleNamespace
@@ -36,6 +37,8 @@ ALERT_KEY = "alert"
 RUN_KEY = "airflow_run_id"
 # The folder of the code package with dbt's packages, beside the module that imports this one.
 DBT_FOLDER = "dbt_environment"
+# For the results, after dbt has been killed because it did not end.
+_STORE_SECONDS = 15.0
 
 log = logging.getLogger(__name__)
 
@@ -234,9 +237,13 @@ def _push(outcome: dict[str, Any], ti: Any) -> None:
 
 
 def _stop(process: "subprocess.Popen[str]") -> None:
-    process.send_signal(signal.SIGTERM)
+    """End dbt, and copy its output until it has ended: its process waits while nobody reads it."""
+    timer = threading.Timer(STOP_SECONDS + _STORE_SECONDS, process.kill)
+    timer.start()
     try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
+        process.send_signal(signal.SIGTERM)
+        for line in process.stdout or ():
+            log.info("%s", line.rstrip("\n"))
         process.wait()
+    finally:
+        timer.cancel()
