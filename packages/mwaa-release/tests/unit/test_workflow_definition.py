@@ -86,6 +86,7 @@ def test_one_dbt_task_builds_all_nodes(tmp_path: Path) -> None:
     assert workflow["tasks"]["dbt_check"]["trigger_rule"] == "all_done"
     assert workflow["tasks"]["dbt_check"]["dependencies"] == ["audit_dbt_task", "transform_data"]
     assert workflow["tasks"]["sns_notification_for_failure"]["trigger_rule"] == "one_failed"
+    assert '{"dag_name": "shop_pipeline"}' in workflow["tasks"]["sns_notification_for_failure"]["payload"]
     assert workflow["schedule"] == "0 6 * * *"
     assert workflow["default_args"]["execution_timeout"] == {"__type__": "datetime.timedelta", "minutes": 60}
 

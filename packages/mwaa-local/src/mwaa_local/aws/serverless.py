@@ -210,7 +210,8 @@ class Serverless:
         run = Run(
             self._folder / run_id,
             self._settings,
-            dag_id=workflow.name,
+            # AWS does not say whether a DAG has this id or the workflow's name, so tasks must not depend on it.
+            dag_id=workflow.arn.rpartition("/")[2],
             definition=version.definition,
             code=version.code,
             environment={**values, **session.environment()},

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import yaml
 from moto.backends import get_backend
 
 from mwaa_local.aws.logged_process import logged_lines, start_process
@@ -23,8 +24,8 @@ from mwaa_local.settings import ACCOUNT_ID, REGION, Settings
 ENDED = ("SUCCESS", "FAILED", "TIMEOUT", "STOPPED")
 _STATES = {"success": "SUCCESS", "failed": "FAILED"}
 _NO_STATE = {None: "NONE", "skipped": "NONE"}
-# dbt gets a minute and a half after a signal.
-_STOP_SECONDS = 100.0
+# dbt gets a minute and a half after a signal, and its results a quarter of a minute.
+_STOP_SECONDS = 120.0
 
 
 class Run:
@@ -33,7 +34,7 @@ class Run:
     Args:
         folder: of the run; is created.
         settings: with the state folder, which contains the service's Airflow.
-        dag_id: the workflow.
+        dag_id: the name of the DAG, instead of that in the definition.
         definition: the YAML.
         code: the zip that the worker unpacks; None: none.
         environment: variables of the workflow, and the credentials of its role.
@@ -140,7 +141,9 @@ class Run:
     def _unpack(self) -> None:
         dags = self._folder / "dags"
         dags.mkdir(parents=True)
-        (self._folder / "definition.yaml").write_bytes(self._definition)
+        (dag,) = yaml.safe_load(self._definition).values()
+        definition = yaml.safe_dump({self._dag_id: dag}, sort_keys=False)
+        (self._folder / "definition.yaml").write_text(definition, encoding="utf-8")
         if self._code:
             with zipfile.ZipFile(io.BytesIO(self._code)) as archive:
                 archive.extractall(dags)

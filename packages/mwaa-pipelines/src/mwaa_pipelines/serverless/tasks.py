@@ -54,9 +54,9 @@ def run_dbt() -> None:
     ti.xcom_push(key=RUN_KEY, value=ti.run_id)
     os.environ[KEPT_RESULTS] = os.environ.get(variables.KEPT_RESULTS, "")
     try:
-        workflow = _workflow(ti.dag_id)
+        workflow = _workflow()
         # In the form in which the functions of an audit task of Cosmos read and change it.
-        callbacks: dict[str, Any] = {"ti": ti, "task": SimpleNamespace(env={})}
+        callbacks: dict[str, Any] = {"ti": SimpleNamespace(dag_id=workflow.dag_name), "task": SimpleNamespace(env={})}
         is_audit = ti.task_id == AUDIT_GROUP
         if is_audit:
             inject_stored_results(callbacks)
@@ -91,7 +91,7 @@ def check_dbt() -> None:
     if not failed:
         return
     alert = Alert(
-        dag_name=ti.dag_id,
+        dag_name=_file().partition("@")[0],
         run_id=ti.run_id,
         logical_date=_logical_date(context),
         release_id=os.environ[variables.RELEASE],
@@ -105,20 +105,23 @@ def check_dbt() -> None:
     raise AirflowFailException("\n".join([f"{len(failed)} failed or skipped:", *lines]))
 
 
-def _workflow(dag_id: str) -> Workflow:
+def _workflow() -> Workflow:
     missing = [name for name in (variables.NAME, variables.RELEASE, variables.PROJECTS) if name not in os.environ]
     if missing:
         raise PipelineError(
             f"the workflow has no variable {missing[0]}. Create it with `python -m mwaa_release apply`, not by hand"
         )
-    # The name is <project>/<file>.
-    project_name, _, name = os.environ[variables.NAME].partition("/")
-    workflow = read_workflow(
-        boto3.client("s3"), os.environ[variables.PROJECTS], project_name, os.environ[variables.RELEASE], name
-    )
-    if workflow.dag_name != dag_id:
-        raise PipelineError(f"the variable {variables.NAME} is that of {workflow.dag_name}, not of {dag_id}")
-    return workflow
+    project_name = os.environ[variables.NAME].partition("/")[0]
+    projects, release_id = os.environ[variables.PROJECTS], os.environ[variables.RELEASE]
+    return read_workflow(boto3.client("s3"), projects, project_name, release_id, _file())
+
+
+def _file() -> str:
+    """Return the name of the workflow's files: <pipeline>, or <pipeline>@<environment>.
+
+    The name of Airflow's DAG is the service's: its guide lists dag_id among the parameters that it ignores.
+    """
+    return os.environ[variables.NAME].partition("/")[2]
 
 
 def _message(error: BaseException) -> str:
@@ -135,7 +138,7 @@ def _logical_date(context: Any) -> str | None:
 def _job(workflow: Workflow, context: Any, further_environment: dict[str, str]) -> Job:
     ti = context["ti"]
     return Job(
-        dag_id=ti.dag_id,
+        dag_id=workflow.dag_name,
         run_id=ti.run_id,
         task_id=ti.task_id,
         try_number=ti.try_number,
@@ -150,7 +153,7 @@ def _job(workflow: Workflow, context: Any, further_environment: dict[str, str]) 
         profile_args=workflow.profile_args,
         environment={
             **workflow.environment,
-            "AIRFLOW_CTX_DAG_ID": ti.dag_id,
+            "AIRFLOW_CTX_DAG_ID": workflow.dag_name,
             "AIRFLOW_CTX_DAG_RUN_ID": ti.run_id,
             "AIRFLOW_CTX_TASK_ID": ti.task_id,
             "AIRFLOW_CTX_TRY_NUMBER": str(ti.try_number),

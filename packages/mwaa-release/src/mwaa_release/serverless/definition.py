@@ -20,8 +20,8 @@ from mwaa_release.serverless.validate import find_problems
 _PYTHON = "airflow.providers.standard.operators.python.PythonOperator"
 _EMPTY = "airflow.operators.empty.EmptyOperator"
 _LAMBDA = "airflow.providers.amazon.aws.operators.lambda_function.LambdaInvokeFunctionOperator"
-# The variable `run_id` does not exist in templates of the service.
-_ALERT = "{{ ti.xcom_pull(task_ids='dbt_check', key='alert') or '{\"dag_name\": \"' ~ ti.dag_id ~ '\"}' }}"
+# If the check was lost, the alert has only the name of the pipeline.
+_ALERT = "{{ ti.xcom_pull(task_ids='dbt_check', key='alert') or '{\"dag_name\": \"NAME\"}' }}"
 _BUILT = ("model", "seed", "snapshot", "function")
 
 # Tasks by id: dbt's arguments, and the tasks before it.
@@ -138,7 +138,7 @@ def _definition(pipeline: Pipeline, tasks: _Tasks) -> dict[str, Any]:
         rendered[ALERT_TASK] = {
             "operator": _LAMBDA,
             "function_name": pipeline.sns_lambda_function_name,
-            "payload": _ALERT,
+            "payload": _ALERT.replace("NAME", pipeline.dag_name),
             "trigger_rule": "one_failed",
             "dependencies": [CHECK_TASK],
         }
