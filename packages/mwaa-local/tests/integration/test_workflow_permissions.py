@@ -29,6 +29,7 @@ from mwaa_release.serverless.workflows import Workflows, find_targets
 RELEASE = "20260101T000000Z-1111111"
 PROJECTS = f"s3://{seed.DAGS_BUCKET}/dags/dbt"
 CODE = "workflows/code/0.zip"
+OTHER = "dags/dbt/flights/sales_pipeline.yaml"
 DEFINITION = """
 flights_pipeline:
   start_date: '2026-01-01'
@@ -83,6 +84,8 @@ class Account:
         s3 = aws.client("s3")
         for file in self.release.files:
             s3.upload_file(str(release / file.path), seed.DAGS_BUCKET, self.release.prefix + file.path)
+        other = DEFINITION.replace("flights_pipeline", "sales_pipeline").encode()
+        s3.put_object(Bucket=seed.DAGS_BUCKET, Key=OTHER, Body=other)
         for key in (CODE, "dags/dbt/sales/secret.sql", "kept_results/sales_pipeline/x.json", "dags/pipelines.py"):
             s3.put_object(Bucket=seed.DAGS_BUCKET, Key=key, Body=b"x")
         aws.client("secretsmanager").create_secret(Name="sales/dbt_user", SecretString="x")
@@ -141,10 +144,16 @@ def _use_as_release(account: Account) -> str:
     admin = account.aws.client("mwaa-serverless")
     for arn in Workflows(admin, None, "").arns().values():
         admin.delete_workflow(WorkflowArn=arn)
+    # A workflow that the role cannot read.
+    location = {"Bucket": seed.DAGS_BUCKET, "ObjectKey": OTHER}
+    admin.create_workflow(
+        Name="sales_pipeline", RoleArn=f"arn:aws:iam::{ACCOUNT_ID}:role/{TASKS}", DefinitionS3Location=location
+    )
     targets = find_targets(account.release, lambda key: (account.folder / key).read_bytes())
     try:
         client("s3").put_object(Bucket=seed.DAGS_BUCKET, Key=CODE, Body=b"x")
         workflows.deploy(targets, no_progress)
+        assert workflows.left_over(targets, ["flights"]) == []
         arn = workflows.arns()["flights_pipeline"]
         _change_stack(account)
         workflows.deploy(targets, no_progress)

@@ -95,14 +95,9 @@ def apply(
                 _set_current(bucket, project.project_name, project.release_id)
             applied.releases[project.project_name] = project.release_id
         if workflows:
-            applied.workflows = workflows.deploy(
-                [
-                    target
-                    for name, release_id in applied.releases.items()
-                    for target in live_targets(bucket, name, release_id)
-                ],
-                progress,
-            )
+            live = applied.releases.items()
+            if targets := [target for name, release_id in live for target in live_targets(bucket, name, release_id)]:
+                applied.workflows = workflows.deploy(targets, progress)
         old = [key for project in plan.projects for key in project.removed] + plan.deleted
         if old:
             progress("deleting old files", 0, len(old))
@@ -191,15 +186,15 @@ def rollback(
     bucket: Bucket,
     project_name: str,
     release_id: str | None = None,
-    workflows: Callable[[], Workflows] | None = None,
+    workflows: Workflows | None = None,
 ) -> tuple[str, str]:
-    """Make an earlier release live by writing CURRENT, and update its workflows. Nothing else is uploaded or deleted.
+    """Make an earlier release live: update its workflows, and write CURRENT. Nothing else is uploaded or deleted.
 
     Args:
         bucket: the bucket.
         project_name: the project.
         release_id: release to go back to; None: the newest complete release before the live one.
-        workflows: returns those of the account; called if the release has workflows. None: do not update them.
+        workflows: of the account; None: do not update them.
 
     Returns:
         The release that was live, and the release that is live now.
@@ -228,7 +223,8 @@ def rollback(
             raise DeployError(
                 f"{project_name}: release {target} is damaged: {damaged[0]} is missing or has another size"
             )
-        _set_current(bucket, project_name, target)
+        # Before CURRENT, so that the same command can be repeated after an error.
         if workflows and (targets := live_targets(bucket, project_name, target)):
-            workflows().deploy(targets, no_progress)
+            workflows.deploy(targets, no_progress)
+        _set_current(bucket, project_name, target)
     return state.live_id or "none", target

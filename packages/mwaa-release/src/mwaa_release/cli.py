@@ -10,6 +10,7 @@ import typer
 from audit_report.redshift import WarehouseError
 from mwaa_release import cli_doctor, cli_environment, cli_warehouse
 from mwaa_release.apply import apply as apply_artifact
+from mwaa_release.apply import live_targets
 from mwaa_release.apply import rollback as roll_back
 from mwaa_release.bucket import aws_client
 from mwaa_release.build import build as build_artifact
@@ -89,8 +90,7 @@ def plan(
         progress(f"comparing with {against or f's3://{bucket}'}", 0, 1)
         store = AppliedArtifact(Artifact.read(against)) if against else open_bucket(bucket or "", account)
         content = Artifact.read(artifact)
-        workflows = workflows_of(bucket) if bucket and not against and content.code else None
-        changes = make_plan(content, store, workflows)
+        changes = make_plan(content, store, workflows_of(bucket) if bucket and not against else None)
     print_plan(changes)
 
 
@@ -124,7 +124,7 @@ def apply(
             lambda_function or (),
             aws_client("mwaa") if environment else None,
             environment,
-            workflows_of(bucket) if content.code else None,
+            workflows_of(bucket),
         )
     print_plan(applied.plan, updated=bool(environment))
     for name in lambda_function or ():
@@ -185,8 +185,11 @@ def rollback(
         if len(names) != 1:
             raise SetupError(f"s3://{bucket} has {', '.join(names) or 'no project'}; name a project with --project")
         (project,) = names
-    before, now = roll_back(store, project, release, lambda: workflows_of(bucket))
+    before, now = roll_back(store, project, release, workflows_of(bucket))
     out.print(f"{project}: {before} → {now}", markup=False)
+    names, names_now = ({target.name for target in live_targets(store, project, name)} for name in (before, now))
+    for name in sorted(names - names_now):
+        out.print(f"! workflow {name} still runs release {before}, because {now} has no such workflow", markup=False)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
+from mwaa_pipelines.serverless.workflow import CODE_FILE
 from mwaa_release.bucket import in_parallel
 from mwaa_release.errors import DeployError
 from mwaa_release.release import (
@@ -204,8 +205,11 @@ def make_plan(artifact: Artifact, bucket: Store, workflows: Workflows | None = N
     # Its name contains the digest of its content. Old ones stay, for rollbacks.
     stored = bucket.sizes(CODE) if artifact.code else {}
     plan.code = [file for file in artifact.code if stored.get(file.path) != file.size]
-    if workflows:
-        targets = [target for project in plan.projects for target in _targets(artifact, bucket, project)]
+    targets = (
+        [target for project in plan.projects for target in _targets(artifact, bucket, project)] if workflows else []
+    )
+    # A release without workflows needs no permissions for them, unless an earlier one has left some.
+    if workflows and (targets or any(key.endswith(f"/{CODE_FILE}") for key in sizes)):
         plan.workflows = workflows.plan(targets)
         plan.left_over = workflows.left_over(targets, (project.project_name for project in plan.projects))
     return plan

@@ -14,7 +14,6 @@ from botocore.exceptions import ParamValidationError
 from mwaa_local.settings import ACCOUNT_ID, REGION
 from mwaa_local.testing.artifacts import MANIFEST
 from mwaa_pipelines.config_file import ENVIRONMENT
-from mwaa_pipelines.serverless.limits import limit
 from mwaa_release.apply import apply, rollback
 from mwaa_release.bucket import Bucket, aws_client
 from mwaa_release.errors import DeployError, SetupError
@@ -22,7 +21,7 @@ from mwaa_release.plan import make_plan
 from mwaa_release.progress import no_progress
 from mwaa_release.release import Artifact
 from mwaa_release.serverless.run import failure, run_workflow
-from mwaa_release.serverless.workflows import Workflows, find_targets
+from mwaa_release.serverless.workflows import KEPT_VERSIONS, Workflows, find_targets
 
 DEFINITION = """
 {name}:
@@ -35,6 +34,8 @@ DEFINITION = """
 """
 CODE = "workflows/code/0123456789abcdef0123456789abcdef.zip"
 TRUST = {"Effect": "Allow", "Principal": {"Service": "airflow-serverless.amazonaws.com"}, "Action": "sts:AssumeRole"}
+# Any call with it raises AttributeError.
+NO_CLIENTS = Workflows(None, None, "")
 READ = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}
 
 
@@ -57,7 +58,7 @@ class Account:
         return str(arn)
 
     def set_stack(self, **changes: str) -> None:
-        value = {"role_arn": self.role, "log_group": "/workflows/shop", "subnets": "", "security_group": "", **changes}
+        value = {"role_arn": self.role, "log_group": "/workflows/shop", **changes}
         self.ssm.put_parameter(Name=f"/workflows/{self.name}", Value=json.dumps(value), Type="String", Overwrite=True)
 
     def artifact(self, second: int, function: str = "pipeline_tasks.run_dbt", file: str = "") -> Artifact:
@@ -97,7 +98,7 @@ def test_apply_creates_the_workflow_of_a_release(account: Account) -> None:
     folder = f"dags/dbt/flights/{release.release_id}/workflows"
     bucket = account.bucket.name
     assert workflow["DefinitionS3Location"] == {"Bucket": bucket, "ObjectKey": f"{folder}/{account.name}.yaml"}
-    assert workflow["Code"] == {"S3Location": {"Bucket": bucket, "ObjectKey": CODE}}
+    assert workflow["Code"]["S3Location"] == {"Bucket": bucket, "ObjectKey": CODE, "VersionId": "1"}
     assert workflow["RoleArn"] == account.role
     assert workflow["LoggingConfiguration"] == {"LogGroupName": "/workflows/shop"}
     assert workflow["Environment"]["Variables"] == {
@@ -134,7 +135,7 @@ def test_changed_release_and_changed_stack_update_the_workflow(account: Account)
 def test_rollback_makes_the_workflow_run_the_earlier_release(account: Account) -> None:
     account.apply(account.artifact(1))
     account.apply(account.artifact(2, "pipeline_tasks.check_dbt"))
-    before, now = rollback(account.bucket, "flights", workflows=lambda: account.workflows)
+    before, now = rollback(account.bucket, "flights", workflows=account.workflows)
     assert (before, now) == ("20260101T000002Z-abcdef1", "20260101T000001Z-abcdef1")
     workflow = account.describe()
     assert workflow["Environment"]["Variables"]["DBT_RELEASE"] == now
@@ -144,19 +145,51 @@ def test_rollback_makes_the_workflow_run_the_earlier_release(account: Account) -
 def test_rollback_of_a_release_without_workflows_needs_no_rights_to_them(account: Account, make_artifact) -> None:
     for second in (1, 2):
         apply(make_artifact(second, {"manifest.json": MANIFEST, "a.sql": str(second)}, {}), account.bucket)
-    rollback(account.bucket, "flights", workflows=lambda: pytest.fail("the workflows were read"))
+    rollback(account.bucket, "flights", workflows=NO_CLIENTS)
+    make_plan(make_artifact(3, {"manifest.json": MANIFEST}, {}), account.bucket, NO_CLIENTS)
+
+
+def test_folder_of_a_project_with_the_name_of_workflows_has_none(account: Account, make_artifact) -> None:
+    files = {"manifest.json": MANIFEST, "workflows/flights.yaml": "own: 1"}
+    for second in (1, 2):
+        apply(make_artifact(second, {**files, "a.sql": str(second)}, {}), account.bucket, workflows=NO_CLIENTS)
+    rollback(account.bucket, "flights", workflows=NO_CLIENTS)
+
+
+def test_failed_rollback_can_be_repeated(account: Account) -> None:
+    for second, function in ((1, "run_dbt"), (2, "check_dbt"), (3, "run_dbt")):
+        account.apply(account.artifact(second, f"pipeline_tasks.{function}"))
+    account.set_stack(role_arn=account.make_role(f"{account.name}-other", {**TRUST, "Principal": {"Service": "x"}}))
+    for _ in range(2):
+        with pytest.raises(DeployError, match="cannot assume the role"):
+            rollback(account.bucket, "flights", workflows=account.workflows)
+    account.set_stack()
+    before, now = rollback(account.bucket, "flights", workflows=account.workflows)
+    assert (before, now) == ("20260101T000003Z-abcdef1", "20260101T000002Z-abcdef1")
+
+
+def test_workflow_that_a_rollback_cannot_update_is_reported(account: Account, make_artifact, deploy) -> None:
+    apply(make_artifact(1, {"manifest.json": MANIFEST}, {}), account.bucket)
+    account.apply(account.artifact(2))
+    code, text = deploy("rollback", "--bucket", account.bucket.name, "--project", "flights")
+    assert code == 0, text
+    assert f"! workflow {account.name} still runs release 20260101T000002Z-abcdef1" in text
 
 
 def test_workflow_of_a_removed_pipeline_is_reported(account: Account, make_artifact) -> None:
     account.apply(account.artifact(1))
     without = make_artifact(2, {"manifest.json": MANIFEST}, {})
     assert make_plan(without, account.bucket, account.workflows).left_over == [account.name]
+    # Also after it was applied, as long as the bucket has the workflow's release.
+    account.apply(without)
+    assert make_plan(without, account.bucket, account.workflows).left_over == [account.name]
 
 
-def test_workflow_of_another_bucket_is_not_reported(account: Account, make_artifact) -> None:
+def test_workflows_of_others_are_not_read(account: Account, make_artifact) -> None:
     account.apply(account.artifact(1))
     elsewhere = Workflows(account.serverless, account.ssm, "another")
     assert elsewhere.left_over([], ["flights"]) == []
+    assert account.workflows.left_over([], ["flight"]) == []
 
 
 def test_missing_stack_is_named_before_anything_is_uploaded(account: Account, contents) -> None:
@@ -198,15 +231,15 @@ def test_settings_of_the_environment_are_chosen(account: Account, monkeypatch: p
     assert account.describe()["Environment"]["Variables"]["DBT_WORKFLOW"] == f"flights/{account.name}@prod"
 
 
-def test_oldest_version_makes_room_for_a_new_one(account: Account) -> None:
+def test_old_versions_are_deleted(account: Account) -> None:
     account.apply(account.artifact(1))
     artifact = account.artifact(1)
     targets = find_targets(artifact.releases[0], artifact.read_bytes)
-    for number in range(limit("versions") + 1):
+    for number in range(KEPT_VERSIONS + 1):
         account.set_stack(log_group=f"/workflows/{number}")
         account.workflows.deploy(targets, no_progress)
-    assert account.versions() == limit("versions")
-    assert account.describe()["LoggingConfiguration"] == {"LogGroupName": f"/workflows/{limit('versions')}"}
+    assert account.versions() == KEPT_VERSIONS
+    assert account.describe()["LoggingConfiguration"] == {"LogGroupName": f"/workflows/{KEPT_VERSIONS}"}
 
 
 def test_run_that_fails_is_explained(account: Account) -> None:

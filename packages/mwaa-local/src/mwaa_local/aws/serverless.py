@@ -162,6 +162,9 @@ class Serverless:
         workflow = self._workflow(parameters)
         version = self._version(workflow, parameters.get("WorkflowVersion"))
         details = {name: version.parameters[name] for name in _SHOWN if name in version.parameters}
+        if "Code" in details:
+            # The service adds the version of the object that it has copied.
+            details["Code"] = {"S3Location": {**details["Code"]["S3Location"], "VersionId": "1"}}
         return {
             "WorkflowArn": workflow.arn,
             "WorkflowVersion": version.version,
@@ -180,6 +183,7 @@ class Serverless:
                 "Name": workflow.name,
                 "CreatedAt": workflow.versions[0].created,
                 "WorkflowStatus": "READY",
+                **{key: value for key, value in workflow.versions[-1].parameters.items() if key == "Description"},
             }
             for workflow in self._workflows.values()
         ]

@@ -12,12 +12,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from mwaa_pipelines.config_file import ENVIRONMENT
 from mwaa_pipelines.serverless import workflow as variables
-from mwaa_pipelines.serverless.limits import limit
 from mwaa_release.errors import DeployError, SetupError, from_aws
 from mwaa_release.release import PROJECTS, Release
 
 # The stack infra/workflow.yml writes the role and the network of a workflow into this parameter.
 PARAMETER = "/workflows/{name}"
+# Of a workflow. The service keeps at most 50, and each contains the code package, of which an account has 75 GB.
+KEPT_VERSIONS = 10
 _COMPARED = (
     "DefinitionS3Location",
     "Code",
@@ -68,10 +69,11 @@ def find_targets(release: Release, read: Callable[[str], bytes | None]) -> list[
         SetupError: the pipelines differ between environments, and the variable does not say which one this is.
         DeployError: the release is damaged.
     """
-    paths = (PurePosixPath(file.path) for file in release.files)
-    files = sorted(path.stem for path in paths if str(path.parent) == variables.FOLDER and path.suffix == ".yaml")
-    if not files:
+    paths = [PurePosixPath(file.path) for file in release.files]
+    if PurePosixPath(variables.CODE_FILE) not in paths:
+        # A dbt project can have a folder of this name.
         return []
+    files = sorted(path.stem for path in paths if str(path.parent) == variables.FOLDER and path.suffix == ".yaml")
     environment = os.environ.get(ENVIRONMENT)
     named = [file for file in files if "@" in file]
     if named and not environment:
@@ -133,7 +135,7 @@ class Workflows:
                 continue
             with _doing(f"{'updating' if arn else 'creating'} the workflow {target.name}"):
                 if arn:
-                    self._make_room(arn)
+                    self._delete_old_versions(arn)
                     answer = self._serverless.update_workflow(WorkflowArn=arn, **parameters)
                 else:
                     answer = self._serverless.create_workflow(Name=target.name, **parameters)
@@ -143,21 +145,26 @@ class Workflows:
 
     def left_over(self, targets: Iterable[Target], projects: Iterable[str]) -> list[str]:
         """Return the workflows that run releases of these projects, but are not among the targets."""
-        names, projects = {target.name for target in targets}, set(projects)
-        left = []
-        for name, arn in self.arns().items():
-            if name not in names:
-                values = (self._get(arn).get("Environment") or {}).get("Variables") or {}
-                project = values.get(variables.NAME, "").partition("/")[0]
-                if project in projects and values.get(variables.PROJECTS) == self._projects:
-                    left.append(name)
-        return left
+        names = {target.name for target in targets}
+        # The role of a release cannot read more of other workflows than their summary.
+        begins = tuple(self._description(project, "") for project in projects)
+        return [
+            entry["Name"]
+            for entry in self._list()
+            if entry["Name"] not in names and entry.get("Description", "").startswith(begins)
+        ]
 
     def arns(self) -> dict[str, str]:
         """Return the ARNs of all workflows of the account by their names."""
+        return {entry["Name"]: entry["WorkflowArn"] for entry in self._list()}
+
+    def _list(self) -> list[dict[str, Any]]:
         with _doing("listing workflows"):
             pages = self._serverless.get_paginator("list_workflows").paginate()
-            return {entry["Name"]: entry["WorkflowArn"] for page in pages for entry in page["Workflows"]}
+            return [entry for page in pages for entry in page["Workflows"]]
+
+    def _description(self, project_name: str, release_id: str) -> str:
+        return f"dbt project {project_name} in s3://{self._bucket}, release {release_id}"
 
     @property
     def _projects(self) -> str:
@@ -181,7 +188,7 @@ class Workflows:
             "DefinitionS3Location": {"Bucket": self._bucket, "ObjectKey": definition},
             "Code": {"S3Location": {"Bucket": self._bucket, "ObjectKey": target.code}},
             "RoleArn": stack["role_arn"],
-            "Description": f"dbt project {target.release.project_name}, release {target.release.release_id}",
+            "Description": self._description(target.release.project_name, target.release.release_id),
             "Environment": {"Variables": values},
             "LoggingConfiguration": {"LogGroupName": stack["log_group"]},
         }
@@ -208,17 +215,13 @@ class Workflows:
         except (ValueError, KeyError, TypeError) as error:
             raise SetupError(f"the parameter {parameter} is not of infra/workflow.yml: {error!r}. {advice}") from None
 
-    def _make_room(self, arn: str) -> None:
-        """Delete the oldest version if there are as many as the service keeps. The next update would fail."""
+    def _delete_old_versions(self, arn: str) -> None:
+        """Make room for a version. The newest one stays, and a rollback needs none of the others."""
         pages = self._serverless.get_paginator("list_workflow_versions").paginate(WorkflowArn=arn)
         versions = [entry for page in pages for entry in page.get("WorkflowVersions", [])]
-        if len(versions) >= limit("versions"):
-            oldest = min((entry for entry in versions if not entry.get("IsLatestVersion")), key=_created)
-            self._serverless.delete_workflow(WorkflowArn=arn, WorkflowVersion=oldest["WorkflowVersion"])
-
-
-def _created(version: dict[str, Any]) -> Any:
-    return version["CreatedAt"]
+        versions.sort(key=lambda entry: (bool(entry.get("IsLatestVersion")), entry["CreatedAt"]))
+        for entry in versions[: 1 - KEPT_VERSIONS]:
+            self._serverless.delete_workflow(WorkflowArn=arn, WorkflowVersion=entry["WorkflowVersion"])
 
 
 def _change(target: Target, existing: dict[str, Any] | None, parameters: dict[str, Any]) -> Change:
@@ -229,10 +232,10 @@ def _change(target: Target, existing: dict[str, Any] | None, parameters: dict[st
 
 
 def _plain(value: Any) -> Any:
-    """Return a value without empty members, which the service can add."""
+    """Return a value without what the service can add: empty members, and the versions of S3 objects."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items() if item not in (None, [], {})} or None
-    return value or None
+        return {k: _plain(item) for k, item in value.items() if k != "VersionId" and item not in (None, [], {})} or None
+    return sorted(value) if isinstance(value, list) else value or None
 
 
 @contextmanager
