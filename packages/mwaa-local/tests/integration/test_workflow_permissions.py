@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from mwaa_local.aws import roles, seed
 from mwaa_local.aws.seed_serverless import seed_workflow
-from mwaa_local.settings import ACCOUNT_ID, HOST, Passwords
+from mwaa_local.settings import ACCOUNT_ID, HOST, REGION, Passwords
 from mwaa_local.testing.aws import Aws, running_aws
 from mwaa_local.testing.permissions import denied, without_each_permission
 from mwaa_pipelines.errors import PipelineError
@@ -67,6 +67,7 @@ class Account:
         self.iam.create_role(RoleName=RELEASER, AssumeRolePolicyDocument=json.dumps({"Statement": [_trust()]}))
         # What infra/github.yml allows for the encrypted bucket.
         key = {"Effect": "Allow", "Action": "kms:GenerateDataKey", "Resource": seed.key_arn(aws.settings)}
+        key["Condition"] = {"StringEquals": {"kms:ViaService": f"s3.{REGION}.amazonaws.com"}}
         policy = json.dumps({"Version": "2012-10-17", "Statement": [key]})
         arn = self.iam.create_policy(PolicyName="key", PolicyDocument=policy)["Policy"]["Arn"]
         self.iam.attach_role_policy(RoleName=RELEASER, PolicyArn=arn)
@@ -124,10 +125,19 @@ def _use_as_task(account: Account) -> str:
         s3.list_objects_v2(Bucket=seed.DAGS_BUCKET, Prefix=prefix)
         s3.get_object(Bucket=seed.DAGS_BUCKET, Key=f"{prefix}x.json")
         s3.delete_object(Bucket=seed.DAGS_BUCKET, Key=f"{prefix}x.json")
+        _use_key(client("kms"), seed.key_arn(account.settings))
         client("lambda").invoke(FunctionName=seed.FUNCTION, Payload=b'{"dag_name": "x"}')
     except (ClientError, PipelineError) as error:
         return str(error)
     return ""
+
+
+def _use_key(kms: Any, key: str) -> None:
+    """Encrypt and decrypt as the service does with the data of a run."""
+    arn = f"arn:aws:airflow-serverless:{REGION}:{ACCOUNT_ID}:workflow/flights_pipeline-0123456789"
+    context = {"aws:airflow-serverless:workflow-arn": arn}
+    encrypted = kms.generate_data_key(KeyId=key, KeySpec="AES_256", EncryptionContext=context)["CiphertextBlob"]
+    kms.decrypt(KeyId=key, CiphertextBlob=encrypted, EncryptionContext=context)
 
 
 def _log_in(secrets: Any) -> None:
@@ -209,3 +219,17 @@ def test_each_permission_is_needed(account: Account, role: str, use: Callable[[A
 def test_tasks_have_no_other_permission(account: Account, service: str, operation: str, parameters: Any) -> None:
     with pytest.raises(ClientError, match="is not authorized to perform"):
         getattr(account.session(TASKS)(service), operation)(**parameters)
+
+
+def test_first_workflow_of_an_account_needs_the_role_of_the_service(account: Account) -> None:
+    (name,) = [role["RoleName"] for role in account.iam.list_roles()["Roles"] if "airflow-serverless" in role["Path"]]
+    account.iam.delete_role(RoleName=name)
+    assert "not authorized to perform: iam:CreateServiceLinkedRole on resource" in _use_as_release(account)
+    seed_workflow(account.settings, PIPELINE, RELEASER)
+    assert _use_as_release(account) == ""
+
+
+def test_release_has_no_permission_for_a_workflow_whose_name_begins_alike(account: Account) -> None:
+    arn = f"arn:aws:airflow-serverless:{REGION}:{ACCOUNT_ID}:workflow/flights_pipeline-hourly-0123456789"
+    with pytest.raises(ClientError, match="is not authorized to perform: airflow-serverless:DeleteWorkflow"):
+        account.session(RELEASER)("mwaa-serverless").delete_workflow(WorkflowArn=arn)

@@ -36,7 +36,8 @@ CODE = "workflows/code/0123456789abcdef0123456789abcdef.zip"
 TRUST = {"Effect": "Allow", "Principal": {"Service": "airflow-serverless.amazonaws.com"}, "Action": "sts:AssumeRole"}
 # Any call with it raises AttributeError.
 NO_CLIENTS = Workflows(None, None, "")
-READ = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}
+READ = {"Effect": "Allow", "Action": ["s3:GetObject", "kms:Decrypt", "kms:GenerateDataKey"], "Resource": "*"}
+KEY = f"arn:aws:kms:{REGION}:{ACCOUNT_ID}:key/one"
 
 
 class Account:
@@ -58,7 +59,7 @@ class Account:
         return str(arn)
 
     def set_stack(self, **changes: str) -> None:
-        value = {"role_arn": self.role, "log_group": "/workflows/shop", **changes}
+        value = {"role_arn": self.role, "log_group": "/workflows/shop", "key_arn": KEY, **changes}
         self.ssm.put_parameter(Name=f"/workflows/{self.name}", Value=json.dumps(value), Type="String", Overwrite=True)
 
     def artifact(self, second: int, function: str = "pipeline_tasks.run_dbt", file: str = "") -> Artifact:
@@ -99,6 +100,7 @@ def test_apply_creates_the_workflow_of_a_release(account: Account) -> None:
     bucket = account.bucket.name
     assert workflow["DefinitionS3Location"] == {"Bucket": bucket, "ObjectKey": f"{folder}/{account.name}.yaml"}
     assert workflow["Code"]["S3Location"] == {"Bucket": bucket, "ObjectKey": CODE, "VersionId": "1"}
+    assert workflow["EncryptionConfiguration"] == {"Type": "CUSTOMER_MANAGED_KEY", "KmsKeyId": KEY}
     assert workflow["RoleArn"] == account.role
     assert workflow["LoggingConfiguration"] == {"LogGroupName": "/workflows/shop"}
     assert workflow["Environment"]["Variables"] == {

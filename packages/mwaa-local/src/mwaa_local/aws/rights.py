@@ -54,6 +54,7 @@ _KMS_OF_S3 = {
 }
 # https://docs.aws.amazon.com/mwaa/latest/userguide/access-policies.html
 _AIRFLOW_ROLES = ("User", "Op", "Admin", "Viewer", "Public")
+_SERVERLESS = "airflow-serverless.amazonaws.com"
 _ACTIONS = {"lambda:Invoke": "lambda:InvokeFunction", "lambda:InvokeAsync": "lambda:InvokeFunction"}
 
 
@@ -298,8 +299,30 @@ def _workflow(call: Call, account: str) -> list[str]:
 
 def _role_of_workflow(call: Call, account: str) -> list[Right]:
     """MWAA Serverless takes a role only from a caller that can pass it."""
-    context = {"iam:PassedToService": "airflow-serverless.amazonaws.com"}
+    context = {"iam:PassedToService": _SERVERLESS}
     return [Right("iam:PassRole", call.parameters.get("RoleArn", "*"), context)]
+
+
+def _new_workflow(call: Call, account: str) -> list[Right]:
+    """The first workflow of an account creates the service's role, and each one a grant of its key."""
+    key = call.parameters.get("EncryptionConfiguration", {}).get("KmsKeyId")
+    needed = _kms(key, ("CreateGrant", "Decrypt", "GenerateDataKey"), "airflow-serverless", call.region) if key else []
+    arn = f"arn:aws:airflow-serverless:{call.region}:{account}:workflow/{call.parameters.get('Name')}-0123456789"
+    needed = [Right(right.action, right.resource, {**right.context, **workflow_key_context(arn)}) for right in needed]
+    path = f"/aws-service-role/{_SERVERLESS}/"
+    if not any(existing.path == path for existing in list(get_backend("iam")[account]["aws"].roles.values())):
+        service_role = f"arn:aws:iam::{account}:role{path}AWSServiceRoleForAmazonMWAAServerless"
+        needed.append(Right("iam:CreateServiceLinkedRole", service_role, {"iam:AWSServiceName": _SERVERLESS}))
+    return _role_of_workflow(call, account) + needed
+
+
+def workflow_key_context(arn: str) -> dict[str, str]:
+    """Return the condition key of requests to KMS about the data of a workflow."""
+    return {"kms:EncryptionContext:aws:airflow-serverless:workflow-arn": arn}
+
+
+def _encryption_context(parameters: dict[str, Any]) -> dict[str, str]:
+    return {f"kms:EncryptionContext:{name}": value for name, value in parameters.get("EncryptionContext", {}).items()}
 
 
 def _parameter(call: Call, account: str) -> list[str]:
@@ -340,13 +363,15 @@ _CONTEXTS: dict[str, Callable[[dict[str, Any]], dict[str, str]]] = {
     ),
     "ecs:RunTask": _of_cluster,
     "ecs:ListTasks": _of_cluster,
+    "kms:Decrypt": _encryption_context,
+    "kms:GenerateDataKey": _encryption_context,
 }
 _FURTHER: dict[str, Callable[[Call, str], list[Right]]] = {
     "secretsmanager:GetSecretValue": _key_of_secret,
     "airflow:UpdateEnvironment": _files_of_environment,
     "sns:Publish": _encrypted_topic,
     "ecs:RunTask": _passed_roles,
-    "airflow-serverless:CreateWorkflow": _role_of_workflow,
+    "airflow-serverless:CreateWorkflow": _new_workflow,
     "airflow-serverless:UpdateWorkflow": _role_of_workflow,
     "redshift:GetClusterCredentials": _further_user,
     "redshift-data:ExecuteStatement": _secret_of_statement,

@@ -1,5 +1,6 @@
 """Creates what the stack infra/workflow.yml creates for a pipeline, with the stack's own properties."""
 
+import contextlib
 from typing import Any
 
 from mwaa_local.aws import roles, seed
@@ -28,6 +29,9 @@ def seed_workflow(settings: Settings, pipeline: Pipeline, release_role: str = _R
     values = {**_values(settings, pipeline), "ReleaseRoleName": release_role}
     template = Template(STACK, values)
     iam, logs, ssm = (seed.client(settings, service) for service in ("iam", "logs", "ssm"))
+    with contextlib.suppress(iam.exceptions.InvalidInputException, iam.exceptions.EntityAlreadyExistsException):
+        # As an administrator does, once in an account.
+        iam.create_service_linked_role(AWSServiceName="airflow-serverless.amazonaws.com")
     if not logs.describe_log_groups(logGroupNamePrefix=values["Logs"])["logGroups"]:
         logs.create_log_group(logGroupName=values["Logs"])
     role = roles.make(iam, STACK, **values)["Role"]

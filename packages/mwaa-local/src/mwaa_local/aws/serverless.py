@@ -24,6 +24,7 @@ from werkzeug.wrappers import Request, Response
 
 from mwaa_local.aws import calls
 from mwaa_local.aws.access import DeniedError, Session, check_role, take_role
+from mwaa_local.aws.rights import workflow_key_context
 from mwaa_local.aws.workflow_run import ENDED, Run
 from mwaa_local.settings import ACCOUNT_ID, Settings
 from mwaa_pipelines.serverless.limits import limit
@@ -60,6 +61,7 @@ class _Version:
 class _Workflow:
     arn: str
     name: str
+    encryption: dict[str, str]
     versions: list[_Version]
     runs: dict[str, Run] = field(default_factory=dict)
 
@@ -122,7 +124,7 @@ class Serverless:
         suffix = secrets.token_hex(5)
         arn = f"arn:aws:airflow-serverless:{region}:{ACCOUNT_ID}:workflow/{name}-{suffix}"
         version = self._snapshot(arn, name, parameters)
-        self._workflows[arn] = _Workflow(arn, name, [version])
+        self._workflows[arn] = _Workflow(arn, name, parameters.get("EncryptionConfiguration", {}), [version])
         return {
             "WorkflowArn": arn,
             "CreatedAt": version.created,
@@ -172,6 +174,7 @@ class Serverless:
             "CreatedAt": workflow.versions[0].created,
             "ModifiedAt": version.created,
             "WorkflowStatus": "READY",
+            "EncryptionConfiguration": workflow.encryption or {"Type": "AWS_MANAGED_KEY"},
             **details,
         }
 
@@ -211,6 +214,7 @@ class Serverless:
         run_id = secrets.token_hex(8)
         values = (version.parameters.get("Environment") or {}).get("Variables") or {}
         session = self._session(version.parameters["RoleArn"], workflow.arn)
+        self._check_key(workflow, version.parameters["RoleArn"])
         run = Run(
             self._folder / run_id,
             self._settings,
@@ -301,6 +305,17 @@ class Serverless:
             raise _RefusedError(
                 "ValidationException", f"The service cannot assume the role {role}. Check its trust policy"
             ) from None
+
+    def _check_key(self, workflow: _Workflow, role: str) -> None:
+        """The data of a run is encrypted with the role."""
+        if key := workflow.encryption.get("KmsKeyId"):
+            context = workflow_key_context(workflow.arn)
+            try:
+                check_role(role, [Right(f"kms:{kind}", key, context) for kind in ("Decrypt", "GenerateDataKey")])
+            except DeniedError as denied:
+                raise _RefusedError(
+                    "ValidationException", f"The role cannot use the workflow's key: {denied}"
+                ) from None
 
     def _snapshot(self, arn: str, name: str, parameters: dict[str, Any]) -> _Version:
         """Read definition and code with the workflow's role, and check them."""

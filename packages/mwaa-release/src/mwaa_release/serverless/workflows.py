@@ -138,7 +138,11 @@ class Workflows:
                     self._delete_old_versions(arn)
                     answer = self._serverless.update_workflow(WorkflowArn=arn, **parameters)
                 else:
-                    answer = self._serverless.create_workflow(Name=target.name, **parameters)
+                    # The service wants the key of the bucket, and a workflow keeps its first one.
+                    key = {"Type": "CUSTOMER_MANAGED_KEY", "KmsKeyId": self._stack(target.name)["key_arn"]}
+                    answer = self._serverless.create_workflow(
+                        Name=target.name, EncryptionConfiguration=key, **parameters
+                    )
             warnings = tuple(answer.get("Warnings") or ())
             changes.append(Change(change.name, change.before, change.after, True, warnings))
         return changes
@@ -211,7 +215,7 @@ class Workflows:
                 ) from None
         try:
             stack = dict(json.loads(text))
-            return {**stack, "role_arn": str(stack["role_arn"]), "log_group": str(stack["log_group"])}
+            return {**stack, **{name: str(stack[name]) for name in ("role_arn", "log_group", "key_arn")}}
         except (ValueError, KeyError, TypeError) as error:
             raise SetupError(f"the parameter {parameter} is not of infra/workflow.yml: {error!r}. {advice}") from None
 
