@@ -77,7 +77,7 @@ def smoke(
     check_account(aws_client("sts") if account else None, account)
     dag = dag or find_pipeline().dag_name
     if _is_workflow(dag):
-        _smoke_workflow(dag)
+        _smoke_workflow(dag, release)
         return
     if not environment:
         raise SetupError("name the MWAA environment with --environment (DEPLOY_ENVIRONMENT)")
@@ -96,11 +96,14 @@ def _is_workflow(dag_name: str) -> bool:
         return False
 
 
-def _smoke_workflow(name: str) -> None:
+def _smoke_workflow(name: str, release_id: str | None) -> None:
     serverless = aws_client("mwaa-serverless")
     workflows = Workflows(serverless, aws_client("ssm"), bucket="")
+    runs = workflows.release_of(name)
+    if release_id not in (None, runs):
+        raise DeployError(f"workflow {name} runs release {runs}, not {release_id}; apply that release first")
     with show_progress() as progress:
         run = run_workflow(serverless, workflows, name, progress)
     if not run.succeeded:
         raise DeployError(failure(name, run))
-    out.print(f"workflow {name}: run {run.run_id} succeeded", markup=False)
+    out.print(f"workflow {name}: run {run.run_id} of release {runs} succeeded", markup=False)

@@ -14,6 +14,7 @@ from botocore.exceptions import ParamValidationError
 from mwaa_local.settings import ACCOUNT_ID, REGION
 from mwaa_local.testing.artifacts import MANIFEST
 from mwaa_pipelines.config_file import ENVIRONMENT
+from mwaa_release import cli_environment
 from mwaa_release.apply import apply, rollback
 from mwaa_release.bucket import Bucket, aws_client
 from mwaa_release.errors import DeployError, SetupError
@@ -252,6 +253,14 @@ def test_run_that_fails_is_explained(account: Account) -> None:
     assert failure(account.name, run).startswith(f"workflow {account.name}: run {run.run_id} is FAILED (BadZipFile")
     with pytest.raises(SetupError, match="there is no workflow other; apply a release with it first"):
         run_workflow(account.serverless, account.workflows, "other")
+
+
+def test_smoke_test_of_a_workflow_needs_its_release(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    account.apply(account.artifact(1))
+    for name, value in account.aws.environment().items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(DeployError, match="runs release 20260101T000001Z-abcdef1, not 20260101T000002Z-abcdef1"):
+        cli_environment._smoke_workflow(account.name, "20260101T000002Z-abcdef1")
 
 
 def test_boto3_validates_each_request(account: Account) -> None:

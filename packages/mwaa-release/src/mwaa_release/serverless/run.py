@@ -6,7 +6,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mwaa_release.errors import DeployError, SetupError, from_aws
+from mwaa_release.errors import DeployError, from_aws
 from mwaa_release.progress import Progress, no_progress
 from mwaa_release.serverless.workflows import Workflows
 
@@ -59,9 +59,7 @@ def run_workflow(
         SetupError: there is no such workflow.
         DeployError: AWS refused a request, or the run does not end.
     """
-    arn = workflows.arns().get(name)
-    if not arn:
-        raise SetupError(f"there is no workflow {name}; apply a release with it first")
+    arn = workflows.arn(name)
     started = time.monotonic()
     try:
         run_id = serverless.start_workflow_run(WorkflowArn=arn)["RunId"]

@@ -158,6 +158,24 @@ class Workflows:
             if entry["Name"] not in names and entry.get("Description", "").startswith(begins)
         ]
 
+    def arn(self, name: str) -> str:
+        """Return the ARN of a workflow.
+
+        Raises:
+            SetupError: there is no such workflow.
+        """
+        if name not in (arns := self.arns()):
+            raise SetupError(f"there is no workflow {name}; apply a release with it first")
+        return arns[name]
+
+    def release_of(self, name: str) -> str:
+        """Return the release that a workflow runs.
+
+        Raises:
+            SetupError: there is no such workflow.
+        """
+        return _release_of(self._get(self.arn(name)))
+
     def arns(self) -> dict[str, str]:
         """Return the ARNs of all workflows of the account by their names."""
         return {entry["Name"]: entry["WorkflowArn"] for entry in self._list()}
@@ -229,10 +247,14 @@ class Workflows:
 
 
 def _change(target: Target, existing: dict[str, Any] | None, parameters: dict[str, Any]) -> Change:
-    values = ((existing or {}).get("Environment") or {}).get("Variables") or {}
-    before = values.get(variables.RELEASE, "unknown") if existing else None
+    before = _release_of(existing) if existing else None
     is_needed = existing is None or any(_plain(existing.get(key)) != _plain(parameters.get(key)) for key in _COMPARED)
     return Change(target.name, before, target.release.release_id, is_needed)
+
+
+def _release_of(workflow: dict[str, Any]) -> str:
+    values = (workflow.get("Environment") or {}).get("Variables") or {}
+    return str(values.get(variables.RELEASE, "unknown"))
 
 
 def _plain(value: Any) -> Any:
