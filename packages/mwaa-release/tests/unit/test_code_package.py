@@ -9,7 +9,7 @@ import pytest
 from mwaa_pipelines.serverless.limits import limit
 from mwaa_release.errors import BuildError
 from mwaa_release.progress import no_progress
-from mwaa_release.serverless.code_package import LINUX, build_code_package
+from mwaa_release.serverless.code_package import LINUX, _install, build_code_package
 
 PINS = "dbt-core==1.11.16\n"
 STARTUP = f"# pins: begin (make lock writes the lines between these two)\n{PINS}# pins: end\n"
@@ -76,3 +76,29 @@ def test_package_beyond_the_limit_is_refused_with_its_largest_part(
     with pytest.raises(BuildError, match=words):
         build_code_package(*folders[:2], tmp_path / "one", folders[2], no_progress)
     assert not (tmp_path / "one").exists()
+
+
+def _wheel(folder: Path) -> Path:
+    """Write a wheel with a program."""
+    path = folder / "shop-1.0-py3-none-any.whl"
+    files = {
+        "shop.py": "def main() -> None: pass",
+        "shop-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: shop\nVersion: 1.0\n",
+        "shop-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "shop-1.0.dist-info/entry_points.txt": "[console_scripts]\nshop = shop:main\n",
+        "shop-1.0.dist-info/RECORD": "shop.py,,\n",
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return path
+
+
+def test_package_does_not_depend_on_the_path_of_python(tmp_path: Path) -> None:
+    installed = tmp_path / "cache" / "installed"
+    for _ in range(2):
+        # The second one finds that another build was faster.
+        _install(str(_wheel(tmp_path)), installed, LINUX)
+    assert (installed / "bin" / "shop").is_file()
+    assert "shop.py" in (record := (installed / "shop-1.0.dist-info" / "RECORD").read_text())
+    assert "bin/shop" not in record

@@ -5,6 +5,7 @@ a folder of its own, and a process that sees only this folder runs it.
 """
 
 import hashlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -65,7 +66,7 @@ def build_code_package(
     key = f"{CODE}{content.hexdigest()[:32]}.zip"
     packed = cache / Path(key).name
     if not packed.is_file():
-        for path in cache.glob("*.zip"):
+        for path in (*cache.glob("*.zip"), *cache.glob("*.partial")):
             if path.stat().st_mtime < time.time() - _UNUSED_SECONDS:
                 path.unlink(missing_ok=True)
         _pack(files, packed)
@@ -90,8 +91,17 @@ def _install(pins: str, folder: Path, platforms: tuple[str, ...]) -> None:
         if done.returncode:
             reason = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), done.stderr.strip())
             raise BuildError(f"pip cannot install dbt for the code package of the workflows: {reason}")
+        for record in target.glob("*.dist-info/RECORD"):
+            # The programs, which are left out, contain the path of Python, and their digest differs between checkouts.
+            lines = record.read_text(encoding="utf-8").splitlines(keepends=True)
+            record.write_text("".join(line for line in lines if not line.startswith("../../bin/")), encoding="utf-8")
         (target / ".ready").touch()
-        target.rename(folder)
+        try:
+            target.rename(folder)
+        except OSError:
+            # Another build was faster.
+            if not (folder / ".ready").is_file():
+                raise
 
 
 def _files(installed: Path, package: Path) -> Iterator[tuple[str, Path]]:
@@ -120,7 +130,7 @@ def _largest(files: dict[str, Path]) -> str:
 
 def _pack(files: dict[str, Path], target: Path) -> None:
     """Write a zip with fixed dates, modes and order: the same files give the same bytes."""
-    partial = target.with_suffix(".partial")
+    partial = target.with_suffix(f".{os.getpid()}.partial")
     with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         for inside, path in files.items():
             entry = zipfile.ZipInfo(inside, (1980, 1, 1, 0, 0, 0))
