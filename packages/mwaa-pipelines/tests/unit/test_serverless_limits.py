@@ -42,6 +42,7 @@ def test_pipeline_within_limits_has_no_problem() -> None:
         ("run_timeout_minutes", 90, "ignores the time limit of a run"),
         ("timezone", "Europe/Berlin", "in UTC, not in Europe/Berlin"),
         ("dag_name", "_shop", "first character"),
+        ("dag_name", 33 * "a", "has 33 characters, and infra/workflow.yml allows 32"),
         ("load", ({"table": "landing.orders", "prefix": "orders/", "format": "csv"},), "do not have this"),
         ("source_freshness", "measure", "do not have this"),
         ("warnings", "alert", "do not have this"),

@@ -1,17 +1,19 @@
 """The definition of a workflow: its tasks in both forms, and the rules of the service."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from mwaa_pipelines.serverless.limits import limit
+from mwaa_pipelines.serverless.limits import NAME_CHARACTERS, limit
 from mwaa_pipelines.settings import Pipeline
 from mwaa_release.errors import BuildError
 from mwaa_release.serverless.definition import write_workflow
 from mwaa_release.serverless.validate import find_problems
+from mwaa_release.templates import load
 
 PIPELINES = Path("dags/pipelines.yml")
 SETTINGS = {
@@ -148,6 +150,14 @@ def test_pipeline_without_tests_has_no_tasks_for_them(tmp_path: Path) -> None:
 def test_pipeline_without_alerts_and_audit_trail_has_no_tasks_for_them(tmp_path: Path) -> None:
     workflow = _write(tmp_path, audit=False, sns_lambda_function_name=None)
     assert list(workflow["tasks"]) == ["transform_data", "dbt_check", "pipeline_succeeded"]
+
+
+def test_stack_takes_the_names_that_the_build_accepts() -> None:
+    pattern = load("workflow.yml")["Parameters"]["DagName"]["AllowedPattern"]
+    lengths = [length for length in range(1, 65) if re.fullmatch(pattern, length * "a")]
+    assert lengths[-1] == NAME_CHARACTERS
+    role = load("workflow.yml")["Resources"]["Role"]["Properties"]["RoleName"]["Fn::Sub"]
+    assert len(role.replace("${Name}", 21 * "a").replace("${DagName}", NAME_CHARACTERS * "a")) <= 64
 
 
 def test_files_contain_no_secret_and_nothing_of_one_build(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from mwaa_pipelines.settings import Pipeline
 
 FILE = Path(__file__).with_name("limits.yaml")
 _SERVICE = "Amazon MWAA Serverless"
+# The name of a role, <Name>-workflow-<dag_name>, has at most 64, and the stacks' Name 21.
+NAME_CHARACTERS = 32
 
 
 @cache
@@ -49,6 +51,11 @@ def find_problems(pipeline: Pipeline) -> list[str]:
         problems.append(
             f"dag_name: {pipeline.dag_name!r} cannot be the name of a workflow of {_SERVICE}: its first character must "
             "be a letter or a digit. Rename the pipeline"
+        )
+    if len(pipeline.dag_name) > NAME_CHARACTERS:
+        problems.append(
+            f"dag_name: {pipeline.dag_name!r} has {len(pipeline.dag_name)} characters, and infra/workflow.yml allows "
+            f"{NAME_CHARACTERS}, because the name of the workflow's role contains it. Rename the pipeline"
         )
     if pipeline.scheduled_on_assets:
         problems.append(f"schedule: {_SERVICE} has no assets. Use a cron expression or null")
