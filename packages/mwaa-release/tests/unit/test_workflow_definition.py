@@ -90,7 +90,7 @@ def test_one_dbt_task_builds_all_nodes(tmp_path: Path) -> None:
     assert workflow["tasks"]["sns_notification_for_failure"]["trigger_rule"] == "one_failed"
     assert '{"dag_name": "shop_pipeline"}' in workflow["tasks"]["sns_notification_for_failure"]["payload"]
     assert workflow["schedule"] == "0 6 * * *"
-    assert workflow["default_args"]["execution_timeout"] == {"__type__": "datetime.timedelta", "minutes": 60}
+    assert workflow["default_args"]["execution_timeout"] == {"__type__": "datetime.timedelta", "minutes": 58}
 
 
 def test_each_node_has_a_task_with_its_own_tests(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ _EMPTY = "airflow.operators.empty.EmptyOperator"
 _LAMBDA = "airflow.providers.amazon.aws.operators.lambda_function.LambdaInvokeFunctionOperator"
 # If the check was lost, the alert has only the name of the pipeline.
 _ALERT = "{{ ti.xcom_pull(task_ids='dbt_check', key='alert') or '{\"dag_name\": \"NAME\"}' }}"
+# For dbt to end, and its results to be stored, before the service ends the task.
+_STOP_MINUTES = 2
 _BUILT = ("model", "seed", "snapshot", "function")
 
 # Tasks by id: dbt's arguments, and the tasks before it.
@@ -119,7 +121,7 @@ def _task_id(unique_id: str) -> str:
 
 
 def _definition(pipeline: Pipeline, tasks: _Tasks) -> dict[str, Any]:
-    minutes = pipeline.task_timeout_minutes or limit("execution_timeout")
+    minutes = pipeline.task_timeout_minutes or limit("execution_timeout") - _STOP_MINUTES
     rendered: dict[str, dict[str, Any]] = {}
     for task_id, (_, before) in tasks.items():
         rendered[task_id] = {"operator": _PYTHON, "python_callable": "pipeline_tasks.run_dbt"}
