@@ -35,7 +35,7 @@ deps: ## Prepare the tools (every other command does it by itself)
 run: deps ## Run a pipeline end to end on this machine (PIPELINE=shop_pipeline: not the first; ENV=prod; V=1: details; TARGET=ecs or serverless)
 	@$(LOCAL) run $(if $(V),--verbose) $(if $(PIPELINE),--pipeline "$$PIPELINE") $(if $(ENV),--environment "$$ENV") $(if $(TARGET),--target "$$TARGET")
 
-drill: deps ## The same with a model that fails on purpose (LAMBDA=broken: the alert fails too; TARGET=ecs)
+drill: deps ## The same with a model that fails on purpose (LAMBDA=broken: the alert fails too; TARGET=ecs or serverless)
 	@$(LOCAL) drill $(if $(filter broken,$(LAMBDA)),--broken-lambda) $(if $(TARGET),--target "$$TARGET")
 
 up: deps ## Keep warehouse, AWS and Airflow running in the background

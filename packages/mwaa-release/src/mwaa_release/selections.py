@@ -36,13 +36,24 @@ _NO_NODE = "none"
 
 def list_arguments(pipelines: Sequence[Pipeline]) -> dict[str, list[str]]:
     """Return the selections of the pipelines of one project as arguments of `dbt list`, for `write_selections`."""
-    arguments = {AUDIT_FILE: ["--select", AUDIT_SELECTOR], EVERYTHING_FILE: _arguments(dbt_selection())}
+    arguments = {AUDIT_FILE: ["--select", AUDIT_SELECTOR], EVERYTHING_FILE: selection_arguments(dbt_selection())}
     for pipeline in pipelines:
-        arguments[pipeline_file(pipeline)] = _arguments(dbt_selection(pipeline))
+        arguments[pipeline_file(pipeline)] = selection_arguments(dbt_selection(pipeline))
         for number, criterion in enumerate(pipeline.select):
             # The same as the pipeline's own if it has nothing else, so dbt lists it once.
-            arguments[_criterion(pipeline, number)] = _arguments({**dbt_selection(), "select": [criterion]})
+            arguments[_criterion(pipeline, number)] = selection_arguments({**dbt_selection(), "select": [criterion]})
     return arguments
+
+
+def selection_arguments(selection: Mapping[str, Any]) -> list[str]:
+    """Return a selection as arguments of dbt."""
+    if selection["selector"]:
+        return ["--selector", selection["selector"]]
+    return [
+        argument
+        for option in ("select", "exclude")
+        for argument in ([f"--{option}", *selection[option]] if selection[option] else [])
+    ]
 
 
 def write_selections(
@@ -127,16 +138,6 @@ def _with_tasks(listings: Mapping[str, Listing]) -> dict[str, list[str]]:
     return {
         file: [node for node in listing.nodes if node.split(".")[0] in _WITH_TASK] for file, listing in listings.items()
     }
-
-
-def _arguments(selection: Mapping[str, Any]) -> list[str]:
-    if selection["selector"]:
-        return ["--selector", selection["selector"]]
-    return [
-        argument
-        for option in ("select", "exclude")
-        for argument in ([f"--{option}", *selection[option]] if selection[option] else [])
-    ]
 
 
 def _criterion(pipeline: Pipeline, number: int) -> str:

@@ -33,10 +33,6 @@ from mwaa_pipelines.task_ids import AUDIT_GROUP
 from mwaa_pipelines.unwritten_rows import KEPT_RESULTS, delete_stored_results, inject_stored_results
 
 ALERT_KEY = "alert"
-# The XCom with Airflow's id of the run, which the audit rows have. The service has ids of its own.
-RUN_KEY = "airflow_run_id"
-# The folder of the code package with dbt's packages, beside the module that imports this one.
-DBT_FOLDER = "dbt_environment"
 # For the results, after dbt has been killed because it did not end.
 _STORE_SECONDS = 15.0
 
@@ -51,7 +47,7 @@ def run_dbt() -> None:
     """
     context = get_current_context()
     ti = context["ti"]
-    ti.xcom_push(key=RUN_KEY, value=ti.run_id)
+    ti.xcom_push(key=variables.RUN_KEY, value=ti.run_id)
     os.environ[KEPT_RESULTS] = os.environ.get(variables.KEPT_RESULTS, "")
     try:
         workflow = _workflow()
@@ -85,7 +81,7 @@ def check_dbt() -> None:
     states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
     tasks = {task_id: dag.get_task(task_id) for task_id in sorted(upstream)}
     failed, warned, _built = nodes_to_report(PackedXComs(ti), tasks, states)
-    ti.xcom_push(key=RUN_KEY, value=ti.run_id)
+    ti.xcom_push(key=variables.RUN_KEY, value=ti.run_id)
     if warned:
         log.warning("%s warned: %s", len(warned), ", ".join(node["unique_id"] for node in warned))
     if not failed:
@@ -174,7 +170,7 @@ def _run(job: Job, ti: Any) -> None:
         (folder / JOB_FILE).write_bytes(job.to_json())
         # Without the packages of Airflow, which -S leaves out: other versions of some are among dbt's.
         command = [sys.executable, "-S", "-m", "mwaa_pipelines.serverless.process", str(folder)]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / DBT_FOLDER), str(root)])}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / variables.DBT_FOLDER), str(root)])}
         with subprocess.Popen(
             command,
             env=environment,

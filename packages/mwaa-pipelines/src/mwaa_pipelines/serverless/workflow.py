@@ -19,6 +19,10 @@ RELEASE = "DBT_RELEASE"
 PROJECTS = "DBT_PROJECTS"
 KEPT_RESULTS = "DBT_KEPT_RESULTS"
 CONNECTIONS_PREFIX = "airflow/connections"
+# The XCom with Airflow's id of the run, which the audit rows have. The service has ids of its own.
+RUN_KEY = "airflow_run_id"
+# The folder of the code package with dbt's packages, beside the module with the functions of the tasks.
+DBT_FOLDER = "dbt_environment"
 # Between a task and the process that runs dbt.
 JOB_FILE, OUTCOME_FILE = "job.json", "outcome.json"
 

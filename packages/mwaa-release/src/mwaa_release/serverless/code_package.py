@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mwaa_pipelines.serverless.limits import limit, version
+from mwaa_pipelines.serverless.workflow import DBT_FOLDER
 from mwaa_release.errors import BuildError
 from mwaa_release.progress import Progress
 from mwaa_release.release import CODE
@@ -22,7 +23,6 @@ from mwaa_release.wheels import pinned_versions
 
 # Of the service's workers.
 LINUX = ("manylinux2014_x86_64",)
-DBT_FOLDER = "dbt_environment"
 _TASKS = "pipeline_tasks.py"
 _PACKAGE = "mwaa_pipelines"
 # Of an earlier package in the cache. A build that runs at the same time can need a newer one.

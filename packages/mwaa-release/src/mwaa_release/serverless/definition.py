@@ -15,6 +15,7 @@ from mwaa_pipelines.serverless.workflow import FOLDER, Workflow
 from mwaa_pipelines.settings import Pipeline
 from mwaa_pipelines.task_ids import ALERT_TASK, AUDIT_GROUP, CHECK_TASK, SUCCESS_TASK, TRANSFORM_GROUP
 from mwaa_release.errors import BuildError
+from mwaa_release.selections import selection_arguments
 from mwaa_release.serverless.validate import find_problems
 
 _PYTHON = "airflow.providers.standard.operators.python.PythonOperator"
@@ -78,16 +79,9 @@ def _tasks(pipeline: Pipeline, selected: Mapping[str, Any], has_audit: bool) -> 
     if _is_split(pipeline):
         tasks |= _tasks_of_nodes(selected["nodes"], first, with_tests=pipeline.test_behavior != "none")
     else:
-        tasks[TRANSFORM_GROUP] = (["build", *_arguments(selected["selection"])], first)
+        tasks[TRANSFORM_GROUP] = (["build", *selection_arguments(selected["selection"])], first)
     variables = ["--vars", json.dumps(pipeline.vars)] if pipeline.vars else []
     return {task_id: ([*command, *variables], before) for task_id, (command, before) in tasks.items()}
-
-
-def _arguments(selection: Mapping[str, Any]) -> list[str]:
-    if selection["selector"]:
-        return ["--selector", selection["selector"]]
-    options = (("--select", selection["select"]), ("--exclude", selection["exclude"]))
-    return [argument for option, values in options if values for argument in (option, *values)]
 
 
 def _tasks_of_nodes(nodes: Mapping[str, Any], first: list[str], with_tests: bool) -> _Tasks:

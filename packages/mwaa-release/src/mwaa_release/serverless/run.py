@@ -6,13 +6,12 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from mwaa_pipelines.serverless.workflow import RUN_KEY
 from mwaa_release.errors import DeployError, from_aws
 from mwaa_release.progress import Progress, no_progress
 from mwaa_release.serverless.workflows import Workflows
 
 _ENDED = ("SUCCESS", "FAILED", "TIMEOUT", "STOPPED")
-# Of mwaa_pipelines.serverless.tasks, which needs Airflow.
-_RUN_KEY = "airflow_run_id"
 
 
 @dataclass
@@ -89,7 +88,7 @@ def _ended(serverless: Any, arn: str, run_id: str, detail: dict[str, Any], elaps
     pages = serverless.get_paginator("list_task_instances").paginate(WorkflowArn=arn, RunId=run_id)
     ids = [task["TaskInstanceId"] for page in pages for task in page.get("TaskInstances", [])]
     tasks = [serverless.get_task_instance(WorkflowArn=arn, RunId=run_id, TaskInstanceId=task_id) for task_id in ids]
-    runs = [task["Xcom"][_RUN_KEY] for task in tasks if _RUN_KEY in (task.get("Xcom") or {})]
+    runs = [task["Xcom"][RUN_KEY] for task in tasks if RUN_KEY in (task.get("Xcom") or {})]
     seconds = float(detail.get("Duration") or elapsed)
     error = detail.get("ErrorMessage", "")
     return WorkflowRun(run_id, detail["RunState"], seconds, error, runs[0].strip('"') if runs else "", tasks)
