@@ -189,7 +189,7 @@ def rollback(
     out.print(f"{project}: {before} → {now}", markup=False)
     names, names_now = ({target.name for target in live_targets(store, project, name)} for name in (before, now))
     for name in sorted(names - names_now):
-        out.print(f"! workflow {name} still runs release {before}, because {now} has no such workflow", markup=False)
+        out.print(f"! workflow {name} still runs release {before}: {now} has no such workflow. Delete it", markup=False)
 
 
 def main() -> None:
