@@ -272,14 +272,14 @@ def test_boto3_validates_each_request(account: Account) -> None:
 
 
 @contextmanager
-def _service(answers: list[tuple[int, dict[str, Any]]]) -> Iterator[tuple[str, list[str]]]:
+def _service(answers: list[tuple[int, dict[str, Any]]]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """A service that gives these answers in turn, and the last one from then on. Yields its address and the calls."""
-    received: list[str] = []
+    received: list[tuple[str, str]] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            received.append(self.headers["X-Amz-Target"].rpartition(".")[2])
+            parameters = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            received.append((self.headers["X-Amz-Target"].rpartition(".")[2], parameters.get("ClientToken", "")))
             status, content = answers.pop(0) if len(answers) > 1 else answers[0]
             body = json.dumps(content).encode()
             self.send_response(status)
@@ -302,13 +302,27 @@ def _service(answers: list[tuple[int, dict[str, Any]]]) -> Iterator[tuple[str, l
 THROTTLED = (400, {"__type__": "ThrottlingException", "__type": "ThrottlingException", "message": "Rate exceeded"})
 
 
-def test_throttled_call_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    arn = f"arn:aws:airflow-serverless:{REGION}:{ACCOUNT_ID}:workflow/shop-0123456789"
-    listed = (200, {"Workflows": [{"Name": "shop", "WorkflowArn": arn}]})
-    with _service([THROTTLED, THROTTLED, listed]) as (address, received):
+def test_throttled_creation_is_repeated_as_one_request(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifact = account.artifact(1)
+    targets = find_targets(artifact.releases[0], artifact.read_bytes)
+    created = (200, {"WorkflowArn": f"arn:aws:airflow-serverless:{REGION}:{ACCOUNT_ID}:workflow/shop-0123456789"})
+    with _service([(200, {"Workflows": []}), THROTTLED, THROTTLED, created]) as (address, received):
         _point_to(address, monkeypatch)
-        assert Workflows(aws_client("mwaa-serverless"), None, "b").arns() == {"shop": arn}
-    assert received == ["ListWorkflows"] * 3
+        Workflows(aws_client("mwaa-serverless"), account.ssm, "bucket").deploy(targets, no_progress)
+    names, tokens = zip(*received, strict=True)
+    assert names == ("ListWorkflows", *3 * ("CreateWorkflow",))
+    # The service creates one workflow, also if only its answer was lost.
+    assert len(set(tokens[1:])) == 1
+    assert tokens[1]
+
+
+def test_service_that_throttles_all_calls_is_reported(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    with _service([THROTTLED]) as (address, received):
+        _point_to(address, monkeypatch)
+        with pytest.raises(DeployError, match="listing workflows: ThrottlingException: Rate exceeded"):
+            Workflows(aws_client("mwaa-serverless"), account.ssm, "b").arns()
+    # The call, and five repetitions.
+    assert len(received) == 6
 
 
 def _point_to(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
