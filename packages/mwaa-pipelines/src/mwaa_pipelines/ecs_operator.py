@@ -3,25 +3,23 @@
 import json
 import os
 import time
-import uuid
 from collections.abc import Collection
 from typing import Any
 
-import boto3
 from airflow.configuration import conf
 from cosmos.hooks.subprocess import FullOutputSubprocessResult
 
 from mwaa_pipelines.compatibility import AirflowException, AirflowFailException
+from mwaa_pipelines.ecs_job import parsed_project, start_job
 from mwaa_pipelines.ecs_progress import EcsProgress
 from mwaa_pipelines.ecs_settings import Ecs
-from mwaa_pipelines.ecs_task import Cluster, started_by
+from mwaa_pipelines.ecs_task import Cluster
 from mwaa_pipelines.ecs_trigger import EcsTrigger
 from mwaa_pipelines.errors import PipelineError
 from mwaa_pipelines.release import Release
 from mwaa_pipelines.reporting import try_number
 from mwaa_pipelines.results import RESULTS_KEY
 from mwaa_pipelines.runner.job import Job
-from mwaa_pipelines.runner.stream import job_key
 from mwaa_pipelines.unwritten_rows import KEPT_RESULTS
 
 _SECONDS = 1.0
@@ -91,22 +89,9 @@ class EcsCommand:
     def _start(self, command: list[str], context: Any) -> dict[str, Any]:
         """Start a task of ECS, and return what follows it."""
         try:
-            cluster = Cluster.read(boto3.client("ssm"), self.ecs.cluster)
-            # An operator that a sensor creates belongs to no DAG.
-            dag_id, task_id = context["ti"].dag_id, context["ti"].task_id
-            names = [started_by(dag_id, context["run_id"], name) for name in (task_id, *self.after)]
-            ecs_client = boto3.client("ecs")
-            cluster.stop_earlier(ecs_client, names)
-            prefix = f"{dag_id}/{uuid.uuid4()}"
-            job = self._job(command, cluster, context)
-            boto3.client("s3").put_object(Bucket=cluster.bucket, Key=job_key(prefix), Body=job.to_json())
-            url = f"s3://{cluster.bucket}/{prefix}"
-            task_arn = cluster.run(ecs_client, self.ecs, url, names[0])
+            return start_job(self.ecs, lambda cluster: self._job(command, cluster, context), self.after)
         except PipelineError as error:
             raise AirflowFailException(str(error)) from None
-        stream = f"dbt/dbt/{task_arn.rpartition('/')[2]}"
-        self.log.info("ECS task %s. Its log: group %s, stream %s", task_arn, cluster.log_group, stream)
-        return {"task_arn": task_arn, "url": url, "memory": self.ecs.memory}
 
     def _job(self, command: list[str], cluster: Cluster, context: Any) -> Job:
         # The worker's own variables mean nothing there.
@@ -114,6 +99,7 @@ class EcsCommand:
         profile = self.profile_config.profile_mapping
         backend = json.loads(conf.get("secrets", "backend_kwargs", fallback="") or "{}")
         return Job(
+            # An operator that a sensor creates belongs to no DAG.
             dag_id=context["ti"].dag_id,
             run_id=context["run_id"],
             task_id=context["ti"].task_id,
@@ -130,7 +116,7 @@ class EcsCommand:
             profile_args=profile.profile_args,
             watched_together=getattr(self, "watched_together", None),
             freshness_is_required=getattr(self, "is_required", None),
-            parsed=f"s3://{cluster.bucket}/parsed/{context['ti'].dag_id}/{self.release.release_id}.msgpack",
+            parsed=parsed_project(cluster, context["ti"].dag_id, self.release.release_id),
             kept_results=os.environ.get(KEPT_RESULTS, ""),
             memory=self.ecs.memory,
         )

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import boto3
@@ -84,19 +84,20 @@ class EcsProgress:
                 "Clear the failed tasks of the run to run the rest",
             )
 
-    def end(self, reason: str) -> None:
+    def end(self, reason: str, take: Callable[[Batch], None] = lambda _: None) -> None:
         """Stop the task if it has no outcome, and wait until it has stopped, for at most 150 seconds.
 
         Args:
             reason: shown by ECS.
+            take: receives the news until then.
         """
         if self.outcome:
             return
         self._end(reason, reason)
         while not self.outcome:
             time.sleep(_SECONDS)
-            for _ in self.look():
-                pass
+            for batch in self.look():
+                take(batch)
 
     def stop(self, reason: str) -> None:
         """Stop the task.

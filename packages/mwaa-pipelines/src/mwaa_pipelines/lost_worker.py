@@ -50,17 +50,9 @@ def end_lost_dbt(context: Any, tasks: dict[str, Any], states: dict[str, str]) ->
     if not ecs or all(states.get(task_id) == "success" for task_id in tasks):
         return
     # Imported here, because boto3 takes long, and DAG files are parsed often.
-    import boto3
+    from mwaa_pipelines.ecs_job import stop_left_running
 
-    from mwaa_pipelines.ecs_task import Cluster, started_by
-
-    # An exception here would prevent the report.
-    try:
-        dag_id, run_id = context["ti"].dag_id, context["dag_run"].run_id
-        names = {started_by(dag_id, run_id, task_id) for task_id in tasks}
-        Cluster.read(boto3.client("ssm"), ecs.cluster).stop_earlier(boto3.client("ecs"), names)
-    except Exception:
-        log.exception("dbt may still run in ECS")
+    stop_left_running(ecs, context["ti"].dag_id, context["dag_run"].run_id, tasks)
 
 
 def lost_results(context: Any, producer: Any, tasks: dict[str, Any], states: dict[str, str]) -> list[dict[str, Any]]:
