@@ -5,6 +5,7 @@ The tests remove each permission once and make the AWS calls of the tasks, and o
 
 import json
 import re
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,13 +13,16 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from mwaa_local.aws import roles, seed
+from mwaa_local.aws import roles, seed, seed_ecs
 from mwaa_local.aws.seed_serverless import seed_workflow
-from mwaa_local.settings import ACCOUNT_ID, HOST, REGION, Passwords
+from mwaa_local.settings import ACCOUNT_ID, REGION
 from mwaa_local.testing.aws import Aws, running_aws
+from mwaa_local.testing.ecs import SMALL, EcsAccount
 from mwaa_local.testing.permissions import denied, without_each_permission
+from mwaa_pipelines.ecs_task import Cluster, find_task
 from mwaa_pipelines.errors import PipelineError
 from mwaa_pipelines.runner.connection import read_connection
+from mwaa_pipelines.runner.stream import BatchReader, job_key, split_url
 from mwaa_pipelines.serverless.workflow import read_workflow
 from mwaa_pipelines.settings import Pipeline
 from mwaa_release.errors import DeployError
@@ -53,6 +57,7 @@ PIPELINE = Pipeline(
     target_schema="analytics",
     sns_lambda_function_name=seed.FUNCTION,
     execution_mode="serverless",
+    ecs=SMALL.model_copy(update={"task_definition": f"{seed_ecs.CLUSTER}-empty"}),
 )
 TASKS, RELEASER = "local-workflow-flights_pipeline", "workflow-releaser"
 
@@ -62,7 +67,7 @@ class Account:
 
     def __init__(self, aws: Aws, folder: Any) -> None:
         self.aws, self.settings, self.iam = aws, aws.settings, aws.client("iam")
-        seed.seed(aws.settings, Passwords("a", "Aa1", "a", "a", "a"), HOST, 1)
+        EcsAccount(aws).image("empty", "pass")
         # The role of the release has nothing but what the stack gives it.
         self.iam.create_role(RoleName=RELEASER, AssumeRolePolicyDocument=json.dumps({"Statement": [_trust()]}))
         # What infra/github.yml allows for the encrypted bucket.
@@ -127,6 +132,7 @@ def _use_as_task(account: Account) -> str:
         s3.delete_object(Bucket=seed.DAGS_BUCKET, Key=f"{prefix}x.json")
         _use_key(client("kms"), seed.key_arn(account.settings))
         client("lambda").invoke(FunctionName=seed.FUNCTION, Payload=b'{"dag_name": "x"}')
+        _run_in_ecs(client)
     except (ClientError, PipelineError) as error:
         return str(error)
     return ""
@@ -144,6 +150,19 @@ def _log_in(secrets: Any) -> None:
     connection = read_connection(secrets, "airflow/connections/flights_redshift", "flights_redshift")
     assert isinstance(connection.host, str)
     secrets.get_secret_value(SecretId="flights/dbt_user")
+
+
+def _run_in_ecs(client: Callable[[str], Any]) -> None:
+    s3, ecs = client("s3"), client("ecs")
+    cluster = Cluster.read(client("ssm"), seed_ecs.CLUSTER)
+    cluster.stop_earlier(ecs, ["x"])
+    url = f"s3://{cluster.bucket}/flights_pipeline/{uuid.uuid4()}"
+    bucket, prefix = split_url(url)
+    s3.put_object(Bucket=bucket, Key=job_key(prefix), Body=b"{}")
+    arn = cluster.run(ecs, PIPELINE.ecs or SMALL, url, "x")
+    assert list(BatchReader(s3, url).read()) == []
+    assert find_task(ecs, arn)
+    ecs.stop_task(cluster=seed_ecs.CLUSTER, task=arn)
 
 
 def _use_as_release(account: Account) -> str:
@@ -213,6 +232,8 @@ def test_each_permission_is_needed(account: Account, role: str, use: Callable[[A
         ("s3", "put_object", {"Bucket": seed.DAGS_BUCKET, "Key": "dags/pipelines.py", "Body": b"x"}),
         ("s3", "put_object", {"Bucket": seed.DAGS_BUCKET, "Key": CODE, "Body": b"x"}),
         ("mwaa-serverless", "list_workflows", {}),
+        ("ecs", "run_task", {"cluster": seed_ecs.CLUSTER, "taskDefinition": seed_ecs.CLUSTER}),
+        ("s3", "get_object", {"Bucket": seed_ecs.RUNS_BUCKET, "Key": "sales_pipeline/1/000000.json"}),
         ("ssm", "get_parameter", {"Name": "/workflows/flights_pipeline"}),
     ],
 )

@@ -89,7 +89,7 @@ class Cluster:
             raise PipelineError(
                 f"the parameter {parameter} of the cluster {name!r} (setting ecs.cluster) cannot be read: {error}. "
                 "The stack infra/ecs.yml gives the right to it, and to run tasks, to the role in its parameter "
-                "ExecutionRoleName"
+                "ExecutionRoleName; infra/workflow.yml gives it to a workflow with the parameter ClusterName"
             ) from None
         except (ValueError, KeyError, TypeError) as error:
             raise PipelineError(

@@ -156,7 +156,11 @@ class Pipeline(BaseModel):
         "as watcher, but the process runs in a task of ECS and not on a worker. Needs Airflow 3.3 or newer; "
         "serverless: a workflow of Amazon MWAA Serverless instead of a DAG.",
     )
-    ecs: Ecs | None = Field(None, description="Cluster and size of the task, with execution_mode ecs.")
+    ecs: Ecs | None = Field(
+        None,
+        description="Cluster and size of the task, with execution_mode ecs. With serverless, dbt runs in such a task "
+        "and not on the service's worker.",
+    )
     serverless: Serverless = Field(Serverless(), description="Tasks of the workflow, with execution_mode serverless.")
     test_behavior: Literal["after_each", "build", "none"] = Field(
         "after_each",

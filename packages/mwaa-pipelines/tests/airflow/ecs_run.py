@@ -104,6 +104,15 @@ class FakeEcs:
             return
         self.task = {**(self.task or {}), "desiredStatus": "STOPPED"}
 
+    def wait_for_start(self) -> None:
+        until = time.monotonic() + 5
+        while not self.started and time.monotonic() < until:
+            time.sleep(0.05)
+
+    def url(self) -> str:
+        """Return the address of the news of the last started task."""
+        return _url(self.started[-1])
+
     def wait_for_stop(self) -> None:
         until = time.monotonic() + 5
         while not self.stopped and time.monotonic() < until:

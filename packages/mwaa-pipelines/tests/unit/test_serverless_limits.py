@@ -28,6 +28,7 @@ def _problems(**settings: Any) -> list[str]:
 def test_pipeline_within_limits_has_no_problem() -> None:
     assert _problems() == []
     assert _problems(schedule="0 6 * * *", retries=3, retry_delay_seconds=300, task_timeout_minutes=60, threads=8) == []
+    assert _problems(execution_mode="serverless", ecs={"cluster": "shop-dbt", "memory": 8192}) == []
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,6 @@ def test_pipeline_within_limits_has_no_problem() -> None:
         ("source_freshness", "measure", "do not have this"),
         ("warnings", "alert", "do not have this"),
         ("rows_change_percent", 50, "do not have this"),
-        ("ecs", {"cluster": "shop-dbt"}, "do not have this"),
     ],
 )
 def test_setting_beyond_a_limit_is_named(setting: str, value: Any, words: str) -> None:

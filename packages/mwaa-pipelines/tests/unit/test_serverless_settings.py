@@ -59,6 +59,14 @@ def test_unknown_key_of_the_setting_is_reported(tmp_path: Path) -> None:
     assert "serverless.task: unknown setting. Did you mean 'tasks'?" in problems[0]
 
 
+def test_size_that_fargate_does_not_offer_is_refused(tmp_path: Path) -> None:
+    entry = _entry("shop", execution_mode="serverless", ecs={"cluster": "shop-dbt", "cpu": 256, "memory": 8192})
+    names, (problem,) = _read(tmp_path, entry)
+    assert names == []
+    assert "pipeline shop_pipeline: ecs: " in problem
+    assert "memory must be one of 512, 1024, 2048 for cpu: 256" in problem
+
+
 @pytest.mark.parametrize("asset", ["shop_pipeline", "shop.orders"])
 def test_pipeline_that_waits_for_a_workflow_is_refused(tmp_path: Path, asset: str) -> None:
     workflow = _entry("shop", execution_mode="serverless")

@@ -65,7 +65,10 @@ def _write(release: Path, nodes: list[dict[str, Any]] = NODES, audit: bool = Tru
     assert find_problems(text) == []
     return {
         **yaml.safe_load(text)["shop_pipeline"],
-        "commands": json.loads((release / "workflows/shop_pipeline.json").read_text())["commands"],
+        **{
+            name: json.loads((release / "workflows/shop_pipeline.json").read_text())[name]
+            for name in ("commands", "ecs")
+        },
     }
 
 
@@ -145,6 +148,14 @@ def test_pipeline_without_tests_has_no_tasks_for_them(tmp_path: Path) -> None:
         *(f"transform_data.{name}" for name in ("customers", "orders", "rates")),
     ]
     assert "test" not in str(commands)
+
+
+def test_task_of_ecs_has_the_size_of_the_pipeline(tmp_path: Path) -> None:
+    workflow = _write(tmp_path, ecs={"cluster": "shop-dbt", "memory": 8192})
+    assert workflow["ecs"] == {"cluster": "shop-dbt", "cpu": 1024, "memory": 8192, "task_definition": None}
+    # The definition is the same in all accounts.
+    assert workflow["tasks"] == _write(tmp_path)["tasks"]
+    assert _write(tmp_path)["ecs"] is None
 
 
 def test_pipeline_without_alerts_and_audit_trail_has_no_tasks_for_them(tmp_path: Path) -> None:

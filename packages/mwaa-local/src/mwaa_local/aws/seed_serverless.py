@@ -42,6 +42,7 @@ def seed_workflow(settings: Settings, pipeline: Pipeline, release_role: str = _R
 
 
 def _values(settings: Settings, pipeline: Pipeline) -> dict[str, Any]:
+    role = f"{ENVIRONMENT}-workflow-{pipeline.dag_name}"
     group = f"/workflows/{ENVIRONMENT}/{pipeline.dag_name}"
     return {
         "DagName": pipeline.dag_name,
@@ -53,5 +54,8 @@ def _values(settings: Settings, pipeline: Pipeline) -> dict[str, Any]:
         "FunctionName": pipeline.sns_lambda_function_name or "",
         "Logs": group,
         "Logs.Arn": f"arn:aws:logs:{REGION}:{ACCOUNT_ID}:log-group:{group}:*",
-        "Role.Arn": f"arn:aws:iam::{ACCOUNT_ID}:role/{ENVIRONMENT}-workflow-{pipeline.dag_name}",
+        "Role": role,
+        "Role.Arn": f"arn:aws:iam::{ACCOUNT_ID}:role/{role}",
+        "ClusterName": pipeline.ecs.cluster if pipeline.ecs else "",
+        "TaskDefinition": (pipeline.ecs.task_definition or "") if pipeline.ecs else "",
     }

@@ -24,8 +24,8 @@ from mwaa_local.settings import ACCOUNT_ID, REGION, Settings
 ENDED = ("SUCCESS", "FAILED", "TIMEOUT", "STOPPED")
 _STATES = {"success": "SUCCESS", "failed": "FAILED"}
 _NO_STATE = {None: "NONE", "skipped": "NONE"}
-# dbt gets a minute and a half after a signal, and its results a quarter of a minute.
-_STOP_SECONDS = 120.0
+# dbt gets a minute and a half after a signal, and its results a quarter of a minute; a task of ECS two and a half.
+_STOP_SECONDS = 160.0
 
 
 class Run:
@@ -184,15 +184,18 @@ class Run:
                 self._last_line = line.strip() or self._last_line
 
     def _kill_when_idle(self) -> None:
-        """Kill the process when dbt has ended, so that no further task runs."""
-        deadline = time.monotonic() + _STOP_SECONDS
+        """Kill the process when dbt has ended, here or in ECS, so that no further task runs."""
+        deadline, stopped = time.monotonic() + _STOP_SECONDS, self._running()
         with contextlib.suppress(psutil.Error):
-            while time.monotonic() < deadline and self._children():
+            while time.monotonic() < deadline and (self._children() or stopped & self._running()):
                 time.sleep(0.1)
         self.kill()
 
     def _children(self) -> list[psutil.Process]:
         return psutil.Process(self._process.pid).children(recursive=True)  # type: ignore[union-attr]
+
+    def _running(self) -> set[str]:
+        return {task_id for (task_id,) in self._query("select task_id from task_instance where state = 'running'")}
 
     def _query(self, query: str, *values: Any) -> list[Any]:
         """Read from Airflow's database. Before it is there, there is nothing to read."""

@@ -88,7 +88,6 @@ def _of_mwaa(pipeline: Pipeline) -> list[str]:
         "source_freshness": pipeline.source_freshness != "ignore",
         "warnings": pipeline.warnings == "alert",
         "rows_change_percent": pipeline.rows_change_percent is not None,
-        "ecs": pipeline.ecs is not None,
     }
     problems = [
         f"{setting}: workflows of {_SERVICE} do not have this. Remove the setting, or choose another execution_mode"

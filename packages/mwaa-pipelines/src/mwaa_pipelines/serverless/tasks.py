@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any
@@ -19,6 +19,8 @@ from airflow.sdk import get_current_context
 
 from mwaa_pipelines.alert import Alert, AlertNode
 from mwaa_pipelines.compatibility import AirflowException, AirflowFailException, AirflowTaskTimeout
+from mwaa_pipelines.ecs_job import stop_left_running
+from mwaa_pipelines.ecs_settings import Ecs
 from mwaa_pipelines.errors import PipelineError
 from mwaa_pipelines.results import ERROR_KEY, RESULTS_KEY, first_error_line
 from mwaa_pipelines.run_outcome import ALERT_NODES, nodes_to_report
@@ -26,6 +28,7 @@ from mwaa_pipelines.runner.job import Job
 from mwaa_pipelines.runner.outcome import KILLED
 from mwaa_pipelines.runner.process import STOP_SECONDS
 from mwaa_pipelines.serverless import workflow as variables
+from mwaa_pipelines.serverless.ecs_run import ENDED, run_in_ecs
 from mwaa_pipelines.serverless.limits import limit
 from mwaa_pipelines.serverless.workflow import CONNECTIONS_PREFIX, JOB_FILE, OUTCOME_FILE, Workflow, read_workflow
 from mwaa_pipelines.serverless.xcoms import PackedXComs, pack_results
@@ -56,7 +59,11 @@ def run_dbt() -> None:
         is_audit = ti.task_id == AUDIT_GROUP
         if is_audit:
             inject_stored_results(callbacks)
-        _run(_job(workflow, context, callbacks["task"].env), ti)
+        job = _job(workflow, context, callbacks["task"].env)
+        if workflow.ecs:
+            _run_in_ecs(Ecs(**workflow.ecs), job, ti)
+        else:
+            _run(job, ti)
         if is_audit:
             delete_stored_results(callbacks)
     except BaseException as error:
@@ -86,6 +93,7 @@ def check_dbt() -> None:
         log.warning("%s warned: %s", len(warned), ", ".join(node["unique_id"] for node in warned))
     if not failed:
         return
+    _stop_lost_dbt(ti, tasks)
     alert = Alert(
         dag_name=_file().partition("@")[0],
         run_id=ti.run_id,
@@ -99,6 +107,18 @@ def check_dbt() -> None:
     ti.xcom_push(key=ALERT_KEY, value=payload)
     lines = [f"{node['unique_id']} ({node['status']}): {node['message']}" for node in failed[:ALERT_NODES]]
     raise AirflowFailException("\n".join([f"{len(failed)} failed or skipped:", *lines]))
+
+
+def _stop_lost_dbt(ti: Any, task_ids: Collection[str]) -> None:
+    """Stop dbt that a lost worker has left running in ECS, before the next run starts."""
+    try:
+        workflow = _workflow()
+    except PipelineError as error:
+        # It must not prevent the alert.
+        log.warning("Whether dbt still runs in ECS is unknown: %s", error)
+        return
+    if workflow.ecs:
+        stop_left_running(Ecs(**workflow.ecs), workflow.dag_name, ti.run_id, task_ids)
 
 
 def _workflow() -> Workflow:
@@ -188,19 +208,16 @@ def _run(job: Job, ti: Any) -> None:
             except BaseException:
                 # The time limit, or the end of the task: dbt cancels its queries, and its results are kept.
                 _stop(process)
-                _push(_outcome(folder, process.returncode), ti)
+                _push(_outcome(folder, process.returncode)["xcoms"], ti)
                 raise
         outcome = _outcome(folder, process.returncode)
-    _push(outcome, ti)
+    _push(outcome["xcoms"], ti)
     if outcome["exit_code"] in (-signal.SIGKILL, KILLED):
         raise AirflowException(
             "dbt was killed, as Linux does when a task needs more than its memory. A task of the service has "
-            f"{job.memory} MiB. Lower threads, set serverless: {{tasks: models}}, or use execution_mode: ecs"
+            f"{job.memory} MiB. Lower threads, set serverless: {{tasks: models}}, or run dbt in ECS (setting ecs)"
         )
-    if outcome["error"]:
-        raise AirflowException(outcome["error"])
-    if outcome["exit_code"]:
-        raise AirflowException(f"dbt failed with exit code {outcome['exit_code']}. Its output is above")
+    _raise_failure(outcome["exit_code"], outcome["error"])
 
 
 @contextlib.contextmanager
@@ -212,13 +229,25 @@ def _ended_by_sigterm() -> Iterator[None]:
     """
 
     def end(_number: int, _frame: FrameType | None) -> None:
-        raise AirflowFailException("the task was ended before dbt had built everything. Its results so far were kept")
+        raise AirflowFailException(ENDED)
 
     before = signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _run_in_ecs(ecs: Ecs, job: Job, ti: Any) -> None:
+    outcome = run_in_ecs(ecs, job, lambda key, value: _push({key: value}, ti))
+    _raise_failure(outcome.exit_code, outcome.error)
+
+
+def _raise_failure(exit_code: int, error: str) -> None:
+    if error:
+        raise AirflowException(error)
+    if exit_code:
+        raise AirflowException(f"dbt failed with exit code {exit_code}. Its output is above")
 
 
 def _outcome(folder: Path, exit_code: int) -> dict[str, Any]:
@@ -230,8 +259,8 @@ def _outcome(folder: Path, exit_code: int) -> dict[str, Any]:
         return {"exit_code": exit_code, "error": error, "xcoms": {}}
 
 
-def _push(outcome: dict[str, Any], ti: Any) -> None:
-    for key, value in outcome["xcoms"].items():
+def _push(xcoms: dict[str, Any], ti: Any) -> None:
+    for key, value in xcoms.items():
         ti.xcom_push(key=key, value=pack_results(value) if key == RESULTS_KEY else value)
 
 

@@ -40,6 +40,7 @@ class Workflow:
         profile_args: keys of the dbt profile, `schema` among them.
         environment: variables for dbt.
         commands: dbt's arguments by task id.
+        ecs: the setting `ecs`; None: dbt runs on the service's workers.
     """
 
     dag_name: str
@@ -50,6 +51,7 @@ class Workflow:
     profile_args: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     commands: dict[str, list[str]] = field(default_factory=dict)
+    ecs: dict[str, Any] | None = None
 
     def to_json(self) -> bytes:
         """Return it as a release contains it."""

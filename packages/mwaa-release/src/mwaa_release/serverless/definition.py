@@ -173,4 +173,5 @@ def _workflow(pipeline: Pipeline, tasks: _Tasks) -> Workflow:
             "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         },
         commands={task_id: command for task_id, (command, _) in tasks.items()},
+        ecs=pipeline.ecs.model_dump() if pipeline.ecs else None,
     )
