@@ -12,14 +12,18 @@ from workbench.scan import scan
 def test_scanners_find_faults_in_a_changed_copy_and_none_here(tmp_path, capsys):
     settings = Settings(REPOSITORY / ".local", 1, 2, 3)
     assert scan(settings) == 0
-    for folder in ("infra", ".github"):
+    # In a copy of the template, the last one is in infra too, after `make add-serverless`.
+    for folder in ("infra", ".github", "packages/mwaa-release/src/mwaa_release/serverless"):
         shutil.copytree(REPOSITORY / folder, tmp_path / folder)
     storage = tmp_path / "infra/storage.yml"
     storage.write_text(storage.read_text().replace("BlockPublicAcls: true", "BlockPublicAcls: false", 1))
     release = tmp_path / ".github/workflows/release.yml"
     release.write_text(release.read_text().replace("needs: build", "needs: built"))
+    workflow = tmp_path / "packages/mwaa-release/src/mwaa_release/serverless/workflow.yml"
+    workflow.write_text(workflow.read_text().replace(", KmsKeyId: !Ref KeyArn", "", 1))
     capsys.readouterr()
     assert scan(settings, tmp_path) == 2
     output = capsys.readouterr().out
     assert "CKV_AWS_53" in output
+    assert "CKV_AWS_158" in output
     assert 'job "built"' in output

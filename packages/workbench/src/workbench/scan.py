@@ -35,13 +35,25 @@ def environment(settings: Settings) -> Path:
     return home / "bin"
 
 
+def stacks(repository: Path) -> list[str]:
+    """Return the files of CloudFormation stacks: those of infra, and in the template those that `make add-…` copies."""
+    added = (
+        path
+        for path in repository.glob("packages/*/src/*/*/*.yml")
+        if path.read_text(encoding="utf-8").startswith("AWSTemplateFormatVersion")
+    )
+    own = (path for path in (repository / "infra").rglob("*.y*ml") if not path.name.startswith("."))
+    return [str(path.relative_to(repository)) for path in (*sorted(own), *sorted(added))]
+
+
 def scan(settings: Settings, repository: Path = REPOSITORY) -> int:
     """Run both scanners, print their findings, and return the number of scanners with findings."""
     binaries = environment(settings)
     workflows = sorted(str(path) for path in (repository / ".github" / "workflows").glob("*.yml"))
     failed = 0
     for name, arguments in (
-        ("checkov", ["--config-file", "infra/.checkov.yml", "--directory", "infra"]),
+        # With several folders, checkov looks at the first one again and again.
+        ("checkov", ["--config-file", "infra/.checkov.yml", "--file", *stacks(repository)]),
         # Each `run` line is one command, so shellcheck is not needed.
         ("actionlint", ["-shellcheck=", "-pyflakes=", *workflows]),
     ):
