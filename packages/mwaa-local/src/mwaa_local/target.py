@@ -18,7 +18,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     SERVERLESS: {"execution_mode": "serverless"},
 }
 
-_MODE = ("execution_mode", "test_behavior", "ecs", "serverless")
+_MODE = ("execution_mode", "test_behavior", "ecs")
 # What a workflow does not have; `make run` leaves it out, so that every pipeline can be tried.
 _ONLY_IN_DAGS = ("load", "source_freshness", "warnings", "rows_change_percent", "deadline_minutes")
 _ONLY_IN_DAGS += ("run_timeout_minutes", "timezone", "catchup")
@@ -49,6 +49,8 @@ def use_ecs(artifact: Path) -> None:
 
 def workflows_file(pipelines: Path, folder: Path) -> Path:
     """Write a copy of a pipelines file in which all pipelines are workflows, and return its path.
+
+    The setting `serverless` stays, so that both forms of a workflow can be tried.
 
     Args:
         pipelines: the repository's file.

@@ -19,6 +19,7 @@ pipelines:
     target_schema: shop
     sns_lambda_function_name: sns_notification
     deadline_minutes: 30
+    serverless: {tasks: models}
     load: [{table: landing.orders, prefix: orders/, format: csv}]
     environments:
       dev: {schedule: ["external:orders"], source_freshness: require}
@@ -42,4 +43,5 @@ def test_all_pipelines_are_workflows_without_settings_of_dags(tmp_path: Path, en
     (pipeline,) = file.pipelines
     assert pipeline.is_workflow
     assert (pipeline.schedule, pipeline.load, pipeline.deadline_minutes, pipeline.retries) == (None, (), None, 1)
+    assert pipeline.serverless.tasks == "models"
     assert yaml.safe_load(PIPELINES) == yaml.safe_load((tmp_path / "pipelines.yml").read_text())
