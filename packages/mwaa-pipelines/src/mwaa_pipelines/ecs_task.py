@@ -24,6 +24,10 @@ JOB = "DBT_JOB"
 STOP_SECONDS = 150.0
 _SECONDS_BETWEEN_LOOKS = 5.0
 
+_ROUTE = (
+    "The subnets of the stack infra/ecs.yml need a route to ECR, S3 and CloudWatch Logs: a NAT gateway, or the "
+    "endpoints of network.yml and infra/ecs.yml"
+)
 # Beginning and part of a reason for which a task did not start, and what to do.
 _ADVICE = (
     ("CannotPullContainerError", "not found", "Build the image with the workflow image.yml, and set ImageTag to it"),
@@ -34,12 +38,9 @@ _ADVICE = (
         "not authorized",
         "Update the stack infra/ecs.yml, whose role AgentRole needs this",
     ),
-    (
-        "",
-        "i/o timeout",
-        "The subnets of the stack infra/ecs.yml need a route to ECR, S3 and CloudWatch Logs: a NAT gateway, or the "
-        "endpoints of network.yml and infra/ecs.yml",
-    ),
+    ("", "i/o timeout", _ROUTE),
+    # Users report these words without a time-out, too, as for CloudWatch Logs.
+    ("", "There is a connection issue", _ROUTE),
 )
 _BY_AWS = ("SpotInterruption", "TerminationNotice")
 STOPPED_BY_OTHERS = ("UserInitiated", *_BY_AWS)
