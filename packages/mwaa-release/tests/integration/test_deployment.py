@@ -70,6 +70,17 @@ def test_container_of_ecs_has_the_time_to_cancel_queries_and_airflow_waits_for_i
     assert container["LinuxParameters"]["InitProcessEnabled"] is True
 
 
+def test_container_of_ecs_can_write_to_its_scratch_folder_only_and_images_are_scanned() -> None:
+    (container,) = properties("ecs.yml", "TaskDefinition")["ContainerDefinitions"]
+    assert container["ReadonlyRootFilesystem"] is True
+    assert [(mount["ContainerPath"], mount["ReadOnly"]) for mount in container["MountPoints"]] == [("/scratch", False)]
+    repository = properties("ecs.yml", "Repository")
+    assert repository["ImageScanningConfiguration"] == {"ScanOnPush": True}
+    assert repository["ImageTagMutability"] == "IMMUTABLE"
+    (rule,) = json.loads(repository["LifecyclePolicy"]["LifecyclePolicyText"])["rules"]
+    assert (rule["selection"]["countNumber"], rule["action"]) == (10, {"type": "expire"})
+
+
 def test_components_reach_each_other_on_two_ports_only() -> None:
     resources = load("environment.yml")["Resources"]
     kinds = ("AWS::EC2::SecurityGroupIngress", "AWS::EC2::SecurityGroupEgress")

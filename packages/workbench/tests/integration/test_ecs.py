@@ -51,6 +51,9 @@ def test_actions_and_base_image_are_pinned_by_hash(repository: Path) -> None:
     assert len(images) == 2
     assert all(re.fullmatch(r"[\w.:-]+@sha256:[0-9a-f]{64}", image) for image in images)
     assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", dockerfile, re.MULTILINE)
+    assert "--require-hashes" in dockerfile
+    (build,) = re.findall(r"docker buildx build .*", workflow)
+    assert "--sbom=true" in build
 
 
 def test_image_has_the_versions_of_startup_sh_with_hashes(repository: Path, tmp_path: Path) -> None:
