@@ -22,7 +22,7 @@ from mwaa_release.release import Release, list_files
 from mwaa_release.serverless.code_package import DBT_FOLDER, build_code_package
 from mwaa_release.serverless.definition import write_workflow
 from mwaa_release.serverless.run import WorkflowRun, run_workflow
-from mwaa_release.serverless.workflows import Workflows, find_targets
+from mwaa_release.serverless.workflows import Target, Workflows, find_targets
 
 PASSWORD = "Pa55-of-workflow"
 RELEASE = "20260101T000000Z-1111111"
@@ -94,10 +94,10 @@ class WorkflowAccount:
         seed_workflow(self.aws.settings, pipeline)
         return pipeline
 
-    def release(self, pipeline: Pipeline, *models: str, audit: bool = False) -> None:
-        """Release these models, and create or update the workflow."""
+    def release(self, pipeline: Pipeline, *models: str, audit: bool = False, release_id: str = RELEASE) -> list[Target]:
+        """Release these models, and create or update the workflow. Return the workflows of the release."""
         name = pipeline.project_name
-        folder = self.folder / "dags/dbt" / name / RELEASE
+        folder = self.folder / "dags/dbt" / name / release_id
         shutil.rmtree(folder, ignore_errors=True)
         files = {f"models/{model}.sql": MODELS[model] for model in models} | {"models/tests.yml": TESTS}
         files["dbt_project.yml"] = yaml.safe_dump({**PROJECT, "name": name, "profile": name, "models": {name: TABLE}})
@@ -117,12 +117,13 @@ class WorkflowAccount:
             (folder / path).write_text(text)
         write_workflow(folder, pipeline, Path("dags/pipelines.yml"))
         (folder / "workflows/CODE").write_text(f"{self.code}\n")
-        release = Release(RELEASE, name, "1111111", "2026-01-01", "1.11.0", list_files(folder))
+        release = Release(release_id, name, "1111111", "2026-01-01", "1.11.0", list_files(folder))
         for file in release.files:
             self.s3.upload_file(str(folder / file.path), seed.DAGS_BUCKET, release.prefix + file.path)
         self.s3.put_object(Bucket=seed.DAGS_BUCKET, Key=f"{release.prefix}release.json", Body=release.to_json())
         targets = find_targets(release, lambda key: (self.folder / key).read_bytes())
         self.workflows.deploy(targets, no_progress)
+        return targets
 
     def use_ecs(self, folder: Path) -> None:
         """Create the stack of ECS, with an image of the code package. Its tasks can read the secrets of all pipelines.
