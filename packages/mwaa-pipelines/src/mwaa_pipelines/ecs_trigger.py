@@ -6,10 +6,11 @@ The triggerer loads this module when it starts, so a change here needs an update
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from typing import Any
 
 from airflow.sdk.execution_time.xcom import XCom
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from mwaa_pipelines.ecs_progress import EcsProgress
@@ -20,7 +21,10 @@ log = logging.getLogger(__name__)
 
 
 class EcsTrigger(BaseTrigger):
-    """Ends when the task of ECS has ended or was lost. Its event has `exit_code` and `error`.
+    """Ends when the task of ECS has ended or was lost.
+
+    If dbt has succeeded, Airflow's task ends here: a worker would need seconds to start, and would do nothing. If not,
+    a worker fails it, which reports the error to dbt_check. Its event has `exit_code` and `error`.
 
     Args:
         task_arn: the task.
@@ -51,8 +55,9 @@ class EcsTrigger(BaseTrigger):
                     log.info("%s", line)
                 for key, value in batch.xcoms.items():
                     await sync_to_async(XCom.set)(key, value, **where)
-            if progress.outcome:
-                yield TriggerEvent({"exit_code": progress.outcome.exit_code, "error": progress.outcome.error})
+            if outcome := progress.outcome:
+                failed = outcome.exit_code or outcome.error
+                yield TriggerEvent(asdict(outcome)) if failed else TaskSuccessEvent()
                 return
             await asyncio.sleep(_SECONDS)
 
