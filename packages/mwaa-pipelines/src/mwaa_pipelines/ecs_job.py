@@ -32,7 +32,9 @@ def start_job(ecs: Ecs, make_job: Callable[[Cluster], Job], after: Collection[st
     cluster, ecs_client = Cluster.read(boto3.client("ssm"), ecs.cluster), boto3.client("ecs")
     job = make_job(cluster)
     names = [started_by(job.dag_id, job.run_id, task_id) for task_id in (job.task_id, *after)]
-    cluster.stop_earlier(ecs_client, names)
+    # Airflow counts a try of which it has lost the worker, too.
+    if job.try_number > 1 or after:
+        cluster.stop_earlier(ecs_client, names)
     prefix = f"{job.dag_id}/{uuid.uuid4()}"
     boto3.client("s3").put_object(Bucket=cluster.bucket, Key=job_key(prefix), Body=job.to_json())
     url = f"s3://{cluster.bucket}/{prefix}"

@@ -23,6 +23,9 @@ JOB = "DBT_JOB"
 # How long a task that was stopped may take to end. Its stopTimeout is at most 120 seconds on Fargate.
 STOP_SECONDS = 150.0
 _SECONDS_BETWEEN_LOOKS = 5.0
+# The containers of these tasks have ended. Fargate may still detach the network interface, which takes it long.
+# https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-lifecycle-explanation.html
+_ENDED = ("DEPROVISIONING", "STOPPED")
 
 _ROUTE = (
     "The subnets of the stack infra/ecs.yml need a route to ECR, S3 and CloudWatch Logs: a NAT gateway, or the "
@@ -134,7 +137,7 @@ class Cluster:
             for page in ecs_client.get_paginator("list_tasks").paginate(cluster=self.name, desiredStatus=status):
                 if page["taskArns"]:
                     tasks += ecs_client.describe_tasks(cluster=self.name, tasks=page["taskArns"])["tasks"]
-        return [task for task in tasks if task.get("startedBy") in started_by and task["lastStatus"] != "STOPPED"]
+        return [task for task in tasks if task.get("startedBy") in started_by and task["lastStatus"] not in _ENDED]
 
     def run(self, ecs_client: Any, settings: Ecs, job_url: str, started_by: str) -> str:
         """Start a task for a job, and return the task's ARN.

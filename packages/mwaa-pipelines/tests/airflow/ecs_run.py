@@ -49,6 +49,8 @@ class FakeEcs:
         self.task: dict[str, Any] | None = {"lastStatus": "RUNNING"}
         # Tasks that were started before, by their ARN.
         self.earlier: dict[str, dict[str, Any]] = {}
+        # How often tasks were listed.
+        self.listings = 0
         self.failures: list[dict[str, str]] = []
         # How often StopTask fails.
         self.stop_errors = 0
@@ -85,6 +87,7 @@ class FakeEcs:
 
     def _pages(self, cluster: str, desiredStatus: str) -> list[dict[str, list[str]]]:  # noqa: N803 - of the API
         assert cluster == "flights-dbt"
+        self.listings += 1
         return [{"taskArns": [arn for arn, task in self.earlier.items() if task["desiredStatus"] == desiredStatus]}]
 
     def add_earlier(self, *task_of_airflow: str) -> str:

@@ -65,6 +65,8 @@ def test_producer_starts_a_task_and_defers(producer: Any, ecs: FakeEcs, runs_buc
     assert job.environment["AIRFLOW_CTX_DAG_ID"] == "one"
     # The worker's own environment can have secrets.
     assert "PATH" not in job.environment
+    # There is no earlier try.
+    assert ecs.listings == 0
 
 
 def test_startedby_names_one_task_of_airflow_in_letters_that_ecs_allows() -> None:
@@ -84,9 +86,14 @@ def test_task_of_an_earlier_try_is_stopped_first(
     producer: Any, ecs: FakeEcs, runs_bucket: str, ti: TaskInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mwaa_pipelines.ecs_task._SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr("mwaa_pipelines.ecs_task.STOP_SECONDS", 10.0)
     ti.dag_id, ti.task_id = "one", PRODUCER_TASK
-    # Its worker was lost between RunTask and deferring.
+    # The worker of the first try was lost between RunTask and deferring, and a person has cleared the run.
+    ti.try_number, ti.max_tries = 2, 1
     lost = ecs.add_earlier("one", "manual__1+00:00", PRODUCER_TASK)
+    # Its containers have ended.
+    ended = ecs.add_earlier("one", "manual__1+00:00", PRODUCER_TASK)
+    ecs.earlier[ended] |= {"lastStatus": "DEPROVISIONING", "desiredStatus": "STOPPED"}
     ecs.add_earlier("one", "manual__2+00:00", PRODUCER_TASK)
     ecs.add_earlier("two", "manual__1+00:00", PRODUCER_TASK)
     start(producer, ti)
