@@ -22,7 +22,7 @@ from mwaa_pipelines.results import RESULTS_KEY
 from mwaa_pipelines.runner.job import Job
 from mwaa_pipelines.unwritten_rows import KEPT_RESULTS
 
-_SECONDS = 1.0
+_SECONDS = 0.5
 
 
 class EcsCommand:

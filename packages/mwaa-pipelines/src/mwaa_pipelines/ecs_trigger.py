@@ -15,7 +15,7 @@ from asgiref.sync import sync_to_async
 
 from mwaa_pipelines.ecs_progress import EcsProgress
 
-_SECONDS = 1.0
+_SECONDS = 0.5
 
 log = logging.getLogger(__name__)
 

@@ -114,6 +114,24 @@ def test_runner_without_news_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch
     assert list(BatchReader(s3, "s3://bucket/run").read())[-1].exit_code == 0
 
 
+def test_news_after_a_pause_are_written_at_once_and_then_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "SECONDS", 2.0)
+    s3 = FakeS3()
+    writer = BatchWriter(s3, "s3://bucket/run")
+    time.sleep(2.2)
+    writer.add_line("first")
+    until = time.monotonic() + 1
+    while len(s3.objects) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    for _ in range(5):
+        writer.push("status", 1)
+        time.sleep(0.1)
+    assert len(s3.objects) == 2
+    writer.close(0)
+    assert [batch.lines for batch in BatchReader(s3, "s3://bucket/run").read()] == [[], ["first"], []]
+
+
 def test_last_news_that_s3_never_takes_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "_LAST_SECONDS", 0.2)
     writer = BatchWriter(FakeS3(failures=1_000_000), "s3://bucket/run")

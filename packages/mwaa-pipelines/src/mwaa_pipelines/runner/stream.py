@@ -63,7 +63,7 @@ def batch_key(prefix: str, number: int) -> str:
 
 
 class BatchWriter:
-    """Writes batches in a thread: one each second if there is news, and one each ten seconds as a sign of life.
+    """Writes batches in a thread: at most one each second if there is news, and one each ten seconds as a sign of life.
 
     Args:
         s3_client: boto3 client.
@@ -73,7 +73,7 @@ class BatchWriter:
     def __init__(self, s3_client: Any, url: str) -> None:
         self._s3, (self._bucket, self._prefix) = s3_client, split_url(url)
         self._pending, self._number = Batch(), 0
-        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._lock, self._has_news, self._ended = threading.Lock(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._write_until_closed, daemon=True)
         self._thread.start()
 
@@ -81,11 +81,13 @@ class BatchWriter:
         """Add a line of output."""
         with self._lock:
             self._pending.lines.append(line)
+        self._has_news.set()
 
     def push(self, key: str, value: Any) -> None:
         """Add an XCom, instead of an earlier one with the same key."""
         with self._lock:
             self._pending.xcoms[key] = value
+        self._has_news.set()
 
     def close(self, exit_code: int, error: str = "") -> None:
         """Write the last batch.
@@ -98,6 +100,7 @@ class BatchWriter:
             BotoCoreError, ClientError: S3 did not take it within a minute.
         """
         self._ended.set()
+        self._has_news.set()
         self._thread.join()
         self._pending.exit_code, self._pending.error = exit_code, error
         until = time.monotonic() + _LAST_SECONDS
@@ -112,17 +115,18 @@ class BatchWriter:
                 return
 
     def _write_until_closed(self) -> None:
-        last = float("-inf")
         while True:
-            with self._lock:
-                has_news = bool(self._pending.lines or self._pending.xcoms)
-            if has_news or time.monotonic() - last >= HEARTBEAT_SECONDS:
-                try:
-                    self._write()
-                    last = time.monotonic()
-                except (BotoCoreError, ClientError) as error:
-                    log.warning("S3 did not take the news, trying again: %s", error)
+            self._has_news.clear()
+            try:
+                self._write()
+            except (BotoCoreError, ClientError) as error:
+                log.warning("S3 did not take the news, trying again: %s", error)
+                self._has_news.set()
             if self._ended.wait(SECONDS):
+                return
+            # News after a pause are written at once.
+            self._has_news.wait(HEARTBEAT_SECONDS - SECONDS)
+            if self._ended.is_set():
                 return
 
     def _write(self) -> None:
