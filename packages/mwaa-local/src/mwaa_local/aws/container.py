@@ -17,6 +17,7 @@ from moto.backends import get_backend
 
 from mwaa_local.aws.access import DeniedError, check_role
 from mwaa_local.aws.logged_process import logged_lines, start_process
+from mwaa_local.aws.process_tree import ProcessTree
 from mwaa_local.settings import ACCOUNT_ID, REGION, Settings
 from mwaa_release.policies import Right
 
@@ -74,8 +75,7 @@ class Container:
         self._process: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
         self._is_out_of_memory = False
-        # Also those whose parent has ended.
-        self._seen: set[psutil.Process] = set()
+        self._tree: ProcessTree | None = None
         self._thread = threading.Thread(target=self._live, daemon=True)
 
     def start(self) -> None:
@@ -191,28 +191,18 @@ class Container:
                 return None
             # The volume for temporary files. On Fargate, nothing else can be written to.
             self._process = start_process(self._settings, command, environment, self._folder / "tmp")
+            self._tree = ProcessTree(self._process.pid)
             return self._process
 
     def _watch_memory(self) -> None:
         """Do what Linux does when the processes use more than the limit: kill the largest one."""
-        while self._process and self._process.poll() is None:
-            sizes = {}
-            for process in self._processes():
-                with contextlib.suppress(psutil.Error):
-                    sizes[process] = process.memory_info().rss
+        while self._process and self._tree and self._process.poll() is None:
+            sizes = self._tree.memory()
             if sum(sizes.values()) > self._memory * 1024**2:
                 self._is_out_of_memory = True
                 with contextlib.suppress(psutil.Error):
                     max(sizes, key=lambda process: sizes[process]).kill()
             time.sleep(_MEMORY_LOOK_SECONDS)
-
-    def _processes(self) -> set[psutil.Process]:
-        if self._process:
-            with contextlib.suppress(psutil.Error):
-                first = psutil.Process(self._process.pid)
-                self._seen |= {first, *first.children(recursive=True)}
-        self._seen = {process for process in self._seen if process.is_running()}
-        return self._seen
 
     def _signal(self, number: signal.Signals) -> None:
         """Signal the first process, as ECS does. SIGKILL ends all of them."""
@@ -223,6 +213,5 @@ class Container:
                 self._process.send_signal(number)
 
     def _kill_all(self) -> None:
-        for process in self._processes():
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        if self._tree:
+            self._tree.kill()
