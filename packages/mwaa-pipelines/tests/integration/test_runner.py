@@ -4,6 +4,7 @@ The statuses of nodes reach S3 while dbt runs, and the results are kept whatever
 """
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 import uuid
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,10 +24,12 @@ import pytest
 import yaml
 
 from audit_report import DBT_PACKAGE
+from mwaa_pipelines.errors import PipelineError
 from mwaa_pipelines.node_outcomes import xcom_key
 from mwaa_pipelines.reporting import ENVIRONMENT
 from mwaa_pipelines.results import LAST_WORDS_KEY, RESULTS_KEY
 from mwaa_pipelines.runner.job import FORMAT, Job
+from mwaa_pipelines.runner.release_files import fetch_release
 from mwaa_pipelines.runner.stream import Batch, BatchReader, job_key
 from mwaa_pipelines.unwritten_rows import SAFE_KEY
 
@@ -125,6 +129,7 @@ class Account:
         files |= {
             "seeds/colors.csv": "color\nred\nblue\n",
             "models/tests.yml": TESTS,
+            "manifest.json": "{}",
             "dbt_project.yml": yaml.safe_dump(PROJECT),
         }
         # As `dbt deps` does; a release has the files.
@@ -259,9 +264,14 @@ def test_freshness_of_sources_is_reported(account: Account, is_required: bool, s
 
 
 def test_sigterm_ends_dbt_cleanly_and_keeps_the_results(account: Account) -> None:
-    run = account.start(account.job(environment={**ENVIRONMENT, "DBT_IS_SLOW": "1"}))
+    # The first task of a release.
+    parsed = f"s3://{account.name}/first.msgpack"
+    run = account.start(account.job(environment={**ENVIRONMENT, "DBT_IS_SLOW": "1"}, parsed=parsed))
     run.wait_until_slow()
     dbt = run.dbt()
+    # Others can use them already.
+    for key in ("first.msgpack", "first.msgpack.zip"):
+        assert account.s3.head_object(Bucket=account.name, Key=key)["ContentLength"]
     run.process.send_signal(signal.SIGTERM)
     last = run.end()
     assert not dbt.is_running()
@@ -327,12 +337,40 @@ def test_damaged_release_or_one_of_another_dbt_is_refused(account: Account) -> N
         key = "dags/dbt/shop/20260103T000000Z-3333333/models/first.sql"
         account.s3.put_object(Bucket=account.name, Key=key, Body=b"select 2 as id")
         assert (
-            "models/first.sql of release 20260103T000000Z-3333333 differs" in account.start(account.job()).end().error
+            "models/first.sql of release 20260103T000000Z-3333333 differs"
+            in account.start(account.job(parsed="")).end().error
         )
         # A run names its release, so it does not matter that CURRENT has changed since.
         assert account.start(account.job("list", "--select", "first", release_id=current)).end().exit_code == 0
     finally:
         account.release(current)
+
+
+def test_files_of_a_release_are_kept_as_one_archive(account: Account, tmp_path: Path) -> None:
+    release_id, archive = "20260104T000000Z-4444444", f"s3://{account.name}/archive.zip"
+    account.release(release_id)
+
+    def fetch() -> dict[str, bytes]:
+        target = tmp_path / str(uuid.uuid4())
+        fetch_release(account.s3, f"s3://{account.name}/dags/dbt", "shop", release_id, target, archive)
+        return {str(path.relative_to(target)): path.read_bytes() for path in target.rglob("*") if path.is_file()}
+
+    try:
+        files = fetch()
+        # dbt reads neither of the others.
+        assert {"models/first.sql", "manifest.json", "selections/audit.json"} & files.keys() == {"models/first.sql"}
+        account.s3.get_waiter("object_exists").wait(Bucket=account.name, Key="archive.zip", WaiterConfig={"Delay": 1})
+        account.s3.delete_object(Bucket=account.name, Key=f"dags/dbt/shop/{release_id}/models/first.sql")
+        assert fetch() == files
+        other = io.BytesIO()
+        with zipfile.ZipFile(other, "w") as changed:
+            changed.writestr("models/first.sql", "select 2 as id")
+        for content in (b"not a zip file", other.getvalue()):
+            account.s3.put_object(Bucket=account.name, Key="archive.zip", Body=content)
+            with pytest.raises(PipelineError, match=r"models/first\.sql is missing"):
+                fetch()
+    finally:
+        account.release("20260101T000000Z-1111111")
 
 
 def test_job_of_another_format_is_refused(account: Account) -> None:

@@ -28,7 +28,8 @@ class Job:
         profile_args: keys of the dbt profile, `schema` among them.
         watched_together: nodes that one task of Airflow watches, see `NodeOutcomes`; None: no task watches nodes.
         kept_results: `s3://bucket/prefix` for results that dbt could not write to the audit table; empty: none.
-        parsed: `s3://bucket/key` that keeps dbt's parsed project for the next task of the release; empty: none.
+        parsed: `s3://bucket/key` that keeps dbt's parsed project for the next task of the release, and with .zip its
+            files; empty: none.
         freshness_is_required: with `dbt source freshness`, whether a stale source is an error; None: another command.
         memory: MiB that the task may use, for messages; None: no limit is known.
     """

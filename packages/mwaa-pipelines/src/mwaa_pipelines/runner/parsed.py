@@ -4,6 +4,7 @@ dbt decides whether it can use the file: target, variables, profile and version 
 """
 
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from mwaa_pipelines.runner.stream import split_url
 _FILE = RUN_RESULTS.with_name("partial_parse.msgpack")
 # The event of dbt's output when it cannot use the file, or has none.
 _PARSES_ALL = "UnableToPartialParse"
+# The event after it has written the file.
+_HAS_PARSED = "FoundStats"
 
 log = logging.getLogger(__name__)
 
@@ -53,16 +56,16 @@ class ParsedProject:
             log.warning("%s cannot be used: %s", self._url, error)
 
     def read(self, line: str) -> None:
-        """Notice in a line of dbt's output that dbt parses the whole project."""
+        """Copy the file to S3 when a line of dbt's output says that dbt has parsed the whole project."""
         self._is_new = self._is_new or _PARSES_ALL in line
+        if self._url and self._is_new and _HAS_PARSED in line:
+            self._is_new = False
+            # Airflow's task need not wait for it.
+            threading.Thread(target=self._save, daemon=True).start()
 
-    def save(self) -> None:
-        """Copy the file to S3, if dbt has parsed the whole project."""
-        path = self._project / _FILE
-        if not (self._url and self._is_new and path.is_file()):
-            return
+    def _save(self) -> None:
         bucket, key = split_url(self._url)
         try:
-            self._s3.put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
-        except (BotoCoreError, ClientError) as error:
+            self._s3.put_object(Bucket=bucket, Key=key, Body=(self._project / _FILE).read_bytes())
+        except (OSError, BotoCoreError, ClientError) as error:
             log.warning("%s cannot be written: %s", self._url, error)

@@ -1,11 +1,19 @@
-"""Copies the files of a release from S3, or from a local folder, and checks them."""
+"""Copies the files of a release from S3, or from a local folder, and checks them.
 
+The first task of a release reads file by file, and stores an archive for the others, which need one request.
+"""
+
+import contextlib
 import hashlib
 import importlib.metadata
+import io
 import json
 import logging
 import re
-from collections.abc import Callable
+import threading
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,7 +25,7 @@ from mwaa_pipelines.runner.stream import split_url
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Airflow reads these, or MWAA Serverless does. dbt does not.
-_FOR_AIRFLOW = ("selections/", "workflows/")
+_FOR_AIRFLOW = ("manifest.json", "selections/", "workflows/")
 # As many as the connections of a boto3 client.
 _PARALLEL = 10
 
@@ -27,7 +35,9 @@ log = logging.getLogger(__name__)
 _Read = Callable[[str], bytes]
 
 
-def fetch_release(s3_client: Any, projects: str, project_name: str, release_id: str | None, target: Path) -> str:
+def fetch_release(
+    s3_client: Any, projects: str, project_name: str, release_id: str | None, target: Path, archive: str = ""
+) -> str:
     """Copy a release into a new folder, and return its release_id.
 
     Args:
@@ -36,6 +46,7 @@ def fetch_release(s3_client: Any, projects: str, project_name: str, release_id: 
         project_name: the dbt project.
         release_id: the release; None: the one that CURRENT names.
         target: the folder.
+        archive: `s3://bucket/key` of the archive; empty: read and store none.
 
     Raises:
         PipelineError: the release is missing, incomplete or damaged, or needs another version of dbt.
@@ -53,20 +64,54 @@ def fetch_release(s3_client: Any, projects: str, project_name: str, release_id: 
         raise PipelineError(f"{folder}/release.json cannot be read ({type(error).__name__}: {error})") from None
     _check_dbt(release_id, dbt_version)
 
-    def copy(path: str) -> None:
+    def copy(path: str) -> bool:
+        """Return whether the archive has the file."""
         if ".." in PurePosixPath(path).parts or path.startswith("/"):
             raise PipelineError(f"release {release_id} lists {path!r}, which is outside of the release")
-        data = read(f"{folder}/{path}")
-        if hashlib.sha256(data).hexdigest() != files[path]:
-            raise PipelineError(f"{path} of release {release_id} differs from its release.json. Release it again")
+        data = b""
+        with contextlib.suppress(KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
+            data = archived.read(path) if archived else b""
+        is_archived = hashlib.sha256(data).hexdigest() == files[path]
+        if not is_archived:
+            data = read(f"{folder}/{path}")
+            if hashlib.sha256(data).hexdigest() != files[path]:
+                raise PipelineError(f"{path} of release {release_id} differs from its release.json. Release it again")
         (target / path).parent.mkdir(parents=True, exist_ok=True)
         (target / path).write_bytes(data)
+        return is_archived
 
     paths = [path for path in files if not path.startswith(_FOR_AIRFLOW)]
+    archived = _open_archive(s3_client, archive) if archive else None
     with ThreadPoolExecutor(_PARALLEL) as pool:
-        list(pool.map(copy, paths))
+        are_archived = list(pool.map(copy, paths))
+    if archive and not all(are_archived):
+        # dbt need not wait for it.
+        threading.Thread(target=_store_archive, args=(s3_client, archive, target, paths), daemon=True).start()
     log.info("Release %s of %s: %s files", release_id, project_name, len(paths))
     return release_id
+
+
+def _open_archive(s3_client: Any, url: str) -> zipfile.ZipFile | None:
+    bucket, key = split_url(url)
+    try:
+        return zipfile.ZipFile(io.BytesIO(s3_client.get_object(Bucket=bucket, Key=key)["Body"].read()))
+    except s3_client.exceptions.NoSuchKey:
+        pass
+    except (BotoCoreError, ClientError, zipfile.BadZipFile) as error:
+        log.warning("%s cannot be used: %s", url, error)
+    return None
+
+
+def _store_archive(s3_client: Any, url: str, folder: Path, paths: Sequence[str]) -> None:
+    bucket, key = split_url(url)
+    buffer = io.BytesIO()
+    try:
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in paths:
+                archive.write(folder / path, path)
+        s3_client.put_object(Bucket=bucket, Key=key, Body=buffer.getvalue())
+    except (OSError, BotoCoreError, ClientError) as error:
+        log.warning("%s cannot be written: %s", url, error)
 
 
 def _check_dbt(release_id: str, version: str) -> None:

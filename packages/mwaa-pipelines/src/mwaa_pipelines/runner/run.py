@@ -65,7 +65,8 @@ class Runner:
         """
         job, project = self.job, self.folder / "project"
         s3_client = boto3.client("s3")
-        release_id = fetch_release(s3_client, job.projects, job.project_name, job.release_id, project)
+        archive = f"{job.parsed}.zip" if job.parsed else ""
+        release_id = fetch_release(s3_client, job.projects, job.project_name, job.release_id, project, archive)
         parsed = ParsedProject(s3_client, job.parsed, project)
         parsed.load()
         profiles, login_variables = self._log_in()
@@ -97,7 +98,6 @@ class Runner:
         store_unwritten_results(str(project), context)
         push = push_results if job.freshness_is_required is None else push_freshness
         push(str(project), context)
-        parsed.save()
         return self._outcome(exit_code)
 
     def _log_in(self) -> tuple[Path, dict[str, str]]:
