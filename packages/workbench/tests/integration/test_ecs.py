@@ -56,6 +56,14 @@ def test_actions_and_base_image_are_pinned_by_hash(repository: Path) -> None:
     assert "--sbom=true" in build
 
 
+def test_image_contains_the_compiled_modules_of_a_task(repository: Path) -> None:
+    """Python stores them when it imports them, until PYTHONDONTWRITEBYTECODE is set."""
+    image = (repository / FILES[2]).read_text().rpartition("\nFROM ")[2]
+    command = re.search(r'/opt/dbt/bin/python -c "(.+)"', image.partition("ENV ")[0])
+    assert command
+    subprocess.run([sys.executable, "-c", command[1]], check=True)
+
+
 def test_image_has_the_versions_of_startup_sh_with_hashes(repository: Path, tmp_path: Path) -> None:
     image_context(repository, tmp_path / "image")
     requirements = (tmp_path / "image" / "requirements.txt").read_text()
