@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from airflow.configuration import conf
@@ -35,6 +35,8 @@ class EcsCommand:
     # Tasks of Airflow that have ended. What they have left running in ECS must end, too.
     after: Collection[str] = ()
     has_measured = False
+    # Ids of nodes by the selector for them, see `state_arguments`.
+    selected_ids: Mapping[str, Sequence[str]] = {}
     _progress: EcsProgress | None = None
 
     def run_command(self, cmd: list[str], env: Any, context: Any, **_: Any) -> FullOutputSubprocessResult:
@@ -119,6 +121,7 @@ class EcsCommand:
             parsed=parsed_project(cluster, context["ti"].dag_id, self.release.release_id),
             kept_results=os.environ.get(KEPT_RESULTS, ""),
             memory=self.ecs.memory,
+            selected_ids={selector: list(nodes) for selector, nodes in self.selected_ids.items()},
         )
 
 

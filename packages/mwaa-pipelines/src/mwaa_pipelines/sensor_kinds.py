@@ -1,6 +1,6 @@
 """The kinds of sensors, and how a task group gets them: one for each node and its tests, or one for each folder."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from airflow.sdk import DAG, BaseOperator, TaskGroup
@@ -15,11 +15,15 @@ from cosmos.operators.local import (
 )
 
 from mwaa_pipelines.folders import Folder
+from mwaa_pipelines.node_ids import CHOSEN, LEFT_OUT
 from mwaa_pipelines.node_outcomes import SUCCEEDED
 from mwaa_pipelines.node_task import FUNCTION
 from mwaa_pipelines.results import RESULTS_KEY
 from mwaa_pipelines.selection import exact_selector
 from mwaa_pipelines.sensors import STARTS_IN_TRIGGERER, NodeSensor, chosen_nodes
+
+# Of those that a folder's task builds.
+_LOGGED_NODES = 50
 
 
 class RunSensor(NodeSensor):
@@ -77,7 +81,7 @@ class TestSensor(NodeSensor):
 class FolderSensor(NodeSensor):
     """Shows the progress of a folder's nodes in a large project, and runs those again that did not succeed."""
 
-    # It has too many selectors for Airflow to store.
+    # Its selector names no node.
     template_fields = ()
     dbt_operator = DbtBuildLocalOperator
 
@@ -106,16 +110,23 @@ class FolderSensor(NodeSensor):
         """Return the nodes that did not succeed in the task that runs dbt for all. If only this one is cleared, all."""
         statuses = {entry["unique_id"]: entry["status"] for entry in report["results"]}
         chosen = chosen_nodes(context, report)
-        nodes = tuple(node for node in self.nodes if chosen is None or node.unique_id in chosen)
+        nodes = [node for node in self.node_ids if chosen is None or node in chosen]
         # Somebody who clears the whole run gives both tasks the same number of tries.
         built = statuses if report.get("try_number") == context["ti"].try_number else {}
         built = built | {entry["unique_id"]: entry["status"] for entry in self._earlier(context).get("results", [])}
-        nodes = tuple(node for node in nodes if built.get(node.unique_id) not in SUCCEEDED)
+        nodes = [node for node in nodes if built.get(node) not in SUCCEEDED]
+        if not nodes:
+            return ""
+        more = [f"and {len(nodes) - _LOGGED_NODES} more"] if len(nodes) > _LOGGED_NODES else []
+        self.log.info("dbt builds these nodes: %s", ", ".join([*nodes[:_LOGGED_NODES], *more]))
+        self.selected_ids = {CHOSEN: nodes}
         if context["params"]["select"]:
             # The parameter names models, and dbt finds their tests only with its default.
             self.dbt_arguments = {**self.dbt_arguments, "indirect_selection": None}
-            self.exclude = " ".join(self._tests_to_leave_out(nodes))
-        return " ".join(map(exact_selector, nodes))
+            # The pipeline's `exclude` can name tests.
+            exclude = (self.dag.get_task(self.producer_task_id).exclude or "").split()
+            self.exclude = " ".join([*self._leave_out_tests(set(nodes)), *exclude])
+        return CHOSEN
 
     def run_node(self, context: Any, select: str) -> None:
         """See NodeSensor. dbt_check reads the results of all attempts."""
@@ -137,17 +148,16 @@ class FolderSensor(NodeSensor):
         hooks = (entry for entry in report["results"] if entry["unique_id"].startswith("operation."))
         return report if is_current and all(entry["status"] in SUCCEEDED for entry in hooks) else {}
 
-    def _tests_to_leave_out(self, nodes: Iterable[DbtNode]) -> Iterator[str]:
-        """Yield dbt selectors of tests that read these nodes but are not among them."""
-        ids = {node.unique_id for node in nodes}
+    def _leave_out_tests(self, nodes: set[str]) -> list[str]:
+        """Return dbt's selectors of tests that read these nodes but are not among them."""
         tests = [node for task in self._sensors() for node in task.nodes if node.resource_type == DbtResourceType.TEST]
         if not tests:
-            yield "resource_type:test"
-        for test in tests:
-            if test.unique_id not in ids and ids.intersection(test.depends_on):
-                yield exact_selector(test)
-        # The pipeline's `exclude` can name tests.
-        yield from (self.dag.get_task(self.producer_task_id).exclude or "").split()
+            return ["resource_type:test"]
+        others = [test for test in tests if test.unique_id not in nodes and nodes.intersection(test.depends_on)]
+        if not others:
+            return []
+        self.selected_ids = {**self.selected_ids, LEFT_OUT: [test.unique_id for test in others]}
+        return [LEFT_OUT]
 
 
 NODE_CONVERTERS = {

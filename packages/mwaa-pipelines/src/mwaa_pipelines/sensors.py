@@ -9,6 +9,9 @@ Up to Airflow 3.2, a task starts on a worker and then waits in the triggerer. Fr
 import asyncio
 import inspect
 import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 from airflow.sdk import BaseOperator
@@ -23,6 +26,7 @@ from mwaa_pipelines.compatibility import (
     AirflowSkipException,
     AirflowTaskTimeout,
 )
+from mwaa_pipelines.node_ids import state_arguments
 from mwaa_pipelines.node_task import NodeTask
 from mwaa_pipelines.parameters import prepare
 from mwaa_pipelines.results import RESULTS_KEY
@@ -56,6 +60,8 @@ class NodeSensor(NodeTask, BaseOperator):
     try_number: int | None = None
     # The node, or the node whose tests are watched.
     model_unique_id = ""
+    # Ids of nodes by the selector for them, see `state_arguments`.
+    selected_ids: Mapping[str, Sequence[str]] = {}
     # Set while it runs on a worker.
     _running: Any = None
 
@@ -248,7 +254,13 @@ class NodeSensor(NodeTask, BaseOperator):
             if selectors:
                 task.dbt_cmd_flags = [*(task.dbt_cmd_flags or []), f"--{option}", *selectors.split()]
         task.select = task.exclude = None
-        task.build_and_run_cmd(context, cmd_flags=task.add_cmd_flags())
+        task.selected_ids = self.selected_ids
+        with TemporaryDirectory() as folder:
+            # The runner in ECS has a folder of its own.
+            if not hasattr(task, "ecs"):
+                state = state_arguments(Path(folder), self.selected_ids)
+                task.dbt_cmd_flags = [*(task.dbt_cmd_flags or []), *state]
+            task.build_and_run_cmd(context, cmd_flags=task.add_cmd_flags())
 
     def dbt_task(self, select: str) -> Any:
         """Create Cosmos's operator, which belongs to no DAG."""

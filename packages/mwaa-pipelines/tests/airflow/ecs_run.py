@@ -63,7 +63,7 @@ class FakeEcs:
         self.started.append(parameters)
         if self.exit_code is not None:
             writer = BatchWriter(boto3.client("s3"), _url(parameters))
-            writer.push("dbt_results", {"results": []})
+            writer.push("dbt_results", {"results": [], "try_number": 1})
             writer.close(self.exit_code)
         return {"tasks": [] if self.failures else [{"taskArn": ARN}], "failures": self.failures}
 

@@ -31,8 +31,13 @@ folder = pathlib.Path(sys.argv[sys.argv.index("--project-dir") + 1])
 (folder / "target" / "run_results.json").write_text(json.dumps({results}))
 (folder / "logs").mkdir(exist_ok=True)
 (folder / "logs" / "dbt.log").write_text(json.dumps({selected}) + "\\n")
+selected = {{}}
+if "--state" in sys.argv:
+    state = pathlib.Path(sys.argv[sys.argv.index("--state") + 1]) / "run_results.json"
+    for result in json.loads(state.read_text())["results"]:
+        selected.setdefault("result:" + result["status"], []).append(result["unique_id"])
 with open({calls}, "a") as calls:
-    calls.write(json.dumps([dict(os.environ), *sys.argv[1:]]) + "\\n")
+    calls.write(json.dumps([dict(os.environ), selected, *sys.argv[1:]]) + "\\n")
 print({output})
 time.sleep({seconds})
 sys.exit({code})
@@ -124,8 +129,17 @@ class Run:
         return {**task_context, **run_context, "dag": self.dag, "task": self.ti.task}
 
     def commands(self) -> list[list[str]]:
-        """The dbt commands that ran, without the folder options that Cosmos adds."""
-        return [command[1 : command.index("--project-dir")] for command in self._calls()]
+        """The dbt commands that ran, without the folder of the state and those that Cosmos adds."""
+        commands = [command[2 : command.index("--project-dir")] for command in self._calls()]
+        for command in commands:
+            if "--state" in command:
+                start = command.index("--state")
+                del command[start : start + 2]
+        return commands
+
+    def selected(self) -> list[dict[str, list[str]]]:
+        """The ids of nodes that each dbt command read from its state, by the selector for them."""
+        return [command[1] for command in self._calls()]
 
     def variable(self, name: str) -> list[str]:
         """An environment variable of each dbt command."""

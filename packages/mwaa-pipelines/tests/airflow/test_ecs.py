@@ -111,7 +111,7 @@ def test_audit_task_runs_in_ecs_and_waits_on_the_worker(
 
     ecs.exit_code = 0
     task.execute(context)
-    assert ti.xcoms[task.task_id, "dbt_results"] == {"results": []}
+    assert ti.xcoms[task.task_id, "dbt_results"] == {"results": [], "try_number": 1}
     assert ti.xcoms[task.task_id, "audit_built"]["release"]
     ecs.exit_code, ti.try_number = 1, 2
     with pytest.raises(compatibility.AirflowException, match="returned a non-zero exit code 1"):
@@ -176,7 +176,7 @@ def test_sources_are_measured_in_ecs(
     assert "source:flights.landing.flights" in job.command[3]
     assert job.freshness_is_required == (setting == "require")
     assert job.environment["DBT_SOURCE_SEVERITY"] == ("error" if setting == "require" else "warn")
-    assert ti.xcoms[task.task_id, "dbt_results"] == {"results": []}
+    assert ti.xcoms[task.task_id, "dbt_results"] == {"results": [], "try_number": 1}
 
 
 def test_task_that_ecs_refuses_fails_the_producer(

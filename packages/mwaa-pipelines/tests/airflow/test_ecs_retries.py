@@ -13,8 +13,9 @@ from conftest import TaskDeferred, TaskInstance, serialized
 from ecs_run import ARN, IS_SUPPORTED, FakeEcs
 from sensor_run import PRODUCER
 
-from mwaa_pipelines import compatibility
+from mwaa_pipelines import compatibility, folders
 from mwaa_pipelines.lost_worker import end_lost_dbt
+from mwaa_pipelines.node_ids import CHOSEN
 from mwaa_pipelines.run_outcome import check_dbt
 from mwaa_pipelines.runner.stream import job_key, split_url
 
@@ -124,6 +125,25 @@ def test_retry_of_the_tests_of_a_model_runs_in_ecs(
     assert job.command[:2] == ["test", "--select"]
     assert "departures" in " ".join(job.command[2:])
     assert (job.task_id, job.try_number, job.watched_together) == (tests.task_id, 2, None)
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the pipeline have a task for each folder."""
+    monkeypatch.setattr(folders, "MOST_TASKS", 10)
+
+
+@pytest.mark.usefixtures("runs_bucket")
+def test_ids_of_the_nodes_of_a_folder_are_sent_to_ecs(
+    large: None, producer: Any, ecs: FakeEcs, ti: TaskInstance
+) -> None:
+    marts = producer.dag.get_task("transform_data.models.marts")
+    ti.dag_id, ti.task_id = "one", marts.task_id
+    ecs.exit_code = 0
+    marts.resume_on_worker(context_of(marts, ti), {"attempt": 2})
+    (job,) = ecs.jobs()
+    assert job.command == ["build", "--indirect-selection", "empty", "--select", CHOSEN]
+    assert job.selected_ids == {CHOSEN: marts.node_ids}
 
 
 def test_failed_run_leaves_no_dbt_in_ecs(sensor: Any, ecs: FakeEcs, ti: TaskInstance) -> None:

@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 from conftest import DAGS, DagBag, serialized
-from sensor_run import DEPARTURES, MODEL, PRODUCER, Run, deferral
+from sensor_run import MODEL, PRODUCER, Run, deferral
 
 from mwaa_pipelines import folders
 from mwaa_pipelines.compatibility import AirflowException, AirflowFailException
+from mwaa_pipelines.node_ids import CHOSEN, LEFT_OUT
 from mwaa_pipelines.node_outcomes import xcom_key
 from mwaa_pipelines.results import RESULTS_KEY
 from mwaa_pipelines.run_outcome import nodes_to_report
-from mwaa_pipelines.selection import exact_selector
 from mwaa_pipelines.sensor_kinds import FolderSensor
 from mwaa_pipelines.sensors import STARTS_IN_TRIGGERER
 
@@ -19,13 +19,13 @@ MARTS, STAGING, SEEDS, SNAPSHOTS = (
     f"transform_data.{path}" for path in ("models.marts", "models.staging", "seeds", "snapshots")
 )
 # A test of another folder would also read these models.
-BUILD = ["build", "--indirect-selection", "empty"]
+BUILD = ["build", "--indirect-selection", "empty", "--select", CHOSEN]
 
 
-def selected(command: list[str]) -> set[str]:
-    """The selectors of a command that builds nodes of a folder."""
-    assert command[:3] == BUILD
-    return set(command[command.index("--select") + 1 :])
+def built(run: Run) -> list[set[str]]:
+    """The nodes that each dbt command builds."""
+    assert run.commands() == [BUILD] * len(run.commands())
+    return [set(ids[CHOSEN]) for ids in run.selected()]
 
 
 @pytest.fixture
@@ -72,9 +72,7 @@ def test_folder_without_a_report_names_its_failures_and_then_runs_what_did_not_s
     waiting = deferral(lambda: sensor.resume_on_worker(run.context, {"attempt": 1}))
     assert waiting.trigger.serialize()[1]["attempt"] == 2
     run.task(MARTS).resume_on_worker(run.context, {"attempt": 2})
-    (command,) = run.commands()
-    selectors = {node.unique_id: exact_selector(node) for node in marts.nodes}
-    assert selected(command) == {DEPARTURES, selectors[others[0]]}
+    assert built(run) == [{MODEL, others[0]}]
 
 
 def test_folder_of_skipped_nodes_fails_if_a_folder_that_it_needs_failed(run: Run) -> None:
@@ -100,29 +98,25 @@ def test_built_folder_ends_without_a_worker_and_a_cleared_one_runs_all_its_nodes
     run.task(MARTS).execute(run.context)
     assert run.commands() == []
     run.task(MARTS, try_number=2).execute(run.context)
-    (command,) = run.commands()
-    assert selected(command) == set(map(exact_selector, marts.nodes))
+    assert built(run) == [set(marts.node_ids)]
 
 
 def test_retry_runs_only_what_the_earlier_ones_did_not_build(run: Run, dag: Any) -> None:
     marts = dag.get_task(MARTS)
-    other = next(node for node in marts.nodes if node.unique_id != MODEL)
-    built = [node for node in marts.node_ids if node not in (MODEL, other.unique_id)]
+    other = next(node for node in marts.node_ids if node != MODEL)
+    passed = [node for node in marts.node_ids if node not in (MODEL, other)]
     # The worker of the task that runs dbt for all was lost.
     run.producer("failed")
-    statuses = {other.unique_id: "error", **dict.fromkeys(built, "success")}
+    statuses = {other: "error", **dict.fromkeys(passed, "success")}
     run.dbt(code=1, status="error", nodes=statuses, invocation="first")
     sensor = run.task(MARTS)
     sensor.node_retries = 2
     deferral(lambda: sensor.resume_on_worker(run.context, {"attempt": 1}))
-    run.dbt(code=1, status="success", nodes={other.unique_id: "error"}, invocation="second")
+    run.dbt(code=1, status="success", nodes={other: "error"}, invocation="second")
     deferral(lambda: sensor.resume_on_worker(run.context, {"attempt": 2}))
-    run.dbt(code=0, status="success", nodes={other.unique_id: "success"}, invocation="third")
+    run.dbt(code=0, status="success", nodes={other: "success"}, invocation="third")
     sensor.resume_on_worker(run.context, {"attempt": 3})
-    first, second, third = map(selected, run.commands())
-    assert first == set(map(exact_selector, marts.nodes))
-    assert second == {DEPARTURES, exact_selector(other)}
-    assert third == {exact_selector(other)}
+    assert built(run) == [set(marts.node_ids), {MODEL, other}, {other}]
     # dbt_check sees the latest result of each node.
     results = {entry["unique_id"]: entry["status"] for entry in run.ti.xcoms[MARTS, RESULTS_KEY]["results"]}
     assert results == dict.fromkeys(marts.node_ids, "success")
@@ -132,8 +126,7 @@ def test_cleared_run_runs_only_what_did_not_succeed_again(run: Run, dag: Any) ->
     marts = dag.get_task(MARTS)
     run.producer("failed", {**dict.fromkeys(marts.node_ids, "success"), MODEL: "error"}, try_number=2)
     run.task(MARTS, try_number=2).resume_on_worker(run.context, {"attempt": 1})
-    (command,) = run.commands()
-    assert selected(command) == {DEPARTURES}
+    assert built(run) == [{MODEL}]
 
 
 @pytest.mark.parametrize("chosen", [[], ["departures", "weather_delays"]])
@@ -149,20 +142,16 @@ def test_interrupted_dbt_leaves_the_nodes_that_it_did_not_reach_to_their_folder(
     run.dbt(code=0)
     run.task(MARTS).resume_on_worker(run.context, {"attempt": 1})
     _, command = run.commands()
-    missing = [exact_selector(node) for node in marts.nodes if node.unique_id != MODEL]
     # dbt decides which of them the run's selection has.
-    expected = [f"{selector},{other}" for selector in missing for other in chosen] if chosen else missing
+    own = [f"{CHOSEN},departures", f"{CHOSEN},weather_delays", "--exclude"] if chosen else [CHOSEN]
     start = command.index("--select") + 1
-    assert command[start : start + len(expected)] == expected
-    assert command[start + len(expected) :][:1] == (["--exclude"] if chosen else [])
+    assert command[start : start + 3] == own
+    assert run.selected()[1][CHOSEN] == [node for node in marts.node_ids if node != MODEL]
 
 
 @pytest.mark.parametrize("is_lost", [False, True])
 def test_run_with_a_selection_runs_only_selected_nodes_and_their_tests_again(run: Run, dag: Any, is_lost: bool) -> None:
     marts = dag.get_task(MARTS)
-    selectors = {
-        node.unique_id: exact_selector(node) for task_id in (MARTS, STAGING) for node in dag.get_task(task_id).nodes
-    }
     tests = {
         node.unique_id for node in marts.nodes if node.unique_id.startswith("test.") and node.depends_on == [MODEL]
     }
@@ -173,12 +162,20 @@ def test_run_with_a_selection_runs_only_selected_nodes_and_their_tests_again(run
     run.producer("failed", None if is_lost else {**skipped, MODEL: "error", passed: "pass"})
     run.task(MARTS).resume_on_worker(run.context, {"attempt": 2})
     (command,) = run.commands()
-    assert command[:2] == ["build", "--select"]
-    exclude = command.index("--exclude")
-    assert set(command[2:exclude]) == {f"{selectors[node]},departures" for node in again}
+    left_out = [] if is_lost else [LEFT_OUT]
+    assert command == [
+        "build",
+        "--select",
+        f"{CHOSEN},departures",
+        "--exclude",
+        *left_out,
+        "tag:audit",
+        "tag:audit_view",
+    ]
+    (ids,) = run.selected()
+    assert set(ids[CHOSEN]) == again
     # Without them, dbt would also run tests that passed, and those of other folders.
-    assert (selectors[passed] in command[exclude:]) is not is_lost
-    assert "tag:audit" in command[exclude:]
+    assert (passed in ids.get(LEFT_OUT, [])) is not is_lost
     # No node of this folder was selected.
     if not is_lost:
         run.task(SEEDS).resume_on_worker(run.context, {"attempt": 1})
@@ -188,8 +185,7 @@ def test_run_with_a_selection_runs_only_selected_nodes_and_their_tests_again(run
 def test_lost_worker_leaves_all_nodes_of_a_folder_without_an_outcome_to_its_task(run: Run, dag: Any) -> None:
     run.producer("failed")
     run.task(STAGING).execute(run.context)
-    (command,) = run.commands()
-    assert selected(command) == set(map(exact_selector, dag.get_task(STAGING).nodes))
+    assert built(run) == [set(dag.get_task(STAGING).node_ids)]
 
 
 def test_failures_of_a_folder_are_reported_by_node(run: Run, dag: Any) -> None:

@@ -25,6 +25,7 @@ import yaml
 
 from audit_report import DBT_PACKAGE
 from mwaa_pipelines.errors import PipelineError
+from mwaa_pipelines.node_ids import CHOSEN
 from mwaa_pipelines.node_outcomes import xcom_key
 from mwaa_pipelines.reporting import ENVIRONMENT
 from mwaa_pipelines.results import LAST_WORDS_KEY, RESULTS_KEY
@@ -371,6 +372,15 @@ def test_files_of_a_release_are_kept_as_one_archive(account: Account, tmp_path: 
                 fetch()
     finally:
         account.release("20260101T000000Z-1111111")
+
+
+def test_nodes_are_selected_by_their_ids(account: Account) -> None:
+    nodes = ["model.shop.first", "seed.shop.colors"]
+    command = ("build", "--select", CHOSEN, "--indirect-selection", "empty")
+    run = account.start(account.job(*command, selected_ids={CHOSEN: nodes}))
+    assert run.end().exit_code == 0
+    results = [entry["unique_id"] for entry in run.xcoms[RESULTS_KEY]["results"]]
+    assert sorted(node for node in results if not node.startswith("operation.")) == nodes
 
 
 def test_job_of_another_format_is_refused(account: Account) -> None:

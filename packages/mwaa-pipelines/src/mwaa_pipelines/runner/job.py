@@ -7,7 +7,7 @@ from typing import Any
 from mwaa_pipelines.errors import PipelineError
 
 # Increase it with each change that an earlier runner would misunderstand.
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Job:
             files; empty: none.
         freshness_is_required: with `dbt source freshness`, whether a stale source is an error; None: another command.
         memory: MiB that the task may use, for messages; None: no limit is known.
+        selected_ids: ids of nodes by the selector for them in `command`, see `state_arguments`.
     """
 
     dag_id: str
@@ -53,6 +54,7 @@ class Job:
     parsed: str = ""
     freshness_is_required: bool | None = None
     memory: int | None = None
+    selected_ids: dict[str, list[str]] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """Return the job as the runner reads it."""

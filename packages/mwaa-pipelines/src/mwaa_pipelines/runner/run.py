@@ -17,6 +17,7 @@ import yaml
 
 from mwaa_pipelines.freshness import push_freshness
 from mwaa_pipelines.login import Login, iam_profile
+from mwaa_pipelines.node_ids import state_arguments
 from mwaa_pipelines.node_outcomes import NodeOutcomes
 from mwaa_pipelines.reporting import LOG
 from mwaa_pipelines.results import push_results
@@ -81,7 +82,8 @@ class Runner:
             self.say(self._masked(_text(line)))
 
         command = [
-            *(*_dbt(), *job.command, "--project-dir", str(project)),
+            *(*_dbt(), *job.command, *state_arguments(self.folder / "state", job.selected_ids)),
+            *("--project-dir", str(project)),
             *("--profiles-dir", str(profiles), "--profile", job.project_name, "--target", _TARGET),
         ]
         environment = {
