@@ -39,7 +39,8 @@ PASSWORD = "Pa55-of-runner"
 SLOW = "select count(*) as row_count from " + ", ".join(f"digits as d{number}" for number in range(10))
 SLOW = "with digits as (" + " union all ".join(f"select {number} as d" for number in range(10)) + f") {SLOW}"
 MODELS = {
-    "first": "select 1 as id",
+    "one_row": "{{ config(materialized='ephemeral') }} select 1 as id",
+    "first": "select id from {{ ref('one_row') }}",
     "broken": "select id / (id - id) as ratio from {{ ref('first') }}",
     "after_broken": "select ratio from {{ ref('broken') }}",
     "slow": f"{SLOW} where {{{{ env_var('DBT_IS_SLOW', '0') }}}} = 1",
@@ -48,6 +49,7 @@ TESTS = """
 models:
   - name: first
     columns: [{name: id, data_tests: [not_null]}]
+exposures: [{name: board, type: dashboard, owner: {name: o}, depends_on: [ref('first')]}]
 sources:
   - name: landing
     schema: runner
@@ -226,9 +228,8 @@ def test_current_release_is_built_and_audited_and_each_outcome_is_reported(accou
     expected = {"first": "success", "broken": "error", "after_broken": "skipped", "slow": "success"}
     results = {entry["unique_id"]: entry for entry in run.xcoms[RESULTS_KEY]["results"]}
     expected = {f"model.shop.{name}": status for name, status in expected.items()}
-    assert expected | {NOT_NULL: "pass", "seed.shop.colors": "success"} == {
-        node: entry["status"] for node, entry in results.items() if not node.startswith("operation.")
-    }
+    expected |= {NOT_NULL: "pass", "seed.shop.colors": "success", "exposure.shop.board": "no-op"}
+    assert expected == {node: entry["status"] for node, entry in results.items() if not node.startswith("operation.")}
     assert "division by zero" in results["model.shop.broken"]["message"]
     assert run.statuses["model.shop.first"] == run.statuses["model.shop.slow"] == "success"
     assert run.statuses["tests of model.shop.first"] == "pass"
