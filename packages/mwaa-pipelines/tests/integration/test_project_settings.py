@@ -67,7 +67,7 @@ class Shop:
         self.folder, self._warehouse = folder, warehouse
         self.output = ""
         profile = {"type": "redshift", "host": warehouse.host, "port": warehouse.port, "user": warehouse.user}
-        profile |= {"password": warehouse.password, "dbname": "dev", "schema": "shop", "sslmode": "disable"}
+        profile |= {"password": warehouse.password, "dbname": "dev", "schema": "project_settings", "sslmode": "disable"}
         profiles = {"shop": {"target": "prod", "outputs": {"prod": {**profile, "threads": 1}}}}
         for name, content in {"dbt_project.yml": SETTINGS, "profiles.yml": profiles}.items():
             (folder / name).write_text(yaml.safe_dump(content))
@@ -86,7 +86,7 @@ class Shop:
 
     def audit_rows(self) -> list[tuple[str, str]]:
         """Return the project's nodes in the audit table of the target schema, and their statuses."""
-        query = "select resource_type || '.shop.' || name, status from shop.audit_table where unique_id like '%.shop.%'"
+        query = "select resource_type || '.shop.' || name, status from project_settings.audit_table where unique_id like '%.shop.%'"
         connection = self._warehouse.connect()
         with connection.cursor() as cursor:
             cursor.execute(f"{query} and resource_type <> 'operation' order by 1, 2")
