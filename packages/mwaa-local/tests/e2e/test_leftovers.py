@@ -142,7 +142,7 @@ def test_one(aws, redshift, tmp_path_factory):
     # The last one stays when its parent ends.
     running = new_checkout(tmp_path_factory.mktemp("stack") / "state").begin("warehouse")
     running.wait_for("redshift://")
-    open("started", "w").close()
+    (tmp_path_factory.getbasetemp().parent.parent / "started").touch()
     __import__("time").sleep(600)
 """
 
@@ -151,12 +151,12 @@ def test_one(aws, redshift, tmp_path_factory):
 def test_tests_that_are_stopped_or_killed_leave_nothing(tmp_path: Path) -> None:
     (tmp_path / "test_sleeping.py").write_text(SLEEPING)
     (tmp_path / "test_next.py").write_text("def test_one(): pass")
-    command = [sys.executable, "-m", "pytest", "--rootdir=.", "--basetemp=data"]
+    command = [sys.executable, "-m", "pytest", "-c", os.devnull, f"--rootdir={tmp_path}", f"--basetemp={tmp_path}/data"]
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         started = tmp_path / "started"
         started.unlink(missing_ok=True)
-        parallel = [*command, "-n", "1", "test_sleeping.py"]
-        with subprocess.Popen(parallel, cwd=tmp_path, stdout=subprocess.DEVNULL, process_group=0) as process:
+        parallel = [*command, "-n", "1", tmp_path / "test_sleeping.py"]
+        with subprocess.Popen(parallel, stdout=subprocess.DEVNULL, process_group=0) as process:
             wait(started.exists, 120)
             processes = psutil.Process(process.pid).children(recursive=True)
             os.killpg(process.pid, number)
@@ -166,7 +166,7 @@ def test_tests_that_are_stopped_or_killed_leave_nothing(tmp_path: Path) -> None:
         if number == signal.SIGKILL:
             # The processes of the warehouse that stays. The next tests end them.
             assert [left for left in processes if left.is_running() and left.status() != "zombie"]
-            assert subprocess.run([*command, "test_next.py"], cwd=tmp_path, check=False).returncode == 0
+            assert subprocess.run([*command, tmp_path / "test_next.py"], check=False).returncode == 0
         wait(lambda: not [left for left in processes if left.is_running() and left.status() != "zombie"], 20)  # noqa: B023
 
 
