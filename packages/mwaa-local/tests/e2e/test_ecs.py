@@ -87,7 +87,10 @@ def stop_by_person(scene: EcsScene, dbt: psutil.Process) -> None:
 
 
 def lose_task(scene: EcsScene, dbt: psutil.Process) -> None:
-    """Freeze all processes of the task, as when its host is gone: ECS still says RUNNING."""
+    """Freeze all processes of the task, as when its host is gone: ECS still says RUNNING. The test kills them later.
+
+    They must not go on: of a stopped process, any thread can take a signal, but Python handles it in the main thread.
+    """
     for process in (dbt.parent(), dbt):
         process.send_signal(signal.SIGSTOP)
 
@@ -120,7 +123,7 @@ def test_ended_task_fails_the_run_within_a_minute(
             time.sleep(5)
             assert scene.states(run_id)[PRODUCER] == "deferred"
             for process in (runner, dbt):
-                process.send_signal(signal.SIGCONT)
+                process.kill()
             ended_at = time.monotonic()
         wait(lambda: scene.states(run_id).get(PRODUCER) == "failed", 90)
         assert not dbt.is_running()
