@@ -67,13 +67,13 @@ class Runner:
     def wanted(
         self, part: dict[str, Any], variables: dict[str, str] | None = None, inputs: dict[str, Any] | None = None
     ) -> bool:
-        """Evaluate an `if`: comparisons, values and known functions, joined by &&."""
+        """Evaluate an `if`: comparisons, values, alternatives in parentheses and known functions, joined by &&."""
         condition = str(part.get("if", "")).removeprefix("${{ ").removesuffix(" }}")
         for term in filter(None, condition.split(" && ")):
             # All steps succeed in a test, so both are true.
             if term in ("!cancelled()", "always()"):
                 continue
-            left, _, right = term.partition(" == ")
+            left, _, right = term.removeprefix("(").removesuffix(")").partition(" == ")
             value = self._value(left, inputs or {}, variables or {})
             if (value != self._value(right, {}, variables or {})) if right else not value:
                 return False
