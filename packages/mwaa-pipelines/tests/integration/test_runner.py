@@ -155,7 +155,7 @@ class Account:
             projects=f"s3://{self.name}/dags/dbt",
             project_name="shop",
             release_id=None,
-            command=[*(command or ("build", "--exclude", "package:audit_trail")), "--log-format", "json"],
+            command=list(command or ("build", "--exclude", "package:audit_trail")),
             environment={**ENVIRONMENT, "DBT_SEND_ANONYMOUS_USAGE_STATS": "False"},
             conn_id="shop_redshift",
             connection_secret=f"{self.name}/connection",

@@ -90,6 +90,8 @@ class Runner:
             **os.environ,
             # For people who read the log. The job's own variables win.
             "DBT_USE_COLORS": "false",
+            # For NodeOutcomes and ParsedProject, which look for events.
+            "DBT_LOG_FORMAT": "json",
             **job.environment,
             "DBT_RELEASE_ID": release_id,
             **login_variables,
