@@ -18,7 +18,7 @@ from mwaa_pipelines.ecs_task import started_by
 from mwaa_pipelines.runner.job import Job
 from mwaa_pipelines.runner.outcome import Outcome
 from mwaa_pipelines.runner.stream import BatchWriter
-from mwaa_pipelines.serverless.ecs_run import run_in_ecs
+from mwaa_pipelines.serverless.ecs_run import run_job_in_ecs
 
 LARGE = Ecs(cluster="flights-dbt", cpu=2048, memory=8192)
 JOB = Job(
@@ -50,7 +50,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _run() -> tuple[Outcome, dict[str, Any]]:
     xcoms: dict[str, Any] = {}
-    return run_in_ecs(LARGE, JOB, xcoms.__setitem__), xcoms
+    return run_job_in_ecs(LARGE, JOB, xcoms.__setitem__), xcoms
 
 
 def test_task_of_ecs_gets_the_job_and_its_size(ecs: FakeEcs, runs_bucket: str) -> None:
@@ -96,7 +96,7 @@ def test_sigterm_stops_the_task_and_hands_over_its_results(
     thread, xcoms = threading.Thread(target=end), {}
     thread.start()
     with pytest.raises(AirflowFailException, match="the task was ended before dbt had built everything"):
-        run_in_ecs(LARGE, JOB, xcoms.__setitem__)
+        run_job_in_ecs(LARGE, JOB, xcoms.__setitem__)
     thread.join()
     assert ecs.stopped == [{"cluster": "flights-dbt", "task": ARN, "reason": "The task in Airflow was ended"}]
     assert xcoms == {"dbt_results": {"results": []}}

@@ -33,7 +33,7 @@ _SECONDS = 1.0
 log = logging.getLogger(__name__)
 
 
-def run_in_ecs(ecs: Ecs, job: Job, push: Callable[[str, Any], None]) -> Outcome:
+def run_job_in_ecs(ecs: Ecs, job: Job, push: Callable[[str, Any], None]) -> Outcome:
     """Run a job in a task of ECS, copy its output to the log, and wait for its end.
 
     Args:
@@ -83,7 +83,7 @@ def run_in_ecs(ecs: Ecs, job: Job, push: Callable[[str, Any], None]) -> Outcome:
 
 @contextlib.contextmanager
 def _noted_sigterm() -> Iterator[threading.Event]:
-    """Note SIGTERM in an event. The handler does not raise an exception, because boto3 would take it for its own."""
+    """Note SIGTERM in an event. boto3 would count an exception of the handler as a failed request, and repeat that."""
     event = threading.Event()
 
     def note(_number: int, _frame: FrameType | None) -> None:

@@ -28,7 +28,7 @@ from mwaa_pipelines.runner.job import Job
 from mwaa_pipelines.runner.outcome import KILLED
 from mwaa_pipelines.runner.process import STOP_SECONDS
 from mwaa_pipelines.serverless import workflow as variables
-from mwaa_pipelines.serverless.ecs_run import ENDED, run_in_ecs
+from mwaa_pipelines.serverless.ecs_run import ENDED, run_job_in_ecs
 from mwaa_pipelines.serverless.limits import limit
 from mwaa_pipelines.serverless.workflow import CONNECTIONS_PREFIX, JOB_FILE, OUTCOME_FILE, Workflow, read_workflow
 from mwaa_pipelines.serverless.xcoms import PackedXComs, pack_results
@@ -239,7 +239,7 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 
 def _run_in_ecs(ecs: Ecs, job: Job, ti: Any) -> None:
-    outcome = run_in_ecs(ecs, job, lambda key, value: _push({key: value}, ti))
+    outcome = run_job_in_ecs(ecs, job, lambda key, value: _push({key: value}, ti))
     _raise_failure(outcome.exit_code, outcome.error)
 
 
