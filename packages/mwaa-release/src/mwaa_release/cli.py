@@ -12,7 +12,7 @@ from mwaa_release import cli_doctor, cli_environment, cli_warehouse
 from mwaa_release.apply import apply as apply_artifact
 from mwaa_release.apply import live_targets
 from mwaa_release.apply import rollback as roll_back
-from mwaa_release.bucket import aws_client
+from mwaa_release.bucket import Bucket, aws_client
 from mwaa_release.build import build as build_artifact
 from mwaa_release.cli_options import (
     ARTIFACT,
@@ -187,9 +187,16 @@ def rollback(
         (project,) = names
     before, now = roll_back(store, project, release, workflows_of(bucket))
     out.print(f"{project}: {before} → {now}", markup=False)
-    names, names_now = ({target.name for target in live_targets(store, project, name)} for name in (before, now))
-    for name in sorted(names - names_now):
+    for name in sorted(_workflow_names(store, project, before) - _workflow_names(store, project, now)):
         out.print(f"! workflow {name} still runs release {before}: {now} has no such workflow. Delete it", markup=False)
+
+
+def _workflow_names(bucket: Bucket, project: str, release_id: str) -> set[str]:
+    """Return the workflows of a release; none if it is damaged, which is a reason for a rollback."""
+    try:
+        return {target.name for target in live_targets(bucket, project, release_id)}
+    except DeployError:
+        return set()
 
 
 def main() -> None:

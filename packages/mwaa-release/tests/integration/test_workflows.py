@@ -179,6 +179,15 @@ def test_workflow_that_a_rollback_cannot_update_is_reported(account: Account, ma
     assert f"! workflow {account.name} still runs release 20260101T000002Z-abcdef1" in text
 
 
+def test_rollback_from_a_damaged_release_succeeds(account: Account, deploy) -> None:
+    account.apply(account.artifact(1))
+    account.apply(account.artifact(2, "pipeline_tasks.check_dbt"))
+    account.bucket.delete(["dags/dbt/flights/20260101T000002Z-abcdef1/workflows/CODE"])
+    code, text = deploy("rollback", "--bucket", account.bucket.name, "--project", "flights")
+    assert code == 0, text
+    assert account.describe()["Environment"]["Variables"]["DBT_RELEASE"] == "20260101T000001Z-abcdef1"
+
+
 def test_workflow_of_a_removed_pipeline_is_reported(account: Account, make_artifact) -> None:
     account.apply(account.artifact(1))
     without = make_artifact(2, {"manifest.json": MANIFEST}, {})
