@@ -86,7 +86,8 @@ class Shop:
 
     def audit_rows(self) -> list[tuple[str, str]]:
         """Return the project's nodes in the audit table of the target schema, and their statuses."""
-        query = "select resource_type || '.shop.' || name, status from project_settings.audit_table where unique_id like '%.shop.%'"
+        query = "select resource_type || '.shop.' || name, status from project_settings.audit_table "
+        query += "where unique_id like '%.shop.%'"
         connection = self._warehouse.connect()
         with connection.cursor() as cursor:
             cursor.execute(f"{query} and resource_type <> 'operation' order by 1, 2")
