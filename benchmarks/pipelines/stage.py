@@ -33,11 +33,11 @@ _SECRETS = "*/login"
 
 
 @contextlib.contextmanager
-def staged(projects_and_modes: list[tuple[Size, list[str]]]) -> Iterator[Scene]:
+def staged(projects_and_alternatives: list[tuple[Size, list[str]]]) -> Iterator[Scene]:
     """Start a stack, release the projects, and wait for their DAGs. The end of the context removes everything.
 
     Args:
-        projects_and_modes: the projects, each with the alternatives (`watcher`, `local`) to measure.
+        projects_and_alternatives: the projects, each with the alternatives (`watcher`, `local`) to measure.
 
     Raises:
         SetupError, DeployError: a stand-in did not start, or a project does not parse.
@@ -53,16 +53,16 @@ def staged(projects_and_modes: list[tuple[Size, list[str]]]) -> Iterator[Scene]:
         projects = settings.state / "projects"
         folders = {
             size.name: write_project(projects / size.name, size, settings.warehouse_port, USER)
-            for size, _ in projects_and_modes
+            for size, _ in projects_and_alternatives
         }
         # Steps are not entered, because the benchmark shows its own progress.
-        stack.start(Steps(), folders[projects_and_modes[0][0].name])
+        stack.start(Steps(), folders[projects_and_alternatives[0][0].name])
         password = f"Aa1{secrets.token_hex(16)}"
-        _create_logins(settings, [size for size, _ in projects_and_modes], password)
-        _release(settings, projects_and_modes, folders)
+        _create_logins(settings, [size for size, _ in projects_and_alternatives], password)
+        _release(settings, projects_and_alternatives, folders)
         with stack.airflow() as airflow:
             scene = Scene(settings, airflow, folders, password)
-            scene.wait_for_dags(_dag_ids(projects_and_modes))
+            scene.wait_for_dags(_dag_ids(projects_and_alternatives))
             yield scene
     finally:
         stack.stop()
@@ -95,11 +95,11 @@ def _environment(settings: Settings) -> dict[str, str]:
     return {**settings.aws_environment(), **named, "LOCAL_DIR": str(settings.state)}
 
 
-def _dag_ids(projects_and_modes: list[tuple[Size, list[str]]]) -> list[str]:
+def _dag_ids(projects_and_alternatives: list[tuple[Size, list[str]]]) -> list[str]:
     return [
         name
-        for size, modes in projects_and_modes
-        for name in (*([] if size.is_workflow else [size.name]), *(f"{size.name}_{mode}" for mode in modes))
+        for size, alternatives in projects_and_alternatives
+        for name in (*([] if size.is_workflow else [size.name]), *(f"{size.name}_{other}" for other in alternatives))
     ]
 
 
@@ -123,8 +123,10 @@ def _create_logins(settings: Settings, sizes: list[Size], password: str) -> None
             manager.create_secret(Name=name, SecretString=json.dumps(value))
 
 
-def _release(settings: Settings, projects_and_modes: list[tuple[Size, list[str]]], folders: dict[str, Path]) -> None:
-    sizes = [size for size, _ in projects_and_modes]
+def _release(
+    settings: Settings, projects_and_alternatives: list[tuple[Size, list[str]]], folders: dict[str, Path]
+) -> None:
+    sizes = [size for size, _ in projects_and_alternatives]
     workflows = [Pipeline.model_validate(entry(size)) for size in sizes if size.is_workflow]
     if workflows:
         install_airflow(settings.state)
@@ -135,6 +137,6 @@ def _release(settings: Settings, projects_and_modes: list[tuple[Size, list[str]]
     folder, pipelines_file = settings.state / "artifact", settings.state / "pipelines.yml"
     write_pipelines(pipelines_file, sizes)
     build(folder, list(folders.values()), platforms=(), pipelines_file=pipelines_file)
-    write_dag_files(folder / "dags", projects_and_modes, folders)
+    write_dag_files(folder / "dags", projects_and_alternatives, folders)
     bucket = Bucket(seed.DAGS_BUCKET, seed.client(settings, "s3"))
     apply(Artifact.read(folder), bucket, workflows=find_workflows(settings) if workflows else None)
