@@ -51,8 +51,9 @@ class EcsTrigger(BaseTrigger):
         where = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": ti.map_index}
         while True:
             for batch in await asyncio.to_thread(lambda: list(progress.look())):
-                for line in batch.lines:
-                    log.info("%s", line)
+                if batch.lines:
+                    # As one message: of many, Airflow drops those that it has not written when the trigger ends.
+                    log.info("%s", "\n".join(batch.lines))
                 for key, value in batch.xcoms.items():
                     await sync_to_async(XCom.set)(key, value, **where)
             if outcome := progress.outcome:

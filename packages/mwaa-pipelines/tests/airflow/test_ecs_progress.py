@@ -78,6 +78,17 @@ def test_trigger_hands_over_xcoms_until_the_runner_ends(waiting: Waiting, caplog
     assert {"ECS task: RUNNING", "1 of 2 OK"} <= set(caplog.messages)
 
 
+def test_last_lines_of_dbt_are_one_message(
+    waiting: Waiting, runs_bucket: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    prefix = waiting.url.removeprefix(f"s3://{runs_bucket}/")
+    body = json.dumps({"lines": ["2 of 2 OK", "Completed successfully"], "xcoms": {}, "exit_code": 0, "error": ""})
+    boto3.client("s3").put_object(Bucket=runs_bucket, Key=batch_key(prefix, 0), Body=body)
+    assert waiting.event() == TaskSuccessEvent()
+    assert "2 of 2 OK\nCompleted successfully" in caplog.messages
+
+
 def test_stopped_task_is_explained_after_its_last_news(waiting: Waiting, ecs: FakeEcs, runs_bucket: str) -> None:
     ecs.task = {
         "lastStatus": "STOPPED",
