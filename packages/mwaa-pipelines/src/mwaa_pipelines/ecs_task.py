@@ -127,7 +127,7 @@ class Cluster:
         except (BotoCoreError, ClientError) as error:
             raise PipelineError(
                 f"Airflow cannot see whether an earlier try still runs in the cluster {self.name!r}: {error}. The "
-                "stack infra/ecs.yml gives the permission: update it"
+                "stack infra/ecs.yml gives the permission, and infra/workflow.yml to a workflow: update it"
             ) from None
 
     def _unfinished(self, ecs_client: Any, started_by: Collection[str]) -> list[dict[str, Any]]:
