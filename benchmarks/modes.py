@@ -100,7 +100,8 @@ def _measure(scene: Scene, case: Case, say: Callable[[str], None]) -> list[Figur
     by_mode = dict(zip(measured, times, strict=True))
     if SERVERLESS_MODELS in case.modes:
         by_mode[SERVERLESS_MODELS] = one(SERVERLESS_MODELS)
-    tasks = stopped_tasks(scene.settings)
+    dag_id = case.size_in(ECS).name
+    tasks = [task for task in stopped_tasks(scene.settings) if task["startedBy"].startswith(f"{dag_id}/")]
     start = ecs_start([(task, task_events(scene.settings, task["taskArn"])) for task in tasks])
     return figures(case.size, bare_times, by_mode, start, memory)
 
@@ -141,8 +142,8 @@ def figures(
         Figure(
             f"{models}, ecs without the container's start", ecs.run - start.container, "s", WATCHER, watcher.run, 1.1
         ),
-        Figure("container's start: from RunTask until it runs", start.container, "s"),
-        Figure("runner's start: until it has the files of the release", start.runner, "s"),
+        Figure(f"container's start, {models}: from RunTask until it runs", start.container, "s"),
+        Figure(f"runner's start, {models}: until it has the files of the release", start.runner, "s"),
         *(Figure(part.name, part.value, "s", WATCHER, other.value) for part, other in parts),
         Figure(worker, memory[ECS], "MB", goal=150),
         Figure(worker, memory[ECS], "MB", f"{WATCHER}, without dbt", memory[WATCHER]),

@@ -81,7 +81,7 @@ def test_goal_of_ecs_leaves_out_the_start_of_the_container() -> None:
     }
     ecs = by_name["20 tiny models, ecs without the container's start", "watcher"]
     assert (ecs.ratio, ecs.met) == (1.2, False)
-    assert by_name["container's start: from RunTask until it runs", None].value == 30
+    assert by_name["container's start, 20 tiny models: from RunTask until it runs", None].value == 30
     assert by_name["20 tiny models, ecs", modes._BARE].ratio == 42 / 5
     assert by_name["memory of a worker, 20 tiny models, ecs", None].met is False
     assert _met(times, container=31, memory=150) == [True, True]
