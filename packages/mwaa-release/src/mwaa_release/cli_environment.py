@@ -65,7 +65,10 @@ def smoke(
         ),
     ] = None,
     release: Annotated[
-        str | None, typer.Option(help="Release that the pipeline must run; default: the release of the artifact.")
+        str | None,
+        typer.Option(
+            help="Release that the pipeline must run; default: the release of the artifact, for a workflow its own."
+        ),
     ] = None,
     artifact: ArtifactOption = ARTIFACT,
     account: AccountOption = None,
