@@ -55,7 +55,7 @@ def _run() -> tuple[Outcome, dict[str, Any]]:
 
 def test_task_of_ecs_gets_the_job_and_its_size(ecs: FakeEcs, runs_bucket: str) -> None:
     ecs.exit_code = 1
-    assert _run() == (Outcome(1), {"dbt_results": {"results": []}})
+    assert _run() == (Outcome(1), {"dbt_results": {"results": [], "try_number": 1}})
     (request,) = ecs.started
     assert {name: request["overrides"][name] for name in ("cpu", "memory")} == {"cpu": "2048", "memory": "8192"}
     assert request["startedBy"] == started_by("flights_pipeline", "manual__1", "transform_data")

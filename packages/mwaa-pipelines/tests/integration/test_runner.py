@@ -43,7 +43,8 @@ MODELS = {
     "first": "select id from {{ ref('one_row') }}",
     "broken": "select id / (id - id) as ratio from {{ ref('first') }}",
     "after_broken": "select ratio from {{ ref('broken') }}",
-    "slow": f"{SLOW} where {{{{ env_var('DBT_IS_SLOW', '0') }}}} = 1",
+    # After the ephemeral model, so that dbt starts with the model that others depend on.
+    "slow": f"-- {{{{ ref('one_row') }}}}\n{SLOW} where {{{{ env_var('DBT_IS_SLOW', '0') }}}} = 1",
 }
 TESTS = """
 models:
