@@ -1,7 +1,7 @@
 """Random components are killed at random moments, run after run. Data, audit trail and alerts stay right.
 
 RANDOM_KILLS sets the number of kills under each execution mode. Without it, there are two under one mode, which the
-seed chooses. RANDOM_KILLS_SEED repeats a failed series. The seed is in every message.
+seed chooses. RANDOM_KILLS_SEED repeats a failed series. The seed is in the header of the tests and in every message.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from mwaa_local.testing.ecs_scene import EcsScene
 from mwaa_local.testing.scene import DAG, ENDED, Scene, running, wait
 
 KILLS = int(os.environ.get("RANDOM_KILLS", "2"))
-SEED = int(os.environ.get("RANDOM_KILLS_SEED", time.time_ns() % 1_000_000))
+SEED = int(os.environ["RANDOM_KILLS_SEED"])
 # One run, its repetition after it is cleared, and waits for what Airflow treats as dead.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 + 120 * KILLS)]
 

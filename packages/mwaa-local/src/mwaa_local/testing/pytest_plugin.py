@@ -1,6 +1,8 @@
 """pytest fixtures of the stand-ins, available wherever this package is installed."""
 
+import os
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -31,6 +33,16 @@ _ORDER = [
     "/integration/",
     "/e2e/",
 ]
+
+
+def pytest_configure() -> None:
+    """Choose the seed of random tests, the same for all processes of xdist."""
+    os.environ.setdefault("RANDOM_KILLS_SEED", str(time.time_ns() % 1_000_000))
+
+
+def pytest_report_header() -> str:
+    """Print the seed."""
+    return f"RANDOM_KILLS_SEED={os.environ['RANDOM_KILLS_SEED']}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
