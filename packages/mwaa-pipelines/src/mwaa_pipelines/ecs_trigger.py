@@ -15,7 +15,8 @@ from asgiref.sync import sync_to_async
 
 from mwaa_pipelines.ecs_progress import EcsProgress
 
-_SECONDS = 0.5
+# One GET each: a cent for two hours.
+_SECONDS = 0.25
 
 log = logging.getLogger(__name__)
 

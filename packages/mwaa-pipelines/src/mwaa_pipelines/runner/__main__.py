@@ -52,8 +52,9 @@ def main() -> int:
     logging.getLogger().addHandler(handler)
     with tempfile.TemporaryDirectory() as folder:
         outcome = _run(content, writer, say, Path(folder))
-    logging.getLogger().removeHandler(handler)
-    writer.close(outcome.exit_code, outcome.error)
+        logging.getLogger().removeHandler(handler)
+        # Before the files are deleted, which takes a while.
+        writer.close(outcome.exit_code, outcome.error)
     return outcome.exit_code
 
 
