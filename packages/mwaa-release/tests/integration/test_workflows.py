@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import boto3
 import pytest
 from botocore.exceptions import ParamValidationError
 
@@ -268,6 +269,8 @@ def test_smoke_test_of_a_workflow_needs_its_release(account: Account, monkeypatc
     account.apply(account.artifact(1))
     for name, value in account.aws.environment().items():
         monkeypatch.setenv(name, value)
+    # It keeps the credentials of earlier tests.
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     with pytest.raises(DeployError, match="runs release 20260101T000001Z-abcdef1, not 20260101T000002Z-abcdef1"):
         cli_environment._smoke_workflow(account.name, "20260101T000002Z-abcdef1")
 

@@ -118,6 +118,17 @@ def test_update_does_not_drop_functions_of_users(warehouse):
             connection.execute("DROP DATABASE earlier")
 
 
+def test_query_history_is_complete_after_its_connection_was_lost(warehouse):
+    with warehouse.connect() as connection:
+        connection.run("select count(*) from sys_query_history")
+        with psycopg.connect(Postgres(warehouse.state / "warehouse").conninfo("dev"), autocommit=True) as postgres:
+            journal = "application_name = 'pg_redshift journal'"
+            postgres.execute(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {journal}")
+        connection.run("select 7 as after_the_loss")
+        recorded = "select count(*) from sys_query_history where query_text = 'select 7 as after_the_loss'"
+        assert connection.run(recorded) == ([1],)
+
+
 @pytest.mark.parametrize("user", USERS)
 @pytest.mark.parametrize("name", ["short", "long" * 25], ids=["short", "long"])
 def test_start_does_not_change_folders_above_the_state_folder(user, name):

@@ -89,15 +89,21 @@ class Journal:
         async with self._lock:
             waiting, self._waiting = self._waiting, {}
             for database, rows in waiting.items():
-                try:
-                    connection = await self._connection(database)
-                    for statement in (_QUERY, _LOAD_ERROR):
-                        if some := [row for kind, row in rows if kind is statement]:
-                            async with connection.cursor() as cursor:
-                                await cursor.executemany(statement, some)
-                except psycopg.Error:
-                    if connection := self._connections.pop(database, None):
-                        await connection.close()
+                # Once more, in case the connection was lost since the last time.
+                for _ in range(2):
+                    try:
+                        await self._insert(database, rows)
+                        break
+                    except psycopg.Error:
+                        if connection := self._connections.pop(database, None):
+                            await connection.close()
+
+    async def _insert(self, database: str, rows: list[tuple[str, tuple]]) -> None:
+        connection = await self._connection(database)
+        async with connection.transaction(), connection.cursor() as cursor:
+            for statement in (_QUERY, _LOAD_ERROR):
+                if some := [row for kind, row in rows if kind is statement]:
+                    await cursor.executemany(statement, some)
 
     async def _connection(self, database: str) -> psycopg.AsyncConnection:
         connection = self._connections.get(database)
