@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mwaa_local.dag_run import Outcome, show, wait_for_end
-from mwaa_local.mwaa.api import Airflow
+from mwaa_local.mwaa import api
+from mwaa_local.mwaa.api import Airflow, NoAnswerError
 from mwaa_local.settings import SetupError
 from mwaa_local.testing.fake_airflow import serving
 from mwaa_pipelines.release import release_tag
@@ -142,3 +143,23 @@ def test_dag_file_that_was_corrected_is_parsed_before_the_run() -> None:
     with serving(answer) as port, contextlib.closing(Airflow(port, "x")) as airflow:
         airflow.wait_for_dag("shop_pipeline", "release", 10)
     assert broken.parse_requests == 1
+
+
+def test_reads_are_repeated_after_a_server_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "_SECONDS_BETWEEN_ATTEMPTS", 0.0)
+    calls: list[str] = []
+    statuses = iter([500, 200, 500, 500, 500, 500])
+
+    def answer(method: str, _path: str, _body: object) -> tuple[int, object]:
+        calls.append(method)
+        return next(statuses), {"state": "success"}
+
+    with serving(answer) as port:
+        airflow = Airflow(port, "x")
+        assert airflow.call("GET", "/dags/one") == {"state": "success"}
+        with pytest.raises(NoAnswerError, match="500"):
+            airflow.call("POST", "/dags/one/dagRuns")
+        with pytest.raises(NoAnswerError, match="500"):
+            airflow.call("GET", "/dags/one")
+        airflow.close()
+    assert calls == ["GET", "GET", "POST", "GET", "GET", "GET"]

@@ -13,6 +13,8 @@ from mwaa_release.airflow_api import stores_release
 FINAL = {"success", "failed"}
 _PARSE_REQUEST_SECONDS = 3.0
 _OLD_ERRORS_SECONDS = 5
+# Airflow answers 500 if it reads a DAG at the moment at which its DAG processor replaces it.
+_ATTEMPTS, _SECONDS_BETWEEN_ATTEMPTS = 3, 1.0
 # A frame of Python, of an installed package or of the package that a release adds to dags/.
 _LIBRARY = re.compile(r'File "(?:<|[^"]*/(?:lib/python[\d.]+|site-packages|mwaa_pipelines|airflow/dag_processing)/)')
 
@@ -61,7 +63,7 @@ class Airflow:
         return {name: part["status"] for name, part in answer.json().items()} if answer.is_success else {}
 
     def call(self, method: str, path: str, json: Any = None, **params: Any) -> Any:
-        """Call `/api/v2{path}` as admin.
+        """Call `/api/v2{path}` as admin. Reads are repeated after a server error.
 
         Raises:
             httpx.HTTPStatusError: the request was refused.
@@ -71,6 +73,11 @@ class Airflow:
             answer = self._send(method, path, json, params)
             if answer.status_code == httpx.codes.UNAUTHORIZED:
                 del self._client.headers["Authorization"]
+                answer = self._send(method, path, json, params)
+            for _ in range(_ATTEMPTS - 1):
+                if method != "GET" or not answer.is_server_error:
+                    break
+                time.sleep(_SECONDS_BETWEEN_ATTEMPTS)
                 answer = self._send(method, path, json, params)
         except httpx.TransportError as error:
             raise NoAnswerError(f"Airflow does not answer at {self.url} ({error})") from error
