@@ -15,10 +15,7 @@ import psutil
 import pytest
 
 from mwaa_local.aws import seed
-from mwaa_local.serverless.service_airflow import install_airflow
-from mwaa_local.settings import REPOSITORY
-from mwaa_local.testing.aws import running_aws
-from mwaa_local.testing.serverless import PASSWORD, RELEASE, WorkflowAccount
+from mwaa_local.testing.serverless import PASSWORD, RELEASE, WorkflowAccount, workflow_account
 from mwaa_pipelines.results import RESULTS_KEY
 from mwaa_pipelines.settings import Pipeline
 from mwaa_release.overdue_runs import _SUCCESSES
@@ -35,12 +32,8 @@ def _states(run: WorkflowRun) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def account(redshift: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkflowAccount]:
     """An account in which the service's Airflow is installed."""
-    state = tmp_path_factory.mktemp("serverless")
-    installed = install_airflow(REPOSITORY / ".local")
-    (state / "venvs").mkdir()
-    (state / "venvs" / installed.name).symlink_to(installed)
-    with running_aws(state) as aws:
-        yield WorkflowAccount(aws, redshift, tmp_path_factory.mktemp("artifact"))
+    with workflow_account(redshift, tmp_path_factory.mktemp("serverless")) as account:
+        yield account
 
 
 def _reported(run: WorkflowRun) -> list[tuple[str, str, str]]:

@@ -8,10 +8,7 @@ from typing import Any
 import pytest
 
 from mwaa_local.aws import seed, seed_ecs
-from mwaa_local.serverless.service_airflow import install_airflow
-from mwaa_local.settings import REPOSITORY
-from mwaa_local.testing.aws import running_aws
-from mwaa_local.testing.serverless import PASSWORD, RELEASE, WorkflowAccount
+from mwaa_local.testing.serverless import PASSWORD, RELEASE, WorkflowAccount, workflow_account
 from mwaa_pipelines.ecs_task import find_task
 from mwaa_pipelines.settings import Pipeline
 
@@ -23,12 +20,7 @@ ECS = {"cluster": seed_ecs.CLUSTER, "cpu": 256, "memory": 1024}
 @pytest.fixture(scope="module")
 def account(redshift: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkflowAccount]:
     """An account in which the service's Airflow is installed, with the stack of ECS."""
-    state = tmp_path_factory.mktemp("serverless")
-    installed = install_airflow(REPOSITORY / ".local")
-    (state / "venvs").mkdir()
-    (state / "venvs" / installed.name).symlink_to(installed)
-    with running_aws(state) as aws:
-        account = WorkflowAccount(aws, redshift, tmp_path_factory.mktemp("artifact"))
+    with workflow_account(redshift, tmp_path_factory.mktemp("serverless")) as account:
         account.use_ecs(tmp_path_factory.mktemp("image"))
         yield account
 

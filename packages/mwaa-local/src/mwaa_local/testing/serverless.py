@@ -5,6 +5,8 @@ import os
 import shutil
 import sys
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ from audit_report import DBT_PACKAGE
 from mwaa_local.aws import seed, seed_ecs
 from mwaa_local.aws.container import images_folder
 from mwaa_local.aws.seed_serverless import seed_workflow
+from mwaa_local.serverless.service_airflow import install_airflow
 from mwaa_local.settings import ACCOUNT_ID, HOST, REGION, REPOSITORY, Passwords
+from mwaa_local.testing.aws import running_aws
 from mwaa_pipelines.settings import Pipeline
 from mwaa_release.build import pipelines_package
 from mwaa_release.progress import no_progress
@@ -40,6 +44,23 @@ MODELS = {
 TESTS = "models: [{name: first, columns: [{name: id, data_tests: [not_null]}]}]"
 TABLE = {"+materialized": "table"}
 PROJECT = {"version": "1.0"}
+
+
+@contextmanager
+def workflow_account(warehouse: Any, folder: Path) -> Iterator["WorkflowAccount"]:
+    """Run an account in which the service's Airflow is installed.
+
+    Args:
+        warehouse: the fixture `redshift`.
+        folder: an empty folder for the account's state and its releases.
+    """
+    installed = install_airflow(REPOSITORY / ".local")
+    state, artifact = folder / "state", folder / "artifact"
+    (state / "venvs").mkdir(parents=True)
+    (state / "venvs" / installed.name).symlink_to(installed)
+    artifact.mkdir()
+    with running_aws(state) as aws:
+        yield WorkflowAccount(aws, warehouse, artifact)
 
 
 class WorkflowAccount:
