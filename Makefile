@@ -62,7 +62,7 @@ test-fast: deps ## Unit tests
 	@$(PYTEST) -q $(wildcard tests/unit */*/tests/unit benchmarks/tests)
 
 test-slow: deps ## Slow tests and tests that need a browser
-	@$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder -m slow
+	@$(PYTEST) -n 4 --dist loadfile --no-loadscope-reorder -m slow
 
 # copier: if in_template
 bench: deps ## Benchmarks, side by side with an alternative (SUITES="warehouse ...")

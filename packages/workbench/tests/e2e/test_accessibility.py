@@ -69,9 +69,9 @@ def test_report_breaks_no_accessibility_rule(browser: Browser, axe: str, tmp_pat
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "light"), (1280, "dark")])
 def test_site_breaks_no_accessibility_rule(browser: Browser, axe: str, site: Path, page: str, width: int, scheme: str):
     # The site keeps the scheme of the first visit.
-    browser.open(site / f"{page}.html")
-    browser.run("localStorage.clear()")
+    forget = browser.call("Page.addScriptToEvaluateOnNewDocument", source="localStorage.clear()")
     browser.open(site / f"{page}.html", width, scheme)
+    browser.call("Page.removeScriptToEvaluateOnNewDocument", **forget)
     browser.wait_for(f"document.body.dataset.mdColorScheme === '{'slate' if scheme == 'dark' else 'default'}'")
     assert violations(browser, axe) == []
 

@@ -26,7 +26,7 @@ NodeManager.EXIT_TIMEOUT = 1
 _ORDER = [
     "tests/e2e/test_pipeline.py",
     *("test_leftovers.py", "test_documentation.py", "test_copy.py", "test_kills.py", "test_node_states.py"),
-    *("e2e/test_ecs.py", "e2e/test_serverless.py", "test_folders.py", "test_airflow_versions.py"),
+    *("e2e/test_ecs.py", "e2e/test_serverless", "test_folders.py", "test_airflow_versions.py"),
     *("test_domains.py", "test_two_pipelines.py"),
     *("test_brought_projects.py", "test_two_environments.py", "test_failures.py", "test_random_kills.py"),
     *("test_many_sensors.py", "test_no_package_index.py", "test_faults_parse.py", "test_retries.py"),
