@@ -13,8 +13,9 @@ import yaml
 from botocore.exceptions import ClientError
 
 from mwaa_local.aws.roles import GITHUB_REPOSITORY, PROVIDER, make
-from mwaa_local.settings import REPOSITORY, Settings
+from mwaa_local.settings import Settings
 from mwaa_local.testing.checkout import copy_repository
+from mwaa_local.testing.state import STATE
 from mwaa_local.testing.workflows import Runner
 from mwaa_release.bucket import Bucket
 from redshift_local.pytest_plugin import free_port
@@ -127,7 +128,7 @@ def test_pull_request_is_checked_without_credentials_and_gets_one_comment(tmp_pa
     (stubs / "gh").write_text((stubs / "gh").read_text() + f"cp comment.md {tmp_path}\n")
     ports = {name: str(free_port()) for name in ("LOCAL_WAREHOUSE_PORT", "LOCAL_AWS_PORT", "LOCAL_AIRFLOW_PORT")}
     # Install the scanners of this checkout, which all checkouts share.
-    scanners(Settings(REPOSITORY / ".local", 1, 2, 3))
+    scanners(Settings(STATE, 1, 2, 3))
     event = {
         "github.event_name": "pull_request",
         "github.repository": "acme/data",

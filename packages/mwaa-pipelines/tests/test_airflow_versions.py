@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from mwaa_local.mwaa.image import find_uv
 from mwaa_local.processes import base_environment
 from mwaa_local.settings import REPOSITORY
 from mwaa_local.testing.aws import running_aws
 from mwaa_local.testing.project import sample_project
+from mwaa_local.testing.state import STATE
 from mwaa_release.build import build
 
 VERSIONS = REPOSITORY / "packages" / "mwaa-pipelines" / "tests" / "airflow" / "versions"
@@ -37,13 +39,12 @@ def test_dags_pass_on_older_airflow_versions_of_mwaa(version: str, tmp_path: Pat
 
 
 def _python_with_airflow(version: str) -> Path:
-    """Return the Python of a virtual environment with this Airflow version, in `.local`. Installed on first use."""
+    """Return the Python of an environment with this Airflow version, in the state folder. Installed on first use."""
     requirements = VERSIONS / f"{version}.txt"
-    venv = REPOSITORY / ".local" / "venvs" / f"mwaa-{version}"
+    venv = STATE / "venvs" / f"mwaa-{version}"
     ready = venv / ".ready"
     if not ready.is_file() or ready.read_text() != requirements.read_text():
-        local_uv = REPOSITORY / ".local" / "venvs" / "uv" / "bin" / "uv"
-        uv = str(local_uv) if local_uv.exists() else "uv"
+        uv = find_uv(STATE / "venvs")
         environment = {**base_environment(), "VIRTUAL_ENV": str(venv)}
         for command in (["venv", "--clear", "--python", sys.executable, venv], ["pip", "sync", requirements]):
             subprocess.run([uv, *command], env=environment, check=True, capture_output=True)

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from mwaa_local.mwaa.image import find_uv
 from mwaa_local.settings import REPOSITORY
 from mwaa_local.testing.checkout import PORTS, Checkout, copy_repository, error_message, new_checkout
+from mwaa_local.testing.state import STATE
 
 
 @pytest.fixture
@@ -108,8 +110,7 @@ def test_unreachable_package_index_is_an_error_when_uv_is_installed(tmp_path: Pa
 
 def test_unreachable_package_index_is_an_error_when_tools_are_installed(tmp_path: Path) -> None:
     # Prefer this checkout's uv to the one on PATH.
-    local_uv = REPOSITORY / ".local" / "venvs" / "uv" / "bin" / "uv"
-    uv = local_uv if local_uv.exists() else Path(str(shutil.which("uv")))
+    uv = Path(str(shutil.which(find_uv(STATE / "venvs"))))
     no_index = {"UV_DEFAULT_INDEX": UNREACHABLE_INDEX, "UV_NO_CONFIG": "1", "UV_NO_CACHE": "1", "UV_HTTP_RETRIES": "0"}
     completed = _bootstrap(tmp_path, [*SHELL, PYTHON, uv.resolve()], **no_index)
     assert completed.returncode == 2, completed.stderr

@@ -5,12 +5,13 @@ import shutil
 import pytest
 
 from mwaa_local.settings import REPOSITORY, Settings
+from mwaa_local.testing.state import STATE
 from workbench.scan import scan
 
 
 @pytest.mark.slow
 def test_scanners_find_faults_in_a_changed_copy_and_none_here(tmp_path, capsys):
-    settings = Settings(REPOSITORY / ".local", 1, 2, 3)
+    settings = Settings(STATE, 1, 2, 3)
     assert scan(settings) == 0
     # In a copy of the template, the last one is in infra too, after `make add-serverless`.
     for folder in ("infra", ".github", "packages/mwaa-release/src/mwaa_release/serverless"):

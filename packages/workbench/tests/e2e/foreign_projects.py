@@ -11,7 +11,8 @@ from pathlib import Path
 
 import httpx
 
-from mwaa_local.settings import REPOSITORY
+from mwaa_local.mwaa.image import find_uv
+from mwaa_local.testing.state import STATE
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,10 @@ class ThirdPartyProject:
             AssertionError: the archive's hash differs from `sha256`.
         """
         target.mkdir(parents=True)
-        uv = REPOSITORY / ".local" / "venvs" / "uv" / "bin" / "uv"
         # uv only resolves the archive's URL here. It installs and builds nothing.
         lock_file = subprocess.run(
             [
-                uv if uv.exists() else "uv",
+                find_uv(STATE / "venvs"),
                 "pip",
                 "compile",
                 "--quiet",

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from mwaa_local.settings import REPOSITORY
 from mwaa_local.testing.checkout import PORTS
 from mwaa_local.testing.repository import committed_copy, git
+from mwaa_local.testing.state import STATE
 from redshift_local.pytest_plugin import free_port
 from workbench.template import start_fresh
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-VENVS = REPOSITORY / ".local" / "venvs"
+VENVS = STATE / "venvs"
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mwaa_local.settings import REPOSITORY, Settings, SetupError
+from mwaa_local.settings import Settings, SetupError
 from mwaa_local.testing.repository import committed_copy, git
+from mwaa_local.testing.state import STATE
 from workbench.ecs import add_ecs, hashed_requirements, image_context
 from workbench.scan import scan
 
@@ -40,7 +41,7 @@ def test_added_files_pass_the_linters(repository: Path) -> None:
 
 @pytest.mark.slow
 def test_added_files_pass_the_security_scanners(repository: Path) -> None:
-    assert scan(Settings(REPOSITORY / ".local", 1, 2, 3), repository) == 0
+    assert scan(Settings(STATE, 1, 2, 3), repository) == 0
 
 
 def test_actions_and_base_image_are_pinned_by_hash(repository: Path) -> None:

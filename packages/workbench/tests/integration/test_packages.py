@@ -11,6 +11,7 @@ import pytest
 
 from mwaa_local.mwaa.image import find_uv
 from mwaa_local.settings import REPOSITORY
+from mwaa_local.testing.state import STATE
 
 PACKAGES = {
     "dbt_audit_trail": "dbt-audit-trail",
@@ -26,7 +27,7 @@ def build(folder: Path, *options: str, **variables: str) -> subprocess.Completed
     environment_left = {name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")}
     return subprocess.run(
         [sys.executable, REPOSITORY / "packages" / "build.py", folder, *options],
-        env={**environment_left, "UV": find_uv(REPOSITORY / ".local" / "venvs"), **variables},
+        env={**environment_left, "UV": find_uv(STATE / "venvs"), **variables},
         capture_output=True,
         text=True,
         check=False,

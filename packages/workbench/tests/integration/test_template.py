@@ -16,6 +16,7 @@ from mwaa_local.mwaa.image import find_uv
 from mwaa_local.processes import base_environment
 from mwaa_local.settings import REPOSITORY, SetupError
 from mwaa_local.testing.repository import clone, commit, committed_copy, git
+from mwaa_local.testing.state import STATE
 from mwaa_release.manifest import install_packages
 from workbench import template as template_module
 from workbench.template import ANSWERS, Upgrade, start_fresh
@@ -213,7 +214,7 @@ def test_copier_makes_the_same_copy(template, first_copy, tmp_path):
     copier = Path(sys.executable).with_name("copier")
     completed = subprocess.run(
         [copier, "copy", "--trust", "--defaults", "--vcs-ref=HEAD", template, tmp_path / "copy"],
-        env={**os.environ, "UV": find_uv(REPOSITORY / ".local" / "venvs")},
+        env={**os.environ, "UV": find_uv(STATE / "venvs")},
         capture_output=True,
         text=True,
         check=False,
@@ -284,7 +285,7 @@ def test_upgrade_accepts_a_new_address_of_the_template(newer_template, copy, tmp
         assert lost.returncode == 2
         assert "template moved: make upgrade TEMPLATE=<address>" in " ".join(lost.stderr.split())
         assert "Traceback" not in lost.stderr
-        with Upgrade(copy, str(tmp_path / "moved"), REPOSITORY / ".local" / "venvs") as upgrade:
+        with Upgrade(copy, str(tmp_path / "moved"), STATE / "venvs") as upgrade:
             assert upgrade.conflicts == []
             upgrade.apply()
     finally:
@@ -293,7 +294,7 @@ def test_upgrade_accepts_a_new_address_of_the_template(newer_template, copy, tmp
 
 
 def test_upgrade_needs_a_copy(template, copy):
-    venvs = REPOSITORY / ".local" / "venvs"
+    venvs = STATE / "venvs"
     with pytest.raises(SetupError, match="is the template itself"):
         Upgrade(template, "", venvs)
     (copy / ANSWERS).unlink()
@@ -306,7 +307,7 @@ def bootstrap(folder: Path, state: Path, *options: str) -> subprocess.CompletedP
     state.mkdir(exist_ok=True)
     if not (state / "venvs").exists():
         (state / "venvs").mkdir()
-        (state / "venvs" / "uv").symlink_to(REPOSITORY / ".local" / "venvs" / "uv")
+        (state / "venvs" / "uv").symlink_to(STATE / "venvs" / "uv")
     return subprocess.run(
         [folder / ".ci" / "bootstrap.sh", *options],
         env={**os.environ, "LOCAL_DIR": str(state), "PYTHON": sys.executable},

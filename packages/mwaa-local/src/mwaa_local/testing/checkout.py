@@ -21,6 +21,7 @@ import psutil
 from mwaa_local.processes import marked_processes
 from mwaa_local.settings import HOST, REPOSITORY, Passwords, Settings
 from mwaa_local.testing.orphans import own_stand_ins
+from mwaa_local.testing.state import STATE
 from redshift_local.pytest_plugin import free_port
 
 PORTS = ("LOCAL_WAREHOUSE_PORT", "LOCAL_AWS_PORT", "LOCAL_AIRFLOW_PORT")
@@ -191,12 +192,12 @@ def new_checkout(state: Path, repository: Path = REPOSITORY) -> Checkout:
     state.mkdir(parents=True, exist_ok=True)
     state = state.resolve()
     own_stand_ins(state)
-    (REPOSITORY / ".local" / "venvs").mkdir(parents=True, exist_ok=True)
+    (STATE / "venvs").mkdir(parents=True, exist_ok=True)
     (state / "mwaa").mkdir()
-    (state / "venvs").symlink_to(REPOSITORY / ".local" / "venvs")
+    (state / "venvs").symlink_to(STATE / "venvs")
     (state / "mwaa" / "dbt_venv").symlink_to(_dbt_venv())
     for name in ("sample-data", "parsed"):
-        shared = REPOSITORY / ".local" / "tests" / name
+        shared = STATE / "tests" / name
         shared.mkdir(exist_ok=True)
         (state / name).symlink_to(shared)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LOCAL_", "AWS_"))}
@@ -209,7 +210,7 @@ def new_checkout(state: Path, repository: Path = REPOSITORY) -> Checkout:
 
 def _dbt_venv() -> Path:
     """Return the virtual environment of startup.sh, which all tests share."""
-    home = REPOSITORY / ".local" / "tests"
+    home = STATE / "tests"
     home.mkdir(parents=True, exist_ok=True)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "AIRFLOW_HOME": str(home), "PATH": path}

@@ -3,8 +3,8 @@
 import subprocess
 from pathlib import Path
 
-from mwaa_local.settings import REPOSITORY
 from mwaa_local.testing.checkout import copy_repository
+from mwaa_local.testing.state import STATE
 
 
 def git(repository: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -49,4 +49,4 @@ def commit(folder: Path, message: str = "change") -> None:
 
 def _share_tools(folder: Path) -> None:
     (folder / ".local").mkdir()
-    (folder / ".local" / "venvs").symlink_to(REPOSITORY / ".local" / "venvs")
+    (folder / ".local" / "venvs").symlink_to(STATE / "venvs")

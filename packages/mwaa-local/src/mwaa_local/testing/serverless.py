@@ -19,6 +19,7 @@ from mwaa_local.aws.seed_serverless import seed_workflow
 from mwaa_local.serverless.service_airflow import install_airflow
 from mwaa_local.settings import ACCOUNT_ID, HOST, REGION, REPOSITORY, Passwords
 from mwaa_local.testing.aws import running_aws
+from mwaa_local.testing.state import STATE
 from mwaa_pipelines.settings import Pipeline
 from mwaa_release.build import pipelines_package
 from mwaa_release.progress import no_progress
@@ -54,7 +55,7 @@ def workflow_account(warehouse: Any, folder: Path) -> Iterator["WorkflowAccount"
         warehouse: the fixture `redshift`.
         folder: an empty folder for the account's state and its releases.
     """
-    installed = install_airflow(REPOSITORY / ".local")
+    installed = install_airflow(STATE)
     state, artifact = folder / "state", folder / "artifact"
     (state / "venvs").mkdir(parents=True)
     (state / "venvs" / installed.name).symlink_to(installed)
@@ -73,7 +74,7 @@ class WorkflowAccount:
         self.s3, self.secrets = aws.client("s3"), aws.client("secretsmanager")
         self.serverless = aws.client("mwaa-serverless")
         self.workflows = Workflows(self.serverless, aws.client("ssm"), seed.DAGS_BUCKET)
-        cache = REPOSITORY / ".local" / "serverless"
+        cache = STATE / "serverless"
         self.code = build_code_package(
             REPOSITORY / "startup.sh", pipelines_package(), folder, cache, no_progress, platforms=()
         )

@@ -1,7 +1,7 @@
 """Records statements and load errors for sys_query_history, stl_load_errors and related views.
 
-Written every second, and at once before a statement that names such a view. A statement that reads one through a view of
-its own may therefore miss the last second.
+Written every second, and at once before a statement that names such a view. A statement that reads one through another
+view may therefore miss the last second.
 """
 
 import asyncio
