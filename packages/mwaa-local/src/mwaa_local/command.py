@@ -5,9 +5,8 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from typing import Any
 
-from mwaa_local.signals import SIGNALS
+from mwaa_local.signals import SIGNALS, interrupt
 
 INTERRUPTED = 130
 # When the command started, in seconds of time.monotonic().
@@ -29,30 +28,29 @@ SETUP_FAILED = 2
 @contextlib.contextmanager
 def checkout_settings() -> Iterator[Settings]:
     """Yield the settings of this checkout. An expected error ends the command with one message and an exit code."""
-    for number in SIGNALS:
-        signal.signal(number, _interrupt)
+    interrupt.raise_on_signals()
     try:
         settings = Settings.from_environment()
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             del os.environ[name]
         os.environ.update(settings.aws_environment())
         yield settings
-    except KeyboardInterrupt:
-        # Before the expected errors: a module whose import was interrupted cannot be imported again.
-        errors.print("Stopped.")
-        raise typer.Exit(INTERRUPTED) from None
-    except expected_errors() as error:
-        errors.print(f"Set-up failed: {error_words(error)}", style="red", markup=False)
-        raise typer.Exit(SETUP_FAILED) from None
+    except typer.Exit:
+        raise
+    except (KeyboardInterrupt, Exception) as error:
+        # After a signal, a library can make an error of its own from KeyboardInterrupt.
+        if isinstance(error, KeyboardInterrupt) or (interrupt.received and not _in_clean_up(error)):
+            errors.print("Stopped.")
+            raise typer.Exit(INTERRUPTED) from None
+        if isinstance(error, expected_errors()):
+            errors.print(f"Set-up failed: {error_words(error)}", style="red", markup=False)
+            raise typer.Exit(SETUP_FAILED) from None
+        raise
+    finally:
+        interrupt.end()
 
 
-def _interrupt(received: int, _: Any) -> None:
-    # A second Ctrl-C must not interrupt the clean-up.
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    if received == signal.SIGHUP:
-        # Output to a closed terminal raises an error, also in the clean-up.
-        nothing = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1, 2):
-            os.dup2(nothing, descriptor)
-    raise KeyboardInterrupt
+def _in_clean_up(error: BaseException) -> bool:
+    """Return True if the error came up while a KeyboardInterrupt was handled."""
+    before = error.__context__
+    return before is not None and (isinstance(before, KeyboardInterrupt) or _in_clean_up(before))

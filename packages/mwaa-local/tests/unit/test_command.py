@@ -3,8 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
 INTERRUPTED_IMPORT = """
-import os, signal, sys, typer
+import os, signal, sys, time, typer
 from mwaa_local.command import checkout_settings
 
 class Interrupted:
@@ -15,17 +17,83 @@ class Interrupted:
 def command():
     sys.meta_path.insert(0, Interrupted())
     with checkout_settings():
-        import psycopg
+        try:
+            import psycopg
+            time.sleep(20)
+        finally:
+            print(psycopg.__name__)
 
 typer.run(command)
 """
 
 
-def test_ctrl_c_during_an_import_stops_the_command():
+def test_ctrl_c_during_an_import_stops_the_command_after_it():
     command = [sys.executable, "-c", INTERRUPTED_IMPORT]
     completed = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert completed.stderr == "Stopped.\n"
-    assert completed.returncode == 130
+    assert (completed.returncode, completed.stdout, completed.stderr) == (130, "psycopg\n", "Stopped.\n")
+
+
+# Each of them loses the KeyboardInterrupt, or changes it.
+LOST = {
+    "callback": """
+class Target: pass
+target = Target()
+reference = weakref.ref(target, interrupt)
+del target
+""",
+    "bare except": """
+try:
+    interrupt()
+except BaseException:
+    pass
+""",
+    "other error": """
+try:
+    interrupt()
+except KeyboardInterrupt:
+    error = ValueError("interrupted")
+raise error
+""",
+    "nothing": "interrupt()",
+}
+LOSES = """
+import os, signal, sys, time, typer, weakref
+from mwaa_local.command import checkout_settings
+
+def interrupt(*_):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0)
+
+sys.unraisablehook = lambda _: None
+
+def command():
+    with checkout_settings():
+        try:
+            {lose}
+            time.sleep(20)
+            print("not interrupted")
+        finally:
+            time.sleep(0.5)
+            {clean_up}
+
+typer.run(command)
+"""
+
+
+def losing(lose: str, clean_up: str = "print('cleaned up')") -> subprocess.CompletedProcess[str]:
+    text = LOSES.format(lose=lose.strip().replace("\n", "\n" + " " * 12), clean_up=clean_up)
+    return subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("lose", LOST.values(), ids=LOST)
+def test_lost_ctrl_c_stops_the_command_once(lose):
+    completed = losing(lose)
+    assert (completed.returncode, completed.stdout, completed.stderr) == (130, "cleaned up\n", "Stopped.\n")
+
+
+def test_error_of_the_clean_up_is_shown():
+    completed = losing(LOST["nothing"], "raise OSError('not restored')")
+    assert (completed.returncode, completed.stderr) == (2, "Set-up failed: not restored\n")
 
 
 FULL_DISK = """

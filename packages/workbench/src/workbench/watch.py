@@ -1,6 +1,5 @@
 """`make dev`: build each saved file at once, with its children and tests."""
 
-import contextlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from rich.markup import escape
 
 from mwaa_local.expected_errors import error_words, expected_errors
 from mwaa_local.settings import Settings, SetupError
+from mwaa_local.signals import until_interrupted
 from mwaa_pipelines.settings import Pipeline
 from mwaa_release.build import find_projects
 from mwaa_release.errors import DeployError
@@ -53,7 +53,7 @@ def watch(settings: Settings, folders: Sequence[Path]) -> None:
         names = ", ".join(folder.name for folder in folders)
         console.print(f"Watching {names}: save a file to build it with its children and tests. Stop with Ctrl-C.")
         show_pipeline_problems(loops)
-        with contextlib.suppress(KeyboardInterrupt):
+        with until_interrupted():
             for changes in watchfiles.watch(
                 *folders,
                 PIPELINES,

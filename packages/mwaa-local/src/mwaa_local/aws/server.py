@@ -24,7 +24,7 @@ from mwaa_local.aws.mwaa_api import MwaaApi
 from mwaa_local.aws.redshift_data import RedshiftData
 from mwaa_local.aws.serverless import Serverless
 from mwaa_local.settings import CREDENTIALS_PATH, HOST, REGION, Settings
-from mwaa_local.signals import uninterrupted
+from mwaa_local.signals import interrupt, uninterrupted
 
 # Signature version 4 names region and service: Credential=<key>/<date>/<region>/<service>/aws4_request
 _SCOPE = re.compile(r"Credential=[^/,]+/\d+/([^/]+)/([^/]+)/")
@@ -114,7 +114,8 @@ def serve(settings: Settings, parent: int | None) -> None:
             print(f"AWS stand-in ready: {settings.aws_url}", flush=True)
             server.serve_forever()
         finally:
-            # A second signal must not interrupt the clean-up.
+            # werkzeug handles KeyboardInterrupt, and nothing may interrupt the clean-up.
+            interrupt.end()
             with uninterrupted():
                 functions.close()
                 tasks.close()
