@@ -1,13 +1,17 @@
 """The audit views and the saved questions return the expected rows for a known history."""
 
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+import psycopg
 import pytest
 from audit_database import Database
 
 from audit_report import DBT_PACKAGE
+from redshift_local.server.gateway import PLANNER
+from redshift_local.server.postgres import Postgres
 
 # Four runs of one pipeline, of which the third was started by hand. Times are seconds after 10:00 on the run's day.
 #
@@ -356,6 +360,57 @@ def test_critical_path_shows_the_last_32_nodes(history, database, length):
         assert (path["critical_path_nodes"], float(path["critical_path_seconds"])) == (len(output), len(output))
     finally:
         database.run("delete from history.audit_table where invocation_id = 'long'")
+
+
+@pytest.mark.parametrize(("position", "output"), [(1, "first > child"), (100, "first > child"), (101, "child")])
+def test_critical_path_knows_a_hundred_parents_of_a_node(history, database, position, output):
+    template = {**rows()[1], "airflow_dag_id": None, "airflow_run_id": None, "invocation_id": "wide", "tags": None}
+    parents = [f"model.p.absent_{number}" for number in range(1, 121)]
+    parents[position - 1] = "model.p.first"
+    for second, (name, depends_on) in enumerate({"first": [], "child": parents}.items()):
+        identity = {"unique_id": f"model.p.{name}", "name": name, "load_id": f"wide.{name}"}
+        times = {"started_at": moment(6, second), "completed_at": moment(6, second + 1), "execution_time": 1}
+        insert(database, {**template, **identity, **times, "depends_on": json_list(depends_on)})
+    try:
+        (path,) = [row for row in history("audit_critical_paths") if row["run_key"] == "wide"]
+        assert path["critical_path"] == output
+    finally:
+        database.run("delete from history.audit_table where invocation_id = 'wide'")
+
+
+def steps(plan: dict) -> Iterator[dict]:
+    yield plan
+    for step in plan.get("Plans", []):
+        yield from steps(step)
+
+
+def test_views_join_no_node_with_all_nodes_of_its_run(history, database):
+    # PostgreSQL expects few rows of a view, and a plan that joins a run with itself takes minutes over a year of runs.
+    row = rows()[1]
+    own = {"load_id", "unique_id", "depends_on", "airflow_run_id", "started_at", "completed_at"}
+    names = [name for name in row if name not in own]
+    runs, nodes = 20, 100
+    with psycopg.connect(Postgres(database.warehouse.state / "warehouse").conninfo("dev"), autocommit=True) as server:
+        server.execute(
+            f"""
+            insert into history.audit_table
+                (load_id, unique_id, depends_on, airflow_run_id, started_at, completed_at, {", ".join(names)})
+            select 'many.' || run || '.' || node, 'model.p.n' || node, '["model.p.n' || node - 1 || '"]',
+                'many.' || run, start, start + interval '1 second', {", ".join(["%s"] * len(names))}
+            from generate_series(1, {runs}) as run, generate_series(1, {nodes}) as node,
+                lateral (select timestamp '2026-01-07' + make_interval(days => run, secs => node)) as times (start)""",
+            [row[name] for name in names],
+        )
+        for name, value in PLANNER.items():
+            server.execute(f"set {name} = {value}")
+        try:
+            for view in history.views - {"audit_queries"}:
+                query = f"explain (analyze, timing off, format json) select * from history.{view}"
+                plan = server.execute(query).fetchone()[0][0]["Plan"]
+                most = max(step["Actual Rows"] * step["Actual Loops"] for step in steps(plan))
+                assert most <= 20 * runs * nodes, f"{view}: a step of its plan has {most:,.0f} rows"
+        finally:
+            server.execute("delete from history.audit_table where load_id like 'many.%'")
 
 
 def test_freshness_follows_upstream_nodes_through_layers_and_cycles(history, database):

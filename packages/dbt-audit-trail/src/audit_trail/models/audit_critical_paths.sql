@@ -13,7 +13,7 @@ with history as (
         name,
         -- A list of ids as JSON, so each id is between two quotes.
         depends_on,
-        regexp_count(depends_on, '"') / 2 as parent_count,
+        least(regexp_count(depends_on, '"') / 2, 100) as parent_count,
         started_at,
         completed_at,
         execution_time
@@ -26,21 +26,30 @@ digits as (
     {% endfor %}
 ),
 
--- Up to 100 parents of a node.
-places as (
-    select 10 * tens.digit + ones.digit + 1 as place
+numbers as (
+    select 10 * tens.digit + ones.digit + 1 as number
     from digits as tens
     cross join digits as ones
 ),
 
+-- The places of 1 to 100 parents, with one row for each place, so that nodes join them by equality. Without distinct here
+-- and in two other queries that are read once, PostgreSQL plans both in one, and joins all nodes of a run with each other.
+places as (
+    select distinct
+        counts.number as parent_count,
+        numbers.number as place
+    from numbers as counts
+    inner join numbers on counts.number >= numbers.number
+),
+
 parents as (
-    select
+    select distinct
         history.run_key,
         history.unique_id,
         history.started_at,
         split_part(history.depends_on, '"', 2 * places.place) as parent_id
     from history
-    inner join places on history.parent_count >= places.place
+    inner join places on history.parent_count = places.parent_count
 ),
 
 waits as (
@@ -80,7 +89,7 @@ back_1 as (
 ),
 {% for steps in [1, 2, 4, 8] %}
     back_{{ 2 * steps }} as (
-        select
+        select{{ " distinct" if steps == 8 }}
             later.run_key,
             later.unique_id,
             earlier.earlier_id

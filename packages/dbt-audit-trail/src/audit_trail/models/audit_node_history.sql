@@ -11,80 +11,71 @@ with tries as (
             partition by {{ audit_run_key() }}, unique_id
             order by coalesce(completed_at, started_at) desc nulls last, airflow_try_number desc nulls last, load_id desc
         ) as tries_from_last,
-        count(*) over (partition by {{ audit_run_key() }}, unique_id) as tries
+        count(*) over (partition by {{ audit_run_key() }}, unique_id) as tries,
+        max(model_execution_date) over (partition by {{ audit_run_key() }}) as run_date,
+        min(started_at) over (partition by {{ audit_run_key() }}) as run_started_at
     from {{ ref('audit_table') }} as audit_table
-),
-
-runs as (
-    select
-        run_key,
-        max(model_execution_date) as run_date,
-        min(started_at) as run_started_at
-    from tries
-    group by run_key
 ),
 
 last_tries as (
     select
-        tries.*,
-        runs.run_date,
-        runs.run_started_at
+        *,
+        case when outcome in ('passed', 'warned') then 1 else 0 end as is_success
     from tries
-    inner join runs on tries.run_key = runs.run_key
-    where tries.tries_from_last = 1
+    where tries_from_last = 1
 ),
 
--- Only successful runs: skipped and failed ones say nothing about duration and rows.
+-- Only successful runs are compared with each other: skipped and failed ones say nothing about duration and rows.
 compared as (
     select
-        run_key,
-        unique_id,
-        avg(execution_time) over (
-            partition by unique_id
-            order by run_started_at, run_key
-            rows between {{ var('audit_compared_runs') }} preceding and 1 preceding
-        ) as usual_execution_time,
-        lag(rows_affected) over (partition by unique_id order by run_started_at, run_key) as previous_rows_affected
+        *,
+        case
+            when is_success = 1
+                then avg(execution_time) over (
+                    partition by unique_id, is_success
+                    order by run_started_at, run_key
+                    rows between {{ var('audit_compared_runs') }} preceding and 1 preceding
+                )
+        end as usual_execution_time,
+        case
+            when is_success = 1
+                then lag(rows_affected) over (partition by unique_id, is_success order by run_started_at, run_key)
+        end as previous_rows_affected
     from last_tries
-    where outcome in ('passed', 'warned')
 )
 
 select
-    last_tries.run_key,
-    last_tries.run_date,
-    last_tries.run_started_at,
-    last_tries.unique_id,
-    last_tries.name,
-    last_tries.resource_type,
-    last_tries.materialization,
-    last_tries.relation_name,
-    last_tries.outcome,
-    last_tries.status,
+    run_key,
+    run_date,
+    run_started_at,
+    unique_id,
+    name,
+    resource_type,
+    materialization,
+    relation_name,
+    outcome,
+    status,
     -- dbt has no message about the freshness of a source.
     coalesce(
-        last_tries.message, 'newest row loaded at ' || to_char(last_tries.source_max_loaded_at, 'YYYY-MM-DD HH24:MI')
+        message, 'newest row loaded at ' || to_char(source_max_loaded_at, 'YYYY-MM-DD HH24:MI')
     ) as message,
-    last_tries.failures,
-    last_tries.tries,
-    last_tries.started_at,
-    last_tries.completed_at,
-    last_tries.execution_time,
-    compared.usual_execution_time,
-    last_tries.execution_time / nullif(compared.usual_execution_time, 0) as times_usual,
-    last_tries.rows_affected,
-    last_tries.rows_affected - compared.previous_rows_affected as rows_change,
-    last_tries.depends_on,
-    last_tries.owner,
-    last_tries.tags,
-    last_tries.source_max_loaded_at,
-    last_tries.release_id,
-    last_tries.invocation_id,
-    last_tries.airflow_dag_id,
-    last_tries.airflow_run_id,
-    last_tries.airflow_task_id,
-    last_tries.airflow_log_url
-from last_tries
-left join compared
-    on
-        last_tries.run_key = compared.run_key
-        and last_tries.unique_id = compared.unique_id
+    failures,
+    tries,
+    started_at,
+    completed_at,
+    execution_time,
+    usual_execution_time,
+    execution_time / nullif(usual_execution_time, 0) as times_usual,
+    rows_affected,
+    rows_affected - previous_rows_affected as rows_change,
+    depends_on,
+    owner,
+    tags,
+    source_max_loaded_at,
+    release_id,
+    invocation_id,
+    airflow_dag_id,
+    airflow_run_id,
+    airflow_task_id,
+    airflow_log_url
+from compared

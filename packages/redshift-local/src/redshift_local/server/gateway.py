@@ -30,10 +30,11 @@ _SUPER_COLUMN = """select from pg_attribute where atttypid in ('json'::regtype, 
 and attrelid >= 16384 limit 1"""
 # Start-up parameters that are passed on. PostgreSQL refuses Redshift's, such as client_protocol_version.
 _PASSED_ON = ("application_name", "datestyle", "extra_float_digits", "options")
-# Redshift uses nested loops mainly for cross joins, and hash or merge joins for equality. PostgreSQL expects few rows
-# where it has no statistics, and its nested loops over a hundred thousand rows take minutes.
-# https://docs.aws.amazon.com/redshift/latest/dg/c-the-query-plan.html (read 2026-11)
-_PLANNER = {"enable_nestloop": "off"}
+# Redshift uses nested loops mainly for cross joins, merge joins only of tables that are distributed and sorted by the
+# joined columns, and hash joins for all others. PostgreSQL expects few rows where it has no statistics. Then its nested
+# loops over a hundred thousand rows, and its merge joins by one of several columns, take minutes.
+# https://docs.aws.amazon.com/redshift/latest/dg/c-the-query-plan.html (read 2026-12)
+PLANNER = {"enable_nestloop": "off", "enable_mergejoin": "off"}
 
 Server = tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]
 
@@ -163,7 +164,7 @@ class Gateway:
     async def _open_server(self, parameters: dict[str, str]) -> Stream:
         server = await asyncio.open_unix_connection(self.postgres.socket, limit=1 << 20)
         passed = {key: value for key, value in parameters.items() if key.lower() in _PASSED_ON}
-        server[1].write(wire.startup_message(parameters["user"], parameters["database"], passed | _PLANNER))
+        server[1].write(wire.startup_message(parameters["user"], parameters["database"], passed | PLANNER))
         return server
 
     async def _startup(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> dict[str, str] | None:
