@@ -13,7 +13,7 @@ with history as (
         name,
         -- A list of ids as JSON, so each id is between two quotes.
         depends_on,
-        least(regexp_count(depends_on, '"') / 2, 100) as parent_count,
+        least(coalesce(regexp_count(depends_on, '"') / 2, 0), 100) as parent_count,
         started_at,
         completed_at,
         execution_time
