@@ -59,7 +59,7 @@ def running_stand_ins() -> Iterator[StandIns]:
         serve = ["serve", "--with-parent", f"--port={warehouse_port}", f"--folder={state}"]
         for module, arguments, line in (
             ("redshift_local", serve, "accepts connections"),
-            ("mwaa_local", ["aws"], "ready"),
+            ("mwaa_local", ["aws", "--with-parent"], "ready"),
         ):
             command = [sys.executable, "-m", module, *arguments]
             children.append(spawn(module, command, environment, state / f"{module}.log", REPOSITORY))

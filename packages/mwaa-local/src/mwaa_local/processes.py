@@ -162,8 +162,12 @@ def stop(children: list[Child], seconds: float | None = None) -> None:
             child.process.wait()
 
 
-def sweep(state: Path) -> int:
-    """Stop all processes with the mark of `state`, except this process and its ancestors.
+def sweep(*states: Path, seconds: float = _GRACE_SECONDS) -> int:
+    """Stop all processes with the mark of one of the state folders, except this process and its ancestors.
+
+    Args:
+        states: the state folders.
+        seconds: the time to end that the processes have before they are killed.
 
     Returns:
         The number of stopped processes.
@@ -171,14 +175,14 @@ def sweep(state: Path) -> int:
     count = 0
     # A process can start another one before it ends.
     for _ in range(5):
-        left = marked_processes(state)
+        left = marked_processes(*states)
         if not left:
             break
         count += len(left)
         for process in left:
             with contextlib.suppress(psutil.Error):
                 process.terminate()
-        killed = _still_running(left, _GRACE_SECONDS)
+        killed = _still_running(left, seconds)
         for process in killed:
             with contextlib.suppress(psutil.Error):
                 process.kill()
@@ -201,12 +205,13 @@ def _runs(process: psutil.Process) -> bool:
     return False
 
 
-def marked_processes(state: Path) -> list[psutil.Process]:
-    """Return the processes with the mark of `state`, except this process and its ancestors."""
+def marked_processes(*states: Path) -> list[psutil.Process]:
+    """Return the processes with the mark of one of the state folders, except this process and its ancestors."""
+    marks = {str(state) for state in states}
     spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     marked = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.pid not in spared and process.environ().get(MARK) == str(state):
+            if process.pid not in spared and process.environ().get(MARK) in marks:
                 marked.append(process)
     return marked

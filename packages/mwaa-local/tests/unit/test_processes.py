@@ -43,7 +43,7 @@ def test_sweep_kills_orphans_that_ignore_sigterm(marked: Path) -> None:
     _wait(child, "up")
     assert child.process.wait(20) == 0
     (orphan,) = marked_processes(marked)
-    assert sweep(marked) == 1
+    assert sweep(marked, seconds=1) == 1
     assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
     assert sweep(marked) == 0
 

@@ -28,7 +28,13 @@ def own_stand_ins(state: Path) -> None:
 
 def end_orphans() -> int:
     """End the stand-ins in state folders whose test process has ended. Return the number of their processes."""
-    return sum(_end(state) for state in _states() if _is_orphaned(state))
+    states = [state for state in _states() if _is_orphaned(state)]
+    # Nobody needs what they would save, and whoever has pressed Ctrl-C waits.
+    count = sweep(*states, seconds=1)
+    for state in states:
+        for name in ("passwords.json", "stack.json"):
+            (state / name).unlink(missing_ok=True)
+    return count
 
 
 def _states() -> set[Path]:
@@ -49,10 +55,3 @@ def _is_orphaned(state: Path) -> bool:
     except OSError:
         # A test owns them, or they are not of a test.
         return False
-
-
-def _end(state: Path) -> int:
-    count = sweep(state)
-    for name in ("passwords.json", "stack.json"):
-        (state / name).unlink(missing_ok=True)
-    return count
