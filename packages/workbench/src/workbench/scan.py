@@ -19,7 +19,7 @@ def environment(settings: Settings) -> Path:
     Raises:
         SetupError: uv could not install them.
     """
-    home = settings.state / "venvs" / "scan"
+    home = (settings.state / "venvs" / "scan").resolve()
     ready, requirements = home / ".ready", REQUIREMENTS.read_text()
     if not ready.is_file() or ready.read_text() != requirements:
         uv = find_uv(settings.state / "venvs")

@@ -47,7 +47,8 @@ class Mwaa:
         parameters: Mapping[str, str] | None = None,
     ) -> None:
         self.home = settings.state / "mwaa"
-        self.venv = settings.state / "venvs" / "mwaa"
+        # Tests share it by symbolic links, which end before it.
+        self.venv = (settings.state / "venvs" / "mwaa").resolve()
         self._image = Image(self.venv, self.home / "logs")
         self._settings = settings
         self._passwords = passwords

@@ -18,7 +18,7 @@ class Image:
     """A virtual environment that several checkouts can share.
 
     Args:
-        venv: its folder, beside the virtual environments of the tools and of uv.
+        venv: its folder, beside the virtual environments of the tools and of uv, without symbolic links.
         logs: folder for the logs of uv and pip.
     """
 
@@ -38,7 +38,8 @@ class Image:
             SetupError: uv could not install it.
         """
         with self._alone():
-            if read(self.venv / ".ready") == self.version:
+            made = made_from(LOCK, self.venv)
+            if read(self.venv / ".ready") == made:
                 return
             command = find_uv(self.venv.parent)
             python = str(self.venv.with_name("tools") / "bin" / "python")
@@ -50,7 +51,7 @@ class Image:
             frozen = subprocess.run(freeze, env=environment, capture_output=True, text=True, check=True).stdout
             # Without constraints in requirements.txt, MWAA constrains pip to the versions of its image.
             (self.venv / "constraints.txt").write_text(frozen)
-            (self.venv / ".ready").write_text(self.version)
+            (self.venv / ".ready").write_text(made)
 
     def install_requirements(self, path: Path, environment: dict[str, str]) -> None:
         """Install a requirements.txt by pip with the image's constraints, as MWAA does.
@@ -79,6 +80,14 @@ class Image:
         with self.venv.with_name("mwaa.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def made_from(lock: Path, venv: Path) -> str:
+    """Return what `.ready` says in a finished environment: a digest of its packages, and its folder.
+
+    The first lines of its scripts name the folder, so they fail when a checkout was moved.
+    """
+    return f"{hashlib.sha256(lock.read_bytes()).hexdigest()} {venv}"
 
 
 def find_uv(venvs: Path) -> str:

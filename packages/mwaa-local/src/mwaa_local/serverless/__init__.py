@@ -8,4 +8,4 @@ PROGRAM = Path(__file__).with_name("run_definition.py")
 
 def airflow_folder(state: Path) -> Path:
     """Return the virtual environment with the service's versions, beside those of the tools and of uv."""
-    return state / "venvs" / "mwaa-serverless"
+    return (state / "venvs" / "mwaa-serverless").resolve()

@@ -1,12 +1,11 @@
 """The service's Airflow on the laptop: a virtual environment with its versions, and an empty database."""
 
 import fcntl
-import hashlib
 import os
 from pathlib import Path
 
 import mwaa_local
-from mwaa_local.mwaa.image import find_uv, read, run
+from mwaa_local.mwaa.image import find_uv, made_from, read, run
 from mwaa_local.processes import base_environment
 from mwaa_local.serverless import airflow_folder
 
@@ -25,10 +24,10 @@ def install_airflow(state: Path) -> Path:
     """
     folder = airflow_folder(state)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    version = hashlib.sha256(LOCK.read_bytes()).hexdigest()
+    made = made_from(LOCK, folder)
     with folder.with_name("mwaa-serverless.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if read(folder / ".ready") == version:
+        if read(folder / ".ready") == made:
             return folder
         uv, log = find_uv(folder.parent), state / "logs" / "mwaa-serverless.log"
         environment = {**base_environment(), "VIRTUAL_ENV": str(folder)}
@@ -43,5 +42,5 @@ def install_airflow(state: Path) -> Path:
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         }
         run([str(folder / "bin" / "airflow"), "db", "migrate"], {**base_environment(), **database}, log)
-        (folder / ".ready").write_text(version)
+        (folder / ".ready").write_text(made)
     return folder
