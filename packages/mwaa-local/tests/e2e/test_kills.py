@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from mwaa_local.aws import seed
-from mwaa_local.testing.scene import AUDIT, CHECK, DAG, ENDED, PRODUCER, Scene, running, wait
+from mwaa_local.testing.scene import AUDIT, CHECK, DAG, ENDED, PRODUCER, SEES_LOSSES_SOON, Scene, running, wait
 
 # Time for the stand-ins and several runs on a busy machine.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -32,18 +32,11 @@ models:
 """,
 }
 NODES = {"one", "slow", "reader", "not_null_one_run_id", "not_null_reader_run_id"}
-# By default Airflow waits five minutes before it treats a task or a scheduler as dead.
-OPTIONS = {
-    "scheduler.task_instance_heartbeat_timeout": 20,
-    "scheduler.task_instance_heartbeat_timeout_detection_interval": 5,
-    "scheduler.scheduler_health_check_threshold": 15,
-    "scheduler.orphaned_tasks_check_interval": 10,
-}
 
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with running(tmp_path_factory.mktemp("kills"), MODELS, OPTIONS) as scene:
+    with running(tmp_path_factory.mktemp("kills"), MODELS, SEES_LOSSES_SOON) as scene:
         scene.query("create table landing.gate as select 1 as a union all select 2", "awsuser")
         yield scene
 

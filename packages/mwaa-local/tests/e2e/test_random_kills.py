@@ -20,7 +20,7 @@ from mwaa_local.aws import seed
 from mwaa_local.mwaa.api import FINAL
 from mwaa_local.processes import marked_processes
 from mwaa_local.testing.ecs_scene import EcsScene
-from mwaa_local.testing.scene import DAG, ENDED, Scene, running, wait
+from mwaa_local.testing.scene import DAG, ENDED, SEES_LOSSES_SOON, Scene, running, wait
 
 KILLS = int(os.environ.get("RANDOM_KILLS", "2"))
 SEED = int(os.environ["RANDOM_KILLS_SEED"])
@@ -39,12 +39,6 @@ MODELS = {
     "properties.yml": "models:\n"
     + "".join(f"  - {{name: {name}, columns: [{{name: run_id, data_tests: [not_null]}}]}}\n" for name in NAMES)
 }
-OPTIONS = {
-    "scheduler.task_instance_heartbeat_timeout": 20,
-    "scheduler.task_instance_heartbeat_timeout_detection_interval": 5,
-    "scheduler.scheduler_health_check_threshold": 15,
-    "scheduler.orphaned_tasks_check_interval": 10,
-}
 # From before the first task to after the last one.
 LAST_MOMENT = 20.0
 
@@ -61,7 +55,7 @@ MODES: dict[str, type[Scene]] = {"watcher": Scene, "local": LocalMode, "ecs": Ec
 @pytest.fixture(scope="module", params=MODES if "RANDOM_KILLS" in os.environ else ["any"])
 def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     mode = MODES.get(request.param) or list(MODES.values())[SEED % len(MODES)]
-    with running(tmp_path_factory.mktemp("random"), MODELS, OPTIONS, mode) as scene:
+    with running(tmp_path_factory.mktemp("random"), MODELS, SEES_LOSSES_SOON, mode) as scene:
         yield scene
 
 

@@ -30,6 +30,17 @@ DAG = "flights_pipeline"
 AUDIT, PRODUCER = "audit_dbt_task.audit_table_model_build", "transform_data.dbt_producer_watcher"
 CHECK, ALERT = "dbt_check", "sns_notification_for_failure"
 ENDED = {"success", "failed", "skipped", "upstream_failed"}
+# Options with which Airflow sees in seconds that a task or a scheduler is lost; by default it waits five minutes. On
+# a busy machine, it can wait a minute for the socket of a task's process that has ended, without heartbeats ("Process
+# exited with open sockets", supervisor.py of Airflow 3.3.1). That wait must be shorter than the time without
+# heartbeats.
+SEES_LOSSES_SOON = {
+    "scheduler.task_instance_heartbeat_timeout": 20,
+    "scheduler.task_instance_heartbeat_timeout_detection_interval": 5,
+    "scheduler.scheduler_health_check_threshold": 15,
+    "scheduler.orphaned_tasks_check_interval": 10,
+    "workers.socket_cleanup_timeout": 5,
+}
 
 
 def small_project(folder: Path, models: Mapping[str, str]) -> Path:
