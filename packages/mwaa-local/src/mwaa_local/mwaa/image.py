@@ -38,8 +38,8 @@ class Image:
             SetupError: uv could not install it.
         """
         with self._alone():
-            made = made_from(LOCK, self.venv)
-            if read(self.venv / ".ready") == made:
+            expected = made_from(LOCK, self.venv)
+            if read(self.venv / ".ready") == expected:
                 return
             command = find_uv(self.venv.parent)
             python = str(self.venv.with_name("tools") / "bin" / "python")
@@ -51,7 +51,7 @@ class Image:
             frozen = subprocess.run(freeze, env=environment, capture_output=True, text=True, check=True).stdout
             # Without constraints in requirements.txt, MWAA constrains pip to the versions of its image.
             (self.venv / "constraints.txt").write_text(frozen)
-            (self.venv / ".ready").write_text(made)
+            (self.venv / ".ready").write_text(expected)
 
     def install_requirements(self, path: Path, environment: dict[str, str]) -> None:
         """Install a requirements.txt by pip with the image's constraints, as MWAA does.

@@ -24,10 +24,10 @@ def install_airflow(state: Path) -> Path:
     """
     folder = airflow_folder(state)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made = made_from(LOCK, folder)
+    expected = made_from(LOCK, folder)
     with folder.with_name("mwaa-serverless.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if read(folder / ".ready") == made:
+        if read(folder / ".ready") == expected:
             return folder
         uv, log = find_uv(folder.parent), state / "logs" / "mwaa-serverless.log"
         environment = {**base_environment(), "VIRTUAL_ENV": str(folder)}
@@ -42,5 +42,5 @@ def install_airflow(state: Path) -> Path:
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         }
         run([str(folder / "bin" / "airflow"), "db", "migrate"], {**base_environment(), **database}, log)
-        (folder / ".ready").write_text(made)
+        (folder / ".ready").write_text(expected)
     return folder

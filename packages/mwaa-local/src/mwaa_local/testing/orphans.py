@@ -29,7 +29,7 @@ def own_stand_ins(state: Path) -> None:
 def end_orphans() -> int:
     """End the stand-ins in state folders whose test process has ended. Return the number of their processes."""
     states = [state for state in _states() if _is_orphaned(state)]
-    # Nobody needs what they would save, and whoever has pressed Ctrl-C waits.
+    # Nobody needs what they would save, and a person who pressed Ctrl-C waits.
     count = sweep(*states, seconds=1)
     for state in states:
         for name in ("passwords.json", "stack.json"):
