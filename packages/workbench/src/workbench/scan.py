@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mwaa_local.mwaa.image import find_uv
+from mwaa_local.mwaa.image import find_uv, made_from, read
 from mwaa_local.processes import base_environment
 from mwaa_local.settings import REPOSITORY, Settings, SetupError
 from mwaa_release.progress import console
@@ -14,14 +14,15 @@ REQUIREMENTS = Path(__file__).parent / "requirements" / "scan.txt"
 
 
 def environment(settings: Settings) -> Path:
-    """Return the folder of the scanners' executables. They are installed on first use and when a version changes.
+    """Return the folder of the scanners' executables. They are installed on first use, and again when a version
+    changes or the checkout was moved.
 
     Raises:
         SetupError: uv could not install them.
     """
     home = (settings.state / "venvs" / "scan").resolve()
-    ready, requirements = home / ".ready", REQUIREMENTS.read_text()
-    if not ready.is_file() or ready.read_text() != requirements:
+    expected = made_from(REQUIREMENTS, home)
+    if read(home / ".ready") != expected:
         uv = find_uv(settings.state / "venvs")
         for command in (
             [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(home)],
@@ -31,7 +32,7 @@ def environment(settings: Settings) -> Path:
                 raise SetupError(
                     "the scanners could not be installed; is a package index reachable (UV_DEFAULT_INDEX)?"
                 )
-        ready.write_text(requirements)
+        (home / ".ready").write_text(expected)
     return home / "bin"
 
 
