@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -20,6 +21,8 @@ MARK = "LOCAL_STAND_IN_OF"
 # Lock files in the state folder: for the command that owns the stand-ins, and for the one that runs the pipeline.
 STACK_LOCK = "lock"
 RUN_LOCK = "run.lock"
+# File in the state folder with the sessions whose processes can hide the mark: a line of id and start time for each.
+_SESSIONS = "sessions"
 _GRACE_SECONDS = 10.0
 
 
@@ -128,7 +131,24 @@ def spawn(name: str, command: list[str], environment: dict[str, str], log: Path,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    record_session(process.pid, environment)
     return Child(name, process, log)
+
+
+def record_session(session: int, environment: Mapping[str, str]) -> None:
+    """Record a session that has just started, so that its processes are found even if they hide their environment.
+
+    Airflow's supervisor makes workers and tasks non-dumpable. Only root can read the environment of such a process.
+    Their session is readable. (`_make_process_nondumpable` in Airflow 3.3.1)
+
+    Args:
+        session: the process id of its leader.
+        environment: of the leader. Without the mark of a state folder, nothing is recorded.
+    """
+    if state := environment.get(MARK):
+        Path(state).mkdir(parents=True, exist_ok=True)
+        with Path(state, _SESSIONS).open("a") as file:
+            file.write(f"{session} {time.time()}\n")
 
 
 def wait_for_line(child: Child, text: str, seconds: float) -> None:
@@ -187,6 +207,10 @@ def sweep(*states: Path, seconds: float = _GRACE_SECONDS) -> int:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         _still_running(killed, _GRACE_SECONDS)
+    else:
+        return count
+    for state in states:
+        (state / _SESSIONS).unlink(missing_ok=True)
     return count
 
 
@@ -206,12 +230,40 @@ def _runs(process: psutil.Process) -> bool:
 
 
 def marked_processes(*states: Path) -> list[psutil.Process]:
-    """Return the processes with the mark of one of the state folders, except this process and its ancestors."""
+    """Return the processes with the mark of one of the state folders, except this process and its ancestors.
+
+    The environment of a process can be unreadable. Such a process is returned if its session was recorded.
+    """
     marks = {str(state) for state in states}
+    sessions = {session for state in states for session in _recorded_sessions(state)}
     spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     marked = []
     for process in psutil.process_iter():
+        if process.pid in spared:
+            continue
         with contextlib.suppress(psutil.Error, OSError):
-            if process.pid not in spared and process.environ().get(MARK) in marks:
+            try:
+                is_marked = process.environ().get(MARK) in marks
+            except (psutil.AccessDenied, PermissionError):
+                is_marked = os.getsid(process.pid) in sessions
+            if is_marked:
                 marked.append(process)
     return marked
+
+
+def _recorded_sessions(state: Path) -> Iterator[int]:
+    """Yield the ids of the recorded sessions. The system can have given the id of one that ended to a new process."""
+    path = state / _SESSIONS
+    for line in path.read_text().splitlines() if path.exists() else ():
+        # A full disk can have cut the last line off.
+        with contextlib.suppress(ValueError):
+            session, started = line.split()
+            if psutil.boot_time() < float(started) and not _is_younger(int(session), float(started)):
+                yield int(session)
+
+
+def _is_younger(pid: int, started: float) -> bool:
+    # The clock of process times has steps of a hundredth of a second.
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).create_time() > started + 1
+    return False

@@ -20,6 +20,26 @@ import subprocess, sys
 resists = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
 subprocess.Popen([sys.executable, "-c", resists], start_new_session=True)
 """
+# Starts a process that hides its environment, as Airflow's supervisor does (PR_SET_DUMPABLE is 4). Then waits and ends.
+HIDES = """
+import ctypes, os, signal, sys, time
+if os.fork() == 0:
+    assert ctypes.CDLL(None).prctl(4, 0, 0, 0, 0) == 0
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.setpgid(0, 0)
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+time.sleep(float(sys.argv[1]))
+"""
+# Sweeps without root's capabilities to read the environment of all processes: PR_CAPBSET_DROP (24) of CAP_SYS_PTRACE,
+# CAP_SYS_ADMIN and CAP_PERFMON.
+SWEEPS_AS_USER = """
+import ctypes, os, sys
+for capability in (19, 21, 38):
+    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+code = "from mwaa_local.processes import sweep, Path; import sys; print(sweep(Path(sys.argv[1]), seconds=1))"
+os.execv(sys.executable, [sys.executable, "-c", code, sys.argv[1]])
+"""
 
 
 @pytest.fixture
@@ -46,6 +66,44 @@ def test_sweep_kills_orphans_that_ignore_sigterm(marked: Path) -> None:
     assert sweep(marked, seconds=1) == 1
     assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
     assert sweep(marked) == 0
+
+
+def _hidden_process(state: Path, leader_seconds: int) -> tuple[psutil.Process, Child]:
+    """Return a process that hides its environment, and the leader of its session."""
+    leader = spawn("leader", [sys.executable, "-c", HIDES, str(leader_seconds)], base_environment(), state / "log")
+    _wait(leader, "\n")
+    hidden = psutil.Process(int(leader.log.read_text()))
+    assert os.getsid(hidden.pid) == leader.process.pid
+    return hidden, leader
+
+
+def _sweep_as_user(state: Path) -> int:
+    command = [sys.executable, "-c", SWEEPS_AS_USER, str(state)]
+    return int(subprocess.run(command, env=base_environment(), capture_output=True, check=True).stdout)
+
+
+def test_sweep_ends_orphans_that_hide_their_environment(marked: Path) -> None:
+    hidden, leader = _hidden_process(marked, leader_seconds=0)
+    assert leader.process.wait(20) == 0
+    assert _sweep_as_user(marked / "other") == 0
+    assert hidden.is_running()
+    assert _sweep_as_user(marked) == 1
+    assert not hidden.is_running() or hidden.status() == psutil.STATUS_ZOMBIE
+    assert not (marked / "sessions").exists()
+
+
+def test_sweep_spares_hidden_processes_of_a_later_session_with_the_same_number(marked: Path) -> None:
+    hidden, leader = _hidden_process(marked, leader_seconds=600)
+    recorded = marked / "sessions"
+    recorded.write_text(f"{leader.process.pid} {psutil.Process(leader.process.pid).create_time() - 5}\n")
+    _sweep_as_user(marked)
+    assert hidden.is_running()
+    processes.stop([leader])
+    recorded.write_text(f"{leader.process.pid} {psutil.boot_time() - 5}\ncut")
+    assert _sweep_as_user(marked) == 0
+    assert hidden.is_running()
+    recorded.write_text(f"{leader.process.pid} {time.time()}\n")
+    assert _sweep_as_user(marked) == 1
 
 
 def test_sweep_leaves_other_checkouts_alone(marked: Path) -> None:

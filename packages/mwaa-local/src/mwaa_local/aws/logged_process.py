@@ -9,7 +9,7 @@ from pathlib import Path
 
 from moto.backends import get_backend
 
-from mwaa_local.processes import MARK
+from mwaa_local.processes import MARK, record_session
 from mwaa_local.settings import ACCOUNT_ID, REGION, Settings
 
 
@@ -32,7 +32,7 @@ def start_process(
         "TMPDIR": str(folder),
         **({MARK: os.environ[MARK]} if MARK in os.environ else {}),
     }
-    return subprocess.Popen(
+    process = subprocess.Popen(
         command,
         env=variables,
         cwd=folder,
@@ -43,6 +43,8 @@ def start_process(
         errors="replace",
         start_new_session=True,
     )
+    record_session(process.pid, variables)
+    return process
 
 
 def logged_lines(process: "subprocess.Popen[str]", log_group: str, stream: str) -> Iterator[str]:
