@@ -245,7 +245,7 @@ def marked_processes(*states: Path) -> list[psutil.Process]:
             try:
                 is_marked = process.environ().get(MARK) in marks
             except (psutil.AccessDenied, PermissionError):
-                is_marked = os.getsid(process.pid) in sessions
+                is_marked = os.getsid(process.pid) in sessions and _runs(process)
             if is_marked:
                 marked.append(process)
     return marked
