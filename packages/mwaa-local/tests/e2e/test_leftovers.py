@@ -148,11 +148,12 @@ def test_one(aws, redshift, tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("default_hangup")
 def test_tests_that_are_stopped_or_killed_leave_nothing(tmp_path: Path) -> None:
     (tmp_path / "test_sleeping.py").write_text(SLEEPING)
     (tmp_path / "test_next.py").write_text("def test_one(): pass")
     command = [sys.executable, "-m", "pytest", "-c", os.devnull, f"--rootdir={tmp_path}", f"--basetemp={tmp_path}/data"]
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL):
         started = tmp_path / "started"
         started.unlink(missing_ok=True)
         parallel = [*command, "-n", "1", tmp_path / "test_sleeping.py"]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from mwaa_local.processes import marked_processes
+from mwaa_local.processes import MARK, marked_processes
 from mwaa_local.settings import HOST, REPOSITORY, Passwords, Settings
 from mwaa_local.testing.orphans import own_stand_ins
 from mwaa_local.testing.state import STATE
@@ -195,7 +195,7 @@ def new_checkout(state: Path, repository: Path = REPOSITORY) -> Checkout:
     (STATE / "venvs").mkdir(parents=True, exist_ok=True)
     (state / "mwaa").mkdir()
     (state / "venvs").symlink_to(STATE / "venvs")
-    (state / "mwaa" / "dbt_venv").symlink_to(_dbt_venv())
+    (state / "mwaa" / "dbt_venv").symlink_to(_dbt_venv(state))
     for name in ("sample-data", "parsed"):
         shared = STATE / "tests" / name
         shared.mkdir(exist_ok=True)
@@ -208,12 +208,15 @@ def new_checkout(state: Path, repository: Path = REPOSITORY) -> Checkout:
     return Checkout(repository, state, {**inherited, **own, **ports})
 
 
-def _dbt_venv() -> Path:
-    """Return the virtual environment of startup.sh, which all tests share."""
+def _dbt_venv(state: Path) -> Path:
+    """Return the virtual environment of startup.sh, which all tests share.
+
+    If the tests are stopped while it is installed, its processes end as those of the stand-ins of `state` do.
+    """
     home = STATE / "tests"
     home.mkdir(parents=True, exist_ok=True)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "AIRFLOW_HOME": str(home), "PATH": path}
+    environment = {**os.environ, "AIRFLOW_HOME": str(home), "PATH": path, MARK: str(state)}
     with (home / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         subprocess.run(["/bin/bash", "-c", "source startup.sh"], cwd=REPOSITORY, env=environment, check=True)

@@ -51,9 +51,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """End stand-ins of tests that were killed. SIGTERM stops these tests as Ctrl-C does."""
+    """End stand-ins of tests that were killed. SIGTERM and a closed terminal stop these tests as Ctrl-C does."""
     if not hasattr(session.config, "workerinput"):
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            # nohup ignores SIGHUP.
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, signal.default_int_handler)
         end_orphans()
 
 
