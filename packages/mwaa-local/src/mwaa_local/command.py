@@ -48,6 +48,9 @@ def checkout_settings() -> Iterator[Settings]:
         raise
     finally:
         interrupt.end()
+        # Python drops its handlers some time before the process ends. The command is done, whatever comes.
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _in_clean_up(error: BaseException) -> bool:

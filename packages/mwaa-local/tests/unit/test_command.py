@@ -33,6 +33,30 @@ def test_ctrl_c_during_an_import_stops_the_command_after_it():
     assert (completed.returncode, completed.stdout, completed.stderr) == (130, "psycopg\n", "Stopped.\n")
 
 
+INTERRUPTED_EXIT = """
+import os, signal, typer
+from mwaa_local.command import checkout_settings
+
+class Late:
+    def __del__(self, kill=os.kill, process=os.getpid()):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            kill(process, number)
+
+def command():
+    with checkout_settings():
+        print("done")
+
+late = Late()
+typer.run(command)
+"""
+
+
+def test_signal_after_the_end_of_a_command_keeps_its_exit_code():
+    command = [sys.executable, "-c", INTERRUPTED_EXIT]
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (completed.returncode, completed.stdout, completed.stderr) == (0, "done\n", "")
+
+
 # Each of them loses the KeyboardInterrupt, or changes it.
 LOST = {
     "callback": """
