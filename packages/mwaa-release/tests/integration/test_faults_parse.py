@@ -87,6 +87,7 @@ def test_dags_parse_and_run_after_a_fault_at_every_request(
             folders.append(tmp_path / f"dags-{at}")
             shutil.copytree(tmp_path / "dags", folders[-1])
     environment = {**base_environment(), "AIRFLOW_HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment["TMPDIR"] = str(tmp_path)
     environment |= {"AIRFLOW__COSMOS__ENABLE_TELEMETRY": "False", "DBT_VENV_PATH": str(tmp_path / "dbt_venv")}
     completed = subprocess.run(
         [airflow_python, "-c", PARSE, *folders], env=environment, capture_output=True, text=True, check=False
@@ -152,6 +153,8 @@ class Airflow:
             **base_environment(),
             "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
             "AIRFLOW_HOME": str(home),
+            # Cosmos writes profiles to the folder cosmos of the temporary files, which can be another user's.
+            "TMPDIR": str(home),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__COSMOS__ENABLE_TELEMETRY": "False",
             "AIRFLOW_CONN_FLIGHTS_REDSHIFT": json.dumps(connection),
