@@ -54,10 +54,20 @@ class Interrupt:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    @contextlib.contextmanager
+    def defer(self) -> Iterator[None]:
+        """Raise no KeyboardInterrupt within the block, but after it. So a process that starts in it is known."""
+        self._blocks += 1
+        try:
+            yield
+        finally:
+            self._blocks -= 1
+
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        # A second Ctrl-C must not interrupt the clean-up.
+        # A second Ctrl-C must not interrupt the clean-up. A new process would inherit SIG_IGN, and ignore the signal
+        # that has to end it until it has its own handlers.
         for other in SIGNALS:
-            signal.signal(other, signal.SIG_IGN)
+            signal.signal(other, _do_nothing)
         if number == signal.SIGHUP:
             # Output to a closed terminal raises an error, also in the clean-up.
             nothing = os.open(os.devnull, os.O_RDWR)
@@ -77,6 +87,10 @@ class Interrupt:
         raise KeyboardInterrupt
 
 
+def _do_nothing(_number: int, _frame: FrameType | None) -> None:
+    pass
+
+
 def _is_importing(frame: FrameType | None) -> bool:
     while frame:
         if frame.f_code.co_filename == _IMPORT:
@@ -87,6 +101,7 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 interrupt = Interrupt()
 uninterrupted = interrupt.block
+deferred = interrupt.defer
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from mwaa_local.processes import (
     tail,
 )
 from mwaa_local.settings import HOST, REPOSITORY, Passwords, Settings, SetupError
+from mwaa_local.signals import deferred
 from mwaa_local.stack import DATABASE, Stack, clean
 from mwaa_release.manifest import DEPS_VARIABLES
 from mwaa_release.pipelines import all_pipelines
@@ -124,21 +125,23 @@ def _start(settings: Settings) -> int:
     mark_this_command(settings.state)
     # The process builds releases, too.
     for_packages = {name: value for name, value in os.environ.items() if name.startswith(DEPS_VARIABLES)}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mwaa_local", "keep-running"],
-            cwd=REPOSITORY,
-            env=base_environment() | for_packages,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    process = None
     try:
+        with log.open("wb") as output, deferred():
+            process = subprocess.Popen(
+                [sys.executable, "-m", "mwaa_local", "keep-running"],
+                cwd=REPOSITORY,
+                env=base_environment() | for_packages,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         return _follow(settings, process)
     except BaseException:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
+        if process:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
         raise
 
 

@@ -1,8 +1,10 @@
 """Signals and exit codes of all commands."""
 
+import os
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 INTERRUPTED_IMPORT = """
@@ -136,3 +138,37 @@ def test_full_disk_is_one_message():
     completed = subprocess.run([sys.executable, "-c", FULL_DISK], capture_output=True, text=True, check=False)
     assert completed.stderr == "Set-up failed: the disk is full: /data/x. Free some space, and try again\n"
     assert completed.returncode == 2
+
+
+INTERRUPTED_START = """
+import os, signal, subprocess, sys, typer
+from mwaa_local import up
+from mwaa_local.command import checkout_settings
+
+def interrupt(moment):
+    if moment == os.environ["MOMENT"]:
+        os.kill(os.getpid(), signal.SIGINT)
+
+class Interrupted(subprocess.Popen):
+    def __init__(self, *_, **options):
+        interrupt("before")
+        super().__init__([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+        print(self.pid, flush=True)
+        interrupt("after")
+
+def command():
+    up.subprocess.Popen = Interrupted
+    with checkout_settings() as settings:
+        up.start(settings)
+
+typer.run(command)
+"""
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_ctrl_c_during_the_start_of_a_process_ends_it(moment, tmp_path):
+    environment = {**os.environ, "LOCAL_DIR": str(tmp_path), "MOMENT": moment}
+    command = [sys.executable, "-c", INTERRUPTED_START]
+    completed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, check=False)
+    assert (completed.returncode, completed.stderr) == (130, "Stopped.\n")
+    assert not psutil.pid_exists(int(completed.stdout))
