@@ -19,6 +19,7 @@ from mwaa_local.mwaa.api import Airflow
 from mwaa_local.processes import MARK, lock_holder, marked_processes
 from mwaa_local.settings import Passwords
 from mwaa_local.testing.checkout import Checkout, error_message, new_checkout
+from mwaa_local.testing.orphans import own_stand_ins
 from mwaa_local.testing.scene import wait
 from mwaa_release.bucket import Bucket
 
@@ -152,12 +153,15 @@ def test_one(aws, redshift, tmp_path_factory):
 def test_tests_that_are_stopped_or_killed_leave_nothing(tmp_path: Path) -> None:
     (tmp_path / "test_sleeping.py").write_text(SLEEPING)
     (tmp_path / "test_next.py").write_text("def test_one(): pass")
+    # If this test is killed, the next tests end its own.
+    own_stand_ins(tmp_path)
+    marked = {**os.environ, MARK: str(tmp_path)}
     command = [sys.executable, "-m", "pytest", "-c", os.devnull, f"--rootdir={tmp_path}", f"--basetemp={tmp_path}/data"]
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL):
         started = tmp_path / "started"
         started.unlink(missing_ok=True)
         parallel = [*command, "-n", "1", tmp_path / "test_sleeping.py"]
-        with subprocess.Popen(parallel, stdout=subprocess.DEVNULL, process_group=0) as process:
+        with subprocess.Popen(parallel, env=marked, stdout=subprocess.DEVNULL, process_group=0) as process:
             wait(started.exists, 120)
             workers = psutil.Process(process.pid).children()
             processes = psutil.Process(process.pid).children(recursive=True)
@@ -169,7 +173,7 @@ def test_tests_that_are_stopped_or_killed_leave_nothing(tmp_path: Path) -> None:
         if number == signal.SIGKILL:
             # The processes of the warehouse that stays. The next tests end them.
             assert running(processes)
-            assert subprocess.run([*command, tmp_path / "test_next.py"], check=False).returncode == 0
+            assert subprocess.run([*command, tmp_path / "test_next.py"], env=marked, check=False).returncode == 0
         wait(lambda: not running(processes), 20)  # noqa: B023
 
 
