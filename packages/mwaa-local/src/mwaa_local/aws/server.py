@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
 from mwaa_local.aws import access, account_api
 from mwaa_local.aws.ecs import Tasks
 from mwaa_local.aws.functions import Functions
 from mwaa_local.aws.mwaa_api import MwaaApi
+from mwaa_local.aws.own_user import OwnUserServer
 from mwaa_local.aws.redshift_data import RedshiftData
 from mwaa_local.aws.serverless import Serverless
 from mwaa_local.settings import CREDENTIALS_PATH, HOST, REGION, Settings
@@ -103,13 +103,8 @@ def serve(settings: Settings, parent: int | None) -> None:
         functions = Functions(Path(folder), settings.aws_environment())
         tasks = Tasks(Path(folder), settings)
         serverless = Serverless(Path(folder), settings)
-        server = make_server(
-            HOST,
-            settings.aws_port,
-            Application(functions, tasks, MwaaApi(settings), RedshiftData(settings), serverless),
-            threaded=True,
-            request_handler=_RequestHandler,
-        )
+        application = Application(functions, tasks, MwaaApi(settings), RedshiftData(settings), serverless)
+        server = OwnUserServer(HOST, settings.aws_port, application, _RequestHandler)
         try:
             print(f"AWS stand-in ready: {settings.aws_url}", flush=True)
             server.serve_forever()
