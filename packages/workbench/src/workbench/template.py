@@ -16,7 +16,7 @@ import yaml
 
 from mwaa_local.mwaa.image import find_uv
 from mwaa_local.settings import SetupError
-from mwaa_local.signals import uninterrupted
+from mwaa_local.signals import deferred, uninterrupted
 
 ANSWERS = ".copier-answers.yml"
 # Nobody edits these files, so an upgrade always replaces them.
@@ -238,20 +238,24 @@ def _copier(venvs: Path, temporary: str, *arguments: str) -> None:
     environment = {**os.environ, "UV": find_uv(venvs), "TMPDIR": temporary}
     command, *rest = arguments
     executable = str(Path(sys.executable).with_name("copier"))
-    with subprocess.Popen(
-        [executable, command, "--trust", "--defaults", "--quiet", *rest],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            _, output = process.communicate()
-        except BaseException:
+    process = None
+    try:
+        with deferred():
+            process = subprocess.Popen(
+                [executable, command, "--trust", "--defaults", "--quiet", *rest],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+        _, output = process.communicate()
+    except BaseException:
+        if process:
             os.killpg(process.pid, signal.SIGKILL)
-            raise
+            process.communicate()
+        raise
     if process.returncode:
         message = output.strip()
         # Copier prints a traceback for unexpected errors, such as a missing template.
