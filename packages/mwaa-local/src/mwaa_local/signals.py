@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from types import FrameType
 
@@ -13,6 +14,7 @@ if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
     SIGNALS.append(signal.SIGHUP)
 _RETRY_SECONDS = 0.1
 _IMPORT = "<frozen importlib._bootstrap>"
+_START_OF_A_THREAD = threading.Thread.start.__code__
 
 
 class Interrupt:
@@ -22,7 +24,8 @@ class Interrupt:
     its own callbacks runs after each import), and compiled modules forget one while they import others
     (https://docs.python.org/3.12/library/signal.html, "Signal Handlers and Exceptions"). Others turn it into an error
     of their own. So it is raised again after 0.1 s, but not in except and finally blocks, which can be its clean-up.
-    It is not raised during an import, because the clean-up may need that module.
+    It is not raised during an import, because the clean-up may need that module, and not while a thread starts, because
+    that thread would print a KeyError (https://github.com/python/cpython/pull/140799).
     """
 
     def __init__(self) -> None:
@@ -81,7 +84,7 @@ class Interrupt:
             return
         signal.setitimer(signal.ITIMER_REAL, _RETRY_SECONDS)
         # An exception that is being handled can come from the KeyboardInterrupt.
-        if self._blocks or _is_importing(frame) or (self._was_raised and sys.exception()):
+        if self._blocks or _must_finish(frame) or (self._was_raised and sys.exception()):
             return
         self._was_raised = True
         raise KeyboardInterrupt
@@ -91,9 +94,9 @@ def _do_nothing(_number: int, _frame: FrameType | None) -> None:
     pass
 
 
-def _is_importing(frame: FrameType | None) -> bool:
+def _must_finish(frame: FrameType | None) -> bool:
     while frame:
-        if frame.f_code.co_filename == _IMPORT:
+        if frame.f_code.co_filename == _IMPORT or frame.f_code is _START_OF_A_THREAD:
             return True
         frame = frame.f_back
     return False

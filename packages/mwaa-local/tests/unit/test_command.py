@@ -35,6 +35,33 @@ def test_ctrl_c_during_an_import_stops_the_command_after_it():
     assert (completed.returncode, completed.stdout, completed.stderr) == (130, "psycopg\n", "Stopped.\n")
 
 
+INTERRUPTED_THREAD = """
+import os, signal, sys, threading, time, typer
+from mwaa_local.command import checkout_settings
+
+def interrupt(frame, event, _):
+    if event == "call" and frame.f_code is threading.Event.wait.__code__:
+        os.kill(os.getpid(), signal.SIGINT)
+
+def command():
+    with checkout_settings():
+        thread = threading.Thread(target=time.sleep, args=[0.5])
+        sys.setprofile(interrupt)
+        thread.start()
+        sys.setprofile(None)
+        print("started")
+        time.sleep(20)
+
+typer.run(command)
+"""
+
+
+def test_ctrl_c_while_a_thread_starts_stops_the_command_after_it():
+    command = [sys.executable, "-c", INTERRUPTED_THREAD]
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (completed.returncode, completed.stdout, completed.stderr) == (130, "started\n", "Stopped.\n")
+
+
 INTERRUPTED_EXIT = """
 import os, signal, typer
 from mwaa_local.command import checkout_settings
