@@ -7,6 +7,20 @@ import sys
 import psutil
 import pytest
 
+
+def outcome(program: str, **variables: str) -> tuple[int, str, str]:
+    """Run a Python program, and return its exit code, output and errors."""
+    completed = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    return completed.returncode, completed.stdout, completed.stderr
+
+
 INTERRUPTED_IMPORT = """
 import os, signal, sys, time, typer
 from mwaa_local.command import checkout_settings
@@ -30,9 +44,7 @@ typer.run(command)
 
 
 def test_ctrl_c_during_an_import_stops_the_command_after_it():
-    command = [sys.executable, "-c", INTERRUPTED_IMPORT]
-    completed = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (completed.returncode, completed.stdout, completed.stderr) == (130, "psycopg\n", "Stopped.\n")
+    assert outcome(INTERRUPTED_IMPORT) == (130, "psycopg\n", "Stopped.\n")
 
 
 INTERRUPTED_THREAD = """
@@ -57,9 +69,7 @@ typer.run(command)
 
 
 def test_ctrl_c_while_a_thread_starts_stops_the_command_after_it():
-    command = [sys.executable, "-c", INTERRUPTED_THREAD]
-    completed = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (completed.returncode, completed.stdout, completed.stderr) == (130, "started\n", "Stopped.\n")
+    assert outcome(INTERRUPTED_THREAD) == (130, "started\n", "Stopped.\n")
 
 
 INTERRUPTED_EXIT = """
@@ -81,9 +91,7 @@ typer.run(command)
 
 
 def test_signal_after_the_end_of_a_command_keeps_its_exit_code():
-    command = [sys.executable, "-c", INTERRUPTED_EXIT]
-    completed = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (completed.returncode, completed.stdout, completed.stderr) == (0, "done\n", "")
+    assert outcome(INTERRUPTED_EXIT) == (0, "done\n", "")
 
 
 # Each of them loses the KeyboardInterrupt, or changes it.
@@ -133,20 +141,17 @@ typer.run(command)
 """
 
 
-def losing(lose: str, clean_up: str = "print('cleaned up')") -> subprocess.CompletedProcess[str]:
-    text = LOSES.format(lose=lose.strip().replace("\n", "\n" + " " * 12), clean_up=clean_up)
-    return subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+def losing(lose: str, clean_up: str = "print('cleaned up')") -> tuple[int, str, str]:
+    return outcome(LOSES.format(lose=lose.strip().replace("\n", "\n" + " " * 12), clean_up=clean_up))
 
 
 @pytest.mark.parametrize("lose", LOST.values(), ids=LOST)
 def test_lost_ctrl_c_stops_the_command_once(lose):
-    completed = losing(lose)
-    assert (completed.returncode, completed.stdout, completed.stderr) == (130, "cleaned up\n", "Stopped.\n")
+    assert losing(lose) == (130, "cleaned up\n", "Stopped.\n")
 
 
 def test_error_of_the_clean_up_is_shown():
-    completed = losing(LOST["nothing"], "raise OSError('not restored')")
-    assert (completed.returncode, completed.stderr) == (2, "Set-up failed: not restored\n")
+    assert losing(LOST["nothing"], "raise OSError('not restored')") == (2, "", "Set-up failed: not restored\n")
 
 
 FULL_DISK = """
@@ -162,9 +167,8 @@ typer.run(command)
 
 
 def test_full_disk_is_one_message():
-    completed = subprocess.run([sys.executable, "-c", FULL_DISK], capture_output=True, text=True, check=False)
-    assert completed.stderr == "Set-up failed: the disk is full: /data/x. Free some space, and try again\n"
-    assert completed.returncode == 2
+    message = "Set-up failed: the disk is full: /data/x. Free some space, and try again\n"
+    assert outcome(FULL_DISK) == (2, "", message)
 
 
 INTERRUPTED_START = """
@@ -194,8 +198,6 @@ typer.run(command)
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_ctrl_c_during_the_start_of_a_process_ends_it(moment, tmp_path):
-    environment = {**os.environ, "LOCAL_DIR": str(tmp_path), "MOMENT": moment}
-    command = [sys.executable, "-c", INTERRUPTED_START]
-    completed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, check=False)
-    assert (completed.returncode, completed.stderr) == (130, "Stopped.\n")
-    assert not psutil.pid_exists(int(completed.stdout))
+    code, process, errors = outcome(INTERRUPTED_START, LOCAL_DIR=str(tmp_path), MOMENT=moment)
+    assert (code, errors) == (130, "Stopped.\n")
+    assert not psutil.pid_exists(int(process))
