@@ -3,6 +3,7 @@
 Both use Copier. `copier.yml` in the template lists the files of a copy. A copy's version is in `.copier-answers.yml`.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -253,8 +254,10 @@ def _copier(venvs: Path, temporary: str, *arguments: str) -> None:
         _, output = process.communicate()
     except BaseException:
         if process:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            # It can have ended already.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         raise
     if process.returncode:
         message = output.strip()
